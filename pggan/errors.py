@@ -1,0 +1,27 @@
+"""What a person can do wrong. Every message is one line and says the mend."""
+
+from __future__ import annotations
+
+
+class PgganError(Exception):
+    """A failure that a person can cause and mend; the command line prints its message and exits 1."""
+
+    exit_code = 1
+
+
+class UsageError(PgganError):
+    """A request that makes no sense as it was written (an option, a combination); exits 2."""
+
+    exit_code = 2
+
+
+class DataError(PgganError):
+    """Pictures or a data store that are missing, damaged or unfit."""
+
+
+class ModelError(PgganError):
+    """A model file or run that is missing, damaged, foreign or of another version."""
+
+
+class TrainingError(PgganError):
+    """A training run that cannot start or go on."""
