@@ -1,0 +1,73 @@
+"""Named recipes: deviations from config.TrainConfig's defaults. The command line's options go over them.
+
+The celebahq presets are the published ones (official release of Karras et al. 2018; paper, appendix A).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pggan.config import PerResolution
+from pggan.registry import Registry
+
+
+@dataclass(frozen=True)
+class Preset:
+    name: str
+    summary: str
+    values: dict[str, Any]
+    target: str = ""
+
+
+def _celebahq_v2(gpus: int, batch: dict[int, float], rates: dict[int, float]) -> Preset:
+    # past the last named resolution a rate holds (1024 at eight GPUs is that of 512)
+    rate = PerResolution.of({4: 0.001, **rates})
+    return Preset(
+        f"celebahq-v2-{gpus}gpu",
+        f"official CelebA-HQ schedule, batches and rates for {gpus} GPU{'s' if gpus > 1 else ''}; 12,000 kimg",
+        {"batch": PerResolution.of(batch), "g_lr": rate, "d_lr": rate, "total_kimg": 12_000},
+    )
+
+
+PRESETS: Registry[Preset] = Registry(
+    "preset",
+    [
+        _celebahq_v2(1, {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}, {1024: 0.0015}),
+        _celebahq_v2(2, {4: 256, 8: 256, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8}, {512: 0.0015, 1024: 0.002}),
+        _celebahq_v2(4, {4: 512, 8: 256, 16: 128, 32: 64, 64: 32, 128: 16}, {256: 0.0015, 512: 0.002, 1024: 0.003}),
+        _celebahq_v2(8, {4: 512, 8: 256, 16: 128, 32: 64, 64: 32}, {128: 0.0015, 256: 0.002, 512: 0.003}),
+        Preset(
+            "celebahq-v1-1gpu",
+            "official older CelebA-HQ schedule for one GPU, as in the paper; 19,000 kimg",
+            {
+                "batch": PerResolution(16, ((256, 14), (512, 6), (1024, 3))),
+                "g_lr": PerResolution(0.001),
+                "d_lr": PerResolution(0.001),
+                "stable_kimg": PerResolution(800),
+                "fade_kimg": PerResolution(800),
+                "total_kimg": 19_000,
+                "stddev_group": 16,
+            },
+        ),
+        Preset(
+            "demo",
+            "a small network up to 32x32 that shows faces after minutes on two CPU cores",
+            {
+                "max_res": 32,
+                "latent_size": 64,
+                "fmap_base": 1024,
+                "fmap_max": 64,
+                "batch": PerResolution(16),
+                "stable_kimg": PerResolution.of({4: 4, 8: 6, 16: 8, 32: 16}),
+                "fade_kimg": PerResolution.of({4: 4, 8: 6, 16: 8, 32: 10}),
+                "ema_decay": 0.99,
+                "tick_kimg": PerResolution(1),
+                "snapshot_ticks": 4,
+                "checkpoint_ticks": 8,
+            },
+        ),
+    ],
+)
+
+DEFAULT_PRESET = "celebahq-v2-1gpu"
