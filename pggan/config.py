@@ -122,7 +122,7 @@ class NetworkConfig:
         need = math.ceil(2 ** (last * self.fmap_decay))
         _require(
             self.fmaps(last) >= 1,
-            f"fmap base {self.fmap_base} leaves no feature map at {self.resolution}x{self.resolution}; give {need} or more",
+            f"fmap base {self.fmap_base} leaves no map at {self.resolution}x{self.resolution}; give {need} or more",
         )
 
     @property

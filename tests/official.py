@@ -33,12 +33,12 @@ class Network:
 
 
 class Reader(pickle.Unpickler):
-    ALLOWED = {"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"}
+    allowed = ("_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("tfutil", "Network"):
             return Network
-        if module.partition(".")[0] == "numpy" and name in self.ALLOWED:
+        if module.partition(".")[0] == "numpy" and name in self.allowed:
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
 
@@ -62,8 +62,8 @@ def names(variable: str, resolution: int) -> tuple[str, bool]:
     stage, _, layer = path.partition("/")
     if layer in ("Dense0", "Dense1"):
         return f"head.{layer.lower()}.{kind}", False
-    ours = {"Dense": "dense", "Conv": "conv", "Conv0": "conv0", "Conv0_up": "conv0", "Conv1": "conv1", "Conv1_down": "conv1"}
-    return f"blocks.{stage}.{ours[layer]}.{kind}", layer == "Conv0_up" and kind == "weight"
+    plain = layer.removesuffix("_up").removesuffix("_down").lower()
+    return f"blocks.{stage}.{plain}.{kind}", layer == "Conv0_up" and kind == "weight"
 
 
 def ours(variables: dict[str, np.ndarray], resolution: int, discriminator: bool) -> dict[str, torch.Tensor]:

@@ -49,7 +49,7 @@ def fade(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
 
 
 class EqualizedLayer(nn.Module):
-    """A weight drawn from N(0, 1) that is scaled by `gain / sqrt(fan_in)` at run time, and a bias from 0. Section 4.1."""
+    """A weight from N(0, 1), scaled by `gain / sqrt(fan_in)` at run time, and a bias from 0. Section 4.1."""
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, biases: int, gain: float = GAIN) -> None:
         super().__init__()

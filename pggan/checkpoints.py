@@ -1,0 +1,186 @@
+"""Model files and training states: safetensors whose metadata holds their configuration. Loading executes nothing.
+
+A model file has the tensors `generator.*` (the running average) and, where kept, `discriminator.*`; its metadata
+entry `pggan.model` is JSON: format, generator and discriminator configuration, level, alpha, labels, info.
+A training state has the entry `pggan.state` and whatever tensors training/state.py lists.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json, to_json
+from pggan.errors import ModelError, UsageError
+from pggan.files import replace_atomically
+from pggan.networks.discriminator import Discriminator
+from pggan.networks.generator import Generator
+
+FORMAT = 1
+MODEL_KEY, STATE_KEY = "pggan.model", "pggan.state"
+
+
+@dataclass
+class ModelFile:
+    """A generator with what is known about it. `labels`: name and classes of the label column, if conditional."""
+
+    generator: Generator
+    discriminator: Discriminator | None
+    level: int
+    alpha: float
+    labels: dict[str, Any] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any]) -> None:
+    """Writes a safetensors file atomically, with one JSON metadata entry."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {key: json.dumps({"format": FORMAT, **about})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_atomically(path, lambda temporary: safetensors.torch.save_file(kept, str(temporary), metadata))
+
+
+def read_metadata(path: Path, key: str) -> dict[str, Any]:
+    """The JSON metadata of a file. Raises `ModelError`: missing, damaged, foreign, or of a newer format."""
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; give a model file, a run directory or a shipped model's name")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except Exception as error:  # noqa: BLE001 - the library raises its own and several built-in kinds
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
+            raise
+        raise ModelError(f"{path} is not a whole pggan model ({_first_line(error)}); copy or make it again") from None
+    if key not in metadata:
+        if MODEL_KEY in metadata or STATE_KEY in metadata:
+            kind = "a training state, not a model" if STATE_KEY in metadata else "a model, not a training state"
+            raise ModelError(f"{path} is {kind}; a run keeps its models in models/ and its states in checkpoints/")
+        raise ModelError(f"{path} is a safetensors file of another program, not one of pggan's")
+    try:
+        about = json.loads(metadata[key])
+        version = int(about["format"])
+    except (ValueError, TypeError, KeyError):
+        raise ModelError(f"{path} has unreadable metadata; copy or make it again") from None
+    if version != FORMAT:
+        raise ModelError(f"{path} has format {version}, this pggan reads format {FORMAT}; update pggan to read it")
+    return about
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a file. Raises `ModelError` where it is damaged."""
+    try:
+        return safetensors.torch.load_file(str(path), device=str(device))
+    except (safetensors.SafetensorError, ValueError, EOFError) as error:
+        raise ModelError(f"{path} is damaged ({_first_line(error)}); copy or make it again") from None
+
+
+def save_model(path: Path, model: ModelFile) -> None:
+    """Writes a model file atomically."""
+    tensors = {f"generator.{name}": value for name, value in model.generator.state_dict().items()}
+    if model.discriminator is not None:
+        tensors |= {f"discriminator.{name}": value for name, value in model.discriminator.state_dict().items()}
+    about = {
+        "generator": to_json(model.generator.config),
+        "discriminator": to_json(model.discriminator.config) if model.discriminator is not None else None,
+        "level": model.level,
+        "alpha": model.alpha,
+        "labels": model.labels,
+        "info": model.info,
+    }
+    write_tensors(path, tensors, MODEL_KEY, about)
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
+    """Reads a model file. Raises `ModelError` where it is missing, damaged, foreign or of another version."""
+    about = read_metadata(path, MODEL_KEY)
+    try:
+        generator, discriminator = _empty_networks(about)
+        level, alpha = int(about["level"]), float(about["alpha"])
+        if not (2 <= level <= generator.config.max_level and 0 <= alpha <= 1):
+            raise ModelError(f"level {level}, alpha {alpha:g} are out of range")
+        tensors = read_tensors(path)
+        _fill(generator, tensors, "generator.")
+        if discriminator is not None:
+            _fill(discriminator, tensors, "discriminator.")
+    except (ModelError, UsageError, KeyError, TypeError, ValueError) as error:
+        told = str(error) if isinstance(error, (ModelError, UsageError)) else f"unreadable metadata: {error!r}"
+        raise ModelError(told if str(path) in told else f"{path} cannot be used: {told}") from None
+    for module in (generator, discriminator):
+        if module is not None:
+            module.to(device).eval().requires_grad_(False)
+    return ModelFile(generator, discriminator, level, alpha, about.get("labels"), about.get("info") or {})
+
+
+def _empty_networks(about: Mapping[str, Any]) -> tuple[Generator, Discriminator | None]:
+    # on the meta device: a hostile configuration costs no memory before its tensors are seen to match
+    with torch.device("meta"):
+        generator = Generator(from_json(GeneratorConfig, about["generator"]))
+        kept = about.get("discriminator")
+        return generator, Discriminator(from_json(DiscriminatorConfig, kept)) if kept else None
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Gives a module its tensors; half-precision ones, as small models are shipped, become float32."""
+    expected = module.state_dict()
+    for name, like in expected.items():
+        if prefix + name not in tensors:
+            raise ModelError(f"the tensor {prefix}{name} is missing")
+        if tensors[prefix + name].shape != like.shape:
+            raise ModelError(f"the tensor {prefix}{name} has another shape than its configuration says")
+    state = {name: tensors[prefix + name] for name in expected}
+    half = (torch.float16, torch.bfloat16)
+    module.load_state_dict({k: v.float() if v.dtype in half else v for k, v in state.items()}, assign=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+# --- where models are -------------------------------------------------------------------------------------------
+
+MODELS, STATES = "models", "checkpoints"
+_PACKAGED = Path(__file__).parent / "_checkpoints"
+_CHECKOUT = Path(__file__).parent.parent / "checkpoints"
+
+
+def numbered(folder: Path, stem: str) -> list[Path]:
+    """The files `stem-NNN.safetensors` of a folder, oldest first."""
+    pattern = re.compile(rf"{stem}-(\d+)\.safetensors")
+    found = [(int(m[1]), p) for p in folder.glob(f"{stem}-*.safetensors") if (m := pattern.fullmatch(p.name))]
+    return [path for _, path in sorted(found)]
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package, by name; the first is used where no model is named."""
+    folder = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find_model(name: str | Path | None) -> Path:
+    """The file behind a model argument: a file, a run directory (its newest model), a shipped name, or None."""
+    available = shipped()
+    if name is None:
+        if not available:
+            raise ModelError("no model is shipped with this installation; give a model file or a run directory")
+        return next(iter(available.values()))
+    path = Path(name)
+    if path.is_dir():
+        models = numbered(path / MODELS, "model") or numbered(path, "model")
+        if not models:
+            raise ModelError(f"{path} holds no model yet; give a model file, or a run that has made a snapshot")
+        return models[-1]
+    if not path.exists() and str(name) in available:
+        return available[str(name)]
+    if not path.exists():
+        known = f" (shipped: {', '.join(available)})" if available else ""
+        raise ModelError(f"{name} is neither a model file, a run directory nor a shipped model{known}")
+    return path

@@ -1,0 +1,69 @@
+"""The device to compute on, what it can do, and what memory it has left."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from pggan.errors import UsageError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` (the first GPU, else the CPU), `cpu`, `cuda`, `cuda:N`; raises `UsageError` for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
+        raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UsageError(f"device {name} asked for, but torch finds no CUDA GPU here; use --device cpu")
+    number = int(index or 0)
+    if number >= torch.cuda.device_count():
+        raise UsageError(f"device {name} asked for, but there are {torch.cuda.device_count()} GPUs (from cuda:0)")
+    return torch.device("cuda", number)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """`auto` resolved: bf16 on a GPU that has it, tf32 on another one, fp32 on the CPU. tf32 needs a GPU."""
+    if name == "auto":
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
+    if name == "tf32" and device.type != "cuda":
+        raise UsageError("--precision tf32 exists on CUDA GPUs only; use fp32 here")
+    return name
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """What the layers compute in; weights, scores and statistics stay in float32 at least."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on a device; on the CPU what the system can still hand out, capped by a container's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return min(int(line.split()[1]) * 1024, _cgroup_room())
+    except OSError:
+        pass
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    except (ValueError, OSError, AttributeError):
+        return 2 << 30
+
+
+def _cgroup_room() -> int:
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
+            most = int(limit.read())
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as used:
+            return max(256 << 20, most - int(used.read()))
+    except (OSError, ValueError):
+        return 1 << 62

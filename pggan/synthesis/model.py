@@ -1,0 +1,197 @@
+"""A trained model to use: `pggan.load(path)`, then pictures from seeds, raw outputs from latents, scores of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pggan.checkpoints import ModelFile, find_model, load_model
+from pggan.devices import free_memory, pick_device
+from pggan.errors import ModelError, UsageError
+from pggan.latents import MAX_SEED, one_hot, seed_class, seed_latents
+from pggan.networks.cost import synthesis_bytes
+from pggan.networks.discriminator import DiscriminatorOutput
+
+# What one batch of synthesis may take of the memory that is free, and how many images at most.
+MEMORY_SHARE = 0.25
+MAX_BATCH = 256
+
+
+def load(path: str | Path | None = None, device: str = "auto") -> Model:
+    """Loads a model: a file, a run directory (its newest model) or a shipped model's name; None: the shipped one.
+
+    `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1". Raises `ModelError` where it cannot be read,
+    `UsageError` for a device that is not there.
+    """
+    where = pick_device(device)
+    found = find_model(path)
+    return Model(load_model(found, where), where, found)
+
+
+class Model:
+    """A generator (and, where the file keeps it, its discriminator) at the level and alpha of its file."""
+
+    def __init__(self, file: ModelFile, device: torch.device, path: Path | None = None) -> None:
+        self.file = file
+        self.device = device
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem if self.path is not None else "model"
+
+    @property
+    def resolution(self) -> int:
+        """Side of the generated pictures at the stored level."""
+        return int(2**self.file.level)
+
+    @property
+    def channels(self) -> int:
+        return self.file.generator.config.channels
+
+    @property
+    def latent_size(self) -> int:
+        return self.file.generator.config.latent_size
+
+    @property
+    def label_size(self) -> int:
+        """Classes of a conditional model, else 0."""
+        return self.file.generator.config.label_size
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in order; their numbers where the file names none."""
+        named = (self.file.labels or {}).get("classes") or []
+        return [str(c) for c in named] if len(named) == self.label_size else [str(i) for i in range(self.label_size)]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the file tells of its making: data, attribution, images seen, versions."""
+        return self.file.info
+
+    def batch_size(self, level: int | None = None) -> int:
+        """Images that one batch of synthesis holds within a quarter of the free memory, 1 to 256."""
+        each = synthesis_bytes(self.file.generator.config, level or self.file.level)
+        fitting = int(max(1, min(MAX_BATCH, MEMORY_SHARE * free_memory(self.device) // each)))
+        return 1 << (fitting.bit_length() - 1)  # a power of two: small changes of free memory change nothing
+
+    @torch.inference_mode()
+    def synthesize(
+        self,
+        latents: Tensor | NDArray[Any],
+        labels: Tensor | NDArray[Any] | None = None,
+        level: int | None = None,
+        alpha: float | None = None,
+    ) -> Tensor:
+        """The raw network output, float (N, C, R, R) around [-1, 1], R = 2**level, on the model's device.
+
+        `latents` (N, latent_size), `labels` (N, label_size). `level` and `alpha` None: as the file stores them; alpha
+        is 1 at another level than the stored one. Raises `UsageError` for shapes, levels or alphas that do not fit.
+        """
+        level, fade = self._stage(level, alpha)
+        z = self._tensor(latents, self.latent_size, "latents")
+        y = self._tensor(labels, self.label_size, "labels") if labels is not None else None
+        if y is None and self.label_size:
+            raise UsageError(f"this model is conditional: give labels of shape (N, {self.label_size})")
+        if y is not None and len(y) != len(z):
+            raise UsageError(f"{len(z)} latents but {len(y)} labels")
+        return self.file.generator(z, level, fade, y)
+
+    @torch.inference_mode()
+    def discriminator(
+        self, images: Tensor | NDArray[Any], level: int | None = None, alpha: float | None = None
+    ) -> DiscriminatorOutput:
+        """Scores of images (N, C, R, R) in [-1, 1], R = 2**level: `.score` (N,), `.class_logits` (N, K) or None.
+
+        Raises `ModelError` where the file keeps no discriminator, `UsageError` for images of another size.
+        """
+        if self.file.discriminator is None:
+            raise ModelError("this model file keeps no discriminator; use one of a run's models")
+        level, fade = self._stage(level, alpha)
+        x = torch.as_tensor(images, device=self.device).to(self._dtype())
+        try:
+            return self.file.discriminator(x, level, fade)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def generate(
+        self, seeds: int | Iterable[int], label: int | str | None = None, batch: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Pictures of seeds, uint8 (N, H, W, C). A seed is a picture, whatever the others and the batch.
+
+        `label`: class (number or name) of a conditional model; None: each seed's own. Raises `UsageError` for seeds
+        or labels out of range.
+        """
+        wanted = [seeds] if isinstance(seeds, int) else list(seeds)
+        pictures = list(self.stream(wanted, label, batch))
+        side = self.resolution
+        return np.concatenate(pictures) if pictures else np.zeros((0, side, side, self.channels), np.uint8)
+
+    def stream(
+        self, seeds: Sequence[int], label: int | str | None = None, batch: int | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """As `generate`, in batches sized to memory: what files, grids, videos and metrics consume."""
+        for seed in seeds:
+            if not 0 <= seed <= MAX_SEED:
+                raise UsageError(f"seed {seed} is not from 0 to {MAX_SEED}")
+        size = batch or self.batch_size()
+        for start in range(0, len(seeds), size):
+            part = seeds[start : start + size]
+            yield self.pictures(seed_latents(part, self.latent_size), self.seed_labels(part, label))
+
+    def pictures(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
+        """8-bit pictures (N, H, W, C) of latents (N, latent_size)."""
+        return to_uint8(self.synthesize(latents, labels))
+
+    def class_number(self, label: int | str) -> int:
+        """The number of a class given by number or name; raises `UsageError` for one the model does not have."""
+        if not self.label_size:
+            raise UsageError("this model has no labels; leave the label out")
+        text = str(label)
+        if text in self.classes:
+            return self.classes.index(text)
+        if text.isdecimal() and int(text) < self.label_size:
+            return int(text)
+        raise UsageError(f"unknown label {label!r}; choose one of: {', '.join(self.classes[:40])}")
+
+    def seed_labels(self, seeds: Sequence[int], label: int | str | None) -> NDArray[np.float32] | None:
+        """One-hot labels (N, label_size) for seeds, None for a model without labels."""
+        if not self.label_size:
+            if label is not None:
+                self.class_number(label)
+            return None
+        if label is not None:
+            return one_hot([self.class_number(label)] * len(seeds), self.label_size)
+        return one_hot([seed_class(s, self.latent_size, self.label_size) for s in seeds], self.label_size)
+
+    def _dtype(self) -> torch.dtype:
+        return next(self.file.generator.parameters()).dtype
+
+    def _stage(self, level: int | None, alpha: float | None) -> tuple[int, Tensor]:
+        chosen = self.file.level if level is None else level
+        if not 2 <= chosen <= self.file.generator.config.max_level:
+            raise UsageError(f"level {chosen} is not from 2 to {self.file.generator.config.max_level}")
+        if alpha is None:
+            alpha = self.file.alpha if chosen == self.file.level else 1.0
+        if not 0 <= alpha <= 1:
+            raise UsageError(f"alpha {alpha} is not from 0 to 1")
+        return chosen, torch.tensor(alpha, dtype=torch.float64, device=self.device)
+
+    def _tensor(self, values: Tensor | NDArray[Any], width: int, what: str) -> Tensor:
+        tensor = torch.as_tensor(values, device=self.device).to(self._dtype())
+        if tensor.ndim != 2 or tensor.shape[1] != width:
+            raise UsageError(f"{what} have shape {tuple(tensor.shape)}, this model takes (N, {width})")
+        return tensor
+
+
+def to_uint8(images: Tensor) -> NDArray[np.uint8]:
+    """Network output (N, C, H, W) around [-1, 1] to 8 bits (N, H, W, C): `clip(rint(127.5 x + 127.5), 0, 255)`."""
+    scaled = (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
