@@ -56,7 +56,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-    except Exception as error:  # noqa: BLE001 - the library raises its own and several built-in kinds
+    except Exception as error:  # the library raises its own and several built-in kinds
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
             raise
         raise ModelError(f"{path} is not a whole pggan model ({_first_line(error)}); copy or make it again") from None

@@ -1,0 +1,30 @@
+"""Auxiliary classifier of a conditional run (Odena et al. 2017; as in the reference release)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Regularizer, Terms
+
+
+def cross_entropy(logits: Tensor | None, labels: Tensor) -> Tensor:
+    """Softmax cross-entropy (0-d) of logits (N, K) against one-hot labels (N, K); rows of zeros do not count."""
+    assert logits is not None, "the discriminator has no class logits"
+    return -(labels * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+class Classification(Regularizer):
+    """d gains the cross-entropy on reals and on fakes, g that on fakes."""
+
+    def __init__(self, class_weight: float) -> None:
+        super().__init__()
+        self.weight = class_weight
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        real = cross_entropy(step.real.class_logits, step.batch.labels)
+        fake = cross_entropy(step.fake.class_logits, step.batch.fake_labels)
+        return Terms({"class_real": real * self.weight, "class_fake": fake * self.weight}, {})
+
+    def g_terms(self, step: GeneratorPass) -> Terms:
+        fake = cross_entropy(step.fake.class_logits, step.batch.fake_labels)
+        return Terms({"g_class": fake * self.weight}, {})

@@ -1,0 +1,16 @@
+"""Drift term (Karras et al. 2018, appendix A.1): the Wasserstein loss alone leaves the score's origin free."""
+
+from __future__ import annotations
+
+from pggan.objectives.base import DiscriminatorPass, Regularizer, Terms
+
+
+class Drift(Regularizer):
+    """d gains `weight * E D(x)^2`, real scores only."""
+
+    def __init__(self, drift_weight: float) -> None:
+        super().__init__()
+        self.weight = drift_weight
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        return Terms({"drift": step.real.score.square().mean() * self.weight}, {})

@@ -1,0 +1,109 @@
+"""Loss terms and gradients of the step against the reference release's own (tests/fixtures/official)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pggan.objectives.base import Batch, DiscriminatorPass
+from pggan.regularizers.gradient_penalty import gradient_norms, mixed_images
+from pggan.training import step
+from tests import official
+
+ONE = torch.tensor(1.0, dtype=torch.float64)
+
+
+def setup_and_batch(case, lod, target=1.0):
+    """In float64, as the fixtures' tolerances ask for gradients."""
+    fixture = official.load(case)
+    g, d, _ = official.networks(case, torch.float64)
+    level, alpha = official.stage(lod, g.config.max_level)
+
+    def tensor(key):
+        return torch.from_numpy(fixture[key]).double()
+
+    images = tensor("images")
+    reals = F.avg_pool2d(images, images.shape[-1] >> level)
+    objectives = step.make_objectives("wgan-gp", False, {"gp_target": target})
+    batch = Batch(reals, tensor("labels"), tensor("latents"), tensor("labels"), tensor("mixing_factors"), {})
+    g_batch = batch._replace(latents=tensor("g_latents"), fake_labels=tensor("g_labels"))
+    return fixture, step.Setup(g, d, objectives), batch, g_batch, level, alpha
+
+
+def keys(fixture):
+    return [float(f"{lod:.1f}") for lod in fixture["lods"]]
+
+
+def check_gradients(fixture, loss_key, grad_key, found, resolution, discriminator):
+    names = [str(n) for n in fixture[f"{loss_key}/grad_names"]]
+    for variable, l2 in zip(names, fixture[f"{loss_key}/grad_l2"]):
+        name, _ = official.names(variable, resolution)
+        name = name.replace("blocks.4x4.conv", "head.conv") if discriminator else name
+        norm = 0.0 if found[name] is None else float(found[name].norm())
+        assert norm == pytest.approx(float(l2), rel=1e-4, abs=1e-6), variable
+    full = {k.removeprefix(grad_key + "/"): fixture[k] for k in fixture.files if k.startswith(grad_key + "/")}
+    for name, expected in official.ours(full, resolution, discriminator).items():
+        difference = (found[name] - expected).abs().max()
+        assert difference <= 1e-4 * expected.abs().max() + 1e-12, name
+    return len(full)
+
+
+@pytest.mark.parametrize(
+    "case,suffix,target", [("A", "", 1.0), ("A", "_target750", 750.0), ("C", "", 1.0), ("E", "", 1.0)]
+)
+def test_discriminator_loss_and_gradients(case, suffix, target):
+    """The reference's discriminator takes full-size pictures whatever the lod, so that its penalty does, too."""
+    compared = 0
+    for lod in keys(official.load(case)):
+        fixture, setup, batch, _, level, alpha = setup_and_batch(case, lod, target)
+        key = f"D_loss{suffix}/lod{lod}"
+        params, g_params = step.live(setup.discriminator), step.frozen(setup.generator)
+        full = torch.from_numpy(fixture["images"]).double()
+        factor = full.shape[-1] >> level
+
+        def critic(x, params=params, setup=setup, level=level, alpha=alpha, factor=factor):
+            return step.discriminate(setup, params, F.avg_pool2d(x, factor), level, alpha)
+
+        fakes = step.generate(setup, g_params, batch, level, alpha)
+        fakes = F.interpolate(fakes, scale_factor=factor, mode="nearest")
+        wide = batch._replace(reals=full)
+        seen = DiscriminatorPass(critic, wide, fakes, critic(full), critic(fakes), ONE)
+        norms = gradient_norms(critic, mixed_images(seen), ONE)
+        for name, found in (
+            ("real_scores", seen.real.score),
+            ("fake_scores", seen.fake.score),
+            ("mixed_scores", critic(mixed_images(seen)).score),
+            ("mixed_norms", norms),
+            ("gp_term", (norms - target) ** 2 * 10 / target**2),
+            ("eps_term", 0.001 * seen.real.score**2),
+        ):
+            assert np.abs(found.detach().numpy() - fixture[f"{key}/{name}"]).max() < 1e-4, (key, name)
+        loss = sum(objective.d_terms(seen).total() for objective in setup.objectives)
+        assert float(loss.detach()) == pytest.approx(float(fixture[f"{key}/mean"]), abs=1e-4)
+        found = step.gradients(loss, params, ONE)
+        resolution = setup.generator.config.resolution
+        compared += check_gradients(fixture, key, f"D_grad{suffix}/lod{lod}", found, resolution, True)
+        if factor == 1:
+            whole, terms = step.d_loss(setup, params, g_params, batch, level, alpha, ONE)
+            assert float(whole.detach()) == pytest.approx(float(loss.detach()), rel=1e-12)
+            assert float(terms.stats["gradient_norm"].detach()) == pytest.approx(
+                float(norms.mean().detach()), rel=1e-12
+            )
+    assert compared > 0
+
+
+@pytest.mark.parametrize("case", official.CASES)
+def test_generator_loss_and_gradients(case):
+    compared = 0
+    for lod in keys(official.load(case)):
+        fixture, setup, _, batch, level, alpha = setup_and_batch(case, lod)
+        params = step.live(setup.generator)
+        loss, _ = step.g_loss(setup, params, step.frozen(setup.discriminator), batch, level, alpha, ONE)
+        assert float(loss.detach()) == pytest.approx(float(fixture[f"G_loss/lod{lod}/mean"]), abs=1e-4)
+        found = step.gradients(loss, params, ONE)
+        compared += check_gradients(
+            fixture, f"G_loss/lod{lod}", f"G_grad/lod{lod}", found, setup.generator.config.resolution, False
+        )
+    assert compared > 0
