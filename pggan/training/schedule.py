@@ -1,0 +1,114 @@
+"""Everything that varies with progress, as a pure function of images seen (torch-free)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pggan.config import PerResolution, TrainConfig, level_of
+from pggan.errors import UsageError
+from pggan.objectives import OBJECTIVES
+
+
+class Moment(NamedTuple):
+    """The training parameters at a number of images seen. `alpha` 1: the level trains alone, below: it fades in."""
+
+    nimg: int
+    phase: int
+    level: int
+    alpha: float
+    batch: int
+    g_lr: float
+    d_lr: float
+
+    @property
+    def resolution(self) -> int:
+        return int(2**self.level)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Images `start` (exclusive) to `end` (inclusive) at one resolution, fading in or stable."""
+
+    index: int
+    level: int
+    fading: bool
+    start: int
+    end: int
+    batch: int
+    g_lr: float
+    d_lr: float
+
+    @property
+    def resolution(self) -> int:
+        return int(2**self.level)
+
+    @property
+    def images(self) -> int:
+        return self.end - self.start
+
+    @property
+    def iterations(self) -> int:
+        return -(-self.images // self.batch)
+
+
+class Schedule:
+    """The phases of a run and the training parameters at every point of it.
+
+    As in the reference release, resolution, batch and learning rates switch at the start of a fade; a boundary still
+    belongs to the phase that it ends. The last phase goes on for ever; `total` is where the run stops.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        spec = OBJECTIVES[config.loss]
+        self.n_critic = config.n_critic or spec.n_critic
+        self._g_lr = config.g_lr or PerResolution(spec.g_optimizer.lr)
+        self._d_lr = config.d_lr or PerResolution(spec.d_optimizer.lr)
+        self._phases = self._lay_out()
+        self.total = self._phases[-1].end if config.total_kimg is None else round(config.total_kimg * 1000)
+        if self.total < 1:
+            raise UsageError("the phases have no images; give --stable-kimg, --fade-kimg or --total-kimg above 0")
+
+    def _lay_out(self) -> list[Phase]:
+        phases: list[Phase] = []
+        start = 0
+        for resolution in self.config.resolutions():
+            kinds = [(False, self.config.stable_kimg)]
+            if resolution != self.config.start_res:
+                kinds.insert(0, (True, self.config.fade_kimg))
+            for fading, kimg in kinds:
+                end = start + round(kimg.at(resolution) * 1000)
+                last = resolution == self.config.max_res and not fading  # kept even if empty: it goes on for ever
+                if end > start or last:
+                    phases.append(self._phase(len(phases), resolution, fading, start, end))
+                start = end
+        return phases
+
+    def _phase(self, index: int, resolution: int, fading: bool, start: int, end: int) -> Phase:
+        batch = int(self.config.batch.at(resolution))
+        rates = self._g_lr.at(resolution), self._d_lr.at(resolution)
+        return Phase(index, level_of(resolution), fading, start, end, batch, *rates)
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases up to the total, the last one lengthened or cut to end there."""
+        kept = [p for p in self._phases if p.start < self.total]
+        last = kept[-1]
+        end = self.total if last is self._phases[-1] else min(last.end, self.total)
+        return [*kept[:-1], self._phase(last.index, last.resolution, last.fading, last.start, end)]
+
+    def at(self, nimg: int) -> Moment:
+        """The training parameters after `nimg` images."""
+        phase = next((p for p in self._phases if nimg <= p.end), self._phases[-1])
+        alpha = (nimg - phase.start) / (phase.end - phase.start) if phase.fading else 1.0
+        return Moment(nimg, phase.index, phase.level, alpha, phase.batch, phase.g_lr, phase.d_lr)
+
+    def lod(self, nimg: int) -> float:
+        """The reference's measure of progress: 0 at full resolution, +1 for each halving."""
+        moment = self.at(nimg)
+        return level_of(self.config.max_res) - moment.level + (1.0 - moment.alpha)
+
+    def tick(self, nimg: int) -> int:
+        """Images between two lines of the log."""
+        return max(1, round(self.config.tick_kimg.at(self.at(nimg).resolution) * 1000))
