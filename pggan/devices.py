@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -67,3 +69,24 @@ def _cgroup_room() -> int:
             return max(256 << 20, most - int(used.read()))
     except (OSError, ValueError):
         return 1 << 62
+
+
+def set_precision(precision: str) -> None:
+    """Whether float32 matrix products and convolutions on a GPU may use TF32: only where it is asked for."""
+    mode = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = mode
+    torch.backends.cudnn.conv.fp32_precision = mode
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Float32 in full on a GPU within the block: a seed is the same picture whatever the batch."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before

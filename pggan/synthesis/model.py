@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.checkpoints import ModelFile, find_model, load_model
-from pggan.devices import free_memory, pick_device
+from pggan.devices import free_memory, full_float32, pick_device
 from pggan.errors import ModelError, UsageError
 from pggan.latents import MAX_SEED, one_hot, seed_class, seed_latents
 from pggan.networks.cost import synthesis_bytes
@@ -102,7 +102,8 @@ class Model:
             raise UsageError(f"this model is conditional: give labels of shape (N, {self.label_size})")
         if y is not None and len(y) != len(z):
             raise UsageError(f"{len(z)} latents but {len(y)} labels")
-        return self.file.generator(z, level, fade, y)
+        with full_float32(self.device):
+            return self.file.generator(z, level, fade, y)
 
     @torch.inference_mode()
     def discriminator(

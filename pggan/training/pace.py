@@ -1,0 +1,50 @@
+"""Time left: measured pace where there is one, and elsewhere the same share of the arithmetic (torch-free)."""
+
+from __future__ import annotations
+
+from pggan.config import TrainConfig
+from pggan.networks.cost import iteration_flops
+from pggan.training.schedule import Schedule
+
+# Weight of the newest measurement against those before it.
+NEWEST = 0.3
+
+
+class Pace:
+    """Seconds per image at each level. A level not trained yet costs what its arithmetic costs beside a known one's."""
+
+    def __init__(self, config: TrainConfig, schedule: Schedule) -> None:
+        self._schedule = schedule
+        g, d = config.networks()
+        self._flops = {p.level: iteration_flops(g, d, p.level, schedule.n_critic) for p in schedule.phases}
+        self._seconds: dict[int, float] = {}
+
+    def measured(self, level: int, images: int, seconds: float) -> None:
+        each = seconds / max(images, 1)
+        before = self._seconds.get(level, each)
+        self._seconds[level] = before + (each - before) * NEWEST
+
+    def at(self, level: int) -> float | None:
+        """Seconds per image at a level, None while nothing is measured."""
+        if level in self._seconds:
+            return self._seconds[level]
+        if not self._seconds:
+            return None
+        # the highest level measured says most about the higher ones to come
+        known = max(self._seconds)
+        return self._seconds[known] * self._flops[level] / self._flops[known]
+
+    def left(self, nimg: int) -> tuple[float | None, float | None]:
+        """Seconds to the end of the phase and of the run."""
+        phase_left: float | None = None
+        total = 0.0
+        for phase in self._schedule.phases:
+            images = phase.end - max(phase.start, nimg)
+            each = self.at(phase.level)
+            if images <= 0:
+                continue
+            if each is None:
+                return None, None
+            total += images * each
+            phase_left = images * each if phase_left is None else phase_left
+        return phase_left or 0.0, total

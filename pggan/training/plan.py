@@ -1,0 +1,67 @@
+"""The whole plan of a run in words and numbers, without training (torch-free)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pggan.config import TrainConfig
+from pggan.networks.cost import iteration_flops, parameters
+from pggan.training.schedule import Schedule
+
+
+def sizes(config: TrainConfig) -> list[dict[str, Any]]:
+    """Active parameters of G and D at every resolution, one RGB layer counted."""
+    g, d = config.networks()
+    rows = []
+    for resolution in config.resolutions():
+        level = resolution.bit_length() - 1
+        rows.append({"resolution": resolution, "g": parameters(g, level), "d": parameters(d, level)})
+    return rows
+
+
+def plan(config: TrainConfig) -> dict[str, Any]:
+    """Phases, images, batches, rates, parameters and arithmetic of a run, as JSON values."""
+    schedule = Schedule(config)
+    g, d = config.networks()
+    phases = [
+        {
+            "resolution": phase.resolution,
+            "kind": "fade" if phase.fading else "stable",
+            "start_kimg": phase.start / 1000,
+            "end_kimg": phase.end / 1000,
+            "images": phase.images,
+            "batch": phase.batch,
+            "iterations": phase.iterations,
+            "g_lr": phase.g_lr,
+            "d_lr": phase.d_lr,
+            "g_parameters": parameters(g, phase.level),
+            "d_parameters": parameters(d, phase.level),
+            "gflop_per_image": round(iteration_flops(g, d, phase.level, schedule.n_critic) / 1e9, 3),
+        }
+        for phase in schedule.phases
+    ]
+    return {"phases": phases, "total_kimg": schedule.total / 1000, "n_critic": schedule.n_critic, "loss": config.loss}
+
+
+def table(config: TrainConfig) -> str:
+    """The plan as a text table."""
+    full = plan(config)
+    lines = [
+        f"{'phase':>5}  {'resolution':>10}  {'kind':<6}  {'kimg':>17}  {'batch':>5}  {'iterations':>10}  "
+        f"{'lr G / D':>15}  {'G params':>9}  {'D params':>9}  {'GFLOP/img':>9}"
+    ]
+    for number, row in enumerate(full["phases"], start=1):
+        side = f"{row['resolution']}x{row['resolution']}"
+        span = f"{row['start_kimg']:g} - {row['end_kimg']:g}"
+        rates = f"{row['g_lr']:g} / {row['d_lr']:g}"
+        lines.append(
+            f"{number:>5}  {side:>10}  {row['kind']:<6}  {span:>17}  {row['batch']:>5}  {row['iterations']:>10,}  "
+            f"{rates:>15}  {row['g_parameters'] / 1e6:>8.3f}M  {row['d_parameters'] / 1e6:>8.3f}M  "
+            f"{row['gflop_per_image']:>9g}"
+        )
+    flops = sum(row["gflop_per_image"] * row["images"] for row in full["phases"]) * 1e9
+    lines.append(
+        f"in all {full['total_kimg']:g} kimg (thousand images shown to D), {flops / 1e15:.3g} PFLOP; "
+        f"loss {full['loss']}, {full['n_critic']} D step{'s' if full['n_critic'] > 1 else ''} for each G step"
+    )
+    return "\n".join(lines)

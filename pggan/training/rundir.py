@@ -1,0 +1,85 @@
+"""A run's directory: its options, log, samples, models and training states, and where each of them lies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pggan
+from pggan.checkpoints import MODELS, STATES, numbered
+from pggan.config import TrainConfig, from_json, to_json
+from pggan.errors import TrainingError, UsageError
+from pggan.files import write_json
+
+OPTIONS = "options.json"
+
+
+def is_run(path: Path) -> bool:
+    return (path / OPTIONS).is_file()
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """`options.json`, `log.jsonl`, `events/`, `samples/`, `models/`, `checkpoints/` and, for drawn faces, `data/`."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    def model(self, nimg: int) -> Path:
+        return self.path / MODELS / f"model-{nimg:09d}.safetensors"
+
+    def state(self, nimg: int) -> Path:
+        return self.path / STATES / f"state-{nimg:09d}.safetensors"
+
+    def models(self) -> list[Path]:
+        return numbered(self.path / MODELS, "model")
+
+    def states(self) -> list[Path]:
+        return numbered(self.path / STATES, "state")
+
+    def create(self, config: TrainConfig, resolved: dict[str, Any]) -> None:
+        """Makes the directory and records the options. Raises `UsageError` where a run or foreign files lie already."""
+        if is_run(self.path):
+            raise UsageError(f"{self.path} holds a run already; go on with --resume {self.path}, or give another --out")
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out {self.path} is a file; give a directory")
+        self.samples.mkdir(parents=True, exist_ok=True)
+        write_json(
+            self.path / OPTIONS, {"pggan": pggan.__version__, "config": to_json(config), "resolved": resolved}
+        )
+
+    def read_options(self) -> tuple[TrainConfig, dict[str, Any]]:
+        """The recorded configuration, and what "auto" became. Raises `TrainingError` where there is none to read."""
+        try:
+            values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
+            return from_json(TrainConfig, values["config"]), dict(values["resolved"])
+        except FileNotFoundError:
+            hint = "it holds no options.json" if self.path.is_dir() else "there is no such directory"
+            raise TrainingError(f"{self.path} is not a run ({hint}); give a directory that pggan train made") from None
+        except UsageError as error:
+            raise TrainingError(f"{self.path / OPTIONS}: {error}") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise TrainingError(f"{self.path / OPTIONS} is damaged ({error}); the run cannot go on from it") from None
+
+    def keep(self, states: int, models: int) -> None:
+        """Removes all but the newest training states and models (0: keeps all)."""
+        for files, count in ((self.states(), states), (self.models(), models)):
+            for old in files[:-count] if count else []:
+                old.unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""What a run leaves at every snapshot: a sample grid of fixed latents and a model file of the running average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import pggan
+from pggan.checkpoints import ModelFile, save_model
+from pggan.files import replace_atomically
+from pggan.synthesis.model import Model
+from pggan.synthesis.pictures import grid_image
+from pggan.training.rundir import RunDirectory
+from pggan.training.schedule import Moment
+from pggan.training.state import TrainState
+
+# Sample grids fill about this many pixels at the run's last resolution, in at most this many tiles.
+GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
+# Small stages are shown enlarged, so that grids through time compare; large ones as they are.
+SMALLEST_TILE = 64
+
+
+def grid_shape(config_grid: tuple[int, int] | None, max_resolution: int) -> tuple[int, int]:
+    """Columns and rows of the sample grid: as asked, or what fits the last resolution."""
+    if config_grid is not None:
+        return config_grid
+    side = max(max_resolution, SMALLEST_TILE)
+    columns, rows = (min(tiles, max(2, pixels // side)) for tiles, pixels in zip(GRID_TILES, GRID_PIXELS))
+    return columns, rows
+
+
+def enlarged(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures (N, H, W, C) smaller than a tile, each pixel repeated by a whole factor."""
+    factor = max(1, SMALLEST_TILE // pictures.shape[1])
+    return pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+class Snapshots:
+    """Writes samples and models of a run. `labels`: name and classes of a conditional run's label column."""
+
+    def __init__(self, run: RunDirectory, state: TrainState, labels: dict[str, Any] | None, info: dict[str, Any]):
+        self.run, self.state, self.labels, self.info = run, state, labels, info
+        self.columns, self.rows = grid_shape(state.config.grid, state.config.max_res)
+
+    def model(self, moment: Moment) -> ModelFile:
+        made = {"kimg": moment.nimg / 1000, "pggan": pggan.__version__, "torch": torch.__version__}
+        return ModelFile(
+            self.state.average, self.state.discriminator, moment.level, moment.alpha, self.labels, {**self.info, **made}
+        )
+
+    def grid(self, moment: Moment) -> NDArray[np.uint8]:
+        """The same seeds at every snapshot: the row-by-row seeds 0, 1, 2, ..."""
+        model = Model(self.model(moment), self.state.device)
+        pictures = model.generate(range(self.columns * self.rows))
+        return grid_image(enlarged(pictures), self.columns, self.rows)
+
+    def write(self, moment: Moment) -> NDArray[np.uint8]:
+        """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
+        save_model(self.run.model(moment.nimg), self.model(moment))
+        image = self.grid(moment)
+        self._picture(self.name(moment), image)
+        return image
+
+    def reals(self, pictures: NDArray[np.uint8]) -> None:
+        """Beside the samples: real pictures (N, C, R, R) of the same resolution, once a resolution."""
+        name = f"reals-{pictures.shape[-1]}x{pictures.shape[-1]}.png"
+        if not (self.run.samples / name).exists():
+            shown = enlarged(pictures.transpose(0, 2, 3, 1))[: self.columns * self.rows]
+            self._picture(name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
+
+    @staticmethod
+    def name(moment: Moment) -> str:
+        side = moment.resolution
+        fading = f"-fade{round(moment.alpha * 100):02d}" if moment.alpha < 1 else ""
+        return f"{moment.nimg:09d}-{side}x{side}{fading}.png"
+
+    def _picture(self, name: str, image: NDArray[np.uint8]) -> None:
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        replace_atomically(self.run.samples / name, lambda temporary: picture.save(temporary, format="PNG"))
