@@ -1,0 +1,83 @@
+"""The contract of a source of pictures: cheap references, and a reader that turns one into a picture anywhere."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.data.store import LabelColumn
+
+
+class Picture(NamedTuple):
+    """`image` uint8 (H, W, C) in full size; `labels` one class number a column; `notes`: what was converted."""
+
+    image: NDArray[np.uint8]
+    labels: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Ref(NamedTuple):
+    """A picture not read yet: its name for people, and what the reader needs (small, picklable)."""
+
+    name: str
+    payload: Any
+
+
+class BadPicture(Exception):
+    """A picture that cannot be used; the message says why. One of them does not stop the rest."""
+
+
+class Reader(ABC):
+    """Reads references; picklable, so that worker processes can. Opens what it needs on first use."""
+
+    @abstractmethod
+    def read(self, ref: Ref, channels: int) -> Picture:
+        """The picture with 1 or 3 channels. Raises `BadPicture`."""
+
+    @abstractmethod
+    def size(self, ref: Ref) -> tuple[int, int]:
+        """Width and height, without decoding the picture where possible. Raises `BadPicture`."""
+
+
+class Source(ABC):
+    """A collection of pictures. One file per format; `sniff` tells whether a SOURCE argument is of this kind."""
+
+    # whether this source's pictures come in any size that is asked for, so that none is too small
+    scalable = False
+
+    @staticmethod
+    @abstractmethod
+    def sniff(spec: str) -> bool: ...
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def refs(self) -> Iterable[Ref]:
+        """Every picture, in a fixed order."""
+
+    @abstractmethod
+    def reader(self, resolution: int, seed: int) -> Reader:
+        """A reader; `resolution` and `seed` matter to sources that draw their pictures."""
+
+    @property
+    def label_columns(self) -> tuple[LabelColumn, ...]:
+        return ()
+
+    @property
+    def attribution(self) -> str | None:
+        """Whom the pictures' licence asks to name, if anyone."""
+        return None
+
+    def __iter__(self) -> Iterator[Picture | BadPicture]:
+        """Pictures in colour at full size (256 for drawn ones); a report in the place of one that cannot be read."""
+        reader = self.reader(256, 0)
+        for ref in self.refs():
+            try:
+                yield reader.read(ref, 3)
+            except BadPicture as bad:
+                yield bad

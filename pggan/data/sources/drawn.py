@@ -1,0 +1,185 @@
+"""Faces that the program draws itself: DiceBear's `toon-head` style over painted backgrounds, seeded and endless.
+
+`drawn:4000`: pictures 0 to 3999; picture i depends on (seed, i) alone. The style's choices are the labels.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
+from pggan.data.store import LabelColumn
+from pggan.errors import DataError
+
+STYLE = "toon-head"
+DEFAULT_RESOLUTION = 256
+MAX_COUNT = 100_000_000
+
+# What varies, as label columns: hair and clothes by shape and by colour.
+PARTS = ("hair", "rearHair", "beard", "mouth", "eyes", "eyebrows", "clothes")
+COLOURS = ("skin", "hair", "clothes")
+# The style's colours in its own order, in words.
+COLOUR_NAMES = {
+    "skin": {"#5c3829": "dark", "#f1c3a5": "light", "#a36b4f": "brown", "#c68e7a": "tan", "#b98e6a": "olive"},
+    "hair": {"#2c1b18": "black", "#d6b370": "blond", "#724133": "brown", "#a55728": "auburn", "#b58143": "caramel"},
+    "clothes": {
+        "#151613": "black", "#0b3286": "navy", "#545454": "grey", "#147f3c": "green", "#f97316": "orange",
+        "#ec4899": "pink", "#731ac3": "violet", "#b11f1f": "red", "#e8e9e6": "white", "#eab308": "yellow",
+    },
+}  # fmt: skip
+# Share of pictures with a part that may be missing.
+OPTIONAL = {"rearHair": 0.45, "beard": 0.3}
+# The head's size beside the style's own frame, and its jitter in place: fractions of the picture.
+ZOOM = (1.25, 1.45)
+SHIFT = 0.03
+DROP = 0.06  # downwards, so that the face's middle is the picture's
+
+
+def _definition() -> dict[str, Any]:
+    return json.loads(files("dicebear_styles").joinpath(f"{STYLE}.json").read_text("utf-8"))
+
+
+def _colour_name(part: str, value: str) -> str:
+    return COLOUR_NAMES[part].get(value.lower(), value)
+
+
+class DrawnReader(Reader):
+    """Draws pictures of one side; parses the style once per process."""
+
+    def __init__(self, resolution: int, seed: int) -> None:
+        self.resolution, self.seed = resolution, seed
+        self._style: Any = None
+        self._choices: dict[str, list[str]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"resolution": self.resolution, "seed": self.seed, "_style": None, "_choices": {}}
+
+    def size(self, ref: Ref) -> tuple[int, int]:
+        return self.resolution, self.resolution
+
+    def read(self, ref: Ref, channels: int) -> Picture:
+        random = np.random.default_rng((self.seed, ref.payload))
+        options, labels = self._draw_choices(random)
+        face = self._render(options, random)
+        background = _background(self.resolution, random)
+        alpha = face[:, :, 3:].astype(np.float32) / 255.0
+        image = np.rint(face[:, :, :3] * alpha + background * (1.0 - alpha)).astype(np.uint8)
+        if channels == 1:
+            from PIL import Image
+
+            image = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+        return Picture(image, labels)
+
+    def _prepare(self) -> None:
+        from dicebear import Style
+
+        definition = _definition()
+        self._choices = {part: list(definition["components"][part]["variants"]) for part in PARTS}
+        self._choices |= {f"{part} colour": list(definition["colors"][part]["values"]) for part in COLOURS}
+        self._style = Style(definition)
+
+    def _draw_choices(self, random: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """The style's options and the class numbers, in the order of `columns`."""
+        if self._style is None:
+            self._prepare()
+        options: dict[str, Any] = {}
+        labels: list[int] = []
+        for part in PARTS:
+            variants = self._choices[part]
+            there = random.random() < OPTIONAL.get(part, 1.0)
+            chosen = int(random.integers(len(variants)))
+            options[f"{part}Variant"] = variants[chosen]
+            options[f"{part}Probability"] = 100 if there else 0
+            labels.append(chosen + 1 if there and part in OPTIONAL else 0 if part in OPTIONAL else chosen)
+        for part in COLOURS:
+            values = self._choices[f"{part} colour"]
+            chosen = int(random.integers(len(values)))
+            options[f"{part}Color"] = values[chosen]
+            labels.append(chosen)
+        return options, tuple(labels)
+
+    def _render(self, options: dict[str, Any], random: np.random.Generator) -> NDArray[np.uint8]:
+        import resvg_py
+        from dicebear import Avatar
+        from PIL import Image
+
+        svg = Avatar(self._style, {"seed": "face", **options}).to_string()
+        svg = _placed(svg, random.uniform(*ZOOM), random.uniform(-SHIFT, SHIFT, 2))
+        try:
+            data = bytes(resvg_py.svg_to_bytes(svg, width=self.resolution, height=self.resolution, skip_system_fonts=True))
+        except ValueError as error:
+            raise BadPicture(f"not drawn: {error}") from None
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+
+
+def _placed(svg: str, zoom: float, shift: NDArray[np.float64]) -> str:
+    """The drawing with another window on it: nearer, and a little beside the middle."""
+    match = re.search(r'viewBox="([-\d.]+) ([-\d.]+) ([-\d.]+) ([-\d.]+)"', svg)
+    if match is None:
+        return svg
+    left, top, width, height = map(float, match.groups())
+    side = width / zoom
+    x = left + (width - side) / 2 + shift[0] * side
+    y = top + (height - side) / 2 + (shift[1] - DROP) * side
+    return svg[: match.start()] + f'viewBox="{x:.3f} {y:.3f} {side:.3f} {side:.3f}"' + svg[match.end() :]
+
+
+def _background(side: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """(side, side, 3): two muted colours, blended along a direction or around a point."""
+    near, far = random.uniform(70, 245, (2, 3)).astype(np.float32)
+    far = near * 0.45 + far * 0.55
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / max(side - 1, 1)
+    if random.random() < 0.6:
+        angle = random.uniform(0, 2 * np.pi)
+        t = (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)) / 1.4143 + 0.5
+    else:
+        middle = random.uniform(0.2, 0.8, 2)
+        t = np.hypot(x - middle[0], y - middle[1]) / 1.2
+    return near + (far - near) * np.clip(t, 0, 1)[:, :, None]
+
+
+class DrawnSource(Source):
+    scalable = True
+
+    def __init__(self, spec: str) -> None:
+        count = spec.partition(":")[2]
+        if not count.isdecimal() or not 1 <= int(count) <= MAX_COUNT:
+            raise DataError(f"{spec!r} is not drawn:COUNT with a count from 1 to {MAX_COUNT}, such as drawn:4000")
+        self._count = int(count)
+
+    @staticmethod
+    def sniff(spec: str) -> bool:
+        return spec.partition(":")[0] == "drawn"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def refs(self) -> Iterable[Ref]:
+        return (Ref(f"drawn {i}", i) for i in range(self._count))
+
+    def reader(self, resolution: int, seed: int) -> Reader:
+        return DrawnReader(resolution, seed)
+
+    @property
+    def label_columns(self) -> tuple[LabelColumn, ...]:
+        definition = _definition()
+        columns = []
+        for part in PARTS:
+            variants = list(definition["components"][part]["variants"])
+            columns.append(LabelColumn(part, tuple(["none", *variants] if part in OPTIONAL else variants)))
+        for part in COLOURS:
+            names = tuple(_colour_name(part, value) for value in definition["colors"][part]["values"])
+            columns.append(LabelColumn(f"{part}-colour", names))
+        return tuple(columns)
+
+    @property
+    def attribution(self) -> str | None:
+        return f"{_definition()['meta']['license']['text']}; drawn by DiceBear"
