@@ -5,10 +5,11 @@ The celebahq presets are the published ones (official release of Karras et al. 2
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from pggan.config import PerResolution
+from pggan.config import PerResolution, TrainConfig
 from pggan.registry import Registry
 
 
@@ -71,3 +72,25 @@ PRESETS: Registry[Preset] = Registry(
 )
 
 DEFAULT_PRESET = "celebahq-v2-1gpu"
+
+
+def configure(preset: str | None, given: dict[str, Any]) -> TrainConfig:
+    """A preset (None: the default one) with what a person gave over it. Values None are not given.
+
+    A per-resolution value that names only some resolutions keeps the preset's for the others.
+    """
+    chosen = PRESETS[preset or DEFAULT_PRESET]
+    defaults = {entry.name: entry for entry in dataclasses.fields(TrainConfig)}
+    values: dict[str, Any] = {**chosen.values, "preset": chosen.name}
+    for name, value in given.items():
+        if value is None:
+            continue
+        base = values.get(name)
+        if base is None and isinstance(value, PerResolution):
+            factory = defaults[name].default_factory
+            base = factory() if factory is not dataclasses.MISSING else None
+        values[name] = value.with_base(base) if isinstance(value, PerResolution) and base is not None else value
+    # a person's phases end where they end: the preset's total is that of the preset's phases
+    if {"stable_kimg", "fade_kimg"} & {k for k, v in given.items() if v is not None} and given.get("total_kimg") is None:
+        values["total_kimg"] = None
+    return TrainConfig(**values)

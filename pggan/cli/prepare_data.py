@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from pggan.cli.progress import duration, progress, size
+from pggan.cli.progress import progress
+from pggan.words import duration, size
 
 SHOWN_BAD = 10
 

@@ -10,28 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pggan.words import duration
+
 LINE_EVERY_SECONDS = 10.0
 
 Advance = Callable[[int], None]
-
-
-def duration(seconds: float) -> str:
-    """`75` -> `1:15`, `7300` -> `2:01:40`, `200000` -> `2d 07:33`."""
-    whole = max(0, round(seconds))
-    days, rest = divmod(whole, 86400)
-    hours, minutes, secs = rest // 3600, rest // 60 % 60, rest % 60
-    if days:
-        return f"{days}d {hours:02d}:{minutes:02d}"
-    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1024: `1.4 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 @contextmanager

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.checkpoints import ModelFile, find_model, load_model
+from pggan.checkpoints import ModelFile, load_model
 from pggan.devices import free_memory, full_float32, pick_device
 from pggan.errors import ModelError, UsageError
 from pggan.latents import MAX_SEED, one_hot, seed_class, seed_latents
 from pggan.networks.cost import synthesis_bytes
 from pggan.networks.discriminator import DiscriminatorOutput
+from pggan.places import find_model
 
 # What one batch of synthesis may take of the memory that is free, and how many images at most.
 MEMORY_SHARE = 0.25

@@ -87,6 +87,7 @@ class Training:
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         self.snapshots = Snapshots(run, self.state, labels, info)
         self.meter = Meter()
+        self.state.counters["next_tick"] = self.schedule.tick(0)
         self._since = time.perf_counter()
 
     def resume(self) -> None:
@@ -127,36 +128,34 @@ class Training:
             self._since = time.perf_counter()
             try:
                 while self.state.nimg < self.schedule.total and not signals.stop:
-                    moment = self._iterate(batches)
-                    if self._tick_is_due(moment, bool(signals.stop)):
-                        line = self._tick(moment, log)
-                        self._save(moment, log, signals)
+                    trained = self.schedule.at(self.state.nimg)
+                    self._iterate(batches, trained)
+                    reached, ended = self._reached(trained)
+                    self.display.moment(reached)
+                    if ended or signals.stop or signals.save or reached.nimg >= self.state.counters["next_tick"]:
+                        line = self._tick(reached, log)
+                        self._save(reached, log, ended or bool(signals.stop) or signals.save)
+                        signals.save = False
             finally:
                 batches.close()
         return Outcome(self.run, self.state.nimg, signals.stop, self.state.counters["seconds"], line)
 
-    def _iterate(self, batches: Iterator[LoadedBatch]) -> Moment:
-        moment = self.schedule.at(self.state.nimg)
+    def _iterate(self, batches: Iterator[LoadedBatch], moment: Moment) -> None:
         before = self.state.nimg
         terms = iterate(self.state, self.feed, self._shown(batches), moment, self.schedule.n_critic)
         self.meter.add(terms, self.state.nimg - before)
-        moment = self.schedule.at(self.state.nimg)
-        self.display.moment(moment)
-        return moment
+
+    def _reached(self, trained: Moment) -> tuple[Moment, bool]:
+        """Where the run is now, and whether that ends a phase or the run: a phase ends as what it trained."""
+        now = self.schedule.at(self.state.nimg)
+        if now.phase != trained.phase:
+            return trained._replace(nimg=now.nimg, alpha=1.0), True
+        return now, now.nimg >= self.schedule.total
 
     def _shown(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         for loaded in batches:
             self.snapshots.reals(loaded.images)
             yield loaded
-
-    def _tick_is_due(self, moment: Moment, stopping: bool) -> bool:
-        """Every `tick_kimg`, at the end of each phase and of the run, and when asked to stop."""
-        counters = self.state.counters
-        return (
-            stopping
-            or moment.nimg >= min(counters["next_tick"], self.schedule.total)
-            or self.schedule.at(moment.nimg + 1).phase != counters["phase"]
-        )
 
     def _tick(self, moment: Moment, log: RunLog) -> dict[str, Any]:
         images = self.meter.images
@@ -199,16 +198,9 @@ class Training:
         torch.cuda.reset_peak_memory_stats(self.state.device)
         return {"memory_mb": peak / 2**20}
 
-    def _save(self, moment: Moment, log: RunLog, signals: Signals) -> None:
-        """Snapshot and training state where due: by ticks, at the end of each phase, on a signal and at the end."""
+    def _save(self, moment: Moment, log: RunLog, always: bool) -> None:
+        """Snapshot and training state where due by ticks, or always: at the end of a phase and when asked."""
         tick = int(self.state.counters["tick"])
-        always = (
-            bool(signals.stop)
-            or signals.save
-            or moment.nimg >= self.schedule.total
-            or self.schedule.at(moment.nimg + 1).phase != self.state.counters["phase"]
-        )
-        signals.save = False
         if always or tick % self.config.snapshot_ticks == 0:
             log.picture("samples", self.snapshots.write(moment), moment.nimg)
         if always or tick % self.config.checkpoint_ticks == 0:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pggan
-from pggan.checkpoints import MODELS, STATES, numbered
 from pggan.config import TrainConfig, from_json, to_json
 from pggan.errors import TrainingError, UsageError
 from pggan.files import write_json
+from pggan.places import MODELS, STATES, numbered
 
 OPTIONS = "options.json"
 

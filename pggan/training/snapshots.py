@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 import pggan
 from pggan.checkpoints import ModelFile, save_model
-from pggan.files import replace_atomically
 from pggan.synthesis.model import Model
-from pggan.synthesis.pictures import grid_image
+from pggan.synthesis.pictures import enlarge, grid_image, write_png
 from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
@@ -35,8 +33,7 @@ def grid_shape(config_grid: tuple[int, int] | None, max_resolution: int) -> tupl
 
 def enlarged(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pictures (N, H, W, C) smaller than a tile, each pixel repeated by a whole factor."""
-    factor = max(1, SMALLEST_TILE // pictures.shape[1])
-    return pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+    return enlarge(pictures, max(1, SMALLEST_TILE // pictures.shape[1]))
 
 
 class Snapshots:
@@ -62,7 +59,7 @@ class Snapshots:
         """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
         save_model(self.run.model(moment.nimg), self.model(moment))
         image = self.grid(moment)
-        self._picture(self.name(moment), image)
+        write_png(self.run.samples / self.name(moment), image)
         return image
 
     def reals(self, pictures: NDArray[np.uint8]) -> None:
@@ -70,14 +67,10 @@ class Snapshots:
         name = f"reals-{pictures.shape[-1]}x{pictures.shape[-1]}.png"
         if not (self.run.samples / name).exists():
             shown = enlarged(pictures.transpose(0, 2, 3, 1))[: self.columns * self.rows]
-            self._picture(name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
+            write_png(self.run.samples / name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
 
     @staticmethod
     def name(moment: Moment) -> str:
         side = moment.resolution
         fading = f"-fade{round(moment.alpha * 100):02d}" if moment.alpha < 1 else ""
         return f"{moment.nimg:09d}-{side}x{side}{fading}.png"
-
-    def _picture(self, name: str, image: NDArray[np.uint8]) -> None:
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        replace_atomically(self.run.samples / name, lambda temporary: picture.save(temporary, format="PNG"))

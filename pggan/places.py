@@ -1,0 +1,46 @@
+"""Where models and training states lie: in runs, in files, in the package (torch-free)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pggan.errors import ModelError
+
+MODELS, STATES = "models", "checkpoints"
+_PACKAGED = Path(__file__).parent / "_checkpoints"
+_CHECKOUT = Path(__file__).parent.parent / "checkpoints"
+
+
+def numbered(folder: Path, stem: str) -> list[Path]:
+    """The files `stem-NNN.safetensors` of a folder, oldest first."""
+    pattern = re.compile(rf"{stem}-(\d+)\.safetensors")
+    found = [(int(m[1]), p) for p in folder.glob(f"{stem}-*.safetensors") if (m := pattern.fullmatch(p.name))]
+    return [path for _, path in sorted(found)]
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package, by name; the first is used where no model is named."""
+    folder = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find_model(name: str | Path | None) -> Path:
+    """The file behind a model argument: a file, a run directory (its newest model), a shipped name, or None."""
+    available = shipped()
+    if name is None:
+        if not available:
+            raise ModelError("no model is shipped with this installation; give a model file or a run directory")
+        return next(iter(available.values()))
+    path = Path(name)
+    if path.is_dir():
+        models = numbered(path / MODELS, "model") or numbered(path, "model")
+        if not models:
+            raise ModelError(f"{path} holds no model yet; give a model file, or a run that has made a snapshot")
+        return models[-1]
+    if not path.exists() and str(name) in available:
+        return available[str(name)]
+    if not path.exists():
+        known = f" (shipped: {', '.join(available)})" if available else ""
+        raise ModelError(f"{name} is neither a model file, a run directory nor a shipped model{known}")
+    return path
