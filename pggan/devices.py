@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from pggan.errors import UsageError
+
+
+# typed as Any: its `conv` settings are made at import, unseen by type checkers
+_CUDNN: Any = torch.backends.cudnn
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -75,7 +80,7 @@ def set_precision(precision: str) -> None:
     """Whether float32 matrix products and convolutions on a GPU may use TF32: only where it is asked for."""
     mode = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
-    torch.backends.cudnn.conv.fp32_precision = mode
+    _CUDNN.conv.fp32_precision = mode
 
 
 @contextmanager
@@ -84,9 +89,9 @@ def full_float32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.backends.cudnn.conv.fp32_precision
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    before = _CUDNN.conv.fp32_precision
+    _CUDNN.conv.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.backends.cudnn.conv.fp32_precision = before
+        _CUDNN.conv.fp32_precision = before

@@ -254,6 +254,8 @@ def _finish(outcome: Outcome, as_json: bool) -> int:
         click.echo(f"trained {outcome.nimg / 1000:g} kimg; sample grids: {outcome.run.samples}")
         click.echo(f"new pictures: pggan generate {run} --n 64 --out pictures")
     if outcome.signal:
-        click.echo(f"stopped and saved at {outcome.nimg / 1000:g} kimg; go on with: pggan train --resume {run}", err=True)
+        click.echo(
+            f"stopped and saved at {outcome.nimg / 1000:g} kimg; go on with: pggan train --resume {run}", err=True
+        )
         return 128 + outcome.signal
     return 0

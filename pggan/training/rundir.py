@@ -61,9 +61,7 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a directory")
         self.samples.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self.path / OPTIONS, {"pggan": pggan.__version__, "config": to_json(config), "resolved": resolved}
-        )
+        write_json(self.path / OPTIONS, {"pggan": pggan.__version__, "config": to_json(config), "resolved": resolved})
 
     def read_options(self) -> tuple[TrainConfig, dict[str, Any]]:
         """The recorded configuration, and what "auto" became. Raises `TrainingError` where there is none to read."""

@@ -102,9 +102,7 @@ class TrainState:
         self.counters = counters
 
 
-def make_optimizer(
-    module: nn.Module, defaults: OptimizerDefaults, rate: PerResolution | None
-) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, defaults: OptimizerDefaults, rate: PerResolution | None) -> torch.optim.Optimizer:
     """The loss's own optimiser over a player's parameters; its rate is set by the schedule at every step."""
     parameters = list(module.parameters())
     fused = parameters[0].device.type == "cuda"
