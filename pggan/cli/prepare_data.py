@@ -43,7 +43,9 @@ SHOWN_BAD = 10
 @click.option("--force", is_flag=True, help="Start even if the disk looks too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def command(source: str, dest: str, as_json: bool, quiet: bool, workers: int | None, channels: str, **given: Any) -> None:
+def command(
+    source: str, dest: str, as_json: bool, quiet: bool, workers: int | None, channels: str, **given: Any
+) -> None:
     """Turn pictures into one multi-resolution store, 4x4 to --max-res.
 
     SOURCE is a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures, or drawn:COUNT for COUNT faces

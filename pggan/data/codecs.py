@@ -43,7 +43,7 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
     try:
         with Image.open(io.BytesIO(data), formats=[codec.upper()]) as picture:
             found = np.asarray(picture.convert("L" if channels == 1 else "RGB") if codec != "webp" else picture)
-    except Exception as error:  # Pillow raises a dozen kinds for damaged data
+    except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged data)
         raise ValueError(f"damaged {codec} record ({error})") from None
     if found.ndim == 2:
         found = found[:, :, None]

@@ -5,20 +5,31 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pggan.data.sources.base import BadPicture
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF"]  # MPO: a JPEG with a second view, as some phones write
 
 # Refused above: a picture of this many pixels is a mistake or an attack, and would take gigabytes to decode.
 MAX_PIXELS = 1 << 27
 MAX_FILE_BYTES = 1 << 30
+
+_ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def is_picture_name(name: str) -> bool:
@@ -34,43 +45,42 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def read_size(data: bytes) -> tuple[int, int]:
+def read_size(file: BinaryIO) -> tuple[int, int]:
     """Width and height as shown (EXIF orientation applied), from the header. Raises `BadPicture`."""
-    picture = _open(data)
-    turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    picture = _open(file)
+    # Pillow itself turns TIFFs
+    turned = picture.format != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
     return picture.size[::-1] if turned else picture.size
 
 
 def read_picture(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """A file's bytes as uint8 (H, W, channels), and what had to be converted. Raises `BadPicture`."""
-    picture = _open(data)
+    picture = _open(io.BytesIO(data))
     notes: list[str] = []
     try:
-        if picture.getexif().get(0x0112, 1) not in (0, 1):
-            notes.append("turned by EXIF orientation")
-            picture = ImageOps.exif_transpose(picture)
-        plain = _plain(picture, notes)
+        shown = _upright(picture, notes)
+        plain = _plain(shown, _bits(picture, data), notes)
         wanted = "L" if channels == 1 else "RGB"
         if plain.mode != wanted:
             notes.append("grey to colour" if wanted == "RGB" else "colour to grey")
             plain = plain.convert(wanted)
         array = np.asarray(plain)
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
         raise BadPicture(_reason(error)) from None
     return array.reshape(*array.shape[:2], channels), tuple(notes)
 
 
-def _open(data: bytes) -> Image.Image:
-    if len(data) > MAX_FILE_BYTES:
-        raise BadPicture(f"a file of {len(data) >> 20} MiB; the limit is {MAX_FILE_BYTES >> 20}")
+def _open(file: BinaryIO) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:
+            picture = Image.open(file, formats=FORMATS)
+    except Exception as error:  # noqa: BLE001
         raise BadPicture(_reason(error)) from None
     if picture.width * picture.height > MAX_PIXELS:
-        raise BadPicture(f"{picture.width}x{picture.height} pixels; the limit is {MAX_PIXELS >> 20} million")
+        raise BadPicture(f"{picture.width}x{picture.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
     return picture
 
 
@@ -78,38 +88,81 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture that can be read"
     if isinstance(error, Image.DecompressionBombError):
-        return "absurdly many pixels"
+        return f"absurdly many pixels; the limit is {MAX_PIXELS // 10**6} million"
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def _plain(picture: Image.Image, notes: list[str]) -> Image.Image:
-    """Any mode to "L" or "RGB" of 8 bits; transparency is shown over white. Animations give their first frame."""
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # noqa: BLE001 (damaged EXIF does not make the picture bad)
+        return 1
+
+
+def _upright(picture: Image.Image, notes: list[str]) -> Image.Image:
+    """The first frame, decoded, as its EXIF orientation says."""
+    if _orientation(picture) in _TURNS:
+        notes.append("turned by EXIF orientation")
+    picture.load()
+    # asked again: decoding a TIFF has turned it, and dropped the tag
+    turn = _TURNS.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _bits(picture: Image.Image, data: bytes) -> int:
+    """Of a channel in the file: Pillow makes 8 of the 16 of colour pictures, without a word."""
+    if picture.format == "PNG":
+        return data[24]
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
+    return 8
+
+
+def _plain(picture: Image.Image, bits: int, notes: list[str]) -> Image.Image:
+    """Any mode to "L" or "RGB" of 8 bits; transparency is shown over white."""
     mode = picture.mode
-    if mode in ("L", "RGB") and "transparency" not in picture.info:
-        return picture
+    if mode == "F":
+        notes.append("floating point")
+        return Image.fromarray(_float_to_8_bits(np.asarray(picture)))
+    if bits > 8:
+        notes.append(f"{bits}-bit")
+    if mode.startswith("I"):
+        return Image.fromarray(_integer_to_8_bits(np.asarray(picture)))
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        notes.append("transparency over white")
         rgba = picture.convert("RGBA")
+        opaque = np.asarray(rgba)[:, :, 3].min() == 255
+        notes.append("alpha channel dropped, opaque all over" if opaque else "transparency over white")
         shown = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         return shown.convert("L" if mode in ("L", "LA", "La") else "RGB")
+    if mode in ("L", "RGB"):
+        return picture
     if mode == "1":
         notes.append("1-bit")
         return picture.convert("L")
-    if mode.startswith("I") or mode == "F":
-        notes.append("16-bit" if mode.startswith("I") else "floating point")
-        return Image.fromarray(_to_8_bits(np.asarray(picture)))
-    notes.append({"P": "palette", "CMYK": "CMYK"}.get(mode, mode))
+    notes.append({"P": "palette"}.get(mode, mode))
     return picture.convert("RGB")
 
 
-def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """16-bit integers by their whole range, floating point from 0..1 (or 0..255 if any value is above 1)."""
-    if values.dtype.kind == "f":
-        top = 1.0 if np.nanmax(values, initial=0) <= 1 else 255.0
-    else:
-        top = 65535.0
-    scaled = np.nan_to_num(values.astype(np.float64)) * (255.0 / top)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+def _integer_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """By the whole range of 16 bits, or of 32 where a value is above those: rescaled, never clipped."""
+    if values.dtype.itemsize > 2 and values.max(initial=0) <= 65535:
+        values = np.maximum(values, 0)
+    elif values.dtype.itemsize > 2:
+        return np.rint(values.astype(np.uint32) * (255.0 / 0xFFFFFFFF)).astype(np.uint8)
+    return np.rint(values * (255.0 / 65535.0)).astype(np.uint8)
+
+
+def _float_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """From 0..1, where highlights may go a little over; from 0..255 or 0..65535 where values are as large as those."""
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    largest = values.max(initial=0)
+    top = 1.0 if largest <= 4 else 255.0 if largest <= 300 else 65535.0
+    return np.clip(np.rint(values * (255.0 / top)), 0, 255).astype(np.uint8)
+
+
+def fitted_side(width: int, height: int, how: str) -> int:
+    """The side of the square that `fit` makes before it resizes."""
+    return max(width, height) if how == "pad" else min(width, height)
 
 
 def fit(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.uint8]:

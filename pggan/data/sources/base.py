@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.store import LabelColumn
+from pggan.data.manifest import LabelColumn
 
 
 class Picture(NamedTuple):
@@ -27,7 +28,7 @@ class Ref(NamedTuple):
     payload: Any
 
 
-class BadPicture(Exception):
+class BadPicture(Exception):  # noqa: N818 (a report more than an error)
     """A picture that cannot be used; the message says why. One of them does not stop the rest."""
 
 
@@ -59,6 +60,11 @@ class Source(ABC):
     @abstractmethod
     def refs(self) -> Iterable[Ref]:
         """Every picture, in a fixed order."""
+
+    def sample(self, count: int, among: int) -> Iterator[Ref]:
+        """Up to `count` of the first `among` references, spread over them."""
+        step = max(1, -(-among // count))
+        return islice(self.refs(), 0, among, step)
 
     @abstractmethod
     def reader(self, resolution: int, seed: int) -> Reader:

@@ -9,15 +9,16 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.manifest import LabelColumn
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.store import LabelColumn
-from pggan.errors import DataError
+from pggan.errors import UsageError
 
 STYLE = "toon-head"
 DEFAULT_RESOLUTION = 256
@@ -38,11 +39,12 @@ COLOUR_NAMES = {
 # Share of pictures with a part that may be missing.
 OPTIONAL = {"rearHair": 0.45, "beard": 0.3}
 # The head's size beside the style's own frame, and its jitter in place: fractions of the picture.
-ZOOM = (1.25, 1.45)
-SHIFT = 0.03
-DROP = 0.06  # downwards, so that the face's middle is the picture's
+ZOOM = (1.05, 1.25)
+SHIFT = 0.035
+DROP = 0.03  # downwards, so that hair and shoulders have their room
 
 
+@cache
 def _definition() -> dict[str, Any]:
     return json.loads(files("dicebear_styles").joinpath(f"{STYLE}.json").read_text("utf-8"))
 
@@ -69,9 +71,7 @@ class DrawnReader(Reader):
         random = np.random.default_rng((self.seed, ref.payload))
         options, labels = self._draw_choices(random)
         face = self._render(options, random)
-        background = _background(self.resolution, random)
-        alpha = face[:, :, 3:].astype(np.float32) / 255.0
-        image = np.rint(face[:, :, :3] * alpha + background * (1.0 - alpha)).astype(np.uint8)
+        image = _over(face, _background(self.resolution, random))
         if channels == 1:
             from PIL import Image
 
@@ -114,7 +114,9 @@ class DrawnReader(Reader):
         svg = Avatar(self._style, {"seed": "face", **options}).to_string()
         svg = _placed(svg, random.uniform(*ZOOM), random.uniform(-SHIFT, SHIFT, 2))
         try:
-            data = bytes(resvg_py.svg_to_bytes(svg, width=self.resolution, height=self.resolution, skip_system_fonts=True))
+            data = bytes(
+                resvg_py.svg_to_bytes(svg, width=self.resolution, height=self.resolution, skip_system_fonts=True)
+            )
         except ValueError as error:
             raise BadPicture(f"not drawn: {error}") from None
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
@@ -132,17 +134,28 @@ def _placed(svg: str, zoom: float, shift: NDArray[np.float64]) -> str:
     return svg[: match.start()] + f'viewBox="{x:.3f} {y:.3f} {side:.3f} {side:.3f}"' + svg[match.end() :]
 
 
+def _over(face: NDArray[np.uint8], background: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The drawing (R, R, 4) over a background (R, R, 3), which it changes."""
+    alpha = face[:, :, 3:].astype(np.float32)
+    alpha *= np.float32(1 / 255)
+    background += alpha * (face[:, :, :3] - background)
+    background += np.float32(0.5)  # colours are from 0 to 255: rounds
+    return background.astype(np.uint8)
+
+
 def _background(side: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """(side, side, 3): two muted colours, blended along a direction or around a point."""
+    """(side, side, 3) from 0 to 255: two muted colours, blended along a direction or around a point."""
     near, far = random.uniform(70, 245, (2, 3)).astype(np.float32)
-    far = near * 0.45 + far * 0.55
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / max(side - 1, 1)
+    far = near * np.float32(0.45) + far * np.float32(0.55)
+    place = np.linspace(0, 1, side, dtype=np.float32)
+    x, y = place[None, :], place[:, None]
     if random.random() < 0.6:
         angle = random.uniform(0, 2 * np.pi)
-        t = (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)) / 1.4143 + 0.5
+        along, across = np.float32(np.cos(angle) / 1.4143), np.float32(np.sin(angle) / 1.4143)
+        t = along * (x - np.float32(0.5)) + (across * (y - np.float32(0.5)) + np.float32(0.5))
     else:
-        middle = random.uniform(0.2, 0.8, 2)
-        t = np.hypot(x - middle[0], y - middle[1]) / 1.2
+        middle = random.uniform(0.2, 0.8, 2).astype(np.float32)
+        t = np.sqrt((x - middle[0]) ** 2 + (y - middle[1]) ** 2) * np.float32(1 / 1.2)
     return near + (far - near) * np.clip(t, 0, 1)[:, :, None]
 
 
@@ -152,7 +165,7 @@ class DrawnSource(Source):
     def __init__(self, spec: str) -> None:
         count = spec.partition(":")[2]
         if not count.isdecimal() or not 1 <= int(count) <= MAX_COUNT:
-            raise DataError(f"{spec!r} is not drawn:COUNT with a count from 1 to {MAX_COUNT}, such as drawn:4000")
+            raise UsageError(f"{spec!r} is not drawn:COUNT with a count from 1 to {MAX_COUNT}, such as drawn:4000")
         self._count = int(count)
 
     @staticmethod

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import BinaryIO
 
-from pggan.data.imaging import is_picture_name, natural_key, read_picture, read_size
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
+from pggan.data.imaging import is_picture_name, natural_key
+from pggan.data.sources.base import Reader, Ref, Source
+from pggan.data.sources.files import NO_PICTURES, FileReader
 from pggan.errors import DataError
 
 
-class FolderReader(Reader):
+class FolderReader(FileReader):
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def read(self, ref: Ref, channels: int) -> Picture:
-        image, notes = read_picture(self._bytes(ref), channels)
-        return Picture(image, (), notes)
-
-    def size(self, ref: Ref) -> tuple[int, int]:
-        return read_size(self._bytes(ref))
-
-    def _bytes(self, ref: Ref) -> bytes:
-        try:
-            with open(os.path.join(self.root, ref.payload), "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise BadPicture(error.strerror or str(error)) from None
+    def open(self, ref: Ref) -> BinaryIO:
+        return open(os.path.join(self.root, ref.payload), "rb")
 
 
 class FolderSource(Source):
-    """Hidden files and other endings are passed over; links are followed once each, so that a loop ends."""
+    """Hidden files and other endings are passed over; links are followed, each folder taken once, so that loops end.
+
+    A folder that cannot be listed counts as one bad picture: it is named, not passed over in silence.
+    """
 
     def __init__(self, spec: str) -> None:
         self.root = spec
         self._names = sorted(self._walk(), key=natural_key)
         if not self._names:
-            raise DataError(f"{spec} holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)")
+            raise DataError(f"{spec} {NO_PICTURES}")
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -45,13 +39,21 @@ class FolderSource(Source):
     def _walk(self) -> list[str]:
         found: list[str] = []
         seen: set[str] = set()
-        for folder, inner, files in os.walk(self.root, followlinks=True):
+
+        def unlisted(error: OSError) -> None:
+            if os.path.realpath(error.filename) == os.path.realpath(self.root):
+                raise error
+            found.append(os.path.relpath(error.filename, self.root))
+
+        for folder, inner, files in os.walk(self.root, followlinks=True, onerror=unlisted):
             real = os.path.realpath(folder)
             if real in seen:
                 inner.clear()
                 continue
             seen.add(real)
-            inner[:] = [name for name in inner if not name.startswith(".")]
+            # real folders before links to them, in a fixed order: which name a folder goes by is no accident
+            inner[:] = sorted((name for name in inner if not name.startswith(".")), key=natural_key)
+            inner.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
             paths = (os.path.relpath(os.path.join(folder, name), self.root) for name in files)
             found += [path for path in paths if is_picture_name(path)]
         return found

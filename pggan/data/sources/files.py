@@ -1,0 +1,49 @@
+"""What sources of picture files share, wherever the files lie."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from pggan.data.imaging import MAX_FILE_BYTES, read_picture, read_size
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
+
+NO_PICTURES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
+
+# What damaged, encrypted, vanished or unreadable files and archive members raise.
+_READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+
+class FileReader(Reader):
+    """Reads references to picture files."""
+
+    @abstractmethod
+    def open(self, ref: Ref) -> BinaryIO:
+        """The file behind a reference, open for reading and seekable."""
+
+    def read(self, ref: Ref, channels: int) -> Picture:
+        with self._opened(ref) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise BadPicture(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
+        image, notes = read_picture(data, channels)
+        return Picture(image, (), notes)
+
+    def size(self, ref: Ref) -> tuple[int, int]:
+        with self._opened(ref) as file:
+            return read_size(file)
+
+    @contextmanager
+    def _opened(self, ref: Ref) -> Iterator[BinaryIO]:
+        try:
+            with self.open(ref) as file:
+                yield file
+        except OSError as error:
+            raise BadPicture(error.strerror or str(error)) from None
+        except _READ_ERRORS as error:
+            raise BadPicture(str(error) or type(error).__name__) from None
