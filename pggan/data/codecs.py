@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from pggan.config import level_of
+from pggan.errors import UsageError
 
 CODECS = ("raw", "png", "webp", "jpeg")
 
@@ -17,6 +21,43 @@ LAST_RAW = 64
 def default_codec(resolution: int) -> str:
     """Raw to 64x64, lossless WebP above: on portraits it is a third smaller than PNG and as fast to write and read."""
     return "raw" if resolution <= LAST_RAW else "webp"
+
+
+def choose_codecs(wanted: str | None, resolutions: Iterable[int]) -> dict[int, str]:
+    """The codec of each resolution. `wanted` None: the default; a codec: that one above 64x64; else pairs such as
+    `256:webp,1024:jpeg`, each from its resolution up to the next one named. Raises `UsageError`.
+    """
+    chosen = {side: default_codec(side) for side in resolutions}
+    if wanted is None:
+        return chosen
+    if ":" not in wanted:
+        codec = _known(wanted)
+        return {side: codec if side > LAST_RAW else "raw" for side in chosen}
+    named: dict[int, str] = {}
+    for pair in wanted.split(","):
+        side, _, codec = pair.partition(":")
+        if not side.strip().isdecimal():
+            raise UsageError(f"--codec {wanted!r}: {pair!r} is not RESOLUTION:CODEC, such as 256:webp")
+        named[_resolution(int(side))] = _known(codec)
+    for resolution in chosen:
+        below = [start for start in named if start <= resolution]
+        if below:
+            chosen[resolution] = named[max(below)]
+    return chosen
+
+
+def _known(codec: str) -> str:
+    if codec.strip() not in CODECS:
+        raise UsageError(f"--codec {codec.strip()!r} is none of {', '.join(CODECS)}")
+    return codec.strip()
+
+
+def _resolution(side: int) -> int:
+    try:
+        level_of(side)
+    except UsageError as error:
+        raise UsageError(f"--codec: {error}") from None
+    return side
 
 
 def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pggan
 from pggan.config import MAX_RESOLUTION, level_of
-from pggan.data.codecs import CODECS, default_codec
+from pggan.data.codecs import choose_codecs
 from pggan.data.convert import BAD, NOT_SQUARE, TOO_SMALL, Converted, Converter, converted
 from pggan.data.destination import check_destination, existing_parent, under_construction
 from pggan.data.imaging import fitted_side
@@ -42,7 +42,8 @@ PAGE = 4096  # LMDB's
 class PrepareOptions:
     """How pictures become a store. `max_res` None: the largest power of two that 95 % of the pictures reach.
 
-    `codec` None: raw to 64x64, lossless WebP above; else the codec above 64x64. `fit`: what non-square pictures become.
+    `codec`: as `choose_codecs`. `fit`: what non-square pictures become. `strict`: a bad picture is an error; `whole`:
+    any that is left out is. Raises `UsageError`, naming the option.
     """
 
     max_res: int | None = None
@@ -53,6 +54,7 @@ class PrepareOptions:
     upscale: bool = False
     limit: int | None = None
     strict: bool = False
+    whole: bool = False
     seed: int = 0
     workers: int = 1
     overwrite: bool = False
@@ -64,8 +66,7 @@ class PrepareOptions:
                 level_of(self.max_res)
             except UsageError as error:
                 raise UsageError(f"--max-res: {error}") from None
-        if self.codec is not None and self.codec not in CODECS:
-            raise UsageError(f"--codec {self.codec} is none of {', '.join(CODECS)}")
+        choose_codecs(self.codec, ())
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality {self.quality} is not from 1 to 100")
         if self.channels not in (1, 3):
@@ -80,11 +81,7 @@ class PrepareOptions:
             raise UsageError(f"--workers {self.workers} is not from 1 to 256")
 
     def codecs(self, max_res: int) -> dict[int, str]:
-        sides = [2**level for level in range(level_of(LOWEST), level_of(max_res) + 1)]
-        chosen = {side: default_codec(side) for side in sides}
-        if self.codec is not None:
-            chosen = {side: "raw" if codec == "raw" else self.codec for side, codec in chosen.items()}
-        return chosen
+        return choose_codecs(self.codec, [2**level for level in range(level_of(LOWEST), level_of(max_res) + 1)])
 
     def converter(self, reader: Reader, max_res: int) -> Converter:
         return Converter(
@@ -139,7 +136,7 @@ def prepare(
         _check_disk(opened, converter, place, total)
     if on_start is not None:
         on_start(total)
-    tally = _Tally(options.strict)
+    tally = _Tally(options.strict, options.whole)
     with under_construction(place) as partial:
         writer = StoreWriter(partial, converter.codecs)
         try:
@@ -169,8 +166,8 @@ def _write(
 class _Tally:
     """Counts what came of the pictures."""
 
-    def __init__(self, strict: bool) -> None:
-        self.strict = strict
+    def __init__(self, strict: bool, whole: bool) -> None:
+        self.strict, self.whole = strict, whole
         self.left_out: Counter[str] = Counter()
         self.converted: Counter[str] = Counter()
         self.bad: list[dict[str, str]] = []
@@ -184,6 +181,8 @@ class _Tally:
         name = printable(result.name)
         self.left_out[result.kind] += 1
         self.first = self.first or f"{name}: {result.kind} ({result.reason})"
+        if self.whole:
+            raise DataError(f"{self.first}; the set is to be taken whole, mend or replace this picture")
         if result.kind == BAD:
             if self.strict:
                 raise DataError(f"{name}: {result.reason} (--strict); mend or remove it, or leave --strict out")

@@ -1,0 +1,66 @@
+"""CelebA-HQ to a store: `python tools/prepare_celebahq.py SOURCE DEST`, over the functions of `pggan prepare-data`.
+
+SOURCE is a folder, zip or tar of CelebA-HQ's 30,000 pictures of 1024x1024 (`00000.png`, `imgHQ00000.png`, `0.jpg`...),
+taken in natural order. What `pggan prepare-data` leaves open is fixed here: 1024x1024, RGB, nothing cropped, enlarged
+or left out, and a picture that is damaged or of another size is an error; so that the store is the whole set or none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pggan.cli.progress import progress
+from pggan.data.prepare import PrepareOptions, PrepareReport, prepare
+from pggan.data.sources import open_source
+from pggan.errors import DataError, PgganError
+from pggan.words import duration, size
+
+COUNT, RESOLUTION = 30_000, 1024
+
+
+def convert(source: str, dest: str, count: int, options: PrepareOptions, quiet: bool = False) -> PrepareReport:
+    """Raises `DataError` unless the source holds exactly `count` whole, square pictures of at least the resolution."""
+    found = len(open_source(source))
+    if found != count:
+        raise DataError(
+            f"{source} holds {found} pictures, CelebA-HQ has {count}; give --count {found} if that is right"
+        )
+    with progress("CelebA-HQ", found, quiet=quiet) as advance:
+        return prepare(source, dest, options, on_progress=advance)
+
+
+def main(args: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source")
+    parser.add_argument("dest")
+    parser.add_argument("--count", type=int, default=COUNT, help=f"pictures that must be there (default {COUNT})")
+    parser.add_argument("--max-res", type=int, default=RESOLUTION, help=f"default {RESOLUTION}")
+    parser.add_argument("--codec", help="as in pggan prepare-data")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--quiet", action="store_true")
+    given = parser.parse_args(args)
+    try:
+        options = PrepareOptions(
+            max_res=given.max_res,
+            codec=given.codec,
+            fit="reject",
+            whole=True,
+            workers=given.workers,
+            overwrite=given.overwrite,
+        )
+        report = convert(given.source, given.dest, given.count, options, given.quiet)
+    except (PgganError, OSError) as error:
+        print(f"prepare_celebahq: error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, PgganError) else 1
+    except KeyboardInterrupt:
+        print("prepare_celebahq: error: interrupted", file=sys.stderr)
+        return 130
+    print(f"{report.path}: {report.count} pictures, {size(report.bytes_on_disk)}, made in {duration(report.seconds)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
