@@ -11,7 +11,6 @@ import torch
 
 from pggan.errors import UsageError
 
-
 # typed as Any: its `conv` settings are made at import, unseen by type checkers
 _CUDNN: Any = torch.backends.cudnn
 

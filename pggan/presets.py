@@ -91,6 +91,7 @@ def configure(preset: str | None, given: dict[str, Any]) -> TrainConfig:
             base = factory() if factory is not dataclasses.MISSING else None
         values[name] = value.with_base(base) if isinstance(value, PerResolution) and base is not None else value
     # a person's phases end where they end: the preset's total is that of the preset's phases
-    if {"stable_kimg", "fade_kimg"} & {k for k, v in given.items() if v is not None} and given.get("total_kimg") is None:
+    phases_given = any(given.get(name) is not None for name in ("stable_kimg", "fade_kimg"))
+    if phases_given and given.get("total_kimg") is None:
         values["total_kimg"] = None
     return TrainConfig(**values)

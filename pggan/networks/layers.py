@@ -45,7 +45,8 @@ def downscale(x: Tensor) -> Tensor:
 
 def fade(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     """alpha 0: only `coarse`, 1: only `fine`, exactly; computed in the inputs' type."""
-    return fine + (coarse - fine) * (1 - alpha).to(fine.dtype)
+    share = alpha.to(fine.dtype)
+    return fine * share + coarse * (1 - share)
 
 
 class EqualizedLayer(nn.Module):

@@ -11,7 +11,11 @@ NEWEST = 0.3
 
 
 class Pace:
-    """Seconds per image at each level. A level not trained yet costs what its arithmetic costs beside a known one's."""
+    """Seconds per image at each level.
+
+    A level not trained yet lies on the line of seconds over arithmetic through the two highest known ones; while only
+    one is known, its cost is that of its arithmetic.
+    """
 
     def __init__(self, config: TrainConfig, schedule: Schedule) -> None:
         self._schedule = schedule
@@ -30,9 +34,13 @@ class Pace:
             return self._seconds[level]
         if not self._seconds:
             return None
-        # the highest level measured says most about the higher ones to come
-        known = max(self._seconds)
-        return self._seconds[known] * self._flops[level] / self._flops[known]
+        # the highest levels measured say most about the higher ones to come: what they cost beside arithmetic stays
+        *lower, known = sorted(self._seconds)
+        seconds, flops = self._seconds[known], self._flops[known]
+        if not lower:
+            return seconds * self._flops[level] / flops
+        slope = (seconds - self._seconds[lower[-1]]) / (flops - self._flops[lower[-1]])
+        return max(seconds + max(slope, 0.0) * (self._flops[level] - flops), 1e-9)
 
     def left(self, nimg: int) -> tuple[float | None, float | None]:
         """Seconds to the end of the phase and of the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_phases_and_moments_agree(stable, fade, total, start):
     phases = schedule.phases
     assert phases[0].start == 0
     assert phases[-1].end == schedule.total
-    assert all(a.end == b.start for a, b in zip(phases, phases[1:]))
+    assert all(a.end == b.start for a, b in pairwise(phases))
     before = None
     for nimg in range(0, schedule.total + 1, max(1, schedule.total // 97)):
         moment = schedule.at(nimg)

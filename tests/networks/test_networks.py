@@ -1,0 +1,161 @@
+"""Networks against their published sizes, their own cost model, and second ways of computing the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.networks import cost
+from pggan.networks.build import active_parameters, build
+from pggan.networks.layers import (
+    ConvDownscale2d,
+    UpscaleConv2d,
+    downscale,
+    fade,
+    leaky_relu,
+    minibatch_stddev,
+    pixel_norm,
+    upscale,
+)
+
+# Karras et al. 2018 at fmap_base 8192 and 2048, in millions: level -> (G, D)
+PUBLISHED = {
+    (8192, 10): (23.072, 23.077),
+    (2048, 2): (6.556, 6.562),
+    (2048, 3): (11.276, 11.281),
+    (2048, 4): (13.045, 13.051),
+    (2048, 5): (13.487, 13.493),
+    (2048, 6): (13.598, 13.603),
+    (2048, 7): (13.625, 13.631),
+}
+SMALL = {"resolution": 32, "fmap_base": 64, "fmap_max": 16}
+
+
+@pytest.mark.parametrize("base,level", PUBLISHED)
+def test_published_parameter_counts(base, level):
+    g, d = GeneratorConfig(fmap_base=base), DiscriminatorConfig(fmap_base=base)
+    found = tuple(round(cost.parameters(c, level) / 1e6, 3) for c in (g, d))
+    assert found == PUBLISHED[base, level]
+    assert abs(found[0] / found[1] - 1) < 0.001
+
+
+@pytest.mark.parametrize("labels,fused,group", [(0, True, 4), (3, False, 1), (5, True, 16)])
+def test_cost_model_counts_the_modules(labels, fused, group):
+    common = {**SMALL, "label_size": labels, "fused_scale": fused}
+    g_config = GeneratorConfig(**common, latent_size=20)
+    d_config = DiscriminatorConfig(**common, stddev_group=group)
+    g, d = build(g_config, d_config, 0)
+    for level in range(2, 6):
+        assert cost.parameters(g_config, level) == active_parameters(g, level)
+        assert cost.parameters(d_config, level) == active_parameters(d, level)
+
+
+def test_multiply_accumulates_as_torch_counts_them():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    g_config, d_config = GeneratorConfig(**SMALL, latent_size=20), DiscriminatorConfig(**SMALL)
+    g, d = build(g_config, d_config, 0)
+    alpha = torch.tensor(1.0)
+    for level in (2, 4, 5):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            g(torch.randn(1, 20), level, alpha)
+        faded = 0 if level == 2 else 2 * 3 * g_config.fmaps(level - 2) * 4 ** (level - 1)
+        assert counter.get_total_flops() == 2 * sum(x.macs for x in cost.layers(g_config, level)) + faded
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            d(torch.randn(1, 3, 2**level, 2**level), level, alpha)
+        assert counter.get_total_flops() == 2 * sum(x.macs for x in cost.layers(d_config, level)) + faded
+
+
+@pytest.mark.parametrize("level", [2, 3, 4, 5])
+def test_shapes_and_alpha(level):
+    g, d = build(GeneratorConfig(**SMALL, latent_size=20), DiscriminatorConfig(**SMALL), 1)
+    z = torch.randn(4, 20)
+    one, zero = torch.tensor(1.0), torch.tensor(0.0)
+    images = g(z, level, one)
+    assert images.shape == (4, 3, 2**level, 2**level)
+    assert d(images, level, one).score.shape == (4,)
+    if level > 2:
+        # alpha 0 is the level below and nothing else, bit by bit
+        assert torch.equal(g(z, level, zero), upscale(g(z, level - 1, one)))
+        below = d(downscale(images), level - 1, one).score
+        assert torch.allclose(d(images, level, zero).score, below, atol=1e-6)
+
+
+def test_networks_refuse_what_does_not_fit():
+    g, d = build(GeneratorConfig(**SMALL, latent_size=20, label_size=2), DiscriminatorConfig(**SMALL), 1)
+    one = torch.tensor(1.0)
+    with pytest.raises(ValueError, match="level 6"):
+        g(torch.randn(1, 20), 6, one, torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="labels"):
+        g(torch.randn(1, 20), 3, one)
+    with pytest.raises(ValueError, match="level 3 takes images"):
+        d(torch.zeros(1, 3, 4, 4), 3, one)
+
+
+def test_a_seed_decides_the_weights_and_leaves_torch_alone():
+    before = torch.random.get_rng_state()
+    configs = GeneratorConfig(**SMALL, latent_size=20), DiscriminatorConfig(**SMALL)
+    a, b, c = (build(*configs, seed)[0].state_dict() for seed in (3, 3, 4))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["blocks.4x4.conv.weight"], c["blocks.4x4.conv.weight"])
+    assert a["blocks.4x4.conv.weight"].std() == pytest.approx(1, abs=0.1)
+    assert a["blocks.4x4.conv.bias"].abs().max() == 0
+
+
+def test_fused_scaling_is_the_same_linear_map():
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 8, 8, dtype=torch.float64)
+    up = UpscaleConv2d(5, 7, fused=True).double()
+    expected = F.conv2d(F.interpolate(x, scale_factor=2), up.effective_weight(), up.bias, padding=1)
+    assert torch.allclose(up(x), expected, atol=1e-12)
+    up.fused = False
+    assert torch.allclose(up(x), expected, atol=1e-12)
+    down = ConvDownscale2d(5, 7, fused=True).double()
+    torch.nn.init.normal_(down.bias)
+    convolved = F.conv2d(x, down.effective_weight(), padding=1)
+    fused = leaky_relu(F.avg_pool2d(convolved, 2) + down.bias[:, None, None])
+    assert torch.allclose(down(x), fused, atol=1e-12)
+    down.fused = False
+    unfused = F.avg_pool2d(leaky_relu(convolved + down.bias[:, None, None]), 2)
+    assert torch.allclose(down(x), unfused, atol=1e-12)
+
+
+@pytest.mark.parametrize("count,group", [(8, 4), (3, 4), (1, 4), (6, 6), (16, 4), (8, 2)])
+def test_minibatch_statistic_by_hand(count, group):
+    x = torch.randn(count, 3, 4, 4, dtype=torch.float64)
+    found = minibatch_stddev(x, group)
+    assert torch.equal(found[:, :3], x)
+    groups = count // min(group, count)
+    for n in range(count):
+        members = x[n % groups :: groups]
+        expected = (members.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
+        assert torch.allclose(found[n, 3], expected, atol=1e-12)
+
+
+def test_minibatch_statistic_refuses_ragged_groups():
+    with pytest.raises(ValueError, match="not divisible"):
+        minibatch_stddev(torch.zeros(6, 1, 4, 4), 4)
+
+
+def test_pixel_norm_and_fade():
+    x = torch.randn(2, 64, 3, 3)
+    assert torch.allclose(pixel_norm(x, 1e-8).square().mean(dim=1), torch.ones(2, 3, 3), atol=1e-5)
+    fine, coarse = torch.randn(3), torch.randn(3)
+    assert torch.equal(fade(fine, coarse, torch.tensor(1.0)), fine)
+    assert torch.equal(fade(fine, coarse, torch.tensor(0.0)), coarse)
+    assert torch.allclose(fade(fine, coarse, torch.tensor(0.25)), 0.25 * fine + 0.75 * coarse)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_computes_near_float32(dtype):
+    g, d = build(GeneratorConfig(**SMALL, latent_size=20), DiscriminatorConfig(**SMALL), 1)
+    z, one = torch.randn(8, 20), torch.tensor(1.0)
+    with torch.no_grad():
+        images, halved = g(z, 5, one), g(z, 5, one, dtype=dtype)
+        scores, rough = d(images, 5, one).score, d(images, 5, one, dtype).score
+    assert halved.dtype == rough.dtype == torch.float32
+    assert 0 < (images - halved).abs().mean() < 0.05
+    assert 0 < (scores - rough).abs().mean() < 0.05
