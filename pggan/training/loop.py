@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pggan.config import TrainConfig
+from pggan.config import TrainConfig, level_of
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
 from pggan.devices import pick_device, set_precision
 from pggan.errors import DataError, ModelError
 from pggan.training.iteration import Feed, iterate
-from pggan.training.log import RunLog
+from pggan.training.log import RunLog, read_log
 from pggan.training.pace import Pace
 from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Moment, Schedule
@@ -83,6 +83,8 @@ class Training:
         self.state = TrainState(config, device, resolved["precision"])
         column, labels = label_column(self.store, config)
         classes = self.store.labels[:, column] if labels else None
+        if classes is not None and not (classes >= 0).any():
+            raise DataError(f"no picture of the data has a known {config.labels!r}; train without --labels")
         self.feed = Feed(self.state, column, classes)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         self.snapshots = Snapshots(run, self.state, labels, info)
@@ -99,10 +101,15 @@ class Training:
                 self.display.note(f"{error}; trying the one before")
                 continue
             self.display.note(f"going on from {path.name} ({self.state.nimg / 1000:g} kimg)")
+            self._recall_pace()
             return
         if self.run.states():
             raise ModelError(f"none of the training states in {self.run.path} can be read; start a new run")
         self.display.note("the run had saved nothing yet: starting from the beginning")
+
+    def _recall_pace(self) -> None:
+        for line in read_log(self.run.log) if self.run.log.exists() else []:
+            self.pace.measured(level_of(line["resolution"]), line["img_per_second"], 1.0)
 
     def requests(self) -> Iterator[Request]:
         """What the loader has to bring, from here to the end: a pure function of the images seen."""

@@ -23,8 +23,8 @@ class Pace:
         self._flops = {p.level: iteration_flops(g, d, p.level, schedule.n_critic) for p in schedule.phases}
         self._seconds: dict[int, float] = {}
 
-    def measured(self, level: int, images: int, seconds: float) -> None:
-        each = seconds / max(images, 1)
+    def measured(self, level: int, images: float, seconds: float) -> None:
+        each = seconds / max(images, 1e-9)
         before = self._seconds.get(level, each)
         self._seconds[level] = before + (each - before) * NEWEST
 
