@@ -14,7 +14,7 @@ from PIL import Image
 from pggan.data.sources.base import BadPicture
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
-FORMATS = ["PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF"]  # MPO: a JPEG with a second view, as some phones write
+FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
 
 # Refused above: a picture of this many pixels is a mistake or an attack, and would take gigabytes to decode.
 MAX_PIXELS = 1 << 27
@@ -36,7 +36,7 @@ def is_picture_name(name: str) -> bool:
     """By its ending; hidden files and a Mac's archive litter are none."""
     parts = name.replace("\\", "/").split("/")
     dot = parts[-1].rfind(".")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    hidden = any(part.startswith(".") and part.strip(".") or part == "__MACOSX" for part in parts)
     return dot > 0 and not hidden and parts[-1][dot:].lower() in EXTENSIONS
 
 

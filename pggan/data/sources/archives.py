@@ -166,4 +166,4 @@ class TarSource(Source):
 
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
-    return member.isreg() and not member.issparse() and is_picture_name(member.name.removeprefix("./"))
+    return member.isreg() and not member.issparse() and is_picture_name(member.name)
