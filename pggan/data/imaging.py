@@ -36,7 +36,7 @@ def is_picture_name(name: str) -> bool:
     """By its ending; hidden files and a Mac's archive litter are none."""
     parts = name.replace("\\", "/").split("/")
     dot = parts[-1].rfind(".")
-    hidden = any(part.startswith(".") and part.strip(".") or part == "__MACOSX" for part in parts)
+    hidden = any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in parts)
     return dot > 0 and not hidden and parts[-1][dot:].lower() in EXTENSIONS
 
 

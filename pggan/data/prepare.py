@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture, Reader, Source
 from pggan.data.sources.drawn import DEFAULT_RESOLUTION
 from pggan.data.store import FILE, Manifest
-from pggan.data.writer import StoreWriter
+from pggan.data.writer import StoreWriter, bytes_on_disk
 from pggan.errors import DataError, UsageError
 from pggan.words import size
 
@@ -35,7 +36,6 @@ REACHED_BY = 95
 # Pictures whose size is looked at to choose it, and pictures converted to estimate the store's size.
 SIZE_SAMPLE, ESTIMATE_SAMPLE = 20_000, 12
 NAMED_BAD = 100
-PAGE = 4096  # LMDB's
 
 
 @dataclass(frozen=True)
@@ -230,17 +230,16 @@ def _check_disk(source: Source, converter: Converter, dest: Path, total: int) ->
     """Refuses to start on a disk that the store, estimated from a few pictures, would not fit on."""
     free = shutil.disk_usage(existing_parent(dest)).free
     raw = sum(side * side for side in converter.codecs) * converter.channels
-    if total * (raw + PAGE * len(converter.codecs)) < free:
+    if total * (raw + PAGESIZE * len(converter.codecs)) < free:
         return  # it fits whatever the pictures are
     sizes = [
-        sum(map(len, result.records.values()))
+        sum(bytes_on_disk(len(record)) for record in result.records.values())
         for ref in source.sample(ESTIMATE_SAMPLE, total)
         if (result := converter(ref)).records is not None
     ]
     if not sizes:
         return
-    # LMDB rounds records of more than half a page up to whole pages
-    need = int(total * (sum(sizes) / len(sizes) + PAGE / 2 * len(converter.codecs)))
+    need = int(total * sum(sizes) / len(sizes))
     if need > free:
         raise DataError(
             f"about {size(need)} are needed at {dest}, {size(free)} are free; free some space, "

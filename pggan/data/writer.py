@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,6 +101,14 @@ class StoreWriter:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
             except lmdb.Error as error:
                 raise _as_os_error(error, self.path) from error
+
+
+def bytes_on_disk(record: int) -> float:
+    """What LMDB takes for a record of so many bytes: a share of a page, or, from half a page, whole pages."""
+    node, room = record + 18, PAGESIZE - 16
+    if node <= room // 2:
+        return PAGESIZE / (room // node)
+    return -(-(record + 16) // PAGESIZE) * PAGESIZE + 26
 
 
 def _as_os_error(error: Any, path: Path) -> OSError:

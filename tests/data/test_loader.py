@@ -95,7 +95,7 @@ def test_a_batch_belongs_to_who_gets_it(store):
 
 def test_too_high_a_resolution_is_an_error_that_says_the_mend(store):
     for workers in (0, 2):
-        with pytest.raises(DataError, match="no 32x32 pictures.*--max-res 32"):
+        with pytest.raises(DataError, match=r"no 32x32 pictures.*--max-res 32"):
             list(Loader(store, 0, workers=workers).stream([Request(0, 4, 32)]))
 
 

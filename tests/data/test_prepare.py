@@ -1,0 +1,333 @@
+import errno
+import fcntl
+import os
+import shutil
+
+import lmdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from pggan.data import prepare as prepare_module
+from pggan.data.imaging import fit
+from pggan.data.prepare import PrepareOptions, prepare, printable
+from pggan.data.pyramid import pyramid
+from pggan.data.store import Store
+from pggan.data.writer import StoreWriter
+from pggan.errors import DataError, UsageError
+from tests.data.pictures import encoded, portrait, tree, write_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "pictures", 12)
+
+
+def contents(path):
+    with Store(path) as store:
+        return {side: store.read(side, range(len(store))) for side in store.resolutions}
+
+
+def assert_nothing_left(tmp_path, *kept):
+    assert sorted(os.listdir(tmp_path)) == sorted(("pictures", *kept))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_level_of_every_picture(folder, tmp_path, channels):
+    done = []
+    options = PrepareOptions(channels=channels, codec="16:png,32:webp")
+    report = prepare(str(folder), tmp_path / "data", options, on_progress=done.append)
+    assert (report.count, report.resolutions, sum(done)) == (12, [4, 8, 16, 32], 12)
+    found = contents(tmp_path / "data")
+    for index in range(12):
+        picture = portrait(index) if channels == 3 else portrait(index).convert("L")
+        expected = pyramid(np.asarray(picture).reshape(32, 32, channels))
+        for side, level in expected.items():
+            np.testing.assert_array_equal(found[side][index], level)
+    with Store(tmp_path / "data") as store:
+        manifest = store.manifest
+        assert manifest.codecs == {4: "raw", 8: "raw", 16: "png", 32: "webp"}
+        assert manifest.bytes == report.bytes
+        assert manifest.bytes[8] == 12 * channels * 64
+        assert (manifest.source, manifest.channels, manifest.labels) == ("pictures", channels, ())
+        assert manifest.options["max_res"] == 32
+        assert store.labels.shape == (12, 0)
+    assert report.bytes_on_disk == os.path.getsize(tmp_path / "data" / "data.mdb")
+    assert_nothing_left(tmp_path, "data")
+
+
+def test_workers_change_nothing(tmp_path):
+    folder = write_folder(tmp_path / "pictures", 30)
+    (folder / "7.png").write_bytes(b"broken")
+    reports = [prepare(str(folder), tmp_path / f"data{n}", PrepareOptions(workers=n)) for n in (1, 2)]
+    assert reports[0].bad == reports[1].bad == [{"name": "7.png", "reason": "not a picture that can be read"}]
+    one, two = contents(tmp_path / "data1"), contents(tmp_path / "data2")
+    assert len(one[4]) == 29
+    for side in one:
+        np.testing.assert_array_equal(one[side], two[side])
+
+
+def test_drawn_faces_and_their_labels(tmp_path):
+    report = prepare("drawn:9", tmp_path / "a", PrepareOptions(max_res=16, seed=3))
+    prepare("drawn:5", tmp_path / "b", PrepareOptions(max_res=16, seed=3, workers=2))
+    prepare("drawn:5", tmp_path / "c", PrepareOptions(max_res=16, seed=4))
+    assert "CC BY 4.0" in report.attribution
+    with Store(tmp_path / "a") as a, Store(tmp_path / "b") as b, Store(tmp_path / "c") as c:
+        np.testing.assert_array_equal(a.read(16, range(5)), b.read(16, range(5)))
+        np.testing.assert_array_equal(a.labels[:5], b.labels)
+        assert a.manifest.attribution == report.attribution
+        assert [column.name for column in a.manifest.labels] == report.labels
+        assert (b.read(16, range(5)) != c.read(16, range(5))).any()
+        assert (b.labels != c.labels).any()
+
+
+def test_the_default_resolution_is_what_95_of_100_reach(tmp_path):
+    folder = tmp_path / "pictures"
+    write_folder(folder, 20, side=40)
+    portrait(50, 16).save(folder / "0.png")  # 19 of 20 reach 32
+    report = prepare(str(folder), tmp_path / "a", PrepareOptions())
+    assert (max(report.resolutions), report.count, report.left_out) == (32, 19, {"too small": 1})
+    assert report.converted == {"resized down": 19}
+    portrait(51, 20).save(folder / "1.png")  # 18 of 20
+    assert max(prepare(str(folder), tmp_path / "b", PrepareOptions()).resolutions) == 16
+
+
+def test_smaller_pictures_are_left_out_or_enlarged(folder, tmp_path):
+    portrait(50, 16).save(folder / "3.png")
+    report = prepare(str(folder), tmp_path / "a", PrepareOptions(max_res=32))
+    assert (report.count, report.left_out) == (11, {"too small": 1})
+    report = prepare(str(folder), tmp_path / "b", PrepareOptions(max_res=32, upscale=True))
+    assert (report.count, report.left_out, report.converted) == (12, {}, {"enlarged": 1})
+    expected = np.asarray(portrait(50, 16).resize((32, 32), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(contents(tmp_path / "b")[32][3], expected)
+    with pytest.raises(DataError, match="smaller than 64x64; give a lower --max-res, or --upscale"):
+        prepare(str(folder), tmp_path / "c", PrepareOptions(max_res=64))
+
+
+def test_not_square(tmp_path):
+    folder = write_folder(tmp_path / "pictures", 2)
+    tall = portrait(60, 32, height=48)
+    tall.save(folder / "2.png")
+    made = {}
+    for how in ("crop", "pad", "reject"):
+        made[how] = prepare(str(folder), tmp_path / how, PrepareOptions(max_res=32, fit=how))
+    assert made["crop"].converted == {"cropped to a square": 1}
+    np.testing.assert_array_equal(contents(tmp_path / "crop")[32][2], np.asarray(tall)[8:40].transpose(2, 0, 1))
+    assert made["pad"].converted == {"padded to a square": 1, "resized down": 1}
+    np.testing.assert_array_equal(
+        contents(tmp_path / "pad")[32][2], fit(np.asarray(tall), 32, "pad").transpose(2, 0, 1)
+    )
+    assert (made["reject"].count, made["reject"].left_out) == (2, {"not square": 1})
+
+
+def test_conversions_are_counted(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    portrait(0).save(folder / "0.png", exif=exif)
+    portrait(1).convert("L").save(folder / "1.png")
+    portrait(2).convert("CMYK").save(folder / "2.tif")
+    Image.fromarray(np.full((32, 32), 40000, np.uint16)).save(folder / "3.png")
+    report = prepare(str(folder), tmp_path / "data", PrepareOptions())
+    assert report.converted == {"turned by EXIF orientation": 1, "grey to colour": 2, "CMYK": 1, "16-bit": 1}
+    assert (contents(tmp_path / "data")[4][3] == round(40000 / 257)).all()
+
+
+def test_bad_pictures_do_not_stop_the_rest(folder, tmp_path):
+    (folder / "5.png").write_bytes(encoded(portrait(5))[:70])
+    report = prepare(str(folder), tmp_path / "data", PrepareOptions())
+    assert (report.count, report.left_out) == (11, {"bad": 1})
+    assert report.bad[0]["name"] == "5.png"
+    with pytest.raises(DataError, match=r"5.png: .*--strict"):
+        prepare(str(folder), tmp_path / "strict", PrepareOptions(strict=True, workers=2))
+    with pytest.raises(DataError, match=r"5.png: bad .*taken whole"):
+        prepare(str(folder), tmp_path / "strict", PrepareOptions(whole=True))
+    assert_nothing_left(tmp_path, "data")
+
+
+def test_no_usable_picture(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"broken")
+    for options in (PrepareOptions(), PrepareOptions(max_res=8)):
+        with pytest.raises(DataError, match="none of the 1 pictures"):
+            prepare(str(folder), tmp_path / "data", options)
+    assert_nothing_left(tmp_path)
+
+
+def test_limit(folder, tmp_path):
+    assert prepare(str(folder), tmp_path / "data", PrepareOptions(limit=5)).count == 5
+    np.testing.assert_array_equal(contents(tmp_path / "data")[32][4], np.asarray(portrait(4)).transpose(2, 0, 1))
+
+
+# the destination
+
+
+def test_an_existing_destination_is_never_lost(folder, tmp_path, monkeypatch):
+    dest = tmp_path / "data"
+    prepare(str(folder), dest, PrepareOptions(limit=3))
+    before = tree(dest)
+    with pytest.raises(UsageError, match="exists already; give another DEST, or --overwrite"):
+        prepare(str(folder), dest, PrepareOptions())
+    with pytest.raises(DataError):
+        prepare(str(folder), dest, PrepareOptions(max_res=64, overwrite=True))
+    with monkeypatch.context() as patch:  # a failure in the very last step
+        patch.setattr(os, "replace", failing_after(os.replace, 1))
+        with pytest.raises(OSError, match="no"):
+            prepare(str(folder), dest, PrepareOptions(overwrite=True))
+    assert tree(dest) == before
+    assert_nothing_left(tmp_path, "data")
+    assert prepare(str(folder), dest, PrepareOptions(overwrite=True)).count == 12
+    assert len(contents(dest)[4]) == 12
+    assert_nothing_left(tmp_path, "data")
+
+
+def failing_after(function, calls):
+    """`function`, whose call number `calls` (from 0) fails."""
+    made = iter(range(10**6))
+
+    def replaced(*arguments):
+        if next(made) == calls:
+            raise OSError("no")
+        return function(*arguments)
+
+    return replaced
+
+
+def test_killed_between_two_renames(folder, tmp_path):
+    dest = tmp_path / "data"
+    prepare(str(folder), dest, PrepareOptions(limit=3))
+    before = tree(dest)
+    dest.rename(tmp_path / "data.replaced")
+    shutil.copytree(tmp_path / "data.replaced", tmp_path / "data.partial")
+    with pytest.raises(UsageError, match="exists already"):
+        prepare(str(folder), dest, PrepareOptions())
+    assert tree(dest) == before
+    prepare(str(folder), dest, PrepareOptions(overwrite=True))
+    assert_nothing_left(tmp_path, "data")
+
+
+def test_overwrite_replaces_stores_only(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(UsageError, match="not a data store"):
+        prepare(str(folder), other, PrepareOptions(overwrite=True))
+    (other / "data.mdb").write_text("not all that is there")
+    with pytest.raises(UsageError, match="not a data store"):
+        prepare(str(folder), other, PrepareOptions(overwrite=True))
+    for dest in (tmp_path / "file", tmp_path / "file" / "data"):
+        with pytest.raises(UsageError, match="is a file"):
+            prepare(str(folder), dest, PrepareOptions(overwrite=True))
+    with pytest.raises(UsageError, match="not a data store"):
+        prepare(str(folder), folder, PrepareOptions(overwrite=True))
+    assert len(tree(folder)) == 12
+
+
+def test_destinations_of_all_kinds(folder, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    prepare(str(folder), tmp_path / "empty", PrepareOptions(limit=1))
+    prepare(str(folder), tmp_path / "a" / "b" / "c", PrepareOptions(limit=1))
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    prepare(str(folder), tmp_path / "link", PrepareOptions(limit=1))
+    assert len(contents(tmp_path / "target")[4]) == 1
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    prepare("../pictures", "data/", PrepareOptions(limit=1))
+    assert os.listdir() == ["data"]
+
+
+def test_what_a_killed_run_left_is_not_taken_for_whole(folder, tmp_path):
+    writer = StoreWriter(tmp_path / "data.partial", {4: "raw"})
+    writer.close()
+    prepare(str(folder), tmp_path / "data", PrepareOptions(limit=2))
+    assert len(contents(tmp_path / "data")[4]) == 2
+    assert_nothing_left(tmp_path, "data")
+
+
+def test_two_at_once(folder, tmp_path):
+    with open(tmp_path / "data.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="being made by another process"):
+            prepare(str(folder), tmp_path / "data", PrepareOptions())
+    prepare(str(folder), tmp_path / "data", PrepareOptions())
+    assert_nothing_left(tmp_path, "data")
+
+
+# the disk
+
+
+def test_too_little_disk_is_told_before(folder, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    with pytest.raises(DataError, match=r"about .* KiB are needed at .*, 9.8 KiB are free; free some space.*--force"):
+        prepare(str(folder), tmp_path / "data", PrepareOptions())
+    assert_nothing_left(tmp_path)
+    assert prepare(str(folder), tmp_path / "data", PrepareOptions(force=True)).count == 12
+
+
+@pytest.mark.parametrize("codec", ["raw", "4:png"])
+def test_the_estimate_is_about_right(codec, tmp_path, monkeypatch):
+    usage, told = shutil.disk_usage(tmp_path), []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    monkeypatch.setattr(prepare_module, "size", lambda count: told.append(count) or "")
+    options = PrepareOptions(codec=codec, max_res=64, upscale=True)
+    with pytest.raises(DataError):
+        prepare("drawn:200", tmp_path / "data", options)
+    monkeypatch.undo()
+    made = prepare("drawn:200", tmp_path / "data", options).bytes_on_disk
+    assert 0.85 < told[0] / made < 1.15
+
+
+@pytest.mark.parametrize("error", ["disk", "commit"])
+def test_a_disk_that_fills_up(folder, tmp_path, monkeypatch, error):
+    def full(self, sync=False):
+        raise (
+            lmdb.DiskError("mdb_txn_commit: No space left on device")
+            if error == "disk"
+            else lmdb.Error("mdb_env_sync: No space left on device")
+        )
+
+    class Environment:
+        def __init__(self, *args, **kwargs):
+            self.real = real(*args, **kwargs)
+
+        def __getattr__(self, name):
+            return full.__get__(self) if name == "sync" else getattr(self.real, name)
+
+    real = lmdb.open
+    monkeypatch.setattr("pggan.data.writer.lmdb.open", Environment)
+    with pytest.raises(OSError, match="No space left") as caught:
+        prepare(str(folder), tmp_path / "data", PrepareOptions())
+    assert caught.value.errno == errno.ENOSPC
+    assert_nothing_left(tmp_path)
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    "options, flag",
+    [
+        ({"max_res": 100}, "--max-res"),
+        ({"max_res": 2}, "--max-res"),
+        ({"max_res": 2**20}, "--max-res"),
+        ({"codec": "gif"}, "--codec"),
+        ({"quality": 0}, "--quality"),
+        ({"channels": 4}, "--channels"),
+        ({"fit": "stretch"}, "--fit"),
+        ({"limit": 0}, "--limit"),
+        ({"workers": 0}, "--workers"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_options_are_checked_and_named(options, flag):
+    with pytest.raises(UsageError, match=flag):
+        PrepareOptions(**options)
+
+
+def test_names_are_shown_on_one_line():
+    assert printable("a b/é.png") == "a b/é.png"
+    assert printable("a\nb\x1b[31m\udcff") == "a\\nb\\x1b[31m\\udcff"

@@ -1,0 +1,149 @@
+"""`pggan prepare-data` and the CelebA-HQ script, as people run them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pggan.cli import run
+from pggan.data.store import Store
+from pggan.errors import DataError
+from tests.data.pictures import portrait, write_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "pictures", 12)
+
+
+def test_command(folder, tmp_path, capsys):
+    (folder / "5.png").write_bytes(b"broken")
+    assert run(["prepare-data", str(folder), str(tmp_path / "data"), "--workers", "1"]) == 0
+    out, err = capsys.readouterr()
+    for part in ("11 pictures, RGB", "left out: 1 bad", "5.png: not a picture", "32x32", "raw", "on disk:"):
+        assert part in out
+    assert "12/12 pictures" in err
+
+
+def test_command_as_json(tmp_path, capsys):
+    arguments = ["drawn:3", str(tmp_path / "data"), "--max-res", "8", "--channels", "1", "--workers", "1"]
+    assert run(["prepare-data", *arguments, "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    values = json.loads(out)
+    assert out.count("\n") == 1
+    assert err == ""
+    assert (values["count"], values["channels"], values["resolutions"]) == (3, 1, [4, 8])
+    assert values["codecs"] == {"4": "raw", "8": "raw"}
+    assert "CC BY 4.0" in values["attribution"]
+    with Store(tmp_path / "data") as store:
+        assert store.read(8, [2]).shape == (1, 1, 8, 8)
+
+
+def test_command_shows_the_attribution(tmp_path, capsys):
+    assert run(["prepare-data", "drawn:2", str(tmp_path / "data"), "--max-res", "8", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Johan Melin" in out
+    assert "skin-colour" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        ([], 2, "Missing argument 'SOURCE'"),
+        (["missing", "DEST"], 1, "missing does not exist; give one of: drawn:COUNT"),
+        (["drawn:x", "DEST"], 2, "drawn:COUNT"),
+        (["drawn:3", "DEST", "--max-res", "100"], 2, "--max-res"),
+        (["drawn:3", "DEST", "--codec", "gif"], 2, "--codec"),
+        (["drawn:3", "DEST", "--quality", "101"], 2, "--quality"),
+        (["drawn:3", "DEST", "--channels", "2"], 2, "--channels"),
+        (["drawn:3", "DEST", "--fit", "stretch"], 2, "--fit"),
+        (["drawn:3", "DEST", "--limit", "0"], 2, "--limit"),
+        (["drawn:3", "DEST", "--workers", "0"], 2, "--workers"),
+        (["drawn:3", "DEST", "--seed", "-1"], 2, "--seed"),
+        (["drawn:3", "DEST", "--nonsense"], 2, "--nonsense"),
+        (["drawn:3", "TAKEN"], 2, "exists already"),
+    ],
+)
+def test_bad_use_is_one_line(tmp_path, capsys, arguments, status, message):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "x").touch()
+    places = {"DEST": str(tmp_path / "data"), "TAKEN": str(tmp_path / "taken")}
+    assert run(["prepare-data", *(places.get(a, a) for a in arguments)]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("pggan: error: ")
+    assert message in err
+    assert os.listdir(tmp_path) == ["taken"]
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "pggan", "prepare-data", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(path, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("delay", [0.0, 2.5])
+def test_ctrl_c_stops_and_cleans_up(tmp_path, delay):
+    # to the whole group, as a terminal does: while the workers start, and while they work
+    process = start("drawn:1000000", str(tmp_path / "data"), "--workers", "2", "--quiet", "--max-res", "64", "--force")
+    wait_for(tmp_path / "data.partial")
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGINT)
+    begun = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err.strip()) == (130, "", "pggan: error: interrupted")
+    assert time.monotonic() - begun < 15
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    process = start("drawn:1000000", str(tmp_path / "data"), "--workers", "2", "--quiet", "--max-res", "64", "--force")
+    wait_for(tmp_path / "data.partial")
+    time.sleep(3)
+    process.kill()
+    # the workers hold the other ends of these pipes: end of file means that they are gone
+    process.communicate(timeout=30)
+    with pytest.raises(DataError, match="no data store"):
+        Store(tmp_path / "data")
+    assert run(["prepare-data", "drawn:2", str(tmp_path / "data"), "--max-res", "8", "--workers", "1"]) == 0
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def count(path):
+    with Store(path) as store:
+        return len(store)
+
+
+def test_celebahq_script(tmp_path, capsys):
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import prepare_celebahq
+    finally:
+        sys.path.pop(0)
+    folder = write_folder(tmp_path / "pictures", 3)
+    common = [str(folder), str(tmp_path / "data"), "--max-res", "32", "--workers", "1", "--quiet"]
+    assert prepare_celebahq.main(common) == 1
+    assert "holds 3 pictures, CelebA-HQ has 30000" in capsys.readouterr().err
+    assert prepare_celebahq.main([*common, "--count", "3"]) == 0
+    assert count(tmp_path / "data") == 3
+    portrait(1, 16).save(folder / "1.png")
+    assert prepare_celebahq.main([*common, "--count", "3", "--overwrite"]) == 1
+    assert "1.png: too small (16x16)" in capsys.readouterr().err
+    assert count(tmp_path / "data") == 3
