@@ -1,0 +1,94 @@
+"""`pggan generate`: pictures of seeds, and a grid of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from pggan.cli.options import GridSize, SeedRange, as_json, device, quiet
+from pggan.errors import UsageError
+from pggan.synthesis.seeds import MAX_SEED, Seeds
+
+
+@click.command("generate")
+@click.argument("model", required=False, type=click.Path())
+@click.option("--n", "count", type=click.IntRange(1, MAX_SEED), help="Seeds 0 to N - 1.  [default: 64]")
+@click.option("--seeds", type=SeedRange(), help="Which seeds instead: 7 or 0,5-9,12.")
+@click.option("--out", default="generated", show_default=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option("--label", help="Class of a conditional model, by name or number.  [default: each seed's own]")
+@click.option("--grid", type=GridSize(), help="Shape of grid.png.  [default: all pictures, up to 10x10]")
+@click.option("--no-grid", is_flag=True, help="No grid.png.")
+@click.option("--only-grid", is_flag=True, help="Nothing but grid.png.")
+@click.option("--batch", type=click.IntRange(1, 65536), help="Pictures at a time.  [default: what fits the memory]")
+@device
+@as_json
+@quiet
+def command(
+    model: str | None,
+    count: int | None,
+    seeds: Seeds | None,
+    out: Path,
+    label: str | None,
+    grid: tuple[int, int] | None,
+    no_grid: bool,
+    only_grid: bool,
+    batch: int | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make new pictures with MODEL: a file, a run directory or a shipped model's name (none: the shipped one).
+
+    A seed is a picture: its latent is numpy.random.RandomState(seed).randn(latent_size), whatever the batch and the
+    other seeds. Each PNG's metadata (entry pggan, JSON) says seed and model. Files of the same names are replaced.
+    """
+    if count is not None and seeds is not None:
+        raise UsageError("--n and --seeds exclude each other: give one of them")
+    if no_grid and (grid is not None or only_grid):
+        raise UsageError("--no-grid excludes --grid and --only-grid")
+    if only_grid and grid is not None and seeds is None and count is None:
+        count = grid[0] * grid[1]
+    wanted = seeds if seeds is not None else Seeds([range(count or 64)])
+    if wanted.repeated() is not None:
+        raise UsageError(f"--seeds: {wanted.repeated()} is there twice; a seed is one picture")
+
+    from pggan.cli.progress import progress
+    from pggan.places import find_model
+
+    path = find_model(model)
+    from pggan.synthesis.model import load
+    from pggan.synthesis.pictures import grid_shape, write_pictures
+
+    loaded = load(path, device)
+    shape = None if no_grid else grid or grid_shape(len(wanted))
+    if len(wanted) == 1 and grid is None and not only_grid:
+        shape = None
+    start = time.perf_counter()
+    with progress("generating", len(wanted), quiet=quiet or as_json) as advance:
+        written = write_pictures(
+            loaded, wanted, out, label=label, grid=shape, pictures=not only_grid, batch=batch, advance=advance
+        )
+    seconds = time.perf_counter() - start
+    rate = len(written.seeds) / max(seconds, 1e-9)
+    if as_json:
+        about = {
+            "model": str(path),
+            "resolution": loaded.resolution,
+            "folder": str(out),
+            "seeds": str(written.seeds),
+            "pictures": len(written.seeds) if written.pictures else 0,
+            "files": list(written.names()),
+            "grid": str(written.grid) if written.grid else None,
+            "seconds": round(seconds, 3),
+            "img_per_second": round(rate, 2),
+        }
+        click.echo(json.dumps(about))
+        return
+    side = loaded.resolution
+    if written.pictures:
+        click.echo(f"{len(written.seeds)} pictures of {side}x{side} in {out} ({rate:.1f} img/s)")
+    if written.grid:
+        click.echo(f"grid: {written.grid}")
