@@ -81,7 +81,8 @@ class PrepareOptions:
             raise UsageError(f"--workers {self.workers} is not from 1 to 256")
 
     def codecs(self, max_res: int) -> dict[int, str]:
-        return choose_codecs(self.codec, [2**level for level in range(level_of(LOWEST), level_of(max_res) + 1)])
+        sides = [2**level for level in range(level_of(LOWEST), level_of(max_res) + 1)]
+        return choose_codecs(self.codec, sides, self.channels)
 
     def converter(self, reader: Reader, max_res: int) -> Converter:
         return Converter(

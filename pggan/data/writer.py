@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from mmap import PAGESIZE
 from pathlib import Path
@@ -112,8 +113,12 @@ def bytes_on_disk(record: int) -> float:
 
 
 def _as_os_error(error: Any, path: Path) -> OSError:
-    """LMDB names the system's failures only in its message ("mdb_txn_commit: Input/output error")."""
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EFBIG):
+    """LMDB names the system's failures only in its message ("mdb_txn_commit: Input/output error").
+
+    A write that a full disk cuts short is an input/output error to it, too.
+    """
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EFBIG):
         if os.strerror(number) in str(error):
             return OSError(number, os.strerror(number), str(path))
-    return OSError(errno.EIO, str(error), str(path))
+    number = errno.ENOSPC if shutil.disk_usage(path).free < 2 * FLUSH_BYTES else errno.EIO
+    return OSError(number, os.strerror(number) if number == errno.ENOSPC else str(error), str(path))

@@ -281,27 +281,32 @@ def test_the_estimate_is_about_right(codec, tmp_path, monkeypatch):
     assert 0.85 < told[0] / made < 1.15
 
 
-@pytest.mark.parametrize("error", ["disk", "commit"])
-def test_a_disk_that_fills_up(folder, tmp_path, monkeypatch, error):
-    def full(self, sync=False):
-        raise (
-            lmdb.DiskError("mdb_txn_commit: No space left on device")
-            if error == "disk"
-            else lmdb.Error("mdb_env_sync: No space left on device")
-        )
+@pytest.mark.parametrize(
+    "error, free, number",
+    [
+        (lmdb.DiskError("mdb_txn_commit: No space left on device"), 1 << 40, errno.ENOSPC),
+        (lmdb.Error("mdb_env_sync: Disk quota exceeded"), 1 << 40, errno.EDQUOT),
+        (lmdb.Error("mdb_txn_commit: Input/output error"), 1 << 10, errno.ENOSPC),  # a write cut short
+        (lmdb.Error("mdb_txn_commit: Input/output error"), 1 << 40, errno.EIO),
+    ],
+)
+def test_a_disk_that_fills_up_or_fails(folder, tmp_path, monkeypatch, error, free, number):
+    def full(force=False):
+        raise error
 
     class Environment:
         def __init__(self, *args, **kwargs):
             self.real = real(*args, **kwargs)
 
         def __getattr__(self, name):
-            return full.__get__(self) if name == "sync" else getattr(self.real, name)
+            return full if name == "sync" else getattr(self.real, name)
 
-    real = lmdb.open
+    real, usage = lmdb.open, shutil.disk_usage(tmp_path)
     monkeypatch.setattr("pggan.data.writer.lmdb.open", Environment)
-    with pytest.raises(OSError, match="No space left") as caught:
-        prepare(str(folder), tmp_path / "data", PrepareOptions())
-    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
+    with pytest.raises(OSError, match=str(tmp_path / "data")) as caught:
+        prepare(str(folder), tmp_path / "data", PrepareOptions(force=True))
+    assert caught.value.errno == number
     assert_nothing_left(tmp_path)
 
 

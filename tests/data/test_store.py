@@ -95,6 +95,7 @@ def test_damaged_records_are_value_errors(codec):
 def test_choice_of_codecs():
     sides = [4, 64, 128, 1024]
     assert choose_codecs(None, sides) == {4: "raw", 64: "raw", 128: "webp", 1024: "webp"}
+    assert choose_codecs(None, sides, channels=1) == {4: "raw", 64: "raw", 128: "png", 1024: "png"}
     assert choose_codecs("jpeg", sides) == {4: "raw", 64: "raw", 128: "jpeg", 1024: "jpeg"}
     assert choose_codecs("raw", sides) == dict.fromkeys(sides, "raw")
     assert choose_codecs("64:png, 1024:jpeg", sides) == {4: "raw", 64: "png", 128: "png", 1024: "jpeg"}
