@@ -76,10 +76,11 @@ PRESETS: Registry[Preset] = Registry(
 DEFAULT_PRESET = "celebahq-v2-1gpu"
 
 
-def configure(preset: str | None, given: dict[str, Any]) -> TrainConfig:
+def configure(preset: str | None, given: dict[str, Any], largest: int | None = None) -> TrainConfig:
     """A preset (None: the default one) with what a person gave over it. Values None are not given.
 
-    A per-resolution value that names only some resolutions keeps the preset's for the others.
+    A per-resolution value that names only some resolutions keeps the preset's for the others. `largest`: the last
+    resolution that the data allows, where none is given.
     """
     chosen = PRESETS[preset or DEFAULT_PRESET]
     defaults = {entry.name: entry for entry in dataclasses.fields(TrainConfig)}
@@ -96,4 +97,6 @@ def configure(preset: str | None, given: dict[str, Any]) -> TrainConfig:
     phases_given = any(given.get(name) is not None for name in ("stable_kimg", "fade_kimg"))
     if phases_given and given.get("total_kimg") is None:
         values["total_kimg"] = None
+    if largest is not None and given.get("max_res") is None:
+        values["max_res"] = min(values.get("max_res", defaults["max_res"].default), largest)
     return TrainConfig(**values)

@@ -125,19 +125,21 @@ def command(
 
 def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> tuple[TrainConfig, bool]:
     """The configuration fitted to its data, and whether faces have to be drawn first."""
-    from pggan.training.start import fit_to_data, fit_to_drawn
+    from pggan.training.start import DRAWN_RESOLUTION, fit_to_data, fit_to_drawn
 
     chosen = {name: given.pop(name) for name in all_options()}
     loss_options = tuple((name, value) for name, value in chosen.items() if value is not None)
-    config = configure(preset, {**given, "loss_options": loss_options or None})
-    resolve_options(config.loss, config.labels is not None, dict(config.loss_options))
+    given["loss_options"] = loss_options or None
     if data is None:
-        return fit_to_drawn(config, given["max_res"]), True
-    from pggan.data.store import Store
+        config = fit_to_drawn(configure(preset, given, DRAWN_RESOLUTION))
+    else:
+        from pggan.data.store import Store
 
-    with Store(data) as store:
-        config = fit_to_data(config, store.manifest, given["max_res"])
-    return _replace(config, data=str(Path(data).resolve())), False
+        with Store(data) as store:
+            config = fit_to_data(configure(preset, given, store.max_resolution), store.manifest)
+        config = _replace(config, data=str(Path(data).resolve()))
+    resolve_options(config.loss, config.labels is not None, dict(config.loss_options))
+    return config, data is None
 
 
 def _replace(config: TrainConfig, **values: Any) -> TrainConfig:
@@ -171,18 +173,19 @@ def _next_run() -> Path:
 
 
 def _begin(config: TrainConfig, run: Path, quiet: bool) -> Outcome:
-    from pggan.training.rundir import RunDirectory, is_run
+    from pggan.training.rundir import is_run
     from pggan.training.schedule import Schedule
-    from pggan.training.start import begin
+    from pggan.training.start import begin, resolve
 
     if is_run(run):
         raise UsageError(f"{run} holds a run already; go on with --resume {run}, or give another --out")
     if run.exists() and not run.is_dir():
         raise UsageError(f"--out {run} is a file; give a directory")
+    resolved = resolve(config)
     if not quiet:
-        click.echo(_summary(config, RunDirectory(run).path), err=True)
+        click.echo(_summary(config, resolved, run), err=True)
     with ExitStack() as stack:
-        return begin(config, run, _display(Schedule(config), quiet, stack))
+        return begin(config, run, _display(Schedule(config), quiet, stack), resolved)
 
 
 def _resume(
@@ -221,14 +224,15 @@ def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:
     return LineDisplay(schedule)
 
 
-def _summary(config: TrainConfig, run: Path) -> str:
+def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
     from pggan.training.plan import sizes
 
     last = sizes(config)[-1]
     side = config.max_res
     return (
         f"run {run}: {config.start_res}x{config.start_res} to {side}x{side}, preset {config.preset}, loss "
-        f"{config.loss}; G {last['g'] / 1e6:.3f}M and D {last['d'] / 1e6:.3f}M parameters"
+        f"{config.loss}; G {last['g'] / 1e6:.3f}M and D {last['d'] / 1e6:.3f}M parameters; "
+        f"{resolved['precision']} on {resolved['device']}"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pggan.config import TrainConfig
-from pggan.errors import DataError, UsageError
+from pggan.errors import DataError
 from pggan.training.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -19,41 +19,32 @@ if TYPE_CHECKING:
 DRAWN_COUNT, DRAWN_RESOLUTION = 4000, 256
 
 
-def fit_to_data(config: TrainConfig, manifest: Manifest, asked: int | None) -> TrainConfig:
-    """The configuration with the data's channels, labels and, unless `asked`, at most its resolution.
-
-    Raises `DataError` where the data lacks what is asked for.
-    """
+def fit_to_data(config: TrainConfig, manifest: Manifest) -> TrainConfig:
+    """The configuration with the data's channels and classes. Raises `DataError` where it lacks what is asked for."""
     largest = max(manifest.resolutions)
-    if asked is not None and asked > largest:
+    if config.max_res > largest:
         raise DataError(
-            f"--max-res {asked} asked for, but the data ends at {largest}x{largest}; prepare it with "
-            f"--max-res {asked}, or train with --max-res {largest}"
+            f"--max-res {config.max_res} asked for, but the data ends at {largest}x{largest}; prepare it with "
+            f"--max-res {config.max_res}, or train with --max-res {largest}"
         )
-    if manifest.count < 1:
-        raise DataError("the data holds no pictures; prepare it again")
-    return fit_to(config, largest, manifest.channels, manifest.labels)
+    return _fit(config, manifest.channels, manifest.labels)
 
 
-def fit_to(config: TrainConfig, largest: int, channels: int, columns: Sequence[LabelColumn]) -> TrainConfig:
+def fit_to_drawn(config: TrainConfig) -> TrainConfig:
+    """The configuration for faces drawn on the spot."""
+    from pggan.data.sources.drawn import DrawnSource
+
+    return _fit(config, 3, DrawnSource(f"drawn:{DRAWN_COUNT}").label_columns)
+
+
+def _fit(config: TrainConfig, channels: int, columns: Sequence[LabelColumn]) -> TrainConfig:
     classes = 0
     if config.labels is not None:
         named = {column.name: column for column in columns}
         if config.labels not in named:
             raise DataError(f"the data has no labels {config.labels!r}; it has: {', '.join(named) or 'none'}")
         classes = len(named[config.labels].classes)
-    max_res = min(config.max_res, largest)
-    if config.start_res > max_res:
-        raise UsageError(f"--start-res {config.start_res} is above the data's {max_res}x{max_res}; give a lower one")
-    return dataclasses.replace(config, max_res=max_res, channels=channels, label_size=classes)
-
-
-def fit_to_drawn(config: TrainConfig, asked: int | None) -> TrainConfig:
-    """The configuration for faces drawn on the spot."""
-    from pggan.data.sources.drawn import DrawnSource
-
-    columns = DrawnSource(f"drawn:{DRAWN_COUNT}").label_columns
-    return fit_to(config, asked or min(config.max_res, DRAWN_RESOLUTION), 3, columns)
+    return dataclasses.replace(config, channels=channels, label_size=classes)
 
 
 def resolve(config: TrainConfig) -> dict[str, Any]:
@@ -75,11 +66,11 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def begin(config: TrainConfig, out: Path, display: Display) -> Outcome:
-    """A new run in the directory `out`. Raises `UsageError` where one lies there already."""
+def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> Outcome:
+    """A new run in the directory `out`, with what "auto" became. Raises `UsageError` where a run lies there already."""
     from pggan.training.loop import Training
 
-    resolved = resolve(config)
+    resolved = resolved or resolve(config)
     run = RunDirectory(out)
     training = Training(config, resolved, run, display)
     run.create(config, resolved)

@@ -134,7 +134,7 @@ def test_only_the_newest_states_are_kept(config, tmp_path):
 
 def test_conditional_run(config, data, tmp_path):
     with pggan.data.store.Store(data) as store:
-        fitted = fit_to_data(dataclasses.replace(config, labels="beard"), store.manifest, None)
+        fitted = fit_to_data(dataclasses.replace(config, labels="beard"), store.manifest)
     assert fitted.label_size == 6
     begin(fitted, tmp_path / "run", QuietDisplay())
     model = pggan.load(tmp_path / "run", device="cpu")
@@ -184,9 +184,9 @@ def test_refusals(config, tmp_path, data):
         resume(RunDirectory(tmp_path / "run"), QuietDisplay())
     with pggan.data.store.Store(data) as store:
         with pytest.raises(DataError, match="ends at 16x16"):
-            fit_to_data(config, store.manifest, 32)
+            fit_to_data(dataclasses.replace(config, max_res=32), store.manifest)
         with pytest.raises(DataError, match="no labels 'nose'"):
-            fit_to_data(dataclasses.replace(config, labels="nose"), store.manifest, None)
+            fit_to_data(dataclasses.replace(config, labels="nose"), store.manifest)
 
 
 def test_state_of_another_network_is_refused(config, tmp_path):
