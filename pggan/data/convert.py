@@ -21,7 +21,7 @@ from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
 from pggan.errors import DataError
 
 # Tasks on their way per worker: enough to keep it busy, few enough to bound the memory.
-IN_FLIGHT = 4
+IN_FLIGHT = 8
 
 TOO_SMALL, NOT_SQUARE, BAD = "too small", "not square", "bad"
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+from array import array
 from collections.abc import Callable, Mapping
 from mmap import PAGESIZE
 from pathlib import Path
@@ -34,20 +35,23 @@ class StoreWriter:
     def __init__(self, path: Path, codecs: Mapping[int, str], first_map: int = FIRST_MAP) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path, self.codecs = path, dict(codecs)
-        # lock=False: nobody else knows this directory, and no lock.mdb is left in the store
-        self._env = lmdb.open(str(path), map_size=first_map, max_dbs=len(codecs) + 2, meminit=False, lock=False)
+        # lock=False: nobody else knows this directory, and no lock.mdb is left in the store. sync=False: `finish` makes
+        # the whole last; until then a store that a power cut hits is made again, and nobody waits for the disk
+        self._env = lmdb.open(
+            str(path), map_size=first_map, max_dbs=len(codecs) + 2, meminit=False, lock=False, sync=False
+        )
         self._databases = {r: self._database(database_name(r)) for r in self.codecs}
         self._meta = self._database(META)
         self._pending: list[dict[int, bytes]] = []
         self._pending_bytes = 0
-        self._labels: list[tuple[int, ...]] = []
+        self._labels = array("i")  # flat: millions of tuples would be gigabytes
         self.count = 0
         self.bytes = dict.fromkeys(self.codecs, 0)
 
     def add(self, records: Mapping[int, bytes], labels: tuple[int, ...] = ()) -> None:
         """One picture: its record at every resolution, and a class number for each label column."""
         self._pending.append(dict(records))
-        self._labels.append(labels)
+        self._labels.extend(labels)
         for resolution, record in records.items():
             self.bytes[resolution] += len(record)
             self._pending_bytes += len(record)
@@ -60,7 +64,7 @@ class StoreWriter:
         self._flush()
         labels = io.BytesIO()
         width = len(manifest.labels)
-        np.save(labels, np.asarray(self._labels, np.int32).reshape(self.count, width), allow_pickle=False)
+        np.save(labels, np.array(self._labels, np.int32).reshape(self.count, width), allow_pickle=False)
 
         def write() -> None:
             with self._env.begin(write=True, db=self._meta) as txn:
