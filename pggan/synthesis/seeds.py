@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import overload
 
 from pggan.errors import UsageError
@@ -46,7 +46,7 @@ class Seeds(Sequence[int]):
     def repeated(self) -> int | None:
         """A seed that is there more than once, None if all differ."""
         parts = sorted(self.ranges, key=lambda part: part.start)
-        return next((b.start for a, b in zip(parts, parts[1:]) if b.start < a.stop), None)
+        return next((b.start for a, b in pairwise(parts) if b.start < a.stop), None)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -29,7 +29,7 @@ H264_CRF, WEBP_QUALITY = "16", "90"
 
 
 def write_video(path: str | Path, frames: Frames, fps: float) -> int:
-    """Writes frames, uint8 (H, W, 3) or (H, W, 1), all of one size, as .mp4 (H.264), .gif or .webp; returns their number.
+    """Writes frames, uint8 (H, W, 3 or 1), all of one size, as .mp4 (H.264), .gif or .webp; returns their number.
 
     Nothing but the encoder's own window is kept in memory. Raises `UsageError` for an ending, size or rate that does
     not go, `DataError` without frames; a failure leaves no file.
@@ -110,7 +110,8 @@ class _Palettes:
 
         height, width = picture.shape[:2]
         graph = av.filter.Graph()
-        source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
+        colours = av.VideoFormat("rgb24", width, height)
+        source = graph.add_buffer(width=width, height=height, format=colours, time_base=1 / rate)
         split, sink = graph.add("split"), graph.add("buffersink")
         palette = graph.add("palettegen", "stats_mode=single")
         apply = graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=5")

@@ -63,6 +63,7 @@ def test_train_generate_interpolate_info(data, tmp_path, capsys):
         assert run(["info", what]) == 0
         assert key in capsys.readouterr().out
     assert run(["train", "--resume", out]) == 0  # complete already
+    capsys.readouterr()
     refused(capsys, ["train", data, "--out", out, *SMALL], 2, "--resume")
     refused(capsys, ["train", "--resume", out, "--batch", "4"], 2, "--batch")
     refused(capsys, ["train", data, "--resume", out], 2, "DATA")
