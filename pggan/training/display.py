@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pggan.training.schedule import Moment, Phase, Schedule
 from pggan.words import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 REFRESH_SECONDS = 0.25
 
@@ -63,14 +66,14 @@ class LineDisplay(QuietDisplay):
 class LiveDisplay:
     """Bars of phase and run with time left over the scrolling lines of the ticks. Enter it as a context."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, console: Console | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.schedule = schedule
-        self.console = Console(stderr=True, highlight=False)
+        console = console or Console(stderr=True, highlight=False)
         columns = (TextColumn("{task.description:<24}"), BarColumn(40), TextColumn("{task.fields[says]}"))
-        self.bars = Progress(*columns, console=self.console, refresh_per_second=4)
+        self.bars = Progress(*columns, console=console, refresh_per_second=4)
         self.phase_bar = self.bars.add_task("phase", total=1, says="")
         self.run_bar = self.bars.add_task("run", total=schedule.total, says="")
         self._phases = {phase.index: phase for phase in schedule.phases}

@@ -14,7 +14,7 @@ class Pace:
     """Seconds per image at each level.
 
     A level not trained yet lies on the line of seconds over arithmetic through the two highest known ones; while only
-    one is known, its cost is that of its arithmetic.
+    one is known nothing is said: at 4x4 a step is all overhead, and tells little of what arithmetic costs.
     """
 
     def __init__(self, config: TrainConfig, schedule: Schedule) -> None:
@@ -29,30 +29,23 @@ class Pace:
         self._seconds[level] = before + (each - before) * NEWEST
 
     def at(self, level: int) -> float | None:
-        """Seconds per image at a level, None while nothing is measured."""
+        """Seconds per image at a level, None while too little is measured."""
         if level in self._seconds:
             return self._seconds[level]
-        if not self._seconds:
+        if len(self._seconds) < 2:
             return None
         # the highest levels measured say most about the higher ones to come: what they cost beside arithmetic stays
-        *lower, known = sorted(self._seconds)
+        *_, below, known = sorted(self._seconds)
         seconds, flops = self._seconds[known], self._flops[known]
-        if not lower:
-            return seconds * self._flops[level] / flops
-        slope = (seconds - self._seconds[lower[-1]]) / (flops - self._flops[lower[-1]])
+        slope = (seconds - self._seconds[below]) / (flops - self._flops[below])
         return max(seconds + max(slope, 0.0) * (self._flops[level] - flops), 1e-9)
 
     def left(self, nimg: int) -> tuple[float | None, float | None]:
-        """Seconds to the end of the phase and of the run."""
-        phase_left: float | None = None
-        total = 0.0
-        for phase in self._schedule.phases:
-            images = phase.end - max(phase.start, nimg)
-            each = self.at(phase.level)
-            if images <= 0:
-                continue
-            if each is None:
-                return None, None
-            total += images * each
-            phase_left = images * each if phase_left is None else phase_left
-        return phase_left or 0.0, total
+        """Seconds to the end of the phase and of the run, None where too little is measured to say."""
+        left = [
+            None if (each := self.at(phase.level)) is None else (phase.end - max(phase.start, nimg)) * each
+            for phase in self._schedule.phases
+            if phase.end > nimg
+        ]
+        known = [seconds for seconds in left if seconds is not None]
+        return (left[0] if left else 0.0), (sum(known) if len(known) == len(left) else None)

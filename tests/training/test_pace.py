@@ -34,9 +34,11 @@ def test_measured_levels_count_as_measured():
 def test_unmeasured_levels_cost_more_the_larger_they_are():
     found = pace()
     found.measured(2, 100, 1)
-    assert found.at(2) < found.at(3) < found.at(4) < found.at(5)
+    assert found.at(3) is None
+    assert found.left(0) == (pytest.approx(1000 * 0.01), None)
     found.measured(3, 100, 1.5)
     assert 0.015 < found.at(4) < found.at(5)
+    assert found.left(0)[1] > 1000 * 0.01 + 2000 * 0.015
 
 
 def test_the_newest_measurement_weighs():

@@ -1,0 +1,51 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from pggan.config import PerResolution, TrainConfig
+from pggan.training.display import LineDisplay, LiveDisplay, QuietDisplay
+from pggan.training.schedule import Schedule
+
+CONFIG = TrainConfig(max_res=16, stable_kimg=PerResolution(1), fade_kimg=PerResolution(1))
+LINE = {
+    "resolution": 8, "alpha": 0.25, "kimg": 1.25, "d_loss": -1.5, "g_loss": 2.25, "wasserstein": -1.75,
+    "gradient_norm": 1.01, "img_per_second": 123.4, "phase_seconds_left": 75.0, "seconds_left": None,
+}  # fmt: skip
+
+
+def test_lines(capsys):
+    LineDisplay(Schedule(CONFIG)).tick(LINE)
+    said = capsys.readouterr().err
+    for part in ("8x8 fade 0.25", "1.2/5 kimg", "D -1.500", "G +2.250", "123.4 img/s", "1:15 of phase", "? of run"):
+        assert part in said
+
+
+def test_live(monkeypatch):
+    from rich.console import Console
+
+    schedule = Schedule(CONFIG)
+    screen = io.StringIO()
+    display = LiveDisplay(schedule, Console(file=screen, force_terminal=True, width=160, color_system=None))
+    with display:
+        display.note("[not markup] a note")
+        display.moment(schedule.at(1500))
+        display.tick(LINE)
+        display._shown = 0.0
+        display.moment(schedule.at(1600))
+        display.bars.refresh()
+        display._shown = 0.0
+        display.moment(schedule.at(9000))  # beyond the end: the last phase goes on
+    said = screen.getvalue()
+    for part in ("[not markup] a note", "8x8 fading in, alpha 0.60", "1.6/5 kimg", "123.4 img/s", "1:15 left"):
+        assert part in said
+
+
+@pytest.mark.parametrize("line", [{**LINE, "d_loss": float("nan")}, {k: v for k, v in LINE.items() if "loss" not in k}])
+def test_odd_lines_do_not_break_the_display(line, capsys):
+    LineDisplay(Schedule(CONFIG)).tick(line)
+    QuietDisplay().tick(line)
+    assert "img/s" in capsys.readouterr().err
