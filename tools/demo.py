@@ -34,7 +34,7 @@ def main():
     data, trained = os.path.join(shown, "data"), os.path.join(shown, "run")
     pictures, video = os.path.join(shown, "pictures"), os.path.join(shown, "walk.mp4")
     if not os.path.exists(os.path.join(data, "data.mdb")):
-        run(python, "prepare-data", "drawn:%d" % FACES, data, "--max-res", str(RESOLUTION))
+        run(python, "prepare-data", f"drawn:{FACES}", data, "--max-res", str(RESOLUTION))
     if os.path.exists(os.path.join(trained, "options.json")):
         run(python, "train", "--resume", trained)
     else:
@@ -42,7 +42,7 @@ def main():
     run(python, "generate", trained, "--n", "64", "--out", pictures)
     run(python, "interpolate", trained, "--out", video, "--grid", "4x3", "--seconds", "8")
     minutes, seconds = divmod(int(time.time() - start), 60)
-    print("\ndone in %d:%02d after the installation" % (minutes, seconds))
+    print(f"\ndone in {minutes}:{seconds:02d} after the installation")
     print("  new faces:    " + os.path.join(pictures, "grid.png") + " and one PNG each beside it")
     print("  a video:      " + video)
     print("  the training: " + os.path.join(trained, "samples") + " (the same latents through time)")

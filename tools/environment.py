@@ -47,9 +47,7 @@ def make_venv():
             continue
         if subprocess.call(maker, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
             return
-    fail(
-        "this Python cannot make a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)"
-    )
+    fail("this Python cannot make a virtual environment; install its venv module (Debian: apt install python3-venv)")
 
 
 def pip(*arguments):
@@ -82,9 +80,7 @@ def ensure(extra=None):
         make_venv()
     print("installing pggan and what it needs (PyTorch is large: some minutes the first time)", flush=True)
     if pip("--editable", ROOT + ("[" + extra + "]" if extra else "")) != 0:
-        fail(
-            "pip could not install pggan's packages (its message is above); check the network and the disk, then run this again"
-        )
+        fail("pip could not install pggan's packages (see above); check the network and the disk, then run this again")
     if not works("-c", PAIR_CHECK):
         # a torchvision built for another torch does not import: take both from one place
         pip("--upgrade", "--force-reinstall", "torch", "torchvision")
