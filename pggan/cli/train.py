@@ -117,10 +117,7 @@ def command(
     if dry_run:
         _show_plan(config, data, as_json)
         return 0
-    run = out or _next_run()
-    if drawn:
-        config = _draw(config, run, quiet)
-    return _finish(_begin(config, run, as_json or quiet), as_json)
+    return _finish(_begin(config, out or _next_run(), drawn, as_json or quiet), as_json)
 
 
 def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> tuple[TrainConfig, bool]:
@@ -154,11 +151,9 @@ def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
 
     from pggan.cli.progress import progress
     from pggan.data.prepare import PrepareOptions, prepare
-    from pggan.training.rundir import OPTIONS, RunDirectory, is_run
+    from pggan.training.rundir import RunDirectory
     from pggan.training.start import DRAWN_COUNT
 
-    if is_run(run):
-        raise UsageError(f"{run} holds a run already ({OPTIONS}); go on with --resume {run}, or give another --out")
     where = RunDirectory(run).data
     wanted = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=os.cpu_count() or 1, overwrite=True)
     with progress("drawing faces", DRAWN_COUNT, quiet=quiet) as advance:
@@ -172,7 +167,7 @@ def _next_run() -> Path:
     return Path("runs") / f"{max(taken, default=-1) + 1:03d}"
 
 
-def _begin(config: TrainConfig, run: Path, quiet: bool) -> Outcome:
+def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
     from pggan.training.rundir import is_run
     from pggan.training.schedule import Schedule
     from pggan.training.start import begin, resolve
@@ -181,7 +176,9 @@ def _begin(config: TrainConfig, run: Path, quiet: bool) -> Outcome:
         raise UsageError(f"{run} holds a run already; go on with --resume {run}, or give another --out")
     if run.exists() and not run.is_dir():
         raise UsageError(f"--out {run} is a file; give a directory")
-    resolved = resolve(config)
+    resolved = resolve(config)  # before faces are drawn: what cannot be trained on is told at once
+    if drawn:
+        config = _draw(config, run, quiet)
     if not quiet:
         click.echo(_summary(config, resolved, run), err=True)
     with ExitStack() as stack:

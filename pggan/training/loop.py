@@ -14,7 +14,7 @@ from pggan.config import TrainConfig, level_of
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
 from pggan.devices import pick_device, set_precision
-from pggan.errors import DataError, ModelError
+from pggan.errors import DataError, ModelError, TrainingError
 from pggan.training.iteration import Feed, iterate
 from pggan.training.log import RunLog, read_log
 from pggan.training.pace import Pace
@@ -143,9 +143,21 @@ class Training:
                         line = self._tick(reached, log)
                         self._save(reached, log, ended or bool(signals.stop) or signals.save)
                         signals.save = False
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                raise self._out_of_memory(error) from None
             finally:
                 batches.close()
         return Outcome(self.run, self.state.nimg, signals.stop, self.state.counters["seconds"], line)
+
+    def _out_of_memory(self, error: RuntimeError) -> Exception:
+        """The error itself, or what a person can do where it says that memory is out."""
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            return error
+        moment = self.schedule.at(self.state.nimg)
+        side, saved = moment.resolution, self.run.states()
+        mend = f"start again with a smaller --batch {side}:{max(1, moment.batch // 2)} or --fmap-base"
+        kept = f"; the run is saved up to {saved[-1].name}" if saved else ""
+        return TrainingError(f"out of memory at {side}x{side} with batch {moment.batch}: {mend}{kept}")
 
     def _iterate(self, batches: Iterator[LoadedBatch], moment: Moment) -> None:
         before = self.state.nimg

@@ -199,6 +199,15 @@ def test_state_of_another_network_is_refused(config, tmp_path):
         resume(a, QuietDisplay())
 
 
+def test_out_of_memory_says_the_mend(config, tmp_path, monkeypatch):
+    def fails(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("pggan.training.loop.iterate", fails)
+    with pytest.raises(TrainingError, match=r"at 4x4 with batch 8: start again with a smaller --batch 4:4"):
+        begin(config, tmp_path / "run", QuietDisplay())
+
+
 def test_moments_are_fresh_in_every_phase(config):
     from pggan.training.schedule import Schedule
     from pggan.training.state import TrainState
