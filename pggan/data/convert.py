@@ -102,15 +102,24 @@ def converted(converter: Converter, refs: Iterator[Ref], workers: int) -> Genera
 
 @contextmanager
 def _interrupts_held(wanted: bool) -> Iterator[None]:
-    """Ctrl-C waits until the block ends; processes started in it are born deaf to it, not only once they have begun."""
-    if not wanted or not hasattr(signal, "pthread_sigmask"):
+    """Ctrl-C waits until the block ends; processes started in it are born deaf to it, not only once they have begun.
+
+    The mask is for them. It does not hold the signal back here: a thread of a library may take it in this one's place.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not wanted or not main or not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 _converter: Converter | None = None
