@@ -11,25 +11,15 @@ import safetensors.torch
 import torch
 
 import pggan
-from pggan.checkpoints import MODEL_KEY, STATE_KEY, ModelFile, load_model, save_model, write_tensors
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.checkpoints import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
 from pggan.errors import ModelError, UsageError
-from pggan.networks.build import build
 from pggan.places import find_model
 from pggan.synthesis.model import to_uint8
-
-SMALL = {"resolution": 16, "fmap_base": 64, "fmap_max": 8}
-
-
-def model_file(labels=0, level=4, alpha=1.0, discriminator=True):
-    g, d = build(GeneratorConfig(**SMALL, latent_size=12, label_size=labels), DiscriminatorConfig(**SMALL), 0)
-    named = {"name": "hair", "classes": [f"kind{i}" for i in range(labels)]} if labels else None
-    return ModelFile(g, d if discriminator else None, level, alpha, named, {"kimg": 1.5})
-
+from tests.making import model_file
 
 @pytest.fixture
 def path(tmp_path):
-    save_model(tmp_path / "a.safetensors", model_file())
+    save_model(tmp_path / "a.safetensors", model_file(info={"kimg": 1.5}))
     return tmp_path / "a.safetensors"
 
 
