@@ -17,6 +17,7 @@ from pggan.places import find_model
 from pggan.synthesis.model import to_uint8
 from tests.making import model_file
 
+
 @pytest.fixture
 def path(tmp_path):
     save_model(tmp_path / "a.safetensors", model_file(info={"kimg": 1.5}))
