@@ -34,6 +34,12 @@ def test_round_trip(path):
     assert not any(p.requires_grad for p in found.generator.parameters())
 
 
+def test_files_are_as_readable_as_any_other(path):
+    other = path.with_name("other")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
 def test_library_use(path):
     model = pggan.load(path, device="cpu")
     assert (model.resolution, model.latent_size, model.label_size, model.channels) == (16, 12, 0, 3)
