@@ -29,9 +29,9 @@ def tick_line(line: dict[str, Any], total: int) -> str:
     terms = [
         f"{short} {line[name]:+.3f}"
         for short, name in (("D", "d_loss"), ("G", "g_loss"), ("W", "wasserstein"))
-        if name in line
+        if line.get(name) is not None
     ]
-    if "gradient_norm" in line:
+    if line.get("gradient_norm") is not None:
         terms.append(f"|grad| {line['gradient_norm']:.2f}")
     return (
         f"{stage(line):<19} {line['kimg']:>9.1f}/{total / 1000:g} kimg  {'  '.join(terms)}  "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -38,8 +37,6 @@ class RunLog:
         self._events.close()
 
     def tick(self, line: dict[str, Any]) -> None:
-        """A number that is not finite (half precision seeking its loss scale) is null in the log."""
-        line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         for name, value in line.items():

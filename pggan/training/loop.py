@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -100,7 +101,8 @@ class Training:
             except ModelError as error:
                 self.display.note(f"{error}; trying the one before")
                 continue
-            self.display.note(f"going on from {path.name} ({self.state.nimg / 1000:g} kimg)")
+            done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {path.name}"
+            self.display.note(f"{done} ({self.state.nimg / 1000:g} kimg)")
             self._recall_pace()
             return
         if self.run.states():
@@ -187,7 +189,7 @@ class Training:
         counters["tick"] += 1
         counters["next_tick"] = moment.nimg + self.schedule.tick(moment.nimg)
         phase_left, run_left = self.pace.left(moment.nimg)
-        line = {
+        line: dict[str, Any] = {
             "tick": int(counters["tick"]),
             "nimg": moment.nimg,
             "kimg": moment.nimg / 1000,
@@ -206,6 +208,8 @@ class Training:
             "skipped_steps": int(counters["skipped"]),
             **self._memory(),
         }
+        # what is not finite (half precision seeking its loss scale) is None: JSON knows no NaN
+        line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         log.tick(line)
         self.display.tick(line)
         return line

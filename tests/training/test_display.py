@@ -44,7 +44,9 @@ def test_live(monkeypatch):
         assert part in said
 
 
-@pytest.mark.parametrize("line", [{**LINE, "d_loss": float("nan")}, {k: v for k, v in LINE.items() if "loss" not in k}])
+@pytest.mark.parametrize(
+    "line", [{**LINE, "d_loss": None, "gradient_norm": None}, {k: v for k, v in LINE.items() if "loss" not in k}]
+)
 def test_odd_lines_do_not_break_the_display(line, capsys):
     LineDisplay(Schedule(CONFIG)).tick(line)
     QuietDisplay().tick(line)
