@@ -8,6 +8,8 @@ A training state has the entry `pggan.state` and whatever tensors training/state
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +47,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Ma
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {key: json.dumps({"format": FORMAT, **about})}
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_atomically(path, lambda temporary: safetensors.torch.save_file(kept, str(temporary), metadata))
+
+    def write(temporary: Path) -> None:
+        try:
+            safetensors.torch.save_file(kept, str(temporary), metadata)
+        except safetensors.SafetensorError as error:
+            # it wraps the system's errors: a full disk is to be told as one
+            if number := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+            raise
+
+    replace_atomically(path, write)
 
 
 def read_metadata(path: Path, key: str) -> dict[str, Any]:

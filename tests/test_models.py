@@ -186,14 +186,19 @@ def test_devices(path, device):
         pggan.load(path, device=device)
 
 
-def test_a_failed_save_leaves_the_old_file(path, monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, safetensors.SafetensorError])
+def test_a_failed_save_leaves_the_old_file(path, monkeypatch, kind):
     before = path.read_bytes()
 
     def fail(*_):
-        raise OSError(28, "No space left on device")
+        # the library's own wording for what the system said
+        message = "Error while serializing: I/O error: No space left on device (os error 28)"
+        raise OSError(28, "No space left on device") if kind is OSError else kind(message)
 
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         save_model(path, model_file())
+    assert caught.value.errno == 28
+    assert caught.value.filename == str(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
