@@ -25,8 +25,9 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
-            error.filename = str(path)  # what a person asked for
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            # told of the name that a person asked for
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
     sync_directory(path.parent)
 
