@@ -66,6 +66,9 @@ def test_a_seed_is_a_picture_whatever_the_batch(path):
         assert np.abs(parts.astype(int) - together).max() <= 1
         assert np.array_equal(parts, np.concatenate(list(model.stream(range(10), batch=batch))))
     assert np.abs(model.generate([9]).astype(int) - together[9:]).max() <= 1
+    # at the same batch bit by bit, in company or alone
+    for seed in (3, 9):
+        assert np.array_equal(model.generate([seed], batch=4)[0], model.generate(range(10), batch=4)[seed])
 
 
 def test_a_file_is_shown_as_it_was_stored(tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
@@ -91,5 +93,11 @@ def _os_message(error: OSError) -> str:
     return f"{error.strerror or error}{where}"
 
 
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
+    # SIGTERM unwinds as Ctrl-C does, so that nothing half-written stays; training has its own way
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run())

@@ -69,6 +69,13 @@ def command(
     if seeds is not None and not 2 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: a walk between seeds needs 2 to {MOST_SEEDS} of them, as 3,8")
 
+    if seeds is None and (not loop or method != "slerp"):
+        raise UsageError("--no-loop and --method are about walks between --seeds; give those, or leave them out")
+    if seeds is not None and seed:
+        raise UsageError("--seed is about the random walk and --seeds names the pictures: give one of them")
+    if round(seconds * fps) < 2:
+        raise UsageError(f"--seconds {seconds:g} at --fps {fps:g} is less than two frames; give more of either")
+
     from pggan.cli.progress import progress
     from pggan.places import find_model
 

@@ -146,7 +146,13 @@ class Model:
         size = batch or self.batch_size()
         for start in range(0, len(seeds), size):
             part = seeds[start : start + size]
-            yield self.pictures(seed_latents(part, self.latent_size), self.seed_labels(part, label))
+            latents, labels = seed_latents(part, self.latent_size), self.seed_labels(part, label)
+            # a batch that was asked for keeps its size to the end: the same seed is then the same to the last bit
+            missing = size - len(part) if batch else 0
+            if missing:
+                latents = np.pad(latents, ((0, missing), (0, 0)))
+                labels = None if labels is None else np.pad(labels, ((0, missing), (0, 0)))
+            yield self.pictures(latents, labels)[: len(part)]
 
     def pictures(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
         """8-bit pictures (N, H, W, C) of latents (N, latent_size)."""

@@ -95,7 +95,9 @@ def _stream(container: Any, kind: VideoFormat, picture: NDArray[np.uint8], rate:
     stream.width, stream.height, stream.pix_fmt = width, height, kind.pixels
     stream.codec_context.time_base = 1 / rate
     if kind.ending == ".mp4":
-        stream.options = {"crf": H264_CRF, "preset": "medium"}
+        # the conversion to YUV is that of BT.601: untagged, players take another one for large pictures
+        colours = "colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
+        stream.options = {"crf": H264_CRF, "preset": "medium", "x264-params": colours}
     elif kind.ending == ".webp":
         stream.options = {"quality": WEBP_QUALITY}
     return stream

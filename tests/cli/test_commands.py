@@ -112,6 +112,9 @@ def test_refused_options(capsys, data, model, tmp_path):
         (["interpolate", model, "--out", "walk.avi"], 2, ".mp4"),
         (["interpolate", model, "--out", str(tmp_path)], 2, "does not end in"),
         (["interpolate", model, "--seeds", "3"], 2, "2 to"),
+        (["interpolate", model, "--no-loop"], 2, "--seeds"),
+        (["interpolate", model, "--seeds", "1,2", "--seed", "3"], 2, "one of them"),
+        (["interpolate", model, "--seconds", "0.1", "--fps", "10"], 2, "two frames"),
         (["interpolate", model, "--grid", "0x3"], 2, "0x3"),
         (["interpolate", model, "--fps", "0"], 2, "--fps"),
         (["info", "/nowhere"], 1, "neither a model file"),
@@ -138,6 +141,22 @@ def test_signals_save_and_say_how_to_go_on(data, tmp_path, number, status):
     assert f"pggan train --resume {out}" in err.splitlines()[-1]
     assert list((out / "checkpoints").glob("state-*.safetensors"))
     assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_sigterm_leaves_nothing_half_written(model, tmp_path):
+    out = tmp_path / "videos"
+    out.mkdir()
+    arguments = ["interpolate", model, "--out", str(out / "v.mp4"), "--seconds", "3600", "--quiet"]
+    process = subprocess.Popen([sys.executable, "-m", "pggan", *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(out.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    assert not any(out.iterdir())
 
 
 def test_help_and_version(capsys):

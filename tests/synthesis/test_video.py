@@ -56,6 +56,7 @@ def test_mp4_plays_in_browsers(tmp_path):
         assert (stream.width, stream.height) == (34, 18)  # yuv420p has even sides
         assert float(stream.average_rate) == 12.5
         assert stream.frames == 10
+        assert stream.codec_context.colorspace == 6  # SMPTE 170M, as converted
     assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")  # starts before it is whole
 
 
