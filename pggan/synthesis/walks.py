@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,8 @@ class LoopWalk:
         return np.asarray(noise / norm, np.float32)
 
     def _noise(self, point: int) -> NDArray[np.float64]:
-        return np.random.default_rng((self.seed, point)).standard_normal((self.cells, self.latent_size))
+        # RandomState: its stream is frozen, so that a seed is the same walk under any numpy
+        return np.random.RandomState([self.seed, point]).randn(self.cells, self.latent_size)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,10 @@ class SeedWalk:
         mixed = slerp(a, b, t) if (method or self.method) == "slerp" else (1 - t) * a + t * b
         return np.asarray(mixed, np.float32)
 
+    @cached_property
+    def _rows(self) -> Latents:
+        return seed_latents(self.seeds, self.latent_size)
+
     def latents(self, frame: int) -> Latents:
         """(cells, latent_size) at a frame."""
-        return self.blend(seed_latents(self.seeds, self.latent_size), frame)
+        return self.blend(self._rows, frame)
