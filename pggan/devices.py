@@ -33,11 +33,14 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` resolved: bf16 on a GPU that has it, tf32 on another one, fp32 on the CPU. tf32 needs a GPU."""
+    """`auto` resolved: bf16 on a GPU that has it, else tf32 on one that has that, else fp32. tf32 needs a GPU."""
     if name == "auto":
         if device.type != "cuda":
             return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
+        with torch.cuda.device(device):
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                return "bf16"
+            return "tf32" if torch.cuda.get_device_capability() >= (8, 0) else "fp32"
     if name == "tf32" and device.type != "cuda":
         raise UsageError("--precision tf32 exists on CUDA GPUs only; use fp32 here")
     return name
@@ -51,7 +54,9 @@ def compute_dtype(precision: str) -> torch.dtype:
 def free_memory(device: torch.device) -> int:
     """Bytes free on a device; on the CPU what the system can still hand out, capped by a container's limit."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # what torch holds in its cache is free to it, too
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + cached)
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
@@ -88,9 +93,12 @@ def full_float32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = _CUDNN.conv.fp32_precision
-    _CUDNN.conv.fp32_precision = "ieee"
+    switches = (_CUDNN.conv, torch.backends.cuda.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
     try:
         yield
     finally:
-        _CUDNN.conv.fp32_precision = before
+        for switch, mode in zip(switches, before):
+            switch.fp32_precision = mode

@@ -73,7 +73,7 @@ def command(
         raise UsageError("--no-loop and --method are about walks between --seeds; give those, or leave them out")
     if seeds is not None and seed:
         raise UsageError("--seed is about the random walk and --seeds names the pictures: give one of them")
-    if round(seconds * fps) < 2:
+    if not seconds * fps >= 2:  # nor NaN, which is in no range
         raise UsageError(f"--seconds {seconds:g} at --fps {fps:g} is less than two frames; give more of either")
 
     from pggan.cli.progress import progress

@@ -66,7 +66,7 @@ def command(
 
     from pggan.data.prepare import PrepareOptions, prepare
 
-    options = PrepareOptions(channels=int(channels), workers=workers or _cores(), **given)
+    options = PrepareOptions(channels=int(channels), workers=workers or cores(), **given)
     with ExitStack() as stack:
         advance: Any = None
 
@@ -81,7 +81,7 @@ def command(
         _show(report)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

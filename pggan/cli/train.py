@@ -55,7 +55,13 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--ema-decay", {"type": float, "help": "Decay of the generator's running average."}),
     ("--mirror/--no-mirror", {"default": None, "help": "Mirror half of the pictures."}),
     ("--labels", {"help": "Train conditionally on this label column of the data."}),
-    ("--precision", {"type": click.Choice(PRECISIONS), "help": "auto: bf16 on a GPU that has it, else fp32."}),
+    (
+        "--precision",
+        {
+            "type": click.Choice(PRECISIONS),
+            "help": "auto: bf16 on a GPU that has it, tf32 on one that has that, else fp32.",
+        },
+    ),
     ("--device", {"help": "auto, cpu, cuda or cuda:N."}),
     ("--seed", {"type": int, "help": "Decides weights, order and noise."}),
     ("--workers", {"type": int, "help": "Threads that read pictures; 0: none beside training."}),
@@ -82,7 +88,13 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("train")
 @click.argument("data", required=False, type=click.Path())
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory to make. Default: the next runs/NNN.")
-@click.option("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), help="Go on with a run.")
+@click.option(
+    "--resume",
+    "resumed",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Go on with a run; DATA only where it has moved.",
+)
 @click.option(
     "--preset",
     type=click.Choice(PRESETS.names()),
@@ -147,15 +159,14 @@ def _replace(config: TrainConfig, **values: Any) -> TrainConfig:
 
 def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
     """Draws faces into the run's own directory."""
-    import os
-
+    from pggan.cli.prepare_data import cores
     from pggan.cli.progress import progress
     from pggan.data.prepare import PrepareOptions, prepare
     from pggan.training.rundir import RunDirectory
     from pggan.training.start import DRAWN_COUNT
 
     where = RunDirectory(run).data
-    wanted = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=os.cpu_count() or 1, overwrite=True)
+    wanted = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=cores(), overwrite=True)
     with progress("drawing faces", DRAWN_COUNT, quiet=quiet) as advance:
         report = prepare(f"drawn:{DRAWN_COUNT}", where, wanted, on_progress=advance)
     click.echo(f"drew {report.count} faces into {where}; {report.attribution}", err=True)
@@ -168,21 +179,19 @@ def _next_run() -> Path:
 
 
 def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
-    from pggan.training.rundir import is_run
+    from pggan.training.rundir import RunDirectory
     from pggan.training.schedule import Schedule
     from pggan.training.start import begin, resolve
 
-    if is_run(run):
-        raise UsageError(f"{run} holds a run already; go on with --resume {run}, or give another --out")
-    if run.exists() and not run.is_dir():
-        raise UsageError(f"--out {run} is a file; give a directory")
-    resolved = resolve(config)  # before faces are drawn: what cannot be trained on is told at once
+    RunDirectory(run).check_free()
+    # before faces are drawn: what cannot be trained is told at once
+    schedule, resolved = Schedule(config), resolve(config)
     if drawn:
         config = _draw(config, run, quiet)
     if not quiet:
         click.echo(_summary(config, resolved, run), err=True)
     with ExitStack() as stack:
-        return begin(config, run, _display(Schedule(config), quiet, stack), resolved)
+        return begin(config, run, _display(schedule, quiet, stack), resolved)
 
 
 def _resume(
@@ -200,15 +209,14 @@ def _resume(
     device = given.pop("device")
     changed = {"out": out, "preset": preset, "dry-run": dry_run or None, **given}
     named = [f"--{name.replace('_', '-')}" for name, value in changed.items() if value is not None]
-    if data is not None or named:
-        what = ", ".join(named) if named else "DATA"
-        raise UsageError(f"--resume goes on with the run's own options; leave {what} out")
+    if named:
+        raise UsageError(f"--resume goes on with the run's own options; leave {', '.join(named)} out")
     run = RunDirectory(path)
     config, _ = run.read_options()
     from pggan.training.start import resume
 
     with ExitStack() as stack:
-        return resume(run, _display(Schedule(config), quiet, stack), device)
+        return resume(run, _display(Schedule(config), quiet, stack), device, data)
 
 
 def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:

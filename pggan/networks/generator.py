@@ -31,7 +31,7 @@ class InputBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x @ self.dense.effective_weight().to(x.dtype).t()
-        y = y.reshape(x.shape[0], -1, 4, 4) + self.dense.bias.to(x.dtype)[:, None, None]
+        y = y.reshape(x.shape[0], len(self.dense.bias), 4, 4) + self.dense.bias.to(x.dtype)[:, None, None]
         y = pixel_norm(leaky_relu(y), self.epsilon)
         return pixel_norm(leaky_relu(self.conv(y)), self.epsilon)
 

@@ -10,7 +10,8 @@ from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Regularizer,
 def cross_entropy(logits: Tensor | None, labels: Tensor) -> Tensor:
     """Softmax cross-entropy (0-d) of logits (N, K) against one-hot labels (N, K); rows of zeros do not count."""
     assert logits is not None, "the discriminator has no class logits"
-    return -(labels * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    known = labels.sum().clamp(min=1)
+    return -(labels * logits.log_softmax(dim=1)).sum() / known
 
 
 class Classification(Regularizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,13 @@ class Model:
             raise UsageError(f"this model is conditional: give labels of shape (N, {self.label_size})")
         if y is not None and len(y) != len(z):
             raise UsageError(f"{len(z)} latents but {len(y)} labels")
-        with full_float32(self.device):
-            return self.file.generator(z, level, fade, y)
+        try:
+            with full_float32(self.device):
+                return self.file.generator(z, level, fade, y)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise ModelError(f"out of memory with {len(z)} pictures at a time; give a smaller batch") from None
+            raise
 
     @torch.inference_mode()
     def discriminator(
@@ -112,7 +118,8 @@ class Model:
     ) -> DiscriminatorOutput:
         """Scores of images (N, C, R, R) in [-1, 1], R = 2**level: `.score` (N,), `.class_logits` (N, K) or None.
 
-        Raises `ModelError` where the file keeps no discriminator, `UsageError` for images of another size.
+        The minibatch statistic makes a score depend on its neighbours; it wants N up to its group (4 by default) or a
+        multiple of it. Raises `ModelError` where the file keeps no discriminator, `UsageError` for other images or N.
         """
         if self.file.discriminator is None:
             raise ModelError("this model file keeps no discriminator; use one of a run's models")
@@ -131,7 +138,7 @@ class Model:
         `label`: class (number or name) of a conditional model; None: each seed's own. Raises `UsageError` for seeds
         or labels out of range.
         """
-        wanted = [seeds] if isinstance(seeds, int) else list(seeds)
+        wanted = [int(seeds)] if isinstance(seeds, numbers.Integral) else [int(seed) for seed in seeds]  # type: ignore[union-attr]
         pictures = list(self.stream(wanted, label, batch))
         side = self.resolution
         return np.concatenate(pictures) if pictures else np.zeros((0, side, side, self.channels), np.uint8)
@@ -143,6 +150,8 @@ class Model:
         for seed in seeds:
             if not 0 <= seed <= MAX_SEED:
                 raise UsageError(f"seed {seed} is not from 0 to {MAX_SEED}")
+        if batch is not None and batch < 1:
+            raise UsageError(f"a batch of {batch} is none; give 1 or more")
         size = batch or self.batch_size()
         for start in range(0, len(seeds), size):
             part = seeds[start : start + size]

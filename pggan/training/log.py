@@ -56,13 +56,15 @@ def _group(name: str) -> str:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a torn last line is left out."""
+    """The lines of a log; a torn one, or one of something else, is left out."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             continue
+        if isinstance(line, dict) and {"nimg", "resolution", "alpha", "img_per_second"} <= line.keys():
+            lines.append(line)
     return lines
 
 

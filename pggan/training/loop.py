@@ -157,7 +157,8 @@ class Training:
             return error
         moment = self.schedule.at(self.state.nimg)
         side, saved = moment.resolution, self.run.states()
-        mend = f"start again with a smaller --batch {side}:{max(1, moment.batch // 2)} or --fmap-base"
+        smaller = f"--batch {side}:{max(1, moment.batch // 2)}"
+        mend = f"start again with a smaller batch ({smaller}) or --fmap-base, and another --out"
         kept = f"; the run is saved up to {saved[-1].name}" if saved else ""
         return TrainingError(f"out of memory at {side}x{side} with batch {moment.batch}: {mend}{kept}")
 

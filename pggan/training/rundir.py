@@ -54,12 +54,17 @@ class RunDirectory:
     def states(self) -> list[Path]:
         return numbered(self.path / STATES, "state")
 
-    def create(self, config: TrainConfig, resolved: dict[str, Any]) -> None:
-        """Makes the directory and records the options. Raises `UsageError` where a run or foreign files lie already."""
+    def check_free(self) -> None:
+        """Raises `UsageError` where a run, or what is left of one, lies already."""
         if is_run(self.path):
             raise UsageError(f"{self.path} holds a run already; go on with --resume {self.path}, or give another --out")
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a directory")
+        if self.models() or self.states() or self.log.exists():
+            raise UsageError(f"{self.path} holds parts of another run; give another --out")
+
+    def create(self, config: TrainConfig, resolved: dict[str, Any]) -> None:
+        """Makes the directory and records the options."""
         self.samples.mkdir(parents=True, exist_ok=True)
         write_json(self.path / OPTIONS, {"pggan": pggan.__version__, "config": to_json(config), "resolved": resolved})
 
@@ -67,7 +72,10 @@ class RunDirectory:
         """The recorded configuration, and what "auto" became. Raises `TrainingError` where there is none to read."""
         try:
             values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
-            return from_json(TrainConfig, values["config"]), dict(values["resolved"])
+            config, resolved = from_json(TrainConfig, dict(values["config"])), dict(values["resolved"])
+            if not {"device", "precision"} <= resolved.keys():
+                raise ValueError("device and precision are missing")
+            return config, resolved
         except FileNotFoundError:
             hint = "it holds no options.json" if self.path.is_dir() else "there is no such directory"
             raise TrainingError(f"{self.path} is not a run ({hint}); give a directory that pggan train made") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pggan.config import TrainConfig
-from pggan.errors import DataError
+from pggan.errors import DataError, TrainingError
 from pggan.training.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -66,25 +66,57 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def _identity(path: str) -> dict[str, Any]:
+    """What tells a store from another one: recorded with the run."""
+    from pggan.data.store import Store
+
+    with Store(path) as store:
+        return {"count": len(store), "channels": store.channels, "created": store.manifest.created}
+
+
+def _data_of(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any], given: str | None) -> str:
+    """Where the run's data is now: as given, as recorded, or in the run itself, which may have moved with it."""
+    from pggan.data.store import is_store
+
+    recorded = str(config.data)
+    where = given or (recorded if is_store(recorded) or not is_store(run.data) else str(run.data))
+    if not is_store(where):
+        raise TrainingError(f"the run's data is not at {where}; say where: pggan train DATA --resume {run.path}")
+    now, then = _identity(where), resolved.get("data")
+    if then is not None and now != then:
+        raise TrainingError(
+            f"{where} is not the data that the run began on ({now['count']} pictures made {now['created']}, not "
+            f"{then.get('count')} made {then.get('created')}); give the right one: pggan train DATA --resume {run.path}"
+        )
+    return where
+
+
 def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> Outcome:
     """A new run in the directory `out`, with what "auto" became. Raises `UsageError` where a run lies there already."""
     from pggan.training.loop import Training
 
-    resolved = resolved or resolve(config)
     run = RunDirectory(out)
+    run.check_free()
+    resolved = {**(resolved or resolve(config)), "data": _identity(str(config.data))}
     training = Training(config, resolved, run, display)
     run.create(config, resolved)
     return training.train()
 
 
-def resume(run: RunDirectory, display: Display, device: str | None = None) -> Outcome:
-    """Goes on with a run from its newest training state, with its recorded options."""
+def resume(run: RunDirectory, display: Display, device: str | None = None, data: str | None = None) -> Outcome:
+    """Goes on with a run from its newest training state, with its recorded options.
+
+    `device` moves it to another device, `data` names the place that its data has moved to. Raises `TrainingError`
+    where the data is not there, or is not what the run began on.
+    """
     from pggan.training.loop import Training
 
     config, resolved = run.read_options()
+    config = dataclasses.replace(config, data=_data_of(run, config, resolved, data))
     if device is not None:
-        moved = resolve(dataclasses.replace(config, device=device))
-        resolved = {**moved, "precision": moved["precision"] if config.precision == "auto" else config.precision}
+        on_cpu = config.precision == "tf32" and device == "cpu"
+        kept = dataclasses.replace(config, device=device, precision="fp32" if on_cpu else config.precision)
+        resolved = {**resolved, **resolve(kept)}
     training = Training(config, resolved, run, display)
     training.resume()
     return training.train()

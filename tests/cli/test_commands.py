@@ -66,7 +66,7 @@ def test_train_generate_interpolate_info(data, tmp_path, capsys):
     capsys.readouterr()
     refused(capsys, ["train", data, "--out", out, *SMALL], 2, "--resume")
     refused(capsys, ["train", "--resume", out, "--batch", "4"], 2, "--batch")
-    refused(capsys, ["train", data, "--resume", out], 2, "DATA")
+    refused(capsys, ["train", str(tmp_path), "--resume", out], 1, "say where")
 
 
 def test_a_seed_is_the_same_file_whatever_else_is_asked(model, tmp_path):
@@ -115,6 +115,9 @@ def test_refused_options(capsys, data, model, tmp_path):
         (["interpolate", model, "--no-loop"], 2, "--seeds"),
         (["interpolate", model, "--seeds", "1,2", "--seed", "3"], 2, "one of them"),
         (["interpolate", model, "--seconds", "0.1", "--fps", "10"], 2, "two frames"),
+        (["interpolate", model, "--seconds", "nan"], 2, "--seconds"),
+        (["interpolate", model, "--fps", "nan"], 2, "nan"),
+        (["train", "--preset", "demo", "--total-kimg", "0.0004", "--out", str(tmp_path / "r")], 2, "no images"),
         (["interpolate", model, "--grid", "0x3"], 2, "0x3"),
         (["interpolate", model, "--fps", "0"], 2, "--fps"),
         (["info", "/nowhere"], 1, "neither a model file"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -17,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pggan
 import pggan.data.store
 from pggan.config import PerResolution
+from pggan.data.prepare import PrepareOptions, prepare
 from pggan.errors import DataError, ModelError, TrainingError, UsageError
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_log
@@ -189,6 +191,49 @@ def test_refusals(config, tmp_path, data):
             fit_to_data(dataclasses.replace(config, labels="nose"), store.manifest)
 
 
+def test_moved_and_other_data(config, data, tmp_path):
+    begin(config, tmp_path / "run", StopAfter(56))
+    run = RunDirectory(tmp_path / "run")
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(data, moved)
+    prepare("drawn:9", other, PrepareOptions(max_res=16))
+    options = run.path / "options.json"
+    values = json.loads(options.read_text())
+    values["config"]["data"] = str(tmp_path / "gone")
+    options.write_text(json.dumps(values))
+    with pytest.raises(TrainingError, match="say where: pggan train DATA --resume"):
+        resume(run, QuietDisplay())
+    with pytest.raises(TrainingError, match="9 pictures"):
+        resume(run, QuietDisplay(), data=str(other))
+    assert resume(run, QuietDisplay(), data=str(moved)).signal == 0
+    # data in the run itself moves with it
+    begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "own", QuietDisplay())
+    shutil.copytree(data, tmp_path / "own" / "data")
+    values["resolved"] = json.loads((tmp_path / "own" / "options.json").read_text())["resolved"]
+    (tmp_path / "own" / "options.json").write_text(json.dumps(values))
+    assert resume(RunDirectory(tmp_path / "own"), QuietDisplay()).signal == 0
+
+
+def test_parts_of_another_run_are_not_taken_over(config, tmp_path):
+    begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
+    (tmp_path / "run" / "options.json").unlink()
+    with pytest.raises(UsageError, match="parts of another run"):
+        begin(config, tmp_path / "run", QuietDisplay())
+
+
+def test_odd_run_files_are_told(config, tmp_path):
+    begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
+    run = RunDirectory(tmp_path / "run")
+    run.log.write_text('[1]\n{"other": 1}\n' + run.log.read_text())
+    resume(run, QuietDisplay())
+    options = run.path / "options.json"
+    values = json.loads(options.read_text())
+    for change in ({"resolved": {}}, {"config": [1]}, {"config": {"seed": "x"}}):
+        options.write_text(json.dumps({**values, **change}))
+        with pytest.raises(TrainingError, match=r"options\.json"):
+            resume(run, QuietDisplay())
+
+
 def test_state_of_another_network_is_refused(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "a", QuietDisplay())
     begin(dataclasses.replace(config, total_kimg=0.016, fmap_max=4), tmp_path / "b", QuietDisplay())
@@ -204,7 +249,7 @@ def test_out_of_memory_says_the_mend(config, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("pggan.training.loop.iterate", fails)
-    with pytest.raises(TrainingError, match=r"at 4x4 with batch 8: start again with a smaller --batch 4:4"):
+    with pytest.raises(TrainingError, match=r"at 4x4 with batch 8: start again with a smaller batch \(--batch 4:4\)"):
         begin(config, tmp_path / "run", QuietDisplay())
 
 
