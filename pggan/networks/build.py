@@ -14,16 +14,3 @@ def build(generator: GeneratorConfig, discriminator: DiscriminatorConfig, seed: 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Generator(generator), Discriminator(discriminator)
-
-
-def active_parameters(module: torch.nn.Module, level: int) -> int:
-    """Parameters in use at a level, one RGB layer counted: the module's own count beside cost.parameters."""
-    names = [f"{2**at}x{2**at}" for at in range(2, level + 1)]
-    total = 0
-    for name, parameter in module.named_parameters():
-        part, _, rest = name.partition(".")
-        block = rest.partition(".")[0]
-        rgb = part in ("to_rgb", "from_rgb")
-        if part == "head" or (block == names[-1] if rgb else block in names):
-            total += parameter.numel()
-    return total

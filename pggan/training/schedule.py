@@ -104,11 +104,6 @@ class Schedule:
         alpha = (nimg - phase.start) / (phase.end - phase.start) if phase.fading else 1.0
         return Moment(nimg, phase.index, phase.level, alpha, phase.batch, phase.g_lr, phase.d_lr)
 
-    def lod(self, nimg: int) -> float:
-        """The reference's measure of progress: 0 at full resolution, +1 for each halving."""
-        moment = self.at(nimg)
-        return level_of(self.config.max_res) - moment.level + (1.0 - moment.alpha)
-
     def tick(self, nimg: int) -> int:
         """Images between two lines of the log."""
         return max(1, round(self.config.tick_kimg.at(self.at(nimg).resolution) * 1000))

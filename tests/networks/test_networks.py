@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from pggan.config import DiscriminatorConfig, GeneratorConfig
 from pggan.networks import cost
-from pggan.networks.build import active_parameters, build
+from pggan.networks.build import build
 from pggan.networks.layers import (
     ConvDownscale2d,
     UpscaleConv2d,
@@ -31,6 +31,19 @@ PUBLISHED = {
     (2048, 7): (13.625, 13.631),
 }
 SMALL = {"resolution": 32, "fmap_base": 64, "fmap_max": 16}
+
+
+def active_parameters(module: torch.nn.Module, level: int) -> int:
+    """Parameters in use at a level, one RGB layer counted: the module's own count beside cost.parameters."""
+    names = [f"{2**at}x{2**at}" for at in range(2, level + 1)]
+    total = 0
+    for name, parameter in module.named_parameters():
+        part, _, rest = name.partition(".")
+        block = rest.partition(".")[0]
+        rgb = part in ("to_rgb", "from_rgb")
+        if part == "head" or (block == names[-1] if rgb else block in names):
+            total += parameter.numel()
+    return total
 
 
 @pytest.mark.parametrize("base,level", PUBLISHED)

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from pggan.config import PerResolution, TrainConfig
@@ -33,8 +31,3 @@ def config(data):
         device="cpu",
         workers=1,
     )
-
-
-@pytest.fixture
-def replaced():
-    return dataclasses.replace
