@@ -12,95 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pggan.errors import UsageError
+from pggan.resolutions import PerResolution, level_of
 
-MIN_RESOLUTION = 4
-MAX_RESOLUTION = 4096
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 
 T = TypeVar("T")
-
-
-def level_of(resolution: int) -> int:
-    """log2 of a resolution, e.g. 4 -> 2. Raises `UsageError` unless it is a power of two from 4 up."""
-    if resolution < MIN_RESOLUTION or resolution > MAX_RESOLUTION or resolution & (resolution - 1):
-        raise UsageError(f"resolution {resolution} is not a power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}")
-    return resolution.bit_length() - 1
-
-
-@dataclass(frozen=True)
-class PerResolution:
-    """A number for every resolution: one plain value, values by name, or both (`16,256:8` or `4:128,8:64`).
-
-    A resolution that is not named takes the plain value; without one, that of the nearest lower named resolution
-    (the lowest named one below all of them).
-    """
-
-    plain: float | None = None
-    named: tuple[tuple[int, float], ...] = ()
-
-    @classmethod
-    def of(cls, value: float | Mapping[int, float] | PerResolution) -> PerResolution:
-        if isinstance(value, PerResolution):
-            return value
-        if isinstance(value, Mapping):
-            return cls(None, tuple(sorted(value.items())))
-        return cls(value)
-
-    @classmethod
-    def parse(cls, text: str) -> PerResolution:
-        """Reads `128`, `4:128,8:64` or `16,256:8`; raises `UsageError` for anything else."""
-        plain: float | None = None
-        named: dict[int, float] = {}
-        for part in text.split(","):
-            key, colon, number = part.rpartition(":")
-            try:
-                value = float(number)
-                resolution = int(key) if colon else 0
-            except ValueError:
-                raise UsageError(f"{text!r} is not a number or a list like 4:128,8:64") from None
-            if not math.isfinite(value):
-                raise UsageError(f"{text!r}: {number} is not a finite number")
-            if not colon:
-                if plain is not None:
-                    raise UsageError(f"{text!r} has two plain values; name the resolutions: 4:128,8:64")
-                plain = value
-            else:
-                level_of(resolution)
-                if resolution in named:
-                    raise UsageError(f"{text!r} names resolution {resolution} twice")
-                named[resolution] = value
-        return cls(plain, tuple(sorted(named.items())))
-
-    def at(self, resolution: int) -> float:
-        values = dict(self.named)
-        if resolution in values:
-            return values[resolution]
-        if self.plain is not None:
-            return self.plain
-        lower = [r for r in values if r < resolution]
-        return values[max(lower) if lower else min(values)]
-
-    def with_base(self, base: PerResolution) -> PerResolution:
-        """These values over those of `base`: what is not said here keeps the base's value."""
-        if self.plain is not None:
-            return self
-        return PerResolution(base.plain, tuple(sorted({**dict(base.named), **dict(self.named)}.items())))
-
-    def values(self) -> list[float]:
-        return [v for _, v in self.named] + ([] if self.plain is None else [self.plain])
-
-    def __str__(self) -> str:
-        plain = [] if self.plain is None else [f"{self.plain:g}"]
-        return ",".join(plain + [f"{r}:{v:g}" for r, v in self.named])
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """What the generator and the discriminator have in common (Karras et al. 2018, appendix A).
 
-    `fmap_base`, `fmap_max`, `fmap_decay`: stage s has `min(fmap_base / 2**(s * fmap_decay), fmap_max)` feature maps.
+    `fmap_base`, `fmap_max`, `fmap_decay`: stage s has `min(fmap_base / 2**(s * fmap_decay), fmap_max)` feature maps;
+    `widths` lists them instead, from stage 0 (what is not listed halves the last one).
     `fused_scale`: upscale + convolution (convolution + downscale) as one strided 4x4 convolution; in the
     discriminator it also puts bias and activation after the average instead of before it.
+    `equalized`: weights drawn from N(0, 1) and scaled at run time. `leak`: slope of the activation below 0; 0 is ReLU.
     """
 
     resolution: int = 1024
@@ -109,15 +36,21 @@ class NetworkConfig:
     fmap_base: int = 8192
     fmap_max: int = 512
     fmap_decay: float = 1.0
+    widths: tuple[int, ...] = ()
     fused_scale: bool = True
+    equalized: bool = True
+    leak: float = 0.2
 
     def __post_init__(self) -> None:
         level_of(self.resolution)
-        _require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
+        _require(1 <= self.channels <= 64, f"channels {self.channels} is not from 1 to 64")
         _require(0 <= self.label_size <= 100_000, f"label size {self.label_size} is not from 0 to 100000")
         _require(1 <= self.fmap_base <= 1 << 20, f"fmap base {self.fmap_base} is not from 1 to {1 << 20}")
         _require(1 <= self.fmap_max <= 8192, f"fmap max {self.fmap_max} is not from 1 to 8192")
         _require(0 <= self.fmap_decay <= 4, f"fmap decay {self.fmap_decay} is not from 0 to 4")
+        for width in self.widths:
+            _require(isinstance(width, int) and 1 <= width <= 8192, f"a width of {width} is not from 1 to 8192")
+        _require(0 <= self.leak <= 1, f"leak {self.leak} is not from 0 (ReLU) to 1")
         last = self.max_level - 1
         need = math.ceil(2 ** (last * self.fmap_decay))
         _require(
@@ -131,31 +64,58 @@ class NetworkConfig:
 
     def fmaps(self, stage: int) -> int:
         """Feature maps at a stage; the block of level l (resolution 2**l) has `fmaps(l - 1)`."""
+        if self.widths:
+            last = len(self.widths) - 1
+            return self.widths[stage] if stage <= last else max(1, self.widths[last] >> (stage - last))
         return min(int(self.fmap_base / 2.0 ** (stage * self.fmap_decay)), self.fmap_max)
+
+
+G_NORMS = ("pixel", "none")
+OUTPUTS = ("linear", "tanh")
+DENSE_BIASES = ("map", "output")
+STDDEV_FORMS = ("official", "zoo")
 
 
 @dataclass(frozen=True)
 class GeneratorConfig(NetworkConfig):
-    """The generator. `pixelnorm_epsilon` is 1e-4 at least wherever half precision computes (reference release)."""
+    """The generator. `pixelnorm_epsilon` is 1e-4 at least wherever half precision computes (reference release).
+
+    `norm`: after every activation. `normalize_latents`: latents and labels together, first of all. `dense_bias`: of the
+    first layer, one a map or one an output (pytorch_GAN_zoo). `output`: activation of the picture, none by default.
+    """
 
     latent_size: int = 512
     pixelnorm_epsilon: float = 1e-8
+    norm: str = "pixel"
+    normalize_latents: bool = True
+    dense_bias: str = "map"
+    output: str = "linear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(1 <= self.latent_size <= 8192, f"latent size {self.latent_size} is not from 1 to 8192")
         _require(self.pixelnorm_epsilon > 0, f"pixelnorm epsilon {self.pixelnorm_epsilon} is not above 0")
+        _choice("normalisation", self.norm, G_NORMS)
+        _choice("dense bias", self.dense_bias, DENSE_BIASES)
+        _choice("output", self.output, OUTPUTS)
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig(NetworkConfig):
-    """The discriminator. `stddev_group`: largest group of the minibatch statistic; 1 leaves the statistic out."""
+    """The discriminator. `stddev_group`: largest group of the minibatch statistic; 1 leaves the statistic out.
+
+    `stddev_form`: as in the reference release, or as in pytorch_GAN_zoo (`layers.consecutive_stddev`). `fades_at_8`
+    False: 8x8 pictures are read at 8x8 only, whatever alpha (a quirk of pytorch_GAN_zoo).
+    """
 
     stddev_group: int = 4
+    stddev_form: str = "official"
+    fades_at_8: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(1 <= self.stddev_group <= 1024, f"minibatch-stddev group {self.stddev_group} is not from 1 to 1024")
+        _choice("minibatch-stddev form", self.stddev_form, STDDEV_FORMS)
 
 
 @dataclass(frozen=True)
@@ -164,10 +124,13 @@ class TrainConfig:
 
     Phases: `start_res` trains `stable_kimg`; every next resolution up to `max_res` fades in over `fade_kimg` and then
     trains `stable_kimg` more. `total_kimg` (None: the sum) lengthens or cuts the whole. kimg are thousands of reals
-    that the discriminator has seen. `g_lr`, `d_lr` and `n_critic` None: the objective's own default.
+    that the discriminator has seen. `g_lr`, `d_lr` and `n_critic` None: the objective's own default. `start_from`: the
+    model whose weights the run begins with; `g_network`, `d_network`: fields of the networks' configurations in which
+    that model's differ from what the options above make.
     """
 
     data: str | None = None
+    start_from: str | None = None
     labels: str | None = None
     preset: str | None = None
     start_res: int = 4
@@ -179,6 +142,8 @@ class TrainConfig:
     fmap_max: int = 512
     fused_scale: bool = True
     stddev_group: int = 4
+    g_network: tuple[tuple[str, Any], ...] = ()
+    d_network: tuple[tuple[str, Any], ...] = ()
     stable_kimg: PerResolution = field(default_factory=lambda: PerResolution(600))
     fade_kimg: PerResolution = field(default_factory=lambda: PerResolution(600))
     total_kimg: float | None = None
@@ -209,6 +174,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         level_of(self.start_res)
         level_of(self.max_res)
+        _require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
         _require(self.start_res <= self.max_res, f"--start-res {self.start_res} is above --max-res {self.max_res}")
         _check("--stable-kimg", self.stable_kimg, 0, 1e9)
         _check("--fade-kimg", self.fade_kimg, 0, 1e9)
@@ -233,6 +199,8 @@ class TrainConfig:
         self.networks()
 
     def _check_groups(self) -> None:
+        if dict(self.d_network).get("stddev_form") == "zoo":
+            return  # takes any minibatch
         for resolution in self.resolutions():
             batch = int(self.batch.at(resolution))
             group = min(self.stddev_group, batch)
@@ -252,15 +220,20 @@ class TrainConfig:
             "resolution": self.max_res,
             **{k: getattr(self, k) for k in ("channels", "label_size", "fmap_base", "fmap_max", "fused_scale")},
         }
-        return (
-            GeneratorConfig(**common, latent_size=self.latent_size),
-            DiscriminatorConfig(**common, stddev_group=self.stddev_group),
-        )
+        g = {**common, "latent_size": self.latent_size, **dict(self.g_network)}
+        d = {**common, "stddev_group": self.stddev_group, **dict(self.d_network)}
+        for values in (g, d):  # JSON knows no tuples
+            values["widths"] = tuple(values.get("widths", ()))
+        return GeneratorConfig(**g), DiscriminatorConfig(**d)
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise UsageError(message)
+
+
+def _choice(what: str, value: str, among: tuple[str, ...]) -> None:
+    _require(value in among, f"{what} {value!r} is none of {', '.join(among)}")
 
 
 def _check(flag: str, numbers: PerResolution, low: float, high: float, whole: bool = False) -> None:

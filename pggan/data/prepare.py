@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pggan
-from pggan.config import MAX_RESOLUTION, level_of
 from pggan.data.codecs import choose_codecs
 from pggan.data.convert import BAD, NOT_SQUARE, TOO_SMALL, Converted, Converter, converted
 from pggan.data.destination import check_destination, existing_parent, under_construction
@@ -28,6 +27,7 @@ from pggan.data.sources.drawn import DEFAULT_RESOLUTION
 from pggan.data.store import FILE, Manifest
 from pggan.data.writer import StoreWriter, bytes_on_disk
 from pggan.errors import DataError, UsageError
+from pggan.resolutions import MAX_RESOLUTION, level_of
 from pggan.words import size
 
 FITS = ("crop", "pad", "reject")

@@ -37,7 +37,8 @@ def generator_layers(config: GeneratorConfig, level: int) -> list[Layer]:
     """The layers active at a level, one ToRGB counted."""
     width = config.fmaps(1)
     inputs = config.latent_size + config.label_size
-    layers = [Layer(inputs * width * 16 + width, inputs * width * 16, width * 16), _conv(width, width, 3, 4)]
+    biases = width * (16 if config.dense_bias == "output" else 1)
+    layers = [Layer(inputs * width * 16 + biases, inputs * width * 16, width * 16), _conv(width, width, 3, 4)]
     for at in range(3, level + 1):
         before, width, side = config.fmaps(at - 2), config.fmaps(at - 1), 2**at
         if config.fused_scale:

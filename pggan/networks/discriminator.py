@@ -14,6 +14,7 @@ from pggan.networks.layers import (
     EqualizedConv2d,
     EqualizedLinear,
     at_least_float32,
+    consecutive_stddev,
     downscale,
     fade,
     leaky_relu,
@@ -35,23 +36,25 @@ class DiscriminatorOutput(NamedTuple):
 class FromRgb(EqualizedConv2d):
     """Pictures (N, C, R, R) to features (N, width, R, R)."""
 
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__(channels, width, 1)
+    def __init__(self, width: int, config: DiscriminatorConfig) -> None:
+        super().__init__(config.channels, width, 1, equalized=config.equalized)
+        self.leak = config.leak
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu(super().forward(x))
+        return leaky_relu(super().forward(x), self.leak)
 
 
 class ShrinkBlock(nn.Module):
     """(N, width, 2R, 2R) to (N, outputs, R, R)."""
 
-    def __init__(self, width: int, outputs: int, fused: bool) -> None:
+    def __init__(self, width: int, outputs: int, config: DiscriminatorConfig) -> None:
         super().__init__()
-        self.conv0 = EqualizedConv2d(width, width, 3)
-        self.conv1 = ConvDownscale2d(width, outputs, fused)
+        self.leak = config.leak
+        self.conv0 = EqualizedConv2d(width, width, 3, equalized=config.equalized)
+        self.conv1 = ConvDownscale2d(width, outputs, config)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv1(leaky_relu(self.conv0(x)))
+        return self.conv1(leaky_relu(self.conv0(x), self.leak))
 
 
 class ScoreHead(nn.Module):
@@ -62,17 +65,18 @@ class ScoreHead(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        self.group = config.stddev_group
+        self.group, self.leak, equalized = config.stddev_group, config.leak, config.equalized
+        self.statistic = minibatch_stddev if config.stddev_form == "official" else consecutive_stddev
         width, hidden = config.fmaps(1), config.fmaps(0)
-        self.conv = EqualizedConv2d(width + (self.group > 1), width, 3)
-        self.dense0 = EqualizedLinear(width * 16, hidden)
-        self.dense1 = EqualizedLinear(hidden, 1 + config.label_size, gain=1.0)
+        self.conv = EqualizedConv2d(width + (self.group > 1), width, 3, equalized=equalized)
+        self.dense0 = EqualizedLinear(width * 16, hidden, equalized=equalized)
+        self.dense1 = EqualizedLinear(hidden, 1 + config.label_size, 1.0, equalized)
 
     def forward(self, x: Tensor) -> DiscriminatorOutput:
         if self.group > 1:
-            x = minibatch_stddev(x, self.group)
-        x = at_least_float32(leaky_relu(self.conv(x)))
-        features = leaky_relu(self.dense0(x.flatten(1)))
+            x = self.statistic(x, self.group)
+        x = at_least_float32(leaky_relu(self.conv(x), self.leak))
+        features = leaky_relu(self.dense0(x.flatten(1)), self.leak)
         out = self.dense1(features)
         return DiscriminatorOutput(out[:, 0], features, out[:, 1:] if out.shape[1] > 1 else None)
 
@@ -87,9 +91,9 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleDict()
         for level in range(2, config.max_level + 1):
             name, width = f"{2**level}x{2**level}", config.fmaps(level - 1)
-            self.from_rgb[name] = FromRgb(config.channels, width)
+            self.from_rgb[name] = FromRgb(width, config)
             if level > 2:
-                self.blocks[name] = ShrinkBlock(width, config.fmaps(level - 2), config.fused_scale)
+                self.blocks[name] = ShrinkBlock(width, config.fmaps(level - 2), config)
         self.head = ScoreHead(config)
 
     def forward(
@@ -110,7 +114,9 @@ class Discriminator(nn.Module):
         from_rgb, blocks = list(self.from_rgb.values()), list(self.blocks.values())
         x = from_rgb[level - 2](images)
         if level > 2:
-            x = fade(blocks[level - 3](x), from_rgb[level - 3](downscale(images)), alpha)
+            x = blocks[level - 3](x)
+            if level > 3 or self.config.fades_at_8:
+                x = fade(x, from_rgb[level - 3](downscale(images)), alpha)
             for at in range(level - 1, 2, -1):
                 x = blocks[at - 3](x)
         return self.head(x)

@@ -10,6 +10,7 @@ from pggan.networks.layers import (
     GAIN,
     EqualizedConv2d,
     EqualizedLayer,
+    PixelNorm,
     UpscaleConv2d,
     at_least_float32,
     fade,
@@ -19,56 +20,63 @@ from pggan.networks.layers import (
 )
 
 
+def _norm(config: GeneratorConfig) -> nn.Module:
+    """What follows every activation."""
+    return PixelNorm(config.pixelnorm_epsilon) if config.norm == "pixel" else nn.Identity()
+
+
 class InputBlock(nn.Module):
     """Latents (N, inputs) to the 4x4 stage (N, width, 4, 4)."""
 
-    def __init__(self, inputs: int, width: int, epsilon: float) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        self.epsilon = epsilon
+        inputs, self.width = config.latent_size + config.label_size, config.fmaps(1)
+        self.leak, self.norm = config.leak, _norm(config)
         # one bias a map, not one an output: it is added after the reshape
-        self.dense = EqualizedLayer((width * 16, inputs), inputs, width, gain=GAIN / 4)
-        self.conv = EqualizedConv2d(width, width, 3)
+        biases = self.width * (16 if config.dense_bias == "output" else 1)
+        self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, GAIN / 4, config.equalized)
+        self.conv = EqualizedConv2d(self.width, self.width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x @ self.dense.effective_weight().to(x.dtype).t()
-        y = y.reshape(x.shape[0], len(self.dense.bias), 4, 4) + self.dense.bias.to(x.dtype)[:, None, None]
-        y = pixel_norm(leaky_relu(y), self.epsilon)
-        return pixel_norm(leaky_relu(self.conv(y)), self.epsilon)
+        side = 4 if len(self.dense.bias) > self.width else 1
+        y = y.reshape(x.shape[0], self.width, 4, 4) + self.dense.bias.to(x.dtype).reshape(self.width, side, side)
+        y = self.norm(leaky_relu(y, self.leak))
+        return self.norm(leaky_relu(self.conv(y), self.leak))
 
 
 class GrowBlock(nn.Module):
     """(N, inputs, R, R) to (N, width, 2R, 2R)."""
 
-    def __init__(self, inputs: int, width: int, fused: bool, epsilon: float) -> None:
+    def __init__(self, inputs: int, width: int, config: GeneratorConfig) -> None:
         super().__init__()
-        self.epsilon = epsilon
-        self.conv0 = UpscaleConv2d(inputs, width, fused)
-        self.conv1 = EqualizedConv2d(width, width, 3)
+        self.leak, self.norm = config.leak, _norm(config)
+        self.conv0 = UpscaleConv2d(inputs, width, config)
+        self.conv1 = EqualizedConv2d(width, width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pixel_norm(leaky_relu(self.conv0(x)), self.epsilon)
-        return pixel_norm(leaky_relu(self.conv1(x)), self.epsilon)
+        x = self.norm(leaky_relu(self.conv0(x), self.leak))
+        return self.norm(leaky_relu(self.conv1(x), self.leak))
 
 
 class Generator(nn.Module):
     """G: latents (N, latent_size) and labels (N, label_size) to pictures (N, C, 2**level, 2**level) around [-1, 1].
 
-    Every level exists from the start; growing is choosing the level. There is no activation at the output.
+    Every level exists from the start; growing is choosing the level. By default there is no activation at the output.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        epsilon = config.pixelnorm_epsilon
         self.blocks = nn.ModuleDict()
         self.to_rgb = nn.ModuleDict()
         for level in range(2, config.max_level + 1):
             name, width = f"{2**level}x{2**level}", config.fmaps(level - 1)
             if level == 2:
-                self.blocks[name] = InputBlock(config.latent_size + config.label_size, width, epsilon)
+                self.blocks[name] = InputBlock(config)
             else:
-                self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config.fused_scale, epsilon)
-            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, gain=1.0)
+                self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config)
+            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, 1.0, config.equalized)
 
     def forward(
         self,
@@ -84,15 +92,18 @@ class Generator(nn.Module):
         Raises `ValueError` for a level that the network lacks, or labels of another size than it was made for.
         """
         check_level(level, self.config.max_level)
-        x = pixel_norm(self._joined(latents, labels), self.config.pixelnorm_epsilon).to(dtype or latents.dtype)
+        x = self._joined(latents, labels)
+        if self.config.normalize_latents:
+            x = pixel_norm(x, self.config.pixelnorm_epsilon)
+        x = x.to(dtype or latents.dtype)
         blocks, to_rgb = list(self.blocks.values()), list(self.to_rgb.values())
         below = x
         for at in range(2, level + 1):
             below, x = x, blocks[at - 2](x)
         picture = at_least_float32(to_rgb[level - 2](x))
-        if level == 2:
-            return picture
-        return fade(picture, upscale(at_least_float32(to_rgb[level - 3](below))), alpha)
+        if level > 2:
+            picture = fade(picture, upscale(at_least_float32(to_rgb[level - 3](below))), alpha)
+        return picture.tanh() if self.config.output == "tanh" else picture
 
     def _joined(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Latents and labels side by side: they are normalised together."""

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAKY_SLOPE = 0.2
+from pggan.config import NetworkConfig
+
 GAIN = math.sqrt(2.0)
 
 
@@ -21,8 +22,9 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def leaky_relu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, LEAKY_SLOPE)
+def leaky_relu(x: Tensor, leak: float) -> Tensor:
+    """`x`, or `leak * x` below 0."""
+    return F.leaky_relu(x, leak)
 
 
 def pixel_norm(x: Tensor, epsilon: float) -> Tensor:
@@ -49,14 +51,31 @@ def fade(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     return fine * share + coarse * (1 - share)
 
 
-class EqualizedLayer(nn.Module):
-    """A weight from N(0, 1), scaled by `gain / sqrt(fan_in)` at run time, and a bias from 0. Section 4.1."""
+class PixelNorm(nn.Module):
+    """`pixel_norm` as a module without weights."""
 
-    def __init__(self, shape: tuple[int, ...], fan_in: int, biases: int, gain: float = GAIN) -> None:
+    def __init__(self, epsilon: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(shape))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pixel_norm(x, self.epsilon)
+
+
+class EqualizedLayer(nn.Module):
+    """A weight from N(0, 1), scaled by `gain / sqrt(fan_in)` at run time, and a bias from 0. Section 4.1.
+
+    Not equalized: the weight is drawn at that scale instead, and used as it is (He initialisation).
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], fan_in: int, biases: int, gain: float = GAIN, equalized: bool = True
+    ) -> None:
+        super().__init__()
+        scale = gain / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.randn(shape) * (1.0 if equalized else scale))
         self.bias = nn.Parameter(torch.zeros(biases))
-        self.scale = gain / math.sqrt(fan_in)
+        self.scale = scale if equalized else 1.0
 
     def effective_weight(self) -> Tensor:
         return self.weight * self.scale
@@ -65,8 +84,8 @@ class EqualizedLayer(nn.Module):
 class EqualizedLinear(EqualizedLayer):
     """(N, inputs) to (N, outputs)."""
 
-    def __init__(self, inputs: int, outputs: int, gain: float = GAIN) -> None:
-        super().__init__((outputs, inputs), inputs, outputs, gain)
+    def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
+        super().__init__((outputs, inputs), inputs, outputs, gain, equalized)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.effective_weight().to(x.dtype), self.bias.to(x.dtype))
@@ -75,8 +94,8 @@ class EqualizedLinear(EqualizedLayer):
 class EqualizedConv2d(EqualizedLayer):
     """(N, inputs, H, W) to (N, outputs, H, W), zero-padded."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = GAIN) -> None:
-        super().__init__((outputs, inputs, kernel, kernel), inputs * kernel * kernel, outputs, gain)
+    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = GAIN, equalized: bool = True) -> None:
+        super().__init__((outputs, inputs, kernel, kernel), inputs * kernel * kernel, outputs, gain, equalized)
         self.padding = kernel // 2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,9 +111,9 @@ def _spread(kernel: Tensor) -> Tensor:
 class UpscaleConv2d(EqualizedConv2d):
     """Nearest-neighbour upscale, then 3x3 convolution; fused: the same function as one strided 4x4 convolution."""
 
-    def __init__(self, inputs: int, outputs: int, fused: bool) -> None:
-        super().__init__(inputs, outputs, 3)
-        self.fused = fused
+    def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
+        super().__init__(inputs, outputs, 3, equalized=config.equalized)
+        self.fused = config.fused_scale
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fused:
@@ -111,15 +130,15 @@ class ConvDownscale2d(EqualizedConv2d):
     function; a model file says which.
     """
 
-    def __init__(self, inputs: int, outputs: int, fused: bool) -> None:
-        super().__init__(inputs, outputs, 3)
-        self.fused = fused
+    def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
+        super().__init__(inputs, outputs, 3, equalized=config.equalized)
+        self.fused, self.leak = config.fused_scale, config.leak
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fused:
-            return downscale(leaky_relu(super().forward(x)))
+            return downscale(leaky_relu(super().forward(x), self.leak))
         kernel = _spread(self.effective_weight()) * 0.25
-        return leaky_relu(F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1))
+        return leaky_relu(F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1), self.leak)
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
@@ -134,6 +153,27 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
         raise ValueError(f"a minibatch of {n} is not divisible by its minibatch-stddev group of {size}")
     y = at_least_float32(x).reshape(size, n // size, c, h, w)
     variance = (y - y.mean(dim=0, keepdim=True)).square().mean(dim=0)
-    statistic = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))
-    maps = statistic.to(x.dtype).repeat(size).reshape(n, 1, 1, 1).expand(n, 1, h, w)
-    return torch.cat([x, maps], dim=1)
+    statistic = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3)).repeat(size)
+    return _with_map(x, statistic)
+
+
+def consecutive_stddev(x: Tensor, group: int) -> Tensor:
+    """The statistic in pytorch_GAN_zoo's form, for models that were trained with it; shapes as `minibatch_stddev`.
+
+    Groups are neighbours; a minibatch that they do not divide is one group; unbiased variance; 0 for a single sample.
+    """
+    n, c, h, w = x.shape
+    size = min(group, n)
+    size = n if n % size else size
+    if size == 1:
+        return _with_map(x, torch.zeros(n, device=x.device, dtype=x.dtype))
+    y = at_least_float32(x).reshape(n // size, size, c, h, w)
+    variance = (y - y.mean(dim=1, keepdim=True)).square().sum(dim=1) / (size - 1)
+    statistic = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3)).repeat_interleave(size)
+    return _with_map(x, statistic)
+
+
+def _with_map(x: Tensor, values: Tensor) -> Tensor:
+    """Appends a map that holds one value a sample: x (N, C, H, W), values (N,)."""
+    n, _, h, w = x.shape
+    return torch.cat([x, values.to(x.dtype).reshape(n, 1, 1, 1).expand(n, 1, h, w)], dim=1)

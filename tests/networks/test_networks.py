@@ -14,7 +14,6 @@ from pggan.networks.layers import (
     UpscaleConv2d,
     downscale,
     fade,
-    leaky_relu,
     minibatch_stddev,
     pixel_norm,
     upscale,
@@ -121,18 +120,18 @@ def test_a_seed_decides_the_weights_and_leaves_torch_alone():
 def test_fused_scaling_is_the_same_linear_map():
     torch.manual_seed(0)
     x = torch.randn(2, 5, 8, 8, dtype=torch.float64)
-    up = UpscaleConv2d(5, 7, fused=True).double()
+    up = UpscaleConv2d(5, 7, GeneratorConfig()).double()
     expected = F.conv2d(F.interpolate(x, scale_factor=2), up.effective_weight(), up.bias, padding=1)
     assert torch.allclose(up(x), expected, atol=1e-12)
     up.fused = False
     assert torch.allclose(up(x), expected, atol=1e-12)
-    down = ConvDownscale2d(5, 7, fused=True).double()
+    down = ConvDownscale2d(5, 7, DiscriminatorConfig()).double()
     torch.nn.init.normal_(down.bias)
     convolved = F.conv2d(x, down.effective_weight(), padding=1)
-    fused = leaky_relu(F.avg_pool2d(convolved, 2) + down.bias[:, None, None])
+    fused = F.leaky_relu(F.avg_pool2d(convolved, 2) + down.bias[:, None, None], 0.2)
     assert torch.allclose(down(x), fused, atol=1e-12)
     down.fused = False
-    unfused = F.avg_pool2d(leaky_relu(convolved + down.bias[:, None, None]), 2)
+    unfused = F.avg_pool2d(F.leaky_relu(convolved + down.bias[:, None, None], 0.2), 2)
     assert torch.allclose(down(x), unfused, atol=1e-12)
 
 

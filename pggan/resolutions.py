@@ -1,0 +1,86 @@
+"""Resolutions as powers of two, and numbers that a person gives for each of them (torch-free)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pggan.errors import UsageError
+
+MIN_RESOLUTION = 4
+MAX_RESOLUTION = 4096
+
+
+def level_of(resolution: int) -> int:
+    """log2 of a resolution, e.g. 4 -> 2. Raises `UsageError` unless it is a power of two from 4 up."""
+    if resolution < MIN_RESOLUTION or resolution > MAX_RESOLUTION or resolution & (resolution - 1):
+        raise UsageError(f"resolution {resolution} is not a power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}")
+    return resolution.bit_length() - 1
+
+
+@dataclass(frozen=True)
+class PerResolution:
+    """A number for every resolution: one plain value, values by name, or both (`16,256:8` or `4:128,8:64`).
+
+    A resolution that is not named takes the plain value; without one, that of the nearest lower named resolution
+    (the lowest named one below all of them).
+    """
+
+    plain: float | None = None
+    named: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def of(cls, value: float | Mapping[int, float] | PerResolution) -> PerResolution:
+        if isinstance(value, PerResolution):
+            return value
+        if isinstance(value, Mapping):
+            return cls(None, tuple(sorted(value.items())))
+        return cls(value)
+
+    @classmethod
+    def parse(cls, text: str) -> PerResolution:
+        """Reads `128`, `4:128,8:64` or `16,256:8`; raises `UsageError` for anything else."""
+        plain: float | None = None
+        named: dict[int, float] = {}
+        for part in text.split(","):
+            key, colon, number = part.rpartition(":")
+            try:
+                value = float(number)
+                resolution = int(key) if colon else 0
+            except ValueError:
+                raise UsageError(f"{text!r} is not a number or a list like 4:128,8:64") from None
+            if not math.isfinite(value):
+                raise UsageError(f"{text!r}: {number} is not a finite number")
+            if not colon:
+                if plain is not None:
+                    raise UsageError(f"{text!r} has two plain values; name the resolutions: 4:128,8:64")
+                plain = value
+            else:
+                level_of(resolution)
+                if resolution in named:
+                    raise UsageError(f"{text!r} names resolution {resolution} twice")
+                named[resolution] = value
+        return cls(plain, tuple(sorted(named.items())))
+
+    def at(self, resolution: int) -> float:
+        values = dict(self.named)
+        if resolution in values:
+            return values[resolution]
+        if self.plain is not None:
+            return self.plain
+        lower = [r for r in values if r < resolution]
+        return values[max(lower) if lower else min(values)]
+
+    def with_base(self, base: PerResolution) -> PerResolution:
+        """These values over those of `base`: what is not said here keeps the base's value."""
+        if self.plain is not None:
+            return self
+        return PerResolution(base.plain, tuple(sorted({**dict(base.named), **dict(self.named)}.items())))
+
+    def values(self) -> list[float]:
+        return [v for _, v in self.named] + ([] if self.plain is None else [self.plain])
+
+    def __str__(self) -> str:
+        plain = [] if self.plain is None else [f"{self.plain:g}"]
+        return ",".join(plain + [f"{r}:{v:g}" for r, v in self.named])
