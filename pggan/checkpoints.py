@@ -1,7 +1,8 @@
 """Model files and training states: safetensors whose metadata holds their configuration. Loading executes nothing.
 
-A model file has the tensors `generator.*` (the running average) and, where kept, `discriminator.*`; its metadata
-entry `pggan.model` is JSON: format, generator and discriminator configuration, level, alpha, labels, info.
+A model file has the tensors `generator.*` (the running average) and, where kept, `discriminator.*` and `trained.*` (the
+generator that is averaged); its metadata entry `pggan.model` is JSON: format, generator and discriminator
+configuration, level, alpha, labels, info.
 A training state has the entry `pggan.state` and whatever tensors training/state.py lists.
 """
 
@@ -32,7 +33,11 @@ MODEL_KEY, STATE_KEY = "pggan.model", "pggan.state"
 
 @dataclass
 class ModelFile:
-    """A generator with what is known about it. `labels`: name and classes of the label column, if conditional."""
+    """A generator with what is known about it.
+
+    `labels`: name and classes of the label column, if conditional; or `columns`, a list of such. `trained`: the
+    generator that `generator` is the running average of, where it is kept.
+    """
 
     generator: Generator
     discriminator: Discriminator | None
@@ -40,6 +45,12 @@ class ModelFile:
     alpha: float
     labels: dict[str, Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    trained: Generator | None = None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks that there are, by the prefix of their tensors."""
+        found = {"generator": self.generator, "discriminator": self.discriminator, "trained": self.trained}
+        return {name: module for name, module in found.items() if module is not None}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any]) -> None:
@@ -96,9 +107,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
 
 def save_model(path: Path, model: ModelFile) -> None:
     """Writes a model file atomically."""
-    tensors = {f"generator.{name}": value for name, value in model.generator.state_dict().items()}
-    if model.discriminator is not None:
-        tensors |= {f"discriminator.{name}": value for name, value in model.discriminator.state_dict().items()}
+    tensors = {f"{part}.{k}": v for part, module in model.parts().items() for k, v in module.state_dict().items()}
     about = {
         "generator": to_json(model.generator.config),
         "discriminator": to_json(model.discriminator.config) if model.discriminator is not None else None,
@@ -115,20 +124,22 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
     about = read_metadata(path, MODEL_KEY)
     try:
         generator, discriminator = _empty_networks(about)
+        tensors = read_tensors(path)
+        with torch.device("meta"):
+            trained = Generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
+        model = ModelFile(generator, discriminator, 2, 1.0, about.get("labels"), about.get("info") or {}, trained)
         level, alpha = int(about["level"]), float(about["alpha"])
         if not (2 <= level <= generator.config.max_level and 0 <= alpha <= 1):
             raise ModelError(f"level {level}, alpha {alpha:g} are out of range")
-        tensors = read_tensors(path)
-        _fill(generator, tensors, "generator.")
-        if discriminator is not None:
-            _fill(discriminator, tensors, "discriminator.")
+        model.level, model.alpha = level, alpha
+        for part, module in model.parts().items():
+            _fill(module, tensors, part + ".")
     except (ModelError, UsageError, KeyError, TypeError, ValueError) as error:
         told = str(error) if isinstance(error, (ModelError, UsageError)) else f"unreadable metadata: {error!r}"
         raise ModelError(told if str(path) in told else f"{path} cannot be used: {told}") from None
-    for module in (generator, discriminator):
-        if module is not None:
-            module.to(device).eval().requires_grad_(False)
-    return ModelFile(generator, discriminator, level, alpha, about.get("labels"), about.get("info") or {})
+    for module in model.parts().values():
+        module.to(device).eval().requires_grad_(False)
+    return model
 
 
 def _empty_networks(about: Mapping[str, Any]) -> tuple[Generator, Discriminator | None]:

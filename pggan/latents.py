@@ -21,13 +21,6 @@ def seed_latents(seeds: Iterable[int], latent_size: int) -> NDArray[np.float32]:
     return np.stack(rows) if rows else np.zeros((0, latent_size), np.float32)
 
 
-def seed_class(seed: int, latent_size: int, classes: int) -> int:
-    """The class that a seed has in a conditional model where none is asked for: the draw after the latent's."""
-    state = np.random.RandomState(seed)
-    state.randn(latent_size)
-    return int(state.randint(classes))
-
-
 def one_hot(classes: Iterable[int], size: int) -> NDArray[np.float32]:
     """(N, size); a class of -1 (unknown) is a row of zeros."""
     wanted = np.asarray(list(classes), dtype=np.int64)

@@ -20,7 +20,7 @@ FLOORS = [
     ["data.prepare", "data.loader", "objectives", "regularizers", "ema", "checkpoints"],
     ["data", "networks", "distributed", "devices"],
     ["presets"],
-    ["config", "errors", "latents", "files", "places", "registry", "words"],
+    ["config", "labels", "resolutions", "errors", "latents", "files", "places", "registry", "words"],
 ]
 # the table of losses is plain data, which configurations are checked against
 TABLES = {"pggan.objectives"}

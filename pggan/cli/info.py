@@ -96,6 +96,7 @@ def _model(path: Path) -> dict[str, Any]:
     from pggan.checkpoints import MODEL_KEY, read_metadata
     from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json
     from pggan.errors import ModelError
+    from pggan.labels import LabelSpace
     from pggan.networks.cost import parameters
 
     about = read_metadata(path, MODEL_KEY)
@@ -103,7 +104,7 @@ def _model(path: Path) -> dict[str, Any]:
         g = from_json(GeneratorConfig, about["generator"])
         d = from_json(DiscriminatorConfig, about["discriminator"]) if about.get("discriminator") else None
         level, side = int(about["level"]), 2 ** int(about["level"])
-        labels = about.get("labels") or {}
+        labels = LabelSpace.of(about.get("labels"), g.label_size)
         return {
             "model": str(path),
             "resolution": f"{side}x{side}",
@@ -111,7 +112,7 @@ def _model(path: Path) -> dict[str, Any]:
             "grows_to": f"{g.resolution}x{g.resolution}",
             "channels": g.channels,
             "latent_size": g.latent_size,
-            "labels": {str(labels.get("name", "class")): ", ".join(labels.get("classes", []))} if labels else None,
+            "labels": {column.name: ", ".join(column.classes) for column in labels.columns} or None,
             "generator_parameters": parameters(g, level),
             "discriminator_parameters": parameters(d, level) if d else None,
             "feature_maps": {"base": g.fmap_base, "max": g.fmap_max},

@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pggan.labels import LabelColumn
+
+__all__ = ["FORMAT", "LabelColumn", "Manifest"]
+
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class LabelColumn:
-    """A named label and the names of its classes, in order."""
-
-    name: str
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from torch import Tensor
 from pggan.checkpoints import ModelFile, load_model
 from pggan.devices import free_memory, full_float32, pick_device
 from pggan.errors import ModelError, UsageError
-from pggan.latents import MAX_SEED, one_hot, seed_class, seed_latents
+from pggan.labels import LabelSpace
+from pggan.latents import MAX_SEED, seed_latents
 from pggan.networks.cost import synthesis_bytes
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.places import find_model
@@ -69,9 +70,13 @@ class Model:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes, in order; their numbers where the file names none."""
-        named = (self.file.labels or {}).get("classes") or []
-        return [str(c) for c in named] if len(named) == self.label_size else [str(i) for i in range(self.label_size)]
+        """Every class as `--label` takes it, in the order of the label vector; numbers where the file names none."""
+        return self.labels.names
+
+    @property
+    def labels(self) -> LabelSpace:
+        """Label columns and classes of a conditional model."""
+        return LabelSpace.of(self.file.labels, self.label_size)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -135,8 +140,8 @@ class Model:
     ) -> NDArray[np.uint8]:
         """Pictures of seeds, uint8 (N, H, W, C). A seed is a picture, whatever the others and the batch.
 
-        `label`: class (number or name) of a conditional model; None: each seed's own. Raises `UsageError` for seeds
-        or labels out of range.
+        `label`: class (number, name, or `column=class` pairs) of a conditional model; None: each seed's own. Raises
+        `UsageError` for seeds or labels out of range.
         """
         wanted = [int(seeds)] if isinstance(seeds, numbers.Integral) else [int(seed) for seed in seeds]  # type: ignore[union-attr]
         pictures = list(self.stream(wanted, label, batch))
@@ -167,26 +172,17 @@ class Model:
         """8-bit pictures (N, H, W, C) of latents (N, latent_size)."""
         return to_uint8(self.synthesize(latents, labels))
 
-    def class_number(self, label: int | str) -> int:
-        """The number of a class given by number or name; raises `UsageError` for one the model does not have."""
-        if not self.label_size:
-            raise UsageError("this model has no labels; leave the label out")
-        text = str(label)
-        if text in self.classes:
-            return self.classes.index(text)
-        if text.isdecimal() and int(text) < self.label_size:
-            return int(text)
-        raise UsageError(f"unknown label {label!r}; choose one of: {', '.join(self.classes[:40])}")
+    def seed_classes(self, seeds: Sequence[int], label: int | str | None = None) -> list[tuple[int, ...]]:
+        """Class numbers, one a label column, of every seed: as asked for, else the seed's own.
 
-    def seed_labels(self, seeds: Sequence[int], label: int | str | None) -> NDArray[np.float32] | None:
-        """One-hot labels (N, label_size) for seeds, None for a model without labels."""
-        if not self.label_size:
-            if label is not None:
-                self.class_number(label)
-            return None
-        if label is not None:
-            return one_hot([self.class_number(label)] * len(seeds), self.label_size)
-        return one_hot([seed_class(s, self.latent_size, self.label_size) for s in seeds], self.label_size)
+        `label`: a class's name or number, or `column=class` pairs. Raises `UsageError` for one the model lacks.
+        """
+        return self.labels.of_seeds(seeds, self.latent_size, label)
+
+    def seed_labels(self, seeds: Sequence[int], label: int | str | None = None) -> NDArray[np.float32] | None:
+        """Label vectors (N, label_size) for seeds, None for a model without labels."""
+        rows = self.seed_classes(seeds, label)
+        return self.labels.vectors(rows) if self.label_size else None
 
     def _dtype(self) -> torch.dtype:
         return next(self.file.generator.parameters()).dtype

@@ -5,7 +5,8 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 - `seed`: the latent is `numpy.random.RandomState(seed).randn(latent_size)` (a grid has `seeds` and `grid` instead);
 - `model`, `sha256`: name and digest of the model file (None for a model that is in no file);
 - `resolution`: side of the generated picture;
-- `class`: None, or `{"number": ..., "name": ...}` of a conditional model (a grid: of the class asked for);
+- `class`: None, or `{"number": ..., "name": ...}` of a conditional model, by column where it has several
+  (a grid: of what was asked for);
 - `pggan`: the version that wrote it;
 - `attribution`: of the training data, where the model records one.
 
@@ -154,10 +155,6 @@ def describe(model: Model) -> dict[str, Any]:
     return about
 
 
-def describe_class(model: Model, number: int | None) -> dict[str, Any] | None:
-    return None if number is None else {"number": number, "name": model.classes[number]}
-
-
 @dataclass(frozen=True)
 class Written:
     """What `write_pictures` left: the folder, the seeds, the grid's file if any; `names` are made as they are read."""
@@ -182,7 +179,9 @@ def picture_name(seed: int, suffix: str = "") -> str:
 
 def class_suffix(model: Model, label: int | str | None) -> str:
     """`-class3` where a class was asked for: the same seed of another class is another file."""
-    return "" if label is None else f"-class{model.class_number(label)}"
+    if label is None:
+        return ""
+    return "-class" + "-".join("x" if number is None else str(number) for number in model.labels.choose(label))
 
 
 def write_pictures(
@@ -242,13 +241,11 @@ def _files(
         start += len(part)
         if canvas is not None:
             canvas.add(pictures)
-        labels = model.seed_labels(part, label)
-        for i, seed in enumerate(part):
-            number = int(labels[i].argmax()) if labels is not None else None
+        for i, (seed, classes) in enumerate(zip(part, model.seed_classes(part, label))):
             yield (
                 folder / picture_name(seed, suffix),
                 pictures[i],
-                {"seed": seed, "class": describe_class(model, number), **about},
+                {"seed": seed, "class": model.labels.describe(classes), **about},
             )
         advance(len(part))
 
@@ -262,9 +259,9 @@ def _drained(files: Iterator[File]) -> Iterator[File]:
 def _about_grid(
     model: Model, seeds: Seeds, canvas: Grid, about: dict[str, Any], label: int | str | None
 ) -> dict[str, Any]:
-    number = model.class_number(label) if label is not None else None
+    asked = model.labels.choose(label) if label is not None else ()
     shown, shape = seeds[: canvas.filled], f"{canvas.columns}x{canvas.rows}"
-    return {"seeds": str(shown), "grid": shape, "class": describe_class(model, number), **about}
+    return {"seeds": str(shown), "grid": shape, "class": model.labels.describe(asked), **about}
 
 
 def write_all(files: Iterable[File], ahead: int = 4 * WRITERS) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from pggan.errors import DataError, UsageError
 from pggan.files import replace_atomically
-from pggan.latents import one_hot, seed_class
 from pggan.synthesis.formats import VideoFormat, check_fps, check_size, video_format
 from pggan.synthesis.pictures import enlarge, grid_image
 from pggan.synthesis.walks import LoopWalk, SeedWalk
@@ -211,11 +210,8 @@ def _labels(model: Model, walk: Walk, path: LoopWalk | SeedWalk, numbers: range)
     if not model.label_size:
         model.seed_labels([0], walk.label)  # refuses a label that the model cannot take
         return None
-    cells = walk.grid[0] * walk.grid[1]
-    if walk.label is not None:
-        return one_hot([model.class_number(walk.label)] * cells * len(numbers), model.label_size)
     if isinstance(path, SeedWalk):
-        own = one_hot([seed_class(s, model.latent_size, model.label_size) for s in walk.seeds], model.label_size)
+        own = model.labels.vectors(model.seed_classes(walk.seeds, walk.label))
         return np.concatenate([path.blend(own, number, "linear") for number in numbers])
-    own = one_hot([cell % model.label_size for cell in range(cells)], model.label_size)
+    own = model.labels.vectors(model.labels.of_cells(walk.grid[0] * walk.grid[1], walk.label))
     return np.tile(own, (len(numbers), 1))
