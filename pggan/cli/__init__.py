@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train",
     "generate": "generate",
     "interpolate": "interpolate",
+    "import": "import_model",
     "info": "info",
 }
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pggan.interop.official import our_name
 from pggan.objectives.base import Batch, DiscriminatorPass
 from pggan.regularizers.gradient_penalty import gradient_norms, mixed_images
 from pggan.training import step
@@ -39,8 +40,7 @@ def keys(fixture):
 def check_gradients(fixture, loss_key, grad_key, found, resolution, discriminator):
     names = [str(n) for n in fixture[f"{loss_key}/grad_names"]]
     for variable, l2 in zip(names, fixture[f"{loss_key}/grad_l2"]):
-        name, _ = official.names(variable, resolution)
-        name = name.replace("blocks.4x4.conv", "head.conv") if discriminator else name
+        name, _ = our_name(variable, resolution, discriminator)
         norm = 0.0 if found[name] is None else float(found[name].norm())
         assert norm == pytest.approx(float(l2), rel=1e-4, abs=1e-6), variable
     full = {k.removeprefix(grad_key + "/"): fixture[k] for k in fixture.files if k.startswith(grad_key + "/")}

@@ -1,0 +1,184 @@
+"""Checkpoints of pytorch_GAN_zoo against what its own code computed, and against a plain second implementation."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pggan
+from pggan.checkpoints import save_model
+from pggan.errors import ModelError
+from pggan.interop.importing import import_model
+from tests.interop import written
+from tests.interop.test_official_import import Evil
+
+FOLDER = Path(__file__).parents[1] / "fixtures" / "zoo"
+
+
+def imported(path, tmp_path, which="gs"):
+    save_model(tmp_path / "model.safetensors", import_model(path, which))
+    return pggan.load(tmp_path / "model.safetensors", "cpu")
+
+
+def images_of(model, latents, alpha):
+    """`latents` with the label vector behind, `alpha` as the zoo has it."""
+    z, labels = latents[:, : model.latent_size], latents[:, model.latent_size :]
+    return model.synthesize(z, labels if model.label_size else None, model.file.level, 1 - alpha)
+
+
+def outputs(out):
+    return out.score[:, None] if out.class_logits is None else torch.cat([out.score[:, None], out.class_logits], 1)
+
+
+@pytest.mark.parametrize("case", ["A", "C"])
+@pytest.mark.parametrize("which,prefix", [("gs", "avgG_images/alpha"), ("g", "G_images/alpha")])
+def test_fixture_images(case, which, prefix, tmp_path):
+    fixture = np.load(FOLDER / f"zoo_{case}.npz")
+    model = imported(FOLDER / f"zoo_{case}.pt", tmp_path, which)
+    keys = [key for key in fixture.files if key.startswith(prefix)]
+    assert len(keys) == 3
+    for key in keys:
+        found = images_of(model, fixture["latents"], float(key.removeprefix(prefix)))
+        assert (found - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
+
+
+@pytest.mark.parametrize("case", ["A", "C"])
+def test_fixture_outputs_of_the_discriminator(case, tmp_path):
+    fixture = np.load(FOLDER / f"zoo_{case}.npz")
+    model = imported(FOLDER / f"zoo_{case}.pt", tmp_path)
+    keys = [key for key in fixture.files if key.startswith("D_out") and "f64" not in key]
+    assert len(keys) == 7  # minibatches of 8, 6, 4, 3 and 1 among them
+    for key in keys:
+        images = torch.from_numpy(fixture["images"])[: len(fixture[key])]
+        found = outputs(model.discriminator(images, alpha=1 - float(key.partition("/alpha")[2])))
+        assert (found - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
+
+
+def test_double_precision(tmp_path):
+    fixture = np.load(FOLDER / "zoo_A.npz")
+    model = imported(FOLDER / "zoo_A.pt", tmp_path)
+    model.file.discriminator.double()
+    model.file.generator.double()
+    out = model.discriminator(fixture["images"].astype(np.float64), alpha=0.7)
+    assert (outputs(out) - torch.from_numpy(fixture["D_out_f64/alpha0.3"])).abs().max() < 5e-6
+    g = imported(FOLDER / "zoo_A.pt", tmp_path, "g")
+    g.file.generator.double()
+    found = images_of(g, fixture["latents"].astype(np.float64), 0.3)
+    assert (found - torch.from_numpy(fixture["G_images_f64/alpha0.3"])).abs().max() < 5e-5
+
+
+ATTRIBUTES = {"hue": {"order": 1, "values": ["red", "blue"]}, "shape": {"order": 0, "values": ["disc", "star", "bar"]}}
+CASES = [
+    ([8], {}),
+    ([8, 8], {"alpha": 0.4}),  # a single upper scale: D ignores alpha
+    ([16, 8, 8, 4, 3], {"alpha": 0.25, "miniBatchStdDev": False}),
+    ([8, 12, 5], {"equalizedlR": False, "dimOutput": 1}),
+    ([8, 8, 4], {"leakyReluLeak": 0.05, "lossCriterion": "DCGAN", "alpha": 0.5}),
+    ([8, 8, 4], {"attribKeysOrder": ATTRIBUTES, "categoryVectorDim": 5, "lossCriterion": "Logistic"}),
+]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("depths,options", CASES)
+def test_every_option(depths, options, legacy, tmp_path):
+    state = written.zoo_state(depths, **options)
+    model = imported(written.write_zoo(tmp_path / "zoo.pt", state, legacy), tmp_path)
+    for module in model.file.parts().values():
+        module.double()  # narrow networks of random weights magnify the rounding of float32
+    config = state["config"]
+    assert model.resolution == 4 * 2 ** (len(depths) - 1)
+    assert model.file.alpha == pytest.approx(1 - config.alpha)
+    latents = torch.randn(6, config.latentVectorDim)
+    images = torch.randn(6, config.dimOutput, model.resolution, model.resolution)
+    for alpha in (0.0, 0.3, 1.0) if len(depths) > 1 else (0.0,):
+        expected = written.zoo_images(state, latents.double(), alpha)
+        scale = max(1.0, float(expected.abs().max()))
+        assert (images_of(model, latents, alpha) - expected).abs().max() < 1e-4 * scale
+        for count in (6, 4, 1):
+            found = outputs(model.discriminator(images[:count], alpha=1 - alpha))
+            expected = written.zoo_scores(state, images[:count].double(), alpha)
+            assert (found - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
+
+
+def test_labels_by_name(tmp_path):
+    state = written.zoo_state([8, 8], attribKeysOrder=ATTRIBUTES, categoryVectorDim=5)
+    model = imported(written.write_zoo(tmp_path / "zoo.pt", state), tmp_path)
+    assert model.classes == ["shape=disc", "shape=star", "shape=bar", "hue=red", "hue=blue"]
+    assert model.seed_labels([3, 4], "shape=star,hue=blue").tolist() == [[0, 1, 0, 0, 1]] * 2
+    own = model.seed_labels(range(200))
+    assert (own[:, :3].sum(1) == 1).all()
+    assert (own[:, 3:].sum(1) == 1).all()
+    assert (own.sum(0) > 20).all()  # every class is drawn
+    half = model.seed_labels(range(50), "hue=0")
+    assert (half[:, 3] == 1).all()
+    assert np.array_equal(half[:, :3], own[:50, :3])
+    assert model.generate([1, 2], "shape=disc").shape == (2, 8, 8, 3)
+
+
+def test_layers_without_wrappers_and_with_parallel_prefix(tmp_path):
+    """As the oldest files and models trained on several GPUs name them; and what the training script adds."""
+    state = written.zoo_state([8, 8])
+    expected = written.zoo_images(state, torch.ones(2, 12).double(), 0.0)
+    state["avgG"] = {name.replace("module.", ""): value for name, value in state["avgG"].items()}
+    state["netD"] = {"module." + name: value for name, value in state["netD"].items()}
+    state["tmp"] = written.BaseConfig()
+    model = imported(written.write_zoo(tmp_path / "zoo.pt", state), tmp_path)
+    assert (images_of(model, torch.ones(2, 12), 0.0) - expected).abs().max() < 1e-4
+
+
+def test_a_checkpoint_without_average_or_discriminator(tmp_path):
+    state = written.zoo_state([8, 8])
+    del state["avgG"], state["netD"]
+    path = written.write_zoo(tmp_path / "zoo.pt", state)
+    model = imported(path, tmp_path)
+    assert model.file.discriminator is None
+    expected = written.zoo_images(state, torch.ones(2, 12).double(), 0.0, "netG")
+    assert (images_of(model, torch.ones(2, 12), 0.0) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_refusals(legacy, tmp_path):
+    path = tmp_path / "file.pt"
+
+    def refused(value, text):
+        torch.save(value, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(ModelError, match=text) as caught:
+            import_model(path)
+        assert "\n" not in str(caught.value)
+
+    marker = tmp_path / "executed"
+    refused({"config": Evil(open, (str(marker), "w"))}, "asks for .*open")
+    assert not marker.exists()
+    refused({"g_ema": {}, "latent_avg": 0}, "StyleGAN2 port")
+    refused({"meta": {}, "state_dict": {}}, "OpenMMLab")
+    refused({"a.weight": torch.ones(2)}, "bare state dictionary")
+    refused([1, 2], "holds a list")
+    state = written.zoo_state([8, 8])
+    for key, value, text in (
+        ("depthOtherScales", [8, 8], "lacks blocks.16x16"),
+        ("depthOtherScales", [9], "is \\("),
+        ("perChannelNormalization", False, "perChannelNormalization"),
+        ("lossCriterion", "odd", "'odd'"),
+        ("depthScale0", None, "not a progressive GAN"),
+    ):
+        kept = getattr(state["config"], key)
+        setattr(state["config"], key, value)
+        written.write_zoo(path, state, legacy)
+        with pytest.raises(ModelError, match=text):
+            import_model(path)
+        setattr(state["config"], key, kept)
+    data = written.write_zoo(path, state, legacy).read_bytes()
+    for length in (50, len(data) // 2, len(data) - 40):
+        path.write_bytes(data[:length])
+        with pytest.raises(ModelError):
+            import_model(path)
+
+
+def test_a_plain_pickle_is_not_taken_for_one(tmp_path):
+    (tmp_path / "x.pt").write_bytes(pickle.dumps({"netG": {}}))
+    with pytest.raises(ModelError, match="three networks"):
+        import_model(tmp_path / "x.pt")
