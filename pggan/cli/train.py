@@ -100,6 +100,12 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(PRESETS.names()),
     help=f"Recipe that the other options change ({DEFAULT_PRESET}).",
 )
+@click.option(
+    "--from",
+    "start_from",
+    metavar="MODEL",
+    help="Begin with this model's networks and weights, at its resolution: a file, a run or a shipped model's name.",
+)
 @click.option("--max-res", type=int, help="Last resolution. Default: the preset's, at most the data's.")
 @click.option("--loss", type=click.Choice(OBJECTIVES.names()), help="Loss of the two players (wgan-gp).")
 @options
@@ -139,14 +145,26 @@ def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> t
     chosen = {name: given.pop(name) for name in all_options()}
     loss_options = tuple((name, value) for name, value in chosen.items() if value is not None)
     given["loss_options"] = loss_options or None
+    origin = None
+    if given["start_from"] is not None:
+        from pggan.training.origin import Origin
+
+        origin = Origin.read(given["start_from"])
+
+    def made(largest: int) -> TrainConfig:
+        return configure(preset, origin.options(given, largest) if origin else given, largest)
+
     if data is None:
-        config = fit_to_drawn(configure(preset, given, DRAWN_RESOLUTION))
+        config = fit_to_drawn(made(DRAWN_RESOLUTION))
     else:
         from pggan.data.store import Store
 
         with Store(data) as store:
-            config = fit_to_data(configure(preset, given, store.max_resolution), store.manifest)
+            config = fit_to_data(made(store.max_resolution), store.manifest)
         config = _replace(config, data=str(Path(data).resolve()))
+    if origin:
+        # a preset's length is that of its own phases
+        config = _replace(origin.fit(config), total_kimg=given["total_kimg"])
     resolve_options(config.loss, config.labels is not None, dict(config.loss_options))
     return config, data is None
 
@@ -210,6 +228,7 @@ def _resume(
     changed = {"out": out, "preset": preset, "dry-run": dry_run or None, **given}
     named = [f"--{name.replace('_', '-')}" for name, value in changed.items() if value is not None]
     if named:
+        named = ["--from" if flag == "--start-from" else flag for flag in named]
         raise UsageError(f"--resume goes on with the run's own options; leave {', '.join(named)} out")
     run = RunDirectory(path)
     config, _ = run.read_options()

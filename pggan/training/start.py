@@ -99,6 +99,11 @@ def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, 
     run.check_free()
     resolved = {**(resolved or resolve(config)), "data": _identity(str(config.data))}
     training = Training(config, resolved, run, display)
+    if config.start_from is not None:
+        from pggan.training.origin import adopt
+
+        adopt(training.state, config.start_from)
+        display.note(f"going on from the weights of {config.start_from}")
     run.create(config, resolved)
     return training.train()
 

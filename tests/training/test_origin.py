@@ -1,0 +1,107 @@
+"""Runs that begin with the weights of a model, this program's own or an imported one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from pggan.checkpoints import save_model
+from pggan.cli import run
+from pggan.config import GeneratorConfig
+from pggan.errors import DataError, ModelError, UsageError
+from pggan.interop.importing import import_model
+from pggan.training.origin import Origin
+from pggan.training.rundir import RunDirectory
+from tests.interop import written
+from tests.making import saved
+
+FEW = ["--batch", "8", "--stable-kimg", "0.016", "--fade-kimg", "0.016", "--device", "cpu", "--quiet", "--json"]
+
+
+def train(data, model, out, *more):
+    return run(["train", str(data), "--from", str(model), "--out", str(out), *FEW, *more])
+
+
+def test_a_run_begins_with_the_models_weights_and_resolution(data, tmp_path, capsys):
+    model = saved(tmp_path / "m.safetensors", resolution=16)
+    assert train(data, model, tmp_path / "run", "--g-lr", "0", "--d-lr", "0") == 0
+    assert json.loads(capsys.readouterr().out)["nimg"] == 16
+    config, _ = RunDirectory(tmp_path / "run").read_options()
+    assert (config.start_res, config.max_res, config.latent_size, config.fmap_max) == (16, 16, 12, 8)
+    assert config.start_from == str(model)
+    before = safetensors.torch.load_file(str(model))
+    after = safetensors.torch.load_file(str(RunDirectory(tmp_path / "run").models()[-1]))
+    assert before.keys() == after.keys()
+    # rates of 0 keep them; the running average is of equal weights, but for rounding
+    assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in before)
+
+
+def test_growing_on_from_a_smaller_model(data, tmp_path, capsys):
+    model = saved(tmp_path / "m.safetensors", resolution=8)
+    assert train(data, model, tmp_path / "run", "--max-res", "16", "--g-lr", "0", "--d-lr", "0") == 0
+    before = safetensors.torch.load_file(str(model))
+    after = safetensors.torch.load_file(str(RunDirectory(tmp_path / "run").models()[-1]))
+    assert set(after) - set(before)  # the new level
+    assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in before)
+
+
+@pytest.mark.parametrize("kind", ["official", "zoo"])
+def test_going_on_from_an_import(kind, data, tmp_path, capsys):
+    """Networks with other conventions train, resume and keep their configuration."""
+    if kind == "official":
+        options = {"resolution": 8, "num_channels": 3, "fmap_base": 64, "fmap_max": 8, "use_leakyrelu": False}
+        written.write_official(tmp_path / "net.pkl", options, {**options, "fmap_max": 6, "mbstd_group_size": 0})
+    else:
+        written.write_zoo(tmp_path / "net.pkl", written.zoo_state([8, 6]))
+    model = import_model(tmp_path / "net.pkl", "all")
+    save_model(tmp_path / "m.safetensors", model)
+    assert train(data, tmp_path / "m.safetensors", tmp_path / "run", "--max-res", "16") == 0
+    config, _ = RunDirectory(tmp_path / "run").read_options()
+    for made, wanted in zip(config.networks(), (model.generator.config, model.discriminator.config)):
+        assert made.resolution == 16
+        assert {**vars(made), "resolution": 8} == vars(wanted)
+    assert run(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+
+
+def test_what_contradicts_the_model_is_refused(data, tmp_path):
+    origin = Origin.read(str(saved(tmp_path / "m.safetensors", resolution=16)))
+    with pytest.raises(UsageError, match="--fmap-max 16 contradicts --from: that model has 8"):
+        origin.options({"fmap_max": 16}, None)
+    with pytest.raises(ModelError, match="keeps no discriminator"):
+        Origin.read(str(saved(tmp_path / "g.safetensors", discriminator=False)))
+    with pytest.raises(ModelError, match="neither"):
+        Origin.read(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("options,said", [({"channels": 1}, "grey"), ({"labels": 3}, "3 classes")])
+def test_data_of_another_kind(options, said, data, tmp_path, capsys):
+    model = saved(tmp_path / "m.safetensors", **options)
+    assert train(data, model, tmp_path / "run") == DataError.exit_code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_import_command(tmp_path, capsys):
+    options = {"resolution": 8, "num_channels": 3, "fmap_base": 64, "fmap_max": 8, "lod": 0.5}
+    written.write_official(tmp_path / "net.pkl", options, {k: v for k, v in options.items() if k != "lod"})
+    out = str(tmp_path / "m.safetensors")
+    assert run(["import", str(tmp_path / "net.pkl"), out, "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["resolution"] == "8x8"
+    assert about["alpha"] == 0.5
+    assert about["networks"] == ["generator", "discriminator"]
+    assert run(["generate", out, "--n", "2", "--out", str(tmp_path / "made"), "--quiet"]) == 0
+    capsys.readouterr()
+    assert run(["import", str(tmp_path / "net.pkl"), out]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert run(["import", str(tmp_path / "net.pkl"), str(tmp_path / "m.pt")]) == 2
+    assert run(["import", out, str(tmp_path / "n.safetensors")]) == 1
+    assert "use it as it is" in capsys.readouterr().err
+
+
+def test_widths_and_defaults():
+    assert GeneratorConfig(resolution=64, widths=(9, 9, 7)).fmaps(4) == 1
+    assert GeneratorConfig(resolution=16).fmaps(3) == 512
