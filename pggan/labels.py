@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from pggan.errors import UsageError
 from pggan.latents import one_hot
+from pggan.words import natural_key
 
 # One class number a column; None: not asked for, each picture has its own.
 Choice = tuple[int | None, ...]
 _NAMED = 40
+# Numbers above this are names of something else than classes.
+MOST_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,18 @@ class LabelColumn:
 
     name: str
     classes: tuple[str, ...]
+
+
+def in_class_order(values: Iterable[Any]) -> tuple[str, ...]:
+    """Names of classes in order: whole numbers from 0 with none left out between, else as numbers, else naturally."""
+    texts = {str(value) for value in values}
+    try:
+        numbers = {text: int(text) for text in texts}
+    except ValueError:
+        return tuple(sorted(texts, key=natural_key))
+    if numbers and min(numbers.values()) >= 0 and max(numbers.values()) <= MOST_CLASSES:
+        return tuple(map(str, range(max(numbers.values()) + 1)))
+    return tuple(sorted(texts, key=numbers.__getitem__))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def duration(seconds: float) -> str:
     """`75` -> `1:15`, `7300` -> `2:01:40`, `200000` -> `2d 07:33`."""
@@ -20,3 +22,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorts `img2` before `img10`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -32,13 +32,27 @@ SHOWN_BAD = 10
     "0.57 MiB where webp takes 0.76.",
 )
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Quality of --codec jpeg.")
-@click.option("--channels", type=click.Choice(["1", "3"]), default="3", show_default=True, help="1: grey, 3: RGB.")
+@click.option(
+    "--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: RGB. Default: 1 where the source is grey throughout."
+)
+@click.option(
+    "--labels",
+    metavar="folders|FILE",
+    help="folders: a picture's first folder is its class. FILE: a CSV (header; file name, then labels), CelebA's list "
+    "of attributes, or StyleGAN's dataset.json. Default: the source's own, or a labels.csv or dataset.json in it.",
+)
 @click.option(
     "--fit",
     type=click.Choice(["crop", "pad", "reject"]),
     default="crop",
     show_default=True,
     help="Non-square pictures: cut to the middle square, padded by repeating their border, or left out and counted.",
+)
+@click.option(
+    "--align",
+    metavar="LANDMARKS",
+    help="Cut faces out upright, as CelebA-HQ's are: by CelebA's landmarks (list_landmarks_celeba.txt or .csv), "
+    "or your own in that form: file name, then x and y of eyes, nose and mouth corners.",
 )
 @click.option("--upscale", is_flag=True, help="Take pictures smaller than --max-res, too (else left out and counted).")
 @click.option("--limit", type=click.IntRange(min=1), help="Look only at the first so many pictures.")
@@ -50,12 +64,15 @@ SHOWN_BAD = 10
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
-    source: str, dest: str, as_json: bool, quiet: bool, workers: int | None, channels: str, **given: Any
+    source: str, dest: str, as_json: bool, quiet: bool, workers: int | None, channels: str | None, **given: Any
 ) -> None:
     """Turn pictures into one multi-resolution store, 4x4 to --max-res.
 
-    SOURCE is a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures, or drawn:COUNT for COUNT faces
-    that pggan draws itself, with labels. DEST is a directory to be made.
+    SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
+    official TFRecords (their directory) or HDF5; CelebAMask-HQ (folder or zip); Hugging Face's Parquet; webdataset
+    shards (data-{00..09}.tar, or a folder of them); NumPy arrays (.npy, .npz, or a folder of one a picture); idx files
+    (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
+    DEST is a directory to be made.
 
     Pictures are turned by their EXIF orientation, made RGB (or grey) of 8 bits, transparency over white, the first
     frame of animations, cropped to a square and resized to --max-res (Lanczos); each lower level is the 2x2 mean of
@@ -66,7 +83,7 @@ def command(
 
     from pggan.data.prepare import PrepareOptions, prepare
 
-    options = PrepareOptions(channels=int(channels), workers=workers or cores(), **given)
+    options = PrepareOptions(channels=int(channels) if channels else None, workers=workers or cores(), **given)
     with ExitStack() as stack:
         advance: Any = None
 

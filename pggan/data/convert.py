@@ -68,9 +68,10 @@ class Converter:
         side = fitted_side(width, height, self.fit)
         if side < self.max_res and not self.upscale:
             return Converted(ref.name, None, kind=TOO_SMALL, reason=f"{width}x{height}")
-        if side != self.max_res:
+        whole = self.reader.boxed and height == width and width & (width - 1) == 0
+        if side != self.max_res and not whole:
             notes = (*notes, "resized down" if side > self.max_res else "enlarged")
-        levels = pyramid(fit(picture.image, self.max_res, self.fit))
+        levels = pyramid(picture.image if whole and side > self.max_res else fit(picture.image, self.max_res, self.fit))
         records = {at: encode(levels[at], codec, self.quality) for at, codec in self.codecs.items()}
         return Converted(ref.name, records, picture.labels, notes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from typing import Any, BinaryIO
 
@@ -40,11 +39,6 @@ def is_picture_name(name: str) -> bool:
     return dot > 0 and not hidden and parts[-1][dot:].lower() in EXTENSIONS
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts `img2` before `img10`."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
-
-
 def read_size(file: BinaryIO) -> tuple[int, int]:
     """Width and height as shown (EXIF orientation applied), from the header. Raises `BadPicture`."""
     picture = _open(file)
@@ -69,6 +63,20 @@ def read_picture(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[s
         raise
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
         raise BadPicture(_reason(error)) from None
+    return array.reshape(*array.shape[:2], channels), tuple(notes)
+
+
+def as_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """A decoded picture (H, W, 1, 3 or 4) with 1 or 3 channels, and what had to be converted."""
+    if image.shape[2] == channels:
+        return image, ()
+    notes: list[str] = []
+    picture = Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
+    plain = _plain(picture, 8, notes)
+    if (plain.mode == "L") != (channels == 1):
+        notes.append("grey to colour" if channels == 3 else "colour to grey")
+        plain = plain.convert("L" if channels == 1 else "RGB")
+    array = np.asarray(plain)
     return array.reshape(*array.shape[:2], channels), tuple(notes)
 
 

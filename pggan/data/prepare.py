@@ -9,17 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
 import pggan
+from pggan.data.align import AlignedSource
 from pggan.data.codecs import choose_codecs
 from pggan.data.convert import BAD, NOT_SQUARE, TOO_SMALL, Converted, Converter, converted
 from pggan.data.destination import check_destination, existing_parent, under_construction
 from pggan.data.imaging import fitted_side
+from pggan.data.label_files import labelled
 from pggan.data.pyramid import LOWEST
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture, Reader, Source
@@ -42,14 +44,18 @@ NAMED_BAD = 100
 class PrepareOptions:
     """How pictures become a store. `max_res` None: the largest power of two that 95 % of the pictures reach.
 
-    `codec`: as `choose_codecs`. `fit`: what non-square pictures become. `strict`: a bad picture is an error; `whole`:
-    any that is left out is. Raises `UsageError`, naming the option.
+    `codec`: as `choose_codecs`. `channels` None: 1 where the source is grey throughout, else 3. `labels`: "folders" or
+    a file of labels; None: the source's own. `align`: a file of face landmarks, by which faces are cut out upright.
+    `fit`: what non-square pictures become. `strict`: a bad picture is an error; `whole`: any that is left out is.
+    Raises `UsageError`, naming the option.
     """
 
     max_res: int | None = None
     codec: str | None = None
     quality: int = 95
-    channels: int = 3
+    channels: int | None = None
+    labels: str | None = None
+    align: str | None = None
     fit: str = "crop"
     upscale: bool = False
     limit: int | None = None
@@ -69,7 +75,7 @@ class PrepareOptions:
         choose_codecs(self.codec, ())
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality {self.quality} is not from 1 to 100")
-        if self.channels not in (1, 3):
+        if self.channels not in (1, 3, None):
             raise UsageError(f"--channels {self.channels} is neither 1 (grey) nor 3 (RGB)")
         if self.fit not in FITS:
             raise UsageError(f"--fit {self.fit} is none of {', '.join(FITS)}")
@@ -81,10 +87,12 @@ class PrepareOptions:
             raise UsageError(f"--workers {self.workers} is not from 1 to 256")
 
     def codecs(self, max_res: int) -> dict[int, str]:
+        assert self.channels is not None
         sides = [2**level for level in range(level_of(LOWEST), level_of(max_res) + 1)]
         return choose_codecs(self.codec, sides, self.channels)
 
     def converter(self, reader: Reader, max_res: int) -> Converter:
+        assert self.channels is not None
         return Converter(
             reader, max_res, self.channels, self.fit, self.upscale, self.quality, codecs=self.codecs(max_res)
         )
@@ -129,7 +137,10 @@ def prepare(
     place = Path(os.path.realpath(dest))
     check_destination(place, options.overwrite)
     start = time.monotonic()
-    opened = open_source(source)
+    opened = labelled(open_source(source), options.labels)
+    if options.align is not None:
+        opened = AlignedSource(opened, options.align)
+    options = replace(options, channels=options.channels or opened.channels or 3)
     total = min(len(opened), options.limit or len(opened))
     max_res = _choose_resolution(opened, options, total)
     converter = options.converter(opened.reader(max_res, options.seed), max_res)
@@ -254,7 +265,7 @@ def _manifest(
     recorded = {k: v for k, v in asdict(options).items() if k not in ("workers", "overwrite", "force")}
     return Manifest(
         count=writer.count,
-        channels=options.channels,
+        channels=options.channels or 3,
         resolutions=tuple(sorted(writer.codecs)),
         codecs=writer.codecs,
         bytes=writer.bytes,

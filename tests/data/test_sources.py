@@ -169,7 +169,8 @@ def test_nothing_to_take(tmp_path):
 
 
 def test_the_table():
-    assert SOURCES.names() == ["drawn", "zip", "tar", "folder"]
+    assert SOURCES.names()[0] == "drawn"
+    assert SOURCES.names()[-3:] == ["zip", "tar", "folder"]  # what is asked last: the others look closer
     for name in SOURCES.names():
         assert not SOURCES.load(name).sniff("/nothing/here")
 

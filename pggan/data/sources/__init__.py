@@ -23,6 +23,17 @@ SOURCES: Registry[SourceSpec] = Registry(
     "source",
     [
         SourceSpec("drawn", "pggan.data.sources.drawn:DrawnSource", "drawn:COUNT, faces drawn on the spot"),
+        SourceSpec("store", "pggan.data.sources.stores:StoreSource", "another store of pggan's"),
+        SourceSpec("lmdb", "pggan.data.sources.stores:PortSource", "an LMDB of the StyleGAN ports"),
+        SourceSpec("tfrecords", "pggan.data.sources.official:TfrecordSource", "the official TFRecords"),
+        SourceSpec("hdf5", "pggan.data.sources.hdf5:Hdf5Source", "an HDF5 file of pictures"),
+        SourceSpec("parquet", "pggan.data.sources.parquet:ParquetSource", "Hugging Face's Parquet, a file or a folder"),
+        SourceSpec("idx", "pggan.data.sources.idx:IdxSource", "idx files (MNIST, Fashion-MNIST)"),
+        SourceSpec("npy", "pggan.data.sources.arrays:NpySource", "a .npy array of pictures"),
+        SourceSpec("npz", "pggan.data.sources.arrays:NpzSource", "a .npz with an array of pictures"),
+        SourceSpec("arrays", "pggan.data.sources.arrays:ArrayFolderSource", "a folder of .npy arrays, one a picture"),
+        SourceSpec("celebamask", "pggan.data.sources.celebamask:CelebAMaskSource", "CelebAMask-HQ, folder or zip"),
+        SourceSpec("webdataset", "pggan.data.sources.webdataset:ShardedSource", "webdataset, as data-{00..09}.tar"),
         SourceSpec("zip", "pggan.data.sources.archives:ZipSource", "a zip of pictures"),
         SourceSpec("tar", "pggan.data.sources.archives:TarSource", "a tar of pictures, compressed or not"),
         SourceSpec("folder", "pggan.data.sources.folder:FolderSource", "a folder of pictures, nested or not"),
@@ -39,6 +50,5 @@ def open_source(spec: str) -> Source:
         if source.sniff(spec):
             return source(spec)
     kinds = "; ".join(entry.summary for entry in SOURCES)
-    if not os.path.exists(spec):
-        raise DataError(f"{spec} does not exist; give one of: {kinds}")
-    raise DataError(f"{spec} is not a source of pictures; give one of: {kinds}")
+    what = "is not a source of pictures" if os.path.exists(spec) else "does not exist"
+    raise DataError(f"{spec} {what}; give one of: {kinds}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import os
 import tarfile
@@ -10,17 +11,21 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
-from pggan.data.imaging import MAX_FILE_BYTES, is_picture_name, natural_key
-from pggan.data.sources.base import BadPicture, Reader, Ref, Source
+from pggan.data.imaging import MAX_FILE_BYTES, is_picture_name
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
 from pggan.data.sources.files import NO_PICTURES, FileReader
 from pggan.errors import DataError
+from pggan.labels import LabelColumn, in_class_order
+from pggan.words import natural_key
 
 _COMPRESSIONS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-_TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 # A compressed tar has no other order than its own, so that a sample is its beginning.
 _SAMPLE_COMPRESSED = 256
+# Files of labels are small.
+_MOST_LABEL = 1 << 16
 
 
 def _check_size(size: int) -> None:
@@ -44,14 +49,16 @@ class ZipReader(FileReader):
 
 
 class ZipSource(Source):
-    def __init__(self, spec: str) -> None:
+    """Pictures in natural order of their names; those `within` a folder of the archive, where one is given."""
+
+    def __init__(self, spec: str, within: str = "") -> None:
         self.path = spec
         try:
             with zipfile.ZipFile(spec) as file:
                 names = [info.filename for info in file.infolist() if not info.is_dir()]
         except zipfile.BadZipFile as error:
             raise DataError(f"{spec} is not a whole zip file ({error}); copy or make it again") from None
-        self._names = sorted({name for name in names if is_picture_name(name)}, key=natural_key)
+        self._names = sorted({n for n in names if n.startswith(within) and is_picture_name(n)}, key=natural_key)
         if not self._names:
             raise DataError(f"{spec} {NO_PICTURES}")
 
@@ -65,24 +72,30 @@ class ZipSource(Source):
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
 
+    def beside(self, name: str) -> bytes | None:
+        """A file at the top of the archive, if there is one."""
+        with zipfile.ZipFile(self.path) as file:
+            return file.read(name) if name in file.namelist() else None
+
     def reader(self, resolution: int, seed: int) -> Reader:
         return ZipReader(os.path.abspath(self.path))
 
 
 class TarReader(FileReader):
-    """A reference carries its place in the file, or, from a compressed tar, its bytes (None: too many of them)."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
+    """A reference carries file, place and size, or, from a compressed tar, its bytes (None: too many of them)."""
 
     def open(self, ref: Ref) -> BinaryIO:
-        if ref.payload is None:
+        place, _ = ref.payload
+        if place is None:
             raise BadPicture(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
-        if isinstance(ref.payload, bytes):
-            return io.BytesIO(ref.payload)
-        offset, size = ref.payload
+        if isinstance(place, bytes):
+            return io.BytesIO(place)
+        path, offset, size = place
         _check_size(size)
-        return cast(BinaryIO, io.BufferedReader(_Section(open(self.path, "rb"), offset, size)))
+        return cast(BinaryIO, io.BufferedReader(_Section(open(path, "rb"), offset, size)))
+
+    def read(self, ref: Ref, channels: int) -> Picture:
+        return super().read(ref, channels)._replace(labels=ref.payload[1])
 
 
 class _Section(io.RawIOBase):
@@ -115,31 +128,65 @@ class _Section(io.RawIOBase):
         super().close()
 
 
+class _Member(NamedTuple):
+    """A picture in a tar: its name, the file, its place there."""
+
+    name: str
+    path: str
+    offset: int
+    size: int
+
+
 class TarSource(Source):
-    """Members in natural order; those of a compressed tar in the order of the file, which is read once through."""
+    """Members in natural order; those of a compressed tar in the order of the file, which is read once through.
+
+    A picture's class, as webdataset keeps it: a member of the same name that ends in `.cls`, or in `.json` with an
+    entry "label" or "class".
+    """
 
     def __init__(self, spec: str) -> None:
-        self.path = spec
-        members: list[tuple[str, int, int]] = []
-        try:
-            with open(spec, "rb") as file:
-                self._compressed = file.read(6).startswith(_COMPRESSIONS)
-            with tarfile.open(spec) as archive:
-                for member in archive:
-                    if _is_picture(member):
-                        members.append((member.name, member.offset_data, member.size))
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise DataError(f"{spec} is not a whole tar file ({error}); copy or make it again") from None
-        self._members = members if self._compressed else sorted(members, key=lambda m: natural_key(m[0]))
+        self.paths = self.files(spec)
+        self._members: list[_Member] = []
+        self._compressed = False
+        found: dict[str, str] = {}
+        for path in self.paths:
+            members = self._scan(path, found)
+            self._members += members if self._compressed else sorted(members, key=lambda m: natural_key(m.name))
         if not self._members:
             raise DataError(f"{spec} {NO_PICTURES}")
+        named = in_class_order(set(found.values()))
+        self._columns = (LabelColumn("class", named),) if named else ()
+        numbers = {name: number for number, name in enumerate(named)}
+        self._numbers = {key: numbers[name] for key, name in found.items()}
+
+    @staticmethod
+    def files(spec: str) -> list[str]:
+        return [spec]
+
+    def _scan(self, path: str, found: dict[str, str]) -> list[_Member]:
+        members = []
+        try:
+            with open(path, "rb") as file:
+                self._compressed |= file.read(6).startswith(_COMPRESSIONS)
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    if _is_picture(member):
+                        members.append(_Member(member.name, path, member.offset_data, member.size))
+                    elif member.isreg() and member.name.endswith((".cls", ".json")) and member.size <= _MOST_LABEL:
+                        file_object = archive.extractfile(member)
+                        label = _label(member.name, file_object.read() if file_object else b"")
+                        if label is not None:
+                            found[_sample_key(path, member.name)] = label
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise DataError(f"{path} is not a whole tar file ({error}); copy or make it again") from None
+        return members
 
     @staticmethod
     def sniff(spec: str) -> bool:
         if not os.path.isfile(spec):
             return False
         try:
-            return spec.lower().endswith(_TAR_ENDINGS) or tarfile.is_tarfile(spec)
+            return spec.lower().endswith(TAR_ENDINGS) or tarfile.is_tarfile(spec)
         except (OSError, EOFError, zlib.error, lzma.LZMAError):
             return False
 
@@ -147,7 +194,12 @@ class TarSource(Source):
         return len(self._members)
 
     def refs(self) -> Iterable[Ref]:
-        return self._streamed() if self._compressed else (Ref(n, (offset, size)) for n, offset, size in self._members)
+        if self._compressed:
+            return self._streamed()
+        return (
+            Ref(m.name, ((os.path.abspath(m.path), m.offset, m.size), self._classes(m.path, m.name)))
+            for m in self._members
+        )
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
         if self._compressed:
@@ -155,15 +207,43 @@ class TarSource(Source):
         return super().sample(count, among)
 
     def _streamed(self) -> Iterator[Ref]:
-        with tarfile.open(self.path) as archive:
-            for member in archive:
-                if _is_picture(member):
-                    file = None if member.size > MAX_FILE_BYTES else archive.extractfile(member)
-                    yield Ref(member.name, None if file is None else file.read())
+        for path in self.paths:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    if _is_picture(member):
+                        file = None if member.size > MAX_FILE_BYTES else archive.extractfile(member)
+                        data = None if file is None else file.read()
+                        yield Ref(member.name, (data, self._classes(path, member.name)))
+
+    def _classes(self, path: str, name: str) -> tuple[int, ...]:
+        return (self._numbers.get(_sample_key(path, name), -1),) if self._columns else ()
+
+    @property
+    def label_columns(self) -> tuple[LabelColumn, ...]:
+        return self._columns
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return TarReader(os.path.abspath(self.path))
+        return TarReader()
 
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not member.issparse() and is_picture_name(member.name)
+
+
+def _sample_key(path: str, name: str) -> str:
+    """What the members of one sample share: shard, folder and the name up to its first dot."""
+    folder, _, base = name.rpartition("/")
+    return f"{path}\0{folder}/{base.partition('.')[0]}"
+
+
+def _label(name: str, data: bytes) -> str | None:
+    """The class that a small file beside a picture names, if it does."""
+    try:
+        text = data.decode().strip()
+        if name.endswith(".cls"):
+            return text or None
+        about = json.loads(text)
+        value = about.get("label", about.get("class")) if isinstance(about, dict) else None
+        return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+    except ValueError:
+        return None

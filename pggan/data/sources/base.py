@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.manifest import LabelColumn
+from pggan.labels import LabelColumn
 
 
 class Picture(NamedTuple):
@@ -33,7 +33,12 @@ class BadPicture(Exception):  # noqa: N818 (a report more than an error)
 
 
 class Reader(ABC):
-    """Reads references; picklable, so that worker processes can. Opens what it needs on first use."""
+    """Reads references; picklable, so that worker processes can. Opens what it needs on first use.
+
+    `boxed`: the pictures come from a store of all resolutions, whose lower ones are 2x2 means of them; so are ours.
+    """
+
+    boxed = False
 
     @abstractmethod
     def read(self, ref: Ref, channels: int) -> Picture:
@@ -73,6 +78,15 @@ class Source(ABC):
     @property
     def label_columns(self) -> tuple[LabelColumn, ...]:
         return ()
+
+    def beside(self, name: str) -> bytes | None:
+        """A file of this name beside the pictures, such as a list of labels, if there is one."""
+        return None
+
+    @property
+    def channels(self) -> int | None:
+        """1 (grey) or 3 where all pictures have as many, None where they differ or nobody knows."""
+        return None
 
     @property
     def attribution(self) -> str | None:

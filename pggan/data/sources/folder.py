@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from pggan.data.imaging import is_picture_name, natural_key
+from pggan.data.imaging import is_picture_name
 from pggan.data.sources.base import Reader, Ref, Source
 from pggan.data.sources.files import NO_PICTURES, FileReader
 from pggan.errors import DataError
+from pggan.words import natural_key
 
 
 class FolderReader(FileReader):
@@ -63,6 +64,17 @@ class FolderSource(Source):
 
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
+
+    def beside(self, name: str) -> bytes | None:
+        return self.beside_in(self.root, name)
+
+    @staticmethod
+    def beside_in(root: str, name: str) -> bytes | None:
+        path = os.path.join(root, name)
+        if not os.path.isfile(path):
+            return None
+        with open(path, "rb") as file:
+            return file.read()
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return FolderReader(os.path.abspath(self.root))

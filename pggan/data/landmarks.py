@@ -1,0 +1,149 @@
+"""Files of face landmarks: CelebA's list of them, with or without its header, and the CSV form of it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.errors import DataError
+
+_POINTS = ("lefteye", "righteye", "leftmouth", "rightmouth")
+_WANTED = [point + axis for point in _POINTS for axis in "xy"]
+# Without a header the columns are these, by the count of numbers in a row: with the nose, as in CelebA, or without.
+_ORDERS = {10: [0, 1, 2, 3, 6, 7, 8, 9], 8: list(range(8))}
+_ROW = "a row is a name and 10 numbers (eyes, nose, mouth corners: x y of each), or 8 without the nose"
+_MAX_LINE = 4096
+
+
+def in_order(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each pair from left to right for one who sees the mouth below the eyes, whatever the file calls left."""
+    pairs = points.reshape(2, 2, 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        across, down = pairs[:, 1] - pairs[:, 0], pairs[1].mean(0) - pairs[0].mean(0)
+        swapped = across[:, 0] * down[1] - across[:, 1] * down[0] < 0
+    return np.where(swapped[:, None, None], pairs[:, ::-1], pairs).reshape(4, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """The eyes and mouth corners of many pictures: `_points` float64 (N, 4, 2), `_rows` the row of each name."""
+
+    _rows: dict[str, int]
+    _points: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, path: str) -> Landmarks:
+        """From CelebA's list_landmarks_celeba.txt, with or without its two header lines, or a CSV of the same.
+
+        Columns go by the header's names, or without one by CelebA's order. Raises `DataError`.
+        """
+        table = _Table(path)
+        try:
+            for table.line, fields in _lines(path):
+                table.add(fields)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}); name a file of landmarks") from None
+        table.finish()
+        return cls(table.rows, np.array(table.numbers, np.float64).reshape(-1, 4, 2))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, name: str) -> NDArray[np.float64] | None:
+        """Left eye, right eye, left and right mouth corner as seen in the picture, (4, 2); None if not known.
+
+        Looked for by the whole name, then by what comes after its last slash.
+        """
+        row = self._rows.get(name)
+        if row is None:
+            row = self._rows.get(name.replace("\\", "/").rpartition("/")[2])
+        return None if row is None else in_order(self._points[row])
+
+
+def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line that is not blank; a binary file, however large, is given up at once."""
+    with open(path, "rb") as file:
+        for number, raw in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), 1):
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError:
+                text = "\0"
+            if "\0" in text or len(raw) > _MAX_LINE:
+                raise DataError(f"{path}, line {number}: not text in UTF-8; name a file of landmarks")
+            if text:
+                yield number, _fields(text)
+
+
+def _fields(text: str) -> list[str]:
+    if "," not in text:
+        return text.split()
+    # not strict: a stray quotation mark becomes part of a name
+    return [field.strip() for field in next(csv.reader([text.replace("\r", " ")], skipinitialspace=True))]
+
+
+class _Table:
+    """A landmarks file on the way in; `line` is the one at hand."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.line = path, 1
+        self.rows: dict[str, int] = {}
+        self.numbers = array("d")
+        self._promised: int | None = None
+        self._columns: list[int] = []
+        self._count = 0
+
+    def fail(self, what: str) -> DataError:
+        return DataError(f"{self.path}, line {self.line}: {what}")
+
+    def add(self, fields: list[str]) -> None:
+        if not self._count and self._promised is None and len(fields) == 1 and fields[0].isdecimal():
+            self._promised = int(fields[0])
+        elif not self._count and self._header(fields):
+            pass
+        else:
+            self._row(fields[0], fields[1:])
+
+    def _header(self, fields: list[str]) -> bool:
+        names = ["".join(c for c in field.lower() if c.isalnum()) for field in fields]
+        if not set(names) & set(_WANTED):
+            return False
+        # CelebA's own header has no word for the name, which comes first all the same
+        names = names if names[0] in _WANTED or names[0].startswith("nose") else names[1:]
+        missing = [name for name in _WANTED if names.count(name) != 1]
+        if missing:
+            raise self.fail(f"no column, or several, of the name {missing[0][:-1]}_{missing[0][-1]}; mend the header")
+        self._count, self._columns = len(names), [names.index(name) for name in _WANTED]
+        return True
+
+    def _row(self, name: str, fields: list[str]) -> None:
+        if not self._count:
+            self._count, self._columns = len(fields), _ORDERS.get(len(fields), [])
+        if len(fields) != self._count or not self._columns:
+            wanted = f"{self._count} as before" if self._columns else "10 or 8"
+            raise self.fail(f"{len(fields)} numbers in place of {wanted}; {_ROW}")
+        for text in (fields[column] for column in self._columns):
+            try:
+                number = float(text)
+            except ValueError:
+                number = math.nan
+            if not math.isfinite(number):
+                raise self.fail(f"{text[:40]!r} is not a number; {_ROW}")
+            self.numbers.append(number)
+        if not name or name in self.rows:
+            raise self.fail(f"{name[:80]!r} comes twice; keep one" if name else "no name; put the picture's file name")
+        self.rows[name] = len(self.rows)
+
+    def finish(self) -> None:
+        if not self.rows:
+            raise self.fail(f"no landmarks in this file; {_ROW}")
+        if self._promised not in (None, len(self.rows)):
+            self.line = 1
+            raise self.fail(
+                f"says {self._promised} rows, but there are {len(self.rows)}; copy the file again or mend it"
+            )

@@ -1,0 +1,51 @@
+"""CelebAMask-HQ as it is published: `CelebA-HQ-img/0.jpg` ..., masks beside them, a list of attributes; folder or zip.
+
+Only the pictures are read, in natural order; the forty attributes become labels.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+
+from pggan.data.label_files import LabelledSource, LabelTable
+from pggan.data.sources.archives import ZipSource
+from pggan.data.sources.base import Source
+from pggan.data.sources.folder import FolderSource
+
+PICTURES, ATTRIBUTES = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt"
+
+
+class CelebAMaskSource(LabelledSource):
+    def __init__(self, spec: str) -> None:
+        inner: Source
+        if os.path.isdir(spec):
+            root = _root(spec)
+            inner, listed = FolderSource(os.path.join(root, PICTURES)), FolderSource.beside_in(root, ATTRIBUTES)
+        else:
+            prefix = _prefix(spec) or ""
+            inner = ZipSource(spec, prefix + PICTURES + "/")
+            listed = inner.beside(prefix + ATTRIBUTES)
+        table = LabelTable.read_list(listed.decode("utf-8", "replace"), ATTRIBUTES) if listed else LabelTable()
+        super().__init__(inner, table)
+
+    @staticmethod
+    def sniff(spec: str) -> bool:
+        if os.path.isdir(spec):
+            return os.path.isdir(os.path.join(_root(spec), PICTURES))
+        return os.path.isfile(spec) and zipfile.is_zipfile(spec) and _prefix(spec) is not None
+
+
+def _root(spec: str) -> str:
+    inner = os.path.join(spec, "CelebAMask-HQ")
+    return inner if os.path.isdir(os.path.join(inner, PICTURES)) else spec
+
+
+def _prefix(spec: str) -> str | None:
+    """What comes before the folder of pictures in the archive's names."""
+    with zipfile.ZipFile(spec) as file:
+        for name in file.namelist():
+            before, found, _ = name.partition(f"{PICTURES}/")
+            if found:
+                return before
+    return None

@@ -1,0 +1,140 @@
+"""LMDB directories: another store of ours (to cut resolutions, change codecs), and that of the StyleGAN ports.
+
+The ports keep encoded pictures under `{size}-{index:05d}` and their number under `length`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.data.imaging import read_picture
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
+from pggan.data.sources.numbered import NumberedReader, NumberedSource
+from pggan.data.store import FILE, META, Store, is_store
+from pggan.errors import DataError
+
+
+class StoreReader(NumberedReader):
+    boxed = True
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        try:
+            return self.store.read(self.store.max_resolution, [index])[0].transpose(1, 2, 0)
+        except DataError as error:
+            raise BadPicture(str(error)) from None
+
+    def shape(self, index: int) -> tuple[int, int]:
+        return self.store.max_resolution, self.store.max_resolution
+
+
+class StoreSource(NumberedSource):
+    def __init__(self, spec: str) -> None:
+        self.store = Store(os.path.abspath(spec))
+        manifest = self.store.manifest
+        super().__init__(manifest.count, manifest.labels, self.store.labels if manifest.labels else None)
+
+    @staticmethod
+    def sniff(spec: str) -> bool:
+        return is_store(spec) and not _is_port(spec)
+
+    @property
+    def channels(self) -> int | None:
+        return self.store.channels
+
+    @property
+    def attribution(self) -> str | None:
+        return self.store.manifest.attribution
+
+    def reader(self, resolution: int, seed: int) -> Reader:
+        return StoreReader(self.store)
+
+
+def _open(path: str) -> Any:
+    return lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, max_dbs=64, create=False)
+
+
+def _is_port(spec: str) -> bool:
+    """Whether an LMDB has the ports' `length`, and no databases of ours."""
+    try:
+        with _open(spec) as env, env.begin() as txn:
+            return txn.get(b"length") is not None and txn.get(META) is None
+    except lmdb.Error:
+        return False
+
+
+class PortReader(Reader):
+    """A reference carries the picture's key."""
+
+    boxed = True
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._env: Any = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "_env": None}
+
+    def read(self, ref: Ref, channels: int) -> Picture:
+        if self._env is None:
+            self._env = _open(self.path)
+        with self._env.begin() as txn:
+            data = txn.get(ref.payload)
+        if data is None:
+            raise BadPicture("no such record")
+        image, notes = read_picture(data, channels)
+        return Picture(image, (), notes)
+
+    def size(self, ref: Ref) -> tuple[int, int]:
+        side = int(ref.payload.partition(b"-")[0])
+        return side, side
+
+
+class PortSource(NumberedSource):
+    """Of several sizes the largest is read."""
+
+    def __init__(self, spec: str) -> None:
+        self.path = os.path.abspath(spec)
+        try:
+            with _open(self.path) as env, env.begin() as txn:
+                count = int(txn.get(b"length"))
+                sizes = {
+                    int(match[1]) for key in _first_keys(txn) if (match := re.fullmatch(rb"(\d{1,5})-\d{5,}", key))
+                }
+        except (lmdb.Error, ValueError) as error:
+            raise DataError(f"{spec} is not a whole LMDB of pictures ({error}); copy or make it again") from None
+        if not sizes or count < 1:
+            raise DataError(f"{spec} holds no pictures under keys such as 256-00000")
+        self._size = max(sizes)
+        super().__init__(count)
+
+    @staticmethod
+    def sniff(spec: str) -> bool:
+        return (Path(spec) / FILE).is_file() and _is_port(spec)
+
+    def refs(self) -> Any:
+        return (Ref(f"picture {i}", f"{self._size}-{i:05d}".encode()) for i in range(len(self)))
+
+    def reader(self, resolution: int, seed: int) -> Reader:
+        return PortReader(self.path)
+
+
+def _first_keys(txn: Any) -> Any:
+    """The first key of every size: keys are sorted as texts, so that one size's are together."""
+    cursor = txn.cursor()
+    found = cursor.first()
+    while found:
+        key = bytes(cursor.key())
+        yield key
+        prefix = key.partition(b"-")[0]
+        # past the last key that begins with this size and a hyphen ("." follows "-")
+        found = cursor.set_range(prefix + b".") if b"-" in key else cursor.next()

@@ -1,0 +1,52 @@
+"""webdataset shards: several tars as one source, `data-{00..09}.tar` or a folder of them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from pggan.data.imaging import is_picture_name
+from pggan.data.sources.archives import TAR_ENDINGS, TarSource
+from pggan.errors import DataError
+from pggan.words import natural_key
+
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_SHARDS = 1_000_000
+
+
+class ShardedSource(TarSource):
+    """Shards in order, each as a tar of its own."""
+
+    @staticmethod
+    def files(spec: str) -> list[str]:
+        if not os.path.isdir(spec):
+            return _expanded(spec)
+        return [os.path.join(spec, name) for name in _shards(spec)]
+
+    @staticmethod
+    def sniff(spec: str) -> bool:
+        if _BRACES.search(spec):
+            return spec.lower().endswith(TAR_ENDINGS)
+        return os.path.isdir(spec) and bool(_shards(spec))
+
+
+def _shards(folder: str) -> list[str]:
+    """The tars of a folder without pictures of its own."""
+    names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    if any(is_picture_name(name) for name in names):
+        return []
+    return sorted((name for name in names if name.lower().endswith(TAR_ENDINGS)), key=natural_key)
+
+
+def _expanded(spec: str) -> list[str]:
+    """`a-{08..10}.tar` as a-08.tar, a-09.tar, a-10.tar. Raises `DataError` where one is missing."""
+    match = _BRACES.search(spec)
+    if match is None:
+        if not os.path.isfile(spec):
+            raise DataError(f"{spec} does not exist; check the numbers in braces")
+        return [spec]
+    first, last = int(match[1]), int(match[2])
+    if not 0 <= last - first < _MOST_SHARDS:
+        raise DataError(f"{spec}: {match[0]} is no range of shards")
+    numbers = (str(number).zfill(len(match[1])) for number in range(first, last + 1))
+    return [path for number in numbers for path in _expanded(spec[: match.start()] + number + spec[match.end() :])]

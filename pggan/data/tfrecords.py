@@ -1,0 +1,166 @@
+"""TFRecord files of `tf.train.Example` records with `shape` and `data`, as the official release keeps its pictures.
+
+A record is: length (8 bytes, little-endian), its masked CRC, the data, their masked CRC (CRC-32C). An Example is a
+protocol buffer; only the two features that the format has are understood. No TensorFlow.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.errors import DataError
+
+_HEAD, _FOOT = 12, 4
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def masked_crc(data: bytes) -> int:
+    """TFRecord's checksum: CRC-32C, rotated and shifted by a constant."""
+    crc = int(google_crc32c.value(data))
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def write_record(file: BinaryIO, data: bytes) -> None:
+    length = struct.pack("<Q", len(data))
+    file.write(length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data)))
+
+
+def find_records(path: Path) -> array[int]:
+    """Where the records begin, one after the other. Raises `DataError` where the file is cut short or damaged."""
+    offsets = array("q")
+    size, at = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while at < size:
+            offsets.append(at)
+            file.seek(at)
+            at += _HEAD + _length(file.read(_HEAD), path, len(offsets) - 1) + _FOOT
+    if at != size:
+        raise DataError(f"{path} is cut short in record {len(offsets) - 1}; copy or make it again")
+    return offsets
+
+
+def _length(head: bytes, path: Path, number: int) -> int:
+    if len(head) < _HEAD or masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
+        raise DataError(f"{path} is damaged or no TFRecord file: the length of record {number}; copy or make it again")
+    return int(struct.unpack("<Q", head[:8])[0])
+
+
+def read_record(file: BinaryIO, offset: int) -> bytes:
+    """The data of the record at an offset. Raises `ValueError` where a checksum does not fit."""
+    file.seek(offset)
+    head = file.read(_HEAD)
+    if len(head) < _HEAD or masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
+        raise ValueError("damaged record (checksum of its length)")
+    (length,) = struct.unpack("<Q", head[:8])
+    data = file.read(length + _FOOT)
+    if len(data) < length + _FOOT or masked_crc(data[:-_FOOT]) != struct.unpack("<I", data[-_FOOT:])[0]:
+        raise ValueError("damaged record (checksum)")
+    return data[:-_FOOT]
+
+
+def encode_picture(image: NDArray[np.uint8]) -> bytes:
+    """A picture (C, H, W) as an Example."""
+    shape = b"".join(_varint(side) for side in image.shape)
+    features = {
+        "data": _field(1, _field(1, image.tobytes())),  # Feature.bytes_list
+        "shape": _field(3, _field(1, shape)),  # Feature.int64_list, packed
+    }
+    entries = (_field(1, name.encode()) + _field(2, feature) for name, feature in features.items())
+    return _field(1, b"".join(_field(1, entry) for entry in entries))
+
+
+def decode_picture(data: bytes) -> NDArray[np.uint8]:
+    """The picture (C, H, W) of an Example. Raises `ValueError` for anything else."""
+    found: dict[str, bytes | list[int]] = {}
+    for number, features in _fields(data):
+        for inner, entry in _fields(features) if number == 1 and isinstance(features, bytes) else ():
+            if inner == 1 and isinstance(entry, bytes):
+                name, feature = _entry(entry)
+                found[name] = feature
+    shape, pixels = found.get("shape"), found.get("data")
+    if not isinstance(shape, list) or not isinstance(pixels, bytes):
+        raise ValueError("a record without shape and data: not one of the official release")
+    if len(shape) != 3 or min(shape) < 1 or int(np.prod([int(s) for s in shape], dtype=object)) != len(pixels):
+        raise ValueError(f"a record of shape {shape} with {len(pixels)} bytes")
+    return np.frombuffer(pixels, np.uint8).reshape(shape)
+
+
+def _entry(data: bytes) -> tuple[str, bytes | list[int]]:
+    """A map entry: name and value of a feature, a list of bytes (its first) or of int64."""
+    name, value = "", b""
+    for number, part in _fields(data):
+        if number == 1 and isinstance(part, bytes):
+            name = part.decode("utf-8", "replace")
+        elif number == 2 and isinstance(part, bytes):
+            value = part
+    for kind, content in _fields(value):
+        if kind == 1 and isinstance(content, bytes):
+            return name, next((part for number, part in _fields(content) if isinstance(part, bytes)), b"")
+        if kind == 3 and isinstance(content, bytes):
+            return name, [number for _, part in _fields(content) for number in _numbers(part)]
+    return name, b""
+
+
+def _numbers(part: bytes | int) -> Iterator[int]:
+    """Packed or single."""
+    if isinstance(part, int):
+        yield part
+        return
+    at = 0
+    while at < len(part):
+        value, at = _read_varint(part, at)
+        yield value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Numbers and values of a message's fields. Raises `ValueError` where it is no message."""
+    at = 0
+    while at < len(data):
+        key, at = _read_varint(data, at)
+        kind = key & 7
+        if kind == _VARINT:
+            value, at = _read_varint(data, at)
+            yield key >> 3, value
+            continue
+        if kind == _BYTES:
+            length, at = _read_varint(data, at)
+        elif kind in (_FIXED64, _FIXED32):
+            length = 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError("not an Example")
+        if at + length > len(data):
+            raise ValueError("not a whole Example")
+        yield key >> 3, data[at : at + length]
+        at += length
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise ValueError("not a whole Example")
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
