@@ -79,6 +79,8 @@ def test_no_file_is_a_house_of_its_own():
         (["generate", "--help"], 0),
         (["interpolate", "--help"], 0),
         (["prepare-data", "--help"], 0),
+        (["import", "--help"], 0),
+        (["export-data", "--help"], 0),
         (["info", "--help"], 0),
         (["train", "--dry-run"], 0),
         (["train", "--batch", "6"], 2),

@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train",
     "generate": "generate",
     "interpolate": "interpolate",
+    "export-data": "export_data",
     "import": "import_model",
     "info": "info",
 }
