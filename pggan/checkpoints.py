@@ -8,6 +8,7 @@ A training state has the entry `pggan.state` and whatever tensors training/state
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
 
 FORMAT = 1
-MODEL_KEY, STATE_KEY = "pggan.model", "pggan.state"
+MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
 
 
 @dataclass
@@ -54,9 +55,10 @@ class ModelFile:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any]) -> None:
-    """Writes a safetensors file atomically, with one JSON metadata entry."""
+    """Writes a safetensors file atomically, with one JSON metadata entry and a digest of all that it holds."""
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {key: json.dumps({"format": FORMAT, **about})}
+    text = json.dumps({"format": FORMAT, **about})
+    metadata = {key: text, DIGEST_KEY: _digest(kept, text)}
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(temporary: Path) -> None:
@@ -97,12 +99,29 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     return about
 
 
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a file. Raises `ModelError` where it is damaged."""
+def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
+    """All tensors of a file, on the CPU. Raises `ModelError` where it is damaged: its digest tells of a single bit."""
     try:
-        return safetensors.torch.load_file(str(path), device=str(device))
-    except (safetensors.SafetensorError, ValueError, EOFError) as error:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+    except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:
         raise ModelError(f"{path} is damaged ({_first_line(error)}); copy or make it again") from None
+    # files of other programs have no digest
+    if metadata.get(DIGEST_KEY, "") not in ("", _digest(found, metadata.get(key, ""))):
+        raise ModelError(f"{path} is damaged (its digest differs); copy or make it again")
+    return found
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of the metadata and of every tensor: name, type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def save_model(path: Path, model: ModelFile) -> None:
@@ -124,7 +143,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
     about = read_metadata(path, MODEL_KEY)
     try:
         generator, discriminator = _empty_networks(about)
-        tensors = read_tensors(path)
+        tensors = read_tensors(path, MODEL_KEY)
         with torch.device("meta"):
             trained = Generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
         model = ModelFile(generator, discriminator, 2, 1.0, about.get("labels"), about.get("info") or {}, trained)

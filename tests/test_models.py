@@ -205,3 +205,33 @@ def test_a_failed_save_leaves_the_old_file(path, monkeypatch, kind):
     assert caught.value.filename == str(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_single_changed_bit_is_noticed(path):
+    whole = path.read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    for at in (header // 2, header + 8, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(ModelError):
+            pggan.load(path, device="cpu")
+
+
+def test_mutated_files_are_a_whole_model_or_one_error(path):
+    """A thousand damaged files: never anything else, and never other weights."""
+    whole = path.read_bytes()
+    expected = pggan.load(path, device="cpu").file.generator.state_dict()
+    random = np.random.default_rng(0)
+    header = int.from_bytes(whole[:8], "little") + 8
+    for number in range(1000):
+        data = bytearray(whole[: random.integers(1, len(whole))] if number % 10 == 0 else whole)
+        end = header if number % 2 else len(data)
+        for at in random.integers(0, min(end, len(data)), random.integers(1, 4)):
+            data[at] = random.integers(0, 256)
+        path.write_bytes(data)
+        told = ""
+        try:
+            found = pggan.load(path, device="cpu").file.generator.state_dict()
+            assert all(torch.equal(found[name], value) for name, value in expected.items())
+        except ModelError as error:
+            told = str(error)
+        assert "\n" not in told

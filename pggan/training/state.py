@@ -85,7 +85,7 @@ class TrainState:
     def load(self, path: Path) -> None:
         """Copies a saved state into this one. Raises `ModelError` for a file that is damaged or of another run."""
         about = read_metadata(path, STATE_KEY)
-        tensors = read_tensors(path)
+        tensors = read_tensors(path, STATE_KEY)
         counters: Any = about.get("counters")
         if not isinstance(counters, dict) or set(counters) != set(self.counters):
             raise ModelError(f"{path} holds another version's training state; use the pggan that wrote it")

@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw
 
 from pggan.data.align import NOTE, AlignedReader, AlignedSource, aligned, crop_square
 from pggan.data.landmarks import Landmarks
+from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
+from pggan.data.store import Store
 from pggan.errors import DataError
 
 UPRIGHT = np.array([[100, 100], [140, 100], [105, 150], [135, 150]], float)
@@ -308,3 +310,24 @@ def test_source_and_reader(tmp_path):
         for call in (reader.size, lambda ref, reader=reader: reader.read(ref, 3)):
             with pytest.raises(BadPicture, match="no landmarks"):
                 call(refs[2])
+
+
+def test_aligned_faces_become_a_store(tmp_path):
+    """Through prepare, as a person does it: two turned pictures, one without landmarks, one too small a face."""
+    pictures, lines = tmp_path / "pictures", []
+    pictures.mkdir()
+    for name, scale in (("a.png", 1.0), ("b.png", 1.0), ("none.png", 1.0), ("small.png", 0.1)):
+        Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(pictures / name)
+        points = (100 + scale * (np.array([[-15, -10], [15, -10], [0, 0], [-12, 20], [12, 20]]))).ravel()
+        if name != "none.png":
+            lines.append(f"{name} " + " ".join(f"{value:g}" for value in points))
+    (tmp_path / "landmarks.txt").write_text("\n".join(lines))
+    report = prepare(
+        str(pictures), tmp_path / "store", PrepareOptions(max_res=64, align=str(tmp_path / "landmarks.txt"))
+    )
+    assert report.count == 2
+    assert report.left_out == {"bad": 1, "too small": 1}
+    assert report.bad[0]["name"] == "none.png"
+    assert report.converted[NOTE] == 2
+    with Store(tmp_path / "store") as store:
+        assert (store.read(64, [0, 1]) == 90).all()
