@@ -148,6 +148,7 @@ class TrainConfig:
     fade_kimg: PerResolution = field(default_factory=lambda: PerResolution(600))
     total_kimg: float | None = None
     batch: PerResolution = field(default_factory=lambda: PerResolution(16))
+    micro_batch: PerResolution | None = None
     g_lr: PerResolution | None = None
     d_lr: PerResolution | None = None
     loss: str = "wgan-gp"
@@ -169,6 +170,8 @@ class TrainConfig:
     checkpoint_ticks: int = 10
     keep_checkpoints: int = 3
     keep_models: int = 0
+    max_rollbacks: int = 3
+    rollback_lr: float = 0.5
     grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -179,6 +182,8 @@ class TrainConfig:
         _check("--stable-kimg", self.stable_kimg, 0, 1e9)
         _check("--fade-kimg", self.fade_kimg, 0, 1e9)
         _check("--batch", self.batch, 1, 65536, whole=True)
+        if self.micro_batch is not None:
+            _check("--micro-batch", self.micro_batch, 1, 65536, whole=True)
         _check("--tick-kimg", self.tick_kimg, 1e-3, 1e6)
         for flag, rate in (("--g-lr", self.g_lr), ("--d-lr", self.d_lr)):
             if rate is not None:
@@ -194,6 +199,8 @@ class TrainConfig:
         for flag, count in (("--snapshot-ticks", self.snapshot_ticks), ("--checkpoint-ticks", self.checkpoint_ticks)):
             _require(1 <= count <= 1_000_000, f"{flag} {count} is not from 1 to 1000000")
         _require(self.keep_checkpoints >= 1, "--keep-checkpoints must be 1 or more")
+        _require(0 <= self.max_rollbacks <= 1000, f"--max-rollbacks {self.max_rollbacks} is not from 0 to 1000")
+        _require(0 < self.rollback_lr <= 1, f"--rollback-lr {self.rollback_lr:g} is not above 0, up to 1")
         _require(self.keep_models >= 0, "--keep-models must be 0 (all) or more")
         self._check_groups()
         self.networks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,3 +103,15 @@ def full_float32(device: torch.device) -> Iterator[None]:
     finally:
         for switch, mode in zip(switches, before):
             switch.fp32_precision = mode
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def free_cached(device: torch.device) -> None:
+    """Gives back what torch keeps of a GPU's memory for later."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes in one place are not noticed there
+    fcntl = None  # type: ignore[assignment]
 
 
 def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -41,6 +47,26 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether this process alone holds the lock file `path` for the block; the lock goes with the process.
+
+    True, too, where the system or the file system has no locks.
+    """
+    if fcntl is None:
+        yield True
+        return
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        yield True
 
 
 def write_json(path: Path, value: Any) -> None:

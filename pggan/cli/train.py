@@ -44,6 +44,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--fade-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images a resolution fades in over."}),
     ("--total-kimg", {"type": float, "help": "Length of the run; lengthens or cuts the phases."}),
     ("--batch", {"type": PER_RESOLUTION, "help": "Images an iteration."}),
+    ("--micro-batch", {"type": PER_RESOLUTION, "help": "Most images computed at once; gradients add up to the batch."}),
     ("--g-lr", {"type": PER_RESOLUTION, "help": "Learning rate of the generator."}),
     ("--d-lr", {"type": PER_RESOLUTION, "help": "Learning rate of the discriminator."}),
     ("--fmap-base", {"type": int, "help": "Feature maps: stage s has min(base / 2^s, max)."}),
@@ -71,6 +72,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--checkpoint-ticks", {"type": int, "help": "Ticks between checkpoints to resume from."}),
     ("--keep-checkpoints", {"type": int, "help": "Checkpoints kept; the newest ones."}),
     ("--keep-models", {"type": int, "help": "Models kept; 0: all."}),
+    ("--max-rollbacks", {"type": int, "help": "Times a run that goes wrong returns to its last good checkpoint."}),
+    ("--rollback-lr", {"type": float, "help": "Factor on the learning rates at each such return."}),
     ("--grid", {"type": GridSize(), "help": "Shape of the sample grids, as 8x4."}),
 ]
 

@@ -26,6 +26,18 @@ class Batch(NamedTuple):
     mixing: Tensor
     noise: dict[str, Tensor]
 
+    def part(self, index: int, parts: int) -> Batch:
+        """Samples index, index + parts, ...: the minibatch statistic's groups stay whole where `parts` divides their
+        number.
+        """
+        if parts == 1:
+            return self
+        cut = slice(index, None, parts)
+        return Batch(
+            self.reals[cut], self.labels[cut], self.latents[cut], self.fake_labels[cut], self.mixing[cut],
+            {name: tensor[cut] for name, tensor in self.noise.items()},
+        )  # fmt: skip
+
 
 class DiscriminatorPass(NamedTuple):
     """The discriminator's side of a step. `d`: D of images alone; `scale`: the loss scale (1 if none)."""

@@ -8,10 +8,12 @@ from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Regularizer,
 
 
 def cross_entropy(logits: Tensor | None, labels: Tensor) -> Tensor:
-    """Softmax cross-entropy (0-d) of logits (N, K) against one-hot labels (N, K); rows of zeros do not count."""
+    """Mean softmax cross-entropy (0-d) of logits (N, K) against one-hot labels (N, K); rows of zeros add nothing.
+
+    A mean over all N, so that the parts of a minibatch add up to the whole.
+    """
     assert logits is not None, "the discriminator has no class logits"
-    known = labels.sum().clamp(min=1)
-    return -(labels * logits.log_softmax(dim=1)).sum() / known
+    return -(labels * logits.log_softmax(dim=1)).sum() / len(labels)
 
 
 class Classification(Regularizer):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pggan import ema
+from pggan import distributed, ema
 from pggan.data.loader import LoadedBatch
+from pggan.devices import free_cached, out_of_memory
 from pggan.latents import one_hot
-from pggan.objectives.base import Batch
+from pggan.objectives.base import Batch, Objective
 from pggan.training import noise, step
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
@@ -21,30 +22,35 @@ class Feed:
     """Makes a step's `Batch` from loaded pictures and addressed noise. `classes` (N,): the data's labels, or None."""
 
     def __init__(self, state: TrainState, column: int, classes: np.ndarray | None) -> None:
-        self.seed, self.device = state.config.seed, state.device
+        self.seed, self.device, self.world = state.config.seed, state.device, state.world
         self.latent_size, self.label_size = state.config.latent_size, state.config.label_size
         self.column = column
         self.known = None if classes is None else classes[classes >= 0]
 
     def discriminator(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
-        """`nimg`: images seen before this step."""
+        """`nimg`: images seen before this step. Noise is that of the whole minibatch's samples of this process."""
         reals = self._to_device(torch.from_numpy(loaded.images))
-        count = len(reals)
-        labels = loaded.labels[:, self.column] if self.label_size else np.zeros(count, np.int64)
+        count = len(reals) * self.world.size
+        labels = loaded.labels[:, self.column] if self.label_size else np.zeros(len(reals), np.int64)
         return Batch(
             reals=step.real_images(reals, alpha),
             labels=self._one_hot(labels),
-            latents=noise.normal(self.seed, nimg, noise.D_LATENTS, (count, self.latent_size), self.device),
-            fake_labels=self._fake_labels(nimg, noise.FAKE_LABELS, count),
-            mixing=noise.uniform(self.seed, nimg, noise.MIXING, (count,), self.device),
+            latents=self._own(noise.normal(self.seed, nimg, noise.D_LATENTS, (count, self.latent_size), self.device)),
+            fake_labels=self._own(self._fake_labels(nimg, noise.FAKE_LABELS, count)),
+            mixing=self._own(noise.uniform(self.seed, nimg, noise.MIXING, (count,), self.device)),
             noise={},
         )
 
     def generator(self, like: Batch, nimg: int) -> Batch:
         """Fresh latents and labels for the generator's step."""
-        count = len(like.latents)
+        count = len(like.latents) * self.world.size
         latents = noise.normal(self.seed, nimg, noise.G_LATENTS, (count, self.latent_size), self.device)
-        return like._replace(latents=latents, fake_labels=self._fake_labels(nimg, noise.G_LABELS, count))
+        labels = self._own(self._fake_labels(nimg, noise.G_LABELS, count))
+        return like._replace(latents=self._own(latents), fake_labels=labels)
+
+    def _own(self, whole: Tensor) -> Tensor:
+        """This process's samples of a minibatch: every `size`-th, as the loader's."""
+        return whole if self.world.size == 1 else whole[self.world.rank :: self.world.size].contiguous()
 
     def _fake_labels(self, nimg: int, purpose: int, count: int) -> Tensor:
         """Labels as frequent as in the data."""
@@ -66,7 +72,10 @@ class Feed:
 def iterate(
     state: TrainState, feed: Feed, batches: Iterator[LoadedBatch], moment: Moment, n_critic: int
 ) -> dict[str, Tensor]:
-    """Trains D `n_critic` times and G once; returns the terms of both as 0-d tensors, still on the device."""
+    """Trains D `n_critic` times and G once; returns the terms of both as 0-d tensors, still on the device.
+
+    `batches` hold this process's share of each minibatch.
+    """
     state.enter(moment)
     alpha = torch.tensor(moment.alpha, dtype=torch.float32, device=state.device)
     terms: dict[str, Tensor] = {}
@@ -74,7 +83,7 @@ def iterate(
         batch = feed.discriminator(next(batches), state.nimg, alpha)
         terms = discriminator_step(state, batch, moment.level, alpha)
         ema.update(state.average, state.generator, state.config.ema_decay)
-        state.counters["nimg"] += len(batch.reals)
+        state.counters["nimg"] += len(batch.reals) * state.world.size
     batch = feed.generator(batch, state.nimg)
     terms |= generator_step(state, batch, moment.level, alpha)
     state.counters["iteration"] += 1
@@ -84,22 +93,86 @@ def iterate(
 def discriminator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -> dict[str, Tensor]:
     """One update of D."""
     parameters, scale = step.live(state.discriminator), state.d_scaler.scale()
-    loss, terms = step.d_loss(state.setup, parameters, step.frozen(state.generator), batch, level, alpha, scale)
-    found = step.gradients(loss, parameters, scale)
-    if _apply(state, state.d_optimizer, parameters, found, state.d_scaler.accept(found)):
-        values = {name: value.detach() for name, value in {**terms.losses, **terms.stats}.items()}
-        for objective in state.setup.objectives:
+    constants = step.frozen(state.generator)
+
+    def loss_of(part: Batch) -> tuple[Tensor, step.Terms]:
+        return step.d_loss(state.setup, parameters, constants, part, level, alpha, scale)
+
+    found, losses, stats = _gradients(state, batch, level, parameters, loss_of, scale)
+    good = state.d_scaler.judge(found.values())
+    _apply(state, state.d_optimizer, parameters, found, good)
+    watching = [each for each in state.setup.objectives if type(each).after_d_step is not Objective.after_d_step]
+    if watching and bool(good):
+        values = {**losses, **stats}
+        distributed.average(list(values.values()), state.world)  # their state is the same in every process
+        for objective in watching:
             objective.after_d_step(values, state.discriminator)
-    return _reported("d_loss", terms)
+    return {"d_loss": _total(losses), **losses, **stats}
 
 
 def generator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -> dict[str, Tensor]:
     """One update of G; no gradient of D's weights is computed."""
     parameters, scale = step.live(state.generator), state.g_scaler.scale()
-    loss, terms = step.g_loss(state.setup, parameters, step.frozen(state.discriminator), batch, level, alpha, scale)
-    found = step.gradients(loss, parameters, scale)
-    _apply(state, state.g_optimizer, parameters, found, state.g_scaler.accept(found))
-    return _reported("g_loss", terms)
+    constants = step.frozen(state.discriminator)
+
+    def loss_of(part: Batch) -> tuple[Tensor, step.Terms]:
+        return step.g_loss(state.setup, parameters, constants, part, level, alpha, scale)
+
+    found, losses, stats = _gradients(state, batch, level, parameters, loss_of, scale)
+    _apply(state, state.g_optimizer, parameters, found, state.g_scaler.judge(found.values()))
+    return {"g_loss": _total(losses), **losses, **stats}
+
+
+Values = dict[str, Tensor]
+
+
+def _gradients(
+    state: TrainState,
+    batch: Batch,
+    level: int,
+    parameters: step.Parameters,
+    loss_of: Callable[[Batch], tuple[Tensor, step.Terms]],
+    scale: Tensor,
+) -> tuple[dict[str, Tensor | None], Values, Values]:
+    """Gradients of the mean loss over the micro-batches of all processes, and this process's losses and stats.
+
+    Where memory does not suffice, the micro-batches are halved, down to one group of the minibatch statistic.
+    """
+    while True:
+        parts = state.parts_of(level, len(batch.latents))
+        try:
+            found, losses, stats = _over_parts(batch, parts, parameters, loss_of, scale)
+            break
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or not state.halve(level, len(batch.latents)):
+                raise
+        free_cached(state.device)  # outside the handler, whose traceback holds what did not fit
+    distributed.average([g for g in found.values() if g is not None], state.world)
+    return found, losses, stats
+
+
+def _over_parts(
+    batch: Batch,
+    parts: int,
+    parameters: step.Parameters,
+    loss_of: Callable[[Batch], tuple[Tensor, step.Terms]],
+    scale: Tensor,
+) -> tuple[dict[str, Tensor | None], Values, Values]:
+    sums: dict[str, Tensor | None] = {}
+    losses: Values = {}
+    stats: Values = {}
+    for index in range(parts):
+        loss, terms = loss_of(batch.part(index, parts))
+        found = step.gradients(loss, parameters, scale)
+        if parts == 1:
+            return found, _detached(terms.losses), _detached(terms.stats)
+        for name, g in found.items():
+            before = sums.get(name)
+            sums[name] = g if before is None else before if g is None else before.add_(g)
+        for into, values in ((losses, terms.losses), (stats, terms.stats)):
+            for name, value in values.items():
+                into[name] = into[name] + value.detach() / parts if name in into else value.detach() / parts
+    return {name: None if g is None else g / parts for name, g in sums.items()}, losses, stats
 
 
 def _apply(
@@ -107,18 +180,22 @@ def _apply(
     optimizer: torch.optim.Optimizer,
     parameters: step.Parameters,
     gradients: dict[str, Tensor | None],
-    good: bool,
-) -> bool:
-    if not good:
-        state.counters["skipped"] += 1
-        return False
+    good: Tensor,
+) -> None:
+    """The optimiser's step, left out where `good` is 0; a fused optimiser looks at that on the device."""
+    if state.fused:
+        optimizer.found_inf = 1 - good  # type: ignore[attr-defined]
+    elif not bool(good):
+        return
     for name, parameter in parameters.items():
         parameter.grad = gradients[name]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return True
 
 
-def _reported(total: str, terms: step.Terms) -> dict[str, Tensor]:
-    values = {total: terms.total(), **terms.losses, **terms.stats}
+def _detached(values: Values) -> Values:
     return {name: value.detach() for name, value in values.items()}
+
+
+def _total(losses: Values) -> Tensor:
+    return torch.stack(list(losses.values())).sum()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -10,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.distributed import World
 from pggan.files import replace_atomically
 from pggan.training.rundir import RunDirectory
 
@@ -20,12 +23,11 @@ class RunLog:
     def __init__(self, run: RunDirectory, nimg: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        if nimg == 0 or not run.log.exists():
-            run.log.write_text("", encoding="utf-8")
-        else:
+        self.run = run
+        if run.log.exists():
             _cut(run.log, nimg)
         self._file: TextIO = open(run.log, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        self._events = SummaryWriter(str(run.events), purge_step=nimg + 1 if nimg else None)
+        self._events = SummaryWriter(str(run.events), purge_step=nimg + 1 if run.events.exists() else None)
 
     def __enter__(self) -> RunLog:
         return self
@@ -36,9 +38,19 @@ class RunLog:
         self._file.close()
         self._events.close()
 
-    def tick(self, line: dict[str, Any]) -> None:
+    def rewind(self, nimg: int) -> None:
+        """Takes out what lies beyond `nimg`, for a run that goes on from there."""
+        self._file.close()
+        self._events.close()
+        self.__init__(self.run, nimg)  # type: ignore[misc]
+
+    def event(self, line: dict[str, Any]) -> None:
+        """Something that happened between ticks, with an entry "event"; it stays when lines are taken out."""
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
+
+    def tick(self, line: dict[str, Any]) -> None:
+        self.event(line)
         for name, value in line.items():
             if isinstance(value, (int, float)) and name != "nimg":
                 self._events.add_scalar(_group(name), value, global_step=int(line["nimg"]))
@@ -49,6 +61,16 @@ class RunLog:
         self._events.add_image(name, image, global_step=nimg, dataformats="HWC")
 
 
+@contextmanager
+def opened_log(run: RunDirectory, nimg: int, world: World) -> Iterator[RunLog | None]:
+    """The log in the process that writes, None in the others."""
+    if not world.leads:
+        yield None
+        return
+    with RunLog(run, nimg) as log:
+        yield log
+
+
 def _group(name: str) -> str:
     progress = {"kimg", "level", "resolution", "alpha", "batch", "g_lr", "d_lr", "phase", "tick", "iteration"}
     speed = {"img_per_second", "seconds", "seconds_left", "memory_mb"}
@@ -56,20 +78,33 @@ def _group(name: str) -> str:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a torn one, or one of something else, is left out."""
+    """The ticks of a log; a torn line, or one of something else, is left out."""
+    return [line for line in _lines(path) if _is_tick(line)]
+
+
+def _is_tick(line: dict[str, Any]) -> bool:
+    return "event" not in line and {"nimg", "resolution", "alpha", "img_per_second"} <= line.keys()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and {"nimg", "resolution", "alpha", "img_per_second"} <= line.keys():
+        if isinstance(line, dict):
             lines.append(line)
     return lines
 
 
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """What happened between the ticks of a log: lines with an entry "event"."""
+    return [line for line in _lines(path) if "event" in line]
+
+
 def _cut(path: Path, nimg: int) -> None:
-    kept = [line for line in read_log(path) if int(line.get("nimg", 0)) <= nimg]
+    kept = [line for line in _lines(path) if "event" in line or (_is_tick(line) and int(line["nimg"]) <= nimg)]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     replace_atomically(path, lambda temporary: _write(temporary, text))
 

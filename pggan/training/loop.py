@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from pggan import distributed
 from pggan.config import TrainConfig, level_of
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
-from pggan.devices import pick_device, set_precision
-from pggan.errors import DataError, ModelError, TrainingError
+from pggan.devices import out_of_memory, pick_device, set_precision
+from pggan.distributed import ALONE, World
+from pggan.errors import DataError, TrainingError
+from pggan.training.guard import diagnosis, relative_diversity
 from pggan.training.iteration import Feed, iterate
-from pggan.training.log import RunLog, read_log
+from pggan.training.log import RunLog, opened_log, read_log
+from pggan.training.origin import adopt
 from pggan.training.pace import Pace
+from pggan.training.recovery import WentWrong, check_share, count_steps, kept, restore, roll_back
 from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Moment, Schedule
 from pggan.training.signals import Signals
 from pggan.training.snapshots import Snapshots
 from pggan.training.state import TrainState
+from pggan.training.ticks import Meter, tick_values
 
 
 class Display(Protocol):
@@ -47,41 +53,25 @@ class Outcome:
     last: dict[str, Any] = field(default_factory=dict)
 
 
-class Meter:
-    """Sums the terms of the iterations since the last tick on the device; nothing is read back before."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-        self.images = 0
-
-    def add(self, terms: dict[str, Tensor], images: int) -> None:
-        for name, value in terms.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
-        self.images += images
-
-    def read(self) -> dict[str, float]:
-        """The means since the last reading, in one transfer."""
-        if not self._sums:
-            return {}
-        means = (torch.stack([v.float() for v in self._sums.values()]) / self._count).tolist()
-        found = dict(zip(self._sums, means))
-        self._sums, self._count, self.images = {}, 0, 0
-        return found
-
-
 class Training:
     """One run in this process. `resolved` says what "auto" became: its `device` and `precision` are used."""
 
-    def __init__(self, config: TrainConfig, resolved: dict[str, Any], run: RunDirectory, display: Display) -> None:
-        self.config, self.run, self.display = config, run, display
+    def __init__(
+        self,
+        config: TrainConfig,
+        resolved: dict[str, Any],
+        run: RunDirectory,
+        display: Display,
+        world: World = ALONE,
+    ) -> None:
+        self.config, self.run, self.display, self.world = config, run, display, world
         self.schedule = Schedule(config)
         self.pace = Pace(config, self.schedule)
         device = pick_device(resolved["device"])
         set_precision(resolved["precision"])
         self.store = Store(str(config.data))
-        self.state = TrainState(config, device, resolved["precision"])
+        self.state = TrainState(config, device, resolved["precision"], world)
+        check_share(config, self.state, world)
         column, labels = label_column(self.store, config)
         classes = self.store.labels[:, column] if labels else None
         if classes is not None and not (classes >= 0).any():
@@ -89,27 +79,20 @@ class Training:
         self.feed = Feed(self.state, column, classes)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         self.snapshots = Snapshots(run, self.state, labels, info)
-        self.meter = Meter()
+        self.meter = Meter(world)
         self.state.counters["next_tick"] = self.schedule.tick(0)
+        self._reals: NDArray[np.uint8] | None = None
+        self._iterations = 0  # since the last tick
         self._since = time.perf_counter()
 
     def resume(self) -> None:
         """Takes the newest training state that can be read; without any, the run starts from the beginning."""
-        for path in reversed(self.run.states()):
-            try:
-                self.state.load(path)
-            except ModelError as error:
-                self.display.note(f"{error}; trying the one before")
-                continue
-            done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {path.name}"
-            self.display.note(f"{done} ({self.state.nimg / 1000:g} kimg)")
-            self._recall_pace()
+        found = restore(self.state, self.run, self.display)
+        if found is None:
+            self.display.note("the run had saved nothing yet: starting from the beginning")
             return
-        if self.run.states():
-            raise ModelError(f"none of the training states in {self.run.path} can be read; start a new run")
-        self.display.note("the run had saved nothing yet: starting from the beginning")
-
-    def _recall_pace(self) -> None:
+        done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {found.name}"
+        self.display.note(f"{done} ({self.state.nimg / 1000:g} kimg)")
         for line in read_log(self.run.log) if self.run.log.exists() else []:
             self.pace.measured(level_of(line["resolution"]), line["img_per_second"], 1.0)
 
@@ -131,29 +114,40 @@ class Training:
             workers=self.config.workers,
             cache_bytes=self.config.cache_mb << 20,
         )
-        batches = loader.stream(self.requests())
         line: dict[str, Any] = {}
-        with Signals() as signals, RunLog(self.run, self.state.nimg) as log:
+        with Signals() as signals, opened_log(self.run, self.state.nimg, self.world) as log:
             self._since = time.perf_counter()
-            try:
-                while self.state.nimg < self.schedule.total and not signals.stop:
-                    trained = self.schedule.at(self.state.nimg)
-                    self._iterate(batches, trained)
-                    reached, ended = self._reached(trained)
-                    self.display.moment(reached)
-                    if ended or signals.stop or signals.save or reached.nimg >= self.state.counters["next_tick"]:
-                        line = self._tick(reached, log)
-                        self._save(reached, log, ended or bool(signals.stop) or signals.save)
-                        signals.save = False
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                raise self._out_of_memory(error) from None
-            finally:
-                batches.close()
+            while self.state.nimg < self.schedule.total and not signals.stop:
+                batches = loader.stream(self.requests())
+                try:
+                    line = self._stretch(batches, signals, log)
+                except WentWrong as problem:
+                    roll_back(self.state, self.run, self.config, problem.reason, log, self.display, self._start_again)
+                    self.meter = Meter(self.world)
+                except (torch.OutOfMemoryError, RuntimeError) as error:
+                    raise self._out_of_memory(error) from None
+                finally:
+                    batches.close()
         return Outcome(self.run, self.state.nimg, signals.stop, self.state.counters["seconds"], line)
+
+    def _stretch(self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None) -> dict[str, Any]:
+        """Iterations to the end, or to a signal. Raises `WentWrong` where the run has to go back."""
+        line: dict[str, Any] = {}
+        while self.state.nimg < self.schedule.total and not signals.stop:
+            trained = self.schedule.at(self.state.nimg)
+            self._iterate(batches, trained)
+            signals.agree(self.world)
+            reached, ended = self._reached(trained)
+            self.display.moment(reached)
+            if ended or signals.stop or signals.save or reached.nimg >= self.state.counters["next_tick"]:
+                line = self._tick(reached, log)
+                self._save(reached, log, ended or bool(signals.stop) or signals.save)
+                signals.save = False
+        return line
 
     def _out_of_memory(self, error: RuntimeError) -> Exception:
         """The error itself, or what a person can do where it says that memory is out."""
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not out_of_memory(error):
             return error
         moment = self.schedule.at(self.state.nimg)
         side, saved = moment.resolution, self.run.states()
@@ -163,9 +157,16 @@ class Training:
         return TrainingError(f"out of memory at {side}x{side} with batch {moment.batch}: {mend}{kept}")
 
     def _iterate(self, batches: Iterator[LoadedBatch], moment: Moment) -> None:
-        before = self.state.nimg
+        before, parts = self.state.nimg, self.state.parts.get(moment.level, 1)
         terms = iterate(self.state, self.feed, self._shown(batches), moment, self.schedule.n_critic)
         self.meter.add(terms, self.state.nimg - before)
+        self._iterations += 1
+        if self.state.parts.get(moment.level, 1) > parts:
+            side = moment.resolution
+            self.display.note(
+                f"memory ran out at {side}x{side}: going on with {self.state.parts[moment.level]} micro-batches an "
+                "iteration, which gives the same gradients"
+            )
 
     def _reached(self, trained: Moment) -> tuple[Moment, bool]:
         """Where the run is now, and whether that ends a phase or the run: a phase ends as what it trained."""
@@ -176,10 +177,13 @@ class Training:
 
     def _shown(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         for loaded in batches:
-            self.snapshots.reals(loaded.images)
+            if self.world.leads:
+                self.snapshots.reals(loaded.images)
+            self._reals = loaded.images
             yield loaded
 
-    def _tick(self, moment: Moment, log: RunLog) -> dict[str, Any]:
+    def _tick(self, moment: Moment, log: RunLog | None) -> dict[str, Any]:
+        """Reads the means back, looks whether the run is well, and writes a line. Raises `WentWrong`."""
         images = self.meter.images
         values = self.meter.read()  # waits for the device, so that the time is whole
         now = time.perf_counter()
@@ -189,48 +193,41 @@ class Training:
         counters["seconds"] += seconds
         counters["tick"] += 1
         counters["next_tick"] = moment.nimg + self.schedule.tick(moment.nimg)
-        phase_left, run_left = self.pace.left(moment.nimg)
-        line: dict[str, Any] = {
-            "tick": int(counters["tick"]),
-            "nimg": moment.nimg,
-            "kimg": moment.nimg / 1000,
-            "iteration": int(counters["iteration"]),
-            "phase": moment.phase,
-            "resolution": moment.resolution,
-            "alpha": moment.alpha,
-            "batch": moment.batch,
-            "g_lr": moment.g_lr,
-            "d_lr": moment.d_lr,
-            **values,
-            "img_per_second": images / max(seconds, 1e-9),
-            "seconds": counters["seconds"],
-            "phase_seconds_left": phase_left,
-            "seconds_left": run_left,
-            "skipped_steps": int(counters["skipped"]),
-            **self._memory(),
-        }
-        # what is not finite (half precision seeking its loss scale) is None: JSON knows no NaN
-        line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        log.tick(line)
+        faults = count_steps(self.state)
+        if self._reals is not None:
+            values["diversity"] = relative_diversity(self.state, moment, torch.from_numpy(self._reals))
+        line = tick_values(self.state, moment, values, images, seconds)
+        line["phase_seconds_left"], line["seconds_left"] = self.pace.left(moment.nimg)
+        steps, self._iterations = self._iterations, 0
+        reason = diagnosis(self.state, line, steps * (self.schedule.n_critic + 1), faults)
+        if distributed.agreed_max(int(reason is not None), self.world):
+            raise WentWrong(reason or "another process found the run to be going wrong")
+        kept(self.display, lambda: log.tick(line) if log else None, "the log")
         self.display.tick(line)
         return line
 
-    def _memory(self) -> dict[str, float]:
-        if self.state.device.type != "cuda":
-            return {}
-        peak = torch.cuda.max_memory_allocated(self.state.device)
-        torch.cuda.reset_peak_memory_stats(self.state.device)
-        return {"memory_mb": peak / 2**20}
-
-    def _save(self, moment: Moment, log: RunLog, always: bool) -> None:
+    def _save(self, moment: Moment, log: RunLog | None, always: bool) -> None:
         """Snapshot and training state where due by ticks, or always: at the end of a phase and when asked."""
+        if log is None:
+            return
         tick = int(self.state.counters["tick"])
-        if always or tick % self.config.snapshot_ticks == 0:
-            log.picture("samples", self.snapshots.write(moment), moment.nimg)
+        # the state first: it is what must not be lost
         if always or tick % self.config.checkpoint_ticks == 0:
-            self.state.save(self.run.state(moment.nimg))
+            kept(self.display, lambda: self.state.save(self.run.state(moment.nimg)), "the checkpoint")
+        if always or tick % self.config.snapshot_ticks == 0:
+            picture = kept(self.display, lambda: self.snapshots.write(moment), "the snapshot")
+            if picture is not None:
+                log.picture("samples", picture, moment.nimg)
         self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
         self._since = time.perf_counter()  # the pace is that of training alone
+
+    def _start_again(self) -> None:
+        """The state as the run began, for one that went wrong before it had saved anything."""
+        fresh = TrainState(self.config, self.state.device, self.state.precision, self.world)
+        if self.config.start_from is not None:
+            adopt(fresh, self.config.start_from)
+        fresh.counters["next_tick"] = self.schedule.tick(0)
+        self.state.take(fresh)
 
 
 def label_column(store: Store, config: TrainConfig) -> tuple[int, dict[str, Any] | None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,10 @@ from typing import Any
 import pggan
 from pggan.config import TrainConfig, from_json, to_json
 from pggan.errors import TrainingError, UsageError
-from pggan.files import write_json
+from pggan.files import claimed, write_json
 from pggan.places import MODELS, STATES, numbered
 
-OPTIONS = "options.json"
+OPTIONS, LOCK = "options.json", "run.lock"
 
 
 def is_run(path: Path) -> bool:
@@ -83,6 +85,17 @@ class RunDirectory:
             raise TrainingError(f"{self.path / OPTIONS}: {error}") from None
         except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"{self.path / OPTIONS} is damaged ({error}); the run cannot go on from it") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Raises `TrainingError` where another process trains in this directory."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with claimed(self.path / LOCK) as held:
+            if not held:
+                raise TrainingError(
+                    f"another process trains in {self.path}; wait for it, stop it, or give another --out"
+                )
+            yield
 
     def keep(self, states: int, models: int) -> None:
         """Removes all but the newest training states and models (0: keeps all)."""

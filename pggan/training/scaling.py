@@ -1,32 +1,49 @@
-"""Dynamic loss scaling for half precision (reference release, fp16 mode)."""
+"""Dynamic loss scaling for half precision (reference release, fp16 mode), and the check that a gradient is finite."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 START, GROWTH, BACKOFF = 64.0, 0.0005, 1.0
+# Below this scale half precision is not what overflows: a gradient that is not finite then is a fault.
+SEARCH_ENDS = 0.0
 
 
 class LossScaler:
     """One player's scale, as log2: grows a little with every good step, halves when a gradient is not finite.
 
     It starts far too high on purpose: the first steps overflow and are skipped until it fits. Where `enabled` is
-    false the scale is 1 and a step is always good.
+    false the scale is 1. Everything stays on the device: `skipped` and `faults` count there.
     """
 
     def __init__(self, enabled: bool, device: torch.device) -> None:
         self.enabled = enabled
         self.log2 = torch.tensor(START if enabled else 0.0, dtype=torch.float32, device=device)
+        # steps not taken since the counts were read last, and those of them that were no search for the scale
+        self.skipped = torch.zeros((), device=device)
+        self.faults = torch.zeros((), device=device)
 
     def scale(self) -> Tensor:
         return torch.exp2(self.log2)
 
-    def accept(self, gradients: dict[str, Tensor | None]) -> bool:
-        """Whether these (unscaled) gradients are finite and the step may be taken; adapts the scale."""
-        if not self.enabled:
-            return True
-        sums = [g.sum() for g in gradients.values() if g is not None]
-        good = bool(torch.isfinite(torch.stack(sums).sum()))
-        self.log2 += GROWTH if good else -BACKOFF
+    def judge(self, gradients: Iterable[Tensor | None]) -> Tensor:
+        """1.0 where these (unscaled) gradients are finite and the step may be taken, else 0.0; adapts the scale."""
+        norms = torch._foreach_norm([g for g in gradients if g is not None])
+        # the largest of norms: infinite or NaN where any value is (a sum of finite norms might overflow)
+        good = torch.stack([norm.float() for norm in norms]).amax().isfinite().float()
+        searching = (self.log2 > SEARCH_ENDS).float() if self.enabled else torch.zeros_like(good)
+        self.skipped += 1 - good
+        self.faults += (1 - good) * (1 - searching)
+        if self.enabled:
+            self.log2 += good * (GROWTH + BACKOFF) - BACKOFF
         return good
+
+    def read_counts(self) -> tuple[int, int]:
+        """Steps skipped, and faults among them, since the last reading."""
+        counts = torch.stack([self.skipped, self.faults]).tolist()
+        self.skipped.zero_()
+        self.faults.zero_()
+        return int(counts[0]), int(counts[1])

@@ -6,6 +6,9 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+from pggan import distributed
+from pggan.distributed import World
+
 
 class Signals:
     """While entered: `stop` is the number of the signal that asks to stop (0: none), `save` a request to save.
@@ -34,6 +37,12 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def agree(self, world: World) -> None:
+        """Makes every process stop, or save, where one of them is asked to."""
+        if world.size > 1:
+            agreed = distributed.agreed_max(2 * self.stop + self.save, world)
+            self.stop, self.save = agreed // 2, bool(agreed % 2) or self.save
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stop and number == signal.SIGINT:

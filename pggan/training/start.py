@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from pggan.training.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from pggan.data.store import LabelColumn, Manifest
+    from pggan.distributed import World
     from pggan.training.loop import Display, Outcome
 
 # Faces drawn where no data is given, and their largest side unless one is asked for.
@@ -93,19 +95,39 @@ def _data_of(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any], g
 
 def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> Outcome:
     """A new run in the directory `out`, with what "auto" became. Raises `UsageError` where a run lies there already."""
+    from pggan.distributed import wait
     from pggan.training.loop import Training
+    from pggan.training.origin import adopt
 
     run = RunDirectory(out)
-    run.check_free()
     resolved = {**(resolved or resolve(config)), "data": _identity(str(config.data))}
-    training = Training(config, resolved, run, display)
-    if config.start_from is not None:
-        from pggan.training.origin import adopt
+    with _joined(resolved, run, fresh=True) as (mine, world):
+        training = Training(config, mine, run, display, world)
+        if config.start_from is not None:
+            adopt(training.state, config.start_from)
+            display.note(f"going on from the weights of {config.start_from}")
+        if world.leads:
+            run.create(config, {**resolved, "processes": world.size})
+        wait(world)
+        return training.train()
 
-        adopt(training.state, config.start_from)
-        display.note(f"going on from the weights of {config.start_from}")
-    run.create(config, resolved)
-    return training.train()
+
+@contextmanager
+def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) -> Iterator[tuple[dict[str, Any], World]]:
+    """What this process computes on, among those of the run; the run's directory is this run's alone meanwhile."""
+    from pggan import distributed
+    from pggan.devices import pick_device
+
+    place = distributed.asked_for()
+    mine = dict(resolved)
+    if place.size > 1 and str(resolved["device"]).startswith("cuda"):
+        mine["device"] = f"cuda:{place.local}"
+    with ExitStack() as stack:
+        if place.leads:
+            if fresh:
+                run.check_free()
+            stack.enter_context(run.locked())
+        yield mine, stack.enter_context(distributed.joined(pick_device(mine["device"])))
 
 
 def resume(run: RunDirectory, display: Display, device: str | None = None, data: str | None = None) -> Outcome:
@@ -122,6 +144,7 @@ def resume(run: RunDirectory, display: Display, device: str | None = None, data:
         on_cpu = config.precision == "tf32" and device == "cpu"
         kept = dataclasses.replace(config, device=device, precision="fp32" if on_cpu else config.precision)
         resolved = {**resolved, **resolve(kept)}
-    training = Training(config, resolved, run, display)
-    training.resume()
-    return training.train()
+    with _joined(resolved, run) as (mine, world):
+        training = Training(config, mine, run, display, world)
+        training.resume()
+        return training.train()

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
-from pggan.config import PerResolution, TrainConfig
+from pggan.config import DiscriminatorConfig, PerResolution, TrainConfig
 from pggan.devices import compute_dtype
+from pggan.distributed import ALONE, World
 from pggan.errors import ModelError
 from pggan.networks.build import build
 from pggan.objectives import OBJECTIVES, OptimizerDefaults
@@ -27,8 +28,15 @@ from pggan.training.step import Setup, make_objectives
 class TrainState:
     """The networks, the running average, the optimisers, the objectives and the counters of a run."""
 
-    def __init__(self, config: TrainConfig, device: torch.device, precision: str) -> None:
-        self.config, self.device = config, device
+    def __init__(
+        self, config: TrainConfig, device: torch.device, precision: str, world: World = ALONE, fused: bool | None = None
+    ) -> None:
+        """`fused`: the optimisers' fused form, which leaves a faulty step out on the device; None: on GPUs."""
+        self.config, self.device, self.world = config, device, world
+        self.precision = precision
+        self.fused = device.type == "cuda" if fused is None else fused
+        # micro-batches of an iteration in this process, by level, where memory has asked for more than planned
+        self.parts: dict[int, int] = {}
         generator, discriminator = build(*config.networks(), seed=config.seed)
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
@@ -37,18 +45,43 @@ class TrainState:
         dtype = compute_dtype(precision)
         self.setup = Setup(self.generator, self.discriminator, objectives, dtype)
         spec = OBJECTIVES[config.loss]
-        self.g_optimizer = make_optimizer(self.generator, spec.g_optimizer, config.g_lr)
-        self.d_optimizer = make_optimizer(self.discriminator, spec.d_optimizer, config.d_lr)
+        self.g_optimizer = make_optimizer(self.generator, spec.g_optimizer, config.g_lr, self.fused)
+        self.d_optimizer = make_optimizer(self.discriminator, spec.d_optimizer, config.d_lr, self.fused)
         self.g_scaler = LossScaler(precision == "fp16", device)
         self.d_scaler = LossScaler(precision == "fp16", device)
         # counters: images seen, iterations, log ticks, the phase of the last iteration, seconds trained, skipped steps
+        # and faulty ones among them, times rolled back and what that made of the learning rates, best variety of G
         self.counters: dict[str, float] = {
             "nimg": 0, "iteration": 0, "tick": 0, "next_tick": 0, "phase": 0, "seconds": 0.0, "skipped": 0,
+            "faults": 0, "rollbacks": 0, "lr_factor": 1.0, "best_diversity": 0.0,
         }  # fmt: skip
 
     @property
     def nimg(self) -> int:
         return int(self.counters["nimg"])
+
+    def parts_of(self, level: int, count: int) -> int:
+        """Micro-batches of `count` images of this process at a level: as planned, or as memory has asked for."""
+        wanted = self.parts.get(level, 1)
+        if self.config.micro_batch is not None:
+            most = int(self.config.micro_batch.at(2**level))
+            wanted = max(wanted, -(-count // most))
+        return next(parts for parts in self._divisors(count) if parts >= wanted or parts == self._divisors(count)[-1])
+
+    def halve(self, level: int, count: int) -> bool:
+        """Plans twice as many micro-batches; False where they are as small as the minibatch statistic lets them be."""
+        now = self.parts_of(level, count)
+        more = [parts for parts in self._divisors(count) if parts >= 2 * now] or [
+            parts for parts in self._divisors(count) if parts > now
+        ]
+        if more:
+            self.parts[level] = more[0]
+        return bool(more)
+
+    def _divisors(self, count: int) -> list[int]:
+        """The numbers of equal micro-batches that keep the groups of the minibatch statistic whole, ascending."""
+        most = groups(self.discriminator.config, count * self.world.size) // self.world.size
+        return [parts for parts in range(1, most + 1) if most % parts == 0] or [1]
 
     def enter(self, moment: Moment) -> None:
         """Sets what the schedule says of this moment; a new phase starts with fresh moments of the optimisers."""
@@ -58,7 +91,17 @@ class TrainState:
             self.d_optimizer.state.clear()
         for optimizer, rate in ((self.g_optimizer, moment.g_lr), (self.d_optimizer, moment.d_lr)):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * self.counters["lr_factor"]
+
+    def take(self, other: TrainState) -> None:
+        """Copies another state of the same run into this one's own tensors."""
+        for (_, own), (_, theirs) in zip(self._modules(), other._modules()):
+            own.load_state_dict(theirs.state_dict())
+        for (_, optimizer, _), (_, source, _) in zip(self._optimizers(), other._optimizers()):
+            optimizer.load_state_dict(source.state_dict())
+        for scaler, fresh in ((self.g_scaler, other.g_scaler), (self.d_scaler, other.d_scaler)):
+            scaler.log2.copy_(fresh.log2)
+        self.counters = dict(other.counters)
 
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
         yield "generator", self.generator
@@ -102,10 +145,21 @@ class TrainState:
         self.counters = counters
 
 
-def make_optimizer(module: nn.Module, defaults: OptimizerDefaults, rate: PerResolution | None) -> torch.optim.Optimizer:
+def groups(config: DiscriminatorConfig, batch: int) -> int:
+    """How many equal parts a minibatch can be computed in, apart: its groups of the minibatch statistic.
+
+    The statistic in pytorch_GAN_zoo's form groups neighbours, which parts would tear: there it is one.
+    """
+    if config.stddev_group == 1:
+        return batch
+    return 1 if config.stddev_form != "official" else batch // min(config.stddev_group, batch)
+
+
+def make_optimizer(
+    module: nn.Module, defaults: OptimizerDefaults, rate: PerResolution | None, fused: bool = False
+) -> torch.optim.Optimizer:
     """The loss's own optimiser over a player's parameters; its rate is set by the schedule at every step."""
     parameters = list(module.parameters())
-    fused = parameters[0].device.type == "cuda"
     lr = defaults.lr if rate is None else rate.values()[0]
     if defaults.name == "adam":
         return torch.optim.Adam(parameters, lr=lr, betas=defaults.betas, eps=defaults.eps, fused=fused or None)

@@ -1,0 +1,133 @@
+"""Several processes as one run: torch's own engine, with nothing to do in a run of one.
+
+Started by torchrun (`torchrun --nproc-per-node 8 -m pggan train ...`), by any scheduler that sets its variables, or by
+`pggan train --gpus 8`. NCCL between GPUs, gloo between CPUs, and gloo for the few numbers that the hosts agree on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pggan.errors import TrainingError, UsageError
+
+# A process waits so long for the others: rank 0 writes checkpoints and sample grids meanwhile. One that died is
+# noticed much sooner, by its closed connection.
+TIMEOUT = datetime.timedelta(minutes=30)
+# Gradients travel in buckets of about this many bytes: large enough for the link, small enough to bound the copy.
+BUCKET_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among `size` of them; `local` is its number on its own machine."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+
+ALONE = World()
+
+
+def asked_for() -> World:
+    """The place that the launcher's environment gives this process. Raises `UsageError` where it makes no sense."""
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        return ALONE
+    try:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        local = int(os.environ.get("LOCAL_RANK", rank))
+    except ValueError:
+        raise UsageError("RANK, WORLD_SIZE and LOCAL_RANK have to be whole numbers; start with torchrun") from None
+    if not 0 <= rank < size or local < 0:
+        raise UsageError(f"RANK {rank} is not below WORLD_SIZE {size}; start with torchrun")
+    return World(rank, size, local)
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """The process group for the block, where a launcher asks for one. `device`: what this process computes on.
+
+    Raises `TrainingError` where the others cannot be reached.
+    """
+    world = asked_for()
+    if world.size == 1:
+        yield world
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group(backend, timeout=TIMEOUT, rank=world.rank, world_size=world.size)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise TrainingError(f"rank {world.rank} of {world.size} cannot join the others ({reason})") from None
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def average(tensors: Sequence[Tensor], world: World) -> None:
+    """Every tensor becomes its mean over the processes, in place, a bucket at a time."""
+    if world.size == 1:
+        return
+    for bucket in buckets(tensors):
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        _reduce(flat)
+        flat /= world.size
+        at = 0
+        for tensor in bucket:
+            tensor.copy_(flat[at : at + tensor.numel()].reshape(tensor.shape))
+            at += tensor.numel()
+
+
+def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Runs of tensors of one type, each of about BUCKET_BYTES."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        large = size + tensor.numel() * tensor.element_size() > BUCKET_BYTES
+        if bucket and (large or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel() * tensor.element_size()
+    if bucket:
+        yield bucket
+
+
+def agreed_max(value: int, world: World) -> int:
+    """The largest of every process's number, on the host."""
+    if world.size == 1:
+        return value
+    tensor = torch.tensor(value, dtype=torch.int64)
+    _reduce(tensor, dist.ReduceOp.MAX)
+    return int(tensor)
+
+
+def wait(world: World) -> None:
+    """Until every process is here."""
+    agreed_max(0, world)
+
+
+def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+    try:
+        dist.all_reduce(tensor, operation)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise TrainingError(
+            f"another process of the run is gone ({reason}); go on with --resume, with as many processes or others"
+        ) from None

@@ -1,0 +1,72 @@
+"""What tells that a run goes wrong, looked at once a tick: faulty steps, a score that drifts away, a generator whose
+pictures have become all the same. The run then goes back to its last good checkpoint with lower learning rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pggan.training.schedule import Moment
+from pggan.training.state import TrainState
+from pggan.training.step import real_images
+
+# A tick of which so many steps, and at least so many, had gradients that were not finite.
+FAULTY_SHARE, FAULTY_STEPS = 0.5, 8
+# Scores of reals beyond this: with the drift term a healthy critic's stay within some hundreds.
+SCORE_LIMIT = 1e4
+# Variety of generated pictures, as a share of the reals': below the first a generator has collapsed, which counts
+# only once it has been above the second (an untrained one makes grey for every latent, too).
+COLLAPSED, VARIED = 0.04, 0.2
+# Pictures whose variety is measured, and the largest side they are compared at.
+PICTURES, SIDE = 32, 32
+
+
+def diversity(images: Tensor) -> Tensor:
+    """Mean standard deviation of a pixel over pictures (N, C, R, R), 0-d: how much they differ from each other."""
+    if images.shape[-1] > SIDE:
+        images = torch.nn.functional.adaptive_avg_pool2d(images, SIDE)
+    return images.float().std(dim=0, unbiased=False).mean()
+
+
+@torch.no_grad()
+def relative_diversity(state: TrainState, moment: Moment, reals: Tensor) -> float:
+    """The generator's diversity over that of real pictures, uint8 (N, C, R, R), at the run's level and alpha."""
+    alpha = torch.tensor(moment.alpha, device=state.device)
+    count = min(PICTURES, len(reals))
+    if count < 2:
+        return 1.0
+    latents = torch.randn(count, state.config.latent_size, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(count, state.config.label_size, device=state.device)
+    if state.config.label_size:
+        labels[torch.arange(count), torch.arange(count) % state.config.label_size] = 1
+    dtype = state.setup.dtype
+    fakes = state.generator(latents.to(state.device), moment.level, alpha, labels, dtype)
+    real = diversity(real_images(reals[:count].to(state.device), alpha))
+    return float(diversity(fakes) / real.clamp(min=1e-6))
+
+
+def diagnosis(state: TrainState, line: Mapping[str, Any], steps: int, faults: int) -> str | None:
+    """Why the run has gone wrong in a tick of so many steps, in words; None where it is well.
+
+    `line`: the tick's values. Remembers the generator's best variety in the state's counters.
+    """
+    if faults >= FAULTY_STEPS and faults >= FAULTY_SHARE * steps:
+        return f"{faults} of {steps} steps had losses or gradients that are not finite"
+    scores = [line[name] for name in ("score_real", "score_fake") if line.get(name) is not None]
+    for score in scores:
+        if math.isfinite(score) and abs(score) > SCORE_LIMIT:
+            return f"the discriminator's scores have drifted to {score:.3g} (limit {SCORE_LIMIT:g})"
+    varied = line.get("diversity")
+    if varied is not None:
+        best = max(float(state.counters["best_diversity"]), varied)
+        state.counters["best_diversity"] = best
+        if best > VARIED and varied < COLLAPSED:
+            return (
+                f"the generator's pictures vary {varied:.3f} as much as real ones (they did {best:.2f}): it collapsed"
+            )
+    return None

@@ -1,0 +1,75 @@
+"""What a tick of the log says: means of the step's terms, speed, time left."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pggan import distributed
+from pggan.distributed import World
+from pggan.training.schedule import Moment
+from pggan.training.state import TrainState
+
+
+class Meter:
+    """Sums the terms of the iterations since the last tick on the device; nothing is read back before."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self.images = 0
+
+    def add(self, terms: dict[str, Tensor], images: int) -> None:
+        for name, value in terms.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+        self.images += images
+
+    def read(self) -> dict[str, float]:
+        """The means over all processes since the last reading, in one transfer."""
+        if not self._sums:
+            return {}
+        means = torch.stack([v.float() for v in self._sums.values()]) / self._count
+        distributed.average([means], self.world)
+        found = dict(zip(self._sums, means.tolist()))
+        self._sums, self._count, self.images = {}, 0, 0
+        return found
+
+
+def tick_values(
+    state: TrainState, moment: Moment, values: dict[str, float], images: int, seconds: float
+) -> dict[str, Any]:
+    """A line of the log without the time left. What is not finite (half precision seeking its scale) is None."""
+    counters = state.counters
+    line: dict[str, Any] = {
+        "tick": int(counters["tick"]),
+        "nimg": moment.nimg,
+        "kimg": moment.nimg / 1000,
+        "iteration": int(counters["iteration"]),
+        "phase": moment.phase,
+        "resolution": moment.resolution,
+        "alpha": moment.alpha,
+        "batch": moment.batch,
+        "g_lr": moment.g_lr * counters["lr_factor"],
+        "d_lr": moment.d_lr * counters["lr_factor"],
+        **values,
+        "img_per_second": images / max(seconds, 1e-9),
+        "seconds": counters["seconds"],
+        "skipped_steps": int(counters["skipped"]),
+        "faulty_steps": int(counters["faults"]),
+        "rollbacks": int(counters["rollbacks"]),
+        **_memory(state.device),
+    }
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"memory_mb": peak / 2**20}
