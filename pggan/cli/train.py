@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -112,6 +113,11 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--max-res", type=int, help="Last resolution. Default: the preset's, at most the data's.")
 @click.option("--loss", type=click.Choice(OBJECTIVES.names()), help="Loss of the two players (wgan-gp).")
 @options
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 1024),
+    help="Train on so many GPUs of this machine (with --device cpu: in so many processes). Several machines: torchrun.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the whole plan and train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome (or the plan) as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -120,6 +126,7 @@ def command(
     out: Path | None,
     resumed: Path | None,
     preset: str | None,
+    gpus: int | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -131,6 +138,11 @@ def command(
     all resolutions (128), numbers by resolution (4:128,8:64; unnamed ones keep the preset's), or both (16,256:8).
     Ctrl-C saves, says how to go on and exits 130 (SIGTERM: 143).
     """
+    if gpus is not None and gpus > 1 and not dry_run:
+        return _on_gpus(gpus, data, out, resumed, given)
+    quiet = quiet or not _leads()
+    if "RANK" in os.environ and resumed is None and (data is None or out is None):
+        raise UsageError("several processes of one run need to be given DATA and --out")
     if resumed is not None:
         outcome = _resume(resumed, data, out, preset, dry_run, as_json or quiet, given)
         return _finish(outcome, as_json)
@@ -139,6 +151,30 @@ def command(
         _show_plan(config, data, as_json)
         return 0
     return _finish(_begin(config, out or _next_run(), drawn, as_json or quiet), as_json)
+
+
+def _leads() -> bool:
+    """Whether this process speaks for the run: a launcher numbers them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _on_gpus(count: int, data: str | None, out: Path | None, resumed: Path | None, given: dict[str, Any]) -> int:
+    """Starts this same command once for every GPU."""
+    from pggan.training.launch import launch
+
+    if data is None and resumed is None:
+        raise UsageError("--gpus shares prepared data: prepare it first, then give DATA")
+    if not str(given.get("device") or "").startswith("cpu"):
+        import torch
+
+        if torch.cuda.device_count() < count:
+            raise UsageError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give as many or fewer")
+    arguments = sys.argv[1:]
+    at = next(i for i, argument in enumerate(arguments) if argument.split("=")[0] == "--gpus")
+    del arguments[at : at + (1 if "=" in arguments[at] else 2)]
+    if resumed is None and out is None:
+        arguments += ["--out", str(_next_run())]
+    return launch(count, arguments)
 
 
 def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> tuple[TrainConfig, bool]:
@@ -204,7 +240,8 @@ def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
     from pggan.training.schedule import Schedule
     from pggan.training.start import begin, resolve
 
-    RunDirectory(run).check_free()
+    if _leads():
+        RunDirectory(run).check_free()
     # before faces are drawn: what cannot be trained is told at once
     schedule, resolved = Schedule(config), resolve(config)
     if drawn:
@@ -242,8 +279,10 @@ def _resume(
 
 
 def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:
-    from pggan.training.display import LineDisplay, LiveDisplay, QuietDisplay
+    from pggan.training.display import LineDisplay, LiveDisplay, QuietDisplay, SilentDisplay
 
+    if not _leads():
+        return SilentDisplay()
     if quiet:
         return QuietDisplay()
     if sys.stderr.isatty():
@@ -277,6 +316,8 @@ def _show_plan(config: TrainConfig, data: str | None, as_json: bool) -> None:
 def _finish(outcome: Outcome, as_json: bool) -> int:
     run = outcome.run.path
     models = outcome.run.models()
+    if not _leads():
+        return 128 + outcome.signal if outcome.signal else 0
     if as_json:
         model = str(models[-1]) if models else None
         done = {"run": str(run), "nimg": outcome.nimg, "signal": outcome.signal, "seconds": outcome.seconds}

@@ -53,6 +53,13 @@ class QuietDisplay:
         pass
 
 
+class SilentDisplay(QuietDisplay):
+    """Of a process whose leader speaks for it."""
+
+    def note(self, message: str) -> None:
+        pass
+
+
 class LineDisplay(QuietDisplay):
     """A line a tick, for logs."""
 

@@ -180,7 +180,12 @@ class Training:
             if self.world.leads:
                 self.snapshots.reals(loaded.images)
             self._reals = loaded.images
-            yield loaded
+            rank, size = self.world.rank, self.world.size
+            yield (
+                loaded
+                if size == 1
+                else loaded._replace(images=loaded.images[rank::size], labels=loaded.labels[rank::size])
+            )
 
     def _tick(self, moment: Moment, log: RunLog | None) -> dict[str, Any]:
         """Reads the means back, looks whether the run is well, and writes a line. Raises `WentWrong`."""

@@ -117,7 +117,9 @@ def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) ->
     """What this process computes on, among those of the run; the run's directory is this run's alone meanwhile."""
     from pggan import distributed
     from pggan.devices import pick_device
+    from pggan.training.launch import end_with_launcher
 
+    end_with_launcher()
     place = distributed.asked_for()
     mine = dict(resolved)
     if place.size > 1 and str(resolved["device"]).startswith("cuda"):

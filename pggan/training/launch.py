@@ -1,0 +1,123 @@
+"""Several processes of one command on this machine, as `pggan train --gpus 8` starts them; torchrun does the same.
+
+Signals go to all of them; when one fails, the others are stopped and its error is told.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from types import FrameType
+from typing import IO, Any
+
+LAUNCHED = "PGGAN_LAUNCHED"
+# How often the processes are looked at, and how long one that is asked to end may take.
+POLL_SECONDS, GRACE_SECONDS = 0.1, 10.0
+
+
+def launch(count: int, arguments: list[str]) -> int:
+    """Runs `python -m pggan ARGUMENTS` in `count` processes that know of each other; returns the exit status."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    wanted = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    before = {number: signal.signal(number, forward) for number in wanted}
+    with ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
+        try:
+            common = _environment(count)
+            for rank in range(count):
+                processes.append(_start(rank, common, arguments, errors[rank]))
+            return _watch(processes, errors)
+        finally:
+            _end(processes)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _environment(count: int) -> dict[str, str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = max(1, (os.cpu_count() or 1) // count)
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        LAUNCHED: "1",
+    }
+
+
+def _start(rank: int, common: dict[str, str], arguments: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Rank 0 speaks for all; what the others say is kept until one of them fails."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pggan", *arguments],
+        env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        stdin=subprocess.PIPE,  # closed when this process dies, however it does: `end_with_launcher`
+        stdout=None if rank == 0 else subprocess.DEVNULL,
+        stderr=None if rank == 0 else errors,
+        start_new_session=True,  # Ctrl-C reaches them once, through this process
+    )
+
+
+def _watch(processes: list[subprocess.Popen[bytes]], errors: list[Any]) -> int:
+    while True:
+        states = [process.poll() for process in processes]
+        for rank, status in enumerate(states):
+            if status:
+                _tell(rank, status, errors[rank])
+                return status if status > 0 else 128 - status
+        if all(status == 0 for status in states):
+            return 0
+        time.sleep(POLL_SECONDS)
+
+
+def _tell(rank: int, status: int, errors: IO[bytes]) -> None:
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").strip().splitlines()
+    if status < 0:
+        print(f"pggan: error: process {rank} was killed by signal {-status}; the others are stopped", file=sys.stderr)
+    elif rank and said and status not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        print(f"{said[-1]} (process {rank})", file=sys.stderr)
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Processes that are left when one has failed wait for it in vain."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def end_with_launcher() -> None:
+    """In a process that `launch` started: ends it when the launcher is gone."""
+    if LAUNCHED not in os.environ:
+        return
+
+    def wait() -> None:
+        while os.read(0, 1):  # not through sys.stdin, whose lock a thread must not hold when Python ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,236 @@
+"""Several processes (gloo, on the CPU) against one: gradients, weights, signals, a lost process, other world sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import safetensors.torch
+import torch
+
+from pggan.data.prepare import PrepareOptions, prepare
+from pggan.distributed import ALONE, World, asked_for, buckets
+from pggan.errors import UsageError
+from pggan.training.log import read_log
+from pggan.training.rundir import RunDirectory
+
+OPTIONS = [
+    "--fmap-base", "64", "--fmap-max", "8", "--latent-size", "8", "--batch", "16", "--tick-kimg", "0.08",
+    "--stable-kimg", "0.08", "--fade-kimg", "0.08", "--workers", "1", "--device", "cpu",
+]  # fmt: skip
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "store"
+    prepare("drawn:40", path, PrepareOptions(max_res=8))
+    return path
+
+
+def train(data, out, *more, wait=True):
+    command = [sys.executable, "-m", "pggan", "train", str(data), "--out", str(out), *OPTIONS, *more]
+    if not wait:
+        return subprocess.Popen(command, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
+    return subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, check=False, timeout=300)
+
+
+def model_of(run):
+    return safetensors.torch.load_file(str(RunDirectory(run).models()[-1]))
+
+
+def test_two_and_four_processes_train_what_one_does(data, tmp_path):
+    """The same data and noise: fifteen iterations over three phases, with micro-batches beside."""
+    for name, more in (
+        ("one", ()),
+        ("two", ("--gpus", "2")),
+        ("four", ("--gpus=4",)),
+        ("parts", ("--gpus", "2", "--micro-batch", "4", "--labels", "hair")),
+        ("labelled", ("--labels", "hair")),
+    ):
+        done = train(data, tmp_path / name, *more)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("trained") == 1  # one process speaks
+    for name, like in (("two", "one"), ("four", "one"), ("parts", "labelled")):
+        a, b = model_of(tmp_path / like), model_of(tmp_path / name)
+        # Adam with beta1 0 makes a whole step of a gradient's sign: where it is near 0, rounding decides
+        different = torch.cat([(a[key] - b[key]).abs().flatten() for key in a])
+        assert (different < 1e-5).float().mean() > 0.999, name
+        lines, others = (read_log(RunDirectory(tmp_path / each).log) for each in (like, name))
+        assert [line["nimg"] for line in lines] == [line["nimg"] for line in others]
+        for line, other in zip(lines, others):
+            assert line["d_loss"] == pytest.approx(other["d_loss"], abs=1e-4)
+            assert line["gradient_norm"] == pytest.approx(other["gradient_norm"], abs=1e-4)
+
+
+GRADIENTS = """
+import json, sys, torch
+from pathlib import Path
+from pggan.config import from_json, TrainConfig
+from pggan.data.store import Store
+from pggan.data.loader import LoadedBatch
+from pggan.distributed import joined
+from pggan.training import iteration
+from pggan.training.state import TrainState
+config = from_json(TrainConfig, json.loads(sys.argv[1]))
+device = torch.device("cpu")
+with joined(device) as world:
+    state = TrainState(config, device, "fp32", world)
+    store = Store(config.data)
+    own = list(range(16))[world.rank :: world.size]
+    loaded = LoadedBatch(store.read(8, own), store.labels[own], None)
+    feed, alpha = iteration.Feed(state, 0, None), torch.tensor(0.3)
+    found = {}
+    for player in ("discriminator", "generator"):
+        batch = feed.discriminator(loaded, 32, alpha)
+        if player == "generator":
+            batch = feed.generator(batch, 48)
+        module = getattr(state, player)
+        other = state.generator if player == "discriminator" else state.discriminator
+        parameters, frozen = iteration.step.live(module), iteration.step.frozen(other)
+        loss = iteration.step.d_loss if player == "discriminator" else iteration.step.g_loss
+        one = torch.ones(())
+        def loss_of(part):
+            return loss(state.setup, parameters, frozen, part, 3, alpha, one)
+        gradients, _, _ = iteration._gradients(state, batch, 3, parameters, loss_of, one)
+        found |= {f"{player}.{k}": g for k, g in gradients.items() if g is not None}
+    if world.leads:
+        torch.save(found, sys.argv[2])
+"""
+
+
+def test_gradients_of_one_process(data, tmp_path):
+    from pggan.config import PerResolution, TrainConfig, to_json
+
+    config = TrainConfig(
+        data=str(data), max_res=8, latent_size=8, fmap_base=64, fmap_max=8, batch=PerResolution(16), device="cpu"
+    )
+    found = {}
+    for size in (1, 2, 4):
+        out = tmp_path / f"{size}.pt"
+        common = {**ONE_THREAD, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29510 + size + os.getpid() % 20000)}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", GRADIENTS, json.dumps(to_json(config)), str(out)],
+                env={**common, "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)},
+            )
+            for rank in range(size)
+        ]
+        assert [process.wait(120) for process in processes] == [0] * size
+        found[size] = torch.load(out, weights_only=True)
+    for size in (2, 4):
+        assert found[size].keys() == found[1].keys()
+        for name, g in found[1].items():
+            assert (g - found[size][name]).abs().max() <= 1e-6 * max(1.0, float(g.abs().max())), name
+
+
+def test_resumed_with_another_number_of_processes(data, tmp_path):
+    """Stopped as two, gone on as one; the other way round; both get where one process gets."""
+    whole = train(data, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    for name, first, then in (("a", ["--gpus", "2"], []), ("b", [], ["--gpus", "2"])):
+        cut = train(data, tmp_path / name, "--total-kimg", "0.112", *first)
+        assert cut.returncode == 0, cut.stderr
+        options = tmp_path / name / "options.json"
+        values = json.loads(options.read_text())
+        values["config"]["total_kimg"] = None
+        options.write_text(json.dumps(values))
+        command = [sys.executable, "-m", "pggan", "train", "--resume", str(tmp_path / name), "--device", "cpu", *then]
+        done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        a, b = model_of(tmp_path / "whole"), model_of(tmp_path / name)
+        different = torch.cat([(a[key] - b[key]).abs().flatten() for key in a])
+        assert (different < 1e-5).float().mean() > 0.999
+
+
+def wait_for(run, process, seconds=120):
+    """Until the run has written its first checkpoint."""
+    deadline = time.monotonic() + seconds
+    while not RunDirectory(run).states():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def children(process):
+    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+        return [int(number) for number in file.read().split()]
+
+
+LONG = ["--stable-kimg", "4:0.08,8:1000", "--checkpoint-ticks", "1"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds child processes in /proc")
+def test_a_lost_process_is_noticed_and_the_run_goes_on_afterwards(data, tmp_path):
+    run = tmp_path / "run"
+    process = train(data, run, "--gpus", "2", *LONG, wait=False)
+    wait_for(run, process)
+    os.kill(children(process)[1], signal.SIGKILL)
+    start = time.monotonic()
+    assert process.wait(60) != 0
+    assert time.monotonic() - start < 30
+    error = process.stderr.read()
+    assert "Traceback" not in error
+    assert re.search(r"process 1 was killed by signal 9|another process of the run is gone", error)
+    again = subprocess.Popen(
+        [sys.executable, "-m", "pggan", "train", "--resume", str(run), "--gpus", "2", "--device", "cpu"],
+        env=ONE_THREAD, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    states = len(RunDirectory(run).states())
+    deadline = time.monotonic() + 120
+    newest = RunDirectory(run).states()[-1]
+    while RunDirectory(run).states()[-1] == newest and time.monotonic() < deadline:
+        time.sleep(0.1)
+    again.send_signal(signal.SIGTERM)
+    assert again.wait(60) == 143, again.stderr.read()
+    assert states
+    assert "going on from" in again.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_all_processes(number, data, tmp_path):
+    run = tmp_path / "run"
+    process = train(data, run, "--gpus", "2", *LONG, wait=False)
+    wait_for(run, process)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    error = process.stderr.read()
+    assert error.count("stopped and saved") == 1
+    assert "Traceback" not in error
+
+
+def test_batches_that_cannot_be_shared(data, tmp_path):
+    done = train(data, tmp_path / "run", "--gpus", "3")
+    assert done.returncode == 2
+    assert "cannot share a batch of 16 at 4x4: it has 4 groups" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_launchers_environment(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert asked_for() == ALONE
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert asked_for() == World(3, 8, 3)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert asked_for() == World(3, 8, 1)
+    for name, value in (("RANK", "8"), ("RANK", "x"), ("RANK", "-1")):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(UsageError, match="torchrun"):
+            asked_for()
+
+
+def test_buckets(monkeypatch):
+    monkeypatch.setattr("pggan.distributed.BUCKET_BYTES", 100)
+    tensors = [torch.zeros(n, dtype=t) for n, t in ((10, torch.float32), (10, torch.float32), (10, torch.float32),
+               (1, torch.float64), (100, torch.float64), (1, torch.float64))]  # fmt: skip
+    found = list(buckets(tensors))
+    assert [len(bucket) for bucket in found] == [2, 1, 1, 1, 1]
+    assert [id(t) for bucket in found for t in bucket] == [id(t) for t in tensors]

@@ -1,0 +1,252 @@
+"""Runs that go wrong: faults injected, disks that fill up, memory that runs out, two runs in one directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from pggan.config import PerResolution, TrainConfig
+from pggan.errors import TrainingError
+from pggan.training import guard, iteration, loop
+from pggan.training.display import QuietDisplay
+from pggan.training.log import read_events, read_log
+from pggan.training.rundir import RunDirectory
+from pggan.training.schedule import Moment
+from pggan.training.start import begin, resume
+from pggan.training.state import TrainState
+from tests.training.test_run import same
+
+
+class Notes(QuietDisplay):
+    def __init__(self):
+        self.said = []
+
+    def note(self, message):
+        self.said.append(message)
+
+
+def poisoned(monkeypatch, when):
+    """Makes D's gradients NaN where `when(number of the call)` says so."""
+    original, calls = iteration.step.gradients, [0]
+
+    def gradients(loss, parameters, scale):
+        found = original(loss, parameters, scale)
+        calls[0] += 1
+        if when(calls[0]):
+            name = next(name for name, g in found.items() if g is not None)
+            found[name] = torch.full_like(found[name], float("nan"))
+        return found
+
+    monkeypatch.setattr(iteration.step, "gradients", gradients)
+    return calls
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_faulty_step_is_left_out_and_counted(config, tmp_path, monkeypatch, fused):
+    monkeypatch.setattr(loop, "TrainState", lambda *a: TrainState(*a, fused=fused))
+    poisoned(monkeypatch, lambda call: call in (3, 8))
+    begin(config, tmp_path / "run", QuietDisplay())
+    lines = read_log(RunDirectory(tmp_path / "run").log)
+    assert (lines[-1]["skipped_steps"], lines[-1]["faulty_steps"], lines[-1]["rollbacks"]) == (2, 2, 0)
+    assert all(np.isfinite(line["d_loss"]) for line in lines)
+
+
+def test_fused_and_plain_leave_out_the_same(config, monkeypatch):
+    """Weights after a faulty step between two good ones, either way."""
+    found = []
+    for fused in (False, True):
+        state = TrainState(config, torch.device("cpu"), "fp32", fused=fused)
+        state.enter(Moment(0, 0, 2, 1.0, 8, 0.001, 0.001))
+        parameters = iteration.step.live(state.generator)
+        for value in (1.0, float("nan"), 2.0):
+            gradients = {name: torch.full_like(p, value) for name, p in parameters.items()}
+            good = state.g_scaler.judge(gradients.values())
+            iteration._apply(state, state.g_optimizer, parameters, gradients, good)
+        assert state.g_scaler.read_counts() == (1, 1)
+        found.append([p.detach().clone() for p in parameters.values()])
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*found))
+
+
+def test_persistent_faults_go_back_with_lower_rates(config, tmp_path, monkeypatch):
+    many = dataclasses.replace(config, tick_kimg=PerResolution(0.04), rollback_lr=0.25, max_rollbacks=9)
+    calls = poisoned(monkeypatch, lambda call: 24 < call <= 60)
+    notes = Notes()
+    outcome = begin(many, tmp_path / "run", notes)
+    assert outcome.nimg >= 200  # it got through in the end
+    assert calls[0] > 60
+    run = RunDirectory(tmp_path / "run")
+    events = read_events(run.log)
+    assert {event["event"] for event in events} == {"rollback"}
+    assert [event["times"] for event in events] == list(range(1, len(events) + 1))
+    assert events[0]["lr_factor"] == 0.25
+    assert events[0]["to"] < events[0]["at_nimg"]
+    lines = read_log(run.log)
+    assert lines[-1]["g_lr"] == pytest.approx(0.001 * 0.25 ** len(events))
+    nimg = [line["nimg"] for line in lines]
+    assert nimg == sorted(set(nimg))
+    assert any("went wrong" in said and "not finite" in said for said in notes.said)
+
+
+def test_it_stops_with_a_diagnosis_in_the_end(config, tmp_path, monkeypatch):
+    few = dataclasses.replace(config, tick_kimg=PerResolution(0.04), max_rollbacks=2)
+    poisoned(monkeypatch, lambda call: call > 12)
+    with pytest.raises(TrainingError, match=r"not finite; it had gone back 2 times already. Try lower rates"):
+        begin(few, tmp_path / "run", QuietDisplay())
+    events = read_events(RunDirectory(tmp_path / "run").log)
+    assert [event["event"] for event in events] == ["rollback", "rollback", "stopped"]
+    monkeypatch.undo()
+    outcome = resume(RunDirectory(tmp_path / "run"), QuietDisplay())  # what was saved is good
+    assert outcome.signal == 0
+
+
+def test_wrong_from_the_start_begins_again(config, tmp_path, monkeypatch):
+    poisoned(monkeypatch, lambda call: call <= 10)
+    notes = Notes()
+    begin(dataclasses.replace(config, tick_kimg=PerResolution(0.04)), tmp_path / "run", notes)
+    assert any("back to 0 kimg" in said for said in notes.said)
+
+
+@pytest.mark.parametrize(
+    "values,says",
+    [
+        ({"score_real": 2e4}, "drifted to 2e\\+04"),
+        ({"score_fake": -3e5}, "drifted"),
+        ({"diversity": 0.01}, "collapsed"),
+        ({"diversity": 0.05, "score_real": 300.0}, None),
+        ({"score_real": float("nan")}, None),  # counted as faults
+    ],
+)
+def test_diagnosis(config, values, says):
+    state = TrainState(config, torch.device("cpu"), "fp32")
+    assert guard.diagnosis(state, {"diversity": 0.02}, 10, 0) is None  # never was varied: untrained
+    assert guard.diagnosis(state, {"diversity": 0.9}, 10, 2) is None
+    found = guard.diagnosis(state, values, 10, 0)
+    assert (found is None) == (says is None)
+    if says:
+        assert re.search(says, found)
+    assert guard.diagnosis(state, {}, 10, 9)
+
+
+def test_a_collapsed_generator_is_seen(config):
+    """By its own measure: pictures that no longer depend on the latent."""
+    state = TrainState(config, torch.device("cpu"), "fp32")
+    reals = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), np.uint8))
+    moment = Moment(0, 0, 4, 1.0, 8, 0.001, 0.001)
+    varied = guard.relative_diversity(state, moment, reals)
+    for name, parameter in state.generator.named_parameters():
+        if name.startswith("to_rgb.16x16.weight"):
+            parameter.data.zero_()
+    assert guard.relative_diversity(state, moment, reals) < 1e-6 < varied
+
+
+def test_micro_batches_give_the_same_gradients(config):
+    """Eight images at once, in two and in four parts; groups of the minibatch statistic of two."""
+    base = dataclasses.replace(config, stddev_group=2)
+    found = []
+    for micro in (None, PerResolution(4), PerResolution(2)):
+        state = TrainState(dataclasses.replace(base, micro_batch=micro), torch.device("cpu"), "fp32")
+        state.generator.double()
+        state.discriminator.double()
+        state.setup = dataclasses.replace(state.setup, dtype=None)
+        feed = iteration.Feed(state, 0, None)
+        batch = feed.discriminator(Loaded(), 0, torch.tensor(0.5))
+        batch = batch._replace(reals=batch.reals.double(), latents=batch.latents.double(), mixing=batch.mixing.double())
+        parameters = iteration.step.live(state.discriminator)
+        frozen = iteration.step.frozen(state.generator)
+        alpha, scale = torch.tensor(0.5, dtype=torch.float64), torch.ones((), dtype=torch.float64)
+
+        def loss_of(part, state=state, parameters=parameters, frozen=frozen, alpha=alpha, scale=scale):
+            return iteration.step.d_loss(state.setup, parameters, frozen, part, 4, alpha, scale)
+
+        gradients, losses, _ = iteration._gradients(state, batch, 4, parameters, loss_of, scale)
+        found.append((state.parts_of(4, 8), gradients, losses))
+    assert [parts for parts, _, _ in found] == [1, 2, 4]
+    for _, gradients, losses in found[1:]:
+        for name, g in found[0][1].items():
+            assert (g is None) == (gradients[name] is None)
+            assert g is None or (g - gradients[name]).abs().max() < 1e-10, (
+                name,
+                (g - gradients[name]).abs().max(),
+                g.dtype,
+            )
+        for name, value in found[0][2].items():
+            assert torch.allclose(value, losses[name], rtol=1e-10)
+
+
+class Loaded:
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), np.uint8)
+    labels = np.zeros((8, 0), np.int32)
+
+
+def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypatch):
+    """Above four images at once there is none; the numbers stay the same but for rounding."""
+    roomy = dataclasses.replace(config, stddev_group=2, start_res=8, max_res=8)
+    begin(roomy, tmp_path / "roomy", QuietDisplay())
+    original = iteration.step.d_loss
+
+    def d_loss(setup, d, g, batch, level, alpha, scale):
+        if len(batch.reals) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(setup, d, g, batch, level, alpha, scale)
+
+    monkeypatch.setattr(iteration.step, "d_loss", d_loss)
+    notes = Notes()
+    begin(roomy, tmp_path / "tight", notes)
+    assert sum("2 micro-batches" in said for said in notes.said) == 1
+    a, b = (read_log(RunDirectory(tmp_path / name).log) for name in ("roomy", "tight"))
+    assert a[0]["d_loss"] == pytest.approx(b[0]["d_loss"], rel=1e-3)
+
+
+def test_memory_too_small_for_one_group(config, tmp_path, monkeypatch):
+    def d_loss(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(iteration.step, "d_loss", d_loss)
+    with pytest.raises(TrainingError, match="out of memory at 4x4 with batch 8"):
+        begin(config, tmp_path / "run", QuietDisplay())
+
+
+def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch):
+    whole = begin(config, tmp_path / "whole", QuietDisplay())
+    original, calls = TrainState.save, [0]
+
+    def save(self, path):
+        calls[0] += 1
+        if calls[0] in (2, 3):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        original(self, path)
+
+    monkeypatch.setattr(TrainState, "save", save)
+    notes = Notes()
+    outcome = begin(config, tmp_path / "run", notes)
+    assert outcome.nimg == whole.nimg
+    warnings = [said for said in notes.said if said.startswith("WARNING: the checkpoint could not be written")]
+    assert len(warnings) == 2
+    assert "No space left" in warnings[0]
+    a, b = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "run")
+    assert len(b.states()) == len(a.states()) - 2
+    assert same(a.states()[-1], b.states()[-1])
+
+
+def test_two_runs_in_one_directory(config, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    with run.locked(), pytest.raises(TrainingError, match="another process trains in"):
+        begin(config, run.path, QuietDisplay())
+    # the lock dies with its process, however that ends
+    code = f"from pggan.training.rundir import RunDirectory; from pathlib import Path; import os\n" \
+        f"with RunDirectory(Path({str(run.path)!r})).locked(): os._exit(9)"  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert begin(dataclasses.replace(config, total_kimg=0.016), run.path, QuietDisplay()).signal == 0
+
+
+def test_options_have_ranges():
+    for name, value in (("max_rollbacks", -1), ("rollback_lr", 0.0), ("micro_batch", PerResolution(0))):
+        with pytest.raises(Exception, match=name.replace("_", "-")):
+            TrainConfig(**{name: value})
