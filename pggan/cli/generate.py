@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -22,6 +23,14 @@ from pggan.synthesis.seeds import MAX_SEED, Seeds
 @click.option("--grid", type=GridSize(), help="Shape of grid.png.  [default: all pictures, up to 10x10]")
 @click.option("--no-grid", is_flag=True, help="No grid.png.")
 @click.option("--only-grid", is_flag=True, help="Nothing but grid.png.")
+@click.option(
+    "--layout",
+    type=click.Choice(["flat", "folders", "tar"]),
+    default="flat",
+    show_default=True,
+    help="folders, tar: a thousand pictures in each, for very many of them. Run again, it goes on; several processes "
+    "(torchrun -m pggan generate ...) share the work.",
+)
 @click.option("--batch", type=click.IntRange(1, 65536), help="Pictures at a time.  [default: what fits the memory]")
 @device
 @as_json
@@ -35,6 +44,7 @@ def command(
     grid: tuple[int, int] | None,
     no_grid: bool,
     only_grid: bool,
+    layout: str,
     batch: int | None,
     device: str,
     as_json: bool,
@@ -49,6 +59,10 @@ def command(
         raise UsageError("--n and --seeds exclude each other: give one of them")
     if no_grid and (grid is not None or only_grid):
         raise UsageError("--no-grid excludes --grid and --only-grid")
+    if layout != "flat" and (grid is not None or only_grid):
+        raise UsageError(f"--layout {layout} makes no grid; leave --grid and --only-grid out")
+    if layout == "flat" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError("several processes share --layout folders or tar; give one of them")
     if only_grid and grid is not None and seeds is None and count is None:
         count = grid[0] * grid[1]
     wanted = seeds if seeds is not None else Seeds([range(count or 64)])
@@ -62,6 +76,9 @@ def command(
     from pggan.synthesis.model import load
     from pggan.synthesis.pictures import grid_shape, write_pictures
 
+    if layout != "flat":
+        _shards(path, wanted, out, layout, label, batch, device, as_json, quiet)
+        return
     loaded = load(path, device)
     shape = None if no_grid else grid or grid_shape(len(wanted))
     if len(wanted) == 1 and grid is None and not only_grid:
@@ -92,3 +109,40 @@ def command(
         click.echo(f"{len(written.seeds)} pictures of {side}x{side} in {out} ({rate:.1f} img/s)")
     if written.grid:
         click.echo(f"grid: {written.grid}")
+
+
+def _shards(
+    path: Path,
+    seeds: Seeds,
+    out: Path,
+    layout: str,
+    label: str | None,
+    batch: int | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """This process's share of very many pictures."""
+    from pggan.cli.progress import progress
+    from pggan.distributed import asked_for
+    from pggan.synthesis.model import load
+    from pggan.synthesis.shards import write_shards
+
+    world = asked_for()
+    if world.size > 1 and device in ("auto", "cuda"):
+        import torch
+
+        device = f"cuda:{world.local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    start = time.perf_counter()
+    share = len(seeds) // world.size
+    with progress("generating", share, quiet=quiet or as_json or not world.leads) as advance:
+        done = write_shards(load(path, device), seeds, out, layout, label, batch, world, advance)
+    if not world.leads:
+        return
+    seconds = round(time.perf_counter() - start, 3)
+    if as_json:
+        about = {"model": str(path), "folder": str(out), "layout": layout, "pictures": done.pictures}
+        click.echo(json.dumps({**about, "shards": done.shards, "made": done.made, "seconds": seconds}))
+    else:
+        others = f" ({done.made} made by the first of {world.size} processes)" if world.size > 1 else ""
+        click.echo(f"{done.pictures} pictures in {done.shards} shards in {out}{others}")

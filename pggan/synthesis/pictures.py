@@ -16,6 +16,7 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -113,14 +114,28 @@ class Grid:
             self.filled += 1
 
 
-def write_png(path: Path, picture: Pictures, about: dict[str, Any] | None = None) -> None:
-    """Writes a picture (H, W, 3) or (H, W, 1) atomically, with `about` as the iTXt entry `pggan`."""
+def encode_png(picture: Pictures, about: dict[str, Any] | None = None) -> bytes:
+    """A picture (H, W, C), C 1 to 4, as a PNG with `about` as its iTXt entry `pggan`."""
+    if not 1 <= picture.shape[2] <= 4:
+        raise UsageError(f"{picture.shape[2]} channels are no picture; take the raw output: pggan.load(...).synthesize")
     info = PngImagePlugin.PngInfo()
     if about is not None:
         info.add_itxt(KEY, json.dumps(about, ensure_ascii=False))
         info.add_text("Software", f"pggan {pggan.__version__}")
+    out = io.BytesIO()
     image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    replace_atomically(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=info))
+    image.save(out, format="PNG", pnginfo=info)
+    return out.getvalue()
+
+
+def write_png(path: Path, picture: Pictures, about: dict[str, Any] | None = None) -> None:
+    """Writes a picture (H, W, C) atomically, as `encode_png`."""
+    data = encode_png(picture, about)
+    replace_atomically(path, lambda temporary: _write(temporary, data))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
