@@ -82,12 +82,13 @@ class Generator(nn.Module):
         self,
         latents: Tensor,
         level: int,
-        alpha: Tensor,
+        alpha: Tensor | None,
         labels: Tensor | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Pictures at `level`, faded with the level below by `alpha` (0-d tensor; 0 only below, 1 only this).
 
+        `alpha` None is 1 without computing what would not show.
         `dtype`: what the layers compute in (default: the latents' own type). The pictures are float32 at least.
         Raises `ValueError` for a level that the network lacks, or labels of another size than it was made for.
         """
@@ -101,7 +102,7 @@ class Generator(nn.Module):
         for at in range(2, level + 1):
             below, x = x, blocks[at - 2](x)
         picture = at_least_float32(to_rgb[level - 2](x))
-        if level > 2:
+        if level > 2 and alpha is not None:
             picture = fade(picture, upscale(at_least_float32(to_rgb[level - 3](below))), alpha)
         return picture.tanh() if self.config.output == "tanh" else picture
 

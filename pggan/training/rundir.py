@@ -70,6 +70,18 @@ class RunDirectory:
         self.samples.mkdir(parents=True, exist_ok=True)
         write_json(self.path / OPTIONS, {"pggan": pggan.__version__, "config": to_json(config), "resolved": resolved})
 
+    def record_changes(self, config: TrainConfig, resolved: dict[str, Any], change: dict[str, Any]) -> None:
+        """Options that a person changed when the run went on: they hold from there, and when they did is kept."""
+        values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
+        values["changes"] = [*values.get("changes", []), change]
+        write_json(self.path / OPTIONS, {**values, "config": to_json(config), "resolved": resolved})
+
+    def clear_leftovers(self) -> None:
+        """Removes files that a killed process was writing; for one that holds the lock."""
+        for folder in (self.path, self.path / STATES, self.path / MODELS, self.samples):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+
     def read_options(self) -> tuple[TrainConfig, dict[str, Any]]:
         """The recorded configuration, and what "auto" became. Raises `TrainingError` where there is none to read."""
         try:
@@ -95,6 +107,7 @@ class RunDirectory:
                 raise TrainingError(
                     f"another process trains in {self.path}; wait for it, stop it, or give another --out"
                 )
+            self.clear_leftovers()
             yield
 
     def keep(self, states: int, models: int) -> None:

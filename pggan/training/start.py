@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pggan.config import TrainConfig
 from pggan.errors import DataError, TrainingError
+from pggan.training.changes import changed
 from pggan.training.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -132,21 +133,36 @@ def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) ->
         yield mine, stack.enter_context(distributed.joined(pick_device(mine["device"])))
 
 
-def resume(run: RunDirectory, display: Display, device: str | None = None, data: str | None = None) -> Outcome:
+def resume(
+    run: RunDirectory,
+    display: Display,
+    device: str | None = None,
+    data: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    override: bool = False,
+) -> Outcome:
     """Goes on with a run from its newest training state, with its recorded options.
 
-    `device` moves it to another device, `data` names the place that its data has moved to. Raises `TrainingError`
-    where the data is not there, or is not what the run began on.
+    `device` moves it to another device, `data` names the place that its data has moved to. `changes`: fields of the
+    configuration; those that change the result need `override`, and are recorded. Raises `TrainingError` where the
+    data is not there, or is not what the run began on, `UsageError` for changes that cannot be.
     """
     from pggan.training.loop import Training
 
-    config, resolved = run.read_options()
+    recorded, resolved = run.read_options()
+    config, telling = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, resolved, data))
-    if device is not None:
-        on_cpu = config.precision == "tf32" and device == "cpu"
-        kept = dataclasses.replace(config, device=device, precision="fp32" if on_cpu else config.precision)
+    if device is not None or config.precision != recorded.precision:
+        place = device or str(resolved["device"])
+        on_cpu = config.precision == "tf32" and place == "cpu"
+        kept = dataclasses.replace(config, device=place, precision="fp32" if on_cpu else config.precision)
         resolved = {**resolved, **resolve(kept)}
     with _joined(resolved, run) as (mine, world):
         training = Training(config, mine, run, display, world)
         training.resume()
+        if telling:
+            said = ", ".join(f"{name} {value}" for name, value in telling.items())
+            display.note(f"changed from {training.state.nimg / 1000:g} kimg on: {said}")
+            if world.leads:
+                run.record_changes(config, resolved, {"at_nimg": training.state.nimg, **telling})
         return training.train()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from pggan.config import PerResolution, TrainConfig
-from pggan.errors import TrainingError
+from pggan.errors import TrainingError, UsageError
 from pggan.training import guard, iteration, loop
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_events, read_log
@@ -250,3 +251,38 @@ def test_options_have_ranges():
     for name, value in (("max_rollbacks", -1), ("rollback_lr", 0.0), ("micro_batch", PerResolution(0))):
         with pytest.raises(Exception, match=name.replace("_", "-")):
             TrainConfig(**{name: value})
+
+
+def test_changes_when_a_run_goes_on(config, tmp_path):
+    begin(dataclasses.replace(config, total_kimg=0.08), tmp_path / "run", QuietDisplay())
+    run = RunDirectory(tmp_path / "run")
+    for changes, says in (
+        ({"batch": PerResolution(4)}, "--batch would change its result.*--override"),
+        ({"mirror": False, "seed": 3}, "--mirror, --seed would"),
+        ({"fmap_max": 16}, "keeps its networks"),
+        ({"start_from": "x"}, "--from: a run that has begun"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            resume(run, QuietDisplay(), changes=changes)
+    with pytest.raises(UsageError, match="keeps its networks"):
+        resume(run, QuietDisplay(), changes={"max_res": 32}, override=True)
+    # harmless ones, and what is the run's own anyway, need no insisting
+    resume(run, QuietDisplay(), changes={"workers": 0, "keep_models": 2, "seed": config.seed, "batch": None})
+    notes = Notes()
+    longer = {"total_kimg": 0.16, "batch": PerResolution(None, ((16, 4),))}
+    outcome = resume(run, notes, changes=longer, override=True)
+    assert outcome.nimg >= 160
+    assert any(said.startswith("changed from 0.08") and "total_kimg 0.16" in said for said in notes.said)
+    now, _ = run.read_options()
+    assert (now.total_kimg, now.batch.at(8), now.batch.at(16)) == (0.16, 8, 4)
+    recorded = json.loads((run.path / "options.json").read_text())["changes"]
+    assert recorded[0]["at_nimg"] == 80
+    assert recorded[0]["total_kimg"] == 0.16
+
+
+def test_leftovers_of_a_killed_process_go(config, tmp_path):
+    begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
+    left = tmp_path / "run" / "checkpoints" / ".state-000000008.safetensors.77.tmp"
+    left.write_bytes(b"half")
+    resume(RunDirectory(tmp_path / "run"), QuietDisplay())
+    assert not left.exists()

@@ -1,0 +1,221 @@
+"""A generator as ONNX or as a torch.export program: one level a file, any batch, checked against PyTorch.
+
+A program takes `latents` float32 (N, latent_size) and, of a conditional model, `labels` float32 (N, label_size); it
+gives `images` float32 (N, C, R, R) around [-1, 1]. Level and alpha are fixed, weights at their run-time scale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import pggan
+from pggan.errors import ModelError, UsageError
+from pggan.files import replace_atomically
+from pggan.latents import seed_latents
+from pggan.networks.layers import EqualizedLayer
+from pggan.synthesis.model import Model
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
+TOLERANCE = 1e-4
+# Batches that a program is checked with; fewer and smaller ones where pictures are large.
+BATCHES, LARGE_BATCHES, LARGE = (1, 3, 8), (1, 2), 512
+# What every exporter of the declared torch writes, and the newest that it is known to where it does not say.
+_OLDEST_OPSET, _KNOWN_LIMIT = 18, 20
+
+Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]
+
+
+class _Program(nn.Module):
+    """The generator at one level and alpha; its equalized weights are multiplied out."""
+
+    def __init__(self, model: Model, level: int, alpha: float) -> None:
+        super().__init__()
+        self.generator = copy.deepcopy(model.file.generator).cpu().float()
+        for module in self.generator.modules():
+            if isinstance(module, EqualizedLayer):
+                module.weight = nn.Parameter(module.effective_weight().detach(), requires_grad=False)
+                module.scale = 1.0
+        self.level = level
+        # at alpha 1 the level below takes no part, and stays out of the program
+        self.register_buffer("alpha", None if alpha == 1.0 else torch.tensor(alpha))
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.generator(latents, self.level, self.alpha, labels)
+
+
+def export_model(
+    model: Model, out: str | Path, kind: str, level: int | None = None, overwrite: bool = False
+) -> dict[str, Any]:
+    """Writes one level (default: the stored one, at its alpha; another one at alpha 1) to a file; returns a report.
+
+    `kind`: "onnx" or "torch". Raises `UsageError` where a package is missing or `out` exists, `ModelError` where the
+    program's images differ from PyTorch's by more than 1e-4; then no file is left.
+    """
+    path = Path(out)
+    if kind not in FORMATS:
+        raise UsageError(f"--format {kind} is none of {', '.join(FORMATS)}")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists already; give another OUT, or --overwrite to replace it")
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; give a file, or --all-levels to fill it")
+    stored = model.file.level
+    chosen = stored if level is None else level
+    if not 2 <= chosen <= model.file.generator.config.max_level:
+        last = 2**model.file.generator.config.max_level
+        raise UsageError(f"the model has no {2**chosen}x{2**chosen} pictures; it has 4x4 to {last}x{last}")
+    alpha = model.file.alpha if chosen == stored else 1.0
+    program = _Program(model, chosen, alpha).eval()
+    report: dict[str, Any] = {"file": str(path), "format": kind, "resolution": 2**chosen, "alpha": alpha}
+
+    def write(temporary: Path) -> None:
+        made = _onnx(program, model, temporary) if kind == "onnx" else _torch(program, model, temporary)
+        run, about = made
+        report.update(about, max_difference=_check(model, chosen, alpha, run))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_atomically(path, write)
+    return {**report, "bytes": path.stat().st_size}
+
+
+def _example(model: Model, count: int) -> tuple[Tensor, ...]:
+    latents = torch.from_numpy(seed_latents(range(count), model.latent_size))
+    labels = model.seed_labels(range(count))
+    return (latents,) if labels is None else (latents, torch.from_numpy(labels))
+
+
+def _names(model: Model) -> list[str]:
+    return ["latents", "labels"] if model.label_size else ["latents"]
+
+
+def _check(model: Model, level: int, alpha: float, run: Run) -> float:
+    """The largest difference from PyTorch. Raises `ModelError` where it is too large."""
+    worst = 0.0
+    for count in BATCHES if 2**level < LARGE else LARGE_BATCHES:
+        inputs = [tensor.numpy() for tensor in _example(model, count)]
+        labels = inputs[1] if len(inputs) > 1 else None
+        expected = model.synthesize(inputs[0], labels, level, alpha).cpu().numpy()
+        found = run(inputs[0], labels)
+        if found.shape != expected.shape or not np.isfinite(found).all():
+            raise ModelError(f"the exported program makes {found.shape} where PyTorch makes {expected.shape}")
+        worst = max(worst, float(np.abs(found - expected).max()))
+    if worst > TOLERANCE:
+        raise ModelError(f"the exported program differs from PyTorch by {worst:.2g}, more than {TOLERANCE:g}")
+    return worst
+
+
+def _torch(program: _Program, model: Model, path: Path) -> tuple[Run, dict[str, Any]]:
+    batch = torch.export.Dim("batch")
+    example = _example(model, 2)
+    with _quiet():
+        exported = torch.export.export(
+            program, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False
+        )
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # its writer insists on the ending
+            made = Path(folder) / "program.pt2"
+            torch.export.save(exported, made, extra_files={"pggan.json": _about(model)})
+            made.replace(path)
+        with open(path, "rb") as file:
+            loaded = torch.export.load(io.BytesIO(file.read())).module()
+
+    def run(latents: NDArray[np.float32], labels: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        given = [torch.from_numpy(each) for each in (latents, labels) if each is not None]
+        with torch.inference_mode():
+            return loaded(*given).numpy()
+
+    return run, {"torch": torch.__version__}
+
+
+def _onnx(program: _Program, model: Model, path: Path) -> tuple[Run, dict[str, Any]]:
+    onnx, runtime = _packages()
+    opset = _newest_opset(onnx, runtime)
+    names, example = _names(model), _example(model, 2)
+    with _quiet(), torch.inference_mode():
+        exported = torch.onnx.export(
+            program,
+            example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=names,
+            output_names=["images"],
+            dynamic_shapes=tuple({0: "batch"} for _ in example),
+            external_data=False,
+            optimize=True,
+        )
+    assert exported is not None
+    proto = exported.model_proto
+    for key, value in {"pggan": pggan.__version__, "range": "[-1, 1]", "about": _about(model)}.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    path.write_bytes(proto.SerializeToString())
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(latents: NDArray[np.float32], labels: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        given = (latents, labels)[: len(names)]
+        return np.asarray(session.run(["images"], dict(zip(names, given)))[0])
+
+    return run, {"opset": opset}
+
+
+def _packages() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError:
+        raise UsageError("ONNX needs more packages: pip install 'pggan[onnx]'") from None
+    return onnx, onnxruntime
+
+
+def _newest_opset(onnx: Any, runtime: Any) -> int:
+    """The newest opset that the installed onnxruntime runs and torch's exporter writes: tried, newest first."""
+    written = getattr(getattr(torch.onnx, "_constants", None), "ONNX_MAX_OPSET", _KNOWN_LIMIT)
+    helper = onnx.helper
+    for opset in range(min(onnx.defs.onnx_opset_version(), written), _OLDEST_OPSET, -1):
+        value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+        result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [value], [result])
+        probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        try:
+            with _quiet():
+                runtime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+            return opset
+        except Exception:  # noqa: BLE001 (whatever the runtime raises for an opset it does not know)
+            continue
+    return _OLDEST_OPSET
+
+
+def _about(model: Model) -> str:
+    """Where the program comes from, for its metadata."""
+    import json
+
+    known = {"model": model.name, "classes": model.classes, **{k: v for k, v in model.info.items() if v is not None}}
+    return json.dumps(known, ensure_ascii=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters print, warn and log on the way."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript", "onnx_ir", "onnxruntime")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

@@ -1,0 +1,114 @@
+"""Exported programs against PyTorch: every level, labels, fades, any batch, and what cannot be exported."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import pggan
+from pggan.cli import run
+from pggan.errors import ModelError, UsageError
+from pggan.interop import export
+from pggan.interop.export import export_model
+from tests.interop import written
+from tests.making import saved
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def programs(path, kind):
+    """The file as a function of arrays."""
+    if kind == "onnx":
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        names = [each.name for each in session.get_inputs()]
+        return lambda *given: session.run(["images"], dict(zip(names, given)))[0]
+    module = torch.export.load(str(path)).module()
+    return lambda *given: module(*map(torch.from_numpy, given)).detach().numpy()
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+@pytest.mark.parametrize("options", [{"resolution": 32}, {"labels": 3, "channels": 1, "resolution": 8}])
+def test_every_level(kind, options, tmp_path):
+    model = pggan.load(saved(tmp_path / "m.safetensors", **options), "cpu")
+    for level in range(2, model.file.level + 1):
+        path = tmp_path / f"{level}{export.FORMATS[kind]}"
+        report = export_model(model, path, kind, level)
+        assert report["max_difference"] <= 1e-4
+        latents = np.random.default_rng(1).standard_normal((5, model.latent_size)).astype(np.float32)
+        labels = model.seed_labels(range(5))
+        given = (latents,) if labels is None else (latents, labels)
+        expected = model.synthesize(latents, labels, level).numpy()
+        found = programs(path, kind)(*given)
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_a_fading_model_keeps_its_stage(kind, tmp_path):
+    model = pggan.load(saved(tmp_path / "m.safetensors", level=4, alpha=0.3), "cpu")
+    path = tmp_path / f"m{export.FORMATS[kind]}"
+    assert export_model(model, path, kind)["alpha"] == 0.3
+    latents = np.ones((2, model.latent_size), np.float32)
+    latents[1, 3] = -2
+    assert np.abs(programs(path, kind)(latents) - model.synthesize(latents).numpy()).max() <= 1e-4
+    assert np.abs(programs(path, kind)(latents) - model.synthesize(latents, alpha=1.0).numpy()).max() > 1e-3
+
+
+def test_conventions_of_imported_networks(tmp_path):
+    from pggan.checkpoints import save_model
+    from pggan.interop.importing import import_model
+
+    state = written.zoo_state([8, 8, 6], lossCriterion="DCGAN", leakyReluLeak=0.1)
+    save_model(tmp_path / "m.safetensors", import_model(written.write_zoo(tmp_path / "z.pt", state)))
+    model = pggan.load(tmp_path / "m.safetensors", "cpu")
+    for kind, ending in export.FORMATS.items():
+        assert export_model(model, tmp_path / f"m{ending}", kind)["max_difference"] <= 1e-4
+
+
+def test_what_the_file_says_and_holds(tmp_path):
+    import onnx
+
+    model = pggan.load(saved(tmp_path / "m.safetensors", resolution=32), "cpu")
+    report = export_model(model, tmp_path / "m.onnx", "onnx")
+    proto = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(proto)
+    assert proto.opset_import[0].version == report["opset"] >= 18
+    assert {each.key: each.value for each in proto.metadata_props}["range"] == "[-1, 1]"
+    # no coarse branch at alpha 1: its ToRGB is not there
+    weights = sum(int(np.prod(each.dims)) for each in proto.graph.initializer)
+    assert weights < 1.3 * sum(p.numel() for n, p in model.file.generator.named_parameters() if "to_rgb.16" not in n)
+    assert [each.name for each in proto.graph.input] == ["latents"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.safetensors"]
+
+
+def test_command(tmp_path, capsys):
+    model = str(saved(tmp_path / "m.safetensors", resolution=8))
+    assert run(["export", model, str(tmp_path / "a.pt2"), "--res", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["resolution"] == 4
+    assert run(["export", model, str(tmp_path / "all"), "--all-levels"]) == 0
+    assert capsys.readouterr().out.count("differs from PyTorch by at most") == 2
+    assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["m-4x4.onnx", "m-8x8.onnx"]
+    for arguments, says in (
+        ([str(tmp_path / "a.pt2")], "exists already"),
+        ([str(tmp_path / "a.bin")], "give --format"),
+        ([str(tmp_path / "b.onnx"), "--res", "16"], "no 16x16 pictures"),
+        ([str(tmp_path / "b.onnx"), "--res", "5"], "power of two"),
+        ([str(tmp_path / "b"), "--all-levels", "--res", "4"], "exclude"),
+    ):
+        assert run(["export", model, *arguments]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_what_goes_wrong_leaves_no_file(tmp_path, monkeypatch):
+    model = pggan.load(saved(tmp_path / "m.safetensors", resolution=8), "cpu")
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(ModelError, match="differs from PyTorch"):
+        export_model(model, tmp_path / "m.onnx", "onnx")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UsageError, match=r"pip install 'pggan\[onnx\]'"):
+        export_model(model, tmp_path / "m.onnx", "onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
