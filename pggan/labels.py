@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ Choice = tuple[int | None, ...]
 _NAMED = 40
 # Numbers above this are names of something else than classes.
 MOST_CLASSES = 1000
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,9 @@ class LabelColumn:
 def in_class_order(values: Iterable[Any]) -> tuple[str, ...]:
     """Names of classes in order: whole numbers from 0 with none left out between, else as numbers, else naturally."""
     texts = {str(value) for value in values}
-    try:
-        numbers = {text: int(text) for text in texts}
-    except ValueError:
-        return tuple(sorted(texts, key=natural_key))
+    if not all(_WHOLE.fullmatch(text) for text in texts):  # "007" is a name
+        return tuple(sorted(texts, key=lambda text: (natural_key(text), text)))
+    numbers = {text: int(text) for text in texts}
     if numbers and min(numbers.values()) >= 0 and max(numbers.values()) <= MOST_CLASSES:
         return tuple(map(str, range(max(numbers.values()) + 1)))
     return tuple(sorted(texts, key=numbers.__getitem__))
@@ -145,4 +146,4 @@ class LabelSpace:
 def _class_number(column: LabelColumn, text: str) -> int | None:
     if text in column.classes:
         return column.classes.index(text)
-    return int(text) if text.isdecimal() and int(text) < len(column.classes) else None
+    return int(text) if text.isdecimal() and len(text) < 10 and int(text) < len(column.classes) else None

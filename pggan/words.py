@@ -26,4 +26,4 @@ def size(count: float) -> str:
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sorts `img2` before `img10`."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+    return [(0, int(part[:4000]), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -1,7 +1,7 @@
 """Labels from outside the pictures: CSV tables, CelebA's attribute lists, `dataset.json`, folder names.
 
 A table gives every picture a class number a column; it is looked up by the picture's name in full, then without
-folders, then without its ending.
+folders, then without its ending; the table's names may lack theirs, or have another one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ FOLDERS = "folders"
 UNLABELLED = "without a label"
 # What lies beside pictures that this program, or StyleGAN's tools, wrote; asked for in this order.
 TABLE, CLASSES, DATASET = "labels.csv", "classes.json", "dataset.json"
-_LOOKED_AT = 10_000
 
 
 class LabelTable:
@@ -37,7 +37,11 @@ class LabelTable:
         numbers: NDArray[np.int32] | None = None,
     ) -> None:
         self.columns, self._rows, self._numbers = columns, dict(rows or {}), numbers
-        self._unknown = (-1,) * len(columns)
+        # by name without the ending; none where two pictures share it
+        self._stems: dict[str, int] = {}
+        for name, row in self._rows.items():
+            stem = _stem(name)
+            self._stems[stem] = -1 if self._stems.get(stem, row) != row else row
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -45,11 +49,13 @@ class LabelTable:
     def get(self, name: str) -> tuple[int, ...] | None:
         """Class numbers of a picture, None where the table has none."""
         base = name.replace("\\", "/").rpartition("/")[2]
-        for key in (name, name.removeprefix("./"), base, base.rpartition(".")[0]):
-            if key and key in self._rows:
-                assert self._numbers is not None
-                return tuple(map(int, self._numbers[self._rows[key]]))
-        return None
+        found = next((self._rows[key] for key in (name, name.removeprefix("./"), base) if key in self._rows), None)
+        if found is None:
+            found = self._stems.get(_stem(base), -1)
+        if found < 0:
+            return None
+        assert self._numbers is not None
+        return tuple(map(int, self._numbers[found]))
 
     def first(self) -> str:
         return next(iter(self._rows), "")
@@ -74,26 +80,35 @@ class LabelTable:
         except FileNotFoundError:
             raise DataError(f"--labels {path} does not exist; give a CSV, an attribute list, or folders") from None
         except UnicodeDecodeError:
-            raise DataError(f"--labels {path} is no text file") from None
+            raise DataError(f"--labels {path} is no text in UTF-8; save it as that") from None
+        except OSError as error:
+            raise DataError(f"--labels {path} cannot be read ({error.strerror}); give a file, or folders") from None
         if path.suffix.lower() == ".json":
             return cls.read_json(text, str(path))
         if path.suffix.lower() in (".csv", ".tsv"):
             order = path.with_name(CLASSES)
-            return cls.read_csv(text, str(path), order.read_text(encoding="utf-8") if order.is_file() else None)
+            return cls.read_csv(text, str(path), order.read_bytes() if order.is_file() else None)
         return cls.read_list(text, str(path))
 
     @classmethod
-    def read_csv(cls, text: str, where: str, order: str | None = None) -> LabelTable:
+    def read_csv(cls, text: str, where: str, order: bytes | None = None) -> LabelTable:
         """A header, then a row a picture: its name in the first column, a label in each other one."""
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+        try:
+            lines = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+            rows = [row for row in lines if any(cell.strip() for cell in row)]
+        except csv.Error as error:
+            raise DataError(f"{where} is no CSV ({error}); save it again as one") from None
         if len(rows) < 2 or len(rows[0]) < 2:
-            raise DataError(f"{where}: a header and rows of a file name and labels are needed")
-        header = rows[0]
+            raise DataError(f"{where}: a header, and rows of a file name and labels, are needed")
+        header = [name.strip() for name in rows[0]]
         for number, row in enumerate(rows[1:], 2):
             if len(row) != len(header):
-                raise DataError(f"{where}: row {number} has {len(row)} columns, the header {len(header)}")
-        columns = {name.strip(): [row[i].strip() for row in rows[1:]] for i, name in enumerate(header) if i}
+                raise DataError(f"{where}: row {number} has {len(row)} columns, the header {len(header)}; mend the row")
+        if len(set(header[1:])) != len(header) - 1:
+            raise DataError(f"{where}: two columns have the same name; rename one")
+        columns = {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(header) if i}
         return cls.of([row[0].strip() for row in rows[1:]], columns, _order(order, where))
 
     @classmethod
@@ -109,7 +124,9 @@ class LabelTable:
         names = lines[0]
         for number, line in enumerate(lines[1:], 1):
             if len(line) != len(names) + 1:
-                raise DataError(f"{where}: {line[0]} (row {number}) has {len(line) - 1} values, not {len(names)}")
+                raise DataError(
+                    f"{where}: {line[0]} (row {number}) has {len(line) - 1} values, not {len(names)}; mend the row"
+                )
         columns = {name: [line[i + 1] for line in lines[1:]] for i, name in enumerate(names)}
         return cls.of([line[0] for line in lines[1:]], columns, {})
 
@@ -119,21 +136,27 @@ class LabelTable:
         try:
             pairs = json.loads(text).get("labels") or []
             names, values = [str(name) for name, _ in pairs], [value for _, value in pairs]
-        except (ValueError, TypeError, AttributeError):
-            raise DataError(f'{where} is not {{"labels": [[name, class], ...]}}') from None
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise DataError(f'{where} is not {{"labels": [[name, class], ...]}}; mend or remove it') from None
         if any(isinstance(value, bool) or not isinstance(value, (int, str)) for value in values):
-            raise DataError(f"{where}: labels have to be class numbers or names")
+            raise DataError(f"{where}: labels have to be class numbers or names; mend or remove it")
         return cls.of(names, {"class": [str(value) for value in values]} if names else {}, {})
 
 
-def _order(text: str | None, where: str) -> Mapping[str, Any]:
-    if text is None:
+def _order(data: bytes | None, where: str) -> Mapping[str, Any]:
+    if data is None:
         return {}
     try:
-        found = json.loads(text)
+        found = json.loads(data.decode("utf-8-sig"))
         return found if isinstance(found, dict) else {}
-    except ValueError:
-        raise DataError(f"the {CLASSES} beside {where} is damaged") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"the {CLASSES} beside {where} is damaged; mend or remove it") from None
+
+
+def _stem(name: str) -> str:
+    base = name.replace("\\", "/").rpartition("/")[2]
+    stem, dot, ending = base.rpartition(".")
+    return stem if dot and stem and not ending.isdecimal() else base
 
 
 def _as_classes(values: Sequence[str], order: Any) -> tuple[tuple[str, ...], NDArray[np.int32]]:
@@ -223,29 +246,43 @@ def labelled(source: Source, labels: str | None) -> Source:
     """
     if labels is None:
         table = _beside(source)
-        return LabelledSource(source, table) if table is not None and table.columns else source
+        return source if table is None else LabelledSource(source, table)
     table = _folders(source) if labels == FOLDERS else LabelTable.read(Path(labels))
     if not table.columns:
         raise DataError(f"--labels {labels} names no classes that the pictures could have")
-    names = [ref.name for ref in source.sample(_LOOKED_AT, len(source))]
-    if not any(table.get(name) for name in names):
-        raise DataError(f"none of the pictures is in --labels {labels}: it names {table.first()}, they {names[0]}")
-    return LabelledSource(source, table)
+    return LabelledSource(source, _fitting(table, source, f"--labels {labels}"))
+
+
+def _fitting(table: LabelTable, source: Source, where: str) -> LabelTable:
+    first = None
+    for ref in source.refs():
+        if table.get(ref.name) is not None:
+            return table
+        first = first or ref.name
+    raise DataError(
+        f"none of the pictures is in {where}: it names {table.first()}, they {first}; give or mend the list"
+    )
 
 
 def _folders(source: Source) -> LabelTable:
-    """The first folder of a picture's path is its class."""
+    """The first folder of a picture's path is its class; not one that all share, as an archive's only folder."""
     names = [ref.name.removeprefix("./") for ref in source.refs()]
-    folders = ["" if "/" not in name else name.partition("/")[0] for name in names]
-    if not any(folders):
+    paths = [name.split("/")[:-1] for name in names]
+    if not any(paths):
         raise DataError("--labels folders: the pictures lie in no folders; give a CSV of file names and labels")
+    first, last = min(paths), max(paths)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last)))
+    if shared == len(last):  # they all lie in one folder
+        shared = 0
+    folders = [path[shared] if len(path) > shared else "" for path in paths]
     return LabelTable.of(names, {"class": folders}, {})
 
 
 def _beside(source: Source) -> LabelTable | None:
     listed = source.beside(TABLE)
     if listed is not None:
-        order = source.beside(CLASSES)
-        return LabelTable.read_csv(listed.decode("utf-8-sig", "replace"), TABLE, order.decode() if order else None)
+        table = LabelTable.read_csv(listed.decode("utf-8-sig", "replace"), TABLE, source.beside(CLASSES))
+        return _fitting(table, source, f"the {TABLE} beside them") if table.columns else None
     listed = source.beside(DATASET)
-    return LabelTable.read_json(listed.decode("utf-8", "replace"), DATASET) if listed is not None else None
+    table = LabelTable() if listed is None else LabelTable.read_json(listed.decode("utf-8-sig", "replace"), DATASET)
+    return _fitting(table, source, f"the {DATASET} beside them") if table.columns else None

@@ -40,6 +40,9 @@ def find_records(path: Path) -> array[int]:
     with open(path, "rb") as file:
         while at < size:
             offsets.append(at)
+            if size - at < _HEAD:
+                at = size + 1
+                break
             file.seek(at)
             at += _HEAD + _length(file.read(_HEAD), path, len(offsets) - 1) + _FOOT
     if at != size:
@@ -89,7 +92,7 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     if not isinstance(shape, list) or not isinstance(pixels, bytes):
         raise ValueError("a record without shape and data: not one of the official release")
     if len(shape) != 3 or min(shape) < 1 or int(np.prod([int(s) for s in shape], dtype=object)) != len(pixels):
-        raise ValueError(f"a record of shape {shape} with {len(pixels)} bytes")
+        raise ValueError(f"a record of shape {shape[:4]} with {len(pixels)} bytes")
     return np.frombuffer(pixels, np.uint8).reshape(shape)
 
 

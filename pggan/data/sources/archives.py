@@ -4,33 +4,56 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from pggan.data.imaging import MAX_FILE_BYTES, is_picture_name
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.sources.files import NO_PICTURES, FileReader
+from pggan.data.label_files import CLASSES, DATASET, TABLE
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.files import NO_PICTURES, READ_ERRORS, FileReader
 from pggan.errors import DataError
-from pggan.labels import LabelColumn, in_class_order
+from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
 from pggan.words import natural_key
 
 _COMPRESSIONS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 # A compressed tar has no other order than its own, so that a sample is its beginning.
 _SAMPLE_COMPRESSED = 256
-# Files of labels are small.
-_MOST_LABEL = 1 << 16
+# Files of labels are small: one picture's, and a list for all.
+_MOST_LABEL, _MOST_LIST = 1 << 16, 1 << 28
 
 
 def _check_size(size: int) -> None:
     if size > MAX_FILE_BYTES:
         raise BadPicture(f"a file of {size >> 20} MiB; the limit is {MAX_FILE_BYTES >> 20}")
+
+
+def zip_names(path: str) -> tuple[str, ...]:
+    """Names of a zip's files; none where it is no zip, or not a whole one."""
+    try:
+        return _listed(path, os.stat(path).st_mtime_ns) if is_zip(path) else ()
+    except READ_ERRORS:
+        return ()
+
+
+def is_zip(path: str) -> bool:
+    """By both its ends: a zip may be the last member of a tar."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK" and zipfile.is_zipfile(path)
+
+
+@lru_cache(maxsize=1)
+def _listed(path: str, changed: int) -> tuple[str, ...]:
+    """Asked for by everyone who looks at a zip, so kept."""
+    with zipfile.ZipFile(path) as file:
+        return tuple(name for name in file.namelist() if name and not name.endswith("/"))
 
 
 class ZipReader(FileReader):
@@ -54,17 +77,19 @@ class ZipSource(Source):
     def __init__(self, spec: str, within: str = "") -> None:
         self.path = spec
         try:
-            with zipfile.ZipFile(spec) as file:
-                names = [info.filename for info in file.infolist() if not info.is_dir()]
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{spec} is not a whole zip file ({error}); copy or make it again") from None
-        self._names = sorted({n for n in names if n.startswith(within) and is_picture_name(n)}, key=natural_key)
+            names = _listed(spec, os.stat(spec).st_mtime_ns)
+        except PermissionError:
+            raise
+        except READ_ERRORS as error:
+            raise DataError(f"{spec} is not a whole zip file ({reason(error)}); copy or make it again") from None
+        pictures = {name for name in names if name.startswith(within) and is_picture_name(name)}
+        self._names = sorted(pictures, key=lambda name: (natural_key(name), name))
         if not self._names:
             raise DataError(f"{spec} {NO_PICTURES}")
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        return os.path.isfile(spec) and (spec.lower().endswith(".zip") or zipfile.is_zipfile(spec))
+        return os.path.isfile(spec) and (spec.lower().endswith(".zip") or is_zip(spec))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -74,8 +99,15 @@ class ZipSource(Source):
 
     def beside(self, name: str) -> bytes | None:
         """A file at the top of the archive, if there is one."""
-        with zipfile.ZipFile(self.path) as file:
-            return file.read(name) if name in file.namelist() else None
+        try:
+            with zipfile.ZipFile(self.path) as file:
+                if name not in file.NameToInfo:
+                    return None
+                if file.getinfo(name).file_size > _MOST_LIST:
+                    raise ValueError("too large a list of labels")
+                return file.read(name)
+        except READ_ERRORS as error:
+            raise DataError(f"{name} in {self.path} cannot be read ({reason(error)}); make the zip again") from None
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return ZipReader(os.path.abspath(self.path))
@@ -147,17 +179,22 @@ class TarSource(Source):
     def __init__(self, spec: str) -> None:
         self.paths = self.files(spec)
         self._members: list[_Member] = []
+        self._beside: dict[str, bytes] = {}
         self._compressed = False
         found: dict[str, str] = {}
         for path in self.paths:
             members = self._scan(path, found)
-            self._members += members if self._compressed else sorted(members, key=lambda m: natural_key(m.name))
+            self._members += (
+                members if self._compressed else sorted(members, key=lambda m: (natural_key(m.name), m.offset))
+            )
         if not self._members:
             raise DataError(f"{spec} {NO_PICTURES}")
-        named = in_class_order(set(found.values()))
+        # numbers of their own for nearly every picture are names, not classes
+        distinct = set(found.values()) - {"-1"}
+        named = in_class_order(distinct) if len(distinct) <= MOST_CLASSES else ()
         self._columns = (LabelColumn("class", named),) if named else ()
         numbers = {name: number for number, name in enumerate(named)}
-        self._numbers = {key: numbers[name] for key, name in found.items()}
+        self._numbers = {key: numbers.get(name, -1) for key, name in found.items()}
 
     @staticmethod
     def files(spec: str) -> list[str]:
@@ -172,14 +209,31 @@ class TarSource(Source):
                 for member in archive:
                     if _is_picture(member):
                         members.append(_Member(member.name, path, member.offset_data, member.size))
-                    elif member.isreg() and member.name.endswith((".cls", ".json")) and member.size <= _MOST_LABEL:
-                        file_object = archive.extractfile(member)
-                        label = _label(member.name, file_object.read() if file_object else b"")
-                        if label is not None:
-                            found[_sample_key(path, member.name)] = label
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise DataError(f"{path} is not a whole tar file ({error}); copy or make it again") from None
+                    elif member.isreg():
+                        self._take_label(archive, member, path, found)
+        except (PermissionError, FileNotFoundError):
+            raise
+        except (tarfile.TarError, *READ_ERRORS) as error:
+            raise DataError(f"{path} is not a whole tar file ({reason(error)}); copy or make it again") from None
         return members
+
+    def _take_label(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, found: dict[str, str]) -> None:
+        """What a file that is no picture says of the pictures, if it does; `.cls` counts before `.json`."""
+        name = member.name.removeprefix("./")
+        listed = name in (TABLE, CLASSES, DATASET)
+        if not name.endswith((".cls", ".json", TABLE)) or member.size > (_MOST_LIST if listed else _MOST_LABEL):
+            return
+        file = archive.extractfile(member)
+        data = file.read() if file else b""
+        if listed:
+            self._beside[name] = data
+            return
+        key, label = _sample_key(path, member.name), _label(member.name, data)
+        if label is not None and (key not in found or name.endswith(".cls")):
+            found[key] = label
+
+    def beside(self, name: str) -> bytes | None:
+        return self._beside.get(name)
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -187,7 +241,7 @@ class TarSource(Source):
             return False
         try:
             return spec.lower().endswith(TAR_ENDINGS) or tarfile.is_tarfile(spec)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        except (tarfile.TarError, *READ_ERRORS):
             return False
 
     def __len__(self) -> int:
@@ -208,12 +262,15 @@ class TarSource(Source):
 
     def _streamed(self) -> Iterator[Ref]:
         for path in self.paths:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if _is_picture(member):
-                        file = None if member.size > MAX_FILE_BYTES else archive.extractfile(member)
-                        data = None if file is None else file.read()
-                        yield Ref(member.name, (data, self._classes(path, member.name)))
+            try:
+                with tarfile.open(path) as archive:
+                    for member in archive:
+                        if _is_picture(member):
+                            file = None if member.size > MAX_FILE_BYTES else archive.extractfile(member)
+                            data = None if file is None else file.read()
+                            yield Ref(member.name, (data, self._classes(path, member.name)))
+            except (tarfile.TarError, *READ_ERRORS) as error:
+                raise DataError(f"{path} is not a whole tar file ({reason(error)}); copy it again") from None
 
     def _classes(self, path: str, name: str) -> tuple[int, ...]:
         return (self._numbers.get(_sample_key(path, name), -1),) if self._columns else ()
@@ -245,5 +302,5 @@ def _label(name: str, data: bytes) -> str | None:
         about = json.loads(text)
         value = about.get("label", about.get("class")) if isinstance(about, dict) else None
         return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -6,9 +6,9 @@ so that neither has to fit the memory. Labels: an array of N in the .npz, or `NA
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,32 +18,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.imaging import as_channels
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.sources.numbered import CHANNELS, NO_LABELS, NumberedReader, NumberedSource, channels_last, label_array
-from pggan.data.sources.official import load_labels
-from pggan.errors import DataError
+from pggan.data.sources.archives import zip_names
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.files import outnumbered
+from pggan.data.sources.folder import FolderSource
+from pggan.data.sources.numbered import (
+    LABEL_NAMES,
+    MOST_LABEL_BYTES,
+    NO_LABELS,
+    PICTURES,
+    CarriedReader,
+    Labels,
+    NumberedReader,
+    NumberedSource,
+    channels_last,
+    load_array,
+    load_labels,
+    own_labels,
+    pictures_form,
+)
+from pggan.errors import DataError, PgganError
 from pggan.words import natural_key
 
 _MAGIC = b"\x93NUMPY"
-_LABELS = ("labels", "label", "y", "y_train", "classes")
 # A .npz has no other order than its own, so that a sample is its beginning.
 _SAMPLE = 256
-
-
-def _magic(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(len(_MAGIC))
-
-
-def _check_pictures(shape: tuple[int, ...], dtype: Any, where: str) -> tuple[int, int, int]:
-    """Height, width and channels of an array of pictures. Raises `DataError` for another one."""
-    if dtype == np.uint8 and len(shape) == 3 and shape[0]:
-        return shape[1], shape[2], 1
-    if dtype == np.uint8 and len(shape) == 4 and shape[0] and shape[1] in CHANNELS:
-        return shape[2], shape[3], shape[1]
-    if dtype == np.uint8 and len(shape) == 4 and shape[0] and shape[3] in CHANNELS:
-        return shape[1], shape[2], shape[3]
-    raise DataError(f"{where}: {dtype} of shape {shape}; pictures are uint8 (N, H, W, C), (N, C, H, W) or (N, H, W)")
+# A .npz of more arrays of pictures than parts of a set have (train, test, validation, masks) has one a picture.
+_MOST_ARRAYS = 16
 
 
 class NpyReader(NumberedReader):
@@ -55,9 +56,12 @@ class NpyReader(NumberedReader):
         return {**self.__dict__, "_array": None}
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        if self._array is None:
-            self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return channels_last(np.asarray(self._array[index]))
+        try:
+            if self._array is None:
+                self._array = load_array(Path(self.path), mapped=True)
+            return channels_last(np.array(self._array[index]))
+        except (OSError, ValueError, IndexError) as error:
+            raise BadPicture(reason(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.side
@@ -67,18 +71,23 @@ class NpySource(NumberedSource):
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
         try:
-            array = np.load(spec, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise DataError(f"{spec} is not a whole array ({error}); copy or make it again") from None
-        height, width, self._channels = _check_pictures(array.shape, array.dtype, spec)
-        self._side = (width, height)
+            array = load_array(Path(spec), mapped=True)
+        except ValueError as error:
+            raise DataError(f"{spec} is not a whole array of pictures ({error}); copy or make it again") from None
+        form = pictures_form(array.shape, array.dtype)
+        if form is None:
+            raise DataError(f"{spec} is {str(array.dtype)[:40]} of shape {array.shape}; {PICTURES}")
+        self._side, self._channels = (form[1], form[0]), form[2]
         labels = Path(spec).with_name(f"{Path(spec).stem}-labels.npy")
         columns, classes = load_labels(labels, len(array)) if labels.is_file() else NO_LABELS
         super().__init__(len(array), columns, classes)
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        return os.path.isfile(spec) and _magic(Path(spec)) == _MAGIC
+        if not os.path.isfile(spec):
+            return False
+        with open(spec, "rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
 
     @property
     def channels(self) -> int | None:
@@ -94,55 +103,39 @@ class _Member(NamedTuple):
     fortran: bool
     dtype: np.dtype[Any]
 
+    @property
+    def form(self) -> tuple[int, int, int] | None:
+        return pictures_form(self.shape, self.dtype)
 
-class NpzReader(Reader):
-    """A reference carries the picture and its labels."""
-
-    def read(self, ref: Ref, channels: int) -> Picture:
-        array, labels = ref.payload
-        image, notes = as_channels(channels_last(array), channels)
-        return Picture(image, labels, notes)
-
-    def size(self, ref: Ref) -> tuple[int, int]:
-        height, width = channels_last(ref.payload[0]).shape[:2]
-        return width, height
+    @property
+    def size(self) -> int:
+        height, width, channels = self.form or (0, 0, 0)
+        return self.shape[0] * height * width * channels
 
 
 class NpzSource(NumberedSource):
+    """The largest array of pictures is read."""
+
     def __init__(self, spec: str) -> None:
         self.path = spec
         try:
             with zipfile.ZipFile(spec) as file:
-                members = [_header(file, name) for name in file.namelist() if name.endswith(".npy")]
-            pictures = [m for m in members if m.dtype == np.uint8 and len(m.shape) in (3, 4) and m.shape[0]]
-            if not pictures:
-                raise DataError(f"{spec} holds no uint8 array of pictures, (N, H, W, C), (N, C, H, W) or (N, H, W)")
-            self._member = max(pictures, key=lambda m: int(np.prod(m.shape, dtype=np.int64)))
-            count = self._member.shape[0]
-            _, _, self._channels = _check_pictures(self._member.shape, self._member.dtype, spec)
-            if self._member.fortran:
-                raise DataError(f"{spec}: its pictures are in Fortran's order; save them with np.ascontiguousarray")
-            found = {
-                m.name.removesuffix(".npy"): m for m in members if m.shape[:1] == (count,) and m is not self._member
-            }
-            name = next((each for each in _LABELS if each in found), None)
-            labels = np.load(spec, allow_pickle=False)[name] if name else None
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error, KeyError) as error:
-            raise DataError(f"{spec} is not a whole .npz ({error}); copy or make it again") from None
-        columns, classes = label_array(labels, count, spec) if labels is not None else NO_LABELS
-        super().__init__(count, columns, classes)
+                self._member, columns, classes = _choose(file, spec)
+        except (PgganError, PermissionError):
+            raise
+        except Exception as error:  # noqa: BLE001 (zipfile and NumPy raise a dozen kinds for damaged files)
+            raise DataError(f"{spec} is not a whole .npz ({reason(error)}); copy or make it again") from None
+        super().__init__(self._member.shape[0], columns, classes)
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        if not os.path.isfile(spec) or not zipfile.is_zipfile(spec):
-            return False
-        with zipfile.ZipFile(spec) as file:
-            names = file.namelist()
+        names = zip_names(spec)
         return bool(names) and all(name.endswith(".npy") for name in names)
 
     @property
     def channels(self) -> int | None:
-        return 1 if self._channels == 1 else 3
+        assert self._member.form is not None
+        return 1 if self._member.form[2] == 1 else 3
 
     def refs(self) -> Iterable[Ref]:
         return self._streamed()
@@ -152,51 +145,76 @@ class NpzSource(NumberedSource):
 
     def _streamed(self) -> Iterator[Ref]:
         shape = self._member.shape[1:]
-        length = int(np.prod(shape))
+        length = self._member.size // len(self)
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._member.name) as file:
                 _read_header(file)
                 for i in range(len(self)):
-                    data = file.read(length)
-                    yield Ref(f"picture {i}", (np.frombuffer(data, np.uint8).reshape(shape), self.classes(i)))
-        except (zipfile.BadZipFile, ValueError, zlib.error, EOFError) as error:
-            raise DataError(f"{self.path} is damaged ({error}); copy or make it again") from None
+                    data = np.frombuffer(file.read(length), np.uint8).reshape(shape)
+                    yield Ref(f"picture {i}", (data, self.classes(i)))
+        except Exception as error:  # noqa: BLE001
+            raise DataError(f"{self.path} is damaged ({reason(error)}); copy or make it again") from None
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return NpzReader()
+        return CarriedReader()
 
 
-def _header(file: zipfile.ZipFile, name: str) -> _Member:
-    with file.open(name) as member:
-        shape, fortran, dtype = _read_header(member)
-    return _Member(name, shape, fortran, dtype)
+def _choose(file: zipfile.ZipFile, where: str) -> tuple[_Member, Any, Any]:
+    """The array of pictures of a .npz and its labels. Raises `DataError` where there is none."""
+    members = []
+    for name in file.namelist():
+        with file.open(name) as member:
+            members.append(_Member(name, *_read_header(member)))
+    if len(members) > _MOST_ARRAYS:
+        raise DataError(f"{where} holds {len(members)} arrays, it seems one a picture; unpack it and give the folder")
+    pictures = [member for member in members if member.form]
+    if not pictures:
+        held = ", ".join(f"{m.name.removesuffix('.npy')}: {str(m.dtype)[:40]} {m.shape}" for m in members[:4])
+        raise DataError(f"{where} holds no array of pictures ({held}); {PICTURES}")
+    chosen = max(pictures, key=lambda member: member.size)
+    if chosen.fortran:
+        raise DataError(f"{where}: its pictures are in Fortran's order; save them with np.ascontiguousarray")
+    named = {m.name.removesuffix(".npy"): m for m in members if m is not chosen and m.shape[:1] == chosen.shape[:1]}
+    found = next((named[name] for name in LABEL_NAMES if name in named), None)
+    columns, classes = NO_LABELS if found is None else _labels(file, found, where)
+    return chosen, columns, classes
+
+
+def _labels(file: zipfile.ZipFile, member: _Member, where: str) -> Labels:
+    if member.dtype.hasobject:
+        raise DataError(f"{where}: {member.name} holds pickled objects, which are never loaded; save it as plain texts")
+    if file.getinfo(member.name).file_size > MOST_LABEL_BYTES:
+        return NO_LABELS
+    values = np.lib.format.read_array(io.BytesIO(file.read(member.name)), allow_pickle=False)
+    return own_labels(values, member.shape[0])
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
+    length = file.read(2 if version == (1, 0) else 4)
+    text = file.read(min(int.from_bytes(length, "little"), 1 << 16))  # no header of an array is that long
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+    return read(io.BytesIO(length + text))
 
 
 class ArrayFolderReader(Reader):
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def _load(self, ref: Ref, mapped: bool) -> NDArray[np.uint8]:
+    def _load(self, ref: Ref) -> NDArray[np.uint8]:
         try:
-            path = os.path.join(self.root, ref.payload)
-            return channels_last(np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
+            return channels_last(load_array(Path(self.root, ref.payload), mapped=True))
         except OSError as error:
             raise BadPicture(error.strerror or str(error)) from None
-        except (ValueError, EOFError) as error:
+        except ValueError as error:
             raise BadPicture(f"not a whole array ({error})") from None
 
     def read(self, ref: Ref, channels: int) -> Picture:
-        image, notes = as_channels(self._load(ref, False), channels)
+        image, notes = as_channels(np.array(self._load(ref)), channels)
         return Picture(image, (), notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
-        height, width = self._load(ref, True).shape[:2]
+        height, width = self._load(ref).shape[:2]
         return width, height
 
 
@@ -205,11 +223,12 @@ class ArrayFolderSource(Source):
 
     def __init__(self, spec: str) -> None:
         self.root = spec
-        self._names = sorted(_arrays(spec), key=natural_key)
+        self._names = sorted(_arrays(spec), key=lambda name: (natural_key(name), name))
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        return os.path.isdir(spec) and bool(_arrays(spec))
+        found = len(_arrays(spec)) if os.path.isdir(spec) else 0
+        return found > 0 and not outnumbered(spec, found)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -217,12 +236,13 @@ class ArrayFolderSource(Source):
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
 
+    def beside(self, name: str) -> bytes | None:
+        return FolderSource.beside_in(self.root, name)
+
     def reader(self, resolution: int, seed: int) -> Reader:
         return ArrayFolderReader(os.path.abspath(self.root))
 
 
 def _arrays(folder: str) -> list[str]:
-    """The arrays of a folder that holds nothing else to speak of: pictures beside them are what is meant then."""
-    names = [name for name in os.listdir(folder) if not name.startswith(".")]
-    arrays = [name for name in names if name.endswith(".npy") and not name.endswith("-labels.npy")]
-    return arrays if 2 * len(arrays) > len(names) else []
+    names = (name for name in os.listdir(folder) if name.endswith(".npy") and not name.startswith("."))
+    return [name for name in names if not name.endswith(("-labels.npy", "_labels.npy")) and name != "labels.npy"]

@@ -6,10 +6,10 @@ Only the pictures are read, in natural order; the forty attributes become labels
 from __future__ import annotations
 
 import os
-import zipfile
 
+from pggan.data.imaging import is_picture_name
 from pggan.data.label_files import LabelledSource, LabelTable
-from pggan.data.sources.archives import ZipSource
+from pggan.data.sources.archives import ZipSource, zip_names
 from pggan.data.sources.base import Source
 from pggan.data.sources.folder import FolderSource
 
@@ -33,7 +33,7 @@ class CelebAMaskSource(LabelledSource):
     def sniff(spec: str) -> bool:
         if os.path.isdir(spec):
             return os.path.isdir(os.path.join(_root(spec), PICTURES))
-        return os.path.isfile(spec) and zipfile.is_zipfile(spec) and _prefix(spec) is not None
+        return _prefix(spec) is not None
 
 
 def _root(spec: str) -> str:
@@ -43,9 +43,8 @@ def _root(spec: str) -> str:
 
 def _prefix(spec: str) -> str | None:
     """What comes before the folder of pictures in the archive's names."""
-    with zipfile.ZipFile(spec) as file:
-        for name in file.namelist():
-            before, found, _ = name.partition(f"{PICTURES}/")
-            if found:
-                return before
+    for name in zip_names(spec):
+        before, found, _ = f"/{name}".partition(f"/{PICTURES}/")
+        if found and is_picture_name(name):
+            return f"{before}/"[1:]
     return None

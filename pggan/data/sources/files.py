@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import lzma
+import os
+import struct
 import zipfile
 import zlib
 from abc import abstractmethod
@@ -10,13 +12,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from pggan.data.imaging import MAX_FILE_BYTES, read_picture, read_size
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
+from pggan.data.imaging import MAX_FILE_BYTES, is_picture_name, read_picture, read_size
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
 
 NO_PICTURES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 
 # What damaged, encrypted, vanished or unreadable files and archive members raise.
-_READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+def outnumbered(folder: str, count: int) -> bool:
+    """Whether a folder holds at least as many pictures, at whatever depth, as `count` files of another format.
+
+    It is a folder of pictures then, with a stray file of that format.
+    """
+    pictures = 0
+    for _, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        pictures += sum(map(is_picture_name, files))
+        if pictures >= count:
+            return True
+    return False
 
 
 class FileReader(Reader):
@@ -45,5 +72,5 @@ class FileReader(Reader):
                 yield file
         except OSError as error:
             raise BadPicture(error.strerror or str(error)) from None
-        except _READ_ERRORS as error:
-            raise BadPicture(str(error) or type(error).__name__) from None
+        except READ_ERRORS as error:
+            raise BadPicture(reason(error)) from None

@@ -29,7 +29,7 @@ class FolderSource(Source):
 
     def __init__(self, spec: str) -> None:
         self.root = spec
-        self._names = sorted(self._walk(), key=natural_key)
+        self._names = sorted(self._walk(), key=lambda name: (natural_key(name), name))
         if not self._names:
             raise DataError(f"{spec} {NO_PICTURES}")
 

@@ -6,19 +6,30 @@ The largest data set of pictures is read. Labels: a data set of such a name in t
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.base import BadPicture, Reader
-from pggan.data.sources.numbered import CHANNELS, NO_LABELS, NumberedReader, NumberedSource, channels_last, label_array
-from pggan.data.sources.official import load_labels
-from pggan.errors import DataError, UsageError
+from pggan.data.sources.base import BadPicture, Reader, reason
+from pggan.data.sources.numbered import (
+    LABEL_NAMES,
+    MOST_LABEL_BYTES,
+    NO_LABELS,
+    PICTURES,
+    Labels,
+    NumberedReader,
+    NumberedSource,
+    channels_last,
+    load_labels,
+    own_labels,
+    pictures_form,
+)
+from pggan.errors import DataError, PgganError, UsageError
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
-_LABELS = ("labels", "label", "attributes", "y")
 
 
 def _h5py() -> Any:
@@ -30,10 +41,10 @@ def _h5py() -> Any:
 
 
 class Hdf5Reader(NumberedReader):
-    boxed = True
-
     def __init__(self, path: str, name: str, side: tuple[int, int]) -> None:
         self.path, self.name, self.side = path, name, side
+        # the official files hold the lower resolutions, too
+        self.boxed = re.fullmatch(r"data(\d+)x\1", name) is not None
         self._data: Any = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -44,8 +55,10 @@ class Hdf5Reader(NumberedReader):
             if self._data is None:
                 self._data = _h5py().File(self.path, "r")[self.name]
             return channels_last(np.asarray(self._data[index]))
-        except (OSError, KeyError, RuntimeError) as error:
-            raise BadPicture(" ".join(str(error).split())[:120]) from None
+        except (PgganError, BadPicture, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 (HDF5 raises a dozen kinds for damaged files)
+            raise BadPicture(reason(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.side
@@ -54,25 +67,22 @@ class Hdf5Reader(NumberedReader):
 class Hdf5Source(NumberedSource):
     def __init__(self, spec: str) -> None:
         self.path = spec
+        h5py = _h5py()
         try:
-            with _h5py().File(spec, "r") as file:
+            with h5py.File(spec, "r") as file:
                 found = _pictures(file)
                 if not found:
-                    raise DataError(f"{spec} holds no data set of uint8 pictures, (N, C, H, W) or (N, H, W, C)")
-                self._name, shape = found
-                labels = next((np.asarray(file[name]) for name in _LABELS if name in file), None)
-        except (OSError, RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise DataError(f"{spec} is not a whole HDF5 file ({reason}); copy or make it again") from None
-        count = shape[0]
-        first = shape[1] in CHANNELS
-        self._channels = shape[1] if first else shape[3]
-        self._side = (shape[3], shape[2]) if first else (shape[2], shape[1])
+                    raise DataError(f"{spec} holds no data set of pictures; {PICTURES}")
+                _, self._name, count, (height, width, self._channels) = found
+                columns, classes = _labels(h5py, file, count)
+        except (PgganError, PermissionError):
+            raise
+        except Exception as error:  # noqa: BLE001
+            raise DataError(f"{spec} is not a whole HDF5 file ({reason(error)}); copy or make it again") from None
+        self._side = (width, height)
         beside = Path(spec).with_name(f"{Path(spec).stem}-labels.npy")
-        if labels is not None:
-            columns, classes = label_array(labels, count, spec)
-        else:
-            columns, classes = load_labels(beside, count) if beside.is_file() else NO_LABELS
+        if not columns and beside.is_file():
+            columns, classes = load_labels(beside, count)
         super().__init__(count, columns, classes)
 
     @staticmethod
@@ -90,15 +100,26 @@ class Hdf5Source(NumberedSource):
         return Hdf5Reader(os.path.abspath(self.path), self._name, self._side)
 
 
-def _pictures(file: Any) -> tuple[str, tuple[int, ...]] | None:
-    """Name and shape of the data set with the largest pictures."""
-    found: list[tuple[int, str, tuple[int, ...]]] = []
+def _pictures(file: Any) -> tuple[int, str, int, tuple[int, int, int]] | None:
+    """Of the data set with the largest pictures: their values, its name, their number and their form."""
+    found: list[tuple[int, str, int, tuple[int, int, int]]] = []
 
     def look(name: str, item: Any) -> None:
-        shape: tuple[int, ...] = getattr(item, "shape", ())
-        is_pictures = len(shape) == 4 and shape[0] > 0 and (shape[1] in CHANNELS or shape[3] in CHANNELS)
-        if is_pictures and str(item.dtype) == "uint8":
-            found.append((shape[1] * shape[2] * shape[3], name, tuple(shape)))
+        shape: tuple[int, ...] = getattr(item, "shape", None) or ()
+        if len(shape) in (3, 4) and (form := pictures_form(shape, item.dtype)):
+            found.append((form[0] * form[1] * form[2], name, shape[0], form))
 
     file.visititems(look)
-    return max(found)[1:] if found else None
+    return max(found, default=None)
+
+
+def _labels(h5py: Any, file: Any, count: int) -> Labels:
+    """The labels among the data sets, where there are some that fit."""
+    for name in LABEL_NAMES:
+        item = file.get(name)
+        if not isinstance(item, h5py.Dataset) or item.ndim not in (1, 2) or len(item) != count:
+            continue
+        if item.nbytes <= MOST_LABEL_BYTES:
+            texts = h5py.check_string_dtype(item.dtype) is not None
+            return own_labels(np.asarray(item.asstr()[()]).astype(str) if texts else item[()], count)
+    return NO_LABELS

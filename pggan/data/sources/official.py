@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.base import BadPicture, Reader
-from pggan.data.sources.numbered import NO_LABELS, Labels, NumberedReader, NumberedSource, channels_last, label_array
+from pggan.data.sources.files import outnumbered
+from pggan.data.sources.numbered import NO_LABELS, NumberedReader, NumberedSource, channels_last, load_labels
 from pggan.data.tfrecords import decode_picture, find_records, read_record
 from pggan.errors import DataError
 
 _NAME = re.compile(r"(.*)-r(\d{2})\.tfrecords")
+# Records looked at for the shape that all have: a damaged one does not stop the rest.
+_LOOKED_AT = 100
 
 
 class TfrecordReader(NumberedReader):
@@ -52,23 +56,30 @@ class TfrecordSource(NumberedSource):
         if not offsets:
             raise DataError(f"{self.path} holds no records; copy or make it again")
         self._offsets = np.frombuffer(offsets, np.int64)
-        try:
-            with open(self.path, "rb") as file:
-                first = decode_picture(read_record(file, 0))
-        except ValueError as error:
-            raise DataError(f"{self.path}: {error}") from None
-        self._channels, self._side = first.shape[0], first.shape[:0:-1]
+        height, width, self._channels = self._shape()
+        self._side = (width, height)
         match = _NAME.fullmatch(self.path.name)
         labels = self.path.with_name(f"{match[1] if match else self.path.stem}-rxx.labels")
         columns, classes = load_labels(labels, len(offsets)) if labels.is_file() else NO_LABELS
         super().__init__(len(offsets), columns, classes)
 
+    def _shape(self) -> tuple[int, ...]:
+        """Height, width and channels of the first whole record."""
+        why = ""
+        with open(self.path, "rb") as file:
+            for offset in islice(self._offsets, _LOOKED_AT):
+                try:
+                    return channels_last(decode_picture(read_record(file, int(offset)))).shape
+                except (ValueError, BadPicture) as error:
+                    why = why or str(error)
+        raise DataError(f"{self.path} holds no pictures of the official release: {why}")
+
     @staticmethod
     def sniff(spec: str) -> bool:
-        path = Path(spec)
-        if path.is_dir():
-            return any(name.endswith(".tfrecords") for name in os.listdir(path))
-        return path.is_file() and path.suffix == ".tfrecords"
+        if os.path.isdir(spec):
+            found = len(_files(Path(spec)))
+            return found > 0 and not outnumbered(spec, found)
+        return os.path.isfile(spec) and spec.endswith(".tfrecords")
 
     @property
     def channels(self) -> int | None:
@@ -78,24 +89,20 @@ class TfrecordSource(NumberedSource):
         return TfrecordReader(os.path.abspath(self.path), self._offsets, self._side)
 
 
+def _files(folder: Path) -> list[Path]:
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecords") and not name.startswith("."))
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
 def _largest(path: Path) -> Path:
     """The file of the largest resolution in a directory of one data set."""
     if path.is_file():
         return path
     found: dict[str, list[tuple[int, Path]]] = {}
-    for each in sorted(path.glob("*.tfrecords")):
+    for each in _files(path):
         match = _NAME.fullmatch(each.name)
         found.setdefault(match[1] if match else each.stem, []).append((int(match[2]) if match else 0, each))
     if len(found) > 1:
         first = max(next(iter(found.values())))[1]
         raise DataError(f"{path} holds several data sets ({', '.join(found)}); name one's largest file, as {first}")
     return max(next(iter(found.values())))[1]
-
-
-def load_labels(path: Path, count: int) -> Labels:
-    """Columns and class numbers of an .npy file, whatever its ending. Raises `DataError`."""
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path} is not a whole array of labels ({error}); copy or make it again") from None
-    return label_array(values, count, str(path))

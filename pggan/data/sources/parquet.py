@@ -1,29 +1,33 @@
 """Hugging Face's Parquet shards: an image column (bytes and path), label columns; a file, or a folder of them.
 
-They are read once through, a few rows at a time, so that a row group of gigabytes does not matter.
+They are read once through, a page of the file at a time, so that a row group of gigabytes does not matter.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pggan.data.imaging import read_picture, read_size
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.errors import DataError, UsageError
-from pggan.labels import LabelColumn
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.files import outnumbered
+from pggan.errors import DataError, PgganError, UsageError
+from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
 from pggan.words import natural_key
 
 _MAGIC = b"PAR1"
-_ROWS = 16
+_ROWS, _BUFFER = 16, 1 << 20
 # They have no other order than their own, so that a sample is their beginning.
 _SAMPLE = 256
+_MOST_ROWS = 1 << 40
 _IMAGE_NAMES = ("image", "img", "picture", "jpg", "png", "webp", "bytes")
-# A column of texts is a label while it has so few different ones.
-_MOST_CLASSES = 1000
+# Columns that say something else of a picture than its class.
+_NO_LABELS = frozenset(("width", "height", "id", "idx", "index", "__index_level_0__"))
 
 
 def pyarrow(what: str = "reading Parquet") -> Any:
@@ -44,13 +48,11 @@ class ParquetReader(Reader):
         return Picture(image, labels, notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
-        import io
-
         return read_size(io.BytesIO(self._data(ref.payload[0])))
 
     @staticmethod
-    def _data(data: bytes | None) -> bytes:
-        if data is None:
+    def _data(data: Any) -> bytes:
+        if not isinstance(data, bytes):
             raise BadPicture("the row holds no picture, or only the path of one that is not there")
         return data
 
@@ -58,29 +60,33 @@ class ParquetReader(Reader):
 class ParquetSource(Source):
     def __init__(self, spec: str) -> None:
         self.files = [Path(spec)] if Path(spec).is_file() else _shards(Path(spec))
-        parquet = pyarrow()
+        self._count, schema, path = 0, None, self.files[0]
         try:
-            opened = [parquet.ParquetFile(path) for path in self.files]
-            self._count = sum(file.metadata.num_rows for file in opened)
-            schema = opened[0].schema_arrow
+            for path in self.files:
+                with _open(path) as file:
+                    self._count += file.metadata.num_rows
+                    if schema is None:
+                        schema = file.schema_arrow
+                    elif file.schema_arrow.names != schema.names:
+                        raise DataError(f"{path} has other columns than {self.files[0]}; give shards of one data set")
+            assert schema is not None
             self._image = _image_column(schema, spec)
-            for path, file in zip(self.files, opened):
-                if file.schema_arrow.names != schema.names:
-                    raise DataError(f"{path} has other columns than {self.files[0]}; give shards of one data set")
             self._named = _class_names(schema.metadata or {})
-            self._labels = _label_columns(opened, schema, self._image, self._count, self._named)
-        except (OSError, ValueError) as error:  # what pyarrow raises is one of these
-            raise DataError(f"{spec} cannot be read as Parquet ({' '.join(str(error).split())[:120]})") from None
-        if not self._count:
-            raise DataError(f"{spec} holds no rows")
+            self._labels = _label_columns(self.files, schema, self._image, self._count, self._named)
+        except (PgganError, PermissionError):
+            raise
+        except Exception as error:  # noqa: BLE001 (pyarrow raises a dozen kinds for damaged files)
+            raise _damaged(path, error) from None
+        if not 0 < self._count < _MOST_ROWS:
+            raise DataError(f"{spec} holds no rows; copy or make it again")
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        path = Path(spec)
-        if path.is_file():
-            with open(path, "rb") as file:
+        if os.path.isfile(spec):
+            with open(spec, "rb") as file:
                 return file.read(len(_MAGIC)) == _MAGIC
-        return path.is_dir() and bool(_shards(path))
+        found = len(_shards(Path(spec))) if os.path.isdir(spec) else 0
+        return found > 0 and not outnumbered(spec, found)
 
     def __len__(self) -> int:
         return self._count
@@ -92,7 +98,7 @@ class ParquetSource(Source):
         return islice(self._rows(), min(count, among, _SAMPLE))
 
     def _rows(self) -> Iterator[Ref]:
-        parquet, number = pyarrow(), 0
+        number = 0
         numbers = {
             # the file's own classes are numbers already
             column.name: {} if column.name in self._named else {name: i for i, name in enumerate(column.classes)}
@@ -100,15 +106,16 @@ class ParquetSource(Source):
         }
         counts = {column.name: len(column.classes) for column in self._labels}
         for path in self.files:
-            file = parquet.ParquetFile(path)
-            for batch in file.iter_batches(batch_size=_ROWS, columns=[self._image, *numbers]):
-                for row in batch.to_pylist():
-                    image = row[self._image]
-                    data = image.get("bytes") if isinstance(image, dict) else image
-                    place = (image.get("path") if isinstance(image, dict) else None) or f"row {number}"
-                    classes = tuple(_number(row[name], known, counts[name]) for name, known in numbers.items())
-                    yield Ref(str(place), (data, classes))
-                    number += 1
+            try:
+                with _open(path) as file:
+                    for batch in file.iter_batches(batch_size=_ROWS, columns=[self._image, *numbers]):
+                        for row in batch.to_pylist():
+                            data, place = _image(row[self._image])
+                            classes = tuple(_number(row[name], known, counts[name]) for name, known in numbers.items())
+                            yield Ref(place or f"row {number}", (data, classes))
+                            number += 1
+            except Exception as error:  # noqa: BLE001
+                raise _damaged(path, error) from None
 
     @property
     def label_columns(self) -> tuple[LabelColumn, ...]:
@@ -118,30 +125,50 @@ class ParquetSource(Source):
         return ParquetReader()
 
 
+def _open(path: Path) -> Any:
+    return pyarrow().ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} is not a whole Parquet file ({reason(error)}); copy or make it again")
+
+
+def _image(value: Any) -> tuple[Any, str]:
+    """Bytes and path of a row's picture, where it has them."""
+    return (value.get("bytes"), str(value.get("path") or "")) if isinstance(value, dict) else (value, "")
+
+
 def _shards(folder: Path) -> list[Path]:
     """The Parquet files of a folder, or of its `data` folder; of the train split where there are several."""
     for place in (folder, folder / "data"):
-        found = sorted(place.glob("*.parquet"), key=lambda path: natural_key(path.name))
+        names = os.listdir(place) if place.is_dir() else []
+        found = sorted((n for n in names if n.endswith(".parquet") and not n.startswith(".")), key=natural_key)
         if found:
-            return [path for path in found if path.name.startswith("train")] or found
+            return [place / name for name in [name for name in found if name.startswith("train")] or found]
     return []
 
 
 def _image_column(schema: Any, spec: str) -> str:
     import pyarrow.types as types
 
+    def is_bytes(kind: Any) -> bool:
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
     fields = [schema.field(i) for i in range(len(schema.names))]
-    structs = [f.name for f in fields if types.is_struct(f.type) and any(x.name == "bytes" for x in f.type)]
-    plain = [f.name for f in fields if types.is_binary(f.type) or types.is_large_binary(f.type)]
-    found = structs + plain
+    structs = [
+        f.name
+        for f in fields
+        if types.is_struct(f.type) and any(x.name == "bytes" and is_bytes(x.type) for x in f.type)
+    ]
+    found = structs + [f.name for f in fields if is_bytes(f.type)]
     if not found:
-        raise DataError(f"{spec} has no column of images; its columns: {', '.join(schema.names)}")
+        raise DataError(f"{spec} has no column of images (bytes); its columns: {', '.join(schema.names)[:200]}")
     named = [name for name in found if name.lower() in _IMAGE_NAMES]
     return str((named or found)[0])
 
 
 def _label_columns(
-    files: list[Any], schema: Any, image: str, count: int, known: dict[str, tuple[str, ...]]
+    files: list[Path], schema: Any, image: str, count: int, known: dict[str, tuple[str, ...]]
 ) -> tuple[LabelColumn, ...]:
     """Columns of class numbers, truth values and few texts; their classes by name where the file names them."""
     import pyarrow.types as types
@@ -149,38 +176,31 @@ def _label_columns(
     columns = []
     for name in schema.names:
         kind = schema.field(name).type
-        if name == image:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        if name == image or name in _NO_LABELS:
             continue
         if name in known:
             columns.append(LabelColumn(name, known[name]))
         elif types.is_boolean(kind):
             columns.append(LabelColumn(name, ("no", "yes")))
         elif types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind):
-            found = _distinct(files, name)
-            # numbers of their own for nearly every picture are names, not classes
-            if found and len(found) <= _MOST_CLASSES and (len(found) <= count // 2 or len(found) <= 2):
-                columns.append(LabelColumn(name, _in_order(found)))
+            found = _distinct(files, name) - {None, "", -1}
+            # a value of its own for nearly every picture is a name; one for all tells nothing
+            if 1 < len(found) <= MOST_CLASSES and (len(found) <= count // 2 or len(found) == 2):
+                columns.append(LabelColumn(name, in_class_order(found)))
     return tuple(columns)
 
 
-def _distinct(files: list[Any], name: str) -> set[Any]:
+def _distinct(files: list[Path], name: str) -> set[Any]:
+    """A column's values, up to somewhat more than classes there can be."""
     found: set[Any] = set()
-    for file in files:
-        for batch in file.iter_batches(columns=[name]):
-            found.update(batch.column(0).unique().to_pylist())
-            if len(found) > _MOST_CLASSES + 1:
-                return found
-    found.discard(None)
+    for path in files:
+        with _open(path) as file:
+            for batch in file.iter_batches(batch_size=_BUFFER >> 10, columns=[name]):
+                found.update(batch.column(0).unique().to_pylist())
+                if len(found) > MOST_CLASSES + 3:
+                    return found
     return found
-
-
-def _in_order(values: set[Any]) -> tuple[str, ...]:
-    if all(isinstance(value, int) for value in values):
-        most, least = max(values), min(values)
-        if least >= 0 and most <= _MOST_CLASSES:
-            return tuple(map(str, range(most + 1)))
-        return tuple(map(str, sorted(value for value in values if value != -1)))
-    return tuple(sorted(map(str, values), key=natural_key))
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
@@ -192,7 +212,7 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
             for name, about in features.items()
             if isinstance(about, dict) and about.get("_type") == "ClassLabel" and about.get("names")
         }
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

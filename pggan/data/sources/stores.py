@@ -9,13 +9,14 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.imaging import read_picture
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
 from pggan.data.sources.numbered import NumberedReader, NumberedSource
 from pggan.data.store import FILE, META, Store, is_store
 from pggan.errors import DataError
@@ -59,14 +60,27 @@ class StoreSource(NumberedSource):
         return StoreReader(self.store)
 
 
+# LMDB forbids opening a file twice in one process.
+_OPEN: WeakValueDictionary[tuple[int, str], Any] = WeakValueDictionary()
+
+
 def _open(path: str) -> Any:
-    return lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, max_dbs=64, create=False)
+    """Another program's environment; it closes with its last user. Raises `lmdb.Error`."""
+    key = (os.getpid(), os.path.realpath(path))
+    env = _OPEN.get(key)
+    if env is None:
+        env = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, max_dbs=64, create=False)
+        # LMDB maps the file: reading past the end of one cut short would kill the process
+        if os.path.getsize(os.path.join(path, FILE)) < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
+            raise lmdb.CorruptedError("the file is cut short")
+        _OPEN[key] = env
+    return env
 
 
 def _is_port(spec: str) -> bool:
     """Whether an LMDB has the ports' `length`, and no databases of ours."""
     try:
-        with _open(spec) as env, env.begin() as txn:
+        with _open(spec).begin() as txn:
             return txn.get(b"length") is not None and txn.get(META) is None
     except lmdb.Error:
         return False
@@ -74,8 +88,6 @@ def _is_port(spec: str) -> bool:
 
 class PortReader(Reader):
     """A reference carries the picture's key."""
-
-    boxed = True
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -85,10 +97,13 @@ class PortReader(Reader):
         return {"path": self.path, "_env": None}
 
     def read(self, ref: Ref, channels: int) -> Picture:
-        if self._env is None:
-            self._env = _open(self.path)
-        with self._env.begin() as txn:
-            data = txn.get(ref.payload)
+        try:
+            if self._env is None:
+                self._env = _open(self.path)
+            with self._env.begin() as txn:
+                data = txn.get(ref.payload)
+        except (lmdb.Error, OSError) as error:
+            raise BadPicture(reason(error)) from None
         if data is None:
             raise BadPicture("no such record")
         image, notes = read_picture(data, channels)
@@ -100,13 +115,15 @@ class PortReader(Reader):
 
 
 class PortSource(NumberedSource):
-    """Of several sizes the largest is read."""
+    """Of several sizes the largest is read; each was resized on its own, so that none follows from another."""
 
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
         try:
-            with _open(self.path) as env, env.begin() as txn:
+            with _open(self.path).begin() as txn:
                 count = int(txn.get(b"length"))
+                if count > txn.stat()["entries"]:
+                    raise ValueError(f"{count} pictures are promised, {txn.stat()['entries']} records found")
                 sizes = {
                     int(match[1]) for key in _first_keys(txn) if (match := re.fullmatch(rb"(\d{1,5})-\d{5,}", key))
                 }

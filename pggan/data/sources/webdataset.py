@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 
-from pggan.data.imaging import is_picture_name
 from pggan.data.sources.archives import TAR_ENDINGS, TarSource
+from pggan.data.sources.files import outnumbered
 from pggan.errors import DataError
 from pggan.words import natural_key
 
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_SHARDS = 1_000_000
 
 
@@ -27,15 +27,15 @@ class ShardedSource(TarSource):
     def sniff(spec: str) -> bool:
         if _BRACES.search(spec):
             return spec.lower().endswith(TAR_ENDINGS)
-        return os.path.isdir(spec) and bool(_shards(spec))
+        if not os.path.isdir(spec):
+            return False
+        found = len(_shards(spec))
+        return found > 0 and not outnumbered(spec, found)
 
 
 def _shards(folder: str) -> list[str]:
-    """The tars of a folder without pictures of its own."""
-    names = [name for name in os.listdir(folder) if not name.startswith(".")]
-    if any(is_picture_name(name) for name in names):
-        return []
-    return sorted((name for name in names if name.lower().endswith(TAR_ENDINGS)), key=natural_key)
+    names = [name for name in os.listdir(folder) if name.lower().endswith(TAR_ENDINGS) and not name.startswith(".")]
+    return sorted(names, key=lambda name: (natural_key(name), name))
 
 
 def _expanded(spec: str) -> list[str]:
