@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pggan.cli.options import as_json
+from pggan.cli.options import as_json, quiet
 from pggan.errors import UsageError
 from pggan.words import size
 
@@ -22,8 +22,16 @@ ENDINGS = {".onnx": "onnx", ".pt2": "torch"}
 @click.option("--all-levels", is_flag=True, help="Every resolution, a file each; OUT is a folder to be made.")
 @click.option("--overwrite", is_flag=True, help="Replace files.")
 @as_json
+@quiet
 def command(
-    model: str, out: Path, kind: str | None, resolution: int | None, all_levels: bool, overwrite: bool, as_json: bool
+    model: str,
+    out: Path,
+    kind: str | None,
+    resolution: int | None,
+    all_levels: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write MODEL's generator for other programs: latents (and labels) in, images around [-1, 1] out, any batch.
 
@@ -39,6 +47,7 @@ def command(
         from pggan.resolutions import level_of
 
         level_of(resolution)
+    from pggan.cli.progress import progress
     from pggan.interop.export import FORMATS, export_model
     from pggan.synthesis.model import load
 
@@ -47,15 +56,20 @@ def command(
     if all_levels:
         levels = range(2, loaded.file.level + 1)
         wanted = [(out / f"{loaded.name}-{2**at}x{2**at}{FORMATS[chosen]}", at) for at in levels]
+    # before any is written
+    if all_levels and not overwrite and (there := [path for path, _ in wanted if path.exists()]):
+        raise UsageError(f"{there[0]} exists already; give another OUT, or --overwrite to replace it")
     made = []
-    for path, level in wanted:
-        made.append(export_model(loaded, path, chosen, level, overwrite))
-        if not as_json:
-            done = made[-1]
-            how = f"opset {done['opset']}" if chosen == "onnx" else f"torch {done['torch']}"
-            click.echo(
-                f"{path}: {done['resolution']}x{done['resolution']}, {how}, {size(done['bytes'])}, differs from "
-                f"PyTorch by at most {done['max_difference']:.1e}"
-            )
+    with progress("exporting", len(wanted), "files", quiet=quiet or as_json or len(wanted) == 1) as advance:
+        for path, level in wanted:
+            made.append(export_model(loaded, path, chosen, level, overwrite))
+            advance(1)
     if as_json:
         click.echo(json.dumps(made))
+        return
+    for done in made:
+        how = f"opset {done['opset']}" if chosen == "onnx" else f"torch {done['torch']}"
+        click.echo(
+            f"{done['file']}: {done['resolution']}x{done['resolution']}, {how}, {size(done['bytes'])}, differs from "
+            f"PyTorch by at most {done['max_difference']:.1e}"
+        )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
+import json
 import logging
 import tempfile
 import warnings
@@ -25,7 +27,7 @@ import pggan
 from pggan.errors import ModelError, UsageError
 from pggan.files import replace_atomically
 from pggan.latents import seed_latents
-from pggan.networks.layers import EqualizedLayer
+from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, _spread
 from pggan.synthesis.model import Model
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
@@ -34,20 +36,33 @@ TOLERANCE = 1e-4
 BATCHES, LARGE_BATCHES, LARGE = (1, 3, 8), (1, 2), 512
 # What every exporter of the declared torch writes, and the newest that it is known to where it does not say.
 _OLDEST_OPSET, _KNOWN_LIMIT = 18, 20
+# An ONNX file is one protobuf message, which ends at 2 GiB; some room for the graph.
+_ONNX_BYTES = 2**31 - 2**24
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]
 
 
+def _upscale(layer: UpscaleConv2d) -> nn.ConvTranspose2d:
+    """A fused layer with its 4x4 kernel made once: exporters leave large constants as they find them."""
+    kernel = _spread(layer.effective_weight().flip(2, 3).transpose(0, 1)).detach().contiguous()
+    made = nn.ConvTranspose2d(kernel.shape[0], kernel.shape[1], 4, stride=2, padding=1)
+    made.weight, made.bias = nn.Parameter(kernel, requires_grad=False), layer.bias
+    return made
+
+
 class _Program(nn.Module):
-    """The generator at one level and alpha; its equalized weights are multiplied out."""
+    """The generator at one level and alpha; its weights are as they are used."""
 
     def __init__(self, model: Model, level: int, alpha: float) -> None:
         super().__init__()
         self.generator = copy.deepcopy(model.file.generator).cpu().float()
-        for module in self.generator.modules():
+        for module in list(self.generator.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, UpscaleConv2d) and child.fused:
+                    setattr(module, name, _upscale(child))
             if isinstance(module, EqualizedLayer):
                 module.weight = nn.Parameter(module.effective_weight().detach(), requires_grad=False)
-                module.scale = 1.0
+                vars(module)["effective_weight"] = functools.partial(getattr, module, "weight")
         self.level = level
         # at alpha 1 the level below takes no part, and stays out of the program
         self.register_buffer("alpha", None if alpha == 1.0 else torch.tensor(alpha))
@@ -81,9 +96,9 @@ def export_model(
     report: dict[str, Any] = {"file": str(path), "format": kind, "resolution": 2**chosen, "alpha": alpha}
 
     def write(temporary: Path) -> None:
-        made = _onnx(program, model, temporary) if kind == "onnx" else _torch(program, model, temporary)
-        run, about = made
-        report.update(about, max_difference=_check(model, chosen, alpha, run))
+        about = _about(model, chosen, alpha)
+        run, made = (_onnx if kind == "onnx" else _torch)(program, model, temporary, about)
+        report.update(made, **_check(model, chosen, alpha, run))
 
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_atomically(path, write)
@@ -96,36 +111,37 @@ def _example(model: Model, count: int) -> tuple[Tensor, ...]:
     return (latents,) if labels is None else (latents, torch.from_numpy(labels))
 
 
-def _names(model: Model) -> list[str]:
-    return ["latents", "labels"] if model.label_size else ["latents"]
-
-
-def _check(model: Model, level: int, alpha: float, run: Run) -> float:
-    """The largest difference from PyTorch. Raises `ModelError` where it is too large."""
+def _check(model: Model, level: int, alpha: float, run: Run) -> dict[str, Any]:
+    """The largest difference from PyTorch, and the batches compared. Raises `ModelError` where it is too large."""
     worst = 0.0
-    for count in BATCHES if 2**level < LARGE else LARGE_BATCHES:
+    batches = BATCHES if 2**level < LARGE else LARGE_BATCHES
+    for count in batches:
         inputs = [tensor.numpy() for tensor in _example(model, count)]
         labels = inputs[1] if len(inputs) > 1 else None
         expected = model.synthesize(inputs[0], labels, level, alpha).cpu().numpy()
         found = run(inputs[0], labels)
-        if found.shape != expected.shape or not np.isfinite(found).all():
+        if found.shape != expected.shape:
             raise ModelError(f"the exported program makes {found.shape} where PyTorch makes {expected.shape}")
+        if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+            raise ModelError("the pictures are not finite; the model is damaged or diverged, choose an earlier one")
         worst = max(worst, float(np.abs(found - expected).max()))
     if worst > TOLERANCE:
         raise ModelError(f"the exported program differs from PyTorch by {worst:.2g}, more than {TOLERANCE:g}")
-    return worst
+    return {"max_difference": worst, "batches": list(batches)}
 
 
-def _torch(program: _Program, model: Model, path: Path) -> tuple[Run, dict[str, Any]]:
+def _torch(program: _Program, model: Model, path: Path, about: dict[str, str]) -> tuple[Run, dict[str, Any]]:
     batch = torch.export.Dim("batch")
     example = _example(model, 2)
     with _quiet():
         exported = torch.export.export(
             program, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False
         )
+        for node in exported.graph.nodes:
+            node.meta.pop("stack_trace", None)  # paths of this machine
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # its writer insists on the ending
             made = Path(folder) / "program.pt2"
-            torch.export.save(exported, made, extra_files={"pggan.json": _about(model)})
+            torch.export.save(exported, made, extra_files={"pggan.json": json.dumps(about)})
             made.replace(path)
         with open(path, "rb") as file:
             loaded = torch.export.load(io.BytesIO(file.read())).module()
@@ -138,27 +154,30 @@ def _torch(program: _Program, model: Model, path: Path) -> tuple[Run, dict[str, 
     return run, {"torch": torch.__version__}
 
 
-def _onnx(program: _Program, model: Model, path: Path) -> tuple[Run, dict[str, Any]]:
+def _onnx(program: _Program, model: Model, path: Path, about: dict[str, str]) -> tuple[Run, dict[str, Any]]:
     onnx, runtime = _packages()
-    opset = _newest_opset(onnx, runtime)
-    names, example = _names(model), _example(model, 2)
-    with _quiet(), torch.inference_mode():
-        exported = torch.onnx.export(
-            program,
-            example,
-            dynamo=True,
-            opset_version=opset,
-            input_names=names,
-            output_names=["images"],
-            dynamic_shapes=tuple({0: "batch"} for _ in example),
-            external_data=False,
-            optimize=True,
-        )
+    example = _example(model, 2)
+    names = ["latents", "labels"][: len(example)]
+    options: dict[str, Any] = {
+        "input_names": names,
+        "output_names": ["images"],
+        "opset_version": _newest_opset(onnx, runtime),
+    }
+    dynamic = tuple({0: "batch"} for _ in example)
+    try:
+        with _quiet(), torch.inference_mode():
+            exported = torch.onnx.export(program, example, dynamo=True, dynamic_shapes=dynamic, **options)
+    except ImportError:  # an onnxscript that this torch is too new for
+        raise UsageError("ONNX needs newer packages: pip install --upgrade 'pggan[onnx]'") from None
     assert exported is not None
+    weights = [each.const_value for each in exported.model.graph.initializers.values()]
+    if sum(each.nbytes for each in weights if each is not None) > _ONNX_BYTES:
+        raise ModelError("the model is above the 2 GiB that one ONNX file holds; give --format torch")
     proto = exported.model_proto
-    for key, value in {"pggan": pggan.__version__, "range": "[-1, 1]", "about": _about(model)}.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, value
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")  # stack traces, with paths of this machine
+    onnx.helper.set_model_props(proto, about)
     path.write_bytes(proto.SerializeToString())
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -166,7 +185,8 @@ def _onnx(program: _Program, model: Model, path: Path) -> tuple[Run, dict[str, A
         given = (latents, labels)[: len(names)]
         return np.asarray(session.run(["images"], dict(zip(names, given)))[0])
 
-    return run, {"opset": opset}
+    # what was written: the exporter may fall back to an older one
+    return run, {"opset": next(each.version for each in proto.opset_import if each.domain in ("", "ai.onnx"))}
 
 
 def _packages() -> tuple[Any, Any]:
@@ -184,10 +204,11 @@ def _newest_opset(onnx: Any, runtime: Any) -> int:
     written = getattr(getattr(torch.onnx, "_constants", None), "ONNX_MAX_OPSET", _KNOWN_LIMIT)
     helper = onnx.helper
     for opset in range(min(onnx.defs.onnx_opset_version(), written), _OLDEST_OPSET, -1):
-        value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-        result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+        value, result = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
         graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [value], [result])
         probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        # not the newest file version, which an older runtime refuses whatever the opset
+        probe.ir_version = helper.find_min_ir_version_for(probe.opset_import)
         try:
             with _quiet():
                 runtime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -197,12 +218,13 @@ def _newest_opset(onnx: Any, runtime: Any) -> int:
     return _OLDEST_OPSET
 
 
-def _about(model: Model) -> str:
-    """Where the program comes from, for its metadata."""
-    import json
-
+def _about(model: Model, level: int, alpha: float) -> dict[str, str]:
+    """What the program is and comes from, for its metadata; `about` is JSON: the model's name, classes and info."""
     known = {"model": model.name, "classes": model.classes, **{k: v for k, v in model.info.items() if v is not None}}
-    return json.dumps(known, ensure_ascii=False)
+    about = {"pggan": pggan.__version__, "resolution": str(2**level), "alpha": str(alpha), "range": "[-1, 1]"}
+    if credit := model.info.get("attribution"):
+        about["attribution"] = credit if isinstance(credit, str) else json.dumps(credit, ensure_ascii=False)
+    return {**about, "about": json.dumps(known, ensure_ascii=False)}
 
 
 @contextlib.contextmanager

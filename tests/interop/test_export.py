@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import pggan
+from pggan.checkpoints import ModelFile
 from pggan.cli import run
+from pggan.config import GeneratorConfig
 from pggan.errors import ModelError, UsageError
 from pggan.interop import export
 from pggan.interop.export import export_model
+from pggan.networks.generator import Generator
+from pggan.synthesis.model import Model
 from tests.interop import written
 from tests.making import saved
 
@@ -73,16 +79,66 @@ def test_what_the_file_says_and_holds(tmp_path):
     import onnx
 
     model = pggan.load(saved(tmp_path / "m.safetensors", resolution=32), "cpu")
+    model.file.info["attribution"] = "drawn by nobody"
     report = export_model(model, tmp_path / "m.onnx", "onnx")
+    assert report["batches"] == [1, 3, 8]
     proto = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(proto)
-    assert proto.opset_import[0].version == report["opset"] >= 18
-    assert {each.key: each.value for each in proto.metadata_props}["range"] == "[-1, 1]"
+    assert proto.opset_import[0].version == report["opset"] >= 20
+    told = {each.key: each.value for each in proto.metadata_props}
+    assert (told["range"], told["resolution"], told["attribution"]) == ("[-1, 1]", "32", "drawn by nobody")
     # no coarse branch at alpha 1: its ToRGB is not there
     weights = sum(int(np.prod(each.dims)) for each in proto.graph.initializer)
     assert weights < 1.3 * sum(p.numel() for n, p in model.file.generator.named_parameters() if "to_rgb.16" not in n)
     assert [each.name for each in proto.graph.input] == ["latents"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.safetensors"]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_large_weights_are_constants_too(kind, tmp_path):
+    # above what the exporters fold by themselves
+    config = GeneratorConfig(resolution=8, fmap_base=512, fmap_max=256, latent_size=8)
+    generator = Generator(config).eval().requires_grad_(False)
+    model = Model(ModelFile(generator, None, 3, 1.0), torch.device("cpu"))
+    path = tmp_path / f"m{export.FORMATS[kind]}"
+    export_model(model, path, kind)
+    if kind == "onnx":
+        import onnx
+
+        operations = [node.op_type for node in onnx.load(path).graph.node]
+        assert not {"Pad", "Slice"} & set(operations)
+        assert operations.count("ConvTranspose") == 1
+    else:
+        operations = [str(node.target) for node in torch.export.load(path).graph.nodes]
+        assert not any(name.startswith(("aten.pad", "aten.slice", "aten.flip")) for name in operations)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_no_path_of_this_machine(kind, tmp_path):
+    model = pggan.load(saved(tmp_path / "m.safetensors", resolution=8), "cpu")
+    path = tmp_path / f"m{export.FORMATS[kind]}"
+    export_model(model, path, kind)
+    parts = [path.read_bytes()]
+    if kind == "torch":
+        with zipfile.ZipFile(path) as archive:
+            parts = [archive.read(name) for name in archive.namelist()]
+    for folder in (Path(pggan.__file__).parent, Path(torch.__file__).parent, tmp_path):
+        assert not any(str(folder).encode() in part for part in parts)
+
+
+def test_the_newest_opset_is_told_from_the_file_version():
+    onnx = pytest.importorskip("onnx")
+
+    class Old:
+        """A runtime that knows opset 21 and its file version."""
+
+        @staticmethod
+        def InferenceSession(data, providers):  # noqa: N802
+            proto = onnx.load_from_string(data)
+            assert proto.ir_version <= 10
+            assert proto.opset_import[0].version <= 21
+
+    assert export._newest_opset(onnx, Old) == min(21, getattr(torch.onnx._constants, "ONNX_MAX_OPSET", 20))
 
 
 def test_command(tmp_path, capsys):
@@ -92,21 +148,34 @@ def test_command(tmp_path, capsys):
     assert run(["export", model, str(tmp_path / "all"), "--all-levels"]) == 0
     assert capsys.readouterr().out.count("differs from PyTorch by at most") == 2
     assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["m-4x4.onnx", "m-8x8.onnx"]
+    (tmp_path / "all" / "m-4x4.onnx").unlink()
     for arguments, says in (
         ([str(tmp_path / "a.pt2")], "exists already"),
         ([str(tmp_path / "a.bin")], "give --format"),
         ([str(tmp_path / "b.onnx"), "--res", "16"], "no 16x16 pictures"),
         ([str(tmp_path / "b.onnx"), "--res", "5"], "power of two"),
         ([str(tmp_path / "b"), "--all-levels", "--res", "4"], "exclude"),
+        ([str(tmp_path / "all"), "--all-levels"], "exists already"),
     ):
         assert run(["export", model, *arguments]) == 2
         assert says in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "all").iterdir()] == ["m-8x8.onnx"]  # seen before any was written
 
 
 def test_what_goes_wrong_leaves_no_file(tmp_path, monkeypatch):
+    def too_old(*arguments, **options):
+        raise ModuleNotFoundError("No module named 'onnxscript._framework_apis'")
+
     model = pggan.load(saved(tmp_path / "m.safetensors", resolution=8), "cpu")
+    monkeypatch.setattr(export, "_ONNX_BYTES", 10)
+    with pytest.raises(ModelError, match="2 GiB"):
+        export_model(model, tmp_path / "m.onnx", "onnx")
+    monkeypatch.undo()
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(ModelError, match="differs from PyTorch"):
+        export_model(model, tmp_path / "m.onnx", "onnx")
+    monkeypatch.setattr(torch.onnx, "export", too_old)
+    with pytest.raises(UsageError, match="newer packages"):
         export_model(model, tmp_path / "m.onnx", "onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UsageError, match=r"pip install 'pggan\[onnx\]'"):
