@@ -18,11 +18,14 @@ from pggan.errors import PgganError
 # command -> module of pggan.cli that holds it (as `command`); the order is the order of `pggan --help`
 COMMANDS = {
     "prepare-data": "prepare_data",
+    "verify-data": "verify_data",
+    "merge-data": "merge_data",
     "train": "train",
     "generate": "generate",
     "interpolate": "interpolate",
     "export-data": "export_data",
     "import": "import_model",
+    "export": "export",
     "info": "info",
 }
 

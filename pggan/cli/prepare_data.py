@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from typing import Any
 
 import click
 
 from pggan.cli.progress import progress
+from pggan.cli.stopping import can_go_on
+from pggan.errors import UsageError
 from pggan.words import duration, size
 
 SHOWN_BAD = 10
@@ -56,15 +58,29 @@ SHOWN_BAD = 10
 )
 @click.option("--upscale", is_flag=True, help="Take pictures smaller than --max-res, too (else left out and counted).")
 @click.option("--limit", type=click.IntRange(min=1), help="Look only at the first so many pictures.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only the I-th of N parts of the pictures, as 2/8: a job of a cluster's. pggan merge-data joins the stores.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first bad picture instead of naming and counting it.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of drawn faces.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Worker processes. Default: one a core.")
 @click.option("--overwrite", is_flag=True, help="Replace a store at DEST, once the new one is whole.")
 @click.option("--force", is_flag=True, help="Start even if the disk looks too small.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be made, how large and in what time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
-    source: str, dest: str, as_json: bool, quiet: bool, workers: int | None, channels: str | None, **given: Any
+    source: str,
+    dest: str,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    workers: int | None,
+    channels: str | None,
+    shard: str | None,
+    **given: Any,
 ) -> None:
     """Turn pictures into one multi-resolution store, 4x4 to --max-res.
 
@@ -78,12 +94,20 @@ def command(
     frame of animations, cropped to a square and resized to --max-res (Lanczos); each lower level is the 2x2 mean of
     the one above. Smaller ones are left out and counted. A bad picture, or one above 134 million pixels, is named and
     counted, and does not stop the rest.
+
+    Stopped by anything, it leaves DEST.partial, and the same command goes on from there; DEST appears when it is whole.
     """
     from contextlib import ExitStack
 
-    from pggan.data.prepare import PrepareOptions, prepare
+    from pggan.data.prepare import PrepareOptions, plan, prepare
 
-    options = PrepareOptions(channels=int(channels) if channels else None, workers=workers or cores(), **given)
+    options = PrepareOptions(
+        channels=int(channels) if channels else None, workers=workers or cores(), shard=_shard(shard), **given
+    )
+    if dry_run:
+        planned = plan(source, dest, options)
+        click.echo(json.dumps(planned.to_json()) if as_json else _planned(planned))
+        return
     with ExitStack() as stack:
         advance: Any = None
 
@@ -91,7 +115,9 @@ def command(
             nonlocal advance
             advance = stack.enter_context(progress("preparing", total, quiet=quiet))
 
-        report = prepare(source, dest, options, start, lambda n: advance(n))
+        stack.enter_context(can_go_on(dest))
+        on_plan = None if quiet or as_json else lambda found: click.echo(found, err=True)
+        report = prepare(source, dest, options, start, lambda n: advance(n), on_plan)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
@@ -100,7 +126,27 @@ def command(
 
 def cores() -> int:
     """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from pggan.data.pool import available_cores
+
+    return available_cores()
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    if match is None:
+        raise UsageError(f"--shard {text!r} is not I/N, such as 2/8")
+    return int(match[1]), int(match[2])
+
+
+def _planned(plan: Any) -> str:
+    shard = f", shard {plan.shard[0]}/{plan.shard[1]}" if plan.shard else ""
+    colours = "grey" if plan.channels == 1 else "RGB"
+    lines = [f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}"]
+    lines.append(f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}")
+    lines.append(f"  {plan}; {size(plan.free)} are free")
+    return "\n".join(lines)
 
 
 def _show(report: Any) -> None:
@@ -116,8 +162,10 @@ def _show(report: Any) -> None:
         click.echo(f"  converted: {count} {kind}")
     for side in report.resolutions:
         click.echo(f"  {f'{side}x{side}':>9}  {report.codecs[side]:<4}  {size(report.bytes[side]):>10}")
-    rate = sum(report.left_out.values(), report.count) / max(report.seconds, 1e-3)
-    click.echo(f"  on disk: {size(report.bytes_on_disk)}, made in {duration(report.seconds)} ({rate:.1f} pictures/s)")
+    looked_at = sum(report.left_out.values(), report.count) - report.resumed
+    rate = f"{looked_at / max(report.seconds, 1e-3):.1f} pictures/s"
+    rest = f", going on after {report.resumed}" if report.resumed else ""
+    click.echo(f"  on disk: {size(report.bytes_on_disk)}, made in {duration(report.seconds)} ({rate}{rest})")
     if report.labels:
         click.echo(f"  labels: {', '.join(report.labels)}")
     if report.attribution:

@@ -1,4 +1,7 @@
-"""Where a store is made: under a temporary name beside its own, which it takes when it is whole."""
+"""Where a store is made: under a temporary name beside its own, which it takes when it is whole.
+
+What a run that was stopped left there stays, for the same command to go on from.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from pggan.data.progress import read_progress, unfinished
 from pggan.data.store import FILE
 from pggan.errors import DataError, UsageError
 
@@ -46,24 +50,37 @@ def existing_parent(dest: Path) -> Path:
     return next(parent for parent in dest.parents if parent.exists())
 
 
-@contextmanager
-def under_construction(dest: Path) -> Iterator[Path]:
-    """An empty directory to make the store in. It becomes `dest` at the end of the block, and goes if that fails.
+class Unusable(DataError):  # noqa: N818 (of the store)
+    """A failure after which what has been made is of no use, so that it goes."""
 
-    Raises `DataError` where another process is making the same store.
+
+@contextmanager
+def under_construction(dest: Path, keep: bool = True) -> Iterator[Path]:
+    """The directory to make the store in, where there may be an unfinished one. It becomes `dest` after the block.
+
+    If that fails, what has been committed there stays for the same command; all goes after `Unusable`, and unless
+    `keep`. Raises `DataError` where another process is making the same store.
     """
     dest.parent.mkdir(parents=True, exist_ok=True)
-    partial = dest.with_name(dest.name + ".partial")
+    partial = unfinished(dest)
     with _claimed(dest):
-        if partial.exists():  # of a run that was killed
-            shutil.rmtree(partial)
-        partial.mkdir()
+        if partial.exists() and not (partial.is_dir() and set(os.listdir(partial)) <= _OWN_FILES):
+            raise UsageError(f"{partial} is in the way, and no unfinished store; rename or remove it")
         try:
             yield partial
             _move_into_place(partial, dest)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+        except BaseException as error:
+            if not keep or isinstance(error, Unusable) or _is_new(partial):
+                shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _is_new(partial: Path) -> bool:
+    """Whether nothing has been committed there."""
+    try:
+        return read_progress(partial) is None
+    except DataError:
+        return False
 
 
 @contextmanager
@@ -107,7 +124,7 @@ def _recover(dest: Path) -> None:
 
 def _move_into_place(partial: Path, dest: Path) -> None:
     """The new store takes its name; what was there before goes only then."""
-    _sync(partial)
+    sync_entries(partial)
     if not dest.exists() or not os.listdir(dest):
         if dest.exists():
             dest.rmdir()
@@ -122,10 +139,10 @@ def _move_into_place(partial: Path, dest: Path) -> None:
             os.replace(old, dest)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    _sync(dest.parent)
+    sync_entries(dest.parent)
 
 
-def _sync(directory: Path) -> None:
+def sync_entries(directory: Path) -> None:
     """Makes a directory's entries outlast a power cut, where the system can."""
     try:
         handle = os.open(directory, os.O_RDONLY)

@@ -11,11 +11,17 @@ from pggan.labels import LabelColumn
 __all__ = ["FORMAT", "LabelColumn", "Manifest"]
 
 FORMAT = 1
+LOSSLESS = frozenset({"raw", "png", "webp"})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store holds and how it was made. `codecs` and `bytes` are by resolution."""
+    """What a store holds and how it was made. `codecs` and `bytes` are by resolution.
+
+    `digests`: BLAKE2b of each resolution's ("64x64") and the labels' ("labels") table of digests, empty in stores made
+    before there were any. `exact`: every level is the mean of the full size that is kept. `shard`: of a part made by
+    --shard, its "number", "of" how many, of a source of how many "pictures".
+    """
 
     count: int
     channels: int
@@ -27,9 +33,15 @@ class Manifest:
     labels: tuple[LabelColumn, ...] = ()
     attribution: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    exact: bool = False
+    shard: Mapping[str, int] | None = None
     pggan: str = ""
     created: str = ""
     format: int = FORMAT
+
+    def is_lossless(self, resolution: int) -> bool:
+        return self.codecs[resolution] in LOSSLESS
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,10 +67,15 @@ class Manifest:
                 "codecs": {int(k): str(v) for k, v in known["codecs"].items()},
                 "bytes": {int(k): int(v) for k, v in known["bytes"].items()},
                 "labels": columns,
+                "digests": {str(k): str(v) for k, v in known.get("digests", {}).items()},
             }
         )
         if not isinstance(found.count, int) or found.count < 0 or found.channels not in (1, 3):
             raise ValueError(f"{found.count} pictures of {found.channels} channels")
         if not found.resolutions or set(found.resolutions) != set(found.codecs):
             raise ValueError("the resolutions and their codecs do not belong together")
+        if found.shard is not None and not all(
+            isinstance(found.shard[name], int) for name in ("number", "of", "pictures")
+        ):
+            raise ValueError("the shard is not a number of how many")
         return found

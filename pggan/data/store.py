@@ -1,7 +1,8 @@
 """The multi-resolution store: one LMDB environment, one named database a resolution, a manifest written last.
 
 `DEST/data.mdb` holds databases "4x4" ... "RxR" (keys: 8-byte big-endian index; values: one picture by the codec of its
-resolution) and "meta" ("manifest": JSON; "labels": a .npy of int32 (N, columns), -1 unknown).
+resolution), "digests" (by the same keys: see `digests`) and "meta" ("manifest": JSON; "labels": a .npy of int32
+(N, columns), -1 unknown; "progress": see `progress`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = ["FORMAT", "LabelColumn", "Manifest", "Store", "is_store"]
 
 FILE = "data.mdb"
 META, MANIFEST, LABELS = b"meta", b"manifest", b"labels"
+DIGESTS = b"digests"
 
 
 def database_name(resolution: int) -> bytes:
@@ -44,6 +46,14 @@ def is_store(path: str | Path) -> bool:
     return (Path(path) / FILE).is_file()
 
 
+def check_length(env: Any, path: Path) -> None:
+    """Raises `DataError` for a file cut short: LMDB maps it, and reading past its end would kill the process."""
+    length = os.path.getsize(path / FILE)
+    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if length < needed:
+        raise DataError(f"{path / FILE} is cut short ({length} of {needed} bytes); copy or make it again")
+
+
 class Store:
     """A whole store, read-only; safe to read from threads. Sent to another process, it is opened there on first use.
 
@@ -52,7 +62,13 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.__setstate__({"path": Path(path), "manifest": None})
-        self.manifest: Manifest = self._environment().manifest
+        opened = self._environment()
+        try:
+            opened.check_counts()
+        except BaseException:
+            self.close()
+            raise
+        self.manifest: Manifest = opened.manifest
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "manifest": self.manifest}
@@ -117,9 +133,26 @@ class Store:
             except ValueError as error:
                 raise DataError(
                     f"{self.path}: picture {int(indices[at])} at {resolution}x{resolution}: {error}; "
-                    "prepare the data again"
+                    "run pggan verify-data --fix, or prepare the data again"
                 ) from None
         return out
+
+    def encoded(self, first: int = 0) -> Iterator[tuple[dict[int, bytes | None], bytes | None]]:
+        """Of every picture from number `first` on: its records as they are kept, by resolution, and their digests.
+
+        None where one is not there. Raises `DataError`.
+        """
+        opened = self._environment()
+        databases = {r: opened.database(database_name(r)) for r in self.resolutions}
+        digests = opened.database(DIGESTS) if self.manifest.digests else None
+        try:
+            with opened.env.begin() as txn:
+                for at in range(first, len(self)):
+                    name = key(at)
+                    records = {r: txn.get(name, db=database) for r, database in databases.items()}
+                    yield records, txn.get(name, db=digests) if digests is not None else None
+        except lmdb.Error as error:
+            raise DataError(f"{self.path} cannot be read ({error}); run pggan verify-data --fix") from None
 
     def close(self) -> None:
         """Lets go of the file; harmless when done twice. Reading again opens it again."""
@@ -139,7 +172,7 @@ class Store:
         """This process's, shared by all its stores on the same file."""
         with self._lock:
             if self._opened is None or self._opened.pid != os.getpid():
-                opened = _share(self.path)
+                opened = share(self.path)
                 if self.manifest is not None and opened.manifest != self.manifest:
                     opened.release()
                     raise DataError(f"{self.path} has been replaced by another store; start again")
@@ -167,7 +200,7 @@ class _Environment:
                 raise PermissionError(13, "Permission denied", str(path / FILE)) from None
             raise DataError(f"{path} is not a readable data store ({error}); prepare the data again") from None
         try:
-            self._check_length()
+            check_length(self.env, path)
             self.manifest = self._read_manifest()
         except BaseException:
             self.env.close()
@@ -186,12 +219,24 @@ class _Environment:
                 _OPEN.pop(self.identity, None)
                 self.env.close()
 
-    def _check_length(self) -> None:
-        # LMDB maps the file: reading past the end of a file cut short would kill the process
-        length = os.path.getsize(self.path / FILE)
-        needed = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
-        if length < needed:
-            raise DataError(f"{self.path / FILE} is cut short ({length} of {needed} bytes); copy or make it again")
+    def entries(self, name: bytes) -> int:
+        """How many a database holds. Raises `lmdb.Error`."""
+        database = self.database(name)  # opened before the transaction that uses it
+        with self.env.begin() as txn:
+            return int(txn.stat(database)["entries"])
+
+    def check_counts(self) -> None:
+        """Raises `DataError` unless every resolution holds as many records as there are pictures."""
+        manifest = self.manifest
+        try:
+            for resolution in manifest.resolutions:
+                found = self.entries(database_name(resolution))
+                if found != manifest.count:
+                    raise ValueError(f"{found} of {manifest.count} pictures at {resolution}x{resolution}")
+        except (lmdb.Error, ValueError) as error:
+            raise DataError(
+                f"{self.path}: the store is damaged ({error}); run pggan verify-data --fix, or prepare the data again"
+            ) from None
 
     def _read_manifest(self) -> Manifest:
         path = self.path
@@ -203,14 +248,7 @@ class _Environment:
             values = json.loads(text)
             if values["format"] > FORMAT:
                 raise DataError(f"{path} has format {values['format']}, this pggan reads up to {FORMAT}; update pggan")
-            manifest = Manifest.from_json(values)
-            for resolution in manifest.resolutions:
-                database = self.database(database_name(resolution))  # opened before the transaction that uses it
-                with self.env.begin() as txn:
-                    found = txn.stat(database)["entries"]
-                if found != manifest.count:
-                    raise ValueError(f"{found} of {manifest.count} pictures at {resolution}x{resolution}")
-            return manifest
+            return Manifest.from_json(values)
         except lmdb.NotFoundError:
             raise DataError(f"{path} is another program's LMDB or a half-made store, not one of pggan's") from None
         except (lmdb.Error, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -221,7 +259,8 @@ _OPEN: dict[tuple[int, ...], _Environment] = {}
 _OPEN_LOCK = threading.Lock()
 
 
-def _share(path: Path) -> _Environment:
+def share(path: Path) -> _Environment:
+    """This process's environment of the store at `path`, to be released. Raises `DataError`."""
     try:
         status = os.stat(path / FILE)
     except (FileNotFoundError, NotADirectoryError):

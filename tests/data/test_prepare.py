@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pggan.data import prepare as prepare_module
+from pggan.data import estimate as estimate_module
 from pggan.data.imaging import fit
 from pggan.data.prepare import PrepareOptions, prepare, printable
 from pggan.data.pyramid import pyramid
@@ -177,8 +177,9 @@ def test_an_existing_destination_is_never_lost(folder, tmp_path, monkeypatch):
         with pytest.raises(OSError, match="no"):
             prepare(str(folder), dest, PrepareOptions(overwrite=True))
     assert tree(dest) == before
-    assert_nothing_left(tmp_path, "data")
-    assert prepare(str(folder), dest, PrepareOptions(overwrite=True)).count == 12
+    assert_nothing_left(tmp_path, "data", "data.partial")  # a whole one, which only has to take its name
+    again = prepare(str(folder), dest, PrepareOptions(overwrite=True))
+    assert (again.count, again.resumed) == (12, 12)
     assert len(contents(dest)[4]) == 12
     assert_nothing_left(tmp_path, "data")
 
@@ -272,7 +273,7 @@ def test_too_little_disk_is_told_before(folder, tmp_path, monkeypatch):
 def test_the_estimate_is_about_right(codec, tmp_path, monkeypatch):
     usage, told = shutil.disk_usage(tmp_path), []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    monkeypatch.setattr(prepare_module, "size", lambda count: told.append(count) or "")
+    monkeypatch.setattr(estimate_module, "size", lambda count: told.append(count) or "")
     options = PrepareOptions(codec=codec, max_res=64, upscale=True)
     with pytest.raises(DataError):
         prepare("drawn:200", tmp_path / "data", options)
@@ -302,12 +303,15 @@ def test_a_disk_that_fills_up_or_fails(folder, tmp_path, monkeypatch, error, fre
             return full if name == "sync" else getattr(self.real, name)
 
     real, usage = lmdb.open, shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("pggan.data.writer.lmdb.open", Environment)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
-    with pytest.raises(OSError, match=str(tmp_path / "data")) as caught:
-        prepare(str(folder), tmp_path / "data", PrepareOptions(force=True))
+    with monkeypatch.context() as patch:
+        patch.setattr("pggan.data.writer.lmdb.open", Environment)
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
+        with pytest.raises(OSError, match=str(tmp_path / "data")) as caught:
+            prepare(str(folder), tmp_path / "data", PrepareOptions(force=True))
     assert caught.value.errno == number
-    assert_nothing_left(tmp_path)
+    assert_nothing_left(tmp_path, "data.partial")
+    assert prepare(str(folder), tmp_path / "data", PrepareOptions(force=True)).resumed == 12
+    assert_nothing_left(tmp_path, "data")
 
 
 # options
@@ -324,6 +328,8 @@ def test_a_disk_that_fills_up_or_fails(folder, tmp_path, monkeypatch, error, fre
         ({"channels": 4}, "--channels"),
         ({"fit": "stretch"}, "--fit"),
         ({"limit": 0}, "--limit"),
+        ({"shard": (0, 2)}, "--shard"),
+        ({"shard": (3, 2)}, "--shard"),
         ({"workers": 0}, "--workers"),
         ({"seed": -1}, "--seed"),
     ],

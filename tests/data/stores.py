@@ -1,0 +1,77 @@
+"""Stores looked at from behind: every key of the LMDB."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+
+from pggan.data.codecs import encode
+from pggan.data.manifest import Manifest
+from pggan.data.pyramid import pyramid
+from pggan.data.writer import StoreWriter
+from tests.data.pictures import portrait
+
+
+def dump(path: Path) -> dict[str, dict[bytes, Any]]:
+    """Every database; of the manifest all but the time at which it was made."""
+    found: dict[str, dict[bytes, Any]] = {}
+    with lmdb.open(str(path), readonly=True, lock=False, max_dbs=32) as env:
+        with env.begin() as txn:
+            names = [bytes(name) for name, _ in txn.cursor()]
+        for name in names:
+            database = env.open_db(name, create=False)
+            with env.begin(db=database) as txn:
+                found[name.decode()] = {bytes(k): bytes(v) for k, v in txn.cursor()}
+    manifest = json.loads(found["meta"][b"manifest"])
+    manifest.pop("created")
+    found["meta"][b"manifest"] = manifest
+    return found
+
+
+def assert_same(one: Path, other: Path, but: tuple[str, ...] = ()) -> None:
+    """All content is equal; `but`: entries of the manifest, and keys of "meta", that may differ."""
+    a, b = dump(one), dump(other)
+    for each in (a, b):
+        for name in but:
+            each["meta"].pop(name.encode(), None)
+            each["meta"][b"manifest"].pop(name, None)
+    assert a["meta"] == b["meta"]
+    assert a.keys() == b.keys()
+    assert a == b
+
+
+def put(path: Path, database: str, key: bytes, value: bytes | None) -> None:
+    """Changes a record behind the store's back; None: drops it."""
+    with lmdb.open(str(path), max_dbs=32, lock=False) as env:
+        opened = env.open_db(database.encode(), create=False)
+        with env.begin(write=True, db=opened) as txn:
+            assert txn.get(key) is not None or database == "meta"
+            if value is None:
+                txn.delete(key)
+            else:
+                txn.put(key, value)
+
+
+def get(path: Path, database: str, key: bytes) -> bytes:
+    with lmdb.open(str(path), readonly=True, max_dbs=32, lock=False) as env:
+        opened = env.open_db(database.encode(), create=False)
+        with env.begin(db=opened) as txn:
+            return bytes(txn.get(key))
+
+
+def write(path: Path, numbers: list[int], codecs: dict[int, str], labels: Any = (), columns: Any = ()) -> Path:
+    """A store of portraits; `labels`: class numbers by portrait."""
+    writer = StoreWriter(path, codecs)
+    for number in numbers:
+        levels = pyramid(np.asarray(portrait(number, max(codecs))))
+        records = {side: encode(levels[side], codec, 95) for side, codec in codecs.items()}
+        writer.add(records, tuple(labels[number]) if columns else ())
+    sizes = writer.sizes
+    writer.finish(
+        Manifest(len(numbers), 3, tuple(sorted(codecs)), codecs, sizes, "test", labels=tuple(columns), exact=True)
+    )
+    return path

@@ -1,0 +1,381 @@
+import json
+import os
+import random
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pggan.cli import run
+from pggan.data import mend as mend_module
+from pggan.data import verify as verify_module
+from pggan.data.codecs import encode
+from pggan.data.mend import mend
+from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.store import LABELS, LabelColumn, Store, key
+from pggan.data.verify import jpeg_tolerance, verify
+from pggan.data.writer import StoreWriter
+from pggan.errors import DataError
+from tests.data.pictures import tree, write_folder
+from tests.data.stores import assert_same, get, put, write
+from tests.data.test_store import noise, rewrite
+
+CODECS = {4: "raw", 8: "raw", 16: "png", 32: "webp"}
+COLUMNS = (LabelColumn("kind", ("a", "b", "c")), LabelColumn("hat", ("no", "yes")))
+CLASSES = [(i % 3, i % 2) for i in range(20)]
+
+
+def processes(test):
+    test.processes = True
+    return test
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(request, monkeypatch):
+    """Workers take their time to start: most tests do without."""
+    if not getattr(request.function, "processes", False):
+        for module in (verify_module, mend_module):
+            monkeypatch.setattr(module, "in_order", here)
+
+
+def here(work, items, *_, **__):
+    yield from map(work, items)
+    work.records.close()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return write(tmp_path / "data", list(range(9)), CODECS, CLASSES, COLUMNS)
+
+
+def told(path, **options):
+    return [str(damage) for damage in verify(path, **options).damages()]
+
+
+def flipped(path, database, index, at=-1):
+    record = bytearray(get(path, database, key(index)))
+    record[at] ^= 1
+    put(path, database, key(index), bytes(record))
+
+
+def other_level(path, index, side):
+    """Another picture in a level, with a digest that fits it: only the full size tells."""
+    from pggan.data.digests import SIZE, Totals, digest, part_names
+
+    record = encode(noise(1, side)[0], CODECS[side], 95)
+    put(path, f"{side}x{side}", key(index), record)
+    names = part_names(CODECS, True)
+    row = bytearray(get(path, "digests", key(index)))
+    at = names.index(f"{side}x{side}") * SIZE
+    row[at : at + SIZE] = digest(record)
+    put(path, "digests", key(index), bytes(row))
+    totals = Totals(names)
+    totals.feed(b"".join(get(path, "digests", key(i)) for i in range(9)))
+    rewrite(path, lambda v: json.dumps({**v, "digests": totals.values()}).encode())
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_whole_store(store, quick):
+    done = []
+    report = verify(store, quick=quick, on_start=done.append, on_progress=done.append)
+    assert report.whole
+    assert (report.count, report.resolutions, report.with_digests, report.found) == (9, [4, 8, 16, 32], True, 0)
+    assert done[0] == sum(done[1:]) == 9
+
+
+DAMAGES = {
+    "bit": (lambda p: flipped(p, "16x16", 3), ["picture 3 at 16x16: digest differs"], True),
+    "raw bit": (lambda p: flipped(p, "4x4", 8), ["picture 8 at 4x4: digest differs"], True),
+    "full": (lambda p: flipped(p, "32x32", 5), ["picture 5 at 32x32: digest differs"], True),
+    "cut": (
+        lambda p: put(p, "8x8", key(0), get(p, "8x8", key(0))[:-1]),
+        ["picture 0 at 8x8: digest differs"],
+        True,
+    ),
+    "dropped": (lambda p: put(p, "8x8", key(2), None), ["picture 2 at 8x8: missing"], True),
+    "dropped full": (lambda p: put(p, "32x32", key(8), None), ["picture 8 at 32x32: missing"], True),
+    "added": (
+        lambda p: (put(p, "8x8", key(2), None), added(p, "8x8", key(11)), added(p, "8x8", key(12))),
+        ["8x8: 10 records for 9 pictures", "picture 2 at 8x8: missing"],
+        True,
+    ),
+    "level": (
+        lambda p: other_level(p, 7, 8),
+        ["picture 7 at 8x8: up to * grey levels from the mean of 32x32"],
+        False,
+    ),
+    "digest": (lambda p: flipped(p, "digests", 4, 9), ["digests: those of 8x8 are not the manifest's"], True),
+    "no digest": (
+        lambda p: put(p, "digests", key(4), None),
+        [f"digests: those of {n} are not the manifest's" for n in ("4x4", "8x8", "16x16", "32x32", "labels")],
+        True,
+    ),
+}
+
+
+def added(path, database, name):
+    import lmdb
+
+    with lmdb.open(str(path), max_dbs=32, lock=False) as env:
+        opened = env.open_db(database.encode())
+        with env.begin(write=True, db=opened) as txn:
+            txn.put(name, b"x")
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_each_kind_of_damage_is_found_and_mended(tmp_path, store, kind):
+    damage, expected, quickly = DAMAGES[kind]
+    whole = write(tmp_path / "whole", list(range(9)), CODECS, CLASSES, COLUMNS)
+    damage(store)
+    found = verify(store)
+    messages = [str(each) for each in found.damages()]
+    assert len(messages) == len(expected) == found.found
+    for message, pattern in zip(messages, expected):
+        start, _, end = pattern.partition("*")
+        assert message.startswith(start)
+        assert message.endswith(end)
+    assert (told(store, quick=True) == messages) == quickly
+    before = tree(store)
+    mended = mend(store, found)
+    assert tree(store) != before
+    assert sorted(os.listdir(tmp_path)) == ["data", "whole"]
+    assert verify(store).whole
+    if "full" not in kind:
+        assert (mended.count, mended.dropped) == (9, [])
+        assert mended.rebuilt == ("digest" not in kind)
+        assert mended.exactly == (mended.rebuilt if kind != "level" else 0)
+        assert_same(store, whole, but=("progress",))
+        return
+    gone = found.damages()[0].picture
+    assert (mended.count, mended.dropped, mended.dropped_count) == (8, [gone], 1)
+    kept = [i for i in range(9) if i != gone]
+    write(tmp_path / "rest", kept, CODECS, CLASSES, COLUMNS)
+    assert_same(store, tmp_path / "rest", but=("progress", "left_out"))
+    with Store(store) as left:
+        assert left.manifest.left_out == {"damaged": 1}
+        np.testing.assert_array_equal(left.labels, [CLASSES[i] for i in kept])
+
+
+def test_damaged_labels(tmp_path, store):
+    data = bytearray(get(store, "meta", LABELS))
+    data[-8 * 9 + 8 * 4] ^= 1  # picture 4's kind
+    put(store, "meta", LABELS, bytes(data))
+    found = verify(store)
+    assert [str(each) for each in found.damages()] == ["picture 4's labels: digest differs"]
+    assert mend(store, found).unlabelled == 1
+    with Store(store) as mended:
+        assert mended.labels[4].tolist() == [-1, -1]
+        expected = np.array(CLASSES[:9])
+        expected[4] = -1
+        np.testing.assert_array_equal(mended.labels, expected)
+    assert verify(store).whole
+
+
+def test_an_array_of_labels_that_cannot_be_read(tmp_path, store):
+    data = get(store, "meta", LABELS)
+    put(store, "meta", LABELS, b"\0" * 10 + data[10:])  # its numbers are whole
+    found = verify(store)
+    assert [str(each) for each in found.damages()] == ["labels: cannot be read"]
+    assert mend(store, found).unlabelled == 0
+    assert verify(store).whole
+    with Store(store) as mended:
+        np.testing.assert_array_equal(mended.labels, CLASSES[:9])
+    put(store, "meta", LABELS, data[:100])
+    found = verify(store)
+    assert found.found == 10
+    assert mend(store, found).unlabelled == 9
+    with Store(store) as mended:
+        assert (mended.labels == -1).all()
+
+
+def test_no_such_class(tmp_path):
+    path = write(tmp_path / "data", [0, 1], {8: "raw"}, [(0,), (9,)], (LabelColumn("kind", ("a", "b")),))
+    assert told(path) == ["picture 1's labels: no such class"]
+
+
+def test_a_store_without_digests(store):
+    rewrite(store, lambda v: json.dumps({k: x for k, x in v.items() if k not in ("digests", "exact")}).encode())
+    assert verify(store).whole
+    assert not verify(store).with_digests
+    flipped(store, "4x4", 3)
+    put(store, "16x16", key(2), b"\x89PNG no more")
+    assert verify(store, quick=True).whole
+    found = verify(store)
+    assert str(found.damages()[0]).startswith("picture 2 at 16x16: does not decode: damaged png")
+    assert len(found.pictures) == 1  # one grey level may come of rounding
+    image = np.frombuffer(get(store, "4x4", key(3)), np.uint8).copy()
+    image[0] ^= 16
+    put(store, "4x4", key(3), image.tobytes())
+    found = verify(store)
+    assert str(found.damages()[1]).startswith("picture 3 at 4x4: up to 1")
+    assert mend(store, found).rebuilt == 2
+    assert verify(store).with_digests
+    assert verify(store).whole
+
+
+def test_older_stores_of_larger_ones_are_whole(tmp_path):
+    """Levels cut out of a larger store follow from its full size, unrounded: one grey level away from their own."""
+    folder = write_folder(tmp_path / "pictures", 4, side=64)
+    Image.fromarray(noise(1, 64)[0].transpose(1, 2, 0)).save(folder / "9.png")
+    prepare(str(folder), tmp_path / "large")
+    prepare(str(tmp_path / "large"), tmp_path / "small", PrepareOptions(max_res=16))
+    with Store(tmp_path / "large") as large, Store(tmp_path / "small") as small:
+        assert (large.manifest.exact, small.manifest.exact) == (True, False)
+    assert verify(tmp_path / "large").whole
+    assert verify(tmp_path / "small").whole
+    rewrite(tmp_path / "small", lambda v: json.dumps({**v, "exact": True}).encode())
+    assert not verify(tmp_path / "small").whole
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "4:jpeg", "4:jpeg,32:png", "4:raw,32:jpeg"])
+@pytest.mark.parametrize("quality", [5, 50, 95])
+@pytest.mark.parametrize("pictures", ["portraits", "noise"])
+def test_jpeg_levels_agree_within_the_tolerance(tmp_path, codec, quality, pictures):
+    folder = write_folder(tmp_path / "pictures", 3, side=128)
+    if pictures == "noise":
+        for i in range(3):
+            Image.fromarray(noise(1, 128, seed=i)[0].transpose(1, 2, 0)).save(folder / f"{i}.png")
+    prepare(str(folder), tmp_path / "data", PrepareOptions(codec=codec, quality=quality))
+    assert told(tmp_path / "data") == []
+    with Store(tmp_path / "data") as store:
+        manifest = store.manifest
+    assert jpeg_tolerance(manifest) == {5: 60, 50: 43, 95: 7}[quality]
+
+
+def test_a_level_rebuilt_from_a_jpeg(tmp_path):
+    write_folder(tmp_path / "pictures", 3)
+    prepare(str(tmp_path / "pictures"), tmp_path / "data", PrepareOptions(codec="32:jpeg"))
+    flipped(tmp_path / "data", "16x16", 1)
+    found = verify(tmp_path / "data", quick=True)
+    mended = mend(tmp_path / "data", found)
+    assert (mended.rebuilt, mended.exactly, mended.from_jpeg) == (1, 0, True)
+    assert verify(tmp_path / "data").whole
+
+
+def test_nothing_that_could_be_kept(tmp_path):
+    path = write(tmp_path / "data", [0, 1], {4: "raw", 8: "raw"})
+    for index in (0, 1):
+        flipped(path, "8x8", index)
+    before = tree(path)
+    with pytest.raises(DataError, match=r"no picture of .* is whole, so it stays as it is"):
+        mend(path, verify(path))
+    assert tree(path) == before
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_mending_leaves_unfinished_stores_alone(tmp_path, store):
+    from pggan.data.progress import Progress
+
+    writer = StoreWriter(tmp_path / "data.partial", {4: "raw"}, Progress({"command": "prepare-data"}))
+    writer.add({4: b"x"})
+    writer._flush()
+    writer.close()
+    flipped(store, "4x4", 1)
+    with pytest.raises(DataError, match="is an unfinished store; finish it"):
+        mend(store, verify(store))
+    assert sorted(os.listdir(tmp_path)) == ["data", "data.partial"]
+
+
+def test_too_little_disk_to_mend(store, monkeypatch):
+    import shutil
+
+    flipped(store, "4x4", 1)
+    found, usage = verify(store), shutil.disk_usage(store)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(DataError, match="are needed to make"):
+        mend(store, found)
+
+
+def test_an_empty_store_is_whole(tmp_path):
+    path = write(tmp_path / "data", [], {4: "raw"})
+    assert verify(path).whole
+
+
+@processes
+def test_workers_find_the_same(store):
+    for index in (1, 3, 8):
+        flipped(store, "16x16", index)
+    one, two = verify(store), verify(store, workers=2)
+    assert one.damages() == two.damages()
+    assert len(one.damages()) == 3
+    assert mend(store, two, workers=2).rebuilt == 3
+    assert verify(store).whole
+
+
+@processes
+@pytest.mark.parametrize("seed", range(4))
+def test_pages_overwritten_with_noise(tmp_path, seed):
+    """Damage of the file itself, its index included, never passes and never ends the process."""
+    path = write(tmp_path / "data", list(range(40)), {4: "raw", 8: "raw", 16: "png"})
+    file = path / "data.mdb"
+    data = bytearray(file.read_bytes())
+    dice = random.Random(seed)
+    page = dice.randrange(2, len(data) // 4096)
+    data[page * 4096 : (page + 1) * 4096] = dice.randbytes(4096)
+    if bytes(data) == file.read_bytes():
+        return
+    file.write_bytes(bytes(data))
+    whole = Path(tmp_path / "whole")
+    write(whole, list(range(40)), {4: "raw", 8: "raw", 16: "png"})
+    try:
+        report = verify(path, workers=2)
+    except DataError:
+        return
+    if report.whole:  # a page that is not in use
+        assert_same(path, whole)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_command(store, capsys, quick):
+    arguments = ["verify-data", str(store), "--workers", "1", *(["--quick"] if quick else [])]
+    assert run(arguments) == 0
+    out, err = capsys.readouterr()
+    assert f"{store}: 9 pictures, whole (" in out
+    assert "9/9 pictures" in err
+    flipped(store, "16x16", 3)
+    flipped(store, "32x32", 5)
+    assert run([*arguments, "--quiet"]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    for part in ("damaged: 2 of them", "  picture 3 at 16x16: digest differs\n", f"pggan verify-data {store} --fix"):
+        assert part in out
+    assert run([*arguments, "--quiet", "--most", "1"]) == 1
+    assert "  and 1 more\n" in capsys.readouterr().out
+    assert run([*arguments, "--quiet", "--json"]) == 1
+    values = json.loads(capsys.readouterr().out)
+    assert (values["whole"], values["found"], values["damaged_pictures"], values["fixed"]) == (False, 2, 2, None)
+    assert values["damages"][0]["message"] == "picture 3 at 16x16: digest differs"
+    assert run([*arguments, "--fix"]) == 0
+    out, err = capsys.readouterr()
+    assert "mended: 8 pictures" in out
+    assert "1 records built from the full size\n" in out
+    assert "1 pictures dropped, whose full size was damaged: 5\n" in out
+    assert "mending: 9/9" in err
+    assert run([*arguments, "--fix", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["fixed"] is None
+
+
+def test_what_is_no_store(tmp_path, capsys):
+    assert run(["verify-data", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.startswith("pggan: error: ")
+    writer = StoreWriter(tmp_path / "half", {4: "raw"})
+    writer.add({4: b"x"})
+    writer._flush()
+    writer.close()
+    assert run(["verify-data", str(tmp_path / "half")]) == 1
+    assert "half-made" in capsys.readouterr().err
+
+
+def test_digests_are_those_of_the_records(store):
+    """By the definition, computed the long way."""
+    from hashlib import blake2b
+
+    with Store(store) as opened:
+        manifest, labels = opened.manifest, opened.labels
+    for side in CODECS:
+        all_of_them = b"".join(blake2b(get(store, f"{side}x{side}", key(i)), digest_size=8).digest() for i in range(9))
+        assert manifest.digests[f"{side}x{side}"] == blake2b(all_of_them, digest_size=16).hexdigest()
+    rows = b"".join(blake2b(struct.pack("<2i", *row), digest_size=8).digest() for row in labels.tolist())
+    assert manifest.digests["labels"] == blake2b(rows, digest_size=16).hexdigest()
