@@ -15,6 +15,7 @@ from pggan.errors import UsageError
 from pggan.resolutions import PerResolution, level_of
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
+CACHES = ("auto", "none", "ram", "device")
 
 T = TypeVar("T")
 
@@ -160,6 +161,7 @@ class TrainConfig:
     device: str = "auto"
     seed: int = 0
     workers: int = 2
+    cache: str = "auto"
     cache_mb: int = 1024
     tick_kimg: PerResolution = field(
         default_factory=lambda: PerResolution.of(
@@ -195,6 +197,7 @@ class TrainConfig:
         _require(self.precision in PRECISIONS, f"--precision {self.precision} is none of {', '.join(PRECISIONS)}")
         _require(0 <= self.seed < 2**31, f"--seed {self.seed} is not from 0 to {2**31 - 1}")
         _require(0 <= self.workers <= 256, f"--workers {self.workers} is not from 0 to 256")
+        _require(self.cache in CACHES, f"--cache {self.cache} is none of {', '.join(CACHES)}")
         _require(self.cache_mb >= 0, f"--cache-mb {self.cache_mb} is below 0")
         for flag, count in (("--snapshot-ticks", self.snapshot_ticks), ("--checkpoint-ticks", self.checkpoint_ticks)):
             _require(1 <= count <= 1_000_000, f"{flag} {count} is not from 1 to 1000000")

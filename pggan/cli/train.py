@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pggan.cli.options import GridSize
-from pggan.config import PRECISIONS, PerResolution, TrainConfig
+from pggan.config import CACHES, PRECISIONS, PerResolution, TrainConfig
 from pggan.errors import UsageError
 from pggan.objectives import OBJECTIVES, all_options, resolve_options
 from pggan.presets import DEFAULT_PRESET, PRESETS, configure
@@ -67,7 +67,16 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--device", {"help": "auto, cpu, cuda or cuda:N."}),
     ("--seed", {"type": int, "help": "Decides weights, order and noise."}),
     ("--workers", {"type": int, "help": "Threads that read pictures; 0: none beside training."}),
-    ("--cache-mb", {"type": int, "help": "Memory for decoded pictures of one resolution."}),
+    (
+        "--cache",
+        {
+            "type": click.Choice(CACHES),
+            "help": "Where the decoded pictures of the resolution that trains are kept: in the GPU's memory, in main "
+            "memory (shared by the machine's processes), or nowhere. auto: the first that has room, taking a quarter "
+            "of a GPU's free memory at most (device: up to 70 %).",
+        },
+    ),
+    ("--cache-mb", {"type": int, "help": "Main memory that --cache may take."}),
     ("--tick-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images between lines of the log."}),
     ("--snapshot-ticks", {"type": int, "help": "Ticks between snapshots (sample grid and model)."}),
     ("--checkpoint-ticks", {"type": int, "help": "Ticks between checkpoints to resume from."}),
@@ -118,6 +127,7 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
     type=click.IntRange(1, 1024),
     help="Train on so many GPUs of this machine (with --device cpu: in so many processes). Several machines: torchrun.",
 )
+@click.option("--override", is_flag=True, help="With --resume: take options that change the run's result.")
 @click.option("--dry-run", is_flag=True, help="Print the whole plan and train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome (or the plan) as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -127,6 +137,7 @@ def command(
     resumed: Path | None,
     preset: str | None,
     gpus: int | None,
+    override: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -138,13 +149,15 @@ def command(
     all resolutions (128), numbers by resolution (4:128,8:64; unnamed ones keep the preset's), or both (16,256:8).
     Ctrl-C saves, says how to go on and exits 130 (SIGTERM: 143).
     """
+    if override and resumed is None:
+        raise UsageError("--override is about --resume; leave it out")
     if gpus is not None and gpus > 1 and not dry_run:
         return _on_gpus(gpus, data, out, resumed, given)
     quiet = quiet or not _leads()
     if "RANK" in os.environ and resumed is None and (data is None or out is None):
         raise UsageError("several processes of one run need to be given DATA and --out")
     if resumed is not None:
-        outcome = _resume(resumed, data, out, preset, dry_run, as_json or quiet, given)
+        outcome = _resume(resumed, data, out, preset, dry_run, as_json or quiet, given, override)
         return _finish(outcome, as_json)
     config, drawn = _configure(data, preset, given)
     if dry_run:
@@ -260,22 +273,25 @@ def _resume(
     dry_run: bool,
     quiet: bool,
     given: dict[str, Any],
+    override: bool,
 ) -> Outcome:
+    from pggan.training.changes import changed
     from pggan.training.rundir import RunDirectory
     from pggan.training.schedule import Schedule
 
+    if out is not None or dry_run:
+        raise UsageError(f"--resume goes on in the run's own directory; leave {'--out' if out else '--dry-run'} out")
     device = given.pop("device")
-    changed = {"out": out, "preset": preset, "dry-run": dry_run or None, **given}
-    named = [f"--{name.replace('_', '-')}" for name, value in changed.items() if value is not None]
-    if named:
-        named = ["--from" if flag == "--start-from" else flag for flag in named]
-        raise UsageError(f"--resume goes on with the run's own options; leave {', '.join(named)} out")
     run = RunDirectory(path)
     config, _ = run.read_options()
+    chosen = {name: value for name in all_options() if (value := given.pop(name)) is not None}
+    loss_options = tuple({**dict(config.loss_options), **chosen}.items()) if chosen else None
+    changes = {**given, "preset": preset, "loss_options": loss_options}
+    shown, _ = changed(config, changes, override)
     from pggan.training.start import resume
 
     with ExitStack() as stack:
-        return resume(run, _display(Schedule(config), quiet, stack), device, data)
+        return resume(run, _display(Schedule(shown), quiet, stack), device, data, changes, override)
 
 
 def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:

@@ -29,7 +29,8 @@ class Feed:
 
     def discriminator(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
         """`nimg`: images seen before this step. Noise is that of the whole minibatch's samples of this process."""
-        reals = self._to_device(torch.from_numpy(loaded.images))
+        images = loaded.images  # a tensor where the device keeps the pictures
+        reals = images if isinstance(images, Tensor) else self._to_device(torch.from_numpy(images))
         count = len(reals) * self.world.size
         labels = loaded.labels[:, self.column] if self.label_size else np.zeros(len(reals), np.int64)
         return Batch(

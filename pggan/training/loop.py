@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from pggan import distributed
 from pggan.config import TrainConfig, level_of
+from pggan.data.cache import Caching
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
 from pggan.devices import out_of_memory, pick_device, set_precision
@@ -81,7 +81,8 @@ class Training:
         self.snapshots = Snapshots(run, self.state, labels, info)
         self.meter = Meter(world)
         self.state.counters["next_tick"] = self.schedule.tick(0)
-        self._reals: NDArray[np.uint8] | None = None
+        self._reals: Tensor | None = None
+        self._pictured = 0  # resolution whose pictures are shown beside the samples
         self._iterations = 0  # since the last tick
         self._since = time.perf_counter()
 
@@ -107,15 +108,9 @@ class Training:
 
     def train(self) -> Outcome:
         """Trains to the end of the schedule, or until a signal asks to stop; either way the run is saved."""
-        loader = Loader(
-            self.store,
-            seed=self.config.seed,
-            mirror=self.config.mirror,
-            workers=self.config.workers,
-            cache_bytes=self.config.cache_mb << 20,
-        )
         line: dict[str, Any] = {}
-        with Signals() as signals, opened_log(self.run, self.state.nimg, self.world) as log:
+        opened = opened_log(self.run, self.state.nimg, self.world)
+        with Signals() as signals, opened as log, self._loader() as loader:
             self._since = time.perf_counter()
             while self.state.nimg < self.schedule.total and not signals.stop:
                 batches = loader.stream(self.requests())
@@ -129,6 +124,12 @@ class Training:
                 finally:
                     batches.close()
         return Outcome(self.run, self.state.nimg, signals.stop, self.state.counters["seconds"], line)
+
+    def _loader(self) -> Loader:
+        config = self.config
+        caching = Caching(config.cache, config.cache_mb << 20, str(self.state.device), self.display.note)
+        rank, world = self.world.rank, self.world.size
+        return Loader(self.store, config.seed, config.mirror, config.workers, caching, rank, world)
 
     def _stretch(self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None) -> dict[str, Any]:
         """Iterations to the end, or to a signal. Raises `WentWrong` where the run has to go back."""
@@ -177,15 +178,11 @@ class Training:
 
     def _shown(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         for loaded in batches:
-            if self.world.leads:
-                self.snapshots.reals(loaded.images)
-            self._reals = loaded.images
-            rank, size = self.world.rank, self.world.size
-            yield (
-                loaded
-                if size == 1
-                else loaded._replace(images=loaded.images[rank::size], labels=loaded.labels[rank::size])
-            )
+            if self.world.leads and loaded.request.resolution != self._pictured:
+                self._pictured = loaded.request.resolution
+                self.snapshots.reals(loaded.pictures())
+            self._reals = torch.as_tensor(loaded.images)
+            yield loaded
 
     def _tick(self, moment: Moment, log: RunLog | None) -> dict[str, Any]:
         """Reads the means back, looks whether the run is well, and writes a line. Raises `WentWrong`."""
@@ -200,7 +197,7 @@ class Training:
         counters["next_tick"] = moment.nimg + self.schedule.tick(moment.nimg)
         faults = count_steps(self.state)
         if self._reals is not None:
-            values["diversity"] = relative_diversity(self.state, moment, torch.from_numpy(self._reals))
+            values["diversity"] = relative_diversity(self.state, moment, self._reals)
         line = tick_values(self.state, moment, values, images, seconds)
         line["phase_seconds_left"], line["seconds_left"] = self.pace.left(moment.nimg)
         steps, self._iterations = self._iterations, 0

@@ -1,17 +1,34 @@
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.loader import Loader, Request, Sampler
+from pggan.data.cache import Caching
+from pggan.data.loader import Loader, Request
 from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.store import Store
+from pggan.data.sampler import Sampler
+from pggan.data.store import FILE, Store
 from pggan.errors import DataError
 
 COUNT = 24
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path, monkeypatch):
+    """A memory file system of the test's own: what lies in it at the end was left behind."""
+    place = tmp_path / "shm"
+    place.mkdir()
+    monkeypatch.setattr("pggan.data.shared.PLACE", place)
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +36,14 @@ def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("loader") / "data"
     prepare(f"drawn:{COUNT}", path, PrepareOptions(max_res=16, codec="4:raw,16:png"))
     with Store(path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def copy(store, tmp_path):
+    """A store that may be spoilt."""
+    shutil.copytree(store.path, tmp_path / "copy")
+    with Store(tmp_path / "copy") as opened:
         yield opened
 
 
@@ -47,6 +72,22 @@ def test_the_order_does_not_depend_on_how_it_is_cut(count, seed, nimg, cuts):
     assert flips.dtype == np.bool_
 
 
+@settings(max_examples=80, deadline=None)
+@given(count=st.integers(1, 60), nimg=st.integers(0, 10**6), batch=st.integers(0, 150), world=st.integers(1, 9))
+def test_processes_share_the_positions(count, nimg, batch, world):
+    whole, flips = Sampler(count, 3).at(nimg, batch)
+    for rank in range(world):
+        indices, mirrored = Sampler(count, 3).at(nimg, batch, rank, world)
+        own = np.arange(nimg, nimg + batch) % world == rank
+        np.testing.assert_array_equal(indices, whole[own])
+        np.testing.assert_array_equal(mirrored, flips[own])
+
+
+def test_a_rank_beyond_the_world_is_refused():
+    with pytest.raises(ValueError, match="rank 2 of 2"):
+        Sampler(3, 0).at(0, 3, rank=2, world=2)
+
+
 def test_seeds_and_epochs_differ_and_mirroring_is_fair():
     orders = [tuple(Sampler(100, seed).at(100 * epoch, 100)[0]) for seed in (0, 1) for epoch in (0, 1)]
     assert len(set(orders)) == 4
@@ -67,22 +108,62 @@ def requests(*steps):
 STEPS = [(5, 4), (8, 4), (3, 8), (40, 16), (2, 16), (7, 16)]
 
 
+CACHES = {
+    "none": Caching("none"),
+    "auto": Caching("auto", device="cpu"),  # in memory
+    "ram": Caching("ram"),
+    "device": Caching("device", device="cpu"),
+}
+
+
+def expected(store, request, seed=5, rank=0, world=1):
+    """The plain way: picture by picture."""
+    indices, mirrored = Sampler(COUNT, seed).at(request.nimg, request.batch)
+    own = [at for at in range(request.batch) if at % world == rank]
+    pictures = [store.read(request.resolution, [indices[at]])[0][:, :, :: -1 if mirrored[at] else 1] for at in own]
+    shape = (len(own), store.channels, request.resolution, request.resolution)
+    return np.array(pictures, np.uint8).reshape(shape), store.labels[indices[own]]
+
+
+def check(store, found, wanted, **how):
+    assert [b.request for b in found] == wanted
+    for batch, request in zip(found, wanted):
+        images, labels = expected(store, request, **how)
+        np.testing.assert_array_equal(batch.pictures(), images)
+        np.testing.assert_array_equal(batch.labels, labels)
+        assert batch.pictures().dtype == np.uint8
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
-def test_batches_are_what_the_sampler_says(store, workers, cache_bytes):
-    sampler = Sampler(COUNT, 5)
-    loader = Loader(store, 5, workers=workers, cache_bytes=cache_bytes)
-    found = list(loader.stream(requests(*STEPS)))
-    assert [b.request for b in found] == list(requests(*STEPS))
-    for batch in found:
-        indices, mirrored = sampler.at(batch.request.nimg, batch.request.batch)
-        expected = np.stack(
-            [store.read(batch.request.resolution, [i])[0][:, :, :: -1 if m else 1] for i, m in zip(indices, mirrored)]
-        )
-        np.testing.assert_array_equal(batch.images, expected)
-        np.testing.assert_array_equal(batch.labels, store.labels[indices])
-        assert batch.images.dtype == np.uint8
-    assert any((b.images != b.images[:, :, :, ::-1]).any() for b in found)  # mirroring would be seen
+@pytest.mark.parametrize("mode", CACHES)
+def test_batches_are_what_the_sampler_says(store, mode, workers, memory):
+    with Loader(store, 5, workers=workers, caching=CACHES[mode]) as loader:
+        found = list(loader.stream(requests(*STEPS)))
+        assert loader.kind == {"auto": "ram"}.get(mode, mode)
+    check(store, found, list(requests(*STEPS)))
+    assert any((b.pictures() != b.pictures()[:, :, :, ::-1]).any() for b in found)  # mirroring would be seen
+    assert not list(memory.iterdir())
+
+
+@pytest.mark.parametrize("mode", CACHES)
+def test_resuming_anywhere_and_processes_change_nothing(store, mode):
+    wanted = list(requests(*STEPS))
+    for start in range(len(wanted)):
+        for rank, world in ((0, 1), (1, 2), (4, 5)):
+            with Loader(store, 5, workers=2, caching=CACHES[mode], rank=rank, world=world) as loader:
+                found = list(loader.stream(wanted[start:]))
+            check(store, found, wanted[start:], rank=rank, world=world)
+
+
+@pytest.mark.parametrize("mode", CACHES)
+def test_a_stream_given_up_leaves_no_holes(store, mode):
+    wanted = list(requests(*[(5, 8)] * 12))
+    with Loader(store, 5, workers=2, caching=CACHES[mode]) as loader:
+        for taken in (1, 4, 2):
+            stream = loader.stream(wanted)
+            check(store, [next(stream) for _ in range(taken)], wanted[:taken])
+            stream.close()
+        check(store, list(loader.stream(wanted)), wanted)
 
 
 def test_a_batch_belongs_to_who_gets_it(store):
@@ -108,7 +189,7 @@ def test_a_worker_s_error_reaches_the_consumer_in_its_turn(store, monkeypatch):
         return read(self, resolution, indices)
 
     monkeypatch.setattr(Store, "read", failing)
-    stream = Loader(store, 0, workers=2, cache_bytes=0).stream(requests((4, 4), (4, 8), (4, 4)))
+    stream = Loader(store, 0, workers=2, caching=Caching(mode="none")).stream(requests((4, 4), (4, 8), (4, 4)))
     assert next(stream).request.resolution == 4
     with pytest.raises(DataError, match="damaged"):
         next(stream)
@@ -145,8 +226,9 @@ def test_closing_stops_the_threads_and_reads_only_a_little_ahead(store):
     assert not loader_threads()
 
 
-def test_a_cached_level_is_decoded_once(store, monkeypatch):
-    reads = []
+@pytest.mark.parametrize("mode,workers", [("ram", 0), ("ram", 1), ("device", 0), ("device", 3)])
+def test_a_cached_level_is_decoded_once_within_its_budget(store, monkeypatch, mode, workers):
+    reads, notes = [], []
     read = Store.read
 
     def counting(self, resolution, indices):
@@ -155,12 +237,90 @@ def test_a_cached_level_is_decoded_once(store, monkeypatch):
 
     monkeypatch.setattr(Store, "read", counting)
     level = COUNT * 3 * 8 * 8
-    for limit, expected in ((level, COUNT), (level - 1, 3 * COUNT)):
+    for limit, kind, times in ((level, mode, 1), (level - 1, "none", 3)):
         reads.clear()
-        list(Loader(store, 0, workers=1, cache_bytes=limit).stream(requests(*[(COUNT, 8)] * 3)))
-        assert sum(reads) == expected
+        caching = Caching(mode, limit, "cpu", notes.append)
+        with Loader(store, 5, workers=workers, caching=caching) as loader:
+            check(store, list(loader.stream(requests(*[(9, 8)] * 8))), list(requests(*[(9, 8)] * 8)))
+            assert loader.kind == kind
+            if kind == "none":
+                assert sum(reads[:8]) == times * COUNT
+        assert sum(reads) - 8 * 9 == times * COUNT  # the test itself reads each picture
+    assert notes == [f"--cache {mode} has no room for the 8x8 pictures (4.5 KiB): they are read each time"]
 
 
 def test_no_pictures():
     with pytest.raises(DataError, match="no pictures"):
         Sampler(0, 0)
+
+
+def truncate(path):
+    os.truncate(path, 4096)
+
+
+def replace(path):
+    shutil.copy(path, path.with_name("new"))
+    os.replace(path.with_name("new"), path)
+
+
+def touch(path):
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize(
+    "spoil,message",
+    [
+        (truncate, "cut short.*4096 of"),
+        (replace, "replaced by another store"),
+        (touch, "written to"),
+        (Path.unlink, "no longer there"),
+    ],
+)
+def test_a_file_that_changes_underneath_is_an_error(copy, spoil, message):
+    with Loader(copy, 0, workers=0, caching=Caching("none")) as loader:
+        stream = loader.stream(endless())
+        next(stream)
+        spoil(copy.path / FILE)
+        with pytest.raises(DataError, match=message):
+            next(stream)
+
+
+def test_a_file_that_changes_while_a_batch_is_read_is_an_error(copy, monkeypatch):
+    read = Store.read
+
+    def changed(self, resolution, indices):
+        found = read(self, resolution, indices)
+        touch(self.path / FILE)
+        return found
+
+    monkeypatch.setattr(Store, "read", changed)
+    with Loader(copy, 0, workers=0) as loader, pytest.raises(DataError, match="written to"):
+        next(loader.stream(endless()))
+
+
+TRUNCATED = """
+import os, sys, time
+from pggan.data.cache import Caching
+from pggan.data.loader import Loader, Request
+from pggan.data.store import Store
+from pggan.errors import PgganError
+with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, caching=Caching(sys.argv[2])) as loader:
+    try:
+        for number, _ in enumerate(loader.stream(Request(2 * n, 2, 16) for n in range(1000))):
+            if number == 3:
+                time.sleep(0.5)  # the workers are ahead and wait
+                os.truncate(sys.argv[1] + "/data.mdb", 4096)
+    except PgganError as error:
+        sys.exit(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize("mode", ["none", "ram"])
+def test_truncated_while_workers_read(copy, mode):
+    done = subprocess.run(
+        [sys.executable, "-c", TRUNCATED, str(copy.path), mode], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "cut short" in line
+    assert "copy or make it again" in line

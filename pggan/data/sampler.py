@@ -1,0 +1,48 @@
+"""The order of pictures: a pure function of the seed and the images seen, cut up among processes by position."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.errors import DataError
+
+
+class Sampler:
+    """Each epoch is a permutation decided by (seed, epoch) and shows each picture once.
+
+    Position p is the p-th image that training sees, counted over all processes from the run's beginning; what stands
+    there depends on nothing else, so that resuming and the number of workers or processes change nothing.
+    """
+
+    def __init__(self, count: int, seed: int, mirror: bool = True) -> None:
+        if count < 1:
+            raise DataError("the data holds no pictures; prepare it again")
+        self.count, self.seed, self.mirror = count, seed, mirror
+        self._epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
+
+    def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        if epoch not in self._epochs:
+            random = np.random.default_rng((self.seed, epoch))
+            order = random.permutation(self.count)
+            mirrored = random.random(self.count) < 0.5 if self.mirror else np.zeros(self.count, bool)
+            # two epochs at a time: a batch may reach over a border
+            self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1} | {epoch: (order, mirrored)}
+        return self._epochs[epoch]
+
+    def at(self, nimg: int, count: int, rank: int = 0, world: int = 1) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Picture numbers (n,) and whether each is mirrored (n,): of the positions `nimg` to `nimg + count - 1` those
+        that leave the remainder `rank` when divided by `world`; all of them for one process.
+        """
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world}")
+        end, nimg = nimg + count, nimg + (rank - nimg) % world
+        indices, mirrored = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
+        while nimg < end:
+            epoch, start = divmod(nimg, self.count)
+            order, flips = self._epoch(epoch)
+            part = slice(start, start + end - nimg, world)
+            indices.append(order[part])
+            mirrored.append(flips[part])
+            nimg += len(indices[-1]) * world
+        return np.concatenate(indices), np.concatenate(mirrored)

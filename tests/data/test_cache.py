@@ -1,0 +1,197 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pggan.data import codecs, device_cache, shared
+from pggan.data.cache import Caching, RamCache, mirror
+from pggan.data.codecs import decode, encode
+from pggan.data.decoders import use_torchvision
+from pggan.data.shared import SharedMemory
+
+ROOT = Path(__file__).parents[2]
+SHAPE = (10, 3, 8, 8)
+PICTURES = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+NO_FLIPS = np.zeros(4, bool)
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared, "PLACE", tmp_path)
+    return tmp_path
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(0, 6),
+    channels=st.sampled_from([1, 3]),
+    side=st.sampled_from([4, 8, 16, 64, 128, 256]),
+    flips=st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_mirroring(count, channels, side, flips):
+    pictures = np.random.default_rng(count).integers(0, 256, (count, channels, side, side), np.uint8)
+    flips = np.array(flips[:count], bool)
+    expected = np.array([p[:, :, ::-1] if flip else p for p, flip in zip(pictures, flips)]).reshape(pictures.shape)
+    np.testing.assert_array_equal(mirror(pictures, flips), expected)
+
+
+class Reading:
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, indices):
+        self.count += len(indices)
+        return PICTURES[indices]
+
+
+def take(cache, *indices):
+    wanted = np.array(indices)
+    work = cache.begin(wanted, NO_FLIPS[: len(wanted)])
+    return cache.finish(None if work is None else work(), wanted, NO_FLIPS[: len(wanted)])
+
+
+def test_one_copy_a_machine(memory):
+    first, second = (RamCache(Reading(), SHAPE, "key") for _ in range(2))
+    other = RamCache(Reading(), SHAPE, "another store")
+    take(first, 1, 2, 3)
+    np.testing.assert_array_equal(take(second, 3, 1), PICTURES[[3, 1]])
+    take(second, 4)
+    take(first, 4, 4)
+    take(other, 1)
+    assert (first.read.count, second.read.count, other.read.count) == (3, 1, 1)
+    assert len(list(memory.iterdir())) == 2
+    first.close()
+    np.testing.assert_array_equal(take(second, 2), PICTURES[[2]])  # the last one keeps it
+    second.close()
+    other.close()
+    assert not list(memory.iterdir())
+
+
+def test_forgotten_memory_goes_too(memory):
+    cache = RamCache(Reading(), SHAPE, "key")
+    take(cache, 1)
+    del cache
+    assert not list(memory.iterdir())
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from pggan.data import shared
+shared.PLACE = Path(sys.argv[1])
+held = shared.SharedMemory.attach("key", 100)
+held.view[7] = 42
+print(held.view[8], flush=True)
+{then}
+"""
+
+
+def holder(place, then):
+    code = HOLDS.format(then=then)
+    return subprocess.Popen([sys.executable, "-c", code, str(place)], stdout=subprocess.PIPE, cwd=ROOT)
+
+
+def test_other_processes_see_it_and_what_a_killed_one_left_is_swept(memory):
+    with holder(memory, "time.sleep(60)") as process:
+        assert process.stdout.readline() == b"0\n"
+        shared.sweep()  # in use: stays
+        mine = SharedMemory.attach("key", 100)
+        assert mine.view[7] == 42
+        process.kill()
+    mine.close()
+    assert not list(memory.iterdir())
+    with holder(memory, "time.sleep(60)") as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    assert len(list(memory.iterdir())) == 1
+    fresh = SharedMemory.attach("another key", 10)
+    assert list(memory.iterdir()) == [fresh.path]
+    fresh.close()
+
+
+@pytest.mark.parametrize("then", ["raise ValueError", "sys.exit(3)", "held.close()"])
+def test_nothing_is_left_by_an_error(memory, then):
+    with holder(memory, then) as process:
+        process.stdout.readline()
+    assert not list(memory.iterdir())
+
+
+def test_without_room_or_place_memory_is_private(memory, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    for place in (memory, memory / "nowhere"):
+        monkeypatch.setattr(shared, "PLACE", place)
+        cache = RamCache(Reading(), SHAPE, "key")
+        assert cache.memory is None
+        take(cache, 1, 2)
+        np.testing.assert_array_equal(take(cache, 2, 1), PICTURES[[2, 1]])
+        assert cache.read.count == 2
+        cache.close()
+    assert not list(memory.iterdir())
+
+
+@pytest.mark.parametrize(
+    "mode,device,free,ram,kind",
+    [
+        ("auto", "cuda:0", 4.0, 1, "device"),
+        ("auto", "cuda:0", 3.9, 1, "ram"),
+        ("auto", "cuda:0", 3.9, 0.9, "none"),
+        ("auto", "cpu", 9, 1, "ram"),
+        ("auto", None, 9, 1, "ram"),
+        ("none", "cuda:0", 9, 9, "none"),
+        ("ram", "cuda:0", 9, 1, "ram"),
+        ("ram", "cuda:0", 9, 0.9, "none"),
+        ("device", "cuda:0", 1.5, 1, "device"),
+        ("device", "cuda:0", 1.4, 1, "ram"),
+        ("device", "cuda:0", 1.4, 0, "none"),
+        ("device", "cpu", 0, 1, "device"),
+    ],
+)
+def test_the_choice(monkeypatch, mode, device, free, ram, kind):
+    """Memory in units of the level: a quarter of a GPU's unasked, 70 % when asked for."""
+    need = int(np.prod(SHAPE))
+    made = device_cache.DeviceCache.made
+    monkeypatch.setattr(device_cache, "room", lambda device: int(free * need) + 1)
+    monkeypatch.setattr(device_cache.DeviceCache, "made", lambda read, shape, device: made(read, shape, "cpu"))
+    cache = Caching(mode, int(ram * need), device).cache(Reading(), SHAPE, "key")
+    assert cache.kind == kind
+    np.testing.assert_array_equal(np.asarray(take(cache, 5, 6, 5)), PICTURES[[5, 6, 5]])
+    cache.close()
+
+
+def test_memory_that_ends_after_all(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "empty", full)
+    assert Caching("device", 1 << 30, "cpu").cache(Reading(), SHAPE, "key").kind == "ram"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("codec", codecs.CODECS)
+def test_torchvision_decodes_as_pillow_does(codec, channels, monkeypatch):
+    random = np.random.default_rng(channels)
+    smooth = np.kron(random.integers(0, 256, (channels, 8, 8), np.uint8), np.ones((16, 16), np.uint8))
+    image = (smooth // 2 + random.integers(0, 64, (channels, 128, 128))).astype(np.uint8)
+    data = encode(image, codec, 90)
+    monkeypatch.setattr(codecs, "FASTER", {})
+    pillow = decode(data, codec, channels, 128)
+    assert codec == "jpeg" or np.array_equal(pillow, image)
+    assert use_torchvision()
+    assert set(codecs.FASTER) == {"png", "webp", "jpeg"}
+    np.testing.assert_array_equal(decode(data, codec, channels, 128), pillow)
+    if codec != "raw":
+        for damaged in (b"", data[: len(data) // 2], b"nothing" + data[7:]):
+            with pytest.raises(ValueError, match=f"damaged {codec} record"):
+                decode(damaged, codec, channels, 128)
+    with pytest.raises(ValueError, match="shape"):
+        decode(data, codec, channels, 64)

@@ -1,0 +1,64 @@
+"""Runs of seconds: the same numbers from every cache, and one line where the data goes away underneath."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from pggan.training.display import QuietDisplay
+from pggan.training.rundir import RunDirectory
+from pggan.training.start import begin
+
+ROOT = Path(__file__).parents[2]
+
+
+def last_state(run):
+    return safetensors.torch.load_file(str(RunDirectory(run).states()[-1]))
+
+
+def test_every_cache_trains_the_same(config, tmp_path, monkeypatch):
+    memory = tmp_path / "shm"
+    memory.mkdir()
+    monkeypatch.setattr("pggan.data.shared.PLACE", memory)
+    states = []
+    for number, (cache, workers) in enumerate([("none", 2), ("ram", 1), ("device", 0), ("device", 2), ("auto", 0)]):
+        run = tmp_path / f"run{number}"
+        begin(dataclasses.replace(config, cache=cache, workers=workers), run, QuietDisplay())
+        assert not list(memory.iterdir())
+        states.append(last_state(run))
+        assert len(list((run / "samples").glob("reals-*.png"))) == 3
+    for state in states[1:]:
+        assert state.keys() == states[0].keys()
+        assert all(torch.equal(state[name], value) for name, value in states[0].items() if "seconds" not in name)
+
+
+def test_a_store_replaced_underneath_ends_the_run_with_a_line(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    options = "--max-res 16 --fmap-base 64 --fmap-max 8 --latent-size 8 --batch 8 --stable-kimg 1000 --device cpu"
+    command = [sys.executable, "-m", "pggan", "train", "data", "--out", "run", "--cache", "none", *options.split()]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    with process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / "samples").exists() or not list((tmp_path / "run" / "samples").iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        shutil.copytree(data, tmp_path / "other")
+        os.replace(tmp_path / "other" / "data.mdb", tmp_path / "data" / "data.mdb")
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "replaced by another store" in errors.splitlines()[-1]
+    assert "Traceback" not in errors

@@ -1,0 +1,168 @@
+"""Pictures a second of prepare-data beside the sum of what a picture needs: decoding, pyramid, encoding."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+
+from benchmarks.measuring import as_json, machine, median, show
+from pggan.data.codecs import encode
+from pggan.data.imaging import fit
+from pggan.data.pool import available_cores
+from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.pyramid import pyramid
+from pggan.data.sources import open_source
+from pggan.data.sources.base import BadPicture
+from pggan.errors import DataError
+
+FORMATS = {"jpeg": {"quality": 95}, "png": {}}
+# Pictures that the bare parts are timed on, in each round.
+SAMPLE = 12
+
+COLUMNS = {
+    "format": "from",
+    "rate": "pictures/s",
+    "limit": "bare limit",
+    "ratio": "ratio",
+    "decode": "decode ms",
+    "pyramid": "pyramid ms",
+    "encode": "encode ms",
+    "pyramid_share": "pyramid share",
+    "parent_mb": "parent MiB",
+    "growth_mb": "grown by MiB",
+    "worker_mb": "worker MiB",
+}
+
+
+@click.command("data")
+@click.argument("source", required=False)
+@click.option("--max-res", type=int, default=1024, show_default=True)
+@click.option(
+    "--count", type=click.IntRange(2), default=200, show_default=True, help="Pictures prepared in each round."
+)
+@click.option("--format", "formats", multiple=True, type=click.Choice(list(FORMATS)), help="Default: jpeg and png.")
+@click.option("--codec", help="As for prepare-data.")
+@click.option("--workers", type=click.IntRange(1), help="Default: as many as there are cores.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@as_json
+def command(source: str | None, as_json: bool, **given: Any) -> None:
+    """Pictures a second of prepare-data on pictures of SOURCE (default: drawn faces with noise), as JPEGs and as PNGs.
+
+    The bare limit is what the cores would do if they did nothing but decode, halve and encode: cores / (sum of the
+    times of a picture on one core). Goals: ratio 0.8; pyramid under 15 %. Memory: resident, without the files that are
+    mapped; the parent's growth is that from the first half of the pictures to the second.
+    """
+    workers = given["workers"] or available_cores()
+    options = PrepareOptions(max_res=given["max_res"], codec=given["codec"], workers=workers, upscale=True)
+    rows = []
+    for name in given["formats"] or FORMATS:
+        with tempfile.TemporaryDirectory(prefix="pggan-benchmark-") as place:
+            folder = Path(place) / "pictures"
+            _write(source, folder, name, given["max_res"], given["count"])
+            rounds = [_round(folder, Path(place) / f"store{at}", options) for at in range(given["rounds"])]
+        rows.append({"format": name, **{key: median([each[key] for each in rounds]) for key in rounds[0]}})
+    result = {"machine": machine(), "workers": workers, "max_res": given["max_res"], "count": given["count"]}
+    show({**result, "rows": rows}, "rows", COLUMNS, as_json)
+
+
+def _write(source: str | None, folder: Path, name: str, side: int, count: int) -> None:
+    """So many files of a format: the pictures of a source over and over."""
+    folder.mkdir()
+    for at, image in enumerate(islice(_pictures(source, side), count)):
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        picture.save(folder / f"{at:06d}.{name}", name.upper(), **FORMATS[name])
+
+
+def _pictures(source: str | None, side: int) -> Iterator[np.ndarray]:
+    opened = open_source(source or "drawn:16")
+    reader, random, found = opened.reader(side, 0), np.random.default_rng(0), []
+    for ref in opened.sample(64, len(opened)):
+        try:
+            image = fit(reader.read(ref, 3).image, side, "crop")
+        except BadPicture:
+            continue
+        if source is None:  # drawn areas are flat, photographs are not
+            image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+        found.append(image)
+        yield image
+    if not found:
+        raise DataError(f"{source} holds no pictures that can be read")
+    yield from cycle(found)
+
+
+def _round(folder: Path, dest: Path, options: PrepareOptions) -> dict[str, float]:
+    bare = _bare(folder, options)
+    total, memory = sum(bare.values()), _Memory()
+    start = time.perf_counter()
+    report = prepare(str(folder), dest, options, on_progress=memory.look)
+    found = report.count / (time.perf_counter() - start)
+    limit = min(options.workers, available_cores()) / total
+    return {
+        **{part: 1000 * seconds for part, seconds in bare.items()},
+        "rate": found,
+        "limit": limit,
+        "ratio": found / limit,
+        "pyramid_share": bare["pyramid"] / total,
+        **memory.result(),
+    }
+
+
+def _bare(folder: Path, options: PrepareOptions) -> dict[str, float]:
+    """Seconds a picture, in this process: reading and decoding, the pyramid, encoding all levels; medians."""
+    source = open_source(str(folder))
+    assert options.max_res is not None
+    reader = source.reader(options.max_res, 0)
+    codecs = PrepareOptions(max_res=options.max_res, codec=options.codec, channels=3).codecs(options.max_res)
+    times: dict[str, list[float]] = {"decode": [], "pyramid": [], "encode": []}
+    for ref in source.sample(SAMPLE, len(source)):
+        marks = [time.perf_counter()]
+        image = reader.read(ref, 3).image
+        marks.append(time.perf_counter())
+        levels = pyramid(image)
+        marks.append(time.perf_counter())
+        for side, codec in codecs.items():
+            encode(levels[side], codec, options.quality)
+        marks.append(time.perf_counter())
+        for part, begin, end in zip(times, marks, marks[1:]):
+            times[part].append(end - begin)
+    return {part: median(each) for part, each in times.items()}
+
+
+class _Memory:
+    """Watches this process and its workers as pictures come; zeros where the system does not tell (/proc)."""
+
+    def __init__(self) -> None:
+        self.own: list[int] = []
+        self.workers = 0
+
+    def look(self, _: int) -> None:
+        self.own.append(_resident("self"))
+        for child in active_children():
+            self.workers = max(self.workers, _resident(str(child.pid)))
+
+    def result(self) -> dict[str, float]:
+        half = len(self.own) // 2
+        first, second = max(self.own[:half], default=0), max(self.own[half:], default=0)
+        return {
+            "parent_mb": max(first, second) / 1024,
+            "growth_mb": max(0, second - first) / 1024,
+            "worker_mb": self.workers / 1024,
+        }
+
+
+def _resident(process: str) -> int:
+    """KiB in memory that belong to a process alone."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)

@@ -1,0 +1,84 @@
+"""What the benchmarks share: rates, tables, and the machine that they were taken on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pggan.data.pool import available_cores
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+
+
+class Numbers(click.ParamType):
+    """`1,2,4` as a list of whole numbers."""
+
+    name = "N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        parts = value.split(",")
+        if not all(part.strip().isdecimal() for part in parts):
+            self.fail(f"{value!r} is not a list of whole numbers, as 1,2,4", param, ctx)
+        return [int(part) for part in parts]
+
+
+def rate(step: Callable[[], int], seconds: float) -> float:
+    """Things a second: `step` does some and says how many; for so long, and once at least."""
+    done, start = 0, time.perf_counter()
+    while True:
+        done += step()
+        passed = time.perf_counter() - start
+        if passed >= seconds:
+            return done / passed
+
+
+def machine() -> dict[str, Any]:
+    """The processor's name, the cores that this process may use, and the load of the last minute."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = names[0] if names else name
+    return {
+        "cpu": name,
+        "cores": available_cores(),
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+    }
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def show(result: dict[str, Any], rows: str, columns: dict[str, str], as_json: bool) -> None:
+    """Prints `result` as JSON, or its list `rows` as a table of `columns` (key -> heading) under the machine."""
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    m = result["machine"]
+    click.echo(f"{m['cpu']}, {m['cores']} cores, load {m['load']}")
+    lines = [list(columns.values())] + [[_cell(row.get(key)) for key in columns] for row in result[rows]]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    for line in lines:
+        click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return str(value)
