@@ -50,6 +50,7 @@ def cli() -> None:
 
     \b
     pggan prepare-data PICTURES DATA     pictures to one multi-resolution store
+    pggan verify-data DATA               whether every record of it is whole
     pggan train DATA --out RUN           grow a generator and a discriminator
     pggan generate RUN --n 64 --out DIR  new pictures, and a grid of them
     pggan interpolate RUN --out walk.mp4 a video from face to face

@@ -16,7 +16,7 @@ _BRACES = re.compile(r"\{\d+\.\.\d+\}")
 # What sources read beside pictures.
 _DATA = (
     ".npy", ".npz", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".parquet", ".tfrecords", ".labels", ".h5",
-    ".hdf5", ".mdb", ".csv", ".json", "-ubyte",
+    ".hdf5", ".mdb", ".csv", ".json", "-anno.txt", "-ubyte",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -32,14 +32,21 @@ class Numbers(click.ParamType):
         return [int(part) for part in parts]
 
 
-def rate(step: Callable[[], int], seconds: float) -> float:
-    """Things a second: `step` does some and says how many; for so long, and once at least."""
-    done, start = 0, time.perf_counter()
+class Rate(NamedTuple):
+    """Things a second, and a second of this process's processor time: what other programs take does not lower it."""
+
+    wall: float
+    cpu: float
+
+
+def rate(step: Callable[[], int], seconds: float) -> Rate:
+    """`step` does some and says how many; for so long, and once at least."""
+    done, start, used = 0, time.perf_counter(), time.process_time()
     while True:
         done += step()
         passed = time.perf_counter() - start
         if passed >= seconds:
-            return done / passed
+            return Rate(done / passed, done / max(time.process_time() - used, 1e-9))
 
 
 def machine() -> dict[str, Any]:

@@ -36,4 +36,4 @@ def training_rate(config: TrainConfig, device: str, seconds: float, rounds: int)
         return state.nimg - before
 
     step()
-    return median([rate(step, seconds) for _ in range(rounds)])
+    return median([rate(step, seconds).wall for _ in range(rounds)])
