@@ -41,7 +41,8 @@ SHOWN_BAD = 10
     "--labels",
     metavar="folders|FILE",
     help="folders: a picture's class is the first folder in which they differ. FILE: a CSV (header; file name, then "
-    "labels), CelebA's list of attributes, or StyleGAN's dataset.json. Default: the source's own, or a labels.csv or dataset.json in it.",
+    "labels), CelebA's list of attributes, or StyleGAN's dataset.json. Default: the source's own, or a labels.csv or "
+    "dataset.json in it.",
 )
 @click.option(
     "--fit",
