@@ -59,12 +59,12 @@ class DeviceCache(Cache):
         device = self.pictures.device
         if done is not None:
             missing, pictures = done
-            self.pictures[upload(missing, device)] = upload(pictures, device)
+            self.pictures.index_copy_(0, upload(missing, device), upload(pictures, device))
             self._present[missing] = True
         # one transfer: picture numbers, negative (-1 - number) where mirrored
         signed = upload(np.where(mirrored, ~indices, indices), device)
         turned = signed < 0
-        picked = self.pictures[torch.where(turned, ~signed, signed)]
+        picked = self.pictures.index_select(0, torch.where(turned, ~signed, signed))
         return torch.where(turned[:, None, None, None], picked.flip(3), picked)
 
     def give_up(self) -> None:

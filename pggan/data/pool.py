@@ -64,6 +64,7 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
         if stopped:
             signal.raise_signal(stopped[0])
+            raise KeyboardInterrupt  # whatever the handler does: the work is not done
 
 
 @contextmanager
@@ -73,7 +74,8 @@ def _interrupts_kept() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-    handlers = {each: signal.signal(each, lambda number, frame: came.append(number)) for each in _INTERRUPTS}
+    heard = [each for each in _INTERRUPTS if signal.getsignal(each) is not signal.SIG_IGN]
+    handlers = {each: signal.signal(each, lambda number, frame: came.append(number)) for each in heard}
     try:
         yield came
     finally:

@@ -61,8 +61,8 @@ def command(source: str | None, as_json: bool, **given: Any) -> None:
 
     The bare limit is what the cores would do if they did nothing but decode, halve and encode: cores / (sum of the
     times of a picture on one core). Goals: ratio 0.8; pyramid under 15 %. "by CPU time": the share of the processor
-    time spent, starting included, that those three need; other programs do not lower it. Memory: resident, without the files that are
-    mapped; the parent's growth is that from the first half of the pictures to the second.
+    time spent, starting included, that those three need; other programs do not lower it. Memory: resident, without
+    the files that are mapped; the parent's growth is that from the first half of the pictures to the second.
     """
     workers = given["workers"] or available_cores()
     options = PrepareOptions(max_res=given["max_res"], codec=given["codec"], workers=workers, upscale=True)

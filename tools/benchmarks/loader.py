@@ -52,8 +52,9 @@ COLUMNS = {
 def command(data: str, as_json: bool, **given: Any) -> None:
     """Images a second that the loader brings from DATA, by resolution, cache and workers.
 
-    "of bare": of the rate of decoding pictures in memory on one core, times the cores that are used. "ram" and
-    "device" are measured once all pictures are in. "by CPU time": the same share without what other programs take. Goals: 1.5 times training; 0.9 of bare decoding without a cache.
+    "of bare": of the rate of decoding pictures in memory on one core, times the cores that are used; "by CPU time":
+    the same without what other programs take. "ram" and "device" are measured once all pictures are in. Goals: 1.5
+    times training; 0.9 of bare decoding without a cache.
     """
     from pggan.devices import pick_device
 
