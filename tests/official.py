@@ -12,6 +12,7 @@ import torch
 from pggan.config import DiscriminatorConfig, GeneratorConfig
 from pggan.interop.official import our_layout, our_name
 from pggan.interop.pickles import read_pickle
+from pggan.networks.build import make_discriminator, make_generator
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
 
@@ -48,7 +49,7 @@ def networks(case: str, dtype: torch.dtype = torch.float32) -> tuple[Generator, 
         return {mapping.get(key, key): value for key, value in kwargs.items()}
 
     g_config, d_config = GeneratorConfig(**renamed(g_args)), DiscriminatorConfig(**renamed(d_args))
-    modules = Generator(g_config), Discriminator(d_config), Generator(g_config)
+    modules = make_generator(g_config), make_discriminator(d_config), make_generator(g_config)
     for module, variables in zip(modules, read(case)):
         state = ours(variables, g_config.resolution, isinstance(module, Discriminator))
         module.load_state_dict(state)

@@ -46,10 +46,11 @@ SHOWN_BAD = 10
 )
 @click.option(
     "--fit",
-    type=click.Choice(["crop", "pad", "reject"]),
+    type=click.Choice(["crop", "pad", "frame", "reject"]),
     default="crop",
     show_default=True,
-    help="Non-square pictures: cut to the middle square, padded by repeating their border, or left out and counted.",
+    help="Non-square pictures: cut to the middle square, padded by repeating their border, or left out and counted. "
+    "frame: all pictures padded so to the next power of two, as 28x28 to 32x32.",
 )
 @click.option(
     "--align",

@@ -170,19 +170,23 @@ def _float_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def fitted_side(width: int, height: int, how: str) -> int:
     """The side of the square that `fit` makes before it resizes."""
+    if how == "frame":
+        return 1 << (max(width, height) - 1).bit_length()
     return max(width, height) if how == "pad" else min(width, height)
 
 
 def fit(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.uint8]:
     """A picture (H, W, C) as a square of `side`: cropped at the centre or padded with its border, then resized.
 
-    Raises `BadPicture` where it is not square and `how` is "reject".
+    "frame" pads square ones, too: to the next power of two. Raises `BadPicture` where it is not square and `how` is
+    "reject".
     """
     height, width = image.shape[:2]
-    if height != width:
-        if how == "reject":
-            raise BadPicture(f"{width}x{height} is not square (--fit reject)")
-        image = _pad(image) if how == "pad" else _crop(image)
+    if height != width and how == "reject":
+        raise BadPicture(f"{width}x{height} is not square (--fit reject)")
+    wanted = fitted_side(width, height, how)
+    if (height, width) != (wanted, wanted):
+        image = _crop(image) if how == "crop" else _pad(image, wanted)
     if image.shape[0] == side:
         return image
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
@@ -197,9 +201,8 @@ def _crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[top : top + side, left : left + side]
 
 
-def _pad(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _pad(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    side = max(height, width)
     rows, columns = side - height, side - width
     around = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
     return np.pad(image, around, mode="edge")

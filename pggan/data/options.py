@@ -11,7 +11,7 @@ from pggan.data.sources.base import Reader
 from pggan.errors import UsageError
 from pggan.resolutions import level_of
 
-FITS = ("crop", "pad", "reject")
+FITS = ("crop", "pad", "frame", "reject")
 
 
 @dataclass(frozen=True)

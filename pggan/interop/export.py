@@ -26,7 +26,6 @@ from torch import Tensor, nn
 import pggan
 from pggan.errors import ModelError, UsageError
 from pggan.files import replace_atomically
-from pggan.latents import seed_latents
 from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, _spread
 from pggan.synthesis.model import Model
 
@@ -88,9 +87,11 @@ def export_model(
         raise UsageError(f"{path} is a directory; give a file, or --all-levels to fill it")
     stored = model.file.level
     chosen = stored if level is None else level
-    if not 2 <= chosen <= model.file.generator.config.max_level:
-        last = 2**model.file.generator.config.max_level
-        raise UsageError(f"the model has no {2**chosen}x{2**chosen} pictures; it has 4x4 to {last}x{last}")
+    config = model.file.generator.config
+    if not config.min_level <= chosen <= config.max_level:
+        first, last = 2**config.min_level, 2**config.max_level
+        has = f"{first}x{first} to {last}x{last}" if first < last else f"{last}x{last} only"
+        raise UsageError(f"the model has no {2**chosen}x{2**chosen} pictures; it has {has}")
     alpha = model.file.alpha if chosen == stored else 1.0
     program = _Program(model, chosen, alpha).eval()
     report: dict[str, Any] = {"file": str(path), "format": kind, "resolution": 2**chosen, "alpha": alpha}
@@ -106,7 +107,7 @@ def export_model(
 
 
 def _example(model: Model, count: int) -> tuple[Tensor, ...]:
-    latents = torch.from_numpy(seed_latents(range(count), model.latent_size))
+    latents = torch.from_numpy(model.seed_latents(range(count)))
     labels = model.seed_labels(range(count))
     return (latents,) if labels is None else (latents, torch.from_numpy(labels))
 

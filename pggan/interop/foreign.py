@@ -14,8 +14,7 @@ from torch import Tensor
 from pggan.checkpoints import ModelFile
 from pggan.config import DiscriminatorConfig, GeneratorConfig
 from pggan.errors import ModelError, UsageError
-from pggan.networks.discriminator import Discriminator
-from pggan.networks.generator import Generator
+from pggan.networks.build import make_discriminator, make_generator
 
 WHICH = ("gs", "g", "all")
 
@@ -72,13 +71,13 @@ class ForeignModel:
             raise ModelError(f"the file holds the running average of G only, so --which {which} has nothing to take")
         main = self.average if which != "g" or self.trained is None else self.trained
         return ModelFile(
-            generator=_filled(Generator, self.generator, main),
-            discriminator=_filled(Discriminator, self.discriminator, self.critic) if self.critic else None,
+            generator=_filled(make_generator, self.generator, main),
+            discriminator=_filled(make_discriminator, self.discriminator, self.critic) if self.critic else None,
             level=self.level,
             alpha=self.alpha,
             labels=self.labels,
             info={**self.info, "generator": "G" if which == "g" else "Gs, the running average of G"},
-            trained=_filled(Generator, self.generator, self.trained) if which == "all" else None,
+            trained=_filled(make_generator, self.generator, self.trained) if which == "all" else None,
         )
 
 

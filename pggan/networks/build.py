@@ -5,12 +5,29 @@ from __future__ import annotations
 import torch
 
 from pggan.config import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.discriminator import Discriminator
-from pggan.networks.generator import Generator
+from pggan.networks.baselines import ConvDiscriminator, ConvGenerator, FcDiscriminator, FcGenerator
+from pggan.networks.discriminator import Discriminator, ProgressiveDiscriminator
+from pggan.networks.generator import Generator, ProgressiveGenerator
+
+# By architecture.
+GENERATORS: dict[str, type[Generator]] = {"pggan": ProgressiveGenerator, "fc": FcGenerator, "dcgan": ConvGenerator}
+DISCRIMINATORS: dict[str, type[Discriminator]] = {
+    "pggan": ProgressiveDiscriminator, "fc": FcDiscriminator, "dcgan": ConvDiscriminator,
+}  # fmt: skip
+
+
+def make_generator(config: GeneratorConfig) -> Generator:
+    """The generator of a configuration, drawn from torch's random state."""
+    return GENERATORS[config.arch](config)
+
+
+def make_discriminator(config: DiscriminatorConfig) -> Discriminator:
+    """The discriminator of a configuration, drawn from torch's random state."""
+    return DISCRIMINATORS[config.arch](config)
 
 
 def build(generator: GeneratorConfig, discriminator: DiscriminatorConfig, seed: int) -> tuple[Generator, Discriminator]:
     """A pair drawn from one seed, in float32 on the CPU; torch's global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Generator(generator), Discriminator(discriminator)
+        return make_generator(generator), make_discriminator(discriminator)

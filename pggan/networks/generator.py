@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pggan.config import GeneratorConfig
+from pggan.config import GeneratorConfig, NetworkConfig
 from pggan.networks.layers import (
     GAIN,
     EqualizedConv2d,
@@ -18,11 +18,21 @@ from pggan.networks.layers import (
     pixel_norm,
     upscale,
 )
+from pggan.networks.normalization import VirtualBatchNorm
 
 
-def _norm(config: GeneratorConfig) -> nn.Module:
-    """What follows every activation."""
-    return PixelNorm(config.pixelnorm_epsilon) if config.norm == "pixel" else nn.Identity()
+class Activated(nn.Module):
+    """The activation with its normalisation: virtual batch norm before it, pixelnorm after it, or none."""
+
+    def __init__(self, channels: int, config: GeneratorConfig) -> None:
+        super().__init__()
+        virtual = config.norm == "virtual-batch"
+        self.leak = config.leak
+        self.before = VirtualBatchNorm(channels, config.reference_size) if virtual else nn.Identity()
+        self.after = PixelNorm(config.pixelnorm_epsilon) if config.norm == "pixel" else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(leaky_relu(self.before(x), self.leak))
 
 
 class InputBlock(nn.Module):
@@ -30,8 +40,8 @@ class InputBlock(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        inputs, self.width = config.latent_size + config.label_size, config.fmaps(1)
-        self.leak, self.norm = config.leak, _norm(config)
+        inputs, self.width = config.inputs, config.fmaps(1)
+        self.act0, self.act1 = Activated(self.width, config), Activated(self.width, config)
         # one bias a map, not one an output: it is added after the reshape
         biases = self.width * (16 if config.dense_bias == "output" else 1)
         self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, GAIN / 4, config.equalized)
@@ -41,8 +51,7 @@ class InputBlock(nn.Module):
         y = x @ self.dense.effective_weight().to(x.dtype).t()
         side = 4 if len(self.dense.bias) > self.width else 1
         y = y.reshape(x.shape[0], self.width, 4, 4) + self.dense.bias.to(x.dtype).reshape(self.width, side, side)
-        y = self.norm(leaky_relu(y, self.leak))
-        return self.norm(leaky_relu(self.conv(y), self.leak))
+        return self.act1(self.conv(self.act0(y)))
 
 
 class GrowBlock(nn.Module):
@@ -50,33 +59,36 @@ class GrowBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int, config: GeneratorConfig) -> None:
         super().__init__()
-        self.leak, self.norm = config.leak, _norm(config)
+        self.act0, self.act1 = Activated(width, config), Activated(width, config)
         self.conv0 = UpscaleConv2d(inputs, width, config)
         self.conv1 = EqualizedConv2d(width, width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(leaky_relu(self.conv0(x), self.leak))
-        return self.norm(leaky_relu(self.conv1(x), self.leak))
+        return self.act1(self.conv1(self.act0(self.conv0(x))))
 
 
 class Generator(nn.Module):
-    """G: latents (N, latent_size) and labels (N, label_size) to pictures (N, C, 2**level, 2**level) around [-1, 1].
+    """G: latents and labels to pictures (N, C, 2**level, 2**level) around [-1, 1]; what all architectures share.
 
-    Every level exists from the start; growing is choosing the level. By default there is no activation at the output.
+    With virtual batch norm the buffer `reference` (R, inputs) holds the reference batch: latents, then labels. It is
+    drawn with the weights, goes through the layers before every minibatch, and is saved with the model.
     """
+
+    reference: Tensor | None
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleDict()
-        self.to_rgb = nn.ModuleDict()
-        for level in range(2, config.max_level + 1):
-            name, width = f"{2**level}x{2**level}", config.fmaps(level - 1)
-            if level == 2:
-                self.blocks[name] = InputBlock(config)
-            else:
-                self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config)
-            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, 1.0, config.equalized)
+        self.make_layers(config)
+        virtual = config.norm == "virtual-batch"
+        self.register_buffer("reference", _reference(config) if virtual else None)
+
+    def make_layers(self, config: GeneratorConfig) -> None:
+        raise NotImplementedError
+
+    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
+        """Pictures (N, C, R, R) of the first layer's inputs; `own` leaves the reference out."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -88,35 +100,90 @@ class Generator(nn.Module):
     ) -> Tensor:
         """Pictures at `level`, faded with the level below by `alpha` (0-d tensor; 0 only below, 1 only this).
 
-        `alpha` None is 1 without computing what would not show.
+        `latents` (N, latent_size + code_size): noise, then categorical codes one-hot, then continuous ones; `labels`
+        (N, label_size). `alpha` None is 1 without computing what would not show.
         `dtype`: what the layers compute in (default: the latents' own type). The pictures are float32 at least.
-        Raises `ValueError` for a level that the network lacks, or labels of another size than it was made for.
+        Raises `ValueError` for a level that the network lacks, latents or labels of another size than it was made for.
         """
-        check_level(level, self.config.max_level)
-        x = self._joined(latents, labels)
-        if self.config.normalize_latents:
-            x = pixel_norm(x, self.config.pixelnorm_epsilon)
-        x = x.to(dtype or latents.dtype)
+        check_level(level, self.config)
+        x = self._inputs(latents, labels).to(dtype or latents.dtype)
+        picture = self.pictures(x, level, alpha)
+        return picture.tanh() if self.config.output == "tanh" else picture
+
+    def own(self, x: Tensor) -> Tensor:
+        """The samples without the reference batch that went before them."""
+        return x if self.reference is None else x[len(self.reference) :]
+
+    def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """Noise and labels side by side, normalised together, then the codes; the reference first."""
+        config = self.config
+        latents, labels = self._checked(latents, labels)
+        if self.reference is not None:
+            reference = self.reference.to(latents.dtype)
+            latents = torch.cat([reference[:, : latents.shape[1]], latents])
+            labels = None if labels is None else torch.cat([reference[:, latents.shape[1] :], labels])
+        noise = latents[:, : config.latent_size] if config.code_size else latents
+        x = noise if labels is None else torch.cat([noise, labels], dim=1)
+        if config.normalize_latents:
+            x = pixel_norm(x, config.pixelnorm_epsilon)
+        return torch.cat([x, latents[:, config.latent_size :]], dim=1) if config.code_size else x
+
+    def _checked(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        size, classes = self.config.latent_size + self.config.code_size, self.config.label_size
+        if latents.ndim != 2 or latents.shape[1] != size:
+            raise ValueError(f"latents of shape (N, {size}) are needed, got {tuple(latents.shape)}")
+        if labels is None and classes == 0:
+            return latents, None
+        if labels is None or labels.shape != (latents.shape[0], classes):
+            got = "none" if labels is None else tuple(labels.shape)
+            raise ValueError(f"labels of shape ({latents.shape[0]}, {classes}) are needed, got {got}")
+        return latents, labels.to(latents.dtype) if classes else None
+
+
+class ProgressiveGenerator(Generator):
+    """Every level exists from the start; growing is choosing the level. By default no activation at the output."""
+
+    def make_layers(self, config: GeneratorConfig) -> None:
+        self.blocks = nn.ModuleDict()
+        self.to_rgb = nn.ModuleDict()
+        for level in range(2, config.max_level + 1):
+            name, width = f"{2**level}x{2**level}", config.fmaps(level - 1)
+            if level == 2:
+                self.blocks[name] = InputBlock(config)
+            else:
+                self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config)
+            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, 1.0, config.equalized)
+
+    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
         blocks, to_rgb = list(self.blocks.values()), list(self.to_rgb.values())
         below = x
         for at in range(2, level + 1):
             below, x = x, blocks[at - 2](x)
-        picture = at_least_float32(to_rgb[level - 2](x))
+        picture = at_least_float32(to_rgb[level - 2](self.own(x)))
         if level > 2 and alpha is not None:
-            picture = fade(picture, upscale(at_least_float32(to_rgb[level - 3](below))), alpha)
-        return picture.tanh() if self.config.output == "tanh" else picture
-
-    def _joined(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """Latents and labels side by side: they are normalised together."""
-        size = self.config.label_size
-        if labels is None and size == 0:
-            return latents
-        if labels is None or labels.shape != (latents.shape[0], size):
-            got = "none" if labels is None else tuple(labels.shape)
-            raise ValueError(f"labels of shape ({latents.shape[0]}, {size}) are needed, got {got}")
-        return torch.cat([latents, labels.to(latents.dtype)], dim=1)
+            coarse = to_rgb[level - 3](self.own(below))
+            picture = fade(picture, upscale(at_least_float32(coarse)), alpha)
+        return picture
 
 
-def check_level(level: int, max_level: int) -> None:
-    if not 2 <= level <= max_level:
-        raise ValueError(f"level {level} is not from 2 (4x4) to {max_level} ({2**max_level}x{2**max_level})")
+def _reference(config: GeneratorConfig) -> Tensor:
+    """A reference batch (reference_size, inputs): noise, codes as they are drawn in training, classes at random."""
+    count = config.reference_size
+    parts = [torch.randn(count, config.latent_size)]
+    for values in (*config.categorical, None, config.label_size):
+        if values is None:
+            parts.append(torch.rand(count, config.continuous) * 2 - 1)
+        elif values:
+            parts.append(torch.eye(values)[torch.randint(values, (count,))])
+    return torch.cat(parts, dim=1)
+
+
+def check_level(level: int, config: NetworkConfig) -> None:
+    """Raises `ValueError` for a level that a network lacks."""
+    first, last = config.min_level, config.max_level
+    if not first <= level <= last:
+        raise ValueError(
+            f"level {level} is not from {first} ({2**first}x{2**first}) to {last} ({2**last}x{2**last})"
+            if first < last
+            else f"level {level} is not {last} ({2**last}x{2**last}), the only one of this {config.arch} network"
+        )

@@ -62,23 +62,53 @@ class PixelNorm(nn.Module):
         return pixel_norm(x, self.epsilon)
 
 
-class EqualizedLayer(nn.Module):
-    """A weight from N(0, 1), scaled by `gain / sqrt(fan_in)` at run time, and a bias from 0. Section 4.1.
+class EqualizedWeight(nn.Module):
+    """A weight (outputs, ...) from N(0, 1), scaled by `gain / sqrt(fan_in)` at run time. Section 4.1.
 
-    Not equalized: the weight is drawn at that scale instead, and used as it is (He initialisation).
+    Not equalized: the weight is drawn at that scale instead, and used as it is (He initialisation). `magnitude`
+    (outputs,), where `normalize_weight` has made one: the weight's rows count by their directions alone.
     """
+
+    def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float = GAIN, equalized: bool = True) -> None:
+        super().__init__()
+        scale = gain / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.randn(shape) * (1.0 if equalized else scale))
+        self.magnitude: nn.Parameter | None = None
+        self.scale = scale if equalized else 1.0
+
+    def normalize_weight(self) -> None:
+        """Weight normalisation (Salimans and Kingma 2016): `w = scale * sqrt(fan_in) * magnitude * v / ||v||` a row.
+
+        The magnitudes are near 1 where the weight is equalized, and chosen so that at first the function is the same.
+        """
+        self.magnitude = nn.Parameter(self._lengths().detach() / math.sqrt(self.weight[0].numel()))
+
+    def _lengths(self) -> Tensor:
+        return torch.linalg.vector_norm(self.weight.flatten(1), dim=1)
+
+    def effective_weight(self) -> Tensor:
+        """The weight as the layer uses it."""
+        if self.magnitude is None:
+            return self.weight * self.scale
+        length = self.scale * math.sqrt(self.weight[0].numel()) * self.magnitude / self._lengths()
+        return self.weight * length.reshape(-1, *(1 for _ in self.weight.shape[1:]))
+
+    @torch.no_grad()
+    def set_effective_weight(self, weight: Tensor) -> None:
+        """Makes `effective_weight()` this one, of the same shape; for those that act on weights as they are used."""
+        self.weight.copy_(weight / self.scale)
+        if self.magnitude is not None:
+            self.magnitude.copy_(self._lengths() / math.sqrt(self.weight[0].numel()))
+
+
+class EqualizedLayer(EqualizedWeight):
+    """An equalized weight, and a bias from 0."""
 
     def __init__(
         self, shape: tuple[int, ...], fan_in: int, biases: int, gain: float = GAIN, equalized: bool = True
     ) -> None:
-        super().__init__()
-        scale = gain / math.sqrt(fan_in)
-        self.weight = nn.Parameter(torch.randn(shape) * (1.0 if equalized else scale))
+        super().__init__(shape, fan_in, gain, equalized)
         self.bias = nn.Parameter(torch.zeros(biases))
-        self.scale = scale if equalized else 1.0
-
-    def effective_weight(self) -> Tensor:
-        return self.weight * self.scale
 
 
 class EqualizedLinear(EqualizedLayer):
@@ -108,6 +138,29 @@ def _spread(kernel: Tensor) -> Tensor:
     return padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
 
 
+class StridedConv2d(EqualizedLayer):
+    """4x4 convolution to half the side, (N, inputs, 2H, 2W) to (N, outputs, H, W) (Radford et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
+        super().__init__((outputs, inputs, 4, 4), inputs * 16, outputs, gain, equalized)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.effective_weight().to(x.dtype), self.bias.to(x.dtype)
+        return F.conv2d(x, weight, bias, stride=2, padding=1)
+
+
+class TransposedConv2d(EqualizedLayer):
+    """4x4 transposed convolution to twice the side, (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
+        # an output value meets 2x2 of the 4x4 weights
+        super().__init__((outputs, inputs, 4, 4), inputs * 4, outputs, gain, equalized)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.effective_weight().to(x.dtype).transpose(0, 1), self.bias.to(x.dtype)
+        return F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
+
+
 class UpscaleConv2d(EqualizedConv2d):
     """Nearest-neighbour upscale, then 3x3 convolution; fused: the same function as one strided 4x4 convolution."""
 
@@ -124,21 +177,23 @@ class UpscaleConv2d(EqualizedConv2d):
 
 
 class ConvDownscale2d(EqualizedConv2d):
-    """3x3 convolution and 2x2 average with bias and leaky ReLU.
+    """3x3 convolution and 2x2 average with bias, normalisation (if any) and leaky ReLU.
 
-    Fused: one strided 4x4 convolution, bias and activation after the average. Unfused: before it. Not the same
-    function; a model file says which.
+    Fused: one strided 4x4 convolution; bias, normalisation and activation after the average. Unfused: before it. Not
+    the same function; a model file says which.
     """
 
-    def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
+    def __init__(self, inputs: int, outputs: int, config: NetworkConfig, norm: nn.Module | None = None) -> None:
         super().__init__(inputs, outputs, 3, equalized=config.equalized)
         self.fused, self.leak = config.fused_scale, config.leak
+        self.norm = norm or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fused:
-            return downscale(leaky_relu(super().forward(x), self.leak))
+            return downscale(leaky_relu(self.norm(super().forward(x)), self.leak))
         kernel = _spread(self.effective_weight()) * 0.25
-        return leaky_relu(F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1), self.leak)
+        y = F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1)
+        return leaky_relu(self.norm(y), self.leak)
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:

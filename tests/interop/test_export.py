@@ -18,7 +18,7 @@ from pggan.config import GeneratorConfig
 from pggan.errors import ModelError, UsageError
 from pggan.interop import export
 from pggan.interop.export import export_model
-from pggan.networks.generator import Generator
+from pggan.networks.build import make_generator
 from pggan.synthesis.model import Model
 from tests.interop import written
 from tests.making import saved
@@ -98,7 +98,7 @@ def test_what_the_file_says_and_holds(tmp_path):
 def test_large_weights_are_constants_too(kind, tmp_path):
     # above what the exporters fold by themselves
     config = GeneratorConfig(resolution=8, fmap_base=512, fmap_max=256, latent_size=8)
-    generator = Generator(config).eval().requires_grad_(False)
+    generator = make_generator(config).eval().requires_grad_(False)
     model = Model(ModelFile(generator, None, 3, 1.0), torch.device("cpu"))
     path = tmp_path / f"m{export.FORMATS[kind]}"
     export_model(model, path, kind)
@@ -181,3 +181,22 @@ def test_what_goes_wrong_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"pip install 'pggan\[onnx\]'"):
         export_model(model, tmp_path / "m.onnx", "onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("arch,norm", [("pggan", "virtual-batch"), ("fc", "none"), ("dcgan", "virtual-batch")])
+def test_other_networks(arch, norm, tmp_path):
+    """Codes are inputs beside the noise; the reference batch is part of the program."""
+    config = GeneratorConfig(
+        resolution=16, fmap_base=128, fmap_max=32, latent_size=8, arch=arch, norm=norm, categorical=(3,), continuous=1
+    )
+    generator = make_generator(config).eval().requires_grad_(False)
+    model = Model(ModelFile(generator, None, 4, 1.0), torch.device("cpu"))
+    export_model(model, tmp_path / "m.onnx", "onnx")
+    given = model.seed_latents(range(5))
+    assert given.shape == (5, 12)
+    found = programs(tmp_path / "m.onnx", "onnx")
+    assert np.abs(found(given) - model.synthesize(given).numpy()).max() <= 1e-4
+    assert np.abs(found(given[2:3]) - found(given)[2:3]).max() <= 1e-5
+    if arch != "pggan":
+        with pytest.raises(UsageError, match="it has 16x16 only"):
+            export_model(model, tmp_path / "low.onnx", "onnx", 3)

@@ -1,0 +1,90 @@
+"""Small networks of one resolution, 8x8 to 64x64, that the progressive ones are compared with.
+
+Fully connected: three layers. Convolutional: four, three of them 4x4 with stride 2 (after Radford et al. 2016). They
+have the progressive networks' inputs, outputs and options; there is nothing to fade, so that alpha is not looked at.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.networks.discriminator import Discriminator
+from pggan.networks.generator import Activated, Generator
+from pggan.networks.heads import DiscriminatorOutput, FlatHead
+from pggan.networks.layers import EqualizedLinear, StridedConv2d, TransposedConv2d, at_least_float32, leaky_relu
+from pggan.networks.normalization import discriminator_norm
+
+
+class FcGenerator(Generator):
+    """Three fully connected layers, the hidden ones `fmaps(0)` wide."""
+
+    def make_layers(self, config: GeneratorConfig) -> None:
+        hidden, equalized = config.fmaps(0), config.equalized
+        self.dense0 = EqualizedLinear(config.inputs, hidden, equalized=equalized)
+        self.dense1 = EqualizedLinear(hidden, hidden, equalized=equalized)
+        self.dense2 = EqualizedLinear(hidden, config.channels * config.resolution**2, 1.0, equalized)
+        self.act0, self.act1 = Activated(hidden, config), Activated(hidden, config)
+
+    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
+        x = self.act1(self.dense1(self.act0(self.dense0(x))))
+        side = self.config.resolution
+        return at_least_float32(self.dense2(self.own(x))).reshape(-1, self.config.channels, side, side)
+
+
+class FcDiscriminator(Discriminator):
+    """Two fully connected layers, `fmaps(0)` wide, and that of the score; the first one is never normalised."""
+
+    def make_layers(self, config: DiscriminatorConfig) -> None:
+        hidden, equalized = config.fmaps(0), config.equalized
+        self.dense0 = EqualizedLinear(config.channels * config.resolution**2, hidden, equalized=equalized)
+        self.dense1 = EqualizedLinear(hidden, hidden, equalized=equalized)
+        self.norm = discriminator_norm(config, hidden)
+        self.head = FlatHead(hidden, config)
+        if config.decodes:
+            self.decoder = FcGenerator(config.decoder)
+
+    def judged(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+        x = leaky_relu(self.dense0(images.flatten(1)), self.config.leak)
+        return self.head(leaky_relu(self.norm(self.dense1(x)), self.config.leak))
+
+
+class ConvGenerator(Generator):
+    """A dense layer to an eighth of the resolution, then three transposed convolutions."""
+
+    def make_layers(self, config: GeneratorConfig) -> None:
+        side, (first, second, third), equalized = config.resolution // 8, config.baseline_widths, config.equalized
+        self.dense = EqualizedLinear(config.inputs, first * side * side, equalized=equalized)
+        self.conv0 = TransposedConv2d(first, second, equalized=equalized)
+        self.conv1 = TransposedConv2d(second, third, equalized=equalized)
+        self.conv2 = TransposedConv2d(third, config.channels, 1.0, equalized)
+        self.act0, self.act1, self.act2 = (Activated(width, config) for width in (first, second, third))
+
+    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
+        side = self.config.resolution // 8
+        x = self.act0(self.dense(x).unflatten(1, (-1, side, side)))
+        x = self.act2(self.conv1(self.act1(self.conv0(x))))
+        return at_least_float32(self.conv2(self.own(x)))
+
+
+class ConvDiscriminator(Discriminator):
+    """Three strided convolutions to an eighth of the resolution, then the layer of the score.
+
+    The first one is never normalised.
+    """
+
+    def make_layers(self, config: DiscriminatorConfig) -> None:
+        side, (last, second, first), equalized = config.resolution // 8, config.baseline_widths, config.equalized
+        self.conv0 = StridedConv2d(config.channels, first, equalized=equalized)
+        self.conv1 = StridedConv2d(first, second, equalized=equalized)
+        self.conv2 = StridedConv2d(second, last, equalized=equalized)
+        self.norm1, self.norm2 = discriminator_norm(config, second), discriminator_norm(config, last)
+        self.head = FlatHead(last * side * side, config)
+        if config.decodes:
+            self.decoder = ConvGenerator(config.decoder)
+
+    def judged(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+        leak = self.config.leak
+        x = leaky_relu(self.conv0(images), leak)
+        x = leaky_relu(self.norm1(self.conv1(x)), leak)
+        return self.head(leaky_relu(self.norm2(self.conv2(x)), leak).flatten(1))
