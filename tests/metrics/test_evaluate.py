@@ -1,0 +1,169 @@
+"""One pass for all metrics, statistics that are kept, pictures wherever they lie, copies found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pggan.data.store import Store
+from pggan.errors import DataError, UsageError
+from pggan.metrics import METRICS, chosen, neighbours
+from pggan.metrics.cache import Cache
+from pggan.metrics.evaluate import compare, evaluate_model
+from pggan.metrics.gallery import write_gallery
+from pggan.metrics.pictures import Generated, StorePictures, open_pictures
+from tests.data.stores import write
+
+
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory):
+    codecs = dict.fromkeys((4, 8, 16, 32), "raw")
+    return write(tmp_path_factory.mktemp("data") / "store", list(range(24)), codecs)
+
+
+def noise(side, channels=3):
+    def generate(seeds):
+        return np.stack([np.random.default_rng(s).integers(0, 256, (side, side, channels), np.uint8) for s in seeds])
+
+    return Generated(generate, side, channels)
+
+
+def test_table():
+    assert chosen("swd, msssim") == ["swd", "msssim"]
+    for text, message in (("swd,swd", "twice"), ("swed", "did you mean 'swd'"), ("", "no metric")):
+        with pytest.raises(UsageError, match=message):
+            chosen(text)
+    for spec in METRICS:
+        assert METRICS.load(spec.name).name == spec.name
+
+
+def test_real_statistics_are_kept_and_made_again(store_path, tmp_path):
+    reals, fakes, names = open_pictures(str(store_path), 32), noise(32), "swd,neighbours"
+    cache = Cache(tmp_path / "kept")
+    first = compare(fakes, reals, names, count=16, cache=cache)
+    again = compare(fakes, reals, names, count=16, cache=cache)
+    assert first.reals.cached == []
+    assert again.reals.cached == ["swd", "neighbours"]
+    assert again.figures == pytest.approx(first.figures, rel=1e-9)
+    other = compare(fakes, reals, names, count=16, cache=cache, seed=1)
+    assert other.reals.cached == ["neighbours"]  # patches depend on the seed, the pixels do not
+    for path in (tmp_path / "kept").iterdir():
+        data = bytearray(path.read_bytes())
+        data[-9] ^= 255  # one byte
+        path.write_bytes(data)
+    damaged = compare(fakes, reals, names, count=16, cache=cache)
+    assert damaged.reals.cached == []
+    assert damaged.figures == pytest.approx(first.figures, rel=1e-9)
+    assert compare(fakes, reals, names, count=16, cache=cache).reals.cached == ["swd", "neighbours"]
+
+
+def test_statistics_of_other_pictures_are_stale(tmp_path):
+    codecs = dict.fromkeys((4, 8, 16), "raw")
+    cache = Cache(tmp_path / "kept")
+    write(tmp_path / "one", list(range(8)), codecs)
+    write(tmp_path / "two", list(range(8, 17)), codecs)
+    figures = [
+        compare(noise(16), open_pictures(str(tmp_path / name)), "swd", count=8, cache=cache) for name in ("one", "two")
+    ]
+    assert [each.reals.cached for each in figures] == [[], []]
+    assert figures[0].figures != figures[1].figures
+    assert Cache.beside(tmp_path / "one").folder == (tmp_path / "one.metrics").resolve()
+
+
+def test_training_asks_in_one_call(store_path, tmp_path):
+    with Store(store_path) as store:
+        figures = evaluate_model(
+            lambda seeds: noise(16).read(seeds).transpose(0, 2, 3, 1), store, 16, ["swd"], 12, cache=tmp_path / "kept"
+        )
+    assert {"swd", "swd_16"} <= figures.keys()
+    assert figures["swd"] == figures["swd_16"] > 50
+
+
+def test_a_model_that_copies_and_one_that_repeats_itself(store_path, tmp_path):
+    with Store(store_path) as store:
+        reals = StorePictures(store, 32)
+        training = store.read(32, range(24)).transpose(0, 2, 3, 1)
+        copies = Generated(lambda seeds: training[[seed % 24 for seed in seeds]], 32, 3)
+        collapsed = Generated(lambda seeds: noise(32).read([0] * len(seeds)).transpose(0, 2, 3, 1), 32, 3)
+        held = Generated(lambda seeds: training[[seed % 12 + 12 for seed in seeds]], 32, 3)
+
+        found = compare(copies, reals, "neighbours", count=24)
+        assert found.figures["copied"] == 1
+        assert found.figures["nearest_ratio"] < 0.01
+        assert found.figures["duplicates"] == 0
+        shown = write_gallery(tmp_path / "grid.png", found, copies, reals, k=2)
+        sheet = np.asarray(Image.open(tmp_path / "grid.png"))
+        assert sheet.shape == (12 * 64, 3 * 64 + 4, 3)
+        np.testing.assert_array_equal(sheet[:, :64], sheet[:, 68:132])  # each beside itself
+        assert len(set(shown)) == 12
+
+        assert compare(collapsed, reals, "neighbours", count=10).figures["duplicates"] == 1
+        assert compare(collapsed, reals, "neighbours", count=10).figures["copied"] == 0
+        assert compare(held, reals, "neighbours", count=24).figures["duplicates"] == 1
+
+
+def test_neighbours_of_many_rows_piece_by_piece(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, others = (torch.tensor(rng.normal(size=(count, 5)), dtype=torch.float32) for count in (23, 31))
+    rows[7] = rows[20]
+    distances = torch.cdist(rows.double(), others.double())
+    for size in (4096, 6):
+        monkeypatch.setattr(neighbours, "ROWS", size)
+        near, where = neighbours.nearest(rows, others, 3, torch.device("cpu"))
+        np.testing.assert_allclose(near, distances.topk(3, largest=False).values, atol=1e-5)
+        np.testing.assert_array_equal(where, distances.topk(3, largest=False).indices)
+        within = torch.cdist(rows.double(), rows.double()).fill_diagonal_(9) <= 1.0
+        having, pairs = neighbours._pairs_within(rows, 1.0, torch.device("cpu"))
+        assert having == pytest.approx(float(within.any(1).double().mean()))
+        assert pairs == pytest.approx(float(within.sum()) / (23 * 22))
+
+
+def test_work_can_be_ended_between_batches(store_path):
+    reals, calls = open_pictures(str(store_path), 32), []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        compare(noise(32), reals, "swd", count=200, check=check)
+
+
+def folder(path, side, count=6, mode="RGB"):
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        image = Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).convert(mode)
+        image.save(path / f"{number}.png")
+    return str(path)
+
+
+def test_two_folders(tmp_path):
+    one, two = folder(tmp_path / "one", 32), folder(tmp_path / "two", 32)
+    assert compare(open_pictures(one), open_pictures(two), "swd,msssim").figures["swd"] == 0  # the same pictures
+    small = compare(open_pictures(one, 16), open_pictures(two, 16), "swd").figures
+    assert next(iter(small)) == "swd_16"
+    grey = folder(tmp_path / "grey", 32, mode="L")
+    assert open_pictures(grey).read([0]).shape == (1, 1, 32, 32)
+
+
+def test_what_does_not_go_together(tmp_path, store_path):
+    reals = open_pictures(str(store_path), 32)
+    small, grey = folder(tmp_path / "small", 16), folder(tmp_path / "grey", 32, mode="L")
+    few, odd = folder(tmp_path / "few", 32, 1), folder(tmp_path / "odd", 24)
+    for other, names, count, message in (
+        (open_pictures(small), "swd", None, "16x16.*32x32"),
+        (open_pictures(grey), "swd", None, "grey.*colour"),
+        (open_pictures(few), "swd", None, "2 pictures at least"),
+        (noise(32), "fid", 8, "--inception-weights"),
+        (open_pictures(few), "msssim", 4, "--n 4"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            compare(other, reals, names, count=count)
+    with pytest.raises(DataError, match="24x24"):
+        open_pictures(odd)
+    with pytest.raises(DataError, match="64x64"):
+        open_pictures(str(store_path), 64)

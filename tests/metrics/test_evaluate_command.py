@@ -1,0 +1,99 @@
+"""`pggan evaluate` as a person runs it, alone and as two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pggan.cli.evaluate import command
+from pggan.errors import PgganError
+from tests.data.stores import write
+from tests.making import saved
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def places(tmp_path):
+    data = write(tmp_path / "data", list(range(12)), dict.fromkeys((4, 8, 16), "raw"))
+    return str(saved(tmp_path / "model.safetensors")), str(data)
+
+
+def run(*arguments):
+    done = CliRunner().invoke(command, list(arguments), catch_exceptions=True)
+    if isinstance(done.exception, PgganError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_json_and_text(places, tmp_path):
+    model, data = places
+    arguments = (model, "--data", data, "--n", "12", "--metrics", "swd,msssim,neighbours", "--device", "cpu")
+    grid = tmp_path / "grids" / "near.png"
+    about = json.loads(run(*arguments, "--json", "--neighbours", str(grid), "--k", "3"))
+    assert {"swd", "swd_16", "swd_std", "msssim", "nearest_ratio", "copied", "duplicates"} <= about["metrics"].keys()
+    assert about["generated"] == {"swd": 12, "msssim": 12, "neighbours": 12}
+    assert (about["resolution"], about["cached"]) == (16, [])
+    assert Image.open(grid).size == (4 * 64 + 4, 12 * 64)
+    again = json.loads(run(*arguments, "--json"))
+    assert again["cached"] == ["swd", "neighbours"]
+    assert again["metrics"] == pytest.approx(about["metrics"])
+    assert Path(f"{data}.metrics").is_dir()
+    text = run(*arguments, "--no-cache", "--quiet")
+    assert "swd: " in text
+    assert "12 pictures against 12 real ones; lower is better" in text
+
+
+def test_errors(places, tmp_path):
+    model, data = places
+    for arguments, message in (
+        ((model, "--data", data, "--metrics", "fd"), "--embedding"),
+        ((model, "--data", str(tmp_path / "none")), "does not exist"),
+        ((model, "--data", data, "--res", "8"), "16x16"),
+        ((model, "--data", data, "--cache", "x", "--no-cache"), "exclude"),
+        ((str(tmp_path / "none"), "--data", data), "neither a model"),
+    ):
+        with pytest.raises(PgganError, match=message):
+            run(*arguments, "--n", "4", "--device", "cpu")
+    assert CliRunner().invoke(command, ["--data", data, "--metrics", "swd,nothing"]).exit_code == 2
+
+
+def test_two_processes_find_the_same(places):
+    model, data = places
+    arguments = [
+        "evaluate",
+        model,
+        "--data",
+        data,
+        "--n",
+        "11",
+        "--metrics",
+        "swd,msssim,neighbours",
+        "--device",
+        "cpu",
+    ]
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
+    environment = {**os.environ, **together, "OMP_NUM_THREADS": "1"}
+    command_line = [sys.executable, "-m", "pggan", *arguments, "--json", "--no-cache"]
+    started = [
+        subprocess.Popen(
+            command_line, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    ends = [each.communicate(timeout=400) for each in started]
+    assert [each.returncode for each in started] == [0, 0], ends
+    assert ends[1][0] == ""
+    shared = json.loads(ends[0][0])
+    alone = json.loads(run(*arguments[1:], "--json", "--no-cache"))
+    assert shared["processes"] == 2
+    assert shared["metrics"] == pytest.approx(alone["metrics"], rel=1e-4)

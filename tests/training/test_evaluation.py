@@ -1,0 +1,177 @@
+"""Figures while a run goes on: they change nothing of it, are made again where they were cut off, and keep the best."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
+from pggan.cli import run as pggan
+from pggan.config import PerResolution
+from pggan.errors import UsageError
+from pggan.training import evaluation
+from pggan.training.display import QuietDisplay
+from pggan.training.evaluation import Evaluation
+from pggan.training.log import read_log
+from pggan.training.rundir import RunDirectory
+from pggan.training.start import begin, resume
+
+OWN = {"img_per_second", "seconds", "seconds_left", "phase_seconds_left"}
+
+
+@pytest.fixture
+def measured(config):
+    """A short run with evaluations of a few pictures; of its models only the newest stays."""
+    short = PerResolution(0.024)
+    return dataclasses.replace(
+        config, start_res=8, stable_kimg=short, fade_kimg=short, tick_kimg=PerResolution(0.016), keep_models=1,
+        eval_every=1, eval_samples=8, eval_metrics=("neighbours", "swd"), best_metric="swd",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole") / "run"
+
+
+def done(config, path):
+    """The run in that place, made once."""
+    if not path.exists():
+        begin(config, path, QuietDisplay())
+    return RunDirectory(path)
+
+
+def lines(run):
+    return [{key: value for key, value in line.items() if key not in OWN} for line in read_log(run.log)]
+
+
+def counters(run):
+    found = read_metadata(run.states()[-1], STATE_KEY)["counters"]
+    return {key: value for key, value in found.items() if key != "seconds"}
+
+
+def same(one, other):
+    a, b = (safetensors.torch.load_file(str(path)) for path in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_with_figures_is_the_run_without(measured, whole, tmp_path):
+    run, plain = done(measured, whole), done(dataclasses.replace(measured, eval_every=0), tmp_path / "plain")
+    assert same(run.states()[-1], plain.states()[-1])
+    assert not plain.best.exists()
+    told = read_log(run.log)
+    assert all("nearest_ratio" in line for line in told)
+    with_swd = [line for line in told if "swd" in line]
+    assert [line["resolution"] for line in with_swd] == [16] * len(with_swd)  # below it is not defined
+    assert len(with_swd) >= 3
+    events = EventAccumulator(str(run.events)).Reload()
+    assert [event.step for event in events.Scalars("metric/swd")] == [line["nimg"] for line in with_swd]
+
+    best = min(with_swd, key=lambda line: line["swd"])
+    assert counters(run)["best_score"] == best["swd"]
+    assert counters(run)["best_nimg"] == best["nimg"]
+    info = read_metadata(run.best, "pggan.model")["info"]
+    assert info["best"] == {"metric": "swd", "score": best["swd"], "pictures": 8}
+    assert info["kimg"] == best["kimg"]
+    assert len(run.models()) == 1  # the best one is none of those that make room
+
+
+@pytest.mark.parametrize("how,call", [("signal", 2), ("signal", 4), ("crash", 5)])  # 2: a phase's end
+def test_an_evaluation_cut_off_is_made_again(measured, whole, tmp_path, monkeypatch, how, call):
+    original, calls = evaluation.evaluate_model, []
+
+    def cut_off(*arguments, **options):
+        calls.append(1)
+        if len(calls) == call and how == "crash":
+            raise KeyError("as if the machine had failed")
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "evaluate_model", cut_off)
+    if how == "crash":
+        with pytest.raises(KeyError):
+            begin(measured, tmp_path / "cut", QuietDisplay())
+    else:
+        assert begin(measured, tmp_path / "cut", QuietDisplay()).signal == signal.SIGTERM
+    cut = RunDirectory(tmp_path / "cut")
+    assert len([line for line in read_log(cut.log) if "nearest_ratio" in line]) == call - 1
+    assert resume(cut, QuietDisplay()).signal == 0
+    run = done(measured, whole)
+    assert lines(cut) == lines(run)
+    assert counters(cut) == counters(run)
+    assert same(cut.states()[-1], run.states()[-1])
+    assert same(cut.best, run.best)
+    assert read_metadata(cut.best, "pggan.model") == read_metadata(run.best, "pggan.model")
+
+
+def test_states_from_before_there_was_a_record(measured, whole, tmp_path):
+    state = done(measured, whole).states()[0]
+    about = read_metadata(state, STATE_KEY)["counters"]
+    older = {key: value for key, value in about.items() if key != "evaluate" and not key.startswith("best_k")}
+    path = tmp_path / "run"
+    begin(dataclasses.replace(measured, total_kimg=0.02), path, QuietDisplay())
+    run = RunDirectory(path)
+    for each in run.states():
+        write_tensors(each, read_tensors(each, STATE_KEY), STATE_KEY, {"counters": {**older, "nimg": 24}})
+    assert resume(run, QuietDisplay()).signal == 0
+
+
+def test_what_is_best(config):
+    def evaluated(**options):
+        config_ = dataclasses.replace(config, **options)
+        state = SimpleNamespace(config=config_, device=torch.device("cpu"), counters=counters_)
+        return Evaluation(state, None, None, QuietDisplay())
+
+    def best(found, level, **figures):
+        return found._is_best(SimpleNamespace(level=level, nimg=7), figures)
+
+    counters_ = {"best_kind": 0, "best_level": 0, "best_score": 0.0, "best_nimg": 0}
+    swd = evaluated(eval_metrics=("swd", "msssim"))
+    assert best(swd, 4, swd=50.0)
+    assert not best(swd, 4, swd=50.0)
+    assert not best(swd, 4, swd=51.0)
+    assert not best(swd, 4, swd=float("nan"))
+    assert not best(swd, 4, msssim=0.1)
+    assert best(swd, 4, swd=49.0)
+    assert best(swd, 5, swd=90.0)  # the first at a higher resolution
+    assert counters_["best_score"] == 90
+    assert best(evaluated(eval_metrics=("swd",), eval_samples=99), 5, swd=95.0)  # other pictures do not compare
+    higher = evaluated(eval_metrics=("swd", "neighbours"), best_metric="neighbours")
+    assert best(higher, 5, nearest_ratio=0.5)
+    assert not best(higher, 5, nearest_ratio=0.4)
+    assert best(higher, 5, nearest_ratio=0.6)
+
+
+def test_options(config):
+    for options, message in (
+        ({"eval_metrics": ("swd", "fix")}, "fid"),
+        ({"eval_metrics": ()}, "no metric"),
+        ({"eval_metrics": ("swd",), "best_metric": "fid"}, "--best-metric"),
+        ({"eval_metrics": ("fd",), "eval_every": 1}, "--embedding"),
+        ({"eval_samples": 2}, "--eval-samples"),
+        ({"eval_every": -1}, "--eval-every"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            dataclasses.replace(config, **options)
+
+
+def test_the_best_by_command(measured, whole, tmp_path, capsys):
+    run = done(measured, whole)
+    made = ["generate", str(run.path), "--n", "2", "--best", "--json", "--device", "cpu", "--out", str(tmp_path / "p")]
+    assert pggan(made) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == str(run.best)
+    assert pggan(["info", str(run.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["best_model"] == str(run.best)
+    assert pggan(["generate", str(run.best), "--best", "--out", str(tmp_path / "p")]) == 2
+    assert "is about a run" in capsys.readouterr().err
+    assert pggan(["generate", str(tmp_path), "--best", "--out", str(tmp_path / "p")]) == 1
+    assert "no best model yet" in capsys.readouterr().err
