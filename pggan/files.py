@@ -69,6 +69,20 @@ def claimed(path: Path) -> Iterator[bool]:
         yield True
 
 
+def is_claimed(path: Path) -> bool:
+    """Whether a process holds the lock file `path`. False where there is none, and where there are no locks."""
+    if fcntl is None:
+        return False
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # none, one that others may not read, or a file system without locks
+        return False
+    return False
+
+
 def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=2) + "\n"
     replace_atomically(path, lambda temporary: _write_text(temporary, text))

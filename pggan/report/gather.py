@@ -1,0 +1,130 @@
+"""What a run's directory says: read without trust in any of it but options.json, which has to be whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pggan.config import TrainConfig
+from pggan.errors import DataError, PgganError, TrainingError
+from pggan.files import is_claimed
+from pggan.report.log import MOST_IMAGES, NAME, Event, Log, number, read_log
+from pggan.report.markup import option
+from pggan.training.rundir import LOCK, OPTIONS, RunDirectory
+from pggan.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All that a report says of a run, but for its pictures. `running`: a process trains in it now."""
+
+    run: RunDirectory
+    config: TrainConfig
+    resolved: dict[str, Any]
+    version: str
+    schedule: Schedule
+    log: Log
+    models: list[Path]
+    best: list[Path]
+    data: dict[str, Any]
+    attribution: str | None
+    running: bool
+
+    @property
+    def name(self) -> str:
+        return self.run.path.resolve().name or str(self.run.path.resolve())
+
+    @property
+    def nimg(self) -> int:
+        return self.log.ticks[-1].nimg if self.log.ticks else 0
+
+    @property
+    def finished(self) -> bool:
+        return self.nimg >= self.schedule.total
+
+    @property
+    def seconds(self) -> float:
+        return self.last("seconds") or 0.0
+
+    def last(self, name: str) -> float | None:
+        """The newest value of a name."""
+        return self.log.ticks[-1].get(name) if self.log.ticks else None
+
+
+def gather(path: Path) -> Gathered:
+    """Raises `TrainingError` where `path` is no run, or its options are damaged."""
+    run = RunDirectory(path)
+    try:
+        config, resolved = run.read_options()
+        recorded = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
+        schedule = Schedule(config)
+    except NotADirectoryError:
+        raise TrainingError(f"{path} is a file, not a run; give a directory that pggan train made") from None
+    except (PgganError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of a configuration
+        raise TrainingError(f"{path / OPTIONS} is damaged ({type(error).__name__}: {error})") from None
+    log = read_log(run.log)
+    log.events.extend(_changes(recorded.get("changes")))
+    log.events.sort(key=lambda event: event.nimg)
+    models, best = run.models(), [run.best] if run.best.is_file() else []
+    data, attribution = _data(run, config, resolved)
+    if attribution is None:
+        attribution = next((said for model in [*models[-1:], *best] if (said := _attributed(model))), None)
+    version, running = str(recorded.get("pggan", "")), is_claimed(path / LOCK)
+    return Gathered(run, config, resolved, version, schedule, log, models, best, data, attribution, running)
+
+
+def _changes(recorded: object) -> list[Event]:
+    """Options changed when a run went on."""
+    found = []
+    for change in recorded if isinstance(recorded, list) else []:
+        at = number(change.get("at_nimg")) if isinstance(change, dict) else None
+        if at is not None and 0 <= at <= MOST_IMAGES:
+            changed = {str(name)[:NAME]: value for name, value in change.items() if name != "at_nimg"}
+            names = [f"{name.replace('_', '-')} {option(value)}" for name, value in changed.items()]
+            found.append(Event(int(at), "options changed", "; ".join(names)[:4000]))
+    return found
+
+
+def _data(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """What is known of the run's data: of the store where it is still there, else what the run recorded."""
+    from pggan.data.store import Store, is_store
+
+    recorded = resolved.get("data")
+    known = dict(recorded) if isinstance(recorded, dict) else {}
+    for place in (config.data, str(run.data)):
+        try:
+            if not isinstance(place, str) or not is_store(place):
+                continue
+            with Store(place) as store:
+                manifest = store.manifest
+        except (DataError, OSError, ValueError):
+            continue
+        same = {"count": manifest.count, "created": manifest.created}
+        if not known or all(known.get(name) == value for name, value in same.items()):
+            first, last = manifest.resolutions[0], manifest.resolutions[-1]
+            more = {"source": manifest.source, "resolutions": f"{first}x{first} to {last}x{last}"}
+            return {"count": manifest.count, "channels": manifest.channels, **known, **more}, manifest.attribution
+    return known, None
+
+
+def about(model: Path) -> dict[str, Any]:
+    """What a model file says of itself ("info" of its metadata); nothing where it cannot be read."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(str(model), framework="np") as file:
+            metadata = file.metadata() or {}
+        entries = [json.loads(text) for text in metadata.values() if '"info"' in text]
+        return next((dict(entry["info"]) for entry in entries if isinstance(entry.get("info"), dict)), {})
+    except Exception:  # noqa: BLE001 - the library raises its own kinds; the page goes without
+        return {}
+
+
+def _attributed(model: Path) -> str | None:
+    """The attribution that a model file carries, where its data is no longer there to say."""
+    said = about(model).get("attribution")
+    return str(said) if said else None
