@@ -5,97 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pggan.cli.options import GridSize
-from pggan.config import CACHES, PRECISIONS, PerResolution, TrainConfig
+from pggan.cli.train_options import options
+from pggan.config import TrainConfig
 from pggan.errors import UsageError
 from pggan.objectives import OBJECTIVES, all_options, resolve_options
 from pggan.presets import DEFAULT_PRESET, PRESETS, configure
 
 if TYPE_CHECKING:
     from pggan.training.loop import Display, Outcome
-
-
-class PerResolutionType(click.ParamType):
-    """`128`, `4:128,8:64` or `16,256:8`."""
-
-    name = "number|R:number,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PerResolution:
-        if isinstance(value, PerResolution):
-            return value
-        try:
-            return PerResolution.parse(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-PER_RESOLUTION = PerResolutionType()
-
-# option -> (click arguments); each sets the field of its name in config.TrainConfig, where the default and range are
-OPTIONS: list[tuple[str, dict[str, Any]]] = [
-    ("--start-res", {"type": int, "help": "First resolution (4)."}),
-    ("--stable-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images a resolution trains after its fade."}),
-    ("--fade-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images a resolution fades in over."}),
-    ("--total-kimg", {"type": float, "help": "Length of the run; lengthens or cuts the phases."}),
-    ("--batch", {"type": PER_RESOLUTION, "help": "Images an iteration."}),
-    ("--micro-batch", {"type": PER_RESOLUTION, "help": "Most images computed at once; gradients add up to the batch."}),
-    ("--g-lr", {"type": PER_RESOLUTION, "help": "Learning rate of the generator."}),
-    ("--d-lr", {"type": PER_RESOLUTION, "help": "Learning rate of the discriminator."}),
-    ("--fmap-base", {"type": int, "help": "Feature maps: stage s has min(base / 2^s, max)."}),
-    ("--fmap-max", {"type": int, "help": "Most feature maps of a layer."}),
-    ("--latent-size", {"type": int, "help": "Dimensions of the latent."}),
-    ("--fused-scale/--no-fused-scale", {"default": None, "help": "Scaling fused into strided convolutions."}),
-    ("--stddev-group", {"type": int, "help": "Group of the minibatch statistic; 1: none."}),
-    ("--n-critic", {"type": int, "help": "Discriminator steps for each generator step."}),
-    ("--ema-decay", {"type": float, "help": "Decay of the generator's running average."}),
-    ("--mirror/--no-mirror", {"default": None, "help": "Mirror half of the pictures."}),
-    ("--labels", {"help": "Train conditionally on this label column of the data."}),
-    (
-        "--precision",
-        {
-            "type": click.Choice(PRECISIONS),
-            "help": "auto: bf16 on a GPU that has it, tf32 on one that has that, else fp32.",
-        },
-    ),
-    ("--device", {"help": "auto, cpu, cuda or cuda:N."}),
-    ("--seed", {"type": int, "help": "Decides weights, order and noise."}),
-    ("--workers", {"type": int, "help": "Threads that read pictures; 0: none beside training."}),
-    (
-        "--cache",
-        {
-            "type": click.Choice(CACHES),
-            "help": "Where the decoded pictures of the resolution that trains are kept: in the GPU's memory, in main "
-            "memory (shared by the machine's processes), or nowhere. auto: the first that has room, taking a quarter "
-            "of a GPU's free memory at most (device: up to 70 %).",
-        },
-    ),
-    ("--cache-mb", {"type": int, "help": "Main memory that --cache may take."}),
-    ("--tick-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images between lines of the log."}),
-    ("--snapshot-ticks", {"type": int, "help": "Ticks between snapshots (sample grid and model)."}),
-    ("--checkpoint-ticks", {"type": int, "help": "Ticks between checkpoints to resume from."}),
-    ("--keep-checkpoints", {"type": int, "help": "Checkpoints kept; the newest ones."}),
-    ("--keep-models", {"type": int, "help": "Models kept; 0: all."}),
-    ("--max-rollbacks", {"type": int, "help": "Times a run that goes wrong returns to its last good checkpoint."}),
-    ("--rollback-lr", {"type": float, "help": "Factor on the learning rates at each such return."}),
-    ("--grid", {"type": GridSize(), "help": "Shape of the sample grids, as 8x4."}),
-]
-
-
-def options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The table above, and every loss's and regulariser's own numbers, as click options."""
-    for option in reversed(list(all_options().values())):
-        text = f"{option.help[0].upper()}{option.help[1:]}."
-        function = click.option(option.flag, type=float, help=f"{text} [{option.low:g} to {option.high:g}]")(function)
-    for flag, arguments in reversed(OPTIONS):
-        function = click.option(flag, **arguments)(function)
-    return function
 
 
 @click.command("train")
@@ -149,6 +72,8 @@ def command(
     all resolutions (128), numbers by resolution (4:128,8:64; unnamed ones keep the preset's), or both (16,256:8).
     Ctrl-C saves, says how to go on and exits 130 (SIGTERM: 143).
     """
+    if given["batch"] == "auto":
+        given |= {"batch": None, "auto_batch": True}
     if override and resumed is None:
         raise UsageError("--override is about --resume; leave it out")
     if gpus is not None and gpus > 1 and not dry_run:
@@ -217,7 +142,7 @@ def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> t
     if origin:
         # a preset's length is that of its own phases
         config = _replace(origin.fit(config), total_kimg=given["total_kimg"])
-    resolve_options(config.loss, config.labels is not None, dict(config.loss_options))
+    resolve_options(config.loss, config.labels is not None, dict(config.loss_options), config.has_codes)
     return config, data is None
 
 
@@ -251,7 +176,7 @@ def _next_run() -> Path:
 def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
     from pggan.training.rundir import RunDirectory
     from pggan.training.schedule import Schedule
-    from pggan.training.start import begin, resolve
+    from pggan.training.start import advice, begin, computing, resolve
 
     if _leads():
         RunDirectory(run).check_free()
@@ -261,8 +186,17 @@ def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
         config = _draw(config, run, quiet)
     if not quiet:
         click.echo(_summary(config, resolved, run), err=True)
+        for line in [*computing(resolved), *advice(config, _pictures(config))]:
+            click.echo(line, err=True)
     with ExitStack() as stack:
         return begin(config, run, _display(schedule, quiet, stack), resolved)
+
+
+def _pictures(config: TrainConfig) -> int:
+    from pggan.data.store import Store
+
+    with Store(str(config.data)) as store:
+        return len(store)
 
 
 def _resume(
@@ -311,8 +245,9 @@ def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
 
     last = sizes(config)[-1]
     side = config.max_res
+    grows = f"{config.start_res}x{config.start_res} to {side}x{side}" if config.growth != "none" else f"{side}x{side}"
     return (
-        f"run {run}: {config.start_res}x{config.start_res} to {side}x{side}, preset {config.preset}, loss "
+        f"run {run}: {grows}, preset {config.preset}, loss "
         f"{config.loss}; G {last['g'] / 1e6:.3f}M and D {last['d'] / 1e6:.3f}M parameters; "
         f"{resolved['precision']} on {resolved['device']}"
     )
@@ -337,10 +272,13 @@ def _finish(outcome: Outcome, as_json: bool) -> int:
     if as_json:
         model = str(models[-1]) if models else None
         done = {"run": str(run), "nimg": outcome.nimg, "signal": outcome.signal, "seconds": outcome.seconds}
-        click.echo(json.dumps({**done, "model": model, "last": outcome.last}))
+        best = str(outcome.run.best) if outcome.run.best.exists() else None
+        click.echo(json.dumps({**done, "model": model, "best": best, "last": outcome.last}))
     elif not outcome.signal:
         click.echo(f"trained {outcome.nimg / 1000:g} kimg; sample grids: {outcome.run.samples}")
         click.echo(f"new pictures: pggan generate {run} --n 64 --out pictures")
+        if outcome.run.best.exists():
+            click.echo(f"the best model by its figures: {outcome.run.best} (pggan generate {run} --best)")
     if outcome.signal:
         click.echo(
             f"stopped and saved at {outcome.nimg / 1000:g} kimg; go on with: pggan train --resume {run}", err=True

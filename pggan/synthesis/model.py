@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pggan.checkpoints import ModelFile, load_model
 from pggan.devices import free_memory, full_float32, pick_device
 from pggan.errors import ModelError, UsageError
 from pggan.labels import LabelSpace
-from pggan.latents import MAX_SEED, seed_latents
+from pggan.latents import MAX_SEED, CodeSpace, seed_latents
 from pggan.networks.cost import synthesis_bytes
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.places import find_model
@@ -64,6 +64,12 @@ class Model:
         return self.file.generator.config.latent_size
 
     @property
+    def codes(self) -> CodeSpace:
+        """The structured codes that the latents end with (InfoGAN); empty for most models."""
+        config = self.file.generator.config
+        return CodeSpace(config.categorical, config.continuous)
+
+    @property
     def label_size(self) -> int:
         """Classes of a conditional model, else 0."""
         return self.file.generator.config.label_size
@@ -86,7 +92,9 @@ class Model:
     def batch_size(self, level: int | None = None) -> int:
         """Images that one batch of synthesis holds within a quarter of the free memory, 1 to 256."""
         each = synthesis_bytes(self.file.generator.config, level or self.file.level)
-        fitting = int(max(1, min(MAX_BATCH, MEMORY_SHARE * free_memory(self.device) // each)))
+        config = self.file.generator.config
+        beside = config.reference_size if config.norm == "virtual-batch" else 0  # goes through the layers with them
+        fitting = int(max(1, min(MAX_BATCH, MEMORY_SHARE * free_memory(self.device) // each - beside)))
         return 1 << (fitting.bit_length() - 1)  # a power of two: small changes of free memory change nothing
 
     @torch.inference_mode()
@@ -99,11 +107,12 @@ class Model:
     ) -> Tensor:
         """The raw network output, float (N, C, R, R) around [-1, 1], R = 2**level, on the model's device.
 
-        `latents` (N, latent_size), `labels` (N, label_size). `level` and `alpha` None: as the file stores them; alpha
-        is 1 at another level than the stored one. Raises `UsageError` for shapes, levels or alphas that do not fit.
+        `latents` (N, latent_size + codes.size), `labels` (N, label_size). `level` and `alpha` None: as the file stores
+        them; alpha is 1 at another level than the stored one. Raises `UsageError` for shapes, levels or alphas that do
+        not fit.
         """
         level, fade = self._stage(level, alpha)
-        z = self._tensor(latents, self.latent_size, "latents")
+        z = self._tensor(latents, self.latent_size + self.codes.size, "latents")
         y = self._tensor(labels, self.label_size, "labels") if labels is not None else None
         if y is None and self.label_size:
             raise UsageError(f"this model is conditional: give labels of shape (N, {self.label_size})")
@@ -136,20 +145,29 @@ class Model:
             raise UsageError(str(error)) from None
 
     def generate(
-        self, seeds: int | Iterable[int], label: int | str | None = None, batch: int | None = None
+        self,
+        seeds: int | Iterable[int],
+        label: int | str | None = None,
+        batch: int | None = None,
+        codes: Mapping[int, float] | None = None,
     ) -> NDArray[np.uint8]:
         """Pictures of seeds, uint8 (N, H, W, C). A seed is a picture, whatever the others and the batch.
 
-        `label`: class (number, name, or `column=class` pairs) of a conditional model; None: each seed's own. Raises
-        `UsageError` for seeds or labels out of range.
+        `label`: class (number, name, or `column=class` pairs) of a conditional model; None: each seed's own. `codes`:
+        value by number of structured codes; the others are each seed's own. Raises `UsageError` for seeds, labels or
+        codes out of range.
         """
         wanted = [int(seeds)] if isinstance(seeds, numbers.Integral) else [int(seed) for seed in seeds]  # type: ignore[union-attr]
-        pictures = list(self.stream(wanted, label, batch))
+        pictures = list(self.stream(wanted, label, batch, codes))
         side = self.resolution
         return np.concatenate(pictures) if pictures else np.zeros((0, side, side, self.channels), np.uint8)
 
     def stream(
-        self, seeds: Sequence[int], label: int | str | None = None, batch: int | None = None
+        self,
+        seeds: Sequence[int],
+        label: int | str | None = None,
+        batch: int | None = None,
+        codes: Mapping[int, float] | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """As `generate`, in batches sized to memory: what files, grids, videos and metrics consume."""
         for seed in seeds:
@@ -160,7 +178,7 @@ class Model:
         size = batch or self.batch_size()
         for start in range(0, len(seeds), size):
             part = seeds[start : start + size]
-            latents, labels = seed_latents(part, self.latent_size), self.seed_labels(part, label)
+            latents, labels = self.seed_latents(part, codes), self.seed_labels(part, label)
             # a batch that was asked for keeps its size to the end: the same seed is then the same to the last bit
             missing = size - len(part) if batch else 0
             if missing:
@@ -169,8 +187,17 @@ class Model:
             yield self.pictures(latents, labels)[: len(part)]
 
     def pictures(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-        """8-bit pictures (N, H, W, C) of latents (N, latent_size)."""
+        """8-bit pictures (N, H, W, C) of latents (N, latent_size + codes.size)."""
         return to_uint8(self.synthesize(latents, labels))
+
+    def seed_latents(self, seeds: Sequence[int], codes: Mapping[int, float] | None = None) -> NDArray[np.float32]:
+        """What the generator reads for seeds, (N, latent_size + codes.size): noise, then each seed's codes.
+
+        `codes`: value by number, instead of the seeds' own. Raises `UsageError` for one the model lacks.
+        """
+        if not self.codes.size and not codes:
+            return seed_latents(seeds, self.latent_size)
+        return np.concatenate([seed_latents(seeds, self.latent_size), self.codes.of_seeds(seeds, codes)], axis=1)
 
     def seed_classes(self, seeds: Sequence[int], label: int | str | None = None) -> list[tuple[int, ...]]:
         """Class numbers, one a label column, of every seed: as asked for, else the seed's own.
@@ -189,8 +216,9 @@ class Model:
 
     def _stage(self, level: int | None, alpha: float | None) -> tuple[int, Tensor]:
         chosen = self.file.level if level is None else level
-        if not 2 <= chosen <= self.file.generator.config.max_level:
-            raise UsageError(f"level {chosen} is not from 2 to {self.file.generator.config.max_level}")
+        first, last = self.file.generator.config.min_level, self.file.generator.config.max_level
+        if not first <= chosen <= last:
+            raise UsageError(f"level {chosen} is not {f'from {first} to {last}' if first < last else last}")
         if alpha is None:
             alpha = self.file.alpha if chosen == self.file.level else 1.0
         if not 0 <= alpha <= 1:

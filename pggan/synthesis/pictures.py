@@ -21,7 +21,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,12 +199,22 @@ def class_suffix(model: Model, label: int | str | None) -> str:
     return "-class" + "-".join("x" if number is None else str(number) for number in model.labels.choose(label))
 
 
+def code_suffix(codes: Mapping[int, float] | None) -> str:
+    """`-code0_3` for every code that was asked for."""
+    return "".join(f"-code{number}_{value:g}" for number, value in sorted((codes or {}).items()))
+
+
+def _asked(codes: Mapping[int, float] | None) -> dict[str, Any]:
+    return {"codes": {str(number): value for number, value in sorted(codes.items())}} if codes else {}
+
+
 def write_pictures(
     model: Model,
     seeds: Iterable[int],
     out: str | Path,
     *,
     label: int | str | None = None,
+    codes: Mapping[int, float] | None = None,
     grid: tuple[int, int] | None = None,
     pictures: bool = True,
     batch: int | None = None,
@@ -212,26 +222,28 @@ def write_pictures(
 ) -> Written:
     """Writes the pictures of seeds as PNGs into the folder `out` (made if need be), and a grid of the first ones.
 
-    `grid`: (columns, rows), None for no grid; `pictures` False: the grid only. Files of the same names are replaced,
-    each at once and whole; nothing else in `out` is touched. One batch is written while the next one is made, so that
-    the memory does not grow with the number of seeds. `advance(n)` is called as n more pictures are made.
+    `codes`: value by number of structured codes. `grid`: (columns, rows), None for no grid; `pictures` False: the grid
+    only. Files of the same names are replaced, each at once and whole; nothing else in `out` is touched. One batch is
+    written while the next one is made, so that the memory does not grow with the number of seeds. `advance(n)` is
+    called as n more pictures are made.
     Raises `UsageError` for seeds, labels or grids that do not fit, `OSError` where `out` cannot be written.
     """
     wanted = Seeds.of(seeds)
     if grid is not None and grid[0] * grid[1] == 0:
         raise UsageError("a grid has at least one column and one row")
-    suffix, folder = class_suffix(model, label), Path(out)
+    suffix, folder = class_suffix(model, label) + code_suffix(codes), Path(out)
+    model.seed_latents(wanted[:1], codes)  # refuses codes that the model lacks before anything is made
     canvas = Grid(*grid, model.resolution, model.channels) if grid is not None else None
     if canvas is not None and not pictures:
         wanted = wanted[: canvas.columns * canvas.rows]
     make_folder(folder)
     about = describe(model)
-    files = _files(model, wanted, folder, suffix, label, batch, canvas, about, advance)
+    files = _files(model, wanted, folder, suffix, label, codes, batch, canvas, about, advance)
     write_all(files if pictures else _drained(files))
     path = None
     if canvas is not None:
         path = folder / f"grid{suffix}.png"
-        write_png(path, canvas.image, _about_grid(model, wanted, canvas, about, label))
+        write_png(path, canvas.image, {**_about_grid(model, wanted, canvas, about, label), **_asked(codes)})
     return Written(folder, wanted, suffix, pictures, path, grid)
 
 
@@ -244,6 +256,7 @@ def _files(
     folder: Path,
     suffix: str,
     label: int | str | None,
+    codes: Mapping[int, float] | None,
     batch: int | None,
     canvas: Grid | None,
     about: dict[str, Any],
@@ -251,16 +264,18 @@ def _files(
 ) -> Iterator[File]:
     """Path, picture and metadata of every seed, batch by batch; fills the grid on the way."""
     start = 0
-    for pictures in model.stream(seeds, label, batch):
+    for pictures in model.stream(seeds, label, batch, codes):
         part = seeds[start : start + len(pictures)]
         start += len(part)
         if canvas is not None:
             canvas.add(pictures)
+        own = model.codes.of_seeds(part, codes) if model.codes.size else None
         for i, (seed, classes) in enumerate(zip(part, model.seed_classes(part, label))):
+            told = {} if own is None else {"codes": model.codes.describe(own[i])}
             yield (
                 folder / picture_name(seed, suffix),
                 pictures[i],
-                {"seed": seed, "class": model.labels.describe(classes), **about},
+                {"seed": seed, "class": model.labels.describe(classes), **told, **about},
             )
         advance(len(part))
 

@@ -193,7 +193,7 @@ def frames(
     together = max(1, size // cells)
     for start in range(0, walk.frames, together):
         numbers = range(start, min(start + together, walk.frames))
-        latents = np.concatenate([path.latents(number) for number in numbers])
+        latents = np.concatenate([_coded(model, walk, path, number) for number in numbers])
         labels = _labels(model, walk, path, numbers)
         pictures = np.concatenate(
             [
@@ -204,6 +204,18 @@ def frames(
         for at in range(len(numbers)):
             yield grid_image(enlarge(pictures[at * cells : (at + 1) * cells], factor), columns, rows)
         on_frames(len(numbers))
+
+
+def _coded(model: Model, walk: Walk, path: LoopWalk | SeedWalk, number: int) -> NDArray[np.float32]:
+    """The latents of a frame with their codes: a seed's own, blended on the way; a cell's own in a random loop."""
+    latents = path.latents(number)
+    if not model.codes.size:
+        return latents
+    if isinstance(path, SeedWalk):
+        codes = path.blend(model.codes.of_seeds(walk.seeds), number, "linear")
+    else:
+        codes = model.codes.of_seeds(range(len(latents)))
+    return np.concatenate([latents, codes], axis=1)
 
 
 def _labels(model: Model, walk: Walk, path: LoopWalk | SeedWalk, numbers: range) -> NDArray[np.float32] | None:

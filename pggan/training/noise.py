@@ -5,12 +5,19 @@ A resumed run needs no random state, and the same images seen get the same noise
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor
 
 # What the numbers are for; each purpose has its own stream.
 D_LATENTS, G_LATENTS, MIXING, FAKE_LABELS, G_LABELS = range(5)
+
+
+def purpose(name: str) -> int:
+    """The stream of a name, the same in every version and on every machine; none of those above."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") | 1 << 63
 
 
 def stream_seed(seed: int, nimg: int, purpose: int) -> int:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 from pggan.networks.layers import downscale, fade, upscale
-from pggan.objectives import OBJECTIVES, REGULARIZERS, regularizers_of, resolve_options
+from pggan.objectives import OBJECTIVES, REGULARIZERS, Value, regularizers_of, resolve_options
 from pggan.objectives.base import NOTHING, Batch, DiscriminatorPass, GeneratorPass, Objective, Terms
 
 Parameters = dict[str, Tensor]
@@ -27,11 +27,16 @@ class Setup:
     dtype: torch.dtype | None = None
 
 
-def make_objectives(loss: str, conditional: bool, options: dict[str, float]) -> tuple[Objective, ...]:
-    """The loss and its regularisers, as modules. Raises `UsageError` for unknown names or options."""
-    resolved = resolve_options(loss, conditional, options)
+def make_objectives(
+    loss: str, conditional: bool, options: dict[str, Value], codes: bool = False
+) -> tuple[Objective, ...]:
+    """The loss and its regularisers, as modules. Raises `UsageError` for unknown names or options.
+
+    `conditional`: the run has labels; `codes`: structured codes.
+    """
+    resolved = resolve_options(loss, conditional, options, codes)
     modules = [OBJECTIVES.load(loss)(**resolved[loss])]
-    for name in regularizers_of(loss, conditional):
+    for name in regularizers_of(loss, conditional, options, codes):
         modules.append(REGULARIZERS.load(name)(**resolved[name]))
     return tuple(modules)
 
@@ -42,37 +47,75 @@ def real_images(images: Tensor, alpha: Tensor, dtype: torch.dtype = torch.float3
     return x if x.shape[-1] <= 4 else fade(x, upscale(downscale(x)), alpha)
 
 
+def blurred(images: Tensor, detail: int, alpha: float) -> Tensor:
+    """Images (N, C, R, R) with the detail of level `detail` only, which fades in over the level below by `alpha`.
+
+    As large as before: each pixel of that level is repeated.
+    """
+    times = images.shape[-1].bit_length() - 1 - detail
+    for _ in range(times):
+        images = downscale(images)
+    if alpha < 1 and detail > 2:
+        images = fade(images, upscale(downscale(images)), torch.tensor(alpha, device=images.device))
+    for _ in range(times):
+        images = upscale(images)
+    return images
+
+
 def d_loss(
     setup: Setup, d: Parameters, g: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
 ) -> tuple[Tensor, Terms]:
     """The discriminator's loss (0-d), times `scale`, and its terms (unscaled)."""
     with torch.no_grad():
-        fakes = generate(setup, g, batch, level, alpha)
+        fakes = viewed(setup, generate(setup, g, batch, level, alpha), batch, real=False)
+        held_out = viewed(setup, batch.held_out, batch, real=True) if len(batch.held_out) else None
+        batch = batch._replace(reals=viewed(setup, batch.reals, batch, real=True))
 
     def critic(images: Tensor) -> DiscriminatorOutput:
         return discriminate(setup, d, images, level, alpha)
 
-    seen = DiscriminatorPass(critic, batch, fakes, critic(batch.reals), critic(fakes), scale)
+    seen = DiscriminatorPass(critic, batch, fakes, critic(batch.reals), critic(fakes), scale, d)
     terms = NOTHING
     for objective in setup.objectives:
         terms = terms.joined(objective.d_terms(seen))
+    if held_out is not None:
+        terms = terms.joined(_held_out_scores(seen, held_out))
     return terms.total() * scale, terms
+
+
+@torch.no_grad()
+def _held_out_scores(seen: DiscriminatorPass, held_out: Tensor) -> Terms:
+    """D's mean score of pictures that it never learns from, and how far below those it does: only reported."""
+    score = seen.d(held_out).score.mean()
+    return Terms({}, {"score_held_out": score, "score_gap": seen.real.score.mean() - score})
 
 
 def g_loss(
     setup: Setup, g: Parameters, d: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
 ) -> tuple[Tensor, Terms]:
     """The generator's loss (0-d), times `scale`, and its terms (unscaled)."""
-    fakes = generate(setup, g, batch, level, alpha)
+    fakes = viewed(setup, generate(setup, g, batch, level, alpha), batch, real=False)
+    if any(objective.wants_reals for objective in setup.objectives):
+        batch = batch._replace(reals=viewed(setup, batch.reals, batch, real=True))
 
     def critic(images: Tensor) -> DiscriminatorOutput:
         return discriminate(setup, d, images, level, alpha)
 
-    seen = GeneratorPass(critic, batch, fakes, critic(fakes))
+    seen = GeneratorPass(critic, batch, fakes, critic(fakes), g)
+    replaced = any(objective.replaces_g for objective in setup.objectives)
     terms = NOTHING
-    for objective in setup.objectives:
-        terms = terms.joined(objective.g_terms(seen))
+    for number, objective in enumerate(setup.objectives):
+        own = objective.g_terms(seen)
+        # the loss comes first; where a technique stands in for it, its terms are told and not trained
+        terms = terms.joined(own.reported() if replaced and number == 0 else own)
     return terms.total() * scale, terms
+
+
+def viewed(setup: Setup, images: Tensor, batch: Batch, real: bool) -> Tensor:
+    """Images as D sees them: through every objective's view."""
+    for objective in setup.objectives:
+        images = objective.view(images, batch, real)
+    return images
 
 
 def generate(setup: Setup, g: Parameters, batch: Batch, level: int, alpha: Tensor) -> Tensor:
@@ -81,7 +124,10 @@ def generate(setup: Setup, g: Parameters, batch: Batch, level: int, alpha: Tenso
 
 
 def discriminate(setup: Setup, d: Parameters, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
-    return functional_call(setup.discriminator, d, (images, level, alpha, setup.dtype))
+    output = functional_call(setup.discriminator, d, (images, level, alpha, setup.dtype))
+    for objective in setup.objectives:
+        output = objective.judged(output)
+    return output
 
 
 def frozen(module: torch.nn.Module) -> Parameters:

@@ -1,0 +1,41 @@
+"""Boundary equilibrium (BEGAN, Berthelot et al. 2017): the discriminator is an auto-encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pggan.networks.discriminator import Discriminator
+from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+
+
+class BoundaryEquilibrium(Objective):
+    """d: `L(x) - k L(G(z))`; g: `L(G(z))`, with `L(v) = mean |v - D(v)|`, which is minus D's score.
+
+    After every step of D, `k <- clip(k + lambda_k (gamma L(x) - L(G(z))), 0, 1)`, k = 0 at first. `convergence` is the
+    measure `M = L(x) + |gamma L(x) - L(G(z))|` (section 3.4).
+    """
+
+    k: Tensor
+
+    def __init__(self, began_gamma: float, began_lambda_k: float) -> None:
+        super().__init__()
+        self.gamma, self.pace = began_gamma, began_lambda_k
+        self.register_buffer("k", torch.zeros(()))
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        real, fake = -step.real.score.mean(), -step.fake.score.mean()
+        convergence = real + (self.gamma * real - fake).abs()
+        stats = {
+            "score_real": -real, "score_fake": -fake, "error_real": real, "error_fake": fake, "k": self.k.clone(),
+            "convergence": convergence,
+        }  # fmt: skip
+        return Terms({"real": real, "fake": -self.k * fake}, stats)
+
+    def g_terms(self, step: GeneratorPass) -> Terms:
+        return Terms({"g_error": -step.fake.score.mean()}, {})
+
+    @torch.no_grad()
+    def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
+        balance = self.gamma * terms["error_real"] - terms["error_fake"]
+        self.k.copy_((self.k + self.pace * balance).clamp(0, 1))

@@ -1,0 +1,19 @@
+"""The hinge loss (Lim and Ye 2017; Miyato et al. 2018, equation 16)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+
+
+class Hinge(Objective):
+    """d: `E max(0, 1 - D(x)) + E max(0, 1 + D(G(z)))`; g: `-E D(G(z))`."""
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        real, fake = step.real.score, step.fake.score
+        losses = {"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}
+        return Terms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
+
+    def g_terms(self, step: GeneratorPass) -> Terms:
+        return Terms({"g_score": -step.fake.score.mean()}, {})

@@ -1,0 +1,15 @@
+"""The minimax loss (Goodfellow et al. 2014, equation 1), whose generator's gradient vanishes as D gets good."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from pggan.objectives.base import GeneratorPass, Terms
+from pggan.objectives.cross_entropy import CrossEntropy
+
+
+class Minimax(CrossEntropy):
+    """g: `E log(1 - s(D(G(z))))`."""
+
+    def g_terms(self, step: GeneratorPass) -> Terms:
+        return Terms({"g_fake": -F.softplus(step.fake.score).mean()}, {})

@@ -1,0 +1,15 @@
+"""The non-saturating loss (Goodfellow et al. 2014, section 3: the alternative that everyone trains)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from pggan.objectives.base import GeneratorPass, Terms
+from pggan.objectives.cross_entropy import CrossEntropy
+
+
+class NonSaturating(CrossEntropy):
+    """g: `-E log s(D(G(z)))`."""
+
+    def g_terms(self, step: GeneratorPass) -> Terms:
+        return Terms({"g_fake": F.softplus(-step.fake.score).mean()}, {})

@@ -1,0 +1,104 @@
+"""Augmentation of what the discriminator sees, for few pictures: DiffAugment, or ADA with its strength tuned.
+
+D sees reals and fakes augmented alike, G learns through the augmentation. Mixed images interpolate augmented ones, so
+that the penalty differentiates D alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pggan.augment.ada import NORMALS, UNIFORMS, ada
+from pggan.augment.diffaugment import UNIFORMS as DIFF_UNIFORMS
+from pggan.augment.diffaugment import diffaugment
+from pggan.augment.geometry import lowpass
+from pggan.errors import UsageError
+from pggan.networks.discriminator import Discriminator
+from pggan.networks.layers import at_least_float32
+from pggan.objectives.base import Batch, DiscriminatorPass, Regularizer, Terms
+
+# Images between two looks at the scores (Karras et al. 2020: four minibatches of 64).
+INTERVAL = 256
+
+
+class Augmentation(Regularizer):
+    """`augment`: diffaugment or ada. `augment_p` above 0 fixes ADA's p, else it is tuned: 0 at first, up where D
+    overfits more than `ada_target` and down where less, at a pace that takes it from 0 to 1 in `ada_kimg`.
+
+    How far D overfits, r, is measured with pictures held out: `(E D(train) - E D(held out)) / (E D(train) - E D(G))`, 0
+    for a D that has learnt nothing by heart and 1 where it takes held-out pictures for generated ones (Karras et al.
+    2020, equation 1: r_v). Without any: the mean sign of D(train) about the middle between the mean scores of reals and
+    fakes (their r_t, whose sign is about 0; a critic's scores have no such origin).
+    """
+
+    def __init__(self, augment: str, augment_p: float, ada_target: float, ada_kimg: float) -> None:
+        super().__init__()
+        self.adaptive = augment == "ada"
+        if augment_p and not self.adaptive:
+            raise UsageError(f"--augment-p is the strength of --augment ada; {augment} has none, leave it out")
+        self.tuned = self.adaptive and not augment_p
+        self.target, self.pace = ada_target, 1 / (ada_kimg * 1000)
+        if not self.adaptive:
+            return
+        self.p: Tensor
+        self.overfitting: Tensor
+        self.middle: Tensor
+        self.sums: Tensor
+        self.filter: Tensor
+        self.register_buffer("p", torch.tensor(float(augment_p)))
+        self.register_buffer("overfitting", torch.tensor(0.0))
+        self.register_buffer("middle", torch.tensor(0.0))
+        # since the last look: images, scores of reals, fakes and held-out reals, signs, each weighted by images
+        self.register_buffer("sums", torch.zeros(5))
+        self.register_buffer("filter", lowpass(), persistent=False)
+
+    def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        wanted: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for kind in ("real", "fake"):
+            width = len(UNIFORMS if self.adaptive else DIFF_UNIFORMS)
+            wanted[f"augment_{kind}"] = ("uniform", (width,))
+            if self.adaptive:
+                wanted[f"augment_{kind}_normal"] = ("normal", (len(NORMALS),))
+        return wanted
+
+    def view(self, images: Tensor, batch: Batch, real: bool) -> Tensor:
+        """Images of any precision, computed in float32 at least."""
+        x, name = at_least_float32(images), "augment_real" if real else "augment_fake"
+        uniform = batch.noise[name]
+        if not self.adaptive:
+            return diffaugment(x, uniform)
+        return ada(x, self.p, uniform, batch.noise[name + "_normal"], self.filter.to(x.dtype))
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        if not self.adaptive:
+            return Terms({}, {})
+        stats = {"augment_p": self.p.clone()}
+        if self.tuned:
+            stats["overfitting"] = self.overfitting.clone()
+            stats["real_signs"] = (step.real.score - self.middle).sign().mean()
+        return Terms({}, stats)
+
+    @torch.no_grad()
+    def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
+        """Looks at the scores once `INTERVAL` images have been seen. `terms["images"]`: those of this step."""
+        if not self.tuned:
+            return
+        real, fake = terms["score_real"], terms["score_fake"]
+        held = terms.get("score_held_out", real)
+        images = terms["images"].to(self.sums)
+        self.sums += torch.stack([torch.ones_like(real), real, fake, held, terms["real_signs"]]).to(self.sums) * images
+        due = self.sums[0] >= INTERVAL
+        count = self.sums[0].clamp(min=1)
+        real, fake, held, signs = (self.sums[1:] / count).unbind()
+        apart = real - fake
+        if "score_held_out" in terms:
+            # scores that are not apart say nothing: no overfitting
+            found = torch.where(apart > 0, (real - held) / apart.clamp(min=1e-12), 0).clamp(-2, 2)
+        else:
+            found = signs
+        moved = (self.p + (found - self.target).sign() * count * self.pace).clamp(0, 1)
+        self.p.copy_(torch.where(due, moved, self.p))
+        self.overfitting.copy_(torch.where(due, found, self.overfitting))
+        self.middle.copy_(torch.where(due, (real + fake) / 2, self.middle))
+        self.sums.mul_((~due).to(self.sums.dtype))

@@ -1,0 +1,66 @@
+"""Historical averaging (Salimans et al. 2016, section 3.3): players that circle each other are drawn inward."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pggan.networks.discriminator import Discriminator
+from pggan.networks.generator import Generator
+from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Parameters, Regularizer, Terms
+
+
+class History(nn.Module):
+    """The mean of a network's parameters at its beginning and after every update, and of how many that is."""
+
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.ones((), dtype=torch.float64))
+
+    def begin(self, network: nn.Module) -> None:
+        self.count.fill_(1)
+        for name, parameter in network.named_parameters():
+            self.register_buffer(_key(name), parameter.detach().clone())
+
+    @torch.no_grad()
+    def add(self, network: nn.Module) -> None:
+        self.count += 1
+        for name, parameter in network.named_parameters():
+            mean = self.get_buffer(_key(name))
+            mean += (parameter - mean) / self.count.to(mean.dtype)
+
+    def distance(self, parameters: Parameters) -> Tensor:
+        """`||theta - mean||^2`, 0-d."""
+        parts = [(theta - self.get_buffer(_key(name))).square().sum() for name, theta in parameters.items()]
+        return torch.stack(parts).sum()
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # a buffer's name has no dots
+
+
+class HistoricalAveraging(Regularizer):
+    """Each player's loss gains `weight * ||theta - mean of its past theta||^2`."""
+
+    def __init__(self, historical_averaging: float) -> None:
+        super().__init__()
+        self.weight = historical_averaging
+        self.d, self.g = History(), History()
+
+    def attach(self, generator: Generator, discriminator: Discriminator, total: int) -> None:
+        self.d.begin(discriminator)
+        self.g.begin(generator)
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        return Terms({"history": self.d.distance(step.parameters) * self.weight}, {})
+
+    def g_terms(self, step: GeneratorPass) -> Terms:
+        return Terms({"g_history": self.g.distance(step.parameters) * self.weight}, {})
+
+    def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
+        self.d.add(discriminator)
+
+    def after_g_step(self, terms: dict[str, Tensor], generator: Generator) -> None:
+        self.g.add(generator)

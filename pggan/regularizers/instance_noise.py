@@ -1,0 +1,39 @@
+"""Instance noise (Arjovsky and Bottou 2017, section 3): the supports of reals and fakes are made to overlap."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pggan.networks.discriminator import Discriminator
+from pggan.networks.generator import Generator
+from pggan.objectives.base import Batch, DiscriminatorPass, Regularizer, Terms
+
+
+class InstanceNoise(Regularizer):
+    """D sees reals and fakes with Gaussian noise; G's gradient flows through its noisy samples.
+
+    The standard deviation falls evenly from `instance_noise` to 0 over `instance_noise_kimg` thousand images seen, over
+    the whole run where that is 0. Pictures are in [-1, 1].
+    """
+
+    def __init__(self, instance_noise: float, instance_noise_kimg: float) -> None:
+        super().__init__()
+        self.start, self.images = instance_noise, instance_noise_kimg * 1000
+
+    def attach(self, generator: Generator, discriminator: Discriminator, total: int) -> None:
+        self.images = self.images or float(total)
+
+    def sigma(self, nimg: Tensor) -> Tensor:
+        """The standard deviation after so many images, 0-d."""
+        return self.start * (1 - nimg / self.images).clamp(min=0)
+
+    def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        shape = (channels, resolution, resolution)
+        return {"instance_real": ("normal", shape), "instance_fake": ("normal", shape)}
+
+    def view(self, images: Tensor, batch: Batch, real: bool) -> Tensor:
+        drawn = batch.noise["instance_real" if real else "instance_fake"]
+        return images + (drawn * self.sigma(batch.nimg)).to(images.dtype)
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        return Terms({}, {"instance_noise": self.sigma(step.batch.nimg).to(step.real.score.dtype)})

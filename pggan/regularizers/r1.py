@@ -1,0 +1,18 @@
+"""R1 (Mescheder et al. 2018, equation 9): a penalty on the gradient at real images alone."""
+
+from __future__ import annotations
+
+from pggan.objectives.base import DiscriminatorPass, Regularizer, Terms
+from pggan.regularizers.gradient_penalty import gradient_norms
+
+
+class R1(Regularizer):
+    """d gains `gamma / 2 * E ||grad D(x)||^2`."""
+
+    def __init__(self, r1_gamma: float) -> None:
+        super().__init__()
+        self.gamma = r1_gamma
+
+    def d_terms(self, step: DiscriminatorPass) -> Terms:
+        norms = gradient_norms(step.d, step.batch.reals, step.scale)
+        return Terms({"r1": norms.square().mean() * (self.gamma / 2)}, {"gradient_norm": norms.mean()})

@@ -1,0 +1,50 @@
+"""Iterations without data: a state, and batches of random pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pggan.config import PerResolution, TrainConfig
+from pggan.data.loader import LoadedBatch
+from pggan.training.iteration import Feed, iterate
+from pggan.training.schedule import Schedule
+from pggan.training.state import TrainState
+
+CLASSES = 3
+
+
+def tiny(**options) -> TrainConfig:
+    values = {
+        "max_res": 16, "latent_size": 4, "fmap_base": 32, "fmap_max": 8, "batch": PerResolution(4), "device": "cpu",
+        "stable_kimg": PerResolution(0.008), "fade_kimg": PerResolution(0.016), "discrimination_kernels": 3,
+        "discrimination_dim": 2, "channels": 1,
+    }  # fmt: skip
+    return TrainConfig(**{**values, **options})
+
+
+def loaded(config: TrainConfig, resolution: int, number: int = 0, batch: int = 4) -> LoadedBatch:
+    random = np.random.default_rng(number)
+    images = random.integers(0, 256, (batch, config.channels, resolution, resolution), np.uint8)
+    labels = random.integers(-1, CLASSES, (batch, 1)).astype(np.int32)
+    return LoadedBatch(images, labels, None)
+
+
+class Player:
+    """Iterations of a state on random pictures, which depend on the images seen alone."""
+
+    def __init__(self, config: TrainConfig, precision: str = "fp32") -> None:
+        self.config, self.schedule = config, Schedule(config)
+        self.state = TrainState(config, torch.device("cpu"), precision)
+        classes = np.arange(30) % CLASSES if config.label_size else None
+        self.feed = Feed(self.state, 0, classes)
+
+    def play(self, iterations: int) -> dict[str, float]:
+        for _ in range(iterations):
+            moment = self.schedule.at(self.state.nimg)
+            batches = (
+                loaded(self.config, moment.resolution, self.state.nimg + i, moment.batch)
+                for i in range(self.schedule.n_critic)
+            )
+            terms = iterate(self.state, self.feed, batches, moment, self.schedule.n_critic)
+        return {name: float(value) for name, value in terms.items()}

@@ -1,0 +1,117 @@
+"""Every loss with every diversity, every technique, every precision: parametrised over the tables, so that a new entry
+is tried by itself."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pggan.config import GROWTHS, PerResolution
+from pggan.errors import UsageError
+from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
+from pggan.objectives import OBJECTIVES, REGULARIZERS
+from tests.objectives.steps import CLASSES, Player, tiny
+
+LOSSES = OBJECTIVES.names()
+SWITCHES = [spec for spec in REGULARIZERS if spec.switch]
+
+
+def value_of(option):
+    """Another value than the default, to switch something on."""
+    if option.choices:
+        return option.choices[-1]
+    if option.kind is bool:
+        return not option.default
+    return option.low + 0.9 * (min(option.high, 1) - option.low)
+
+
+def check(config, iterations=2, precision="fp32"):
+    player = Player(config, precision)
+    before = {name: tensor.clone() for name, tensor in player.state.tensors().items()}
+    seen = player.play(iterations)
+    assert all(math.isfinite(value) for value in seen.values()), seen
+    after = player.state.tensors()
+    assert all(bool(tensor.isfinite().all()) for tensor in after.values())
+    for part in ("generator", "discriminator"):
+        changed = [n for n in before if n.startswith(part + ".") and not torch.equal(before[n], after[n])]
+        assert changed, f"the {part} does not learn"
+    return player, seen
+
+
+@pytest.mark.parametrize("diversity", DIVERSITIES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_and_diversities(loss, diversity):
+    if "reconstruction" in OBJECTIVES[loss].needs and diversity == "discrimination":
+        with pytest.raises(UsageError, match="auto-encoder"):
+            tiny(loss=loss, diversity=diversity)
+        return
+    _, seen = check(tiny(loss=loss, diversity=diversity, start_res=4))
+    assert {"score_real", "score_fake", "d_loss", "g_loss"} <= seen.keys()
+
+
+@pytest.mark.parametrize("spec", SWITCHES, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_and_techniques(loss, spec):
+    """Mid-fade at 8x8."""
+    switch = next(option for option in spec.options if option.name == spec.switch)
+    labels = {"labels": "kind", "label_size": CLASSES} if "labels" in spec.needs else {}
+    options = {"loss": loss, "loss_options": ((spec.switch, value_of(switch)),), "start_res": 8, "max_res": 8}
+    if "probability" in spec.needs and not OBJECTIVES[loss].probability:
+        with pytest.raises(UsageError, match=f"--loss {loss}"):
+            tiny(**options, **labels)
+        return
+    player, _ = check(tiny(**options, **labels))
+    assert spec.name in player.config.regularizers()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("what", [{"labels": "kind", "label_size": CLASSES}, {"categorical": (3,), "continuous": 2}])
+def test_losses_with_labels_and_codes(loss, what):
+    _, seen = check(tiny(loss=loss, **what))
+    assert "class_real" in seen or "mutual_information" in seen
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_losses_in_mixed_precision(loss, precision):
+    player = Player(tiny(loss=loss, start_res=8, max_res=8), precision)
+    if precision == "fp16":
+        player.state.d_scaler.log2.fill_(4.0)  # the search for it takes some fifty steps
+        player.state.g_scaler.log2.fill_(4.0)
+    seen = player.play(2)
+    assert all(math.isfinite(value) for value in seen.values()), seen
+    floats = [t for name, t in player.state.tensors().items() if t.is_floating_point() and not name.startswith("obj")]
+    assert {t.dtype for t in floats} == {torch.float32}
+
+
+@pytest.mark.parametrize("technique", [spec.name for spec in SWITCHES if "labels" not in spec.needs])
+def test_techniques_in_mixed_precision(technique):
+    spec = REGULARIZERS[technique]
+    switch = next(option for option in spec.options if option.name == spec.switch)
+    check(tiny(loss_options=((spec.switch, value_of(switch)),), start_res=8, max_res=8), precision="bf16")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"g_norm": norm} for norm in G_NORMS),
+        *({"d_norm": norm} for norm in D_NORMS),
+        *({"growth": growth, "max_res": 8} for growth in GROWTHS),
+        *({"arch_g": arch, "growth": "none"} for arch in ARCHS),
+        *({"arch_d": arch, "growth": "data"} for arch in ARCHS),
+    ],
+    ids=lambda fields: "-".join(map(str, fields.values())),
+)
+def test_networks_and_growth(fields):
+    check(tiny(**{"start_res": 4, **fields}))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_all_phases(loss):
+    """4x4 to 16x16, both fades."""
+    config = tiny(loss=loss, n_critic=1, stable_kimg=PerResolution(0.004), fade_kimg=PerResolution(0.008))
+    player, seen = check(config, 8)
+    assert player.schedule.at(player.state.nimg).resolution == 16
+    assert math.isfinite(seen["d_loss"])
