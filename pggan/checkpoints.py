@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json, to_json
 from pggan.errors import ModelError, UsageError
 from pggan.files import replace_atomically
+from pggan.networks.build import make_discriminator, make_generator
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
 
@@ -145,10 +146,10 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
         generator, discriminator = _empty_networks(about)
         tensors = read_tensors(path, MODEL_KEY)
         with torch.device("meta"):
-            trained = Generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
+            trained = make_generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
         model = ModelFile(generator, discriminator, 2, 1.0, about.get("labels"), about.get("info") or {}, trained)
         level, alpha = int(about["level"]), float(about["alpha"])
-        if not (2 <= level <= generator.config.max_level and 0 <= alpha <= 1):
+        if not (generator.config.min_level <= level <= generator.config.max_level and 0 <= alpha <= 1):
             raise ModelError(f"level {level}, alpha {alpha:g} are out of range")
         model.level, model.alpha = level, alpha
         for part, module in model.parts().items():
@@ -164,9 +165,9 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
 def _empty_networks(about: Mapping[str, Any]) -> tuple[Generator, Discriminator | None]:
     # on the meta device: a hostile configuration costs no memory before its tensors are seen to match
     with torch.device("meta"):
-        generator = Generator(from_json(GeneratorConfig, about["generator"]))
+        generator = make_generator(from_json(GeneratorConfig, about["generator"]))
         kept = about.get("discriminator")
-        return generator, Discriminator(from_json(DiscriminatorConfig, kept)) if kept else None
+        return generator, make_discriminator(from_json(DiscriminatorConfig, kept)) if kept else None
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:

@@ -1,122 +1,36 @@
 """Frozen, validated configurations. Torch-free: a wrong option is told before anything heavy is imported.
 
-Every default of the product stands here, once; presets.py holds the named deviations from it.
+Every default of the product stands here (those of the networks in network_config.py), once; presets.py holds the
+named deviations from it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pggan.errors import UsageError
+from pggan.metrics import METRICS, READY
+from pggan.metrics import chosen as chosen_metrics
+from pggan.network_config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from pggan.network_config import require as _require
+from pggan.objectives import OptimizerDefaults, needs_of, optimizers, regularizers_of
+from pggan.objectives.combinations import check as check_combinations
 from pggan.resolutions import PerResolution, level_of
+
+__all__ = [
+    "CACHES", "PRECISIONS", "DiscriminatorConfig", "GeneratorConfig", "NetworkConfig", "PerResolution", "TrainConfig",
+    "from_json", "to_json",
+]  # fmt: skip
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 CACHES = ("auto", "none", "ram", "device")
+MODES = ("auto", "eager", "compiled", "captured")
+GROWTHS = ("progressive", "none", "data")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """What the generator and the discriminator have in common (Karras et al. 2018, appendix A).
-
-    `fmap_base`, `fmap_max`, `fmap_decay`: stage s has `min(fmap_base / 2**(s * fmap_decay), fmap_max)` feature maps;
-    `widths` lists them instead, from stage 0 (what is not listed halves the last one).
-    `fused_scale`: upscale + convolution (convolution + downscale) as one strided 4x4 convolution; in the
-    discriminator it also puts bias and activation after the average instead of before it.
-    `equalized`: weights drawn from N(0, 1) and scaled at run time. `leak`: slope of the activation below 0; 0 is ReLU.
-    """
-
-    resolution: int = 1024
-    channels: int = 3
-    label_size: int = 0
-    fmap_base: int = 8192
-    fmap_max: int = 512
-    fmap_decay: float = 1.0
-    widths: tuple[int, ...] = ()
-    fused_scale: bool = True
-    equalized: bool = True
-    leak: float = 0.2
-
-    def __post_init__(self) -> None:
-        level_of(self.resolution)
-        _require(1 <= self.channels <= 64, f"channels {self.channels} is not from 1 to 64")
-        _require(0 <= self.label_size <= 100_000, f"label size {self.label_size} is not from 0 to 100000")
-        _require(1 <= self.fmap_base <= 1 << 20, f"fmap base {self.fmap_base} is not from 1 to {1 << 20}")
-        _require(1 <= self.fmap_max <= 8192, f"fmap max {self.fmap_max} is not from 1 to 8192")
-        _require(0 <= self.fmap_decay <= 4, f"fmap decay {self.fmap_decay} is not from 0 to 4")
-        for width in self.widths:
-            _require(isinstance(width, int) and 1 <= width <= 8192, f"a width of {width} is not from 1 to 8192")
-        _require(0 <= self.leak <= 1, f"leak {self.leak} is not from 0 (ReLU) to 1")
-        last = self.max_level - 1
-        need = math.ceil(2 ** (last * self.fmap_decay))
-        _require(
-            self.fmaps(last) >= 1,
-            f"fmap base {self.fmap_base} leaves no map at {self.resolution}x{self.resolution}; give {need} or more",
-        )
-
-    @property
-    def max_level(self) -> int:
-        return level_of(self.resolution)
-
-    def fmaps(self, stage: int) -> int:
-        """Feature maps at a stage; the block of level l (resolution 2**l) has `fmaps(l - 1)`."""
-        if self.widths:
-            last = len(self.widths) - 1
-            return self.widths[stage] if stage <= last else max(1, self.widths[last] >> (stage - last))
-        return min(int(self.fmap_base / 2.0 ** (stage * self.fmap_decay)), self.fmap_max)
-
-
-G_NORMS = ("pixel", "none")
-OUTPUTS = ("linear", "tanh")
-DENSE_BIASES = ("map", "output")
-STDDEV_FORMS = ("official", "zoo")
-
-
-@dataclass(frozen=True)
-class GeneratorConfig(NetworkConfig):
-    """The generator. `pixelnorm_epsilon` is 1e-4 at least wherever half precision computes (reference release).
-
-    `norm`: after every activation. `normalize_latents`: latents and labels together, first of all. `dense_bias`: of the
-    first layer, one a map or one an output (pytorch_GAN_zoo). `output`: activation of the picture, none by default.
-    """
-
-    latent_size: int = 512
-    pixelnorm_epsilon: float = 1e-8
-    norm: str = "pixel"
-    normalize_latents: bool = True
-    dense_bias: str = "map"
-    output: str = "linear"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(1 <= self.latent_size <= 8192, f"latent size {self.latent_size} is not from 1 to 8192")
-        _require(self.pixelnorm_epsilon > 0, f"pixelnorm epsilon {self.pixelnorm_epsilon} is not above 0")
-        _choice("normalisation", self.norm, G_NORMS)
-        _choice("dense bias", self.dense_bias, DENSE_BIASES)
-        _choice("output", self.output, OUTPUTS)
-
-
-@dataclass(frozen=True)
-class DiscriminatorConfig(NetworkConfig):
-    """The discriminator. `stddev_group`: largest group of the minibatch statistic; 1 leaves the statistic out.
-
-    `stddev_form`: as in the reference release, or as in pytorch_GAN_zoo (`layers.consecutive_stddev`). `fades_at_8`
-    False: 8x8 pictures are read at 8x8 only, whatever alpha (a quirk of pytorch_GAN_zoo).
-    """
-
-    stddev_group: int = 4
-    stddev_form: str = "official"
-    fades_at_8: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(1 <= self.stddev_group <= 1024, f"minibatch-stddev group {self.stddev_group} is not from 1 to 1024")
-        _choice("minibatch-stddev form", self.stddev_form, STDDEV_FORMS)
 
 
 @dataclass(frozen=True)
@@ -125,9 +39,19 @@ class TrainConfig:
 
     Phases: `start_res` trains `stable_kimg`; every next resolution up to `max_res` fades in over `fade_kimg` and then
     trains `stable_kimg` more. `total_kimg` (None: the sum) lengthens or cuts the whole. kimg are thousands of reals
-    that the discriminator has seen. `g_lr`, `d_lr` and `n_critic` None: the objective's own default. `start_from`: the
-    model whose weights the run begins with; `g_network`, `d_network`: fields of the networks' configurations in which
-    that model's differ from what the options above make.
+    that the discriminator has seen. `g_lr`, `d_lr` and `n_critic` None: the objective's own default; `adam_betas` (of
+    both players) None: its own optimiser. `start_from`: the model whose weights the run begins with; `g_network`,
+    `d_network`: fields of the networks' configurations in which that model's differ from what the options above make.
+    `mode`: how the step is computed (training/modes.py). `micro_batch`: most images computed at once; `auto_batch`: as
+    many as fit the free memory, within `budget` (bytes of memory, which the run keeps to by estimate; None: no limit).
+    `growth`: "progressive"; "none": all levels from the start, at `max_res`, for as many images; "data": so too, and
+    the reals are blurred to the level of detail that the phases give. `loss_options`: those of the loss and of the
+    regularisers (pggan/objectives), by name. `ema_half_life` (kimg): after so many images the running average holds
+    half of what it held; None: `ema_decay` a step of D instead. `held_out`: share of the pictures that D never learns
+    from. `eval_every`: snapshots from one evaluation of the running average to the next, 0: none; `eval_metrics` (names
+    of pggan/metrics) of `eval_samples` generated pictures, the best model by `best_metric` (None: the first of them)
+    kept; `inception_weights`, `embedding`: the networks that some of them look through. What the fields from `arch_g`
+    on mean is told in network_config.py.
     """
 
     data: str | None = None
@@ -143,6 +67,16 @@ class TrainConfig:
     fmap_max: int = 512
     fused_scale: bool = True
     stddev_group: int = 4
+    arch_g: str = GeneratorConfig.arch
+    arch_d: str = DiscriminatorConfig.arch
+    g_norm: str = GeneratorConfig.norm
+    d_norm: str = DiscriminatorConfig.norm
+    diversity: str = DiscriminatorConfig.diversity
+    discrimination_kernels: int = DiscriminatorConfig.discrimination_kernels
+    discrimination_dim: int = DiscriminatorConfig.discrimination_dim
+    categorical: tuple[int, ...] = ()
+    continuous: int = 0
+    growth: str = GROWTHS[0]
     g_network: tuple[tuple[str, Any], ...] = ()
     d_network: tuple[tuple[str, Any], ...] = ()
     stable_kimg: PerResolution = field(default_factory=lambda: PerResolution(600))
@@ -150,14 +84,20 @@ class TrainConfig:
     total_kimg: float | None = None
     batch: PerResolution = field(default_factory=lambda: PerResolution(16))
     micro_batch: PerResolution | None = None
+    auto_batch: bool = False
+    budget: float | None = None
     g_lr: PerResolution | None = None
     d_lr: PerResolution | None = None
+    adam_betas: tuple[float, float] | None = None
     loss: str = "wgan-gp"
-    loss_options: tuple[tuple[str, float], ...] = ()
+    loss_options: tuple[tuple[str, Any], ...] = ()
     n_critic: int | None = None
     ema_decay: float = 0.999
+    ema_half_life: float | None = None
+    held_out: float = 0.0
     mirror: bool = True
     precision: str = "auto"
+    mode: str = "auto"
     device: str = "auto"
     seed: int = 0
     workers: int = 2
@@ -175,6 +115,12 @@ class TrainConfig:
     max_rollbacks: int = 3
     rollback_lr: float = 0.5
     grid: tuple[int, int] | None = None
+    eval_every: int = 1
+    eval_metrics: tuple[str, ...] = ("swd",)
+    eval_samples: int = 1024
+    best_metric: str | None = None
+    inception_weights: str | None = None
+    embedding: str | None = None
 
     def __post_init__(self) -> None:
         level_of(self.start_res)
@@ -186,6 +132,8 @@ class TrainConfig:
         _check("--batch", self.batch, 1, 65536, whole=True)
         if self.micro_batch is not None:
             _check("--micro-batch", self.micro_batch, 1, 65536, whole=True)
+        if self.budget is not None:
+            _require(self.budget >= 64 << 20, "--budget is below 64MB, which torch alone takes")
         _check("--tick-kimg", self.tick_kimg, 1e-3, 1e6)
         for flag, rate in (("--g-lr", self.g_lr), ("--d-lr", self.d_lr)):
             if rate is not None:
@@ -194,7 +142,14 @@ class TrainConfig:
             _require(0 < self.total_kimg <= 1e9, f"--total-kimg {self.total_kimg:g} is not above 0, up to 1e9")
         _require(self.n_critic is None or 1 <= self.n_critic <= 100, f"--n-critic {self.n_critic} is not from 1 to 100")
         _require(0 <= self.ema_decay < 1, f"--ema-decay {self.ema_decay} is not from 0 to below 1")
+        half = self.ema_half_life
+        _require(half is None or 1e-3 <= half <= 1e6, f"--ema-half-life {half} is not from 0.001 to 1e6 (kimg)")
+        _require(0 <= self.held_out <= 0.99, f"--held-out {self.held_out:g} is not from 0 to 0.99")
+        for beta in self.adam_betas or ():
+            _require(0 <= beta < 1, f"--adam-betas {beta:g} is not from 0 to below 1")
+        _require(self.growth in GROWTHS, f"--growth {self.growth} is none of {', '.join(GROWTHS)}")
         _require(self.precision in PRECISIONS, f"--precision {self.precision} is none of {', '.join(PRECISIONS)}")
+        _require(self.mode in MODES, f"--mode {self.mode} is none of {', '.join(MODES)}")
         _require(0 <= self.seed < 2**31, f"--seed {self.seed} is not from 0 to {2**31 - 1}")
         _require(0 <= self.workers <= 256, f"--workers {self.workers} is not from 0 to 256")
         _require(self.cache in CACHES, f"--cache {self.cache} is none of {', '.join(CACHES)}")
@@ -205,45 +160,88 @@ class TrainConfig:
         _require(0 <= self.max_rollbacks <= 1000, f"--max-rollbacks {self.max_rollbacks} is not from 0 to 1000")
         _require(0 < self.rollback_lr <= 1, f"--rollback-lr {self.rollback_lr:g} is not above 0, up to 1")
         _require(self.keep_models >= 0, "--keep-models must be 0 (all) or more")
-        self._check_groups()
-        self.networks()
+        self._check_evaluation()
+        check_combinations(self)
+        self._check_groups(self.networks()[1])
 
-    def _check_groups(self) -> None:
-        if dict(self.d_network).get("stddev_form") == "zoo":
+    def _check_evaluation(self) -> None:
+        _require(0 <= self.eval_every <= 1_000_000, f"--eval-every {self.eval_every} is not from 0 (none) to 1000000")
+        _require(4 <= self.eval_samples <= 1_000_000, f"--eval-samples {self.eval_samples} is not from 4 to 1000000")
+        names = chosen_metrics(self.eval_metrics)
+        if self.best_metric is not None and self.best_metric not in names:
+            raise UsageError(f"--best-metric {self.best_metric} is none of --eval-metrics {','.join(names)}")
+        through = [name for name in names if METRICS[name].needs == "embedding"]
+        if self.eval_every and through and self.embedding is None:
+            raise UsageError(f"--eval-metrics {','.join(through)}: give the network with --embedding FILE, or {READY}")
+
+    def _check_groups(self, d: DiscriminatorConfig) -> None:
+        if d.stddev_form == "zoo":
             return  # takes any minibatch
         for resolution in self.resolutions():
             batch = int(self.batch.at(resolution))
-            group = min(self.stddev_group, batch)
+            group = min(d.minibatch_group, batch)
             if batch % group:
                 near = batch // group * group
+                statistic, mend = "minibatch-stddev", "or another --stddev-group"
+                if d.diversity == "discrimination":
+                    statistic, mend = "minibatch-discrimination", "or another --diversity"
                 raise UsageError(
-                    f"--batch {batch} at {resolution}x{resolution} is no multiple of the minibatch-stddev group "
-                    f"{self.stddev_group}; give {near} or {near + group}, or another --stddev-group"
+                    f"--batch {batch} at {resolution}x{resolution} is no multiple of the {statistic} group "
+                    f"{d.minibatch_group}; give {near} or {near + group}, {mend}"
                 )
 
     def resolutions(self) -> list[int]:
+        """Those that the networks train at, ascending."""
+        return self.details() if self.growth == "progressive" else [self.max_res]
+
+    def details(self) -> list[int]:
+        """The levels of detail that the phases pass through, as resolutions."""
         return [2**level for level in range(level_of(self.start_res), level_of(self.max_res) + 1)]
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the latents end with structured codes."""
+        return bool(self.categorical) or self.continuous > 0
+
+    def average_decay(self, batch: int) -> float:
+        """Decay of the generator's running average at a step of D that sees so many images."""
+        if self.ema_half_life is None:
+            return self.ema_decay
+        return float(0.5 ** (batch / (self.ema_half_life * 1000)))
+
+    def regularizers(self) -> list[str]:
+        """The regularisers and techniques of the run, by name."""
+        conditional = self.labels is not None or self.label_size > 0
+        return regularizers_of(self.loss, conditional, dict(self.loss_options), self.has_codes)
+
+    def needs(self) -> frozenset[str]:
+        """What the loss and the regularisers need (`ObjectiveSpec.needs`)."""
+        return needs_of(self.loss, self.regularizers())
+
+    def optimizers(self) -> tuple[OptimizerDefaults, OptimizerDefaults]:
+        """The optimisers of G and D; their rates where `g_lr`, `d_lr` are None."""
+        g, d = optimizers(self.loss, self.regularizers())
+        if self.adam_betas is None:
+            return g, d
+        betas = self.adam_betas
+        return dataclasses.replace(g, name="adam", betas=betas), dataclasses.replace(d, name="adam", betas=betas)
 
     def networks(self) -> tuple[GeneratorConfig, DiscriminatorConfig]:
         """The two networks' configurations."""
         common: dict[str, Any] = {
             "resolution": self.max_res,
             **{k: getattr(self, k) for k in ("channels", "label_size", "fmap_base", "fmap_max", "fused_scale")},
+            **{k: getattr(self, k) for k in ("categorical", "continuous")},
         }
-        g = {**common, "latent_size": self.latent_size, **dict(self.g_network)}
-        d = {**common, "stddev_group": self.stddev_group, **dict(self.d_network)}
-        for values in (g, d):  # JSON knows no tuples
-            values["widths"] = tuple(values.get("widths", ()))
+        needs = self.needs()
+        g = {**common, "arch": self.arch_g, "norm": self.g_norm, "latent_size": self.latent_size}
+        if "unconditional" in needs:
+            g["label_size"] = 0
+        statistic = ("stddev_group", "diversity", "discrimination_kernels", "discrimination_dim")
+        d = {**common, "arch": self.arch_d, "norm": self.d_norm, **{k: getattr(self, k) for k in statistic}}
+        d["decodes"] = "reconstruction" in needs
+        g, d = {**g, **dict(self.g_network)}, {**d, **dict(self.d_network)}
         return GeneratorConfig(**g), DiscriminatorConfig(**d)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UsageError(message)
-
-
-def _choice(what: str, value: str, among: tuple[str, ...]) -> None:
-    _require(value in among, f"{what} {value!r} is none of {', '.join(among)}")
 
 
 def _check(flag: str, numbers: PerResolution, low: float, high: float, whole: bool = False) -> None:

@@ -52,6 +52,14 @@ def compute_dtype(precision: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
 
+def channels_last(device: torch.device, precision: str) -> bool:
+    """Whether convolutions are to keep a pixel's channels together: half precision on GPUs computes on them so.
+
+    On the CPU it makes no difference. Weights laid out so make the activations follow.
+    """
+    return device.type == "cuda" and precision in ("bf16", "fp16")
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes free on a device; on the CPU what the system can still hand out, capped by a container's limit."""
     if device.type == "cuda":
@@ -69,6 +77,13 @@ def free_memory(device: torch.device) -> int:
         return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
     except (ValueError, OSError, AttributeError):
         return 2 << 30
+
+
+def limit_memory(device: torch.device, budget: float) -> None:
+    """Lets torch take no more than so many bytes of a GPU; does nothing on the CPU."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
 
 
 def _cgroup_room() -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,8 +22,12 @@ from pggan.errors import TrainingError, UsageError
 # A process waits so long for the others: rank 0 writes checkpoints and sample grids meanwhile. One that died is
 # noticed much sooner, by its closed connection.
 TIMEOUT = datetime.timedelta(minutes=30)
-# Gradients travel in buckets of about this many bytes: large enough for the link, small enough to bound the copy.
-BUCKET_BYTES = 64 << 20
+# Gradients travel in buckets of about this many bytes: large enough for the link, small enough that one is copied while
+# another travels. Between two gloo processes 23M values took 1.5 s so, 2.4 s in buckets of 64 MB, 3.4 s in one.
+BUCKET_BYTES = 16 << 20
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,15 @@ def joined(device: torch.device) -> Iterator[World]:
 
 
 def average(tensors: Sequence[Tensor], world: World) -> None:
-    """Every tensor becomes its mean over the processes, in place, a bucket at a time."""
+    """Every tensor becomes its mean over the processes, in place; buckets of them travel while others are copied."""
     if world.size == 1:
         return
+    travelling = []
     for bucket in buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-        _reduce(flat)
+        travelling.append((bucket, flat, _reduced(flat)))
+    for bucket, flat, arrived in travelling:
+        arrived()
         flat /= world.size
         at = 0
         for tensor in bucket:
@@ -114,7 +122,7 @@ def agreed_max(value: int, world: World) -> int:
     if world.size == 1:
         return value
     tensor = torch.tensor(value, dtype=torch.int64)
-    _reduce(tensor, dist.ReduceOp.MAX)
+    _reduced(tensor, dist.ReduceOp.MAX)()
     return int(tensor)
 
 
@@ -123,9 +131,15 @@ def wait(world: World) -> None:
     agreed_max(0, world)
 
 
-def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+def _reduced(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Callable[[], object]:
+    """Begins a reduction in place; the result waits for it (on a GPU: makes the stream wait)."""
+    work = _told(lambda: dist.all_reduce(tensor, operation, async_op=True))
+    return lambda: _told(lambda: work.wait())
+
+
+def _told(action: Callable[[], T]) -> T:
     try:
-        dist.all_reduce(tensor, operation)
+        return action()
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise TrainingError(

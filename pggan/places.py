@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pggan.errors import ModelError
+from pggan.errors import ModelError, UsageError
 
 MODELS, STATES = "models", "checkpoints"
+BEST = "best.safetensors"
 _PACKAGED = Path(__file__).parent / "_checkpoints"
 _CHECKOUT = Path(__file__).parent.parent / "checkpoints"
 
@@ -25,8 +26,24 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def find_model(name: str | Path | None) -> Path:
-    """The file behind a model argument: a file, a run directory (its newest model), a shipped name, or None."""
+def _best(name: str | Path | None) -> Path:
+    if name is None or not Path(name).is_dir():
+        raise UsageError("--best is about a run; give its directory, or leave --best out")
+    for folder in (Path(name) / MODELS, Path(name)):
+        if (folder / BEST).is_file():
+            return folder / BEST
+    raise ModelError(
+        f"{name} holds no best model yet: it is kept from the first evaluation on (swd: at 16x16); leave --best out"
+    )
+
+
+def find_model(name: str | Path | None, best: bool = False) -> Path:
+    """The file behind a model argument: a file, a run directory (its newest model), a shipped name, or None.
+
+    `best`: of a run, the one that its metric found best. Raises `ModelError` where there is no such file.
+    """
+    if best:
+        return _best(name)
     available = shipped()
     if name is None:
         if not available:

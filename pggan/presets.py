@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import PerResolution, TrainConfig
+from pggan.errors import UsageError
+from pggan.objectives import optimizers, regularizers_of
 from pggan.registry import Registry
 
 
@@ -28,6 +30,38 @@ def _celebahq_v2(gpus: int, batch: dict[int, float], rates: dict[int, float]) ->
         f"celebahq-v2-{gpus}gpu",
         f"official CelebA-HQ schedule, batches and rates for {gpus} GPU{'s' if gpus > 1 else ''}; 12,000 kimg",
         {"batch": PerResolution.of(batch), "g_lr": rate, "d_lr": rate, "total_kimg": 12_000},
+    )
+
+
+def _baseline(name: str, summary: str, arch_g: str, arch_d: str) -> Preset:
+    # weights as they were drawn then, not equalized: the published rate is theirs
+    drawn = (("equalized", False),)
+    return Preset(
+        name,
+        f"{summary} on 28x28 pictures padded to 32x32 (Fashion-MNIST), 50 epochs of 60,000; 3,000 kimg",
+        {
+            "arch_g": arch_g,
+            "arch_d": arch_d,
+            "g_norm": "virtual-batch" if arch_g == "dcgan" else "none",
+            "diversity": "none",
+            "g_network": (*drawn, ("output", "tanh")),
+            "d_network": drawn,
+            "start_res": 32,
+            "max_res": 32,
+            "latent_size": 100,
+            "fmap_base": 256,
+            "fmap_max": 256,
+            "batch": PerResolution(128),
+            "g_lr": PerResolution(0.0002),
+            "d_lr": PerResolution(0.0002),
+            "adam_betas": (0.5, 0.999),
+            "loss": "gan",
+            "stable_kimg": PerResolution(3000),
+            "mirror": False,
+            "tick_kimg": PerResolution(60),
+            "snapshot_ticks": 5,
+            "checkpoint_ticks": 5,
+        },
     )
 
 
@@ -68,8 +102,33 @@ PRESETS: Registry[Preset] = Registry(
                 "tick_kimg": PerResolution(1),
                 "snapshot_ticks": 4,
                 "checkpoint_ticks": 8,
+                "eval_every": 2,
+                "eval_samples": 256,
             },
         ),
+        Preset(
+            "faces",
+            "the faces that ship: up to 64x64, a narrow network for a CPU or a small GPU; 110 kimg",
+            {
+                "max_res": 64,
+                "latent_size": 128,
+                "fmap_base": 768,
+                "fmap_max": 96,
+                "batch": PerResolution(16),
+                "g_lr": PerResolution(0.002),
+                "d_lr": PerResolution(0.002),
+                "stable_kimg": PerResolution.of({4: 6, 8: 8, 16: 10, 32: 14, 64: 44}),
+                "fade_kimg": PerResolution.of({8: 4, 16: 6, 32: 8, 64: 10}),
+                "ema_decay": 0.998,
+                "seed": 1,
+                "tick_kimg": PerResolution(1),
+                "snapshot_ticks": 6,
+                "checkpoint_ticks": 8,
+            },
+        ),
+        _baseline("fashion-fc", "fully connected networks", "fc", "fc"),
+        _baseline("fashion-mixed", "a convolutional generator against a fully connected discriminator", "dcgan", "fc"),
+        _baseline("fashion-dcgan", "convolutional networks", "dcgan", "dcgan"),
     ],
 )
 
@@ -82,9 +141,12 @@ def configure(preset: str | None, given: dict[str, Any], largest: int | None = N
     A per-resolution value that names only some resolutions keeps the preset's for the others. `largest`: the last
     resolution that the data allows, where none is given.
     """
+    if given.get("ema_decay") is not None and given.get("ema_half_life") is not None:
+        raise UsageError("--ema-decay and --ema-half-life say the same in two ways; give one of them")
     chosen = PRESETS[preset or DEFAULT_PRESET]
     defaults = {entry.name: entry for entry in dataclasses.fields(TrainConfig)}
     values: dict[str, Any] = {**chosen.values, "preset": chosen.name}
+    _leave_rates(values, given)
     for name, value in given.items():
         if value is None:
             continue
@@ -100,3 +162,20 @@ def configure(preset: str | None, given: dict[str, Any], largest: int | None = N
     if largest is not None and given.get("max_res") is None:
         values["max_res"] = min(values.get("max_res", defaults["max_res"].default), largest)
     return TrainConfig(**values)
+
+
+def _leave_rates(values: dict[str, Any], given: dict[str, Any]) -> None:
+    """Takes a preset's rates out where another loss or technique brings its own: they belong to the preset's loss."""
+
+    def published(chosen: dict[str, Any]) -> Any:
+        loss = chosen.get("loss") or TrainConfig.loss
+        options = dict(chosen.get("loss_options") or ())
+        codes = bool(chosen.get("categorical") or chosen.get("continuous"))
+        conditional = chosen.get("labels") is not None
+        return loss, optimizers(loss, regularizers_of(loss, conditional, options, codes))
+
+    if published(values) != published({**values, **{k: v for k, v in given.items() if v is not None}}):
+        # rates suit weights: without the equalized learning rate those of the loss would be far too high
+        equalized = dict(values.get("g_network", ())).get("equalized", True)
+        for name in ("g_lr", "d_lr", "adam_betas") if equalized else ("adam_betas",):
+            values.pop(name, None)

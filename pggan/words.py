@@ -24,6 +24,14 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def bytes_of(text: str) -> float:
+    """`24GB`, `512MB`, `8G` as bytes, in powers of 1024. Raises `ValueError` for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])i?b?\s*", text, re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{text!r} is no amount of memory, as 24GB")
+    return float(match[1]) * 1024 ** ("kmgt".index(match[2].lower()) + 1)
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sorts `img2` before `img10`."""
     return [(0, int(part[:4000]), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -15,15 +15,16 @@ PACKAGE = ROOT / "pggan"
 # rooms from the top down: a module imports from its own floor and those below only
 FLOORS = [
     ["cli"],
+    ["report"],
     ["training", "interop"],
     ["synthesis", "metrics"],
     ["data.prepare", "data.loader", "objectives", "regularizers", "ema", "checkpoints"],
-    ["data", "networks", "distributed", "devices"],
+    ["data", "networks", "augment", "distributed", "devices"],
     ["presets"],
-    ["config", "labels", "resolutions", "errors", "latents", "files", "places", "registry", "words"],
+    ["config", "network_config", "labels", "resolutions", "errors", "latents", "files", "places", "registry", "words"],
 ]
-# the table of losses is plain data, which configurations are checked against
-TABLES = {"pggan.objectives"}
+# the tables of losses and metrics are plain data, which configurations are checked against
+TABLES = {"pggan.metrics", "pggan.objectives", "pggan.objectives.options", "pggan.objectives.combinations"}
 
 
 def floor(module: str) -> int:
@@ -78,6 +79,7 @@ def test_no_file_is_a_house_of_its_own():
         (["train", "--help"], 0),
         (["generate", "--help"], 0),
         (["interpolate", "--help"], 0),
+        (["evaluate", "--help"], 0),
         (["prepare-data", "--help"], 0),
         (["verify-data", "--help"], 0),
         (["merge-data", "--help"], 0),
@@ -85,6 +87,8 @@ def test_no_file_is_a_house_of_its_own():
         (["export", "--help"], 0),
         (["export-data", "--help"], 0),
         (["info", "--help"], 0),
+        (["report", "--help"], 0),
+        (["report", "nowhere"], 1),
         (["train", "--dry-run"], 0),
         (["train", "--batch", "6"], 2),
         (["train", "--loss", "nothing"], 2),

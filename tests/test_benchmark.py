@@ -56,6 +56,64 @@ def test_data():
         assert 0 < row["pyramid_share"] < 1
 
 
+def test_swd():
+    done = benchmark("swd", "--images", "32", "--resolution", "32", "--published", "16", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["way"]: row for row in json.loads(done.stdout)["rows"]}
+    ours, theirs = rows["pggan"], rows["published, scaled to 32"]
+    assert ours["swd"] == pytest.approx(theirs["swd"], rel=0.5)  # the same kind of pictures, the same distance
+    assert theirs["times"] == pytest.approx(theirs["seconds"] / ours["seconds"])
+
+
+def test_train(tmp_path):
+    quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
+    small = ["--resolutions", "4,8", "--fmap-base", "32", "--fmap-max", "8"]
+    done = benchmark("train", *quick, *small, "--json", str(tmp_path / "figures.json"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["resolution"] for row in result["rows"]] == [4, 8]
+    for row in result["rows"]:
+        assert row["ms"] == pytest.approx(1000 / row["rate"])
+        assert row["of_floor"] == pytest.approx(row["floor_ms"] / row["ms"])
+        assert 0 < row["of_floor"] < 1
+    assert result["projected_hours"] == {"eager": None}  # two resolutions do not make a schedule
+    assert "GB/s copied" in done.stdout
+
+
+def test_generate():
+    quick = [
+        "--resolutions",
+        "8,16",
+        "--fmap-base",
+        "64",
+        "--n",
+        "8",
+        "--batch",
+        "4",
+        "--rounds",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    done = benchmark("generate", *quick, "--json")
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout)["rows"]:
+        assert row["of_bare"] == pytest.approx(row["rate"] / row["bare"])
+
+
+def test_the_floor_of_a_chip(monkeypatch):
+    """790 TFLOP/s and 4.3 TB/s: 1.57 ms an image at 1024 counted by level, a little more by layer."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from benchmarks.train import floor_seconds
+
+    from pggan.config import TrainConfig
+
+    config = TrainConfig(max_res=1024)
+    assert 1.57e-3 <= floor_seconds(config, 1024, 790e12, 4.3e12, 2) < 1.2 * 1.57e-3
+    # with memory for nothing, arithmetic alone: the 1.5 GFLOP of 4x4
+    assert floor_seconds(config, 4, 1e12, 1e30, 2) == pytest.approx(1.513e-3, rel=0.01)
+
+
 def test_help_imports_nothing_heavy():
     done = benchmark("--help")
     assert done.returncode == 0

@@ -50,7 +50,8 @@ def test_every_preset_is_a_whole_plan(preset):
     config = configure(preset, {})
     full = plan(config)
     assert full["total_kimg"] == sum(p["images"] for p in full["phases"]) / 1000
-    assert all(abs(p["g_parameters"] / p["d_parameters"] - 1) < 0.01 for p in full["phases"])
+    if (config.arch_g, config.arch_d) == ("pggan", "pggan") and config.latent_size == config.fmap_max:
+        assert all(abs(p["g_parameters"] / p["d_parameters"] - 1) < 0.01 for p in full["phases"])
     assert len(table(config).splitlines()) == len(full["phases"]) + 2
     assert from_json(TrainConfig, json.loads(json.dumps(to_json(config)))) == config
 

@@ -12,7 +12,7 @@ import click
 
 from pggan.errors import PgganError
 
-COMMANDS = ("data", "loader")
+COMMANDS = ("data", "generate", "loader", "swd", "train")
 
 
 class Lazy(click.Group):

@@ -19,13 +19,13 @@ import torch
 import pggan
 from pggan.checkpoints import ModelFile, save_model
 from pggan.errors import PgganError
-from pggan.networks.generator import Generator
+from pggan.networks.build import make_generator
 
 
 def shipped(file: ModelFile) -> ModelFile:
     """The model without its discriminator and without the levels above the stored one."""
     config = dataclasses.replace(file.generator.config, resolution=2**file.level)
-    generator = Generator(config)
+    generator = make_generator(config)
     state = file.generator.state_dict()
     generator.load_state_dict({name: state[name] for name in generator.state_dict()})
     return ModelFile(generator.half(), None, file.level, file.alpha, file.labels, file.info)

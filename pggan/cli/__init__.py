@@ -23,9 +23,13 @@ COMMANDS = {
     "train": "train",
     "generate": "generate",
     "interpolate": "interpolate",
+    "traverse": "traverse",
+    "evaluate": "evaluate",
+    "report": "report",
     "export-data": "export_data",
     "import": "import_model",
     "export": "export",
+    "prune": "prune",
     "info": "info",
 }
 
@@ -54,6 +58,8 @@ def cli() -> None:
     pggan train DATA --out RUN           grow a generator and a discriminator
     pggan generate RUN --n 64 --out DIR  new pictures, and a grid of them
     pggan interpolate RUN --out walk.mp4 a video from face to face
+    pggan traverse RUN                   what each structured code does (InfoGAN)
+    pggan evaluate RUN --data DATA       how good and how varied they are
     """
 
 

@@ -54,7 +54,7 @@ def command(
     loaded = load(model, "cpu")
     wanted: list[tuple[Path, int | None]] = [(out, None if resolution is None else level_of(resolution))]
     if all_levels:
-        levels = range(2, loaded.file.level + 1)
+        levels = range(loaded.file.generator.config.min_level, loaded.file.level + 1)
         wanted = [(out / f"{loaded.name}-{2**at}x{2**at}{FORMATS[chosen]}", at) for at in levels]
     # before any is written
     if all_levels and not overwrite and (there := [path for path, _ in wanted if path.exists()]):

@@ -9,17 +9,24 @@ from pathlib import Path
 
 import click
 
-from pggan.cli.options import GridSize, SeedRange, as_json, device, quiet
+from pggan.cli.options import CodeValue, GridSize, SeedRange, as_json, best, device, quiet
 from pggan.errors import UsageError
 from pggan.synthesis.seeds import MAX_SEED, Seeds
 
 
 @click.command("generate")
 @click.argument("model", required=False, type=click.Path())
-@click.option("--n", "count", type=click.IntRange(1, MAX_SEED), help="Seeds 0 to N - 1.  [default: 64]")
+@click.option("--n", "--count", "count", type=click.IntRange(1, MAX_SEED), help="Seeds 0 to N - 1.  [default: 64]")
 @click.option("--seeds", type=SeedRange(), help="Which seeds instead: 7 or 0,5-9,12.")
 @click.option("--out", default="generated", show_default=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option("--label", help="Class of a conditional model, by name or number.  [default: each seed's own]")
+@click.option(
+    "--code",
+    "codes",
+    multiple=True,
+    type=CodeValue(),
+    help="Set a structured code of an InfoGAN model, as 0=3; again for others.  [default: each seed's own]",
+)
 @click.option("--grid", type=GridSize(), help="Shape of grid.png.  [default: all pictures, up to 10x10]")
 @click.option("--no-grid", is_flag=True, help="No grid.png.")
 @click.option("--only-grid", is_flag=True, help="Nothing but grid.png.")
@@ -32,6 +39,7 @@ from pggan.synthesis.seeds import MAX_SEED, Seeds
     "(torchrun -m pggan generate ...) share the work.",
 )
 @click.option("--batch", type=click.IntRange(1, 65536), help="Pictures at a time.  [default: what fits the memory]")
+@best
 @device
 @as_json
 @quiet
@@ -41,11 +49,13 @@ def command(
     seeds: Seeds | None,
     out: Path,
     label: str | None,
+    codes: tuple[tuple[int, float], ...],
     grid: tuple[int, int] | None,
     no_grid: bool,
     only_grid: bool,
     layout: str,
     batch: int | None,
+    best: bool,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -61,6 +71,10 @@ def command(
         raise UsageError("--no-grid excludes --grid and --only-grid")
     if layout != "flat" and (grid is not None or only_grid):
         raise UsageError(f"--layout {layout} makes no grid; leave --grid and --only-grid out")
+    if layout != "flat" and codes:
+        raise UsageError(f"--layout {layout} keeps each seed's own codes; leave --code out")
+    if len(dict(codes)) < len(codes):
+        raise UsageError("--code: the same code is there twice; it has one value")
     if layout == "flat" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("several processes share --layout folders or tar; give one of them")
     if only_grid and grid is not None and seeds is None and count is None:
@@ -72,7 +86,7 @@ def command(
     from pggan.cli.progress import progress
     from pggan.places import find_model
 
-    path = find_model(model)
+    path = find_model(model, best)
     from pggan.synthesis.model import load
     from pggan.synthesis.pictures import grid_shape, write_pictures
 
@@ -86,7 +100,15 @@ def command(
     start = time.perf_counter()
     with progress("generating", len(wanted), quiet=quiet or as_json) as advance:
         written = write_pictures(
-            loaded, wanted, out, label=label, grid=shape, pictures=not only_grid, batch=batch, advance=advance
+            loaded,
+            wanted,
+            out,
+            label=label,
+            codes=dict(codes),
+            grid=shape,
+            pictures=not only_grid,
+            batch=batch,
+            advance=advance,
         )
     seconds = time.perf_counter() - start
     rate = len(written.seeds) / max(seconds, 1e-9)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pggan.words import duration, size
+
+if TYPE_CHECKING:
+    from pggan.config import DiscriminatorConfig, GeneratorConfig
 
 
 @click.command("info")
@@ -72,12 +75,13 @@ def _run(path: Path) -> dict[str, Any]:
     config, resolved = run.read_options()
     lines = read_log(run.log) if run.log.exists() else []
     last = lines[-1] if lines else {}
-    total = Schedule(config).total
+    total, sides = Schedule(config).total, config.resolutions()
     models, states = run.models(), run.states()
     return {
         "run": str(path),
         "data": config.data,
-        "resolutions": f"{config.start_res}x{config.start_res} to {config.max_res}x{config.max_res}",
+        "resolutions": " to ".join(f"{side}x{side}" for side in dict.fromkeys((sides[0], sides[-1]))),
+        "growth": config.growth,
         "preset": config.preset,
         "loss": config.loss,
         "labels": config.labels,
@@ -86,10 +90,25 @@ def _run(path: Path) -> dict[str, Any]:
         "trained_for": duration(last.get("seconds", 0)),
         "models": len(models),
         "newest_model": str(models[-1]) if models else None,
+        "best_model": str(run.best) if run.best.exists() else None,
         "checkpoints": len(states),
         "made_with": resolved,
-        "go_on_with": f"pggan train --resume {path}" if last.get("nimg", 0) < total else None,
+        "go_on_with": f"pggan train --resume {path}" if last.get("nimg", 0) < total and not run.pruned else None,
     }
+
+
+def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, Any]:
+    """What a model's networks have that others have not."""
+    about: dict[str, Any] = {}
+    for name, config in (("generator", g), ("discriminator", d)):
+        if config is not None:
+            about[f"{name}_architecture"] = config.arch
+            about[f"{name}_normalisation"] = config.norm
+    if d is not None:
+        alone = "none" if d.minibatch_group == 1 else d.diversity
+        about["diversity"] = f"{alone}, groups of {d.minibatch_group}" if alone != "none" else alone
+        about["discriminator_decodes"] = d.decodes or None
+    return about
 
 
 def _model(path: Path) -> dict[str, Any]:
@@ -112,11 +131,13 @@ def _model(path: Path) -> dict[str, Any]:
             "grows_to": f"{g.resolution}x{g.resolution}",
             "channels": g.channels,
             "latent_size": g.latent_size,
+            "codes": {"categorical": list(g.categorical), "continuous": g.continuous} if g.code_size else None,
             "labels": {column.name: ", ".join(column.classes) for column in labels.columns} or None,
             "generator_parameters": parameters(g, level),
             "discriminator_parameters": parameters(d, level) if d else None,
             "feature_maps": {"base": g.fmap_base, "max": g.fmap_max},
-            "fused_scale": g.fused_scale,
+            "fused_scale": g.fused_scale if g.arch == "pggan" else None,
+            **_networks(g, d),
             "file_size": size(path.stat().st_size),
             **(about.get("info") or {}),
         }

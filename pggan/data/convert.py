@@ -53,8 +53,10 @@ class Converter:
         if height != width:
             if self.fit == "reject":
                 return Converted(ref.name, None, kind=NOT_SQUARE, reason=f"{width}x{height} (--fit reject)")
-            notes = (*notes, "padded to a square" if self.fit == "pad" else "cropped to a square")
+            notes = (*notes, "cropped to a square" if self.fit == "crop" else "padded to a square")
         side = fitted_side(width, height, self.fit)
+        if self.fit == "frame" and height == width != side:
+            notes = (*notes, "padded to a power of two")
         if side < self.max_res and not self.upscale:
             return Converted(ref.name, None, kind=TOO_SMALL, reason=f"{width}x{height}")
         whole = self.reader.boxed and height == width and width & (width - 1) == 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pggan.data.cache import Cache, Caching, Indices, Pictures
 from pggan.data.decoders import use_torchvision
-from pggan.data.sampler import Sampler
+from pggan.data.sampler import Sampler, split
 from pggan.data.store import Store
 from pggan.data.watch import Watch
 
@@ -37,12 +37,14 @@ class Request(NamedTuple):
 
 class LoadedBatch(NamedTuple):
     """`images` uint8 (N, C, R, R), mirrored where the sampler says so: an array, or a tensor where the device keeps
-    the pictures; `labels` int32 (N, columns).
+    the pictures; `labels` int32 (N, columns). `held_out`: as many pictures that training never sees, where some are
+    held out, else none.
     """
 
     images: Any
     labels: NDArray[np.int32]
     request: Request
+    held_out: Any = None
 
     def pictures(self) -> Pictures:
         """`images` as an array; waits for the device where they are there."""
@@ -53,7 +55,8 @@ class Loader:
     """Reads what is requested, in order, a few batches ahead. `workers` 0 reads when asked.
 
     `rank` of `world` processes takes its share of each request. What `caching` keeps lasts until another resolution is
-    asked for, or `close`.
+    asked for, or `close`. `held_out`: share of the pictures that are never among `images` (`sampler.split`); each batch
+    then brings as many of them along. `labels` (N, columns): instead of the store's own.
     """
 
     def __init__(
@@ -65,13 +68,21 @@ class Loader:
         caching: Caching | None = None,
         rank: int = 0,
         world: int = 1,
+        held_out: float = 0.0,
+        labels: NDArray[np.int32] | None = None,
     ) -> None:
         use_torchvision()
         self.store, self.workers, self.caching = store, workers, caching or Caching()
         self.rank, self.world = rank, world
-        self.sampler = Sampler(len(store), seed, mirror)
+        self.held: Sampler | None = None
+        if held_out:
+            trained, held = split(len(store), held_out, seed)
+            self.sampler = Sampler(len(store), seed, mirror, trained)
+            self.held = Sampler(len(store), seed, mirror, held)
+        else:
+            self.sampler = Sampler(len(store), seed, mirror)
         self._watch = Watch(store.path)
-        self._labels = store.labels
+        self._labels = store.labels if labels is None else labels
         self._resolution = 0
         self._cache: Cache | None = None
 
@@ -130,9 +141,13 @@ class Loader:
         # by position in the run would be another one where the images seen are no multiple of the processes
         place = (request.nimg + self.rank) % self.world
         indices, mirrored = self.sampler.at(request.nimg, request.batch, place, self.world)
+        labels = self._labels[indices]
+        if self.held is not None:  # they come with the others, behind them
+            more, turned = self.held.at(request.nimg, request.batch, place, self.world)
+            indices, mirrored = np.concatenate([indices, more]), np.concatenate([mirrored, turned])
         work = self._cache.begin(indices, mirrored)
         wait = work if work is None or pool is None else pool.submit(work).result
-        return _Begun(self._cache, indices, mirrored, self._labels[indices], request, wait)
+        return _Begun(self._cache, indices, mirrored, labels, request, wait)
 
     def _read(self, resolution: int, indices: Indices) -> Pictures:
         self._watch.check()
@@ -153,4 +168,6 @@ class _Begun(NamedTuple):
 
     def finish(self) -> LoadedBatch:
         done = None if self.wait is None else self.wait()
-        return LoadedBatch(self.cache.finish(done, self.indices, self.mirrored), self.labels, self.request)
+        images, trained = self.cache.finish(done, self.indices, self.mirrored), len(self.labels)
+        held_out = images[trained:] if len(self.indices) > trained else None
+        return LoadedBatch(images[:trained], self.labels, self.request, held_out)

@@ -8,19 +8,23 @@ from typing import Any
 
 from pggan.config import PerResolution, TrainConfig, to_json
 from pggan.errors import UsageError
+from pggan.objectives import REGULARIZERS
 
-# They decide no number of the result: what is kept and shown, and how pictures are read.
+# They decide no number of the result, or its rounding only: what is kept and shown, how pictures are read, how much
+# is computed at once.
 HARMLESS = frozenset(
     {
         "workers", "cache", "cache_mb", "tick_kimg", "snapshot_ticks", "checkpoint_ticks", "keep_checkpoints",
-        "keep_models", "max_rollbacks", "rollback_lr", "grid",
+        "keep_models", "max_rollbacks", "rollback_lr", "grid", "mode", "auto_batch", "budget", "eval_every",
+        "eval_metrics", "eval_samples", "best_metric", "inception_weights", "embedding",
     }
 )  # fmt: skip
 # They decide the shape of what a checkpoint holds.
 FIXED = frozenset(
     {
         "max_res", "channels", "labels", "label_size", "latent_size", "fmap_base", "fmap_max", "fused_scale",
-        "stddev_group", "loss", "start_from", "preset",
+        "stddev_group", "loss", "start_from", "preset", "arch_g", "arch_d", "g_norm", "d_norm", "diversity",
+        "discrimination_kernels", "discrimination_dim", "categorical", "continuous", "growth", "adam_betas",
     }
 )  # fmt: skip
 
@@ -38,6 +42,9 @@ def changed(config: TrainConfig, given: Mapping[str, Any], override: bool) -> tu
         raise UsageError(
             f"{', '.join(fixed)}: a run that has begun keeps its networks and loss; start another one with --from RUN"
         )
+    if "ema_decay" in values and (config.ema_half_life is not None or "ema_half_life" in values):
+        raise UsageError("--ema-decay: the run has --ema-half-life, which stands in for it; give that instead")
+    _check_techniques(config, dict(values.get("loss_options", ())))
     telling = {name: value for name, value in values.items() if name not in HARMLESS}
     if telling and not override:
         raise UsageError(
@@ -45,6 +52,20 @@ def changed(config: TrainConfig, given: Mapping[str, Any], override: bool) -> tu
             "result: leave that out, or insist with --override"
         )
     return dataclasses.replace(config, **values), {name: as_json(config, name, values[name]) for name in telling}
+
+
+def _check_techniques(config: TrainConfig, options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` where options would switch a technique on or off: its state belongs to the run."""
+    if not options:
+        return
+    for spec in REGULARIZERS:
+        was, now = dict(config.loss_options), dict(options)
+        kinds = {option.name: option.choices for option in spec.options}
+        other = spec.switch and kinds[spec.switch] and was.get(spec.switch) != now.get(spec.switch)
+        if spec.switch and (other or spec.switched_on(now) != spec.switched_on(was)):
+            raise UsageError(
+                f"{_flag(spec.switch)}: a run that has begun keeps its techniques; start another one with --from RUN"
+            )
 
 
 def as_json(config: TrainConfig, name: str, value: Any) -> Any:

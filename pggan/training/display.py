@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.25
 
 
+# Terms that some losses and techniques have, and how they are called in a line.
+MORE = (("k", "k"), ("M", "convergence"), ("I", "mutual_information"), ("accuracy", "heldout_accuracy"))
+
+
 def clock(seconds: float | None) -> str:
     return "?" if seconds is None else duration(seconds)
 
 
 def stage(line: dict[str, Any]) -> str:
     side = line["resolution"]
+    if line.get("detail", side) != side:
+        return f"{side}x{side} detail {line['detail']:g}"
     return f"{side}x{side} " + (f"fade {line['alpha']:.2f}" if line["alpha"] < 1 else "stable")
 
 
@@ -28,11 +34,13 @@ def tick_line(line: dict[str, Any], total: int) -> str:
     """One tick in words: stage, progress, losses, speed, time left."""
     terms = [
         f"{short} {line[name]:+.3f}"
-        for short, name in (("D", "d_loss"), ("G", "g_loss"), ("W", "wasserstein"))
+        for short, name in (("D", "d_loss"), ("G", "g_loss"), ("W", "wasserstein"), *MORE)
         if line.get(name) is not None
     ]
     if line.get("gradient_norm") is not None:
         terms.append(f"|grad| {line['gradient_norm']:.2f}")
+    if line.get("augment_p") is not None:
+        terms.append(f"p {line['augment_p']:.3f}")
     return (
         f"{stage(line):<19} {line['kimg']:>9.1f}/{total / 1000:g} kimg  {'  '.join(terms)}  "
         f"{line['img_per_second']:.1f} img/s  left {clock(line['phase_seconds_left'])} of phase, "
@@ -52,6 +60,9 @@ class QuietDisplay:
     def tick(self, line: dict[str, Any]) -> None:
         pass
 
+    def measured(self, message: str) -> None:
+        """Figures of the metrics, in words."""
+
 
 class SilentDisplay(QuietDisplay):
     """Of a process whose leader speaks for it."""
@@ -68,6 +79,9 @@ class LineDisplay(QuietDisplay):
 
     def tick(self, line: dict[str, Any]) -> None:
         self.note(tick_line(line, self.total))
+
+    def measured(self, message: str) -> None:
+        self.note(message)
 
 
 class LiveDisplay:
@@ -97,6 +111,9 @@ class LiveDisplay:
 
     def note(self, message: str) -> None:
         self.bars.print(message, markup=False)
+
+    def measured(self, message: str) -> None:
+        self.note(message)
 
     def moment(self, moment: Moment) -> None:
         now = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pggan.latents import CodeSpace
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
 from pggan.training.step import real_images
@@ -40,10 +41,14 @@ def relative_diversity(state: TrainState, moment: Moment, reals: Tensor) -> floa
     count = min(PICTURES, len(reals))
     if count < 2:
         return 1.0
-    latents = torch.randn(count, state.config.latent_size, generator=torch.Generator().manual_seed(0))
-    labels = torch.zeros(count, state.config.label_size, device=state.device)
-    if state.config.label_size:
-        labels[torch.arange(count), torch.arange(count) % state.config.label_size] = 1
+    g = state.generator.config
+    latents = torch.randn(count, g.latent_size, generator=torch.Generator().manual_seed(0))
+    if g.code_size:
+        codes = CodeSpace(g.categorical, g.continuous).of_seeds(range(count))
+        latents = torch.cat([latents, torch.from_numpy(codes)], dim=1)
+    labels = torch.zeros(count, g.label_size, device=state.device)
+    if g.label_size:
+        labels[torch.arange(count), torch.arange(count) % g.label_size] = 1
     dtype = state.setup.dtype
     fakes = state.generator(latents.to(state.device), moment.level, alpha, labels, dtype)
     real = diversity(real_images(reals[:count].to(state.device), alpha))

@@ -1,8 +1,9 @@
-"""One iteration in eager mode: discriminator step(s), running average, generator step."""
+"""One iteration: discriminator step(s), running average, generator step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 from pggan import distributed, ema
 from pggan.data.loader import LoadedBatch
 from pggan.devices import free_cached, out_of_memory
-from pggan.latents import one_hot
+from pggan.latents import CodeSpace, one_hot
 from pggan.objectives.base import Batch, Objective
 from pggan.training import noise, step
-from pggan.training.schedule import Moment
+from pggan.training.gradients import Gradients, Values
+from pggan.training.schedule import Moment, Schedule
 from pggan.training.state import TrainState
 
 
@@ -24,30 +26,74 @@ class Feed:
     def __init__(self, state: TrainState, column: int, classes: np.ndarray | None) -> None:
         self.seed, self.device, self.world = state.config.seed, state.device, state.world
         self.latent_size, self.label_size = state.config.latent_size, state.config.label_size
+        self.codes = CodeSpace(state.config.categorical, state.config.continuous)
+        self.conditional = state.generator.config.label_size > 0
+        self.objectives = state.setup.objectives
+        # the level of detail of reals varies where the data grow
+        self.schedule = Schedule(state.config) if state.config.growth == "data" else None
         self.column = column
         self.known = None if classes is None else classes[classes >= 0]
 
     def discriminator(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
         """`nimg`: images seen before this step. Noise is that of the whole minibatch's samples of this process."""
-        images = loaded.images  # a tensor where the device keeps the pictures
-        reals = images if isinstance(images, Tensor) else self._to_device(torch.from_numpy(images))
+        reals, held_out = self._pictures(loaded.images), loaded.held_out
         count = len(reals) * self.world.size
         labels = loaded.labels[:, self.column] if self.label_size else np.zeros(len(reals), np.int64)
         return Batch(
-            reals=step.real_images(reals, alpha),
+            reals=self._reals(reals, nimg, alpha),
             labels=self._one_hot(labels),
-            latents=self._own(noise.normal(self.seed, nimg, noise.D_LATENTS, (count, self.latent_size), self.device)),
+            latents=self._own(self._latents(nimg, noise.D_LATENTS, "d:codes", count)),
             fake_labels=self._own(self._fake_labels(nimg, noise.FAKE_LABELS, count)),
             mixing=self._own(noise.uniform(self.seed, nimg, noise.MIXING, (count,), self.device)),
-            noise={},
+            noise=self._noise("d", nimg, count, reals.shape),
+            nimg=torch.full((), nimg, dtype=torch.float64, device=self.device),
+            held_out=reals.new_zeros(0, dtype=torch.float32)
+            if held_out is None
+            else self._reals(self._pictures(held_out), nimg, alpha),
         )
 
     def generator(self, like: Batch, nimg: int) -> Batch:
         """Fresh latents and labels for the generator's step."""
         count = len(like.latents) * self.world.size
-        latents = noise.normal(self.seed, nimg, noise.G_LATENTS, (count, self.latent_size), self.device)
+        latents = self._latents(nimg, noise.G_LATENTS, "g:codes", count)
         labels = self._own(self._fake_labels(nimg, noise.G_LABELS, count))
-        return like._replace(latents=self._own(latents), fake_labels=labels)
+        extra = self._noise("g", nimg, count, like.reals.shape)
+        seen = torch.full((), nimg, dtype=torch.float64, device=self.device)
+        return like._replace(latents=self._own(latents), fake_labels=labels, noise=extra, nimg=seen)
+
+    def _reals(self, images: Tensor, nimg: int, alpha: Tensor) -> Tensor:
+        """8-bit pictures as D sees them, with the detail that the schedule gives."""
+        reals = step.real_images(images, alpha)
+        if self.schedule is None:
+            return reals
+        now = self.schedule.at(nimg)
+        assert now.detail is not None, "the data grow"
+        return step.blurred(reals, now.detail, now.detail_alpha)
+
+    def _latents(self, nimg: int, purpose: int, codes: str, count: int) -> Tensor:
+        """Noise, and structured codes where the run has some: (count, latent_size + code_size)."""
+        latents = noise.normal(self.seed, nimg, purpose, (count, self.latent_size), self.device)
+        if not self.codes.size:
+            return latents
+        random = np.random.default_rng(noise.stream_seed(self.seed, nimg, noise.purpose(codes)))
+        drawn = torch.from_numpy(self.codes.draw(random, count))
+        return torch.cat([latents, self._to_device(drawn)], dim=1)
+
+    def _noise(self, player: str, nimg: int, count: int, shape: torch.Size) -> dict[str, Tensor]:
+        """What the objectives ask for, of this process's samples of reals (N, C, R, R)."""
+        made: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            for name, (kind, each) in objective.noise(count, shape[-1], shape[1]).items():
+                if name in made:
+                    raise ValueError(f"two objectives ask for noise by the name {name}")
+                draw = {"normal": noise.normal, "uniform": noise.uniform}[kind]
+                stream = noise.purpose(f"{player}:{name}")
+                made[name] = self._own(draw(self.seed, nimg, stream, (count, *each), self.device))
+        return made
+
+    def _pictures(self, images: Any) -> Tensor:
+        """Loaded pictures on the device: a tensor already where it keeps them."""
+        return images if isinstance(images, Tensor) else self._to_device(torch.from_numpy(images))
 
     def _own(self, whole: Tensor) -> Tensor:
         """This process's samples of a minibatch: every `size`-th, as the loader's."""
@@ -55,7 +101,7 @@ class Feed:
 
     def _fake_labels(self, nimg: int, purpose: int, count: int) -> Tensor:
         """Labels as frequent as in the data."""
-        if self.known is None:
+        if self.known is None or not self.conditional:
             return torch.zeros(count, 0, device=self.device)
         return self._one_hot(self.known[noise.integers(self.seed, nimg, purpose, len(self.known), count)])
 
@@ -78,12 +124,12 @@ def iterate(
     `batches` hold this process's share of each minibatch.
     """
     state.enter(moment)
-    alpha = torch.tensor(moment.alpha, dtype=torch.float32, device=state.device)
+    alpha = torch.full((), moment.alpha, dtype=torch.float32, device=state.device)  # copying it there would wait
     terms: dict[str, Tensor] = {}
     for _ in range(n_critic):
         batch = feed.discriminator(next(batches), state.nimg, alpha)
         terms = discriminator_step(state, batch, moment.level, alpha)
-        ema.update(state.average, state.generator, state.config.ema_decay)
+        ema.update(state.average, state.generator, state.config.average_decay(moment.batch))
         state.counters["nimg"] += len(batch.reals) * state.world.size
     batch = feed.generator(batch, state.nimg)
     terms |= generator_step(state, batch, moment.level, alpha)
@@ -93,19 +139,13 @@ def iterate(
 
 def discriminator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -> dict[str, Tensor]:
     """One update of D."""
-    parameters, scale = step.live(state.discriminator), state.d_scaler.scale()
-    constants = step.frozen(state.generator)
-
-    def loss_of(part: Batch) -> tuple[Tensor, step.Terms]:
-        return step.d_loss(state.setup, parameters, constants, part, level, alpha, scale)
-
-    found, losses, stats = _gradients(state, batch, level, parameters, loss_of, scale)
+    found, losses, stats = gradients_of(state, "d", batch, level, alpha, state.d_scaler.scale())
     good = state.d_scaler.judge(found.values())
-    _apply(state, state.d_optimizer, parameters, found, good)
+    _apply(state, state.d_optimizer, step.live(state.discriminator), found, good)
     watching = [each for each in state.setup.objectives if type(each).after_d_step is not Objective.after_d_step]
     if watching and bool(good):
-        values = {**losses, **stats}
-        distributed.average(list(values.values()), state.world)  # their state is the same in every process
+        values = _agreed({**losses, **stats}, state)
+        values["images"] = torch.tensor(float(len(batch.latents) * state.world.size))
         for objective in watching:
             objective.after_d_step(values, state.discriminator)
     return {"d_loss": _total(losses), **losses, **stats}
@@ -113,67 +153,65 @@ def discriminator_step(state: TrainState, batch: Batch, level: int, alpha: Tenso
 
 def generator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -> dict[str, Tensor]:
     """One update of G; no gradient of D's weights is computed."""
-    parameters, scale = step.live(state.generator), state.g_scaler.scale()
-    constants = step.frozen(state.discriminator)
-
-    def loss_of(part: Batch) -> tuple[Tensor, step.Terms]:
-        return step.g_loss(state.setup, parameters, constants, part, level, alpha, scale)
-
-    found, losses, stats = _gradients(state, batch, level, parameters, loss_of, scale)
-    _apply(state, state.g_optimizer, parameters, found, state.g_scaler.judge(found.values()))
+    found, losses, stats = gradients_of(state, "g", batch, level, alpha, state.g_scaler.scale())
+    good = state.g_scaler.judge(found.values())
+    _apply(state, state.g_optimizer, step.live(state.generator), found, good)
+    watching = [each for each in state.setup.objectives if type(each).after_g_step is not Objective.after_g_step]
+    if watching and bool(good):
+        values = _agreed({**losses, **stats}, state)
+        for objective in watching:
+            objective.after_g_step(values, state.generator)
     return {"g_loss": _total(losses), **losses, **stats}
 
 
-Values = dict[str, Tensor]
+def _agreed(values: Values, state: TrainState) -> Values:
+    """A step's values as means over the processes: what is made of them is then the same in every one."""
+    values = {name: value.clone() for name, value in values.items()}
+    distributed.average(list(values.values()), state.world)
+    return values
 
 
-def _gradients(
-    state: TrainState,
-    batch: Batch,
-    level: int,
-    parameters: step.Parameters,
-    loss_of: Callable[[Batch], tuple[Tensor, step.Terms]],
-    scale: Tensor,
-) -> tuple[dict[str, Tensor | None], Values, Values]:
+def gradients_of(state: TrainState, player: str, batch: Batch, level: int, alpha: Tensor, scale: Tensor) -> Gradients:
     """Gradients of the mean loss over the micro-batches of all processes, and this process's losses and stats.
 
-    Where memory does not suffice, the micro-batches are halved, down to one group of the minibatch statistic.
+    Where memory does not suffice, the micro-batches are halved, down to one group of the minibatch statistic; then
+    activations are computed again.
     """
+
+    def compute(part: Batch) -> Gradients:
+        return state.computing(state.setup, player, part, level, alpha, scale)
+
     while True:
         parts = state.parts_of(level, len(batch.latents))
         try:
-            found, losses, stats = _over_parts(batch, parts, parameters, loss_of, scale)
+            found = _over_parts(batch, parts, compute)
             break
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or not state.halve(level, len(batch.latents)):
+            if not out_of_memory(error) or not state.make_room(level, len(batch.latents)):
                 raise
         free_cached(state.device)  # outside the handler, whose traceback holds what did not fit
-    distributed.average([g for g in found.values() if g is not None], state.world)
-    return found, losses, stats
+    distributed.average([g for g in found.found.values() if g is not None], state.world)
+    return found
 
 
-def _over_parts(
-    batch: Batch,
-    parts: int,
-    parameters: step.Parameters,
-    loss_of: Callable[[Batch], tuple[Tensor, step.Terms]],
-    scale: Tensor,
-) -> tuple[dict[str, Tensor | None], Values, Values]:
+def _over_parts(batch: Batch, parts: int, compute: Callable[[Batch], Gradients]) -> Gradients:
+    if parts == 1:
+        return compute(batch)
     sums: dict[str, Tensor | None] = {}
     losses: Values = {}
     stats: Values = {}
     for index in range(parts):
-        loss, terms = loss_of(batch.part(index, parts))
-        found = step.gradients(loss, parameters, scale)
-        if parts == 1:
-            return found, _detached(terms.losses), _detached(terms.stats)
-        for name, g in found.items():
+        part = compute(batch.part(index, parts))
+        for name, g in part.found.items():
             before = sums.get(name)
-            sums[name] = g if before is None else before if g is None else before.add_(g)
-        for into, values in ((losses, terms.losses), (stats, terms.stats)):
+            if before is None:
+                sums[name] = None if g is None else g.clone()  # the next part may overwrite it
+            elif g is not None:
+                before.add_(g)
+        for into, values in ((losses, part.losses), (stats, part.stats)):
             for name, value in values.items():
-                into[name] = into[name] + value.detach() / parts if name in into else value.detach() / parts
-    return {name: None if g is None else g / parts for name, g in sums.items()}, losses, stats
+                into[name] = into[name] + value / parts if name in into else value / parts
+    return Gradients({name: None if g is None else g / parts for name, g in sums.items()}, losses, stats)
 
 
 def _apply(
@@ -184,18 +222,21 @@ def _apply(
     good: Tensor,
 ) -> None:
     """The optimiser's step, left out where `good` is 0; a fused optimiser looks at that on the device."""
-    if state.fused:
+    if state.fused and optimizer.defaults.get("fused"):
         optimizer.found_inf = 1 - good  # type: ignore[attr-defined]
     elif not bool(good):
         return
     for name, parameter in parameters.items():
-        parameter.grad = gradients[name]
+        parameter.grad = _laid_out_as(parameter, gradients[name])
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
-def _detached(values: Values) -> Values:
-    return {name: value.detach() for name, value in values.items()}
+def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """A gradient in its weight's memory layout: compilers and libraries choose their own, fused optimisers want one."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 def _total(losses: Values) -> Tensor:

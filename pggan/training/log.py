@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,21 @@ class RunLog:
                 self._events.add_scalar(_group(name), value, global_step=int(line["nimg"]))
         self._events.flush()
 
+    def measured(self, nimg: int, figures: Mapping[str, float | None]) -> None:
+        """Adds figures to the line of the tick at `nimg`; those that stood there are replaced."""
+        lines = _lines(self.run.log)
+        for line in [line for line in lines if _is_tick(line) and line["nimg"] == nimg][-1:]:
+            line.update(figures)
+        self._file.close()
+        try:
+            _rewrite(self.run.log, lines)
+        finally:
+            self._file = open(self.run.log, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        for name, value in figures.items():
+            if value is not None:
+                self._events.add_scalar(f"metric/{name}", value, global_step=nimg)
+        self._events.flush()
+
     def picture(self, name: str, image: NDArray[np.uint8], nimg: int) -> None:
         """`image` uint8 (H, W, C)."""
         self._events.add_image(name, image, global_step=nimg, dataformats="HWC")
@@ -105,7 +120,11 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 def _cut(path: Path, nimg: int) -> None:
     kept = [line for line in _lines(path) if "event" in line or (_is_tick(line) and int(line["nimg"]) <= nimg)]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
+    _rewrite(path, kept)
+
+
+def _rewrite(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     replace_atomically(path, lambda temporary: _write(temporary, text))
 
 

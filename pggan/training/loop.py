@@ -15,12 +15,16 @@ from pggan.config import TrainConfig, level_of
 from pggan.data.cache import Caching
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
-from pggan.devices import out_of_memory, pick_device, set_precision
+from pggan.devices import limit_memory, out_of_memory, pick_device, set_precision
 from pggan.distributed import ALONE, World
 from pggan.errors import DataError, TrainingError
+from pggan.training.evaluation import Evaluation
+from pggan.training.exam import exam_of
+from pggan.training.gradients import Computing
 from pggan.training.guard import diagnosis, relative_diversity
 from pggan.training.iteration import Feed, iterate
 from pggan.training.log import RunLog, opened_log, read_log
+from pggan.training.modes import by_level
 from pggan.training.origin import adopt
 from pggan.training.pace import Pace
 from pggan.training.recovery import WentWrong, check_share, count_steps, kept, restore, roll_back
@@ -40,6 +44,8 @@ class Display(Protocol):
     def moment(self, moment: Moment) -> None: ...
 
     def tick(self, line: dict[str, Any]) -> None: ...
+
+    def measured(self, message: str) -> None: ...
 
 
 @dataclass
@@ -72,19 +78,35 @@ class Training:
         self.store = Store(str(config.data))
         self.state = TrainState(config, device, resolved["precision"], world)
         check_share(config, self.state, world)
+        self._plan_computing(resolved)
         column, labels = label_column(self.store, config)
         classes = self.store.labels[:, column] if labels else None
+        if not self.state.generator.config.label_size:
+            labels = None  # D alone is told of them: pictures are asked for without
         if classes is not None and not (classes >= 0).any():
             raise DataError(f"no picture of the data has a known {config.labels!r}; train without --labels")
         self.feed = Feed(self.state, column, classes)
+        self.exam = exam_of(self.store, column, self.state)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         self.snapshots = Snapshots(run, self.state, labels, info)
+        self.evaluation = Evaluation(self.state, self.store, self.snapshots, display)
         self.meter = Meter(world)
         self.state.counters["next_tick"] = self.schedule.tick(0)
         self._reals: Tensor | None = None
         self._pictured = 0  # resolution whose pictures are shown beside the samples
         self._iterations = 0  # since the last tick
         self._since = time.perf_counter()
+
+    def _plan_computing(self, resolved: dict[str, Any]) -> None:
+        """Modes and micro-batches as resolved; runs of before have neither."""
+        self.state.computing = Computing(by_level(resolved), self.display.note)
+        for side, share in resolved.get("memory", {}).items():
+            level, most = level_of(int(side)), int(share["micro_batch"])
+            self.state.parts[level] = -(-int(self.config.batch.at(int(side))) // self.world.size // most)
+            if share["recompute"]:
+                self.state.recompute(level)
+        if self.config.budget is not None:
+            limit_memory(self.state.device, self.config.budget)
 
     def resume(self) -> None:
         """Takes the newest training state that can be read; without any, the run starts from the beginning."""
@@ -112,6 +134,7 @@ class Training:
         opened = opened_log(self.run, self.state.nimg, self.world)
         with Signals() as signals, opened as log, self._loader() as loader:
             self._since = time.perf_counter()
+            self._evaluate(self.schedule.at(self.state.nimg), signals, log)  # of a run cut off at that
             while self.state.nimg < self.schedule.total and not signals.stop:
                 batches = loader.stream(self.requests())
                 try:
@@ -119,6 +142,7 @@ class Training:
                 except WentWrong as problem:
                     roll_back(self.state, self.run, self.config, problem.reason, log, self.display, self._start_again)
                     self.meter = Meter(self.world)
+                    self._evaluate(self.schedule.at(self.state.nimg), signals, log)
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     raise self._out_of_memory(error) from None
                 finally:
@@ -129,7 +153,10 @@ class Training:
         config = self.config
         caching = Caching(config.cache, config.cache_mb << 20, str(self.state.device), self.display.note)
         rank, world = self.world.rank, self.world.size
-        return Loader(self.store, config.seed, config.mirror, config.workers, caching, rank, world)
+        labels = self.exam.labels if self.exam is not None else None
+        return Loader(
+            self.store, config.seed, config.mirror, config.workers, caching, rank, world, config.held_out, labels
+        )
 
     def _stretch(self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None) -> dict[str, Any]:
         """Iterations to the end, or to a signal. Raises `WentWrong` where the run has to go back."""
@@ -142,9 +169,22 @@ class Training:
             self.display.moment(reached)
             if ended or signals.stop or signals.save or reached.nimg >= self.state.counters["next_tick"]:
                 line = self._tick(reached, log)
+                self.evaluation.plan(reached, ended)
                 self._save(reached, log, ended or bool(signals.stop) or signals.save)
                 signals.save = False
+                self._evaluate(reached, signals, log)
         return line
+
+    def _evaluate(self, moment: Moment, signals: Signals, log: RunLog | None) -> None:
+        """Makes the evaluation that is owed; where a signal came meanwhile, the run is saved."""
+        if not self.state.counters["evaluate"] or signals.stop:
+            return
+        moment = self.evaluation.owed(moment)
+        self.evaluation.run(moment, signals, log, lambda: self.state.save(self.run.state(moment.nimg)))
+        signals.agree(self.world)
+        if signals.stop:
+            self._save(moment, log, True)
+        self._since = time.perf_counter()  # the pace is that of training alone
 
     def _out_of_memory(self, error: RuntimeError) -> Exception:
         """The error itself, or what a person can do where it says that memory is out."""
@@ -159,6 +199,7 @@ class Training:
 
     def _iterate(self, batches: Iterator[LoadedBatch], moment: Moment) -> None:
         before, parts = self.state.nimg, self.state.parts.get(moment.level, 1)
+        kept = moment.level not in self.state.recomputed
         terms = iterate(self.state, self.feed, self._shown(batches), moment, self.schedule.n_critic)
         self.meter.add(terms, self.state.nimg - before)
         self._iterations += 1
@@ -168,6 +209,8 @@ class Training:
                 f"memory ran out at {side}x{side}: going on with {self.state.parts[moment.level]} micro-batches an "
                 "iteration, which gives the same gradients"
             )
+        if kept and moment.level in self.state.recomputed:
+            self.display.note("memory ran out again: activations are computed again instead of kept, which is slower")
 
     def _reached(self, trained: Moment) -> tuple[Moment, bool]:
         """Where the run is now, and whether that ends a phase or the run: a phase ends as what it trained."""
@@ -198,6 +241,8 @@ class Training:
         faults = count_steps(self.state)
         if self._reals is not None:
             values["diversity"] = relative_diversity(self.state, moment, self._reals)
+        if self.exam is not None:
+            values["heldout_accuracy"] = self.exam.accuracy(moment)
         line = tick_values(self.state, moment, values, images, seconds)
         line["phase_seconds_left"], line["seconds_left"] = self.pace.left(moment.nimg)
         steps, self._iterations = self._iterations, 0

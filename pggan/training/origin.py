@@ -12,32 +12,43 @@ from pggan.errors import DataError, ModelError, UsageError
 from pggan.places import find_model
 from pggan.training.state import TrainState
 
-# Options of training that a model's networks decide: field -> which network has it.
-_DECIDED = {"fmap_base": "g", "fmap_max": "g", "fused_scale": "g", "latent_size": "g", "stddev_group": "d"}
+# Options of training that a model's networks decide: field -> which network has it, and under what name.
+_DECIDED = {
+    "fmap_base": ("g", "fmap_base"), "fmap_max": ("g", "fmap_max"), "fused_scale": ("g", "fused_scale"),
+    "latent_size": ("g", "latent_size"), "stddev_group": ("d", "stddev_group"), "arch_g": ("g", "arch"),
+    "arch_d": ("d", "arch"), "g_norm": ("g", "norm"), "d_norm": ("d", "norm"), "diversity": ("d", "diversity"),
+    "discrimination_kernels": ("d", "discrimination_kernels"), "discrimination_dim": ("d", "discrimination_dim"),
+    "categorical": ("g", "categorical"), "continuous": ("g", "continuous"),
+}  # fmt: skip
+
+_COMMON = [entry.name for entry in dataclasses.fields(NetworkConfig)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The model that a run begins with."""
+    """The model that a run begins with.
+
+    `keeps_discriminator` False, as of models that ship: the run makes one as wide as the generator, from fresh weights.
+    """
 
     path: Path
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
     level: int
+    keeps_discriminator: bool = True
 
     @classmethod
     def read(cls, name: str) -> Origin:
-        """Raises `ModelError` where there is no such model, or it keeps no discriminator."""
+        """Raises `ModelError` where there is no such model, or it cannot be read."""
         path = find_model(name)
         about = read_metadata(path, MODEL_KEY)
-        if not about.get("discriminator"):
-            raise ModelError(
-                f"{path} keeps no discriminator, so that training cannot go on from it; give another model"
-            )
         try:
             g = from_json(GeneratorConfig, about["generator"])
-            d = from_json(DiscriminatorConfig, about["discriminator"])
-            return cls(path.resolve(), g, d, int(about["level"]))
+            kept, level = about.get("discriminator"), int(about["level"])
+            if kept:
+                return cls(path.resolve(), g, from_json(DiscriminatorConfig, kept), level)
+            common = {name: getattr(g, name) for name in _COMMON}
+            return cls(path.resolve(), g, DiscriminatorConfig(**common), level, False)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} has unreadable metadata ({error!r}); copy or make it again") from None
 
@@ -47,8 +58,10 @@ class Origin:
         The run starts at the model's own level, stable, and grows to its last one unless other ones are given.
         """
         decided = {}
-        for name, network in _DECIDED.items():
-            own = getattr(self.generator if network == "g" else self.discriminator, name)
+        for name, (network, theirs) in _DECIDED.items():
+            if network == "d" and not self.keeps_discriminator:
+                continue
+            own = getattr(self.generator if network == "g" else self.discriminator, theirs)
             if given.get(name) not in (None, own):
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} {given[name]} contradicts --from: that model has {own}; leave it out")
@@ -63,13 +76,21 @@ class Origin:
             kinds = {1: "grey", 3: "RGB"}
             theirs = kinds.get(self.generator.channels, f"{self.generator.channels}-channel")
             raise DataError(f"the model of --from makes {theirs} pictures, the data are {kinds[config.channels]}")
-        if config.label_size != self.generator.label_size:
-            mend = "leave --labels out" if not self.generator.label_size else "give --labels with such a column"
-            raise DataError(
-                f"the model of --from has {self.generator.label_size} classes, the run {config.label_size}; {mend}"
-            )
         g, d = config.networks()
+        if g.label_size != self.generator.label_size or d.label_size != self.discriminator.label_size:
+            mend = "leave --labels out" if not self.discriminator.label_size else "give --labels with such a column"
+            if d.label_size == self.discriminator.label_size:
+                mend = "give --semi-supervised" if g.label_size else "leave --semi-supervised out"
+            raise DataError(
+                f"the model of --from has {self.discriminator.label_size} classes (its generator "
+                f"{self.generator.label_size}), the run {d.label_size} (its generator {g.label_size}); {mend}"
+            )
+        if self.keeps_discriminator and d.decodes != self.discriminator.decodes:
+            kind, mend = ("an", "--loss began") if self.discriminator.decodes else ("no", "another --loss")
+            raise UsageError(f"the discriminator of --from is {kind} auto-encoder; give {mend}")
         g_network, d_network = _differences(self.generator, g), _differences(self.discriminator, d)
+        if not self.keeps_discriminator:  # what the two networks share; the rest is the run's to choose
+            d_network = tuple((name, value) for name, value in d_network if name in _COMMON and name != "arch")
         return dataclasses.replace(config, g_network=g_network, d_network=d_network)
 
 
@@ -78,15 +99,21 @@ def _differences(wanted: NetworkConfig, made: NetworkConfig) -> tuple[tuple[str,
     return tuple((name, getattr(wanted, name)) for name in names if getattr(wanted, name) != getattr(made, name))
 
 
-def adopt(state: TrainState, path: str | Path) -> None:
-    """Gives a new run the weights of a model. Levels above the model's own keep their fresh ones."""
+def adopt(state: TrainState, path: str | Path) -> bool:
+    """Gives a new run the weights of a model; whether it had those of a discriminator, too.
+
+    Levels above the model's own keep their fresh ones, and so does a discriminator that the model does not keep.
+    """
     model = load_model(Path(path), state.device)
-    assert model.discriminator is not None, "Origin.read has seen one"
     pairs = (
         (state.generator, model.trained or model.generator),
         (state.average, model.generator),
         (state.discriminator, model.discriminator),
     )
     for module, source in pairs:
+        if source is None:
+            continue
         theirs = source.state_dict()
         module.load_state_dict({name: theirs.get(name, own) for name, own in module.state_dict().items()})
+    state.attach()
+    return model.discriminator is not None

@@ -6,6 +6,7 @@ from typing import Any
 
 from pggan.config import TrainConfig
 from pggan.networks.cost import iteration_flops, parameters
+from pggan.objectives import REGULARIZERS
 from pggan.training.schedule import Schedule
 
 
@@ -26,6 +27,7 @@ def plan(config: TrainConfig) -> dict[str, Any]:
     phases = [
         {
             "resolution": phase.resolution,
+            "detail": 2**phase.detail,
             "kind": "fade" if phase.fading else "stable",
             "start_kimg": phase.start / 1000,
             "end_kimg": phase.end / 1000,
@@ -40,7 +42,10 @@ def plan(config: TrainConfig) -> dict[str, Any]:
         }
         for phase in schedule.phases
     ]
-    return {"phases": phases, "total_kimg": schedule.total / 1000, "n_critic": schedule.n_critic, "loss": config.loss}
+    return {
+        "phases": phases, "total_kimg": schedule.total / 1000, "n_critic": schedule.n_critic, "loss": config.loss,
+        "regularizers": config.regularizers(),
+    }  # fmt: skip
 
 
 def table(config: TrainConfig) -> str:
@@ -52,6 +57,8 @@ def table(config: TrainConfig) -> str:
     ]
     for number, row in enumerate(full["phases"], start=1):
         side = f"{row['resolution']}x{row['resolution']}"
+        if row["detail"] != row["resolution"]:
+            side = f"{row['detail']} of {row['resolution']}"
         span = f"{row['start_kimg']:g} - {row['end_kimg']:g}"
         rates = f"{row['g_lr']:g} / {row['d_lr']:g}"
         lines.append(
@@ -59,9 +66,11 @@ def table(config: TrainConfig) -> str:
             f"{rates:>15}  {row['g_parameters'] / 1e6:>8.3f}M  {row['d_parameters'] / 1e6:>8.3f}M  "
             f"{row['gflop_per_image']:>9g}"
         )
+    techniques = [name for name in full["regularizers"] if REGULARIZERS[name].switch or REGULARIZERS[name].joins]
+    beside = f"; with {', '.join(techniques)}" if techniques else ""
     flops = sum(row["gflop_per_image"] * row["images"] for row in full["phases"]) * 1e9
     lines.append(
         f"in all {full['total_kimg']:g} kimg (thousand images shown to D), {flops / 1e15:.3g} PFLOP; "
-        f"loss {full['loss']}, {full['n_critic']} D step{'s' if full['n_critic'] > 1 else ''} for each G step"
+        f"loss {full['loss']}, {full['n_critic']} D step{'s' if full['n_critic'] > 1 else ''} for each G step{beside}"
     )
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import pggan
 from pggan.config import TrainConfig, from_json, to_json
 from pggan.errors import TrainingError, UsageError
 from pggan.files import claimed, write_json
-from pggan.places import MODELS, STATES, numbered
+from pggan.places import BEST, MODELS, STATES, numbered
 
 OPTIONS, LOCK = "options.json", "run.lock"
 
@@ -50,6 +50,11 @@ class RunDirectory:
     def state(self, nimg: int) -> Path:
         return self.path / STATES / f"state-{nimg:09d}.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The best model by the run's metric: never removed, only replaced by a better one."""
+        return self.path / MODELS / BEST
+
     def models(self) -> list[Path]:
         return numbered(self.path / MODELS, "model")
 
@@ -75,6 +80,19 @@ class RunDirectory:
         values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
         values["changes"] = [*values.get("changes", []), change]
         write_json(self.path / OPTIONS, {**values, "config": to_json(config), "resolved": resolved})
+
+    def mark_pruned(self) -> None:
+        """Notes that what going on with the run needs is gone."""
+        values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
+        write_json(self.path / OPTIONS, {**values, "pruned": True})
+
+    @property
+    def pruned(self) -> bool:
+        """Whether `mark_pruned` was called; False where the options cannot be read."""
+        try:
+            return bool(json.loads((self.path / OPTIONS).read_text(encoding="utf-8")).get("pruned"))
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def clear_leftovers(self) -> None:
         """Removes files that a killed process was writing; for one that holds the lock."""

@@ -13,12 +13,14 @@ from pggan.distributed import World
 class Signals:
     """While entered: `stop` is the number of the signal that asks to stop (0: none), `save` a request to save.
 
-    A second SIGINT raises KeyboardInterrupt at once, for the impatient.
+    Both change in `agree` alone, so that all processes see them at the same place of their work. A second SIGINT raises
+    KeyboardInterrupt at once, for the impatient.
     """
 
     def __init__(self) -> None:
         self.stop = 0
         self.save = False
+        self._asked_stop, self._asked_save = 0, False  # by this process's own signals
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -39,15 +41,16 @@ class Signals:
             signal.signal(number, handler)
 
     def agree(self, world: World) -> None:
-        """Makes every process stop, or save, where one of them is asked to."""
-        if world.size > 1:
-            agreed = distributed.agreed_max(2 * self.stop + self.save, world)
-            self.stop, self.save = agreed // 2, bool(agreed % 2) or self.save
+        """Makes every process stop, or save, where one of them is asked to; to be called by all."""
+        asked = 2 * self._asked_stop + self._asked_save
+        self._asked_save = False
+        agreed = distributed.agreed_max(asked, world)
+        self.stop, self.save = agreed // 2, bool(agreed % 2) or self.save  # who stops saves anyway
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop and number == signal.SIGINT:
+        if self._asked_stop and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.stop = number
+        self._asked_stop = number
 
     def _save(self, number: int, frame: FrameType | None) -> None:
-        self.save = True
+        self._asked_save = True

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import pggan
 from pggan.checkpoints import ModelFile, save_model
-from pggan.synthesis.model import Model
+from pggan.synthesis.model import Model, to_uint8
 from pggan.synthesis.pictures import enlarge, grid_image, write_png
 from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
+from pggan.training.step import real_images
 
 # Sample grids fill about this many pixels at the run's last resolution, in at most this many tiles.
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
@@ -42,6 +44,7 @@ class Snapshots:
     def __init__(self, run: RunDirectory, state: TrainState, labels: dict[str, Any] | None, info: dict[str, Any]):
         self.run, self.state, self.labels, self.info = run, state, labels, info
         self.columns, self.rows = grid_shape(state.config.grid, state.config.max_res)
+        self._reals: NDArray[np.uint8] | None = None  # those that an auto-encoder's work is shown by
 
     def model(self, moment: Moment) -> ModelFile:
         made = {"kimg": moment.nimg / 1000, "pggan": pggan.__version__, "torch": torch.__version__}
@@ -50,10 +53,36 @@ class Snapshots:
         )
 
     def grid(self, moment: Moment) -> NDArray[np.uint8]:
-        """The same seeds at every snapshot: the row-by-row seeds 0, 1, 2, ..."""
+        """The same seeds at every snapshot: the row-by-row seeds 0, 1, 2, ...
+
+        Below them, where D is an auto-encoder: what it makes of the first row, reals, and what it makes of those.
+        """
         model = Model(self.model(moment), self.state.device)
         pictures = model.generate(range(self.columns * self.rows))
-        return grid_image(enlarged(pictures), self.columns, self.rows)
+        more = self._decoded(model, moment) if self.state.discriminator.config.decodes else []
+        return grid_image(enlarged(np.concatenate([pictures, *more])), self.columns, self.rows + len(more))
+
+    def _decoded(self, model: Model, moment: Moment) -> list[NDArray[np.uint8]]:
+        """Rows of `columns` pictures: samples as D decodes them; reals, and so them."""
+        seeds = range(self.columns)
+        fakes = model.synthesize(model.seed_latents(seeds), model.seed_labels(seeds))
+        rows = [self._reconstructed(fakes, moment)]
+        if self._reals is not None and self._reals.shape[-1] == moment.resolution:
+            repeated = np.resize(self._reals, (self.columns, *self._reals.shape[1:]))
+            alpha = torch.tensor(moment.alpha, device=self.state.device)
+            reals = real_images(torch.from_numpy(repeated).to(self.state.device), alpha)
+            rows += [to_uint8(reals), self._reconstructed(reals, moment)]
+        return rows
+
+    @torch.no_grad()
+    def _reconstructed(self, images: Tensor, moment: Moment) -> NDArray[np.uint8]:
+        """Images (N, C, R, R) as the auto-encoder gives them back, uint8 (N, R, R, C)."""
+        d, count = self.state.discriminator, len(images)
+        missing = -count % min(d.config.minibatch_group, count)  # to whole groups of the minibatch statistic
+        alpha = torch.tensor(moment.alpha, device=self.state.device)
+        found = d(torch.cat([images, images[:missing]]), moment.level, alpha).reconstruction
+        assert found is not None, "it is an auto-encoder"
+        return to_uint8(found[:count])
 
     def write(self, moment: Moment) -> NDArray[np.uint8]:
         """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
@@ -64,6 +93,7 @@ class Snapshots:
 
     def reals(self, pictures: NDArray[np.uint8]) -> None:
         """Beside the samples: real pictures (N, C, R, R) of the same resolution, once a resolution."""
+        self._reals = pictures[: self.columns].copy()
         name = f"reals-{pictures.shape[-1]}x{pictures.shape[-1]}.png"
         if not (self.run.samples / name).exists():
             shown = enlarged(pictures.transpose(0, 2, 3, 1))[: self.columns * self.rows]

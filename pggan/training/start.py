@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pggan.config import TrainConfig
+from pggan.data.sampler import split
 from pggan.errors import DataError, TrainingError
 from pggan.training.changes import changed
 from pggan.training.rundir import RunDirectory
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from pggan.distributed import World
     from pggan.training.loop import Display, Outcome
 
+# Below so many pictures a discriminator may learn them by heart (Karras et al. 2020: their 30,000 and fewer suffer).
+FEW_PICTURES = 20_000
+# What `resolve` decides by.
+RESOLVED = ("precision", "mode", "auto_batch", "budget")
 # Faces drawn where no data is given, and their largest side unless one is asked for.
 DRAWN_COUNT, DRAWN_RESOLUTION = 4000, 256
 
@@ -30,7 +35,26 @@ def fit_to_data(config: TrainConfig, manifest: Manifest) -> TrainConfig:
             f"--max-res {config.max_res} asked for, but the data ends at {largest}x{largest}; prepare it with "
             f"--max-res {config.max_res}, or train with --max-res {largest}"
         )
+    if config.held_out:
+        split(manifest.count, config.held_out, config.seed)
     return _fit(config, manifest.channels, manifest.labels)
+
+
+def advice(config: TrainConfig, count: int) -> list[str]:
+    """What a person who trains on `count` pictures may want to know, a line each."""
+    options = dict(config.loss_options)
+    told = []
+    if count < FEW_PICTURES and "augment" not in options:
+        told.append(
+            f"{count:,} pictures are few, and the discriminator may learn them by heart: --augment ada --held-out 0.1 "
+            "is for that (--augment none: leave it, and say no more)"
+        )
+    if options.get("augment") == "ada" and not options.get("augment_p") and not config.held_out:
+        told.append(
+            "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
+            "overfitting less well than pictures held out do"
+        )
+    return told
 
 
 def fit_to_drawn(config: TrainConfig) -> TrainConfig:
@@ -57,16 +81,32 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
     import torch
 
     from pggan.devices import pick_device, pick_precision
+    from pggan.training.memory import resolve_memory
+    from pggan.training.modes import resolve_modes
 
     device = pick_device(config.device)
+    precision = pick_precision(config.precision, device)
+    modes, why = resolve_modes(config, str(device))
     return {
         "device": str(device),
-        "precision": pick_precision(config.precision, device),
+        "precision": precision,
+        "modes": modes,
+        "modes_why": why,
+        "memory": resolve_memory(config, device, precision),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def computing(resolved: Mapping[str, Any]) -> list[str]:
+    """How a run computes, in lines for a person."""
+    from pggan.training.memory import describe as describe_memory
+    from pggan.training.modes import describe
+
+    lines = [f"steps: {describe(resolved['modes'], resolved['modes_why'])}"] if resolved.get("modes") else []
+    return [*lines, *describe_memory(resolved.get("memory", {}))]
 
 
 def _identity(path: str) -> dict[str, Any]:
@@ -105,8 +145,9 @@ def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, 
     with _joined(resolved, run, fresh=True) as (mine, world):
         training = Training(config, mine, run, display, world)
         if config.start_from is not None:
-            adopt(training.state, config.start_from)
-            display.note(f"going on from the weights of {config.start_from}")
+            both = adopt(training.state, config.start_from)
+            fresh = "" if both else ", which keeps no discriminator: that begins with fresh weights"
+            display.note(f"going on from the weights of {config.start_from}{fresh}")
         if world.leads:
             run.create(config, {**resolved, "processes": world.size})
         wait(world)
@@ -150,13 +191,19 @@ def resume(
     from pggan.training.loop import Training
 
     recorded, resolved = run.read_options()
+    if run.pruned:
+        raise TrainingError(
+            f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
+        )
     config, telling = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, resolved, data))
-    if device is not None or config.precision != recorded.precision:
+    if device is not None or any(getattr(config, name) != getattr(recorded, name) for name in RESOLVED):
         place = device or str(resolved["device"])
         on_cpu = config.precision == "tf32" and place == "cpu"
         kept = dataclasses.replace(config, device=place, precision="fp32" if on_cpu else config.precision)
         resolved = {**resolved, **resolve(kept)}
+        for line in computing(resolved):
+            display.note(line)
     with _joined(resolved, run) as (mine, world):
         training = Training(config, mine, run, display, world)
         training.resume()

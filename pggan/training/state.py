@@ -15,13 +15,16 @@ from torch import Tensor, nn
 
 from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
 from pggan.config import DiscriminatorConfig, PerResolution, TrainConfig
-from pggan.devices import compute_dtype
+from pggan.devices import channels_last, compute_dtype
 from pggan.distributed import ALONE, World
 from pggan.errors import ModelError
 from pggan.networks.build import build
-from pggan.objectives import OBJECTIVES, OptimizerDefaults
+from pggan.networks.recompute import Switch, recomputable, recomputing
+from pggan.objectives import OptimizerDefaults
+from pggan.objectives.base import Objective
+from pggan.training.gradients import Computing
 from pggan.training.scaling import LossScaler
-from pggan.training.schedule import Moment
+from pggan.training.schedule import Moment, Schedule
 from pggan.training.step import Setup, make_objectives
 
 
@@ -35,26 +38,40 @@ class TrainState:
         self.config, self.device, self.world = config, device, world
         self.precision = precision
         self.fused = device.type == "cuda" if fused is None else fused
-        # micro-batches of an iteration in this process, by level, where memory has asked for more than planned
+        # micro-batches of an iteration in this process, by level, where memory has asked for several, and the levels
+        # whose activations it lacks the room to keep
         self.parts: dict[int, int] = {}
+        self.recomputed: set[int] = set()
+        self._recompute = Switch()
         generator, discriminator = build(*config.networks(), seed=config.seed)
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
+        if channels_last(device, precision):
+            self.generator.to(memory_format=torch.channels_last)
+            self.discriminator.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
-        objectives = make_objectives(config.loss, config.label_size > 0, dict(config.loss_options))
-        self.objectives = nn.ModuleList(objectives).to(device)
+        for network in (self.generator, self.discriminator):
+            recomputing(recomputable(network), self._recompute)
+        options = dict(config.loss_options)
+        objectives = make_objectives(config.loss, config.label_size > 0, options, config.has_codes)
+        self.objectives = nn.ModuleList(objectives)
+        self.attach()
+        self.objectives.to(device)
         dtype = compute_dtype(precision)
         self.setup = Setup(self.generator, self.discriminator, objectives, dtype)
-        spec = OBJECTIVES[config.loss]
-        self.g_optimizer = make_optimizer(self.generator, spec.g_optimizer, config.g_lr, self.fused)
-        self.d_optimizer = make_optimizer(self.discriminator, spec.d_optimizer, config.d_lr, self.fused)
+        self.computing = Computing()  # eager, unless the run says otherwise
+        g_defaults, d_defaults = config.optimizers()
+        self.g_optimizer = make_optimizer(self.generator, g_defaults, config.g_lr, self.fused)
+        self.d_optimizer = make_optimizer(self.discriminator, d_defaults, config.d_lr, self.fused)
         self.g_scaler = LossScaler(precision == "fp16", device)
         self.d_scaler = LossScaler(precision == "fp16", device)
-        # counters: images seen, iterations, log ticks, the phase of the last iteration, seconds trained, skipped steps
-        # and faulty ones among them, times rolled back and what that made of the learning rates, best variety of G
-        self.counters: dict[str, float] = {
-            "nimg": 0, "iteration": 0, "tick": 0, "next_tick": 0, "phase": 0, "seconds": 0.0, "skipped": 0,
-            "faults": 0, "rollbacks": 0, "lr_factor": 1.0, "best_diversity": 0.0,
-        }  # fmt: skip
+        self.counters = fresh_counters()
+
+    def attach(self) -> None:
+        """Tells the objectives of the networks, whose weights are new."""
+        total = Schedule(self.config).total
+        for objective in self.objectives:
+            assert isinstance(objective, Objective)
+            objective.attach(self.generator, self.discriminator, total)
 
     @property
     def nimg(self) -> int:
@@ -78,13 +95,29 @@ class TrainState:
             self.parts[level] = more[0]
         return bool(more)
 
+    def make_room(self, level: int, count: int) -> bool:
+        """Plans with less memory: smaller micro-batches, then activations computed again; False where there is no
+        less.
+        """
+        if self.halve(level, count):
+            return True
+        if level in self.recomputed or not recomputable(self.discriminator):
+            return False
+        self.recompute(level)
+        return True
+
+    def recompute(self, level: int) -> None:
+        """From here on a level's activations are computed again; its steps are eager then."""
+        self.recomputed.add(level)
+        self._recompute.on = True
+        self.computing.modes.pop(level, None)
+
     def _divisors(self, count: int) -> list[int]:
-        """The numbers of equal micro-batches that keep the groups of the minibatch statistic whole, ascending."""
-        most = groups(self.discriminator.config, count * self.world.size) // self.world.size
-        return [parts for parts in range(1, most + 1) if most % parts == 0] or [1]
+        return divisors(self.config, count, self.world.size)
 
     def enter(self, moment: Moment) -> None:
         """Sets what the schedule says of this moment; a new phase starts with fresh moments of the optimisers."""
+        self._recompute.on = moment.level in self.recomputed
         if moment.phase != self.counters["phase"]:
             self.counters["phase"] = moment.phase
             self.g_optimizer.state.clear()
@@ -130,7 +163,8 @@ class TrainState:
         about = read_metadata(path, STATE_KEY)
         tensors = read_tensors(path, STATE_KEY)
         counters: Any = about.get("counters")
-        if not isinstance(counters, dict) or set(counters) != set(self.counters):
+        fresh = fresh_counters()
+        if not isinstance(counters, dict) or not FIRST_COUNTERS <= set(counters) <= set(fresh):
             raise ModelError(f"{path} holds another version's training state; use the pggan that wrote it")
         try:
             for part, module in self._modules():
@@ -142,7 +176,33 @@ class TrainState:
         except (RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ModelError(f"{path} does not fit this run's networks ({reason})") from None
-        self.counters = counters
+        self.counters = {**fresh, **counters}
+
+
+def fresh_counters() -> dict[str, float]:
+    """Those of a run that begins: images seen, iterations, log ticks, the phase of the last iteration, seconds trained,
+    skipped steps and faulty ones among them, times rolled back and what that made of the learning rates, best variety
+    of G; the level whose evaluation is owed, and of the best model what its score is of, level, score, images seen.
+    """
+    return {
+        "nimg": 0, "iteration": 0, "tick": 0, "next_tick": 0, "phase": 0, "seconds": 0.0, "skipped": 0, "faults": 0,
+        "rollbacks": 0, "lr_factor": 1.0, "best_diversity": 0.0,
+        "evaluate": 0, "best_kind": 0, "best_level": 0, "best_score": 0.0, "best_nimg": 0,
+    }  # fmt: skip
+
+
+# What every training state has; those that came later start afresh where a state is older.
+FIRST_COUNTERS = frozenset(fresh_counters()) - {"evaluate", "best_kind", "best_level", "best_score", "best_nimg"}
+
+
+def divisors(config: TrainConfig, count: int, processes: int = 1) -> list[int]:
+    """The numbers of equal micro-batches of a process's `count` images that keep the groups of the minibatch statistic
+    whole, ascending.
+    """
+    if "whole" in config.needs():
+        return [1]
+    most = groups(config.networks()[1], count * processes) // processes
+    return [parts for parts in range(1, most + 1) if most % parts == 0] or [1]
 
 
 def groups(config: DiscriminatorConfig, batch: int) -> int:
@@ -150,9 +210,10 @@ def groups(config: DiscriminatorConfig, batch: int) -> int:
 
     The statistic in pytorch_GAN_zoo's form groups neighbours, which parts would tear: there it is one.
     """
-    if config.stddev_group == 1:
+    if config.minibatch_group == 1:
         return batch
-    return 1 if config.stddev_form != "official" else batch // min(config.stddev_group, batch)
+    torn = config.diversity == "stddev" and config.stddev_form != "official"
+    return 1 if torn else batch // min(config.minibatch_group, batch)
 
 
 def make_optimizer(
@@ -163,6 +224,8 @@ def make_optimizer(
     lr = defaults.lr if rate is None else rate.values()[0]
     if defaults.name == "adam":
         return torch.optim.Adam(parameters, lr=lr, betas=defaults.betas, eps=defaults.eps, fused=fused or None)
+    if defaults.name == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=lr, alpha=defaults.betas[1], eps=defaults.eps)
     raise ValueError(f"unknown optimizer {defaults.name!r}")
 
 

@@ -53,6 +53,7 @@ def tick_values(
         "phase": moment.phase,
         "resolution": moment.resolution,
         "alpha": moment.alpha,
+        **({} if moment.detail is None else {"detail": 2**moment.detail}),
         "batch": moment.batch,
         "g_lr": moment.g_lr * counters["lr_factor"],
         "d_lr": moment.d_lr * counters["lr_factor"],

@@ -230,6 +230,13 @@ def test_fit_crops_pads_or_takes_as_it_is():
     with pytest.raises(BadPicture, match="8x4 is not square"):
         fit(wide, 4, "reject")
     assert (fitted_side(8, 4, "crop"), fitted_side(8, 4, "pad")) == (4, 8)
+    assert [fitted_side(side, 4, "frame") for side in (4, 5, 28, 32, 33)] == [4, 8, 32, 32, 64]
+    small = wide[:, :6]
+    framed = fit(small, 8, "frame")
+    np.testing.assert_array_equal(framed[2:6, 1:7], small)
+    np.testing.assert_array_equal(framed[0, 1:7], small[0])
+    np.testing.assert_array_equal(fit(framed, 8, "frame"), framed)
+    np.testing.assert_array_equal(fit(small, 4, "frame"), fit(framed, 4, "crop"))
 
 
 def test_fit_resizes_without_aliasing():

@@ -28,6 +28,7 @@ def config(data):
         snapshot_ticks=1,
         checkpoint_ticks=1,
         keep_checkpoints=100,
+        eval_every=0,
         device="cpu",
         workers=1,
     )

@@ -11,10 +11,12 @@ import torch
 from pggan import ema
 from pggan.config import TrainConfig
 from pggan.objectives.base import Batch
+from pggan.training.gradients import Computing
 from pggan.training.iteration import discriminator_step, generator_step
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
 from tests import official
+from tests.training.test_modes import recorder
 
 
 class TensorFlowAdam(torch.optim.Adam):
@@ -36,13 +38,14 @@ class TensorFlowAdam(torch.optim.Adam):
                 p -= rate * p.grad / (state["exp_avg_sq"].sqrt() + group["eps"])
 
 
-def trained(adam):
+def trained(adam, computing=None):
     fixture = official.load("C_train")
     g, d, _ = official.networks("C")
     config = TrainConfig(
         max_res=16, channels=1, latent_size=24, fmap_base=128, fmap_max=32, stddev_group=4, device="cpu"
     )
     state = TrainState(config, torch.device("cpu"), "fp32")
+    state.computing = computing or state.computing
     state.generator.load_state_dict(g.state_dict())
     state.discriminator.load_state_dict(d.state_dict())
     state.average.load_state_dict(copy.deepcopy(g.state_dict()))
@@ -77,9 +80,18 @@ def share_within(fixture, key, found, discriminator):
     return float(torch.cat([n.flatten() for n in near]).float().mean())
 
 
-@pytest.mark.parametrize("adam,least", [(None, 0.97), (TensorFlowAdam, 0.998)])
-def test_three_iterations(adam, least):
-    fixture, losses, after = trained(adam)
+@pytest.mark.parametrize(
+    "adam,least,mode",
+    [
+        (None, 0.97, "eager"),
+        (TensorFlowAdam, 0.998, "eager"),
+        (TensorFlowAdam, 0.998, "compiled"),
+        (TensorFlowAdam, 0.998, "captured"),
+    ],
+)
+def test_three_iterations(adam, least, mode):
+    computing = Computing(dict.fromkeys((2, 3, 4), mode), backend=None, recorder=recorder)
+    fixture, losses, after = trained(adam, computing)
     assert np.abs(np.array(losses)[:, 0] - fixture["D_loss_mean"]).max() < 1e-4
     assert np.abs(np.array(losses)[:, 1] - fixture["G_loss_mean"]).max() < 1e-4
     for key in ("after1/G", "after1/D", "after3/G", "after3/D", "after3/Gs"):

@@ -66,12 +66,29 @@ def test_going_on_from_an_import(kind, data, tmp_path, capsys):
     assert run(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
 
 
+def test_a_model_without_a_discriminator(data, tmp_path, capsys):
+    """As those that ship: G begins with its weights, D afresh, as wide as G, its own options free."""
+    model = saved(tmp_path / "g.safetensors", resolution=16, discriminator=False)
+    more = ["--max-res", "8", "--g-lr", "0", "--d-lr", "0", "--stddev-group", "2"]
+    command = ["train", str(data), "--from", str(model), "--out", str(tmp_path / "run"), *FEW, *more]
+    assert run([part for part in command if part != "--json"]) == 0
+    assert "keeps no discriminator: that begins with fresh weights" in capsys.readouterr().err
+    config, _ = RunDirectory(tmp_path / "run").read_options()
+    assert (config.start_res, config.max_res) == (8, 8)
+    g, d = config.networks()
+    assert (d.fmap_base, d.fmap_max, d.stddev_group) == (g.fmap_base, g.fmap_max, 2)
+    before = safetensors.torch.load_file(str(model))
+    after = safetensors.torch.load_file(str(RunDirectory(tmp_path / "run").models()[-1]))
+    kept = [name for name in after if name.startswith("generator.")]
+    assert len(kept) > 8
+    assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in kept)
+    assert any(name.startswith("discriminator.") for name in after)
+
+
 def test_what_contradicts_the_model_is_refused(data, tmp_path):
     origin = Origin.read(str(saved(tmp_path / "m.safetensors", resolution=16)))
     with pytest.raises(UsageError, match="--fmap-max 16 contradicts --from: that model has 8"):
         origin.options({"fmap_max": 16}, None)
-    with pytest.raises(ModelError, match="keeps no discriminator"):
-        Origin.read(str(saved(tmp_path / "g.safetensors", discriminator=False)))
     with pytest.raises(ModelError, match="neither"):
         Origin.read(str(tmp_path / "nothing"))
 

@@ -159,14 +159,8 @@ def test_micro_batches_give_the_same_gradients(config):
         feed = iteration.Feed(state, 0, None)
         batch = feed.discriminator(Loaded(), 0, torch.tensor(0.5))
         batch = batch._replace(reals=batch.reals.double(), latents=batch.latents.double(), mixing=batch.mixing.double())
-        parameters = iteration.step.live(state.discriminator)
-        frozen = iteration.step.frozen(state.generator)
         alpha, scale = torch.tensor(0.5, dtype=torch.float64), torch.ones((), dtype=torch.float64)
-
-        def loss_of(part, state=state, parameters=parameters, frozen=frozen, alpha=alpha, scale=scale):
-            return iteration.step.d_loss(state.setup, parameters, frozen, part, 4, alpha, scale)
-
-        gradients, losses, _ = iteration._gradients(state, batch, 4, parameters, loss_of, scale)
+        gradients, losses, _ = iteration.gradients_of(state, "d", batch, 4, alpha, scale)
         found.append((state.parts_of(4, 8), gradients, losses))
     assert [parts for parts, _, _ in found] == [1, 2, 4]
     for _, gradients, losses in found[1:]:

@@ -1,4 +1,4 @@
-"""Images a second of training alone, at the one resolution of a configuration."""
+"""Training alone, without a loader: at the one resolution of a configuration, in any mode."""
 
 from __future__ import annotations
 
@@ -11,29 +11,40 @@ from benchmarks.measuring import median, rate
 from pggan.config import TrainConfig
 from pggan.data.loader import LoadedBatch, Request
 from pggan.devices import pick_device, pick_precision, set_precision
+from pggan.training.gradients import Computing
 from pggan.training.iteration import Feed, iterate
 from pggan.training.schedule import Schedule
 from pggan.training.state import TrainState
 
 
+class Trainer:
+    """Iterations on one batch of noise, half faded in: one graph serves fade and stable. `said`: what fell back."""
+
+    def __init__(self, config: TrainConfig, device: str, mode: str = "eager") -> None:
+        self.device = pick_device(device)
+        self.precision = pick_precision(config.precision, self.device)
+        set_precision(self.precision)
+        self.schedule, self.state = Schedule(config), TrainState(config, self.device, self.precision)
+        self.said: list[str] = []
+        self.moment = self.schedule.at(0)._replace(alpha=0.5)
+        self.state.computing = Computing({self.moment.level: mode}, self.said.append)
+        count, side = self.moment.batch, self.moment.resolution
+        images = np.random.default_rng(0).integers(0, 256, (count, config.channels, side, side), np.uint8)
+        labels = np.zeros((count, 0), np.int32)
+        self._batches = repeat(LoadedBatch(images, labels, Request(0, count, side)))
+        self._feed = Feed(self.state, 0, None)
+
+    def step(self) -> int:
+        """An iteration, waited for; returns the images it showed D."""
+        before = self.state.nimg
+        iterate(self.state, self._feed, self._batches, self.moment, self.schedule.n_critic)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self.state.nimg - before
+
+
 def training_rate(config: TrainConfig, device: str, seconds: float, rounds: int) -> float:
     """The median of `rounds` measurements, each of an iteration at least, after one that is not counted."""
-    place = pick_device(device)
-    precision = pick_precision(config.precision, place)
-    set_precision(precision)
-    schedule, state = Schedule(config), TrainState(config, place, precision)
-    moment = schedule.at(0)
-    shape = (moment.batch, config.channels, moment.resolution, moment.resolution)
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    loaded = LoadedBatch(images, np.zeros((moment.batch, 0), np.int32), Request(0, moment.batch, moment.resolution))
-    feed, batches = Feed(state, 0, None), repeat(loaded)
-
-    def step() -> int:
-        before = state.nimg
-        iterate(state, feed, batches, moment, schedule.n_critic)
-        if place.type == "cuda":
-            torch.cuda.synchronize(place)
-        return state.nimg - before
-
-    step()
-    return median([rate(step, seconds).wall for _ in range(rounds)])
+    trainer = Trainer(config, device)
+    trainer.step()
+    return median([rate(trainer.step, seconds).wall for _ in range(rounds)])

@@ -1,0 +1,63 @@
+"""Recordings: a function run once on inputs that keep their place, and replayed on what is copied there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pggan.objectives.base import Batch
+
+Record = Callable[[], Any]
+# Runs a function and keeps how: returns its outputs, which stay where they are, and what computes them anew from what
+# the function's inputs hold then.
+Recorder = Callable[[Record], tuple[Any, Callable[[], None]]]
+# Runs before a recording: libraries choose their kernels, and allocate, on the first ones.
+WARM_UPS = 3
+
+
+def cuda_graph(function: Record) -> tuple[Any, Callable[[], None]]:
+    """A `Recorder`: the launches of `function` on the current GPU as one CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    # thread_local: the loader's threads pin memory and NCCL's looks at events meanwhile
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        outputs = function()
+    return outputs, graph.replay
+
+
+class Recorded:
+    """`function(part, alpha, scale)` recorded for parts of one shape: (gradients by name, losses, stats).
+
+    What it reads beside its arguments (weights, buffers) has to stay in place and change there. The gradients are
+    overwritten by the next call, the losses and stats are the caller's.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], part: Batch, alpha: Tensor, scale: Tensor, recorder: Recorder
+    ) -> None:
+        # copies that nobody else holds; the default pieces of a batch may be shared
+        self._part, self._alpha, self._scale = part.map(torch.clone), alpha.clone(), scale.clone()
+        self._outputs, self._replay = recorder(lambda: function(self._part, self._alpha, self._scale))
+
+    def __call__(self, part: Batch, alpha: Tensor, scale: Tensor) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+        places = [*self._part.tensors(), self._alpha, self._scale]
+        for place, value in zip(places, [*part.tensors(), alpha, scale], strict=True):
+            if place.shape != value.shape or place.dtype != value.dtype:
+                raise ValueError(f"recorded for {tuple(place.shape)} {place.dtype}, got {tuple(value.shape)}")
+            place.copy_(value)
+        self._replay()
+        found, losses, stats = self._outputs
+        return found, _own(losses), _own(stats)
+
+
+def _own(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies: they are summed up to the next line of the log."""
+    return {name: value.clone() for name, value in values.items()}

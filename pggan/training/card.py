@@ -1,0 +1,137 @@
+"""A run's card: what a person who gets its model wants to know, as Markdown. Places of this machine are left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pggan.checkpoints import ModelFile
+from pggan.config import PerResolution, TrainConfig
+from pggan.metrics import METRICS
+from pggan.presets import PRESETS, configure
+from pggan.training.changes import HARMLESS
+from pggan.words import duration, size
+
+# Fields that no option of a command sets, or that say nothing of the recipe.
+_NOT_TOLD = HARMLESS | {"data", "preset", "channels", "label_size", "g_network", "d_network", "loss_options", "device"}
+
+
+def recipe(config: TrainConfig) -> str:
+    """The command that trains so: the preset, and the options that differ from it."""
+    data = Path(config.data).name if config.data else "DATA"
+    words = ["pggan", "train", data]
+    preset = config.preset if config.preset in PRESETS else None
+    usual = configure(preset, {})
+    if preset is not None:
+        words += ["--preset", preset]
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        if entry.name not in _NOT_TOLD and value != getattr(usual, entry.name) and value is not None:
+            words += _option(entry.name, value)
+    for name, value in config.loss_options:
+        words += _option(name, value)
+    return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    flag = "--from" if name == "start_from" else "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag if value else "--no-" + flag[2:]]
+    if name == "start_from":
+        value = Path(str(value)).name
+    elif name == "grid":
+        value = "x".join(map(str, value))
+    elif isinstance(value, PerResolution):
+        value = _by_resolution(value)
+    elif isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return [flag, f"{value:.10g}" if isinstance(value, float) else str(value)]
+
+
+def _by_resolution(numbers: PerResolution) -> str:
+    plain = [] if numbers.plain is None else [f"{numbers.plain:g}"]
+    return ",".join([*plain, *(f"{side}:{value:g}" for side, value in numbers.named)])
+
+
+def card(
+    name: str,
+    models: Mapping[Path, ModelFile],
+    config: TrainConfig,
+    resolved: Mapping[str, Any],
+    log: list[dict[str, Any]],
+    sheet: str,
+    made: float,
+) -> str:
+    """`models`: the files that stay; the first is the one that the sheet shows. `made`: when, seconds since 1970."""
+    last = log[-1] if log else {}
+    first = next(iter(models.values()))
+    info = first.info
+    rows = [
+        ("pictures", _pictures(first)),
+        ("data", _data(info, resolved)),
+        ("attribution and licence of the data", info.get("attribution") or "none recorded"),
+        ("trained", _trained(last)),
+        ("made on", _made_on(info, resolved, made)),
+    ]
+    lines = [f"# {name}", "", f"![Pictures of this model, seeds 0, 1, 2, ...]({sheet})", "", "| | |", "|---|---|"]
+    lines += [f"| {what} | {' '.join(str(told).split()).replace('|', '/')} |" for what, told in rows]
+    lines += ["", "## Files", "", "| file | kimg | size | figures |", "|---|---|---|---|"]
+    for path, model in models.items():
+        lines.append(f"| {path.parent.name}/{path.name} | {_kimg(model)} | {size(path.stat().st_size)} | "
+                     f"{_figures(model, log)} |")  # fmt: skip
+    used = f"{path_of(models)}"
+    lines += ["", "## Use", "", f"    pggan generate {used} --n 64 --out pictures"]
+    lines += [f"    pggan interpolate {used} --out walk.mp4", "", "## Recipe", "", f"    {recipe(config)}", ""]
+    return "\n".join(lines)
+
+
+def path_of(models: Mapping[Path, ModelFile]) -> str:
+    path = next(iter(models))
+    return f"{path.parent.name}/{path.name}"
+
+
+def _pictures(model: ModelFile) -> str:
+    config, side = model.generator.config, 2**model.level
+    kind = {1: "grey", 3: "RGB"}.get(config.channels, f"{config.channels} channels")
+    fading = f", fading in (alpha {model.alpha:.2f})" if model.alpha < 1 else ""
+    classes = f", {config.label_size} classes" if config.label_size else ""
+    return f"{side}x{side}{fading}, {kind}{classes}"
+
+
+def _data(info: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
+    source = str(info.get("data") or "unknown")
+    told = source if source.startswith("drawn:") else Path(source).name or source
+    count = (resolved.get("data") or {}).get("count")
+    return f"{told} ({count:,} pictures)" if count else told
+
+
+def _trained(last: Mapping[str, Any]) -> str:
+    if not last:
+        return "unknown (no log)"
+    return f"{last['kimg']:g} kimg (thousand images shown to D) in {duration(last.get('seconds') or 0)}"
+
+
+def _made_on(info: Mapping[str, Any], resolved: Mapping[str, Any], made: float) -> str:
+    date = time.strftime("%Y-%m-%d", time.localtime(made))
+    hardware = f"{resolved.get('hardware', 'unknown hardware')}, {resolved.get('precision', '?')}"
+    return f"{date} with pggan {info.get('pggan', '?')} and torch {info.get('torch', '?')} on {hardware}"
+
+
+def _kimg(model: ModelFile) -> str:
+    kimg = model.info.get("kimg")
+    return "?" if kimg is None else f"{kimg:g}"
+
+
+def _figures(model: ModelFile, log: list[dict[str, Any]]) -> str:
+    """The metrics that the log has of the model's own moment, and what it was found best by."""
+    kimg = model.info.get("kimg")
+    line: dict[str, Any] = next((line for line in reversed(log) if line.get("kimg") == kimg), {})
+    found = {spec.figure: line[spec.figure] for spec in METRICS if line.get(spec.figure) is not None}
+    best = model.info.get("best")
+    if isinstance(best, dict) and best.get("metric") and best.get("score") is not None:
+        found.setdefault(str(best["metric"]), best["score"])
+    return ", ".join(f"{name} {value:.4g}" for name, value in found.items()) or "none"

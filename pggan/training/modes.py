@@ -1,0 +1,136 @@
+"""Which mode a run's steps are computed in, by resolution: the fastest that is sound and pays (torch-free until asked).
+
+Compiling costs time once a resolution and saves some of every iteration. Both are estimated: the cost from compiling on
+two slow cores, the gain from what launches and arithmetic took there, eager and compiled; on GPUs both are assumed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+from pggan.config import TrainConfig, level_of
+from pggan.networks.cost import iteration_flops
+from pggan.training.schedule import Schedule
+
+# By kind of device: seconds to compile 4x4 and what each level above adds (of one core on the CPU); seconds of launches
+# that an iteration saves; the share of its arithmetic that it saves.
+COSTS = {"cpu": (65.0, 40.0, 0.010, 0.1), "cuda": (40.0, 15.0, 0.010, 0.2)}
+# It has to win this many times its cost: estimates err.
+MARGIN = 2.0
+# Floating-point operations a second that are taken for granted where none are measured.
+MATMUL_SECONDS = 0.05
+COMPILERS = ("g++", "clang++", "c++", "cl")
+
+
+def pick_modes(
+    config: TrainConfig, device: str, flops: float, missing: str | None, unfit: list[str], cores: int = 1
+) -> tuple[dict[str, str], str]:
+    """A mode for every resolution of a run, and why, in words.
+
+    `device`: "cpu", "cuda", "cuda:N"; `flops`: operations a second of its matrix products; `missing`: what it lacks to
+    compile, `unfit`: names of objectives that cannot be compiled.
+    """
+    sides = config.resolutions()
+    if config.mode != "auto":
+        mode, why = config.mode, "as asked for"
+        if mode == "captured" and _kind(device) != "cuda":
+            mode, why = "compiled", "CUDA graphs need a GPU"
+        if unfit and mode != "eager":
+            mode, why = "eager", f"{', '.join(unfit)} cannot be {mode}"
+        return {str(side): mode for side in sides}, why
+    eager = {str(side): "eager" for side in sides}
+    if unfit:
+        return eager, f"{', '.join(unfit)} cannot be compiled"
+    if missing:
+        return eager, f"there is no {missing} to compile with"
+    paying = {side for side in sides if pays(config, side, device, flops, cores)}
+    modes = {side: "compiled" if side in paying else "eager" for side in sides}
+    seconds = round(sum(_cost(side, device, cores) for side in sides))
+    if not paying:
+        why = f"compiling would take about {seconds} s in all, and not win that back"
+    else:
+        why = "where compiling pays"
+    return {str(side): mode for side, mode in modes.items()}, why
+
+
+def pays(config: TrainConfig, resolution: int, device: str, flops: float, cores: int = 1) -> bool:
+    """Whether compiling the step at a resolution wins clearly more time than it takes."""
+    _, _, launches, share = COSTS[_kind(device)]
+    schedule = Schedule(config)
+    phases = [phase for phase in schedule.phases if phase.resolution == resolution]
+    g, d = config.networks()
+    each = iteration_flops(g, d, level_of(resolution), schedule.n_critic) / schedule.n_critic
+    saved = sum(phase.iterations * launches + phase.images * each / flops * share for phase in phases)
+    return saved > MARGIN * _cost(resolution, device, cores)
+
+
+def _cost(resolution: int, device: str, cores: int) -> float:
+    first, more, _, _ = COSTS[_kind(device)]
+    seconds = first + more * (level_of(resolution) - 2)
+    return seconds / max(1, cores) if _kind(device) == "cpu" else seconds
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
+def describe(modes: dict[str, str], why: str) -> str:
+    """`eager up to 32x32, compiled from 64x64 (where compiling pays)`."""
+    runs: list[tuple[str, str]] = []
+    for side, mode in modes.items():
+        if not runs or runs[-1][1] != mode:
+            runs.append((side, mode))
+    if len(runs) == 1:
+        return f"{runs[0][1]} ({why})"
+    return ", ".join(f"{mode} from {side}x{side}" for side, mode in runs) + f" ({why})"
+
+
+def by_level(resolved: dict[str, Any]) -> dict[int, str]:
+    """The modes of a recorded run by level; runs of before have none: eager."""
+    return {level_of(int(side)): mode for side, mode in resolved.get("modes", {}).items()}
+
+
+def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[str, str], str]:
+    """`pick_modes` with what this machine and the run's objectives are."""
+    from pggan.data.pool import available_cores
+    from pggan.training.step import make_objectives
+
+    objectives = make_objectives(config.loss, config.label_size > 0, dict(config.loss_options), config.has_codes)
+    unfit = [type(each).__name__ for each in objectives if not each.functional]
+    cores = available_cores()
+    automatic = config.mode == "auto" and not unfit
+    missing = _missing_compiler(device) if automatic else None
+    flops = matmul_rate(device) if automatic and missing is None else 1.0
+    return pick_modes(config, device, flops, missing, unfit, cores)
+
+
+def _missing_compiler(device: str) -> str | None:
+    if _kind(device) == "cuda":
+        from importlib.util import find_spec
+
+        if find_spec("triton") is None:
+            return "triton"
+    if "CXX" in os.environ or any(shutil.which(name) for name in COMPILERS):
+        return None
+    return "C++ compiler (g++)"
+
+
+def matmul_rate(device: str, side: int = 512, dtype: Any = None, seconds: float = MATMUL_SECONDS) -> float:
+    """Floating-point operations a second of square matrix products on a device, measured; `dtype` None: float32."""
+    import time
+
+    import torch
+
+    a = torch.randn(side, side, device=device).to(dtype or torch.float32)
+    wait = torch.cuda.synchronize if _kind(device) == "cuda" else lambda: None
+    for _ in range(2):
+        a @ a
+    wait()
+    count, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        a @ a
+        count += 1
+        wait()
+    return max(count, 1) * 2.0 * side**3 / passed
