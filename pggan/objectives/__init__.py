@@ -228,9 +228,10 @@ def resolve_options(
 
 def _refusal(name: str, loss: str, known: set[str]) -> str:
     """Why an option means nothing here, and what would make it mean something."""
-    for spec in REGULARIZERS:
-        if spec.switch and name in {option.name for option in spec.options}:
-            return f"{_flag(name)} goes with --{spec.switch.replace('_', '-')}; give that, too, or leave it out"
+    takers = [spec for spec in REGULARIZERS if name in {option.name for option in spec.options}]
+    if takers and all(spec.switch for spec in takers):
+        switches = " or ".join(_flag(str(spec.switch)) for spec in takers)
+        return f"{_flag(name)} goes with {switches}; give that, too, or leave it out"
     flags = ", ".join(sorted(map(_flag, known))) or "none"
     return f"{_flag(name)} means nothing to --loss {loss} here; it takes: {flags}"
 
