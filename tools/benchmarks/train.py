@@ -1,0 +1,207 @@
+"""Images a second of training by resolution and mode, beside what the chip could do."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.measuring import Numbers, machine, median, rate, show
+from pggan.config import PRECISIONS, TrainConfig, level_of
+from pggan.networks.cost import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
+from pggan.presets import PRESETS, configure
+
+MODES = ("eager", "compiled", "captured")
+# On a CPU networks of full width take minutes an image.
+CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
+COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
+COLUMNS = {
+    "resolution": "resolution",
+    "mode": "mode",
+    "batch": "batch",
+    "rate": "img/s",
+    "ms": "ms/img",
+    "floor_ms": "floor ms/img",
+    "of_floor": "of floor",
+    "memory_mb": "peak MB",
+    "start": "start s",
+}
+
+
+@click.command("train")
+@click.option("--resolutions", type=Numbers(), help="Default: 4 to 1024 (CPU: 4 to 32).")
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Default: eager and compiled.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--preset", default="celebahq-v2-8gpu", show_default=True, type=click.Choice(PRESETS.names()))
+@click.option("--batch", type=click.IntRange(1), help="Images an iteration. Default: the preset's (CPU: 16 at most).")
+@click.option("--fmap-base", type=int, help="Default: the preset's, on a CPU 512 with 64 maps at most.")
+@click.option("--fmap-max", type=int)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Measurements of each figure.")
+@click.option("--seconds", type=float, default=1.0, show_default=True, help="Length of a measurement.")
+@click.option("--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures there, too.")
+def command(file: Path | None, **given: Any) -> None:
+    """Training by resolution: rate, share of the floor, peak memory, start-up time, projected length of the schedule.
+
+    The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
+    written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
+    Peak memory on a CPU is the process's, from its start. Modes are measured in turns, side by side.
+    """
+    import torch
+
+    from pggan.devices import pick_device, pick_precision
+
+    device = pick_device(given["device"])
+    precision = pick_precision(given["precision"], device)
+    chip = _chip(device, precision)
+    rows: list[dict[str, Any]] = []
+    sides = given["resolutions"] or [2**level for level in range(2, 11 if device.type == "cuda" else 6)]
+    for side in sides:
+        level_of(side)
+        rows += _measured(_config(given, side, device.type), side, given, str(device), chip)
+        click.echo(f"measured {side}x{side}", err=True)
+    hours = {mode: _hours(given, device.type, rows, mode) for mode in given["modes"] or MODES[:2]}
+    about = {"device": str(device), "precision": precision, "torch": torch.__version__, **chip}
+    if device.type == "cuda":
+        about["gpu"] = torch.cuda.get_device_name(device)
+    result = {"machine": machine(), **about, "rows": rows, "projected_hours": hours}
+    if file is not None:
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    show(result, "rows", COLUMNS, False)
+    _tell(result, given, device.type)
+
+
+def _chip(device: Any, precision: str) -> dict[str, float]:
+    """What the floor is made of, measured here: operations and copied bytes (read and written) a second."""
+    import torch
+
+    from pggan.devices import compute_dtype, set_precision
+    from pggan.training.modes import matmul_rate
+
+    set_precision(precision)
+    large = 8192 if device.type == "cuda" else 1024
+    flops = max(matmul_rate(str(device), large, compute_dtype(precision), 0.5) for _ in range(3))
+    source = torch.empty(COPY_BYTES[device.type], dtype=torch.uint8, device=device).fill_(1)
+    target = torch.empty_like(source)
+
+    def copy() -> int:
+        target.copy_(source)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return 2 * source.numel()
+
+    copy()
+    return {"flops": flops, "bytes": max(rate(copy, 0.3).wall for _ in range(3))}
+
+
+def _config(given: dict[str, Any], side: int, kind: str) -> TrainConfig:
+    narrow = CPU_WIDTH if kind == "cpu" else {}
+    width = {k: given.get(k) or narrow.get(k) for k in ("fmap_base", "fmap_max")} | {
+        "latent_size": narrow.get("latent_size")
+    }
+    asked = {"start_res": side, "max_res": side, "precision": given["precision"], "device": given["device"], **width}
+    config = configure(given["preset"], asked)
+    from dataclasses import replace
+
+    from pggan.config import PerResolution
+
+    batch = given["batch"] or (min(16, int(config.batch.at(side))) if kind == "cpu" else int(config.batch.at(side)))
+    return replace(config, batch=PerResolution(batch), total_kimg=None)
+
+
+def _measured(
+    config: TrainConfig, side: int, given: dict[str, Any], device: str, chip: dict[str, float]
+) -> list[dict[str, Any]]:
+    """A row for each mode; rounds go over all of them, so that what disturbs one disturbs its peers."""
+    from benchmarks.training import Trainer
+
+    value_bytes = 2 if chip_precision(config, device) in ("bf16", "fp16") else 4
+    floor = floor_seconds(config, side, chip["flops"], chip["bytes"], value_bytes)
+    trainers, rows = [], []
+    for mode in given["modes"] or MODES[:2]:
+        trainer, start = Trainer(config, device, mode), time.perf_counter()
+        trainer.step()
+        started = time.perf_counter() - start
+        trainer.step()
+        trainers.append(trainer)
+        rows.append({"resolution": side, "mode": mode, "batch": trainer.moment.batch, "start": started})
+        if trainer.state.computing.modes.get(trainer.moment.level, "eager") != mode:
+            rows[-1] |= {"mode": "eager", "fell_back": trainer.said[-1]}
+    found: list[list[float]] = [[] for _ in trainers]
+    memory = [0.0] * len(trainers)
+    for _ in range(given["rounds"]):
+        for at, trainer in enumerate(trainers):
+            _reset_peak(device)
+            found[at].append(rate(trainer.step, given["seconds"]).wall)
+            memory[at] = max(memory[at], _peak(device))
+    for row, rates, peak in zip(rows, found, memory):
+        each = 1 / median(rates)
+        row |= {"rate": 1 / each, "ms": each * 1e3, "floor_ms": floor * 1e3, "of_floor": floor / each}
+        row |= {"memory_mb": peak / 2**20, "rates": rates}
+    return rows
+
+
+def chip_precision(config: TrainConfig, device: str) -> str:
+    from pggan.devices import pick_device, pick_precision
+
+    return pick_precision(config.precision, pick_device(device))
+
+
+def floor_seconds(config: TrainConfig, side: int, flops: float, copied: float, value_bytes: int) -> float:
+    """Seconds an image of an iteration with one step of D at least takes on a chip."""
+    g, d = config.networks()
+    level = level_of(side)
+    of_g = _pass_seconds(generator_layers(g, level), g.latent_size, flops, copied, value_bytes)
+    of_d = _pass_seconds(discriminator_layers(d, level), d.channels * side**2, flops, copied, value_bytes)
+    return G_PASSES * of_g + (D_PASSES + D_PASSES_IN_G_STEP) * of_d
+
+
+def _pass_seconds(layers: list[Layer], inputs: int, flops: float, copied: float, value_bytes: int) -> float:
+    total, before = 0.0, inputs
+    for layer in layers:
+        moved = (before + layer.activations) * value_bytes
+        total += max(2.0 * layer.macs / flops, moved / copied)
+        before = layer.activations
+    return total
+
+
+def _reset_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak(device: str) -> float:
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def _hours(given: dict[str, Any], kind: str, rows: list[dict[str, Any]], mode: str) -> float | None:
+    """The preset's whole schedule at the measured rates; None where a resolution of it was not measured."""
+    from pggan.training.schedule import Schedule
+
+    rates = {row["resolution"]: row["rate"] for row in rows if row["mode"] == mode}
+    phases = Schedule(configure(given["preset"], {})).phases
+    if any(phase.resolution not in rates for phase in phases):
+        return None
+    return sum(phase.images / rates[phase.resolution] for phase in phases) / 3600
+
+
+def _tell(result: dict[str, Any], given: dict[str, Any], kind: str) -> None:
+    click.echo(f"measured here: {result['flops'] / 1e9:,.0f} GFLOP/s in {result['precision']}, "
+               f"{result['bytes'] / 1e9:.1f} GB/s copied")  # fmt: skip
+    for row in result["rows"]:
+        if "fell_back" in row:
+            click.echo(f"{row['resolution']}x{row['resolution']}: {row['fell_back']}")
+    for mode, hours in result["projected_hours"].items():
+        if hours is not None:
+            wide = "" if kind == "cuda" and not given["fmap_base"] else " with networks of this width"
+            click.echo(f"projected, {mode}: {hours:.1f} hours for the whole schedule of {given['preset']}{wide}")
