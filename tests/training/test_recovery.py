@@ -178,6 +178,7 @@ def test_micro_batches_give_the_same_gradients(config):
 class Loaded:
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), np.uint8)
     labels = np.zeros((8, 0), np.int32)
+    held_out = None
 
 
 def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypatch):
