@@ -8,6 +8,10 @@ class PgganError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """One line, whatever the names in it hold: control characters are shown as escapes."""
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+
 
 class UsageError(PgganError):
     """A request that makes no sense as it was written (an option, a combination); exits 2."""

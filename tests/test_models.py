@@ -235,3 +235,7 @@ def test_mutated_files_are_a_whole_model_or_one_error(path):
         except ModelError as error:
             told = str(error)
         assert "\n" not in told
+
+
+def test_what_a_person_is_told_is_one_line():
+    assert str(ModelError("no 'a\nb\x1b[31m' in Größe x.png")) == "no 'a\\nb\\x1b[31m' in Größe x.png"

@@ -1,7 +1,7 @@
 """Which mode a run's steps are computed in, by resolution: the fastest that is sound and pays (torch-free until asked).
 
-Compiling costs time once a resolution and saves some of every iteration. Both are estimated: the cost from compiling on
-two slow cores, the gain from what launches and arithmetic took there, eager and compiled; on GPUs both are assumed.
+Compiling costs time once a resolution and saves some of every iteration. On GPUs both are assumed; on the CPU nothing
+is compiled unless a person asks for it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pggan.config import TrainConfig, level_of
 from pggan.networks.cost import iteration_flops
 from pggan.training.schedule import Schedule
 
-# By kind of device: seconds to compile 4x4 and what each level above adds (of one core on the CPU); seconds of launches
-# that an iteration saves; the share of its arithmetic that it saves.
-COSTS = {"cpu": (65.0, 40.0, 0.010, 0.1), "cuda": (40.0, 15.0, 0.010, 0.2)}
+# On a GPU: seconds to compile 4x4 and what each level above adds; seconds of launches that an iteration saves; the
+# share of its arithmetic that it saves.
+COST, COST_OF_A_LEVEL, LAUNCHES, SHARE = 40.0, 15.0, 0.010, 0.2
 # It has to win this many times its cost: estimates err.
 MARGIN = 2.0
 # Floating-point operations a second that are taken for granted where none are measured.
@@ -25,7 +25,7 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def pick_modes(
-    config: TrainConfig, device: str, flops: float, missing: str | None, unfit: list[str], cores: int = 1
+    config: TrainConfig, device: str, flops: float, missing: str | None, unfit: list[str]
 ) -> tuple[dict[str, str], str]:
     """A mode for every resolution of a run, and why, in words.
 
@@ -43,11 +43,14 @@ def pick_modes(
     eager = {str(side): "eager" for side in sides}
     if unfit:
         return eager, f"{', '.join(unfit)} cannot be compiled"
+    if _kind(device) == "cpu":
+        # minutes a resolution, in which no signal is heard; and only eager runs resume to the same bits
+        return eager, "on the CPU compiling is for those who ask for it: --mode compiled"
     if missing:
         return eager, f"there is no {missing} to compile with"
-    paying = {side for side in sides if pays(config, side, device, flops, cores)}
+    paying = {side for side in sides if pays(config, side, flops)}
     modes = {side: "compiled" if side in paying else "eager" for side in sides}
-    seconds = round(sum(_cost(side, device, cores) for side in sides))
+    seconds = round(sum(_cost(side) for side in sides))
     if not paying:
         why = f"compiling would take about {seconds} s in all, and not win that back"
     else:
@@ -55,21 +58,18 @@ def pick_modes(
     return {str(side): mode for side, mode in modes.items()}, why
 
 
-def pays(config: TrainConfig, resolution: int, device: str, flops: float, cores: int = 1) -> bool:
+def pays(config: TrainConfig, resolution: int, flops: float) -> bool:
     """Whether compiling the step at a resolution wins clearly more time than it takes."""
-    _, _, launches, share = COSTS[_kind(device)]
     schedule = Schedule(config)
     phases = [phase for phase in schedule.phases if phase.resolution == resolution]
     g, d = config.networks()
     each = iteration_flops(g, d, level_of(resolution), schedule.n_critic) / schedule.n_critic
-    saved = sum(phase.iterations * launches + phase.images * each / flops * share for phase in phases)
-    return saved > MARGIN * _cost(resolution, device, cores)
+    saved = sum(phase.iterations * LAUNCHES + phase.images * each / flops * SHARE for phase in phases)
+    return saved > MARGIN * _cost(resolution)
 
 
-def _cost(resolution: int, device: str, cores: int) -> float:
-    first, more, _, _ = COSTS[_kind(device)]
-    seconds = first + more * (level_of(resolution) - 2)
-    return seconds / max(1, cores) if _kind(device) == "cpu" else seconds
+def _cost(resolution: int) -> float:
+    return COST + COST_OF_A_LEVEL * (level_of(resolution) - 2)
 
 
 def _kind(device: str) -> str:
@@ -94,16 +94,14 @@ def by_level(resolved: dict[str, Any]) -> dict[int, str]:
 
 def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[str, str], str]:
     """`pick_modes` with what this machine and the run's objectives are."""
-    from pggan.data.pool import available_cores
     from pggan.training.step import make_objectives
 
     objectives = make_objectives(config.loss, config.label_size > 0, dict(config.loss_options), config.has_codes)
     unfit = [type(each).__name__ for each in objectives if not each.functional]
-    cores = available_cores()
-    automatic = config.mode == "auto" and not unfit
+    automatic = config.mode == "auto" and not unfit and _kind(device) == "cuda"
     missing = _missing_compiler(device) if automatic else None
     flops = matmul_rate(device) if automatic and missing is None else 1.0
-    return pick_modes(config, device, flops, missing, unfit, cores)
+    return pick_modes(config, device, flops, missing, unfit)
 
 
 def _missing_compiler(device: str) -> str | None:

@@ -203,10 +203,13 @@ def test_a_recording_is_of_one_shape():
 
 def test_which_mode_is_picked():
     wide = TrainConfig(max_res=256, device="cpu")
-    pick = {"device": "cpu", "flops": 5e10, "missing": None, "unfit": [], "cores": 2}
+    pick = {"device": "cuda", "flops": 5e13, "missing": None, "unfit": []}
     modes, why = pick_modes(wide, **pick)
     assert modes["256"] == "compiled"
     assert "compiled" in describe(modes, why)
+    modes, why = pick_modes(wide, **{**pick, "device": "cpu"})
+    assert set(modes.values()) == {"eager"}
+    assert "--mode compiled" in why
     short = dataclasses.replace(wide, stable_kimg=PerResolution(0.1), fade_kimg=PerResolution(0.1))
     modes, why = pick_modes(short, **pick)
     assert set(modes.values()) == {"eager"}
@@ -217,6 +220,7 @@ def test_which_mode_is_picked():
         assert says in why
     asked = dataclasses.replace(short, mode="captured")
     assert set(pick_modes(asked, **{**pick, "device": "cuda:1"})[0].values()) == {"captured"}
+    pick["device"] = "cpu"
     modes, why = pick_modes(asked, **pick)
     assert (set(modes.values()), why) == ({"compiled"}, "CUDA graphs need a GPU")
     modes, why = pick_modes(asked, **{**pick, "unfit": ["Odd"]})
