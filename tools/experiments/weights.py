@@ -1,0 +1,143 @@
+"""The critic's weights under clip and under penalty (figure 1b of Gulrajani et al. 2017).
+
+All weights begin well within the clip's bound, so that what piles up there has been driven there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from experiments import plots
+from experiments.frame import Claim, Result, Row, Say, Settings
+from experiments.pictures import Pictures, load
+from experiments.trial import Trial
+from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.networks.build import build
+from pggan.networks.layers import EqualizedWeight
+from pggan.objectives import OBJECTIVES, OptimizerDefaults
+from pggan.regularizers.gradient_penalty import gradient_norms
+
+SIDE, LEVEL, LATENT = 16, 4, 32
+CLIP = next(option.default for option in OBJECTIVES["wgan"].options if option.name == "clip")
+# A weight this near to a bound is at it.
+AT_BOUND = 0.98
+BINS = 41
+
+
+@dataclass(frozen=True)
+class Sizes:
+    pictures: int = 3000
+    width: int = 128
+    iterations: int = 500
+    n_critic: int = 5
+
+
+QUICK = Sizes(pictures=200, width=32, iterations=120)
+
+
+def run(settings: Settings, say: Say) -> Result:
+    sizes = QUICK if settings.quick else Sizes()
+    pictures = load(settings.data, SIDE, sizes.pictures)
+    rows = [_trained(loss, pictures, sizes, settings.seeds[0]) for loss in ("wgan", "wgan-gp")]
+    for row in rows:
+        said = f"{row['at_bound']:.0%} of the weights at the bound"
+        say(f"{row['loss']}: {said}, length of grad D {row['gradient_norm'][-1]:.3g}")
+    return Result(rows, claims(rows), {"of": pictures.name, "clip": CLIP, **vars(sizes)})
+
+
+def _trained(loss: str, pictures: Pictures, sizes: Sizes, seed: int) -> Row:
+    """`bound`: what the histogram reaches to, `at_bound`: the share there, `began`: at first; `gradient_norm`: mean
+    length of grad D(x_hat), ten times.
+    """
+    common: dict[str, Any] = {"resolution": SIDE, "channels": 1, "arch": "fc", "fmap_max": sizes.width}
+    g = GeneratorConfig(latent_size=LATENT, **common)
+    generator, discriminator = build(g, DiscriminatorConfig(diversity="none", equalized=False, **common), seed)
+    if loss == "wgan":
+        _shrink(discriminator, CLIP / 4)
+    # both critics are trained alike but for what keeps them smooth; the published RMSprop for the clip
+    optimizers = None if loss == "wgan" else 2 * (OptimizerDefaults(lr=5e-4, betas=(0.0, 0.9)),)
+    trial = Trial(
+        generator, discriminator, loss, pictures.data(), latent_size=LATENT, level=LEVEL, seed=seed,
+        optimizers=optimizers,
+    )  # fmt: skip
+    trial.n_critic = sizes.n_critic
+    began, norms = weights(discriminator), []
+    for iteration in range(1, sizes.iterations + 1):
+        trial.iterate()
+        if iteration * 10 % sizes.iterations < 10:
+            norms.append(mixed_norm(trial))
+    found = weights(discriminator)
+    bound = CLIP if loss == "wgan" else float(found.abs().max())
+    return {
+        "loss": loss, "bound": bound, "began": share_at(began, bound), "at_bound": share_at(found, bound),
+        "histogram": torch.histc(found, BINS, -bound, bound).div(len(found)).tolist(), "gradient_norm": norms,
+    }  # fmt: skip
+
+
+def weights(network: nn.Module) -> Tensor:
+    """All weights as they are used, without biases, (N,)."""
+    found = [m.effective_weight().detach().flatten() for m in network.modules() if isinstance(m, EqualizedWeight)]
+    return torch.cat(found)
+
+
+def _shrink(network: nn.Module, deviation: float) -> None:
+    for module in network.modules():
+        if isinstance(module, EqualizedWeight):
+            weight = module.effective_weight()
+            module.set_effective_weight(weight * (deviation / weight.std()))
+
+
+def share_at(found: Tensor, bound: float) -> float:
+    return float((found.abs() >= AT_BOUND * bound).float().mean())
+
+
+def mixed_norm(trial: Trial) -> float:
+    """Mean length of D's gradient between reals and fakes."""
+    batch = trial.draw(256)
+    fakes = trial.generate(256, trial.random)
+    mixed = batch.reals + (fakes - batch.reals) * batch.mixing[:, None, None, None]
+    return float(gradient_norms(lambda x: trial.discriminator(x, LEVEL, None), mixed, torch.ones(())).mean().detach())
+
+
+def claims(rows: list[Row]) -> list[Claim]:
+    clipped, penalised = rows
+    norm, weak = penalised["gradient_norm"][-1], clipped["gradient_norm"][-1]
+    return [
+        Claim(
+            "clip: the weights pile up at +-c",
+            f"{clipped['at_bound']:.0%} within 2 % of +-{CLIP:g}, {clipped['began']:.0%} at first",
+            clipped["at_bound"] > 0.25 and clipped["at_bound"] > 3 * clipped["began"],
+        ),
+        Claim(
+            "penalty: they do not pile up anywhere",
+            f"{penalised['at_bound']:.2%} within 2 % of the largest",
+            penalised["at_bound"] < 0.01,
+        ),
+        Claim(
+            "penalty: grad D between reals and fakes has a length near 1; under the clip it is what it happens to be",
+            f"{norm:.2f} under the penalty, {weak:.2g} under the clip",
+            0.7 < norm < 1.3,
+        ),
+    ]
+
+
+def plot(result: Result) -> Figure:
+    figure = plots.figure(4)
+    for number, row in enumerate(result.rows):
+        bound = row["bound"]
+        places = [bound * (2 * (n + 0.5) / BINS - 1) for n in range(BINS)]
+        axes = plots.panel(figure, 2, 2, number + 1)
+        axes.bar(places, row["histogram"], width=2 * bound / BINS, color=plots.COLOURS[1 - number])
+        plots.dress(axes, f"{row['loss']}: share of D's weights", "weight", legend=False)
+        axes = plots.panel(figure, 2, 2, number + 3)
+        count = len(row["gradient_norm"])
+        steps = [result.about["iterations"] * (n + 1) / count for n in range(count)]
+        axes.plot(steps, row["gradient_norm"], "o-", color=plots.COLOURS[1 - number])
+        axes.set_ylim(0, 1.1 * max(row["gradient_norm"]))
+        plots.dress(axes, f"{row['loss']}: mean length of grad D(x_hat)", "iterations", legend=False)
+    return figure
