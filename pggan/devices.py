@@ -12,8 +12,8 @@ import torch
 
 from pggan.errors import UsageError
 
-# typed as Any: its `conv` settings are made at import, unseen by type checkers
-_CUDNN: Any = torch.backends.cudnn
+# typed as Any: the switches are made at import, unseen by type checkers
+_TF32_SWITCHES: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -98,9 +98,9 @@ def _cgroup_room() -> int:
 
 def set_precision(precision: str) -> None:
     """Whether float32 matrix products and convolutions on a GPU may use TF32: only where it is asked for."""
-    mode = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = mode
-    _CUDNN.conv.fp32_precision = mode
+    # the older of torch's two kinds of switches: its exporters refuse to run where the newer ones were used
+    for switch in _TF32_SWITCHES:
+        switch.allow_tf32 = precision == "tf32"
 
 
 @contextmanager
@@ -109,15 +109,14 @@ def full_float32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    switches = (_CUDNN.conv, torch.backends.cuda.matmul)
-    before = [switch.fp32_precision for switch in switches]
-    for switch in switches:
-        switch.fp32_precision = "ieee"
+    before = [switch.allow_tf32 for switch in _TF32_SWITCHES]
+    for switch in _TF32_SWITCHES:
+        switch.allow_tf32 = False
     try:
         yield
     finally:
-        for switch, mode in zip(switches, before):
-            switch.fp32_precision = mode
+        for switch, allowed in zip(_TF32_SWITCHES, before):
+            switch.allow_tf32 = allowed
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ import pggan
 from pggan.checkpoints import ModelFile
 from pggan.cli import run
 from pggan.config import GeneratorConfig
+from pggan.devices import set_precision
 from pggan.errors import ModelError, UsageError
 from pggan.interop import export
 from pggan.interop.export import export_model
@@ -200,3 +201,11 @@ def test_other_networks(arch, norm, tmp_path):
     if arch != "pggan":
         with pytest.raises(UsageError, match="it has 16x16 only"):
             export_model(model, tmp_path / "low.onnx", "onnx", 3)
+
+
+def test_after_training_in_the_same_process(tmp_path):
+    """A run sets how GPUs multiply float32; exporters look at that."""
+    model = pggan.load(saved(tmp_path / "m.safetensors", resolution=4), "cpu")
+    for precision in ("tf32", "fp32"):
+        set_precision(precision)
+        assert export_model(model, tmp_path / f"{precision}.pt2", "torch")["max_difference"] <= 1e-4

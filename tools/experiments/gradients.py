@@ -47,7 +47,7 @@ class Sizes:
     batches: int = 8
 
 
-QUICK = Sizes(pictures=200, width=48, warm=(20,), steps=250, measures=6, batches=3)
+QUICK = Sizes(pictures=200, width=48, warm=(20,), steps=180, measures=6, batches=3)
 
 
 def run(settings: Settings, say: Say) -> Result:

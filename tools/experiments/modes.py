@@ -131,9 +131,9 @@ def claims(rows: list[Row]) -> list[Claim]:
     told = ", ".join(f"{loss} {modes:.1f}" for loss, modes in losses.items())
     found = [
         Claim(
-            "of 8 modes the Wasserstein critic with penalty finds all, the minimax and non-saturating losses fewer",
+            "the Wasserstein critic with penalty finds more of 8 modes than the minimax and non-saturating losses",
             told,
-            losses["wgan-gp"] > 7.5 and max(losses["gan"], losses["gan-saturating"]) < losses["wgan-gp"],
+            max(losses["gan"], losses["gan-saturating"]) < losses["wgan-gp"],
         )
     ]
     for loss in TRIED:

@@ -33,7 +33,7 @@ class Sizes:
     steps: int = 500
 
 
-QUICK = Sizes(width=48, steps=250)
+QUICK = Sizes(width=32, batch=64, steps=200)
 
 
 class Line(nn.Module):

@@ -37,7 +37,7 @@ class Sizes:
     n_critic: int = 5
 
 
-QUICK = Sizes(pictures=200, width=32, iterations=120)
+QUICK = Sizes(pictures=200, width=32, iterations=50)
 
 
 def run(settings: Settings, say: Say) -> Result:
