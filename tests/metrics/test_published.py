@@ -12,7 +12,7 @@ from pggan.errors import UsageError
 from pggan.metrics.base import Batch, Setting
 from pggan.metrics.laplacian import laplacian_pyramid
 from pggan.metrics.ms_ssim import MSSSIM, ms_ssim
-from pggan.metrics.swd import SWD, channel_statistics, normalised, patches, sliced_wasserstein
+from pggan.metrics.swd import SWD, _on_card, _on_cores, channel_statistics, normalised, patches, sliced_wasserstein
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "metrics"
 SIDES = (64, 32, 16)
@@ -69,6 +69,24 @@ def test_distance_along_given_directions(known):
     ours = sliced_wasserstein(a, b, directions, 3)
     expected = [(normalised(each, 3).double() @ directions.double()).sort(dim=0).values for each in (a, b)]
     np.testing.assert_allclose(ours, (expected[0] - expected[1]).abs().mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_distance_on_cores_and_on_a_card(threads):
+    generator = torch.Generator().manual_seed(0)
+    sets = [torch.randn(5000, 49, generator=generator) * scale for scale in (1, 2)]  # more than one piece
+    weights = [torch.randn(150, 49, generator=generator) for _ in sets]  # not a whole number of groups
+    apart = torch.randn(150, generator=generator)
+    x, y = ((rows.double() @ each.T.double()).sort(dim=0).values for rows, each in zip(sets, weights))
+    expected = (x + apart.double() - y).abs().mean(0)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = _on_cores([each.numpy() for each in sets], [each.numpy() for each in weights], apart.numpy())
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+    np.testing.assert_allclose(_on_card(sets, weights, apart), expected, rtol=2e-6)
 
 
 def test_swd_within_the_spread_of_seeds(known, images):

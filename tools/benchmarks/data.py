@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def _round(folder: Path, dest: Path, options: PrepareOptions) -> dict[str, float
         "rate": found,
         "limit": limit,
         "ratio": found / limit,
-        "of_cpu": needed * report.count / used,
+        "of_cpu": needed * report.count / max(used, 1e-9),
         "pyramid_share": bare["pyramid"] / total,
         **memory.result(),
     }
@@ -148,8 +148,8 @@ def _bare(folder: Path, options: PrepareOptions) -> dict[str, float]:
 
 def _processor_time() -> float:
     """Seconds of this process and of those that it has started and that have ended."""
-    found = os.times()
-    return found.user + found.system + found.children_user + found.children_system
+    both = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in both)
 
 
 class _Memory:
