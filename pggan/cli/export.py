@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pggan.cli.options import as_json, quiet
+from pggan.cli.options import as_json, best, quiet
 from pggan.errors import UsageError
 from pggan.words import size
 
@@ -21,6 +21,7 @@ ENDINGS = {".onnx": "onnx", ".pt2": "torch"}
 @click.option("--res", "resolution", type=int, help="Resolution.  [default: the model's own, at its alpha]")
 @click.option("--all-levels", is_flag=True, help="Every resolution, a file each; OUT is a folder to be made.")
 @click.option("--overwrite", is_flag=True, help="Replace files.")
+@best
 @as_json
 @quiet
 def command(
@@ -30,6 +31,7 @@ def command(
     resolution: int | None,
     all_levels: bool,
     overwrite: bool,
+    best: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -51,7 +53,7 @@ def command(
     from pggan.interop.export import FORMATS, export_model
     from pggan.synthesis.model import load
 
-    loaded = load(model, "cpu")
+    loaded = load(model, "cpu", best)
     wanted: list[tuple[Path, int | None]] = [(out, None if resolution is None else level_of(resolution))]
     if all_levels:
         levels = range(loaded.file.generator.config.min_level, loaded.file.level + 1)

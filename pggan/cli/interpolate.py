@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pggan.cli.options import GridSize, SeedRange, as_json, device, quiet
+from pggan.cli.options import GridSize, SeedRange, as_json, best, device, quiet
 from pggan.errors import UsageError
 from pggan.synthesis.formats import check_fps, video_format
 from pggan.synthesis.seeds import Seeds
@@ -39,6 +39,7 @@ MOST_SEEDS = 10_000
 )
 @click.option("--label", help="Class of a conditional model throughout.  [default: each seed's or cell's own, blended]")
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlarge by this factor.  [default: to 256 pixels a side]")
+@best
 @device
 @as_json
 @quiet
@@ -54,6 +55,7 @@ def command(
     method: str,
     label: str | None,
     scale: int | None,
+    best: bool,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -79,7 +81,7 @@ def command(
     from pggan.cli.progress import progress
     from pggan.places import find_model
 
-    path = find_model(model)
+    path = find_model(model, best)
     from pggan.synthesis.model import load
     from pggan.synthesis.video import Walk, interpolate
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pggan.cli.options import Numbers, SeedRange, as_json, device, quiet
+from pggan.cli.options import Numbers, SeedRange, as_json, best, device, quiet
 from pggan.errors import UsageError
 from pggan.latents import FURTHEST
 from pggan.synthesis.formats import check_fps, video_format
@@ -39,6 +39,7 @@ MOST_SEEDS = 64
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), help="Length of a video.  [default: 6]")
 @click.option("--fps", type=click.FloatRange(1, 120), help="Frames a second of a video.  [default: 30]")
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlarge a video by this.  [default: to 256 pixels a side]")
+@best
 @device
 @as_json
 @quiet
@@ -52,6 +53,7 @@ def command(
     seconds: float | None,
     fps: float | None,
     scale: int | None,
+    best: bool,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -75,7 +77,7 @@ def command(
     from pggan.cli.progress import progress
     from pggan.places import find_model
 
-    path = find_model(model)
+    path = find_model(model, best)
     from pggan.synthesis.model import load
     from pggan.synthesis.traverse import Traverse, traverse_grid, traverse_video
 

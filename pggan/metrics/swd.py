@@ -4,13 +4,15 @@ Karras et al., "Progressive Growing of GANs", section 5, and the release's proto
 picture and level, each colour channel brought to mean 0 and deviation 1, 4 x 128 random directions; x 1000.
 
 Memory: a level is kept whole where that is less than its patches: 140 kB a colour picture at 128x128, 365 kB at
-1024x1024, for reals and fakes each; one level's patches at a time come on top (75 kB a picture), and projections.
+1024x1024, for reals and fakes each; a level's patches come on top (75 kB a picture of each), and projections (131 kB a
+picture).
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from pggan.errors import UsageError
 from pggan.metrics.base import Batch, Metric, Rows, Setting, State
+from pggan.metrics.cores import compared, cores
 from pggan.metrics.laplacian import LOWEST, laplacian_pyramid
 
 PATCH = 7
@@ -83,12 +86,13 @@ class SWD(Metric):
         places = [patch_places(reals["numbers"], self.setting.seed, self.levels)]
         same = torch.equal(reals["numbers"], fakes["numbers"])
         places.append(places[0] if same else patch_places(fakes["numbers"], self.setting.seed, self.levels))
+        # memory that all levels use: to get it anew takes as long as to fill it
+        width = self.setting.channels * PATCH * PATCH
+        kept = [torch.empty(len(reals["numbers"]), PATCHES, width) for _ in places]
+        rooms = Rooms(len(reals["numbers"]) * PATCHES)
         for side in self.levels:
-            a, b = (
-                self.descriptors(state, side, where).to(self.setting.device)
-                for state, where in zip((reals, fakes), places)
-            )
-            each = sliced_wasserstein(a, b, self.directions(side), self.setting.channels) * 1e3
+            a, b = (self.descriptors(*each, side).to(self.setting.device) for each in zip((reals, fakes), places, kept))
+            each = sliced_wasserstein(a, b, self.directions(side), self.setting.channels, rooms) * 1e3
             means.append(float(each.mean()))
             errors.append(float(each.std() / len(each) ** 0.5) if len(each) > 1 else 0.0)
             found[f"swd_{side}"], found[f"swd_{side}_std"] = means[-1], errors[-1]
@@ -96,12 +100,11 @@ class SWD(Metric):
         found["swd_std"] = float(np.linalg.norm(errors) / len(errors))
         return found
 
-    def descriptors(self, state: State, side: int, places: dict[int, Tensor]) -> Tensor:
-        """All patches of a level, (pictures x 128, C x 49), not normalised, on the host."""
+    def descriptors(self, state: State, places: dict[int, Tensor], out: Tensor, side: int) -> Tensor:
+        """All patches of a level, (pictures x 128, C x 49), not normalised, on the host; `out` may hold them."""
         kept = state[str(side)]
         if not kept_whole(side):
             return kept.flatten(0, 1)
-        out = torch.empty(len(kept), PATCHES, kept.shape[1] * PATCH * PATCH)
         for at in range(0, len(kept), PIECE):
             part = slice(at, at + PIECE)
             out[part] = patches(kept[part], places[side][part])
@@ -174,7 +177,31 @@ def normalised(descriptors: Tensor, channels: int) -> Tensor:
     return ((values - mean[:, None]) / std[:, None]).float().flatten(1)
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor, channels: int) -> Tensor:
+class Rooms:
+    """Memory for the projections of two sets of `count` descriptors: a part for every thread, made when first used."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free: SimpleQueue[np.ndarray] = SimpleQueue()
+
+    @property
+    def threads(self) -> int:
+        return min(torch.get_num_threads(), ROOM // 4)
+
+    @contextmanager
+    def one(self) -> Iterator[np.ndarray]:
+        """(2, directions at a time, count)."""
+        try:
+            room = self._free.get_nowait()
+        except Empty:
+            room = torch.empty(2, ROOM // self.threads, self.count).numpy()
+        try:
+            yield room
+        finally:
+            self._free.put(room)
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor, channels: int, rooms: Rooms | None = None) -> Tensor:
     """Distance of two sets of descriptors (M, W) along each of the unit `directions` (W, K): float64 (K,).
 
     Normalisation is folded into the directions: it needs no copy of the descriptors.
@@ -183,7 +210,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor, channels: int) 
     weights = [each.T.contiguous() for each, _ in folded]
     apart = folded[0][1] - folded[1][1]
     if a.device.type == "cpu":
-        return _on_cores([a.numpy(), b.numpy()], [each.numpy() for each in weights], apart.numpy())
+        rooms = rooms or Rooms(len(a))
+        return _on_cores([a.numpy(), b.numpy()], [each.numpy() for each in weights], apart.numpy(), rooms)
     return _on_card([a, b], weights, apart)
 
 
@@ -197,44 +225,31 @@ def _on_card(sets: list[Tensor], weights: list[Tensor], apart: Tensor) -> Tensor
     return torch.cat(found).cpu()
 
 
-def _on_cores(sets: list[np.ndarray], weights: list[np.ndarray], apart: np.ndarray) -> Tensor:
+def _on_cores(sets: list[np.ndarray], weights: list[np.ndarray], apart: np.ndarray, rooms: Rooms) -> Tensor:
     """Mean of |x + apart - y| over the projections x, y of two sets (M, W) in order, along each of (K, W): (K,).
 
-    Every thread takes some directions at a time through product, sorting and difference, in memory of its own.
-    numpy's product takes two thirds of the time of torch's on an AMD processor, and its sort uses vector instructions.
+    Every thread takes some directions at a time through product and comparison, in memory of its own. numpy's product
+    takes two thirds of the time of torch's on an AMD processor.
     """
-    threads = max(1, min(torch.get_num_threads(), ROOM // 4))
-    group = ROOM // threads
-    rooms: SimpleQueue[np.ndarray] = SimpleQueue()
-    for _ in range(threads):
-        rooms.put(np.empty((2, group, len(sets[0])), np.float32))
+    group = ROOM // rooms.threads
 
     def distances(at: int) -> list[float]:
-        part, room = slice(at, at + group), rooms.get()
-        try:
+        part = slice(at, at + group)
+        with rooms.one() as room:
             x, y = (_projected(*each) for each in zip(sets, (each[part] for each in weights), room))
-            return [_distance(*each) for each in zip(x, y, apart[part])]
-        finally:
-            rooms.put(room)
+            return [compared(*each) for each in zip(x, y, apart[part])]
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    with cores(rooms.threads) as pool, threadpool_limits(1, "blas"):
         found = pool.map(distances, range(0, len(apart), group))
         return torch.tensor([each for part in found for each in part], dtype=torch.float64)
 
 
 def _projected(rows: np.ndarray, weights: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Projections (K, M) of descriptors (M, W) along `weights` (K, W), each direction in order; they lie in `room`."""
+    """Projections (K, M) of descriptors (M, W) along `weights` (K, W); they lie in `room`."""
     out = room[: len(weights)]
     for at in range(0, len(rows), ROWS):
         np.matmul(weights, rows[at : at + ROWS].T, out=out[:, at : at + ROWS])
-    out.sort(axis=1)
     return out
-
-
-def _distance(x: np.ndarray, y: np.ndarray, apart: float) -> float:
-    x -= y
-    x += apart
-    return float(np.abs(x, out=x).mean())  # numpy sums pairwise: float32 loses nothing that is told
 
 
 def _folded(descriptors: Tensor, directions: Tensor, channels: int) -> tuple[Tensor, Tensor]:

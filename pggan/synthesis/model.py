@@ -26,14 +26,14 @@ MEMORY_SHARE = 0.25
 MAX_BATCH = 256
 
 
-def load(path: str | Path | None = None, device: str = "auto") -> Model:
+def load(path: str | Path | None = None, device: str = "auto", best: bool = False) -> Model:
     """Loads a model: a file, a run directory (its newest model) or a shipped model's name; None: the shipped one.
 
-    `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1". Raises `ModelError` where it cannot be read,
-    `UsageError` for a device that is not there.
+    `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1". `best`: of a run, the model that its metric found
+    best. Raises `ModelError` where it cannot be read, `UsageError` for a device that is not there.
     """
     where = pick_device(device)
-    found = find_model(path)
+    found = find_model(path, best)
     return Model(load_model(found, where), where, found)
 
 

@@ -12,7 +12,16 @@ from pggan.errors import UsageError
 from pggan.metrics.base import Batch, Setting
 from pggan.metrics.laplacian import laplacian_pyramid
 from pggan.metrics.ms_ssim import MSSSIM, ms_ssim
-from pggan.metrics.swd import SWD, _on_card, _on_cores, channel_statistics, normalised, patches, sliced_wasserstein
+from pggan.metrics.swd import (
+    SWD,
+    Rooms,
+    _on_card,
+    _on_cores,
+    channel_statistics,
+    normalised,
+    patches,
+    sliced_wasserstein,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "metrics"
 SIDES = (64, 32, 16)
@@ -79,10 +88,11 @@ def test_distance_on_cores_and_on_a_card(threads):
     apart = torch.randn(150, generator=generator)
     x, y = ((rows.double() @ each.T.double()).sort(dim=0).values for rows, each in zip(sets, weights))
     expected = (x + apart.double() - y).abs().mean(0)
+    as_numpy = [each.numpy() for each in sets], [each.numpy() for each in weights], apart.numpy()
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        found = _on_cores([each.numpy() for each in sets], [each.numpy() for each in weights], apart.numpy())
+        found = _on_cores(*as_numpy, Rooms(5000))
     finally:
         torch.set_num_threads(before)
     np.testing.assert_allclose(found, expected, rtol=2e-6)

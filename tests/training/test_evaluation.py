@@ -17,6 +17,7 @@ from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tens
 from pggan.cli import run as pggan
 from pggan.config import PerResolution
 from pggan.errors import UsageError
+from pggan.synthesis.model import load
 from pggan.training import evaluation
 from pggan.training.display import QuietDisplay
 from pggan.training.evaluation import Evaluation
@@ -169,6 +170,10 @@ def test_the_best_by_command(measured, whole, tmp_path, capsys):
     made = ["generate", str(run.path), "--n", "2", "--best", "--json", "--device", "cpu", "--out", str(tmp_path / "p")]
     assert pggan(made) == 0
     assert json.loads(capsys.readouterr().out)["model"] == str(run.best)
+    walk = [str(run.path), "--best", "--json", "--seconds", "0.2", "--fps", "10", "--out", str(tmp_path / "walk.gif")]
+    assert pggan(["interpolate", *walk]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == str(run.best)
+    assert load(run.path, "cpu", best=True).path == run.best
     assert pggan(["info", str(run.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["best_model"] == str(run.best)
     assert pggan(["generate", str(run.best), "--best", "--out", str(tmp_path / "p")]) == 2
