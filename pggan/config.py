@@ -74,6 +74,7 @@ class TrainConfig:
     diversity: str = DiscriminatorConfig.diversity
     discrimination_kernels: int = DiscriminatorConfig.discrimination_kernels
     discrimination_dim: int = DiscriminatorConfig.discrimination_dim
+    discrimination_group: int = DiscriminatorConfig.discrimination_group
     categorical: tuple[int, ...] = ()
     continuous: int = 0
     growth: str = GROWTHS[0]
@@ -184,7 +185,7 @@ class TrainConfig:
                 near = batch // group * group
                 statistic, mend = "minibatch-stddev", "or another --stddev-group"
                 if d.diversity == "discrimination":
-                    statistic, mend = "minibatch-discrimination", "or another --diversity"
+                    statistic, mend = "minibatch-discrimination", "or another --discrimination-group"
                 raise UsageError(
                     f"--batch {batch} at {resolution}x{resolution} is no multiple of the {statistic} group "
                     f"{d.minibatch_group}; give {near} or {near + group}, {mend}"
@@ -237,7 +238,13 @@ class TrainConfig:
         g = {**common, "arch": self.arch_g, "norm": self.g_norm, "latent_size": self.latent_size}
         if "unconditional" in needs:
             g["label_size"] = 0
-        statistic = ("stddev_group", "diversity", "discrimination_kernels", "discrimination_dim")
+        statistic = (
+            "stddev_group",
+            "diversity",
+            "discrimination_kernels",
+            "discrimination_dim",
+            "discrimination_group",
+        )
         d = {**common, "arch": self.arch_d, "norm": self.d_norm, **{k: getattr(self, k) for k in statistic}}
         d["decodes"] = "reconstruction" in needs
         g, d = {**g, **dict(self.g_network)}, {**d, **dict(self.d_network)}

@@ -13,6 +13,15 @@ import torch
 from pggan.errors import UsageError
 
 # typed as Any: the switches are made at import, unseen by type checkers
+# How torch, CUDA and its libraries say that memory ran out, where they raise a plain RuntimeError.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+# Bytes that `limit_memory` leaves torch, by the number of the GPU.
+_limits: dict[int | None, float] = {}
 _TF32_SWITCHES: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
 
 
@@ -65,7 +74,9 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         # what torch holds in its cache is free to it, too
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + cached)
+        free = torch.cuda.mem_get_info(device)[0] + cached
+        most = _limits.get(device.index, free + torch.cuda.memory_allocated(device))
+        return int(max(0, min(free, most - torch.cuda.memory_allocated(device))))
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
@@ -83,6 +94,7 @@ def limit_memory(device: torch.device, budget: float) -> None:
     """Lets torch take no more than so many bytes of a GPU; does nothing on the CPU."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
+        _limits[device.index] = budget
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
 
 
@@ -121,7 +133,7 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def free_cached(device: torch.device) -> None:

@@ -61,6 +61,14 @@ def asked_for() -> World:
     return World(rank, size, local)
 
 
+def own_device(name: str) -> str:
+    """A device's name; this process's own GPU where a launcher started several and none of them is named."""
+    world = asked_for()
+    if world.size == 1 or name not in ("auto", "cuda"):
+        return name
+    return f"cuda:{world.local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """The process group for the block, where a launcher asks for one. `device`: what this process computes on.
@@ -68,12 +76,12 @@ def joined(device: torch.device) -> Iterator[World]:
     Raises `TrainingError` where the others cannot be reached.
     """
     world = asked_for()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if world.size == 1:
         yield world
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     try:
         dist.init_process_group(backend, timeout=TIMEOUT, rank=world.rank, world_size=world.size)
     except (RuntimeError, ValueError) as error:

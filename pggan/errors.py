@@ -27,5 +27,9 @@ class ModelError(PgganError):
     """A model file or run that is missing, damaged, foreign or of another version."""
 
 
+class OutOfMemoryError(ModelError):
+    """Pictures that the memory has no room for, as many at a time as were asked for."""
+
+
 class TrainingError(PgganError):
     """A training run that cannot start or go on."""

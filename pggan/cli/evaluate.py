@@ -82,10 +82,11 @@ def command(
         raise UsageError(f"{which}: give the network with --embedding FILE, or --embedding efficientnet-lite0")
     if neighbours is not None and not {"neighbours", "eneighbours"} & set(names):
         names = (*names, "eneighbours" if embedding else "neighbours")
+    _check_places(neighbours, cache)
     from pggan.devices import pick_device
-    from pggan.distributed import asked_for, joined
+    from pggan.distributed import joined, own_device
 
-    where = pick_device(_own_device(device, asked_for().local))
+    where = pick_device(own_device(device))
     with joined(where) as world:
         start = time.perf_counter()
         fakes, reals = _both(model, data, res, first_seed, where, best)
@@ -111,13 +112,17 @@ def command(
             _tell(found, fakes, reals, neighbours, time.perf_counter() - start, as_json, world)
 
 
-def _own_device(device: str, local: int) -> str:
-    """This process's, where a launcher started several."""
-    if os.environ.get("WORLD_SIZE", "1") == "1" or device not in ("auto", "cuda"):
-        return device
-    import torch
-
-    return f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+def _check_places(neighbours: Path | None, cache: Path | None) -> None:
+    """Before hours of work, not after them."""
+    if neighbours is not None and (neighbours.is_dir() or neighbours.suffix.lower() != ".png"):
+        raise UsageError(f"--neighbours {neighbours}: give the name of a PNG file, as {neighbours.with_suffix('.png')}")
+    if cache is not None:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--cache {cache}: {error.strerror}; give another folder, or --no-cache") from None
+        if not os.access(cache, os.W_OK):
+            raise UsageError(f"--cache {cache} cannot be written; give another folder, or --no-cache")
 
 
 def _is_model(what: str | None) -> bool:

@@ -146,19 +146,15 @@ def _shards(
 ) -> None:
     """This process's share of very many pictures."""
     from pggan.cli.progress import progress
-    from pggan.distributed import asked_for
+    from pggan.distributed import asked_for, own_device
     from pggan.synthesis.model import load
     from pggan.synthesis.shards import write_shards
 
     world = asked_for()
-    if world.size > 1 and device in ("auto", "cuda"):
-        import torch
-
-        device = f"cuda:{world.local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     start = time.perf_counter()
     share = len(seeds) // world.size
     with progress("generating", share, quiet=quiet or as_json or not world.leads) as advance:
-        done = write_shards(load(path, device), seeds, out, layout, label, batch, world, advance)
+        done = write_shards(load(path, own_device(device)), seeds, out, layout, label, batch, world, advance)
     if not world.leads:
         return
     seconds = round(time.perf_counter() - start, 3)

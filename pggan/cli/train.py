@@ -86,6 +86,10 @@ def command(
         return _finish(outcome, as_json)
     config, drawn = _configure(data, preset, given)
     if dry_run:
+        if config.budget is not None:
+            from pggan.training.start import resolve
+
+            resolve(config)  # says what it does not suffice for
         _show_plan(config, data, as_json)
         return 0
     return _finish(_begin(config, out or _next_run(), drawn, as_json or quiet), as_json)

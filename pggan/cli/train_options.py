@@ -90,6 +90,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--diversity", {"type": click.Choice(DIVERSITIES), "help": "How D compares the samples of a minibatch."}),
     ("--discrimination-kernels", {"type": int, "help": "Kernels B of --diversity discrimination."}),
     ("--discrimination-dim", {"type": int, "help": "Dimensions C of each of them."}),
+    ("--discrimination-group", {"type": int, "help": "Samples it compares, at most; a whole minibatch as published."}),
     ("--categorical", {"type": Numbers(int), "help": "InfoGAN: values of each categorical code, as 10 or 10,4."}),
     ("--continuous", {"type": int, "help": "InfoGAN: number of continuous codes in -1 to 1."}),
     ("--adam-betas", {"type": Numbers(float, 2), "help": "Adam's betas of both players, as 0.5,0.999."}),

@@ -23,7 +23,9 @@ def split(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArr
     if share and (held < LEAST_HELD_OUT or count - held < 1):
         need = LEAST_HELD_OUT / count
         mend = "leave it out: there are too few pictures"
-        if need < 0.5:
+        if held >= LEAST_HELD_OUT:
+            mend = "give less, so that some are left to train on"
+        elif need < 0.5:
             mend = f"give {np.ceil(need * 100) / 100:g} or more"
         raise DataError(f"--held-out {share:g} of {count} pictures holds out {held}; {mend}")
     order = np.random.default_rng((seed, SPLIT, SPLIT)).permutation(count)

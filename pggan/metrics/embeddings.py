@@ -87,8 +87,9 @@ class OnnxEmbedding:
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         available = onnxruntime.get_available_providers()
-        providers = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-        providers = [*(each for each in providers if each in available), "CPUExecutionProvider"]
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device.type == "cuda" and "CUDAExecutionProvider" in available:
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # noqa: BLE001 (onnxruntime's own kinds)

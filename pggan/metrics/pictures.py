@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +16,11 @@ from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture
 from pggan.data.store import FILE, Store, is_store
 from pggan.errors import DataError
+from pggan.resolutions import level_of
 
 Images = NDArray[np.uint8]
+# Pictures whose colours are looked at before all are read.
+LOOKED_AT = 32
 
 
 class Pictures(Protocol):
@@ -44,8 +46,10 @@ class Pictures(Protocol):
 def open_pictures(spec: str, resolution: int | None = None) -> Pictures:
     """A data store or anything that prepare-data reads, at its own resolution or a smaller one.
 
-    Raises `DataError` where there are none, or none of that size.
+    Raises `DataError` where there are none, or none of that size, `UsageError` for a size that there is not.
     """
+    if resolution is not None:
+        level_of(resolution)
     return StorePictures(Store(spec), resolution) if is_store(spec) else SourcePictures(spec, resolution)
 
 
@@ -112,8 +116,8 @@ class SourcePictures:
         return {"source": fingerprint(self.name), "count": len(self)}
 
     def _found_channels(self) -> int:
-        """1 where the first few pictures are all grey."""
-        for ref in islice(self._refs, 4):
+        """1 where pictures from all over the source are grey."""
+        for ref in self._refs[:: max(1, len(self._refs) // LOOKED_AT)]:
             try:
                 if not any("grey to colour" in note for note in self._reader.read(ref, 3).notes):
                     return 3
@@ -124,9 +128,14 @@ class SourcePictures:
     def _image(self, number: int, channels: int) -> Images:
         ref = self._refs[number]
         try:
-            return self._reader.read(ref, channels).image
+            found = self._reader.read(ref, channels)
         except BadPicture as bad:
             raise DataError(f"{self.name}: {ref.name} cannot be read ({bad}); take it out") from None
+        if channels == 1 and any("colour to grey" in note for note in found.notes):
+            raise DataError(
+                f"{self.name}: {ref.name} is in colour, others are grey; make a store of them (pggan prepare-data)"
+            )
+        return found.image
 
     def _checked(self, image: Images, number: int) -> None:
         height, width = image.shape[:2]

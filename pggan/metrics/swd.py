@@ -88,10 +88,11 @@ class SWD(Metric):
         places.append(places[0] if same else patch_places(fakes["numbers"], self.setting.seed, self.levels))
         # memory that all levels use: to get it anew takes as long as to fill it
         width = self.setting.channels * PATCH * PATCH
-        kept = [torch.empty(len(reals["numbers"]), PATCHES, width) for _ in places]
+        device = self.setting.device
+        kept = [torch.empty(len(reals["numbers"]), PATCHES, width, device=device) for _ in places]
         rooms = Rooms(len(reals["numbers"]) * PATCHES)
         for side in self.levels:
-            a, b = (self.descriptors(*each, side).to(self.setting.device) for each in zip((reals, fakes), places, kept))
+            a, b = (self.descriptors(*each, side).to(device) for each in zip((reals, fakes), places, kept))
             each = sliced_wasserstein(a, b, self.directions(side), self.setting.channels, rooms) * 1e3
             means.append(float(each.mean()))
             errors.append(float(each.std() / len(each) ** 0.5) if len(each) > 1 else 0.0)
@@ -101,13 +102,13 @@ class SWD(Metric):
         return found
 
     def descriptors(self, state: State, places: dict[int, Tensor], out: Tensor, side: int) -> Tensor:
-        """All patches of a level, (pictures x 128, C x 49), not normalised, on the host; `out` may hold them."""
+        """All patches of a level, (pictures x 128, C x 49), not normalised; `out` holds those that are cut here."""
         kept = state[str(side)]
         if not kept_whole(side):
             return kept.flatten(0, 1)
-        for at in range(0, len(kept), PIECE):
-            part = slice(at, at + PIECE)
-            out[part] = patches(kept[part], places[side][part])
+        for at in range(0, len(kept), self.piece):
+            part = slice(at, at + self.piece)
+            out[part] = patches(kept[part].to(out.device), places[side][part])
         return out.flatten(0, 1)
 
     def directions(self, side: int) -> Tensor:

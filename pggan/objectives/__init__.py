@@ -32,8 +32,9 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry(
             "pggan.objectives.clipped_wasserstein:ClippedWasserstein",
             "Wasserstein critic with clipped weights, five critic steps, RMSprop (Arjovsky et al. 2017)",
             options=(Option("clip", 0.01, 1e-6, 1e3, "D's weights, as they are used, are clipped to [-c, c]"),),
-            g_optimizer=OptimizerDefaults("rmsprop", 5e-5),
-            d_optimizer=OptimizerDefaults("rmsprop", 5e-5),
+            # like the clip, the published rate is that of weights as they are used: stored ones hardly move at it
+            g_optimizer=OptimizerDefaults("rmsprop", 5e-5, as_used=True),
+            d_optimizer=OptimizerDefaults("rmsprop", 5e-5, as_used=True),
             n_critic=5,
         ),
         ObjectiveSpec(
@@ -115,6 +116,23 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             options=(Option("r1_gamma", 10.0, 0.0, 1e6, "weight gamma: gamma/2 * E ||grad D(x)||^2"),),
             needs=frozenset({"penalty"}),
         ),
+        # before instance noise: D sees noise on augmented pictures, not augmented noise
+        RegularizerSpec(
+            "augmentation",
+            "pggan.regularizers.augmentation:Augmentation",
+            "differentiable augmentation of what D sees, for few pictures (Karras et al. 2020, Zhao et al. 2020)",
+            options=(
+                choice(
+                    "augment",
+                    ("none", "diffaugment", "ada"),
+                    "augment what the discriminator sees; ada tunes its strength p, best with --held-out",
+                ),
+                Option("augment_p", 0.0, 0.0, 1.0, "fixes ADA's p instead of tuning it; 0: tuned"),
+                Option("ada_target", 0.6, 0.0, 1.0, "how far D may overfit before ADA's p rises"),
+                Option("ada_kimg", 500.0, 0.001, 1e6, "thousands of images that take ADA's p from 0 to 1"),
+            ),
+            switch="augment",
+        ),
         RegularizerSpec(
             "instance-noise",
             "pggan.regularizers.instance_noise:InstanceNoise",
@@ -155,6 +173,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             needs=frozenset({"labels", "unconditional", "probability"}),
             switch="semi_supervised",
             replaces=("classification",),
+            brings=(("feature_matching", 1.0),),
         ),
         RegularizerSpec(
             "information",
@@ -164,22 +183,6 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             joins="codes",
             g_lr=1e-3,
             d_lr=2e-4,
-        ),
-        RegularizerSpec(
-            "augmentation",
-            "pggan.regularizers.augmentation:Augmentation",
-            "differentiable augmentation of what D sees, for few pictures (Karras et al. 2020, Zhao et al. 2020)",
-            options=(
-                choice(
-                    "augment",
-                    ("none", "diffaugment", "ada"),
-                    "augment what the discriminator sees; ada tunes its strength p, best with --held-out",
-                ),
-                Option("augment_p", 0.0, 0.0, 1.0, "fixes ADA's p instead of tuning it; 0: tuned"),
-                Option("ada_target", 0.6, 0.0, 1.0, "how far D may overfit before ADA's p rises"),
-                Option("ada_kimg", 500.0, 0.001, 1e6, "thousands of images that take ADA's p from 0 to 1"),
-            ),
-            switch="augment",
         ),
     ],
 )
@@ -195,14 +198,23 @@ def all_options() -> dict[str, Option]:
     return found
 
 
+def completed(given: dict[str, Value]) -> dict[str, Value]:
+    """What a person gave, and what the techniques that it switches on bring along unless it is given otherwise."""
+    for spec in REGULARIZERS:
+        if spec.switched_on(given):
+            given = {**dict(spec.brings), **given}
+    return given
+
+
 def regularizers_of(
     loss: str, conditional: bool, given: dict[str, Value] | None = None, codes: bool = False
 ) -> list[str]:
     """The regularisers of a run: the loss's own, what labels and codes bring along, and techniques switched on."""
+    given = completed(given or {})
     names = list(OBJECTIVES[loss].regularizers)
     has = {"labels": conditional, "codes": codes}
     for spec in REGULARIZERS:
-        if (has.get(spec.joins, False) or spec.switched_on(given or {})) and spec.name not in names:
+        if (has.get(spec.joins, False) or spec.switched_on(given)) and spec.name not in names:
             names.append(spec.name)
     replaced = {other for name in names for other in REGULARIZERS[name].replaces}
     return [name for name in names if name not in replaced]
@@ -215,6 +227,7 @@ def resolve_options(
 
     Raises `UsageError` for an option that nothing in this run takes, or a value out of range.
     """
+    given = completed(given)
     entries = [(loss, OBJECTIVES[loss].options)]
     entries += [(name, REGULARIZERS[name].options) for name in regularizers_of(loss, conditional, given, codes)]
     known = {option.name for _, options in entries for option in options}
@@ -226,14 +239,21 @@ def resolve_options(
     return {entry: {o.name: o.check(given.get(o.name, o.default)) for o in options} for entry, options in entries}
 
 
+# What makes a run have labels and codes.
+JOINED_BY = {"labels": "--labels", "codes": "--categorical or --continuous"}
+
+
 def _refusal(name: str, loss: str, known: set[str]) -> str:
     """Why an option means nothing here, and what would make it mean something."""
     takers = [spec for spec in REGULARIZERS if name in {option.name for option in spec.options}]
-    if takers and all(spec.switch for spec in takers):
-        switches = " or ".join(_flag(str(spec.switch)) for spec in takers)
-        return f"{_flag(name)} goes with {switches}; give that, too, or leave it out"
-    flags = ", ".join(sorted(map(_flag, known))) or "none"
-    return f"{_flag(name)} means nothing to --loss {loss} here; it takes: {flags}"
+    if takers and all(spec.switch or spec.joins for spec in takers):
+        ways = [_flag(spec.switch) for spec in takers if spec.switch]
+        ways += [JOINED_BY[spec.joins] for spec in takers if spec.joins]
+        return f"{_flag(name)} goes with {' or '.join(ways)}; give that, too, or leave it out"
+    losses = [spec.name for spec in OBJECTIVES if name in {option.name for option in spec.options}]
+    losses += [spec.name for spec in OBJECTIVES if {taker.name for taker in takers} & set(spec.regularizers)]
+    flags = ", ".join(sorted(map(_flag, known))) or "no option of its own"
+    return f"{_flag(name)} means nothing to --loss {loss}, which takes {flags}; it is for --loss {', '.join(losses)}"
 
 
 def _flag(name: str) -> str:

@@ -114,7 +114,7 @@ class Objective(nn.Module):
     """
 
     # Whether those functions can be compiled and captured; where not, the run is eager and says so.
-    functional: ClassVar[bool] = True
+    functional: bool = True
     # Whether `g_terms` look at `batch.reals`.
     wants_reals: ClassVar[bool] = False
     # Whether g is these terms instead of the loss's own, which are then only reported.

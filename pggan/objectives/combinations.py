@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from pggan.errors import UsageError
+from pggan.network_config import DiscriminatorConfig
 from pggan.objectives import OBJECTIVES, REGULARIZERS
+
+DISCRIMINATION = ("discrimination_kernels", "discrimination_dim", "discrimination_group")
 
 
 class Choices(Protocol):
@@ -13,6 +16,10 @@ class Choices(Protocol):
 
     @property
     def loss(self) -> str: ...
+    @property
+    def loss_options(self) -> tuple[tuple[str, Any], ...]: ...
+    @property
+    def diversity(self) -> str: ...
     @property
     def labels(self) -> str | None: ...
     @property
@@ -56,10 +63,34 @@ def check(config: Choices) -> None:
                 f"--micro-batch with {flag}: its term is made of means over the minibatch, which parts of it do not "
                 "add up to; leave one of them out"
             )
+    _check_diversity(config)
+    _check_augmentation(dict(config.loss_options))
     baselines = [f"--arch-{player} {arch}" for player, arch in (("g", config.arch_g), ("d", config.arch_d))
                  if arch != "pggan"]  # fmt: skip
     if baselines and config.growth == "progressive" and config.start_res != config.max_res:
         raise UsageError(f"{baselines[0]} has one resolution and does not grow; give --growth none (or data) with it")
+
+
+def _check_diversity(config: Choices) -> None:
+    """Options of a statistic that D does not have."""
+    for name in DISCRIMINATION:
+        if config.diversity != "discrimination" and getattr(config, name) != getattr(DiscriminatorConfig, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} goes with --diversity discrimination, not {config.diversity}; leave one out")
+
+
+def _check_augmentation(given: dict[str, Any]) -> None:
+    kind = given.get("augment", "none")
+    for name in ("augment_p", "ada_target", "ada_kimg"):
+        if name in given and kind == "diffaugment":
+            raise UsageError(
+                f"--{name.replace('_', '-')} goes with --augment ada; diffaugment has no strength, leave it out"
+            )
+    for name in ("ada_target", "ada_kimg"):
+        if name in given and given.get("augment_p"):
+            raise UsageError(
+                f"--{name.replace('_', '-')} tunes ADA's p, which --augment-p fixes; leave one of them out"
+            )
 
 
 def _check_norm(config: Choices) -> None:

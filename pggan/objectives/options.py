@@ -63,12 +63,17 @@ def choice(name: str, choices: tuple[str, ...], help: str) -> Option:
 
 @dataclass(frozen=True)
 class OptimizerDefaults:
-    """The optimiser that a loss is published with. RMSprop: `betas[1]` is the decay of its mean square."""
+    """The optimiser that a loss is published with. RMSprop: `betas[1]` is the decay of its mean square.
+
+    `as_used`: the rate is that of weights as layers use them; an equalized one is stored 1 / scale as large and has
+    lr / scale.
+    """
 
     name: str = "adam"
     lr: float = 0.001
     betas: tuple[float, float] = (0.0, 0.99)
     eps: float = 1e-8
+    as_used: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ class RegularizerSpec:
     """A term that adds to either player's loss, or a technique; `needs` as in `ObjectiveSpec`.
 
     It takes part in a run whose loss names it, in every run that has `joins` ("labels" or "codes"), or where its
-    option `switch` is given another value than its default. `replaces`: regularisers that it stands in for.
+    option `switch` is given another value than its default. `replaces`: regularisers that it stands in for; `brings`:
+    options of others that it gives unless a person does.
     `g_lr`, `d_lr`: learning rates that a run with it has unless others are given.
     """
 
@@ -110,6 +116,7 @@ class RegularizerSpec:
     switch: str = ""
     joins: str = ""
     replaces: tuple[str, ...] = ()
+    brings: tuple[tuple[str, Value], ...] = ()
     g_lr: float | None = None
     d_lr: float | None = None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from pggan.distributed import asked_for, average
 from pggan.objectives.base import GeneratorPass, Regularizer, Terms
 
 
 class FeatureMatching(Regularizer):
     """g becomes (`replace`) or gains (`add`) `weight * ||E f(x) - E f(G(z))||^2`, f the features before D's last layer.
 
-    The means are those of a process's share of the minibatch.
+    The means are those of the minibatch of all processes, which have to talk for them: the step is then eager.
     """
 
     wants_reals = True
@@ -18,9 +19,16 @@ class FeatureMatching(Regularizer):
     def __init__(self, feature_matching: float, feature_matching_mode: str) -> None:
         super().__init__()
         self.weight, self.replaces_g = feature_matching, feature_matching_mode == "replace"
+        self.functional = asked_for().size == 1
 
     def g_terms(self, step: GeneratorPass) -> Terms:
         with torch.no_grad():
             wanted = step.d(step.batch.reals).features.mean(dim=0)
-        distance = (wanted - step.fake.features.mean(dim=0)).square().sum()
+        found = step.fake.features.mean(dim=0)
+        if not self.functional:
+            everyone = [wanted.clone(), found.detach().clone()]
+            average(everyone, asked_for())
+            # of everyone's value, with this process's share of the gradient: their mean is that of the whole
+            wanted, found = everyone[0], found + (everyone[1] - found.detach())
+        distance = (wanted - found).square().sum()
         return Terms({"feature_matching": distance * self.weight}, {})

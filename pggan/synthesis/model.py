@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.checkpoints import ModelFile, load_model
-from pggan.devices import free_memory, full_float32, pick_device
-from pggan.errors import ModelError, UsageError
+from pggan.devices import free_cached, free_memory, full_float32, out_of_memory, pick_device
+from pggan.errors import ModelError, OutOfMemoryError, UsageError
 from pggan.labels import LabelSpace
 from pggan.latents import MAX_SEED, CodeSpace, seed_latents
 from pggan.networks.cost import synthesis_bytes
@@ -122,9 +122,9 @@ class Model:
             with full_float32(self.device):
                 return self.file.generator(z, level, fade, y)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise ModelError(f"out of memory with {len(z)} pictures at a time; give a smaller batch") from None
-            raise
+            if not out_of_memory(error):
+                raise
+            raise OutOfMemoryError(f"out of memory with {len(z)} pictures at a time; give a smaller batch") from None
 
     @torch.inference_mode()
     def discriminator(
@@ -169,14 +169,18 @@ class Model:
         batch: int | None = None,
         codes: Mapping[int, float] | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
-        """As `generate`, in batches sized to memory: what files, grids, videos and metrics consume."""
+        """As `generate`, in batches sized to memory: what files, grids, videos and metrics consume.
+
+        A batch that was not asked for is halved where memory turns out to be short of it.
+        """
         for seed in seeds:
             if not 0 <= seed <= MAX_SEED:
                 raise UsageError(f"seed {seed} is not from 0 to {MAX_SEED}")
         if batch is not None and batch < 1:
             raise UsageError(f"a batch of {batch} is none; give 1 or more")
         size = batch or self.batch_size()
-        for start in range(0, len(seeds), size):
+        start = 0
+        while start < len(seeds):
             part = seeds[start : start + size]
             latents, labels = self.seed_latents(part, codes), self.seed_labels(part, label)
             # a batch that was asked for keeps its size to the end: the same seed is then the same to the last bit
@@ -184,7 +188,16 @@ class Model:
             if missing:
                 latents = np.pad(latents, ((0, missing), (0, 0)))
                 labels = None if labels is None else np.pad(labels, ((0, missing), (0, 0)))
-            yield self.pictures(latents, labels)[: len(part)]
+            try:
+                made = self.pictures(latents, labels)
+            except OutOfMemoryError:
+                if batch or len(part) == 1:
+                    raise
+                size = len(part) // 2
+                free_cached(self.device)
+                continue
+            yield made[: len(part)]
+            start += len(part)
 
     def pictures(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
         """8-bit pictures (N, H, W, C) of latents (N, latent_size + codes.size)."""

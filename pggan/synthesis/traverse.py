@@ -36,6 +36,8 @@ class Traverse:
         """Raises `UsageError` for a model without codes, or without those asked for."""
         if not space.count:
             raise UsageError("this model has no structured codes; train one with --categorical or --continuous")
+        if len(set(self.codes)) < len(self.codes):
+            raise UsageError("a code is there twice; each is a row of its own")
         for number in self.codes:
             if not 0 <= number < space.count:
                 raise UsageError(f"this model has codes 0 to {space.count - 1}, not a code {number}")

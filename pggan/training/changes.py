@@ -24,7 +24,8 @@ FIXED = frozenset(
     {
         "max_res", "channels", "labels", "label_size", "latent_size", "fmap_base", "fmap_max", "fused_scale",
         "stddev_group", "loss", "start_from", "preset", "arch_g", "arch_d", "g_norm", "d_norm", "diversity",
-        "discrimination_kernels", "discrimination_dim", "categorical", "continuous", "growth", "adam_betas",
+        "discrimination_kernels", "discrimination_dim", "discrimination_group", "categorical", "continuous", "growth",
+        "adam_betas",
     }
 )  # fmt: skip
 

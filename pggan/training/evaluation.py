@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pggan.checkpoints import save_model
 from pggan.data.store import Store
 from pggan.devices import free_cached, out_of_memory
+from pggan.errors import OutOfMemoryError
 from pggan.metrics import METRICS
 from pggan.metrics.embeddings import embeddings_for
 from pggan.metrics.evaluate import evaluate_model
@@ -84,8 +85,8 @@ class Evaluation:
             figures = self.measure(moment, check)
         except _Stopped:
             return
-        except (RuntimeError, MemoryError) as error:
-            if world.size > 1 or not (isinstance(error, MemoryError) or out_of_memory(error)):
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if world.size > 1 or not (isinstance(error, (MemoryError, OutOfMemoryError)) or out_of_memory(error)):
                 raise
             figures = {}
             self.display.note("no memory for the evaluation, which is left out; give a smaller --eval-samples")

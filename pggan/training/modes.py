@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from typing import Any
 
 from pggan.config import TrainConfig, level_of
@@ -100,7 +101,7 @@ def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[str, str], str
     unfit = [type(each).__name__ for each in objectives if not each.functional]
     automatic = config.mode == "auto" and not unfit and _kind(device) == "cuda"
     missing = _missing_compiler(device) if automatic else None
-    flops = matmul_rate(device) if automatic and missing is None else 1.0
+    flops = _training_rate(config, device) if automatic and missing is None else 1.0
     return pick_modes(config, device, flops, missing, unfit)
 
 
@@ -115,6 +116,14 @@ def _missing_compiler(device: str) -> str | None:
     return "C++ compiler (g++)"
 
 
+def _training_rate(config: TrainConfig, device: str) -> float:
+    """Of products large enough to fill a GPU, in what the run computes in."""
+    from pggan.devices import compute_dtype, pick_device, pick_precision
+
+    precision = pick_precision(config.precision, pick_device(device))
+    return matmul_rate(device, 4096, compute_dtype(precision))
+
+
 def matmul_rate(device: str, side: int = 512, dtype: Any = None, seconds: float = MATMUL_SECONDS) -> float:
     """Floating-point operations a second of square matrix products on a device, measured; `dtype` None: float32."""
     import time
@@ -122,7 +131,7 @@ def matmul_rate(device: str, side: int = 512, dtype: Any = None, seconds: float 
     import torch
 
     a = torch.randn(side, side, device=device).to(dtype or torch.float32)
-    wait = torch.cuda.synchronize if _kind(device) == "cuda" else lambda: None
+    wait = partial(torch.cuda.synchronize, device) if _kind(device) == "cuda" else lambda: None
     for _ in range(2):
         a @ a
     wait()

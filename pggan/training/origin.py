@@ -18,6 +18,7 @@ _DECIDED = {
     "latent_size": ("g", "latent_size"), "stddev_group": ("d", "stddev_group"), "arch_g": ("g", "arch"),
     "arch_d": ("d", "arch"), "g_norm": ("g", "norm"), "d_norm": ("d", "norm"), "diversity": ("d", "diversity"),
     "discrimination_kernels": ("d", "discrimination_kernels"), "discrimination_dim": ("d", "discrimination_dim"),
+    "discrimination_group": ("d", "discrimination_group"),
     "categorical": ("g", "categorical"), "continuous": ("g", "continuous"),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pggan import distributed
 from pggan.config import TrainConfig
 from pggan.distributed import World
-from pggan.errors import ModelError, TrainingError, UsageError
+from pggan.errors import ModelError, OutOfMemoryError, TrainingError, UsageError
 from pggan.training.log import RunLog
 from pggan.training.rundir import RunDirectory
 from pggan.training.state import TrainState, groups
@@ -118,9 +118,15 @@ def count_steps(state: TrainState) -> int:
 
 
 def kept(display: Display, work: Callable[[], T], what: str) -> T | None:
-    """Does some writing; a full or failing disk is told, and the run goes on with what it had saved before."""
+    """Does some writing; a full or failing disk is told, and the run goes on with what it had saved before.
+
+    So is memory that has no room for a single picture.
+    """
     try:
         return work()
+    except OutOfMemoryError as error:
+        display.note(f"WARNING: {what} could not be made: {error}. The run goes on")
+        return None
     except OSError as error:
         if error.errno not in _FULL:
             raise

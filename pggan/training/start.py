@@ -81,10 +81,12 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
     import torch
 
     from pggan.devices import pick_device, pick_precision
+    from pggan.distributed import own_device
     from pggan.training.memory import resolve_memory
     from pggan.training.modes import resolve_modes
 
-    device = pick_device(config.device)
+    # each of several processes looks at its own GPU, not all at the first one
+    device = pick_device(own_device(config.device))
     precision = pick_precision(config.precision, device)
     modes, why = resolve_modes(config, str(device))
     return {

@@ -19,6 +19,7 @@ from pggan.devices import channels_last, compute_dtype
 from pggan.distributed import ALONE, World
 from pggan.errors import ModelError
 from pggan.networks.build import build
+from pggan.networks.layers import EqualizedWeight
 from pggan.networks.recompute import Switch, recomputable, recomputing
 from pggan.objectives import OptimizerDefaults
 from pggan.objectives.base import Objective
@@ -124,7 +125,7 @@ class TrainState:
             self.d_optimizer.state.clear()
         for optimizer, rate in ((self.g_optimizer, moment.g_lr), (self.d_optimizer, moment.d_lr)):
             for group in optimizer.param_groups:
-                group["lr"] = rate * self.counters["lr_factor"]
+                group["lr"] = rate * self.counters["lr_factor"] * group.get("of_scale", 1.0)
 
     def take(self, other: TrainState) -> None:
         """Copies another state of the same run into this one's own tensors."""
@@ -220,8 +221,13 @@ def make_optimizer(
     module: nn.Module, defaults: OptimizerDefaults, rate: PerResolution | None, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The loss's own optimiser over a player's parameters; its rate is set by the schedule at every step."""
-    parameters = list(module.parameters())
     lr = defaults.lr if rate is None else rate.values()[0]
+    parameters: list[Any] = list(module.parameters())
+    if defaults.as_used:
+        scales = {id(layer.weight): layer.scale for layer in module.modules() if isinstance(layer, EqualizedWeight)}
+        # a group each, in the order of the parameters, by which states are numbered
+        factors = [1 / scales.get(id(each), 1.0) for each in parameters]
+        parameters = [{"params": [p], "lr": lr * by, "of_scale": by} for p, by in zip(parameters, factors)]
     if defaults.name == "adam":
         return torch.optim.Adam(parameters, lr=lr, betas=defaults.betas, eps=defaults.eps, fused=fused or None)
     if defaults.name == "rmsprop":
@@ -240,3 +246,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors
         key, _, parameter = name.partition(".")
         state.setdefault(numbers[parameter], {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    # files hold rows of values; moments lie as their weights do, or fused updates refuse them, or mix them up
+    for weight in module.parameters():
+        kept = optimizer.state.get(weight, {})
+        for key, value in kept.items():
+            if value.shape == weight.shape and value.stride() != weight.stride():
+                kept[key] = torch.empty_like(weight.detach(), dtype=value.dtype).copy_(value)

@@ -97,3 +97,32 @@ def test_two_processes_find_the_same(places):
     alone = json.loads(run(*arguments[1:], "--json", "--no-cache"))
     assert shared["processes"] == 2
     assert shared["metrics"] == pytest.approx(alone["metrics"], rel=1e-4)
+
+
+def test_odd_requests_are_refused_before_the_work(places, tmp_path):
+    model, data = places
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    for arguments, message in (
+        ((data, "--data", data, "--res", "12"), "not a power of two"),
+        ((model, "--data", data, "--neighbours", str(tmp_path / "folder")), "name of a PNG"),
+        ((model, "--data", data, "--neighbours", str(tmp_path / "near.jpg")), "near.png"),
+        ((model, "--data", data, "--cache", str(tmp_path / "file")), "another folder"),
+    ):
+        with pytest.raises(PgganError, match=message):
+            run(*arguments, "--n", "4", "--device", "cpu")
+
+
+def test_colour_among_grey_is_told(tmp_path):
+    """Where it is seen at once, all are colour pictures; where only later, it is refused."""
+    for name, every in (("few", 3), ("many", 34)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for at in range(70):
+            colour = at % every == every - 1
+            Image.new("RGB" if colour else "L", (16, 16), (9 * at % 256, 20, 90) if colour else at).save(
+                folder / f"{at:03d}.png"
+            )
+    with pytest.raises(PgganError, match="in colour, others are grey"):
+        run(str(tmp_path / "many"), "--data", str(tmp_path / "many"), "--metrics", "msssim", "--n", "70", "--no-cache")
+    run(str(tmp_path / "few"), "--data", str(tmp_path / "few"), "--metrics", "msssim", "--n", "8", "--no-cache")

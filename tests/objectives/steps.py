@@ -17,9 +17,10 @@ CLASSES = 3
 def tiny(**options) -> TrainConfig:
     values = {
         "max_res": 16, "latent_size": 4, "fmap_base": 32, "fmap_max": 8, "batch": PerResolution(4), "device": "cpu",
-        "stable_kimg": PerResolution(0.008), "fade_kimg": PerResolution(0.016), "discrimination_kernels": 3,
-        "discrimination_dim": 2, "channels": 1,
+        "stable_kimg": PerResolution(0.008), "fade_kimg": PerResolution(0.016), "channels": 1,
     }  # fmt: skip
+    if options.get("diversity") == "discrimination":
+        values |= {"discrimination_kernels": 3, "discrimination_dim": 2}
     return TrainConfig(**{**values, **options})
 
 

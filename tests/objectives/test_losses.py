@@ -198,7 +198,7 @@ def test_label_smoothing(loss):
 
 def test_semi_supervised_is_a_softmax_of_one_class_more():
     """The K + 1-th logit is 0: generated."""
-    options = [("semi_supervised", True), ("class_weight", 2.0)]
+    options = [("semi_supervised", True), ("class_weight", 2.0), ("feature_matching", 0.0)]
     state, batch = setup_and_batch("gan", options, labels="kind", label_size=CLASSES)
     batch = batch._replace(labels=torch.cat([batch.labels[:3], torch.zeros(1, CLASSES).double()]))
     state.setup.objectives[1].labelled = 0.75

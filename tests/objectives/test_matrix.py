@@ -12,7 +12,10 @@ from pggan.config import GROWTHS, PerResolution
 from pggan.errors import UsageError
 from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.objectives import OBJECTIVES, REGULARIZERS
-from tests.objectives.steps import CLASSES, Player, tiny
+from pggan.training.gradients import Computing
+from pggan.training.iteration import gradients_of
+from tests.objectives.steps import CLASSES, Player, loaded, tiny
+from tests.training.test_modes import recorder
 
 LOSSES = OBJECTIVES.names()
 SWITCHES = [spec for spec in REGULARIZERS if spec.switch]
@@ -115,3 +118,68 @@ def test_all_phases(loss):
     player, seen = check(config, 8)
     assert player.schedule.at(player.state.nimg).resolution == 16
     assert math.isfinite(seen["d_loss"])
+
+
+EVERYTHING = {
+    "loss": "gan", "g_norm": "virtual-batch", "d_norm": "layer", "diversity": "discrimination", "categorical": (3,),
+    "continuous": 1, "loss_options": (
+        ("label_smoothing", 0.9), ("instance_noise", 0.3), ("feature_matching", 0.5), ("feature_matching_mode", "add"),
+        ("historical_averaging", 0.1), ("augment", "ada"), ("augment_p", 0.5),
+    ),
+}  # fmt: skip
+
+
+def technique(spec):
+    switch = next(option for option in spec.options if option.name == spec.switch)
+    labels = {"labels": "kind", "label_size": CLASSES} if "labels" in spec.needs else {}
+    return {"loss": "gan", "loss_options": ((spec.switch, value_of(switch)),), **labels}
+
+
+SETTINGS = {
+    **{loss: {"loss": loss} for loss in LOSSES},
+    **{spec.name: technique(spec) for spec in SWITCHES},
+    "everything": EVERYTHING,
+}
+
+
+def both_gradients(config, computing, level=3):
+    """Gradients of D and G, and the losses, in the middle of a fade."""
+    torch.manual_seed(0)
+    player = Player(config)
+    player.state.computing = computing
+    # past the start, so that means of past weights are not the weights
+    player.play(1)
+    found, alpha = {}, torch.tensor(0.4)
+    batch = player.feed.discriminator(loaded(config, 2**level), 96, alpha)
+    for name in "dg":
+        if name == "g":
+            batch = player.feed.generator(batch, 100)
+        gradients, losses, _ = gradients_of(player.state, name, batch, level, alpha, torch.ones(()))
+        found |= {f"{name}.{key}": value.clone() for key, value in {**gradients, **losses}.items() if value is not None}
+    return found
+
+
+def same_gradients(expected, found):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 2e-5 * max(1.0, float(value.abs().max())), name
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_mode_computes_the_same(name):
+    """Written as a function of parameters, as the compiler takes it, and recorded, as a CUDA graph keeps it."""
+    config, said = tiny(**SETTINGS[name], start_res=8, max_res=8), []
+    expected = both_gradients(config, Computing())
+    for mode in ("compiled", "captured"):
+        computing = Computing({3: mode}, said.append, None, recorder)
+        same_gradients(expected, both_gradients(config, computing))
+        assert computing.modes == {3: mode}, said
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_everything():
+    """Traced whole, without a break; machine code is made of nothing else."""
+    config, said = tiny(**EVERYTHING, max_res=4), []
+    computing = Computing({2: "compiled"}, said.append, "aot_eager")
+    same_gradients(both_gradients(config, Computing(), 2), both_gradients(config, computing, 2))
+    assert computing.modes == {2: "compiled"}, said

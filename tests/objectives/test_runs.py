@@ -130,6 +130,7 @@ def test_traverse(coded, tmp_path, capsys):
         (["generate", "--code", "1"], "0=3"),
         (["generate", "--code", "0=1", "--code", "0=2"], "twice"),
         (["traverse", "--codes", "7"], "not a code 7"),
+        (["traverse", "--codes", "1,1"], "a code is there twice"),
         (["traverse", "--out", "x.txt"], ".mp4"),
         (["traverse", "--fps", "5"], "about videos"),
         (["traverse", "--codes", "a"], "list of numbers"),

@@ -70,8 +70,10 @@ def test_weights_are_clipped_as_they_are_used(norm):
     stored = player.state.discriminator.head.conv.weight.detach()
     if norm == "none":
         limit = 0.01 / player.state.discriminator.head.conv.scale
-        inside = before["head.conv.weight"].abs() < limit * 0.9
-        assert torch.allclose(stored[inside], before["head.conv.weight"][inside], atol=1e-3)
+        inside = before["head.conv.weight"].abs() < limit * 0.7
+        # a first step of RMSprop is ten times the rate, which is that of weights as they are used
+        moved = (stored[inside] - before["head.conv.weight"][inside]).abs()
+        assert 0 < float(moved.max()) <= 5.1e-4 / player.state.discriminator.head.conv.scale
         assert float(stored.abs().max()) == pytest.approx(limit, rel=1e-5)
         assert limit > 0.03
 
@@ -154,6 +156,14 @@ def test_optimizers_of_losses():
         assert isinstance(optimizer, torch.optim.RMSprop)
         assert optimizer.defaults["lr"] == 5e-5
         assert optimizer.defaults["momentum"] == 0
+    wgan.enter(Schedule(tiny(loss="wgan")).at(0))
+    for module, optimizer in ((wgan.generator, wgan.g_optimizer), (wgan.discriminator, wgan.d_optimizer)):
+        rates = {id(group["params"][0]): group["lr"] for group in optimizer.param_groups}
+        assert list(rates) == [id(parameter) for parameter in module.parameters()]
+        for layer in module.modules():
+            if isinstance(layer, EqualizedWeight):  # the rate is that of weights as they are used
+                assert rates[id(layer.weight)] * layer.scale == pytest.approx(5e-5)
+                assert getattr(layer, "bias", None) is None or rates[id(layer.bias)] == 5e-5
     assert Schedule(tiny(loss="wgan")).n_critic == 5
     info = Schedule(tiny(loss="gan", categorical=(10,), continuous=2)).at(0)
     assert (info.g_lr, info.d_lr) == (1e-3, 2e-4)
@@ -279,7 +289,12 @@ def test_codes_reach_the_generator_and_the_q_head():
         ({"loss_options": (("instance_noise_kimg", 5.0),)}, "--instance-noise-kimg goes with --instance-noise"),
         ({"loss_options": (("instance_noise", -1.0),)}, "--instance-noise -1 is not from 0 to 10"),
         ({"loss_options": (("feature_matching", 1.0), ("feature_matching_mode", "x"))}, "none of replace, add"),
-        ({"loss_options": (("code_weight", 1.0),)}, "--code-weight means nothing to --loss wgan-gp"),
+        ({"loss_options": (("code_weight", 1.0),)}, "--code-weight goes with --categorical or --continuous"),
+        ({"discrimination_group": 8}, "--discrimination-group goes with --diversity discrimination, not stddev"),
+        ({"loss_options": (("augment", "diffaugment"), ("ada_target", 0.3))}, "--ada-target goes with --augment ada"),
+        ({"loss_options": (("augment", "diffaugment"), ("augment_p", 0.3))}, "--augment-p goes with --augment ada"),
+        ({"loss_options": (("augment", "ada"), ("augment_p", 0.3), ("ada_kimg", 5))}, "which --augment-p fixes"),
+        ({"loss": "lsgan", "loss_options": (("label_smoothing", 0.9),)}, "it is for --loss gan, gan-saturating, r1"),
         ({"d_norm": "batch"}, "gradient penalty of --loss wgan-gp: batch normalisation makes"),
         ({"d_norm": "batch", "loss": "r1"}, "give --d-norm layer"),
         ({"d_norm": "batch", "loss": "gan"}, "--diversity"),
@@ -336,3 +351,32 @@ def test_options_live_in_the_runs_record():
     assert [REGULARIZERS[name].name for name in config.regularizers()] == [
         "instance-noise", "feature-matching", "information",
     ]  # fmt: skip
+
+
+def test_noise_comes_after_augmentation():
+    """D sees pictures of which every value is noisy, also where they were cut out."""
+    options = (("instance_noise", 0.5), ("augment", "diffaugment"))
+    player = Player(tiny(loss="gan", loss_options=options, start_res=16))
+    batch = player.feed.discriminator(loaded(player.config, 16), 0, torch.tensor(1.0))
+    seen = step.viewed(player.state.setup, torch.zeros_like(batch.reals), batch, real=True)
+    assert float((seen == 0).float().mean()) < 0.01
+    assert float(seen.std()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_semi_supervised_brings_feature_matching():
+    semi = {"labels": "kind", "label_size": CLASSES, "loss": "gan", "start_res": 8, "max_res": 8}
+    player = Player(tiny(**semi, loss_options=(("semi_supervised", True),)))
+    assert "feature-matching" in player.config.regularizers()
+    assert "feature_matching" in player.play(1)
+    alone = (("semi_supervised", True), ("feature_matching", 0.0))
+    assert "feature-matching" not in tiny(**semi, loss_options=alone).regularizers()
+    with pytest.raises(UsageError, match="--micro-batch with --feature-matching"):
+        tiny(**semi, loss_options=(("semi_supervised", True),), micro_batch=PerResolution(4))
+
+
+def test_minibatch_discrimination_of_the_whole_minibatch():
+    """A group as large as the minibatch is the sum as published."""
+    config = tiny(diversity="discrimination", discrimination_group=64, batch=PerResolution(24), start_res=8, max_res=8)
+    assert config.networks()[1].minibatch_group == 64
+    with pytest.raises(UsageError, match="or another --discrimination-group"):
+        tiny(diversity="discrimination", batch=PerResolution(24))

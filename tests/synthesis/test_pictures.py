@@ -6,10 +6,11 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import pggan
-from pggan.errors import DataError, UsageError
+from pggan.errors import DataError, OutOfMemoryError, UsageError
 from pggan.synthesis.pictures import Grid, grid_image, read_metadata, write_pictures
 from tests.making import saved
 
@@ -74,3 +75,33 @@ def test_a_file_in_the_way(tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu")
     with pytest.raises(UsageError, match="is a file, not a folder"):
         write_pictures(model, [0], tmp_path / "m.safetensors" / "inner")
+
+
+@pytest.mark.parametrize("room", [3, 1])
+def test_a_batch_that_memory_is_short_of_is_halved(tmp_path, monkeypatch, room):
+    model = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu")
+    expected, network, sizes = model.generate(range(11)), model.file.generator.forward, []
+
+    def narrow(latents, *rest):
+        sizes.append(len(latents))
+        if len(latents) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(latents, *rest)
+
+    monkeypatch.setattr(model.file.generator, "forward", narrow)
+    # one picture at a time is computed by other kernels: rounding may turn a value by one
+    assert np.abs(model.generate(range(11)).astype(int) - expected).max() <= 1
+    assert max(sizes[4:]) <= room
+    with pytest.raises(OutOfMemoryError, match="with 8 pictures at a time"):
+        model.generate(range(11), batch=8)  # as it was asked for
+
+
+def test_memory_for_no_picture_at_all(tmp_path, monkeypatch):
+    model = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu")
+
+    def none(*_):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(model.file.generator, "forward", none)
+    with pytest.raises(OutOfMemoryError, match="with 1 pictures at a time"):
+        model.generate(range(5))

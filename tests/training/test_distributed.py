@@ -109,14 +109,31 @@ with joined(device) as world:
 """
 
 
-def test_gradients_of_one_process(data, tmp_path):
+TECHNIQUES = {
+    "loss": "gan", "g_norm": "virtual-batch", "d_norm": "weight", "categorical": (3,), "continuous": 1,
+    "loss_options": (
+        ("label_smoothing", 0.9), ("instance_noise", 0.3), ("feature_matching", 0.5), ("feature_matching_mode", "add"),
+        ("historical_averaging", 0.1), ("augment", "diffaugment"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options,runs",
+    [
+        ({}, ((1, "eager"), (2, "compiled"), (4, "eager"))),
+        (TECHNIQUES, ((1, "eager"), (2, "eager"))),
+        ({"loss": "began"}, ((1, "eager"), (2, "compiled"))),
+    ],
+    ids=["default", "techniques", "began"],
+)
+def test_gradients_of_one_process(data, tmp_path, options, runs):
     from pggan.config import PerResolution, TrainConfig, to_json
 
-    config = TrainConfig(
-        data=str(data), max_res=8, latent_size=8, fmap_base=64, fmap_max=8, batch=PerResolution(16), device="cpu"
-    )
+    common = {"max_res": 8, "latent_size": 8, "fmap_base": 64, "fmap_max": 8, "batch": PerResolution(16)}
+    config = TrainConfig(data=str(data), device="cpu", **common, **options)
     found = {}
-    for size, mode in ((1, "eager"), (2, "compiled"), (4, "eager")):
+    for size, mode in runs:
         out = tmp_path / f"{size}.pt"
         common = {**ONE_THREAD, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29510 + size + os.getpid() % 20000)}
         processes = [
@@ -128,7 +145,7 @@ def test_gradients_of_one_process(data, tmp_path):
         ]
         assert [process.wait(120) for process in processes] == [0] * size
         found[size] = torch.load(out, weights_only=True)
-    for size in (2, 4):
+    for size in [size for size, _ in runs[1:]]:
         assert found[size].keys() == found[1].keys()
         for name, g in found[1].items():
             assert (g - found[size][name]).abs().max() <= 1e-6 * max(1.0, float(g.abs().max())), name

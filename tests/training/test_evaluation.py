@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
 from pggan.cli import run as pggan
 from pggan.config import PerResolution
-from pggan.errors import UsageError
+from pggan.errors import OutOfMemoryError, UsageError
 from pggan.synthesis.model import load
 from pggan.training import evaluation
 from pggan.training.display import QuietDisplay
@@ -180,3 +180,22 @@ def test_the_best_by_command(measured, whole, tmp_path, capsys):
     assert "is about a run" in capsys.readouterr().err
     assert pggan(["generate", str(tmp_path), "--best", "--out", str(tmp_path / "p")]) == 1
     assert "no best model yet" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_leaves_the_evaluation_out(measured, tmp_path, monkeypatch):
+    """While its pictures are made, and while they are measured."""
+    errors = [
+        OutOfMemoryError("out of memory with 1 pictures at a time"),
+        torch.OutOfMemoryError("CUDA"),
+        MemoryError(),
+    ]
+
+    def short(*_, **__):
+        raise errors[calls.append(1) or len(calls) % len(errors)]
+
+    calls = []
+    monkeypatch.setattr(evaluation, "evaluate_model", short)
+    run = begin(measured, tmp_path / "run", QuietDisplay()).run
+    assert len(calls) >= len(errors)
+    assert not any("nearest_ratio" in line for line in read_log(run.log))
+    assert run.states()

@@ -277,3 +277,30 @@ def test_options_say_what_they_take():
     with pytest.raises(UsageError, match="--mode fast is none of auto, eager, compiled, captured"):
         TrainConfig(mode="fast")
     assert json.loads(json.dumps(TrainConfig(budget=float(8 << 30)).budget)) == 8 << 30
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_moments_lie_as_weights_do_after_a_resume(monkeypatch, tmp_path, fused):
+    """Files hold rows of values; a fused update takes moments in the order of the memory."""
+    monkeypatch.setattr("pggan.training.state.channels_last", lambda *_: True)
+
+    def fresh():
+        state = TrainState(SMALL, torch.device("cpu"), "fp32", fused=fused)
+        state.enter(Schedule(SMALL).at(0))
+        return state
+
+    def trained(state):
+        iteration.discriminator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
+        iteration.generator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
+        return state
+
+    whole = trained(fresh())
+    whole.save(tmp_path / "state")
+    resumed = fresh()
+    resumed.load(tmp_path / "state")
+    for optimizer in (resumed.g_optimizer, resumed.d_optimizer):
+        for weight, kept in optimizer.state.items():
+            assert kept["exp_avg_sq"].stride() == weight.stride()
+    trained(whole), trained(resumed)
+    for name, value in whole.tensors().items():
+        assert torch.equal(value, resumed.tensors()[name]), name

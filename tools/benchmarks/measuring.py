@@ -39,14 +39,14 @@ class Rate(NamedTuple):
     cpu: float
 
 
-def rate(step: Callable[[], int], seconds: float) -> Rate:
-    """`step` does some and says how many; for so long, and once at least."""
+def rate(step: Callable[[], int], seconds: float, wait: Callable[[], None] = lambda: None) -> Rate:
+    """`step` does some and says how many; for so long, and once at least. `wait`: until what it began is done."""
     done, start, used = 0, time.perf_counter(), time.process_time()
     while True:
         done += step()
-        passed = time.perf_counter() - start
-        if passed >= seconds:
-            return Rate(done / passed, done / max(time.process_time() - used, 1e-9))
+        if time.perf_counter() - start >= seconds:
+            wait()
+            return Rate(done / (time.perf_counter() - start), done / max(time.process_time() - used, 1e-9))
 
 
 def machine() -> dict[str, Any]:

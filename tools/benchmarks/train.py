@@ -27,6 +27,7 @@ COLUMNS = {
     "ms": "ms/img",
     "floor_ms": "floor ms/img",
     "of_floor": "of floor",
+    "parts": "parts",
     "memory_mb": "peak MB",
     "start": "start s",
 }
@@ -49,7 +50,8 @@ def command(file: Path | None, **given: Any) -> None:
 
     The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
     written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
-    Peak memory on a CPU is the process's, from its start. Modes are measured in turns, side by side.
+    Peak memory on a GPU is what torch took for the mode, CUDA graphs included; on a CPU the process's, from its start.
+    "parts": of the minibatch, where memory was short of the whole. Modes are measured in turns, side by side.
     """
     import torch
 
@@ -123,25 +125,29 @@ def _measured(
     floor = floor_seconds(config, side, chip["flops"], chip["bytes"], value_bytes)
     trainers, rows = [], []
     for mode in given["modes"] or MODES[:2]:
+        held = _begin_peak(device)
         trainer, start = Trainer(config, device, mode), time.perf_counter()
         trainer.step()
+        trainer.wait()
         started = time.perf_counter() - start
         trainer.step()
+        trainer.wait()
         trainers.append(trainer)
         rows.append({"resolution": side, "mode": mode, "batch": trainer.moment.batch, "start": started})
+        rows[-1] |= {
+            "parts": trainer.state.parts_of(trainer.moment.level, trainer.moment.batch),
+            "memory_mb": (_peak(device) - held) / 2**20,
+        }
         if trainer.state.computing.modes.get(trainer.moment.level, "eager") != mode:
-            rows[-1] |= {"mode": "eager", "fell_back": trainer.said[-1]}
+            rows[-1] |= {"mode": f"{mode} (eager)", "fell_back": trainer.said[-1]}
     found: list[list[float]] = [[] for _ in trainers]
-    memory = [0.0] * len(trainers)
     for _ in range(given["rounds"]):
         for at, trainer in enumerate(trainers):
-            _reset_peak(device)
-            found[at].append(rate(trainer.step, given["seconds"]).wall)
-            memory[at] = max(memory[at], _peak(device))
-    for row, rates, peak in zip(rows, found, memory):
+            found[at].append(rate(trainer.step, given["seconds"], trainer.wait).wall)
+    for row, rates in zip(rows, found):
         each = 1 / median(rates)
         row |= {"rate": 1 / each, "ms": each * 1e3, "floor_ms": floor * 1e3, "of_floor": floor / each}
-        row |= {"memory_mb": peak / 2**20, "rates": rates}
+        row["rates"] = rates
     return rows
 
 
@@ -169,18 +175,22 @@ def _pass_seconds(layers: list[Layer], inputs: int, flops: float, copied: float,
     return total
 
 
-def _reset_peak(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
+def _begin_peak(device: str) -> float:
+    """Bytes that torch holds of a GPU for other modes' networks, from which the next peak counts."""
+    if not device.startswith("cuda"):
+        return 0.0
+    import torch
 
-        torch.cuda.reset_peak_memory_stats(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return float(torch.cuda.memory_reserved(device))
 
 
 def _peak(device: str) -> float:
     if device.startswith("cuda"):
         import torch
 
-        return float(torch.cuda.max_memory_allocated(device))
+        return float(torch.cuda.max_memory_reserved(device))  # the memory of CUDA graphs is in it
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 

@@ -22,6 +22,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, device: str, mode: str = "eager") -> None:
         self.device = pick_device(device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         self.precision = pick_precision(config.precision, self.device)
         set_precision(self.precision)
         self.schedule, self.state = Schedule(config), TrainState(config, self.device, self.precision)
@@ -35,16 +37,19 @@ class Trainer:
         self._feed = Feed(self.state, 0, None)
 
     def step(self) -> int:
-        """An iteration, waited for; returns the images it showed D."""
+        """An iteration, begun; returns the images it shows D."""
         before = self.state.nimg
         iterate(self.state, self._feed, self._batches, self.moment, self.schedule.n_critic)
+        return self.state.nimg - before
+
+    def wait(self) -> None:
+        """Until all iterations are done: a run does not wait for each."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return self.state.nimg - before
 
 
 def training_rate(config: TrainConfig, device: str, seconds: float, rounds: int) -> float:
     """The median of `rounds` measurements, each of an iteration at least, after one that is not counted."""
     trainer = Trainer(config, device)
     trainer.step()
-    return median([rate(trainer.step, seconds).wall for _ in range(rounds)])
+    return median([rate(trainer.step, seconds, trainer.wait).wall for _ in range(rounds)])

@@ -63,9 +63,7 @@ def train(technique: str, pictures: Pictures, seed: int, sizes: Sizes) -> Row:
     common: dict[str, Any] = {"resolution": SIDE, "channels": 1, "fmap_max": sizes.width}
     d = DiscriminatorConfig(arch="dcgan", label_size=pictures.classes, diversity="none", norm="weight", **common)
     generator, discriminator = build(GeneratorConfig(arch="fc", latent_size=LATENT, **common), d, seed)
-    options: dict[str, Any] = {"semi_supervised": True}
-    if technique == "feature matching":
-        options["feature_matching"] = 1.0
+    options: dict[str, Any] = {"semi_supervised": True, "feature_matching": float(technique == "feature matching")}
     trial = Trial(
         generator, discriminator, "gan", some.data(np.where(shown, some.labels, UNKNOWN)), latent_size=LATENT,
         level=LEVEL, batch=sizes.batch, seed=seed, options=options, classes=pictures.classes,
