@@ -60,7 +60,8 @@ def _trained(loss: str, pictures: Pictures, sizes: Sizes, seed: int) -> Row:
     if loss == "wgan":
         _shrink(discriminator, CLIP / 4)
     # both critics are trained alike but for what keeps them smooth; the published RMSprop for the clip
-    optimizers = None if loss == "wgan" else 2 * (OptimizerDefaults(lr=5e-4, betas=(0.0, 0.9)),)
+    adam, rmsprop = OptimizerDefaults(lr=5e-4, betas=(0.0, 0.9)), OptimizerDefaults("rmsprop", 5e-5)
+    optimizers = 2 * (rmsprop if loss == "wgan" else adam,)
     trial = Trial(
         generator, discriminator, loss, pictures.data(), latent_size=LATENT, level=LEVEL, seed=seed,
         optimizers=optimizers,
