@@ -43,7 +43,7 @@ class TrainConfig:
     both players) None: its own optimiser. `start_from`: the model whose weights the run begins with; `g_network`,
     `d_network`: fields of the networks' configurations in which that model's differ from what the options above make.
     `mode`: how the step is computed (training/modes.py). `micro_batch`: most images computed at once; `auto_batch`: as
-    many as fit the free memory, within `budget` (bytes of memory, which the run keeps to by estimate; None: no limit).
+    many as fit the free memory, within `budget` (bytes of memory, measured as the run starts; None: no limit).
     `growth`: "progressive"; "none": all levels from the start, at `max_res`, for as many images; "data": so too, and
     the reals are blurred to the level of detail that the phases give. `loss_options`: those of the loss and of the
     regularisers (pggan/objectives), by name. `ema_half_life` (kimg): after so many images the running average holds

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
 from pggan.errors import UsageError
 
-# typed as Any: the switches are made at import, unseen by type checkers
 # How torch, CUDA and its libraries say that memory ran out, where they raise a plain RuntimeError.
 _NO_MEMORY = (
     "can't allocate memory",
@@ -22,6 +22,9 @@ _NO_MEMORY = (
 )
 # Bytes that `limit_memory` leaves torch, by the number of the GPU.
 _limits: dict[int | None, float] = {}
+# Linux counts memory in batches of pages a thread, and so its peak to within that.
+_SLACK = 32 << 20
+# typed as Any: the switches are made at import, unseen by type checkers
 _TF32_SWITCHES: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
 
 
@@ -98,6 +101,53 @@ def limit_memory(device: torch.device, budget: float) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
 
 
+def held_memory(device: torch.device) -> int | None:
+    """Bytes held now: of a GPU what torch's tensors take, on Linux what this process does; None where nobody tells."""
+    free_cached(device)
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
+
+
+def can_measure(device: torch.device) -> bool:
+    """Whether `peak_memory` has something to tell here."""
+    return device.type == "cuda" or _forget_peak()
+
+
+def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
+    """Most bytes held, as `held_memory` counts them, while `work` ran; None where that cannot be told."""
+    _give_back(device)
+    if device.type == "cuda":
+        work()  # the first time cuDNN tries its ways, with whatever memory there is
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device)
+    if not _forget_peak():
+        return None
+    work()
+    return _resident("VmHWM")
+
+
+def _resident(line: str) -> int | None:
+    """A line of Linux's account of this process, in bytes: VmRSS (now), VmHWM (most since `_forget_peak`)."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next((int(words.split()[1]) * 1024 for words in file if words.startswith(line + ":")), None)
+    except (OSError, ValueError):
+        return None
+
+
+def _forget_peak() -> bool:
+    """Starts Linux's peak anew from what is held now; False where that is not allowed, or does nothing."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        return False
+    now, most = _resident("VmRSS"), _resident("VmHWM")
+    return now is not None and most is not None and most - now < _SLACK
+
+
 def _cgroup_room() -> int:
     try:
         with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
@@ -113,6 +163,12 @@ def set_precision(precision: str) -> None:
     # the older of torch's two kinds of switches: its exporters refuse to run where the newer ones were used
     for switch in _TF32_SWITCHES:
         switch.allow_tf32 = precision == "tf32"
+
+
+def measure_convolutions(device: torch.device) -> None:
+    """Lets cuDNN try its ways for every new shape of convolution, and keep the fastest: shapes change with phases."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
 
 
 @contextmanager
@@ -137,7 +193,14 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def free_cached(device: torch.device) -> None:
-    """Gives back what torch keeps of a GPU's memory for later."""
+    """Gives back memory that is kept for later: a GPU's by torch, main memory by the C library where it is glibc."""
     gc.collect()
+    _give_back(device)
+
+
+def _give_back(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
+        return
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

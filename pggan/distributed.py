@@ -61,6 +61,14 @@ def asked_for() -> World:
     return World(rank, size, local)
 
 
+def on_this_machine() -> int:
+    """How many processes of the run share this machine, as far as its launcher says: else all of them."""
+    try:
+        return max(1, int(os.environ["LOCAL_WORLD_SIZE"]))
+    except (KeyError, ValueError):
+        return asked_for().size
+
+
 def own_device(name: str) -> str:
     """A device's name; this process's own GPU where a launcher started several and none of them is named."""
     world = asked_for()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,11 @@ MODELS, STATES = "models", "checkpoints"
 BEST = "best.safetensors"
 _PACKAGED = Path(__file__).parent / "_checkpoints"
 _CHECKOUT = Path(__file__).parent.parent / "checkpoints"
+
+
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pggan"
 
 
 def numbered(folder: Path, stem: str) -> list[Path]:

@@ -12,7 +12,7 @@ import click
 
 from pggan.errors import PgganError
 
-COMMANDS = ("data", "generate", "loader", "swd", "train")
+COMMANDS = ("data", "generate", "loader", "memory", "swd", "train")
 
 
 class Lazy(click.Group):

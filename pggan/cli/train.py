@@ -86,11 +86,12 @@ def command(
         return _finish(outcome, as_json)
     config, drawn = _configure(data, preset, given)
     if dry_run:
+        memory = {}
         if config.budget is not None:
             from pggan.training.start import resolve
 
-            resolve(config)  # says what it does not suffice for
-        _show_plan(config, data, as_json)
+            memory = resolve(config)["memory"]  # says what it does not suffice for
+        _show_plan(config, data, as_json, memory)
         return 0
     return _finish(_begin(config, out or _next_run(), drawn, as_json or quiet), as_json)
 
@@ -257,15 +258,21 @@ def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
     )
 
 
-def _show_plan(config: TrainConfig, data: str | None, as_json: bool) -> None:
+def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dict[str, Any]) -> None:
+    """`memory`: the plan within --budget, by estimate."""
     from pggan.config import to_json
+    from pggan.training.memory import describe
     from pggan.training.plan import plan, table
 
     if as_json:
-        click.echo(json.dumps({"config": to_json(config), **plan(config)}))
+        click.echo(json.dumps({"config": to_json(config), **plan(config), **({"memory": memory} if memory else {})}))
         return
     click.echo(f"data: {data or 'faces drawn on the spot'}; preset {config.preset}")
     click.echo(table(config))
+    for line in describe(memory):
+        click.echo(f"{line}; the run measures it")
+    if config.auto_batch and not memory:
+        click.echo("images computed at once: as many as fit into what is free when the run starts, which measures it")
 
 
 def _finish(outcome: Outcome, as_json: bool) -> int:

@@ -72,7 +72,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         {
             "type": MemoryType(),
             "help": "Memory that training may take of each GPU (CPU: of each process): fewer images are computed at "
-            "once, then activations are computed again. By estimate.",
+            "once, then activations are computed again. Measured when the run starts.",
         },
     ),
     ("--g-lr", {"type": PER_RESOLUTION, "help": "Learning rate of the generator."}),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pggan.files import replace_atomically
 from pggan.metrics.base import State
+from pggan.places import cache_folder
 
 FORMAT = 1
 # Larger statistics (SWD of 16,384 pictures above 128x128) are made again: reading them would take as long.
@@ -40,8 +41,7 @@ class Cache:
         sibling = real.with_name(f"{real.name}.metrics")
         if os.access(sibling if sibling.exists() else real.parent, os.W_OK):
             return cls(sibling)
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cls(home / "pggan" / "metrics" / hashlib.blake2b(str(real).encode(), digest_size=8).hexdigest())
+        return cls(cache_folder() / "metrics" / hashlib.blake2b(str(real).encode(), digest_size=8).hexdigest())
 
     def load(self, name: str, about: Mapping[str, Any]) -> State | None:
         """None where it is not there, damaged, or of other pictures or options."""

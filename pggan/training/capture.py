@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,19 +19,32 @@ Recorder = Callable[[Record], tuple[Any, Callable[[], None]]]
 WARM_UPS = 3
 
 
-def cuda_graph(function: Record) -> tuple[Any, Callable[[], None]]:
-    """A `Recorder`: the launches of `function` on the current GPU as one CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    # thread_local: the loader's threads pin memory and NCCL's looks at events meanwhile
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = function()
-    return outputs, graph.replay
+class CudaGraphs:
+    """A `Recorder`: the launches of a function on the current GPU as one CUDA graph.
+
+    Graphs that are alive at once share their memory, so that those of D and G together take what the larger one takes:
+    they are replayed one after the other, and what a replay puts out is kept while its tensors are.
+    """
+
+    def __init__(self) -> None:
+        self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._pool: Any = None
+
+    def __call__(self, function: Record) -> tuple[Any, Callable[[], None]]:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                function()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        if not self._alive:
+            self._pool = torch.cuda.graph_pool_handle()  # that of graphs that are gone is gone with them
+        # thread_local: the loader's threads pin memory and NCCL's looks at events meanwhile
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            outputs = function()
+        self._alive.add(graph)
+        return outputs, graph.replay
 
 
 class Recorded:

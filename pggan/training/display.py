@@ -61,7 +61,7 @@ class QuietDisplay:
         pass
 
     def measured(self, message: str) -> None:
-        """Figures of the metrics, in words."""
+        """Figures of the metrics, or of memory, in words."""
 
 
 class SilentDisplay(QuietDisplay):

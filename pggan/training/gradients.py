@@ -1,30 +1,36 @@
-"""A player's gradients over one micro-batch: eager, compiled or captured, all from step.d_loss and step.g_loss.
+"""A player's gradients over one micro-batch, all from step.d_loss and step.g_loss, in any of these forms:
 
-Eager is the plain reference. Compiled: the gradient as a function of the weights (`torch.func.grad` around a loss that
-holds `torch.func.grad` around D), so that one graph without breaks holds the penalty's second derivative. Captured:
-that function recorded once as a CUDA graph and replayed. The optimisers' steps stay outside in every mode: they are a
-few fused launches, and so learning rates, several processes and the check of gradients are the same code everywhere.
+- eager: the plain reference.
+- compiled: the gradient as a function of the weights (`torch.func.grad` around a loss that holds `torch.func.grad`
+  around D), so that one graph without breaks holds the penalty's second derivative.
+- captured: the compiled function recorded once as a CUDA graph and replayed.
+- captured-eager: the same function, recorded as it is, where there is no compiler or compiling takes too long.
+
+The optimisers' steps stay outside in every form: they are a few fused launches, and so learning rates, several
+processes and the check of gradients are the same code everywhere.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pggan.devices import out_of_memory
 from pggan.objectives.base import Batch
+from pggan.places import cache_folder
 from pggan.training import step
-from pggan.training.capture import Recorded, Recorder, cuda_graph
+from pggan.training.capture import Recorded, Recorder
 
 Values = dict[str, Tensor]
 Found = dict[str, Tensor | None]
+# How far a form's gradients may be from eager ones, as a share of their length. It finds what is wrong, not what is
+# rounded: half precision orders and keeps its roundings as it likes, and losses near their optimum cancel.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.05, torch.bfloat16: 0.5, torch.float16: 0.5}
 
 
 class Gradients(NamedTuple):
@@ -41,6 +47,12 @@ class Gradients(NamedTuple):
 # a micro-batch, alpha and the loss scale
 Inputs = tuple[Batch, Tensor, Tensor]
 Function = Callable[[Batch, Tensor, Tensor], Gradients]
+# `torch.compile`'s backend, None to leave functions as they are
+Backend = str | Callable[..., Any] | None
+
+
+class Unsound(Exception):  # noqa: N818 (told to people as a reason)
+    """A form's gradients are not those of eager."""
 
 
 def eager(setup: step.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor) -> Gradients:
@@ -53,89 +65,76 @@ def eager(setup: step.Setup, player: str, part: Batch, level: int, alpha: Tensor
     return Gradients(found, _detached(terms.losses), _detached(terms.stats))
 
 
-class Computing:
-    """How a run computes gradients: by level, with graphs made when a level is first met and dropped when it is left.
+def made(
+    form: str,
+    setup: step.Setup,
+    player: str,
+    level: int,
+    inputs: Inputs,
+    absent: Iterable[str],
+    backend: Backend,
+    recorder: Recorder,
+) -> Function:
+    """A form other than eager of the gradients of `player` at a level, for parts as that of `inputs`.
 
-    `modes`: "eager", "compiled" or "captured" by level. `note` is told what compiling took, and where it failed: the
-    run then goes on eagerly. `backend`: torch.compile's, None to leave the function as it is; `recorder`: what makes a
-    recording of a function.
+    `absent`: the player's weights that take no part there.
     """
+    mine, other = _players(setup, player)
+    without = dict.fromkeys(absent)
+    parameters = {name: p.detach() for name, p in mine.named_parameters() if name not in without}
+    constants = step.frozen(other)
+    compute = gradient_function(setup, player, level)
+    if form in ("compiled", "captured") and backend is not None:
+        compute = _compiled(compute, backend)
 
-    def __init__(
-        self,
-        modes: Mapping[int, str] | None = None,
-        note: Callable[[str], None] = lambda message: None,
-        backend: str | None = "inductor",
-        recorder: Recorder = cuda_graph,
-    ) -> None:
-        self.modes, self.note = dict(modes or {}), note
-        self.backend, self.recorder = backend, recorder
-        self._functions: dict[tuple[Any, ...], Function] = {}
-        self._seconds: dict[int, float] = {}
+    @torch.no_grad()
+    def function(part: Batch, alpha: Tensor, scale: Tensor) -> Gradients:
+        part = part.map(Tensor.contiguous)  # parts of a minibatch lie apart: one graph serves all
+        found, losses, stats = compute(parameters, constants, part, alpha, scale)
+        return Gradients({**found, **without}, losses, stats)
 
-    def __call__(
-        self, setup: step.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
-    ) -> Gradients:
-        """As `eager`, by the level's mode. Raises what computing raises: memory that runs out, for one."""
-        mode = self.modes.get(level, "eager")
-        if mode == "eager":
-            return eager(setup, player, part, level, alpha, scale)
-        key = (level, player, *(tuple(tensor.shape) for tensor in part.tensors()))
-        try:
-            if key not in self._functions:
-                return self._first(setup, key, mode, (part, alpha, scale))
-            return self._functions[key](part, alpha, scale)
-        except Exception as error:  # a compiler may fail in any way; what is really wrong fails eagerly, too
-            self.forget()
-            if out_of_memory(error):
-                raise
-            self._give_up(mode, level, error)
-            return eager(setup, player, part, level, alpha, scale)
+    if form == "compiled":
+        return function
+    recorded = Recorded(function, *inputs, recorder)
+    return lambda *inputs: Gradients(*recorded(*inputs))
 
-    def forget(self) -> None:
-        """Drops all graphs, and the memory that recordings hold."""
-        self._functions.clear()
 
-    def _first(self, setup: step.Setup, key: tuple[Any, ...], mode: str, inputs: Inputs) -> Gradients:
-        """Makes the function, runs it once, and tells how long the stall was once both players have theirs."""
-        level, player = key[0], key[1]
-        self._functions = {k: v for k, v in self._functions.items() if k[0] == level}
-        start = time.perf_counter()
-        function = self._made(setup, player, level, mode, inputs)
-        result = function(*inputs)
-        self._functions[key] = function
-        self._seconds[level] = self._seconds.get(level, 0.0) + time.perf_counter() - start
-        if player == "g":
-            seconds = self._seconds.pop(level)
-            self.note(f"{mode} the step at {2**level}x{2**level}: {seconds:.1f} s before it went on")
-        return result
+def proven(
+    form: str, setup: step.Setup, player: str, level: int, inputs: Inputs, backend: Backend, recorder: Recorder
+) -> Function:
+    """`made`, after its gradients were compared with eager ones, on other inputs than those it was made with.
 
-    def _made(self, setup: step.Setup, player: str, level: int, mode: str, inputs: Inputs) -> Function:
-        mine, other = _players(setup, player)
-        part, alpha, scale = inputs
-        # one eager pass tells which weights take part at this level; its numbers are not used
-        probe = eager(setup, player, part, level, alpha, scale).found
-        parameters = {name: p.detach() for name, p in mine.named_parameters() if probe[name] is not None}
-        constants, absent = step.frozen(other), [name for name, g in probe.items() if g is None]
-        del probe
-        compute = gradient_function(setup, player, level)
-        if self.backend is not None:
-            compute = _compiled(compute, self.backend)
+    Raises `Unsound` where they differ by more than rounding, or what making it raises.
+    """
+    part, alpha, scale = inputs
+    # a scale at which half precision does not overflow; runs begin with one at which it does, to find theirs
+    other = part._replace(reals=-part.reals, latents=-part.latents), 1 - 0.5 * alpha, scale.clamp(max=256.0)
+    expected = eager(setup, player, other[0], level, *other[1:]).found
+    absent = [name for name, g in expected.items() if g is None]
+    function = made(form, setup, player, level, inputs, absent, backend, recorder)
+    apart = distance(function(*other).found, expected)
+    if not apart <= TOLERANCE[setup.dtype or part.latents.dtype]:
+        raise Unsound(f"its gradients differ from eager ones by {apart:.2g} of their length")
+    return function
 
-        @torch.no_grad()
-        def function(part: Batch, alpha: Tensor, scale: Tensor) -> Gradients:
-            found, losses, stats = compute(parameters, constants, part, alpha, scale)
-            return Gradients({**found, **dict.fromkeys(absent)}, losses, stats)
 
-        if mode != "captured":
-            return function
-        recorded = Recorded(function, part, alpha, scale, self.recorder)
-        return lambda *inputs: Gradients(*recorded(*inputs))
+def distance(found: Found, expected: Found) -> float:
+    """`||found - expected|| / ||expected||` over all weights; 0 where `expected` is nothing, or no finite numbers.
 
-    def _give_up(self, mode: str, level: int, error: Exception) -> None:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        self.note(f"the step at {2**level}x{2**level} could not be {mode} ({reason}); going on with --mode eager")
-        self.modes = {}
+    Infinite where a weight has a gradient in one of them alone, or `found` is not finite.
+    """
+    if found.keys() != expected.keys() or any((found[name] is None) != (g is None) for name, g in expected.items()):
+        return float("inf")
+    pairs = [
+        (f.double(), g.double())
+        for f, g in zip((found[name] for name in expected), expected.values())
+        if f is not None and g is not None
+    ]
+    length = float(torch.stack([g.square().sum() for _, g in pairs]).sum().sqrt())
+    if not 0 < length < float("inf"):
+        return 0.0
+    apart = float(torch.stack([(f - g).square().sum() for f, g in pairs]).sum().sqrt())
+    return apart / length if apart == apart else float("inf")
 
 
 def gradient_function(setup: step.Setup, player: str, level: int) -> Callable[..., Any]:
@@ -156,10 +155,19 @@ def gradient_function(setup: step.Setup, player: str, level: int) -> Callable[..
     return FunctionType(code, compute.__globals__, code.co_name, compute.__defaults__, compute.__closure__)
 
 
-def _compiled(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], backend: str | Callable[..., Any]) -> Callable[..., Any]:
     if "TORCH_LOGS" not in os.environ:
         logging.getLogger("torch").setLevel(logging.ERROR)  # its warnings are about its own insides
+    keep_compiled()
     return torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+
+
+def keep_compiled() -> None:
+    """Where torch keeps compiled code between runs: the user's cache, unless TORCHINDUCTOR_CACHE_DIR says otherwise.
+
+    Its own choice is the temporary folder, which is emptied.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
 def _players(setup: step.Setup, player: str) -> tuple[nn.Module, nn.Module]:

@@ -29,14 +29,19 @@ PICTURES, SIDE = 32, 32
 
 def diversity(images: Tensor) -> Tensor:
     """Mean standard deviation of a pixel over pictures (N, C, R, R), 0-d: how much they differ from each other."""
-    if images.shape[-1] > SIDE:
-        images = torch.nn.functional.adaptive_avg_pool2d(images, SIDE)
-    return images.float().std(dim=0, unbiased=False).mean()
+    return _small(images).float().std(dim=0, unbiased=False).mean()
+
+
+def _small(images: Tensor) -> Tensor:
+    return torch.nn.functional.adaptive_avg_pool2d(images, SIDE) if images.shape[-1] > SIDE else images
 
 
 @torch.no_grad()
 def relative_diversity(state: TrainState, moment: Moment, reals: Tensor) -> float:
-    """The generator's diversity over that of real pictures, uint8 (N, C, R, R), at the run's level and alpha."""
+    """The generator's diversity over that of real pictures, uint8 (N, C, R, R), at the run's level and alpha.
+
+    As many pictures at once as the step computes.
+    """
     alpha = torch.tensor(moment.alpha, device=state.device)
     count = min(PICTURES, len(reals))
     if count < 2:
@@ -49,10 +54,12 @@ def relative_diversity(state: TrainState, moment: Moment, reals: Tensor) -> floa
     labels = torch.zeros(count, g.label_size, device=state.device)
     if g.label_size:
         labels[torch.arange(count), torch.arange(count) % g.label_size] = 1
-    dtype = state.setup.dtype
-    fakes = state.generator(latents.to(state.device), moment.level, alpha, labels, dtype)
-    real = diversity(real_images(reals[:count].to(state.device), alpha))
-    return float(diversity(fakes) / real.clamp(min=1e-6))
+    dtype, latents = state.setup.dtype, latents.to(state.device)
+    each = len(reals) // state.parts_of(moment.level, len(reals))
+    cuts = [slice(at, min(at + each, count)) for at in range(0, count, each)]
+    fakes = [_small(state.generator(latents[cut], moment.level, alpha, labels[cut], dtype)) for cut in cuts]
+    real = [_small(real_images(reals[cut].to(state.device), alpha)) for cut in cuts]
+    return float(diversity(torch.cat(fakes)) / diversity(torch.cat(real)).clamp(min=1e-6))
 
 
 def diagnosis(state: TrainState, line: Mapping[str, Any], steps: int, faults: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -143,11 +144,12 @@ def discriminator_step(state: TrainState, batch: Batch, level: int, alpha: Tenso
     good = state.d_scaler.judge(found.values())
     _apply(state, state.d_optimizer, step.live(state.discriminator), found, good)
     watching = [each for each in state.setup.objectives if type(each).after_d_step is not Objective.after_d_step]
-    if watching and bool(good):
+    if watching:
         values = _agreed({**losses, **stats}, state)
-        values["images"] = torch.tensor(float(len(batch.latents) * state.world.size))
+        values["images"] = torch.full((), float(len(batch.latents) * state.world.size), device=state.device)
         for objective in watching:
-            objective.after_d_step(values, state.discriminator)
+            with _unless_faulty(objective, good):
+                objective.after_d_step(values, state.discriminator)
     return {"d_loss": _total(losses), **losses, **stats}
 
 
@@ -157,11 +159,22 @@ def generator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -
     good = state.g_scaler.judge(found.values())
     _apply(state, state.g_optimizer, step.live(state.generator), found, good)
     watching = [each for each in state.setup.objectives if type(each).after_g_step is not Objective.after_g_step]
-    if watching and bool(good):
+    if watching:
         values = _agreed({**losses, **stats}, state)
         for objective in watching:
-            objective.after_g_step(values, state.generator)
+            with _unless_faulty(objective, good):
+                objective.after_g_step(values, state.generator)
     return {"g_loss": _total(losses), **losses, **stats}
+
+
+@contextmanager
+def _unless_faulty(objective: Objective, good: Tensor) -> Iterator[None]:
+    """What an objective learns within the block is taken back where `good` is 0, without the host waiting for it."""
+    before = [buffer.clone() for buffer in objective.buffers()]
+    with torch.no_grad():
+        yield
+        for buffer, old in zip(objective.buffers(), before, strict=True):
+            buffer.copy_(torch.where(good > 0, buffer, old))
 
 
 def _agreed(values: Values, state: TrainState) -> Values:

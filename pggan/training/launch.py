@@ -57,6 +57,7 @@ def _environment(count: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
         LAUNCHED: "1",
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,18 +16,21 @@ from pggan.config import TrainConfig, level_of
 from pggan.data.cache import Caching
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
-from pggan.devices import limit_memory, out_of_memory, pick_device, set_precision
+from pggan.devices import can_measure, limit_memory, measure_convolutions, out_of_memory, pick_device, set_precision
 from pggan.distributed import ALONE, World
 from pggan.errors import DataError, TrainingError
+from pggan.training.ahead import compiling_ahead
+from pggan.training.computing import Computing
 from pggan.training.evaluation import Evaluation
 from pggan.training.exam import exam_of
-from pggan.training.gradients import Computing
 from pggan.training.guard import diagnosis, relative_diversity
 from pggan.training.iteration import Feed, iterate
 from pggan.training.log import RunLog, opened_log, read_log
+from pggan.training.memory import describe
 from pggan.training.modes import by_level
 from pggan.training.origin import adopt
 from pggan.training.pace import Pace
+from pggan.training.probe import measured_plan
 from pggan.training.recovery import WentWrong, check_share, count_steps, kept, restore, roll_back
 from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Moment, Schedule
@@ -75,6 +79,7 @@ class Training:
         self.pace = Pace(config, self.schedule)
         device = pick_device(resolved["device"])
         set_precision(resolved["precision"])
+        measure_convolutions(device)
         self.store = Store(str(config.data))
         self.state = TrainState(config, device, resolved["precision"], world)
         check_share(config, self.state, world)
@@ -99,14 +104,26 @@ class Training:
 
     def _plan_computing(self, resolved: dict[str, Any]) -> None:
         """Modes and micro-batches as resolved; runs of before have neither."""
-        self.state.computing = Computing(by_level(resolved), self.display.note)
-        for side, share in resolved.get("memory", {}).items():
-            level, most = level_of(int(side)), int(share["micro_batch"])
-            self.state.parts[level] = -(-int(self.config.batch.at(int(side))) // self.world.size // most)
-            if share["recompute"]:
-                self.state.recompute(level)
+        modes = by_level(resolved)
+        self.ahead = compiling_ahead(self.state, modes, self.display.note)
+        self.state.computing = Computing(modes, self.display.note, ahead=self.ahead)
+        self.state.keep_within(resolved.get("memory", {}))
         if self.config.budget is not None:
             limit_memory(self.state.device, self.config.budget)
+
+    def measure_memory(self) -> dict[str, dict[str, Any]]:
+        """Plans micro-batches by what gradients take of memory here, and says so; returns the plan to record.
+
+        Nothing but the plan changes. Raises `UsageError` where memory does not suffice.
+        """
+        start = time.perf_counter()
+        found = measured_plan(self.state, self.feed, len(self.store), self.display.measured)
+        shares = {str(side): share.recorded() for side, share in found.items()}
+        self.state.keep_within(shares)
+        seconds = time.perf_counter() - start if can_measure(self.state.device) else None
+        for line in describe(shares, seconds):
+            self.display.measured(line)
+        return shares
 
     def resume(self) -> None:
         """Takes the newest training state that can be read; without any, the run starts from the beginning."""
@@ -132,7 +149,9 @@ class Training:
         """Trains to the end of the schedule, or until a signal asks to stop; either way the run is saved."""
         line: dict[str, Any] = {}
         opened = opened_log(self.run, self.state.nimg, self.world)
-        with Signals() as signals, opened as log, self._loader() as loader:
+        with Signals() as signals, opened as log, self._loader() as loader, ExitStack() as stack:
+            if self.ahead is not None:
+                stack.callback(self.ahead.close)
             self._since = time.perf_counter()
             self._evaluate(self.schedule.at(self.state.nimg), signals, log)  # of a run cut off at that
             while self.state.nimg < self.schedule.total and not signals.stop:

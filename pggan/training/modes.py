@@ -1,7 +1,7 @@
 """Which mode a run's steps are computed in, by resolution: the fastest that is sound and pays (torch-free until asked).
 
-Compiling costs time once a resolution and saves some of every iteration. On GPUs both are assumed; on the CPU nothing
-is compiled unless a person asks for it.
+Compiling costs time once a resolution and saves some of every iteration. On GPUs both are assumed to tell where it is
+worth a try; what is faster then is measured in the run. On the CPU nothing is compiled unless a person asks for it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from pggan.config import TrainConfig, level_of
 from pggan.networks.cost import iteration_flops
 from pggan.training.schedule import Schedule
 
+# What is measured against each other on a GPU: without the compiler, and with it.
+RECORDING = "eager|captured-eager"
+COMPILING = f"{RECORDING}|compiled|captured"
 # On a GPU: seconds to compile 4x4 and what each level above adds; seconds of launches that an iteration saves; the
 # share of its arithmetic that it saves.
 COST, COST_OF_A_LEVEL, LAUNCHES, SHARE = 40.0, 15.0, 0.010, 0.2
@@ -28,35 +31,42 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 def pick_modes(
     config: TrainConfig, device: str, flops: float, missing: str | None, unfit: list[str]
 ) -> tuple[dict[str, str], str]:
-    """A mode for every resolution of a run, and why, in words.
+    """A mode for every resolution of a run, and why, in words: a form of gradients.py, or several, joined by "|", of
+    which the run measures the fastest when it is there.
 
     `device`: "cpu", "cuda", "cuda:N"; `flops`: operations a second of its matrix products; `missing`: what it lacks to
     compile, `unfit`: names of objectives that cannot be compiled.
     """
     sides = config.resolutions()
     if config.mode != "auto":
-        mode, why = config.mode, "as asked for"
-        if mode == "captured" and _kind(device) != "cuda":
-            mode, why = "compiled", "CUDA graphs need a GPU"
-        if unfit and mode != "eager":
-            mode, why = "eager", f"{', '.join(unfit)} cannot be {mode}"
+        mode, why = _asked(config.mode, device, missing, unfit)
         return {str(side): mode for side in sides}, why
-    eager = {str(side): "eager" for side in sides}
     if unfit:
-        return eager, f"{', '.join(unfit)} cannot be compiled"
+        return {str(side): "eager" for side in sides}, f"{', '.join(unfit)} cannot be compiled"
     if _kind(device) == "cpu":
-        # minutes a resolution, in which no signal is heard; and only eager runs resume to the same bits
-        return eager, "on the CPU compiling is for those who ask for it: --mode compiled"
+        # it takes a core or two for minutes a resolution, and only eager runs resume to the same bits
+        why = "on the CPU compiling is for those who ask for it: --mode compiled"
+        return {str(side): "eager" for side in sides}, why
+    paying = set() if missing else {side for side in sides if pays(config, side, flops)}
     if missing:
-        return eager, f"there is no {missing} to compile with"
-    paying = {side for side in sides if pays(config, side, flops)}
-    modes = {side: "compiled" if side in paying else "eager" for side in sides}
-    seconds = round(sum(_cost(side) for side in sides))
-    if not paying:
+        why = f"there is no {missing} to compile with"
+    elif not paying:
+        seconds = round(sum(_cost(side) for side in sides))
         why = f"compiling would take about {seconds} s in all, and not win that back"
     else:
-        why = "where compiling pays"
-    return {str(side): mode for side, mode in modes.items()}, why
+        why = "compiled where that pays"
+    return {str(side): COMPILING if side in paying else RECORDING for side in sides}, why
+
+
+def _asked(mode: str, device: str, missing: str | None, unfit: list[str]) -> tuple[str, str]:
+    """A mode that was asked for, or the nearest that is to be had."""
+    if unfit and mode != "eager":
+        return "eager", f"{', '.join(unfit)} cannot be {mode}"
+    if mode == "captured" and _kind(device) != "cuda":
+        return "compiled", "CUDA graphs need a GPU"
+    if mode == "captured" and missing:
+        return "captured-eager", f"there is no {missing} to compile with"
+    return mode, "as asked for"
 
 
 def pays(config: TrainConfig, resolution: int, flops: float) -> bool:
@@ -78,14 +88,19 @@ def _kind(device: str) -> str:
 
 
 def describe(modes: dict[str, str], why: str) -> str:
-    """`eager up to 32x32, compiled from 64x64 (where compiling pays)`."""
+    """`eager from 4x4, compiled from 64x64 (where compiling pays)`."""
     runs: list[tuple[str, str]] = []
     for side, mode in modes.items():
         if not runs or runs[-1][1] != mode:
             runs.append((side, mode))
     if len(runs) == 1:
-        return f"{runs[0][1]} ({why})"
-    return ", ".join(f"{mode} from {side}x{side}" for side, mode in runs) + f" ({why})"
+        return f"{_words(runs[0][1])} ({why})"
+    return ", ".join(f"{_words(mode)} from {side}x{side}" for side, mode in runs) + f" ({why})"
+
+
+def _words(mode: str) -> str:
+    *others, last = mode.split("|")
+    return f"the fastest of {', '.join(others)} and {last}" if others else last
 
 
 def by_level(resolved: dict[str, Any]) -> dict[int, str]:
@@ -99,9 +114,9 @@ def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[str, str], str
 
     objectives = make_objectives(config.loss, config.label_size > 0, dict(config.loss_options), config.has_codes)
     unfit = [type(each).__name__ for each in objectives if not each.functional]
-    automatic = config.mode == "auto" and not unfit and _kind(device) == "cuda"
-    missing = _missing_compiler(device) if automatic else None
-    flops = _training_rate(config, device) if automatic and missing is None else 1.0
+    wanted = config.mode in ("auto", "captured") and not unfit and _kind(device) == "cuda"
+    missing = _missing_compiler(device) if wanted else None
+    flops = _training_rate(config, device) if wanted and config.mode == "auto" and missing is None else 1.0
     return pick_modes(config, device, flops, missing, unfit)
 
 

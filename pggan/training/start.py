@@ -103,12 +103,10 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
 
 
 def computing(resolved: Mapping[str, Any]) -> list[str]:
-    """How a run computes, in lines for a person."""
-    from pggan.training.memory import describe as describe_memory
+    """How a run computes, in lines for a person; what it takes of memory is told when that is measured."""
     from pggan.training.modes import describe
 
-    lines = [f"steps: {describe(resolved['modes'], resolved['modes_why'])}"] if resolved.get("modes") else []
-    return [*lines, *describe_memory(resolved.get("memory", {}))]
+    return [f"steps: {describe(resolved['modes'], resolved['modes_why'])}"] if resolved.get("modes") else []
 
 
 def _identity(path: str) -> dict[str, Any]:
@@ -145,7 +143,9 @@ def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, 
     run = RunDirectory(out)
     resolved = {**(resolved or resolve(config)), "data": _identity(str(config.data))}
     with _joined(resolved, run, fresh=True) as (mine, world):
-        training = Training(config, mine, run, display, world)
+        training = Training(config, {**mine, "memory": {}}, run, display, world)
+        if resolved.get("memory"):  # an estimate so far
+            resolved["memory"] = training.measure_memory()
         if config.start_from is not None:
             both = adopt(training.state, config.start_from)
             fresh = "" if both else ", which keeps no discriminator: that begins with fresh weights"
@@ -176,6 +176,14 @@ def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) ->
         yield mine, stack.enter_context(distributed.joined(pick_device(mine["device"])))
 
 
+def _fits(resolved: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether the memory that the run's plan takes is free here: fewer processes, or others, may share it now."""
+    from pggan.devices import pick_device
+    from pggan.training.memory import still_fits
+
+    return still_fits(resolved.get("memory", {}), config, pick_device(resolved["device"]))
+
+
 def resume(
     run: RunDirectory,
     display: Display,
@@ -190,7 +198,9 @@ def resume(
     configuration; those that change the result need `override`, and are recorded. Raises `TrainingError` where the
     data is not there, or is not what the run began on, `UsageError` for changes that cannot be.
     """
+    from pggan import distributed
     from pggan.training.loop import Training
+    from pggan.training.memory import asked_for
 
     recorded, resolved = run.read_options()
     if run.pruned:
@@ -199,6 +209,7 @@ def resume(
         )
     config, telling = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, resolved, data))
+    anew = False
     if device is not None or any(getattr(config, name) != getattr(recorded, name) for name in RESOLVED):
         place = device or str(resolved["device"])
         on_cpu = config.precision == "tf32" and place == "cpu"
@@ -206,8 +217,14 @@ def resume(
         resolved = {**resolved, **resolve(kept)}
         for line in computing(resolved):
             display.note(line)
+        anew = True
     with _joined(resolved, run) as (mine, world):
-        training = Training(config, mine, run, display, world)
+        if distributed.agreed_max(int(not anew and not _fits(mine, config)), world):
+            display.note("less memory is free than the run's plan takes: it is planned again")
+            anew = True
+        training = Training(config, {**mine, "memory": {}} if anew else mine, run, display, world)
+        if anew and asked_for(config):
+            resolved["memory"] = training.measure_memory()
         training.resume()
         if telling:
             said = ", ".join(f"{name} {value}" for name, value in telling.items())

@@ -6,7 +6,8 @@ Noise and data order are pure functions of (seed, images seen) and need no entry
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
-from pggan.config import DiscriminatorConfig, PerResolution, TrainConfig
+from pggan.config import DiscriminatorConfig, PerResolution, TrainConfig, level_of
 from pggan.devices import channels_last, compute_dtype
 from pggan.distributed import ALONE, World
 from pggan.errors import ModelError
@@ -23,7 +24,7 @@ from pggan.networks.layers import EqualizedWeight
 from pggan.networks.recompute import Switch, recomputable, recomputing
 from pggan.objectives import OptimizerDefaults
 from pggan.objectives.base import Objective
-from pggan.training.gradients import Computing
+from pggan.training.computing import Computing
 from pggan.training.scaling import LossScaler
 from pggan.training.schedule import Moment, Schedule
 from pggan.training.step import Setup, make_objectives
@@ -33,12 +34,12 @@ class TrainState:
     """The networks, the running average, the optimisers, the objectives and the counters of a run."""
 
     def __init__(
-        self, config: TrainConfig, device: torch.device, precision: str, world: World = ALONE, fused: bool | None = None
+        self, config: TrainConfig, device: torch.device, precision: str, world: World = ALONE, fused: bool = True
     ) -> None:
-        """`fused`: the optimisers' fused form, which leaves a faulty step out on the device; None: on GPUs."""
+        """`fused`: the optimisers in their fused form, which leaves a faulty step out on the device."""
         self.config, self.device, self.world = config, device, world
         self.precision = precision
-        self.fused = device.type == "cuda" if fused is None else fused
+        self.fused = fused
         # micro-batches of an iteration in this process, by level, where memory has asked for several, and the levels
         # whose activations it lacks the room to keep
         self.parts: dict[int, int] = {}
@@ -112,6 +113,24 @@ class TrainState:
         self.recomputed.add(level)
         self._recompute.on = True
         self.computing.modes.pop(level, None)
+
+    def keep_within(self, shares: Mapping[str, Mapping[str, Any]]) -> None:
+        """Plans micro-batches, and activations computed again, as recorded by resolution (training/memory.py)."""
+        for side, share in shares.items():
+            level = level_of(int(side))
+            own = int(self.config.batch.at(int(side))) // self.world.size
+            self.parts[level] = -(-own // int(share["micro_batch"]))
+            if share["recompute"]:
+                self.recompute(level)
+
+    @contextmanager
+    def keeping(self, activations: bool) -> Iterator[None]:
+        """Within the block activations are kept, or computed again, whatever the run does."""
+        before, self._recompute.on = self._recompute.on, not activations
+        try:
+            yield
+        finally:
+            self._recompute.on = before
 
     def _divisors(self, count: int) -> list[int]:
         return divisors(self.config, count, self.world.size)

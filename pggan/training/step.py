@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,12 @@ from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 from pggan.networks.layers import downscale, fade, upscale
 from pggan.objectives import OBJECTIVES, REGULARIZERS, Value, regularizers_of, resolve_options
-from pggan.objectives.base import NOTHING, Batch, DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.objectives.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, Objective, Terms
 
 Parameters = dict[str, Tensor]
+# The level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's
+# gradients, batch 16), and slower from 32x32 on, where larger batches leave the caches.
+JOINED = 3
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def blurred(images: Tensor, detail: int, alpha: float) -> Tensor:
     for _ in range(times):
         images = downscale(images)
     if alpha < 1 and detail > 2:
-        images = fade(images, upscale(downscale(images)), torch.tensor(alpha, device=images.device))
+        images = fade(images, upscale(downscale(images)), torch.full((), alpha, device=images.device))
     for _ in range(times):
         images = upscale(images)
     return images
@@ -74,13 +78,37 @@ def d_loss(
     def critic(images: Tensor) -> DiscriminatorOutput:
         return discriminate(setup, d, images, level, alpha)
 
-    seen = DiscriminatorPass(critic, batch, fakes, critic(batch.reals), critic(fakes), scale, d)
+    real, fake = _judged_both(setup, critic, batch.reals, fakes, level)
+    seen = DiscriminatorPass(critic, batch, fakes, real, fake, scale, d)
     terms = NOTHING
     for objective in setup.objectives:
         terms = terms.joined(objective.d_terms(seen))
     if held_out is not None:
         terms = terms.joined(_held_out_scores(seen, held_out))
     return terms.total() * scale, terms
+
+
+def _judged_both(
+    setup: Setup, critic: Critic, reals: Tensor, fakes: Tensor, level: int
+) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
+    """D of both. Where starting operations costs more than computing them, in one batch with its groups kept apart:
+    sample n of 2N is in group n mod (2N / group), so that blocks of N / group reals and fakes take turns.
+    """
+    count, group = len(reals), setup.discriminator.config.minibatch_group
+    whole = len(fakes) == count and count % group == 0 and setup.discriminator.config.stddev_form == "official"
+    if level > JOINED or not whole:
+        return critic(reals), critic(fakes)
+    shape = group, count // group, *reals.shape[1:]
+    both = critic(torch.stack([reals.reshape(shape), fakes.reshape(shape)], dim=1).flatten(0, 2))
+
+    def of(which: int) -> DiscriminatorOutput:
+        def part(value: Tensor) -> Tensor:
+            return value.unflatten(0, (group, 2, count // group))[:, which].flatten(0, 1)
+
+        values: Any = (None if value is None else part(value) for value in both)
+        return DiscriminatorOutput(*values)
+
+    return of(0), of(1)
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ from pggan.data.store import Store
 from pggan.data.loader import LoadedBatch
 from pggan.distributed import joined
 from pggan.training import iteration
-from pggan.training.gradients import Computing
+from pggan.training.computing import Computing
 from pggan.training.state import TrainState
 config = from_json(TrainConfig, json.loads(sys.argv[1]))
 device = torch.device("cpu")

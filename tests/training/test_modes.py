@@ -18,8 +18,9 @@ from pggan.errors import UsageError
 from pggan.objectives.base import Batch
 from pggan.training import gradients, iteration
 from pggan.training.capture import Recorded
+from pggan.training.computing import Computing
 from pggan.training.display import QuietDisplay
-from pggan.training.gradients import Computing, eager
+from pggan.training.gradients import eager
 from pggan.training.modes import by_level, describe, pick_modes
 from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Schedule
@@ -55,10 +56,10 @@ def recorder(function):
     return (found, losses, stats), replay
 
 
-def trained(config, computing, precision="fp32", double=True, iterations=20):
+def trained(config, computing, precision="fp32", double=True, iterations=20, device="cpu"):
     """Losses and weights after iterations that cross from 4x4 through a fade into stable 8x8."""
     torch.manual_seed(0)
-    state = TrainState(config, torch.device("cpu"), precision)
+    state = TrainState(config, torch.device(device), precision)
     if double:
         for module in (state.generator, state.discriminator, state.average):
             module.double()
@@ -88,7 +89,7 @@ def trained(config, computing, precision="fp32", double=True, iterations=20):
         losses.append((float(terms["d_loss"]), float(terms["g_loss"])))
     assert schedule.at(state.nimg).alpha == 1
     assert schedule.at(state.nimg).level == 3
-    return np.array(losses), state.tensors()
+    return np.array(losses), {name: tensor.cpu() for name, tensor in state.tensors().items()}
 
 
 def agree(a, b, within):
@@ -109,7 +110,13 @@ LEVELS = (2, 3)
 
 @pytest.mark.parametrize(
     "modes,backend,parts",
-    [("compiled", None, None), ("compiled", "aot_eager", None), ("captured", None, None), ("captured", None, 4)],
+    [
+        ("compiled", None, None),
+        ("compiled", "aot_eager", None),
+        ("captured", None, None),
+        ("captured", None, 4),
+        ("captured-eager", "unused", 4),
+    ],
 )
 def test_modes_agree(reference, modes, backend, parts):
     """Traced as the compiler does it, and recorded, in whole minibatches and in parts."""
@@ -118,7 +125,7 @@ def test_modes_agree(reference, modes, backend, parts):
     computing = Computing(dict.fromkeys(LEVELS, modes), said.append, backend, recorder)
     agree(reference, trained(config, computing), 1e-9)
     assert computing.modes == dict.fromkeys(LEVELS, modes)  # nothing fell back
-    assert [line.split(":")[0] for line in said] == [f"{modes} the step at {s}x{s}" for s in (4, 8)]
+    assert [line.split(",")[0] for line in said] == [f"the step at {s}x{s}: {modes}" for s in (4, 8)]
 
 
 def test_bf16_differs_by_little(reference):
@@ -160,8 +167,8 @@ def test_what_cannot_be_compiled_goes_on_eagerly():
         computing = Computing({2: "compiled", 3: "compiled"}, said.append)
         inputs = a_batch(state, 2), 2, torch.tensor(1.0), torch.tensor(1.0)
         found = computing(state.setup, "d", *inputs)
-    assert said == ["the step at 4x4 could not be compiled (no such instruction); going on with --mode eager"]
-    assert computing.modes == {}
+    assert said == ["the step at 4x4 could not be compiled (no such instruction); going on with eager"]
+    assert computing.modes == {2: "eager", 3: "eager"}
     plain = eager(state.setup, "d", *inputs)
     assert all(g is None or torch.equal(g, plain.found[name]) for name, g in found.found.items())
 
@@ -181,6 +188,88 @@ def test_memory_that_runs_out_is_no_fault_of_the_compiler():
             computing(state.setup, "g", *inputs)
     assert computing.modes == {2: "captured"}
     assert not computing._functions  # recordings hold memory
+
+
+def clock(seconds):
+    """Stands in for measuring: runs the function, and says what the next of these forms takes."""
+    left = iter(seconds)
+
+    def measure(function, device):
+        function()
+        return next(left)
+
+    return measure
+
+
+ALL = "eager|captured-eager|compiled|captured"
+
+
+@pytest.mark.parametrize(
+    "seconds,form", [((4, 3, 2, 1), "captured"), ((1, 1, 1, 1), "eager"), ((2, 1.99, 1, 2), "compiled")]
+)
+def test_the_fastest_is_found_by_measuring(seconds, form):
+    said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
+    computing = Computing({3: ALL}, said.append, None, recorder, measure=clock([*seconds, *seconds]))
+    inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
+    for player in "dg":
+        plain = eager(state.setup, player, *inputs)
+        for _ in range(2):
+            found = computing(state.setup, player, *inputs)
+            assert gradients.distance(found.found, plain.found) < 1e-5
+    told = ", ".join(
+        f"{name} {s * 1e3:.3g} ms" for name, s in zip(("eager", "captured-eager", "compiled", "captured"), seconds)
+    )
+    assert len(said) == 2  # chosen once
+    for line, player in zip(said, "DG"):
+        assert line.startswith(f"the step of {player} at 8x8: {form}, ")
+        assert line.endswith(f" s before it went on ({told})")
+
+
+def test_what_fails_is_left_out_of_the_choice():
+    def broken(function):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
+    computing = Computing({2: ALL, 3: ALL}, said.append, None, broken, measure=clock([3, 2, 3, 2]))
+    inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
+    for player in "dgdg":
+        computing(state.setup, player, *inputs)
+    reason = "(operation not permitted when stream is capturing)"
+    assert (
+        said[0] == f"the step at 8x8 could not be captured-eager {reason}; going on with eager or compiled or captured"
+    )
+    assert said[1] == f"the step at 8x8 could not be captured {reason}; going on with eager or compiled"
+    assert computing.modes == dict.fromkeys((2, 3), "eager|compiled")
+    assert len(said) == 4
+    assert all("compiled," in line for line in said[2:])
+
+
+def test_wrong_gradients_are_noticed():
+    """A recording that does not follow its inputs, a compiler whose code is wrong: the run goes on eagerly."""
+
+    def stale(function):
+        outputs = function()
+        return outputs, lambda: None
+
+    def wrong(graph, inputs):
+        return lambda *values: [each * 1.5 if torch.is_tensor(each) else each for each in graph(*values)]
+
+    for mode, backend, made in (("captured-eager", None, stale), ("compiled", wrong, recorder)):
+        said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
+        computing = Computing({3: mode}, said.append, backend, made)
+        inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
+        plain, found = eager(state.setup, "d", *inputs), computing(state.setup, "d", *inputs)
+        assert f"could not be {mode} (its gradients differ from eager ones by" in said[0]
+        assert said[0].endswith("going on with eager")
+        assert all(g is None or torch.equal(g, found.found[name]) for name, g in plain.found.items())
+
+
+def test_distance():
+    one, two = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.0])
+    assert gradients.distance({"a": two, "b": None}, {"a": one, "b": None}) == pytest.approx(1 / 5)
+    assert gradients.distance({"a": one}, {"a": torch.full((2,), float("nan"))}) == 0
+    assert gradients.distance({"a": one * float("nan")}, {"a": one}) == float("inf")
+    assert gradients.distance({"a": None}, {"a": one}) == float("inf")
 
 
 def test_a_recording_is_of_one_shape():
@@ -205,43 +294,50 @@ def test_which_mode_is_picked():
     wide = TrainConfig(max_res=256, device="cpu")
     pick = {"device": "cuda", "flops": 5e13, "missing": None, "unfit": []}
     modes, why = pick_modes(wide, **pick)
-    assert modes["256"] == "compiled"
-    assert "compiled" in describe(modes, why)
+    assert modes["256"] == "eager|captured-eager|compiled|captured"
+    assert "the fastest of eager, captured-eager, compiled and captured" in describe(modes, why)
     modes, why = pick_modes(wide, **{**pick, "device": "cpu"})
     assert set(modes.values()) == {"eager"}
     assert "--mode compiled" in why
     short = dataclasses.replace(wide, stable_kimg=PerResolution(0.1), fade_kimg=PerResolution(0.1))
     modes, why = pick_modes(short, **pick)
-    assert set(modes.values()) == {"eager"}
+    assert set(modes.values()) == {"eager|captured-eager"}
     assert "not win that back" in why
-    for change, says in (({"missing": "triton"}, "no triton"), ({"unfit": ["Odd"]}, "Odd cannot be compiled")):
-        modes, why = pick_modes(wide, **{**pick, **change})
-        assert set(modes.values()) == {"eager"}
-        assert says in why
-    asked = dataclasses.replace(short, mode="captured")
-    assert set(pick_modes(asked, **{**pick, "device": "cuda:1"})[0].values()) == {"captured"}
-    pick["device"] = "cpu"
-    modes, why = pick_modes(asked, **pick)
-    assert (set(modes.values()), why) == ({"compiled"}, "CUDA graphs need a GPU")
-    modes, why = pick_modes(asked, **{**pick, "unfit": ["Odd"]})
+    modes, why = pick_modes(wide, **{**pick, "missing": "triton"})
+    assert set(modes.values()) == {"eager|captured-eager"}
+    assert "no triton" in why
+    modes, why = pick_modes(wide, **{**pick, "unfit": ["Odd"]})
     assert (set(modes.values()), why) == ({"eager"}, "Odd cannot be compiled")
     assert by_level({"modes": {"4": "eager", "16": "compiled"}}) == {2: "eager", 4: "compiled"}
     assert by_level({}) == {}
     assert describe({"4": "eager", "8": "compiled"}, "x") == "eager from 4x4, compiled from 8x8 (x)"
 
 
+def test_a_mode_that_is_asked_for():
+    asked = TrainConfig(max_res=8, mode="captured", device="cpu")
+    for device, missing, unfit, mode, why in (
+        ("cuda:1", None, [], "captured", "as asked for"),
+        ("cuda", "triton", [], "captured-eager", "there is no triton to compile with"),
+        ("cpu", None, [], "compiled", "CUDA graphs need a GPU"),
+        ("cpu", None, ["Odd"], "eager", "Odd cannot be captured"),
+    ):
+        assert pick_modes(asked, device, 1.0, missing, unfit) == ({"4": mode, "8": mode}, why)
+
+
 def test_a_run_keeps_its_mode(config, tmp_path, monkeypatch):
     """Recorded with the run, taken up with it, changed when asked."""
-    monkeypatch.setattr("pggan.training.loop.Computing", lambda modes, note: Computing(modes, note, None, recorder))
+    monkeypatch.setattr(
+        "pggan.training.loop.Computing", lambda modes, note, **_: Computing(modes, note, None, recorder)
+    )
     cut = dataclasses.replace(config, mode="compiled", total_kimg=0.064)
     run, notes = RunDirectory(tmp_path / "run"), Notes()
     begin(cut, run.path, notes)
-    assert sum(line.startswith("compiled the step at") for line in notes.said) == 2
+    assert sum("compiled," in line for line in notes.said) == 2
     _, resolved = run.read_options()
     assert resolved["modes"] == {"4": "compiled", "8": "compiled", "16": "compiled"}
     notes = Notes()
     resume(run, notes, changes={"total_kimg": 0.1}, override=True)
-    assert any(line.startswith("compiled the step at 8x8") for line in notes.said)
+    assert any(line.startswith("the step at 8x8: compiled,") for line in notes.said)
     notes = Notes()
     resume(run, notes, changes={"total_kimg": 0.14, "mode": "eager"}, override=True)
     assert any(line == "steps: eager (as asked for)" for line in notes.said)

@@ -11,7 +11,7 @@ import torch
 from pggan import ema
 from pggan.config import TrainConfig
 from pggan.objectives.base import Batch
-from pggan.training.gradients import Computing
+from pggan.training.computing import Computing
 from pggan.training.iteration import discriminator_step, generator_step
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState

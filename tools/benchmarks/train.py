@@ -15,7 +15,7 @@ from pggan.config import PRECISIONS, TrainConfig, level_of
 from pggan.networks.cost import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
 from pggan.presets import PRESETS, configure
 
-MODES = ("eager", "compiled", "captured")
+MODES = ("eager", "compiled", "captured", "captured-eager")
 # On a CPU networks of full width take minutes an image.
 CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
@@ -35,7 +35,7 @@ COLUMNS = {
 
 @click.command("train")
 @click.option("--resolutions", type=Numbers(), help="Default: 4 to 1024 (CPU: 4 to 32).")
-@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Default: eager and compiled.")
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Default: all (CPU: eager, compiled).")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--preset", default="celebahq-v2-8gpu", show_default=True, type=click.Choice(PRESETS.names()))
@@ -44,6 +44,7 @@ COLUMNS = {
 @click.option("--fmap-max", type=int)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Measurements of each figure.")
 @click.option("--seconds", type=float, default=1.0, show_default=True, help="Length of a measurement.")
+@click.option("--profile", is_flag=True, help="Tell, too, in which operations each mode's time goes.")
 @click.option("--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures there, too.")
 def command(file: Path | None, **given: Any) -> None:
     """Training by resolution: rate, share of the floor, peak memory, start-up time, projected length of the schedule.
@@ -51,22 +52,26 @@ def command(file: Path | None, **given: Any) -> None:
     The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
     written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
     Peak memory on a GPU is what torch took for the mode, CUDA graphs included; on a CPU the process's, from its start.
-    "parts": of the minibatch, where memory was short of the whole. Modes are measured in turns, side by side.
+    "parts": of the minibatch, where memory was short of the whole. Modes are measured in turns, side by side. The
+    projection is for each mode, and for the fastest at every resolution, which is what --mode auto takes on a GPU.
     """
     import torch
 
     from pggan.devices import pick_device, pick_precision
 
     device = pick_device(given["device"])
+    given["modes"] = given["modes"] or MODES[: 2 if device.type == "cpu" else None]
     precision = pick_precision(given["precision"], device)
     chip = _chip(device, precision)
     rows: list[dict[str, Any]] = []
     sides = given["resolutions"] or [2**level for level in range(2, 11 if device.type == "cuda" else 6)]
     for side in sides:
         level_of(side)
-        rows += _measured(_config(given, side, device.type), side, given, str(device), chip)
+        rows += _measured(config_at(given, side, device.type), side, given, str(device), chip)
         click.echo(f"measured {side}x{side}", err=True)
-    hours = {mode: _hours(given, device.type, rows, mode) for mode in given["modes"] or MODES[:2]}
+    hours = {mode: _hours(given, rows, {mode}) for mode in given["modes"]}
+    if len(hours) > 1:
+        hours["fastest"] = _hours(given, rows, set(given["modes"]))
     about = {"device": str(device), "precision": precision, "torch": torch.__version__, **chip}
     if device.type == "cuda":
         about["gpu"] = torch.cuda.get_device_name(device)
@@ -100,7 +105,7 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
     return {"flops": flops, "bytes": max(rate(copy, 0.3).wall for _ in range(3))}
 
 
-def _config(given: dict[str, Any], side: int, kind: str) -> TrainConfig:
+def config_at(given: dict[str, Any], side: int, kind: str) -> TrainConfig:
     narrow = CPU_WIDTH if kind == "cpu" else {}
     width = {k: given.get(k) or narrow.get(k) for k in ("fmap_base", "fmap_max")} | {
         "latent_size": narrow.get("latent_size")
@@ -119,12 +124,12 @@ def _measured(
     config: TrainConfig, side: int, given: dict[str, Any], device: str, chip: dict[str, float]
 ) -> list[dict[str, Any]]:
     """A row for each mode; rounds go over all of them, so that what disturbs one disturbs its peers."""
-    from benchmarks.training import Trainer
+    from benchmarks.training import Trainer, operations
 
     value_bytes = 2 if chip_precision(config, device) in ("bf16", "fp16") else 4
     floor = floor_seconds(config, side, chip["flops"], chip["bytes"], value_bytes)
     trainers, rows = [], []
-    for mode in given["modes"] or MODES[:2]:
+    for mode in given["modes"]:
         held = _begin_peak(device)
         trainer, start = Trainer(config, device, mode), time.perf_counter()
         trainer.step()
@@ -138,8 +143,10 @@ def _measured(
             "parts": trainer.state.parts_of(trainer.moment.level, trainer.moment.batch),
             "memory_mb": (_peak(device) - held) / 2**20,
         }
-        if trainer.state.computing.modes.get(trainer.moment.level, "eager") != mode:
-            rows[-1] |= {"mode": f"{mode} (eager)", "fell_back": trainer.said[-1]}
+        taken = trainer.state.computing.modes.get(trainer.moment.level, "eager")
+        if taken != mode:
+            reason = next((line for line in trainer.said if "could not be" in line), "activations are computed again")
+            rows[-1] |= {"mode": f"{mode} ({taken})", "fell_back": reason}
     found: list[list[float]] = [[] for _ in trainers]
     for _ in range(given["rounds"]):
         for at, trainer in enumerate(trainers):
@@ -148,6 +155,9 @@ def _measured(
         each = 1 / median(rates)
         row |= {"rate": 1 / each, "ms": each * 1e3, "floor_ms": floor * 1e3, "of_floor": floor / each}
         row["rates"] = rates
+    if given["profile"]:
+        for row, trainer in zip(rows, trainers):
+            row["operations"] = operations(trainer)
     return rows
 
 
@@ -194,11 +204,14 @@ def _peak(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
-def _hours(given: dict[str, Any], kind: str, rows: list[dict[str, Any]], mode: str) -> float | None:
-    """The preset's whole schedule at the measured rates; None where a resolution of it was not measured."""
+def _hours(given: dict[str, Any], rows: list[dict[str, Any]], modes: set[str]) -> float | None:
+    """The preset's whole schedule at the rate of the fastest of `modes`; None where a resolution was not measured."""
     from pggan.training.schedule import Schedule
 
-    rates = {row["resolution"]: row["rate"] for row in rows if row["mode"] == mode}
+    rates: dict[int, float] = {}
+    for row in rows:
+        if row["mode"] in modes:
+            rates[row["resolution"]] = max(row["rate"], rates.get(row["resolution"], 0.0))
     phases = Schedule(configure(given["preset"], {})).phases
     if any(phase.resolution not in rates for phase in phases):
         return None
@@ -211,6 +224,10 @@ def _tell(result: dict[str, Any], given: dict[str, Any], kind: str) -> None:
     for row in result["rows"]:
         if "fell_back" in row:
             click.echo(f"{row['resolution']}x{row['resolution']}: {row['fell_back']}")
+    for row in result["rows"]:
+        if "operations" in row:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in list(row["operations"].items())[:8])
+            click.echo(f"{row['resolution']}x{row['resolution']} {row['mode']}: {shares}")
     for mode, hours in result["projected_hours"].items():
         if hours is not None:
             wide = "" if kind == "cuda" and not given["fmap_base"] else " with networks of this width"

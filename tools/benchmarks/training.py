@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import time
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import median, rate
 from pggan.config import TrainConfig
 from pggan.data.loader import LoadedBatch, Request
-from pggan.devices import pick_device, pick_precision, set_precision
-from pggan.training.gradients import Computing
+from pggan.devices import measure_convolutions, pick_device, pick_precision, set_precision
+from pggan.training.computing import Computing
 from pggan.training.iteration import Feed, iterate
 from pggan.training.schedule import Schedule
 from pggan.training.state import TrainState
@@ -26,6 +31,7 @@ class Trainer:
             torch.cuda.set_device(self.device)
         self.precision = pick_precision(config.precision, self.device)
         set_precision(self.precision)
+        measure_convolutions(self.device)
         self.schedule, self.state = Schedule(config), TrainState(config, self.device, self.precision)
         self.said: list[str] = []
         self.moment = self.schedule.at(0)._replace(alpha=0.5)
@@ -46,6 +52,36 @@ class Trainer:
         """Until all iterations are done: a run does not wait for each."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def operations(trainer: Trainer, iterations: int = 3) -> dict[str, float]:
+    """The share of a device's busy time that each kind of operation takes, largest first, by torch's profiler.
+
+    On a GPU these are kernels; "(idle)" is the share of the time that passes without any.
+    """
+    gpu = trainer.device.type == "cuda"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its words about GPUs that are not there
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
+    trainer.wait()
+    with profile(activities=activities, acc_events=True) as found:
+        start = time.perf_counter()
+        for _ in range(iterations):
+            trainer.step()
+        trainer.wait()
+        passed = time.perf_counter() - start
+    taken = {each.key: _own_time(each, gpu) for each in found.key_averages()}
+    busy = sum(taken.values())
+    shares = {
+        name: each / busy for name, each in sorted(taken.items(), key=lambda pair: -pair[1]) if each > 0.002 * busy
+    }
+    return {**shares, "(idle)": max(0.0, 1 - busy / 1e6 / passed)} if gpu else shares
+
+
+def _own_time(event: Any, gpu: bool) -> float:
+    """Microseconds in the operation itself. On a GPU only what runs there counts, not what launched it."""
+    if not gpu:
+        return float(event.self_cpu_time_total)
+    return float(event.self_device_time_total) if event.device_type != DeviceType.CPU else 0.0
 
 
 def training_rate(config: TrainConfig, device: str, seconds: float, rounds: int) -> float:

@@ -1,0 +1,122 @@
+"""What GPUs do otherwise: the same tests run on the CPU, with what stands in for CUDA graphs, and where there is a GPU
+on that."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pggan.config import PerResolution
+from pggan.data.loader import LoadedBatch, Request
+from pggan.data.prepare import PrepareOptions, prepare
+from pggan.devices import set_precision
+from pggan.synthesis.model import load
+from pggan.training.computing import Computing
+from pggan.training.iteration import Feed, iterate
+from pggan.training.rundir import RunDirectory
+from pggan.training.schedule import Schedule
+from pggan.training.start import begin, resume
+from pggan.training.state import TrainState
+from tests.training.test_modes import LEVELS, SMALL, agree, recorder, trained
+from tests.training.test_recovery import Notes
+
+aten = torch.ops.aten
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+pytestmark = pytest.mark.parametrize("device", DEVICES)
+
+
+def computing(device, mode, said=None):
+    """On the CPU: traced for nobody, and recorded by a stand-in."""
+    note = (said if said is not None else []).append
+    modes = dict.fromkeys(LEVELS, mode)
+    return Computing(modes, note) if device == "cuda" else Computing(modes, note, None, recorder)
+
+
+@pytest.mark.parametrize("mode", ["captured-eager", "compiled", "captured", "eager|captured-eager|compiled|captured"])
+def test_modes_agree(device, mode):
+    """20 iterations in float64 through a fade: losses and 99.9 % of the weights within 1e-9 on the CPU, 1e-6 on GPUs,
+    whose libraries sum in orders of their own."""
+    set_precision("fp32")
+    chosen = computing(device, mode)
+    within = 1e-6 if device == "cuda" else 1e-9
+    agree(trained(SMALL, Computing(), device=device), trained(SMALL, chosen, device=device), within)
+    assert chosen.modes == dict.fromkeys(LEVELS, mode)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_half_precision_differs_by_little(device, precision):
+    """Losses of 20 iterations against float32 eager ones, relative to their size: 1.0 in bf16, 0.1 in float32."""
+    set_precision("fp32")
+    plain = trained(SMALL, Computing(), double=False, device=device)
+    other = trained(SMALL, computing(device, "captured-eager"), precision, double=False, device=device)
+    assert np.abs(plain[0] - other[0]).max() < (1.0 if precision == "bf16" else 0.1)
+
+
+class Watch(TorchDispatchMode):
+    """Raises where a tensor's value is asked for, as `bool(x)` and `x.item()` do."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function not in (aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default), function
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_waiting(device):
+    """Whatever makes the host wait for a GPU raises within the block; on the CPU, what would on a GPU."""
+    if device == "cpu":
+        with Watch():
+            yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    "loss,options",
+    [("wgan-gp", {}), ("began", {}), ("wgan-gp", {"augment": "ada", "historical_averaging": 0.01})],
+)
+def test_the_loop_does_not_wait(device, precision, loss, options):
+    """An iteration with its data is begun without looking at any result of it."""
+    config = dataclasses.replace(
+        SMALL, loss=loss, loss_options=tuple(options.items()), held_out=0.1 if options else 0.0
+    )
+    state = TrainState(config, torch.device(device), precision, fused=True)
+    moment = Schedule(config).at(0)
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
+    loaded = LoadedBatch(images, np.zeros((8, 0), np.int32), Request(0, 8, 4), images if options else None)
+    feed, batches = Feed(state, 0, None), iter([loaded] * 4)
+    iterate(state, feed, batches, moment, 1)
+    with no_waiting(device):
+        for _ in range(3):
+            iterate(state, feed, batches, moment, 1)
+    assert state.nimg == 32
+    with pytest.raises((AssertionError, RuntimeError)), no_waiting(device):
+        bool(torch.ones((), device=device))
+
+
+def test_a_run(device, tmp_path):
+    """From pictures to pictures, in the mode and precision that it chooses; taken up again; measured."""
+    store = tmp_path / "data"
+    prepare("drawn:24", store, PrepareOptions(max_res=16, codec="16:png"))
+    config = dataclasses.replace(
+        SMALL, data=str(store), max_res=16, device=device, eval_samples=16, total_kimg=0.3, tick_kimg=PerResolution(0.1)
+    )
+    notes, run = Notes(), RunDirectory(tmp_path / "run")
+    begin(dataclasses.replace(config, total_kimg=0.2), run.path, notes)
+    _, resolved = run.read_options()
+    assert resolved["device"].startswith(device)
+    resume(run, notes, changes={"total_kimg": 0.3}, override=True)
+    assert not any("could not" in line for line in notes.said)
+    here, there = load(run.path, device), load(run.path, "cpu")
+    made, expected = here.generate(range(5)), there.generate(range(5))
+    assert made.shape == (5, 16, 16, 3)
+    assert np.abs(made.astype(int) - expected.astype(int)).max() <= 1
