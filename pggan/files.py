@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,19 +16,18 @@ except ImportError:  # Windows: two processes in one place are not noticed there
     fcntl = None  # type: ignore[assignment]
 
 
-def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
     """Calls `write(temporary)` beside `path`, flushes it to the disk and renames it into place.
 
-    On any failure the temporary file is removed and `path` is as it was.
+    On any failure the temporary file is removed and `path` is as it was. `durable` False, for what can be made again:
+    nothing waits for the disk, so that a machine that goes down may lose the file; its mode is as `write` leaves it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     try:
-        temporary.touch()
-        usual = temporary.stat().st_mode & 0o777
-        write(temporary)
-        os.chmod(temporary, usual)  # some libraries make files that only their owner can read
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            _write_durably(temporary, write)
+        else:
+            write(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -35,7 +35,22 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
             # told of the name that a person asked for
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
+
+
+def _write_durably(path: Path, write: Callable[[Path], None]) -> None:
+    path.touch()
+    usual = path.stat().st_mode & 0o777
+    write(path)
+    os.chmod(path, usual)  # some libraries make files that only their owner can read
+    sync_file(path)
+
+
+def sync_file(path: Path) -> None:
+    """Waits until a file's contents are on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:

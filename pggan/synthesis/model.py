@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +14,64 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.checkpoints import ModelFile, load_model
-from pggan.devices import free_cached, free_memory, full_float32, out_of_memory, pick_device
+from pggan.devices import free_memory, full_float32, out_of_memory, pick_device
 from pggan.errors import ModelError, OutOfMemoryError, UsageError
 from pggan.labels import LabelSpace
-from pggan.latents import MAX_SEED, CodeSpace, seed_latents
+from pggan.latents import CodeSpace, seed_latents
 from pggan.networks.cost import synthesis_bytes
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.places import find_model
+from pggan.synthesis.computing import MODES, Computing
+from pggan.synthesis.fetch import fetch
+from pggan.synthesis.streaming import IN_FLIGHT, stream
 
 # What one batch of synthesis may take of the memory that is free, and how many images at most.
 MEMORY_SHARE = 0.25
 MAX_BATCH = 256
+# 8-bit pictures of a batch, in pinned memory; a GPU is kept busy by fewer pixels.
+HOST_BYTES = 64 << 20
+# Values that the CPU computes on at once, and images at least: larger batches take up to twice the time an image, as
+# measured from 4x4 to 128x128 on two cores.
+CPU_BYTES = 96 << 20
+CPU_BATCH = 16
 
 
-def load(path: str | Path | None = None, device: str = "auto", best: bool = False) -> Model:
+def load(
+    path: str | Path | None = None,
+    device: str = "auto",
+    best: bool = False,
+    mode: str = "auto",
+    note: Callable[[str], None] = lambda message: None,
+) -> Model:
     """Loads a model: a file, a run directory (its newest model) or a shipped model's name; None: the shipped one.
 
     `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1". `best`: of a run, the model that its metric found
-    best. Raises `ModelError` where it cannot be read, `UsageError` for a device that is not there.
+    best. `mode`: how pictures of seeds are computed, "eager", "compiled" or "auto": compiled where so many are to be
+    made that it pays; `note` is told what compiling took. Raises `ModelError` where it cannot be read, `UsageError`
+    for a mode that there is not, or a device that is not there.
     """
+    if mode not in MODES:
+        raise UsageError(f"unknown mode {mode!r}; choose one of: {', '.join(MODES)}")
     where = pick_device(device)
     found = find_model(path, best)
-    return Model(load_model(found, where), where, found)
+    return Model(load_model(found, where), where, found, mode, note)
 
 
 class Model:
     """A generator (and, where the file keeps it, its discriminator) at the level and alpha of its file."""
 
-    def __init__(self, file: ModelFile, device: torch.device, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        file: ModelFile,
+        device: torch.device,
+        path: Path | None = None,
+        mode: str = "eager",
+        note: Callable[[str], None] = lambda message: None,
+    ) -> None:
         self.file = file
         self.device = device
         self.path = path
+        self.computing = Computing(file.generator, mode, note)
 
     @property
     def name(self) -> str:
@@ -90,11 +118,18 @@ class Model:
         return self.file.info
 
     def batch_size(self, level: int | None = None) -> int:
-        """Images that one batch of synthesis holds within a quarter of the free memory, 1 to 256."""
-        each = synthesis_bytes(self.file.generator.config, level or self.file.level)
-        config = self.file.generator.config
+        """Images that one batch of synthesis holds within a quarter of the free memory, 1 to 256.
+
+        Fewer on the CPU, whose caches hold no more, and of large pictures, two batches of which wait on the host.
+        """
+        config, level = self.file.generator.config, level or self.file.level
+        shown = config.channels * 4**level
+        each = synthesis_bytes(config, level) + IN_FLIGHT.get(self.device.type, 1) * shown
         beside = config.reference_size if config.norm == "virtual-batch" else 0  # goes through the layers with them
-        fitting = int(max(1, min(MAX_BATCH, MEMORY_SHARE * free_memory(self.device) // each - beside)))
+        most = min(MAX_BATCH, max(1, HOST_BYTES // shown))
+        if self.device.type == "cpu":
+            most = min(most, max(CPU_BATCH, CPU_BYTES // each))
+        fitting = int(max(1, min(most, MEMORY_SHARE * free_memory(self.device) // each - beside)))
         return 1 << (fitting.bit_length() - 1)  # a power of two: small changes of free memory change nothing
 
     @torch.inference_mode()
@@ -104,27 +139,34 @@ class Model:
         labels: Tensor | NDArray[Any] | None = None,
         level: int | None = None,
         alpha: float | None = None,
+        to_come: int = 0,
     ) -> Tensor:
         """The raw network output, float (N, C, R, R) around [-1, 1], R = 2**level, on the model's device.
 
         `latents` (N, latent_size + codes.size), `labels` (N, label_size). `level` and `alpha` None: as the file stores
-        them; alpha is 1 at another level than the stored one. Raises `UsageError` for shapes, levels or alphas that do
-        not fit.
+        them; alpha is 1 at another level than the stored one. `to_come`: how many there will be of batches as large as
+        this one, these included, which tells whether compiling pays; 0: it is eager. Raises `UsageError` for shapes,
+        levels or alphas that do not fit.
         """
-        level, fade = self._stage(level, alpha)
+        level, share = self._stage(level, alpha)
+        fade = self._alpha(share) if share < 1 else None  # nothing is computed that would not show
         z = self._tensor(latents, self.latent_size + self.codes.size, "latents")
         y = self._tensor(labels, self.label_size, "labels") if labels is not None else None
         if y is None and self.label_size:
             raise UsageError(f"this model is conditional: give labels of shape (N, {self.label_size})")
         if y is not None and len(y) != len(z):
             raise UsageError(f"{len(z)} latents but {len(y)} labels")
+        with self._enough_memory(len(z)), full_float32(self.device):
+            return self.computing(z, level, fade, y, to_come)
+
+    @contextmanager
+    def _enough_memory(self, count: int) -> Iterator[None]:
         try:
-            with full_float32(self.device):
-                return self.file.generator(z, level, fade, y)
+            yield
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            raise OutOfMemoryError(f"out of memory with {len(z)} pictures at a time; give a smaller batch") from None
+            raise OutOfMemoryError(f"out of memory with {count} pictures at a time; give a smaller batch") from None
 
     @torch.inference_mode()
     def discriminator(
@@ -137,10 +179,10 @@ class Model:
         """
         if self.file.discriminator is None:
             raise ModelError("this model file keeps no discriminator; use one of a run's models")
-        level, fade = self._stage(level, alpha)
+        level, share = self._stage(level, alpha)
         x = torch.as_tensor(images, device=self.device).to(self._dtype())
         try:
-            return self.file.discriminator(x, level, fade)
+            return self.file.discriminator(x, level, self._alpha(share))
         except ValueError as error:
             raise UsageError(str(error)) from None
 
@@ -158,9 +200,12 @@ class Model:
         codes out of range.
         """
         wanted = [int(seeds)] if isinstance(seeds, numbers.Integral) else [int(seed) for seed in seeds]  # type: ignore[union-attr]
-        pictures = list(self.stream(wanted, label, batch, codes))
-        side = self.resolution
-        return np.concatenate(pictures) if pictures else np.zeros((0, side, side, self.channels), np.uint8)
+        pictures = np.empty((len(wanted), self.resolution, self.resolution, self.channels), np.uint8)
+        start = 0
+        for part in self.stream(wanted, label, batch, codes):
+            pictures[start : start + len(part)] = part  # copied: a GPU's batches lie in pinned memory
+            start += len(part)
+        return pictures
 
     def stream(
         self,
@@ -173,35 +218,21 @@ class Model:
 
         A batch that was not asked for is halved where memory turns out to be short of it.
         """
-        for seed in seeds:
-            if not 0 <= seed <= MAX_SEED:
-                raise UsageError(f"seed {seed} is not from 0 to {MAX_SEED}")
-        if batch is not None and batch < 1:
-            raise UsageError(f"a batch of {batch} is none; give 1 or more")
-        size = batch or self.batch_size()
-        start = 0
-        while start < len(seeds):
-            part = seeds[start : start + size]
-            latents, labels = self.seed_latents(part, codes), self.seed_labels(part, label)
-            # a batch that was asked for keeps its size to the end: the same seed is then the same to the last bit
-            missing = size - len(part) if batch else 0
-            if missing:
-                latents = np.pad(latents, ((0, missing), (0, 0)))
-                labels = None if labels is None else np.pad(labels, ((0, missing), (0, 0)))
-            try:
-                made = self.pictures(latents, labels)
-            except OutOfMemoryError:
-                if batch or len(part) == 1:
-                    raise
-                size = len(part) // 2
-                free_cached(self.device)
-                continue
-            yield made[: len(part)]
-            start += len(part)
+        return stream(self, seeds, label, batch, codes)
+
+    def begin(
+        self, latents: NDArray[Any], labels: NDArray[Any] | None = None, to_come: int = 0
+    ) -> Callable[[], NDArray[np.uint8]]:
+        """Begins to make pictures of latents, as `pictures`; the call that it returns waits for them.
+
+        A GPU still computes when this returns. `to_come` as for `synthesize`.
+        """
+        with self._enough_memory(len(latents)):
+            return fetch(self.synthesize(latents, labels, to_come=to_come))
 
     def pictures(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
         """8-bit pictures (N, H, W, C) of latents (N, latent_size + codes.size)."""
-        return to_uint8(self.synthesize(latents, labels))
+        return self.begin(latents, labels)()
 
     def seed_latents(self, seeds: Sequence[int], codes: Mapping[int, float] | None = None) -> NDArray[np.float32]:
         """What the generator reads for seeds, (N, latent_size + codes.size): noise, then each seed's codes.
@@ -227,7 +258,7 @@ class Model:
     def _dtype(self) -> torch.dtype:
         return next(self.file.generator.parameters()).dtype
 
-    def _stage(self, level: int | None, alpha: float | None) -> tuple[int, Tensor]:
+    def _stage(self, level: int | None, alpha: float | None) -> tuple[int, float]:
         chosen = self.file.level if level is None else level
         first, last = self.file.generator.config.min_level, self.file.generator.config.max_level
         if not first <= chosen <= last:
@@ -236,16 +267,17 @@ class Model:
             alpha = self.file.alpha if chosen == self.file.level else 1.0
         if not 0 <= alpha <= 1:
             raise UsageError(f"alpha {alpha} is not from 0 to 1")
-        return chosen, torch.tensor(alpha, dtype=torch.float64, device=self.device)
+        return chosen, float(alpha)
+
+    def _alpha(self, alpha: float) -> Tensor:
+        # filled in on the device: a copy from the host would wait for what a GPU still computes
+        return torch.full((), alpha, dtype=torch.float64, device=self.device)
 
     def _tensor(self, values: Tensor | NDArray[Any], width: int, what: str) -> Tensor:
-        tensor = torch.as_tensor(values, device=self.device).to(self._dtype())
+        tensor = torch.as_tensor(values)
+        if self.device.type == "cuda" and not tensor.is_cuda:
+            tensor = tensor.to(self._dtype()).pin_memory()  # other copies wait for what the GPU still computes
+        tensor = tensor.to(self.device, self._dtype(), non_blocking=True)
         if tensor.ndim != 2 or tensor.shape[1] != width:
             raise UsageError(f"{what} have shape {tuple(tensor.shape)}, this model takes (N, {width})")
         return tensor
-
-
-def to_uint8(images: Tensor) -> NDArray[np.uint8]:
-    """Network output (N, C, H, W) around [-1, 1] to 8 bits (N, H, W, C): `clip(rint(127.5 x + 127.5), 0, 255)`."""
-    scaled = (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

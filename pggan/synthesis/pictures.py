@@ -16,24 +16,24 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 import pggan
+from pggan.data.pool import available_cores
 from pggan.errors import DataError, UsageError
 from pggan.files import replace_atomically
+from pggan.synthesis.png import png_bytes
 from pggan.synthesis.seeds import Seeds
 
 if TYPE_CHECKING:
@@ -46,9 +46,16 @@ GRID_SIDE = 4096
 SMALLEST_TILE = 64
 # Pictures of a grid of no stated shape.
 AUTO_GRID = 100
-WRITERS = min(8, os.cpu_count() or 1)
+# Bytes of a picture for each thread that makes PNGs, two threads at least: a folder takes one new file at a time, which
+# costs as much as deflating some such pieces, and threads that meet there cost more than they save.
+PIECE = 8 << 10
+# Pictures that wait for the threads while a GPU computes: enough that none is idle while a batch begins. On the CPU
+# hardly any do: torch's threads wait for each other, and busily, so that writers among them cost up to half the rate.
+AHEAD = 32
+CPU_AHEAD = 2
 
 Pictures = NDArray[np.uint8]
+R = TypeVar("R")
 
 
 def grid_image(pictures: Pictures, columns: int, rows: int) -> Pictures:
@@ -116,22 +123,16 @@ class Grid:
 
 def encode_png(picture: Pictures, about: dict[str, Any] | None = None) -> bytes:
     """A picture (H, W, C), C 1 to 4, as a PNG with `about` as its iTXt entry `pggan`."""
-    if not 1 <= picture.shape[2] <= 4:
-        raise UsageError(f"{picture.shape[2]} channels are no picture; take the raw output: pggan.load(...).synthesize")
-    info = PngImagePlugin.PngInfo()
-    if about is not None:
-        info.add_itxt(KEY, json.dumps(about, ensure_ascii=False))
-        info.add_text("Software", f"pggan {pggan.__version__}")
-    out = io.BytesIO()
-    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    image.save(out, format="PNG", pnginfo=info)
-    return out.getvalue()
+    if about is None:
+        return png_bytes(picture, {}, {})
+    software = f"pggan {pggan.__version__}"
+    return png_bytes(picture, {KEY: json.dumps(about, ensure_ascii=False)}, {"Software": software})
 
 
-def write_png(path: Path, picture: Pictures, about: dict[str, Any] | None = None) -> None:
-    """Writes a picture (H, W, C) atomically, as `encode_png`."""
+def write_png(path: Path, picture: Pictures, about: dict[str, Any] | None = None, durable: bool = True) -> None:
+    """Writes a picture (H, W, C) atomically, as `encode_png`; `durable`: on the disk when it returns."""
     data = encode_png(picture, about)
-    replace_atomically(path, lambda temporary: _write(temporary, data))
+    replace_atomically(path, lambda temporary: _write(temporary, data), durable)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -239,7 +240,7 @@ def write_pictures(
     make_folder(folder)
     about = describe(model)
     files = _files(model, wanted, folder, suffix, label, codes, batch, canvas, about, advance)
-    write_all(files if pictures else _drained(files))
+    write_all(files if pictures else _drained(files), writers(model))
     path = None
     if canvas is not None:
         path = folder / f"grid{suffix}.png"
@@ -294,17 +295,40 @@ def _about_grid(
     return {"seeds": str(shown), "grid": shape, "class": model.labels.describe(asked), **about}
 
 
-def write_all(files: Iterable[File], ahead: int = 4 * WRITERS) -> None:
-    """Writes PNGs in a few threads (zlib lets other threads run), at most `ahead` waiting: memory stays bounded."""
-    waiting: deque[tuple[Path, Future[None]]] = deque()
-    pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="png")
+class Threads(NamedTuple):
+    """How many there are, and how many items they are given at most before the first one is done."""
+
+    workers: int
+    ahead: int
+
+
+def write_all(files: Iterable[File], threads: Threads) -> None:
+    """Writes PNGs in threads, while `files` makes the next pictures. Without waiting for the disk: see `write_png`."""
+    for _ in in_threads(lambda path, picture, about: write_png(path, picture, about, durable=False), files, threads):
+        pass
+
+
+def writers(model: Model) -> Threads:
+    """Threads that a model's PNGs are worth, one a core at most."""
+    count = min(max(2, model.channels * model.resolution**2 // PIECE), available_cores())
+    return Threads(count, CPU_AHEAD if model.device.type == "cpu" else max(AHEAD, 4 * count))
+
+
+def in_threads(work: Callable[..., R], items: Iterable[tuple[Any, ...]], threads: Threads) -> Iterator[R]:
+    """`work(*item)` of every item, in their order, by a few threads; a bounded number wait: so does the memory.
+
+    zlib and files let other threads run meanwhile.
+    """
+    ahead = max(threads.ahead, threads.workers)
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads.workers, thread_name_prefix="png")
     try:
-        for path, picture, about in files:
-            while len(waiting) >= ahead or any(path == other for other, _ in waiting):
-                waiting.popleft()[1].result()  # also where two writers would meet in one file
-            waiting.append((path, pool.submit(write_png, path, picture, about)))
+        for item in items:
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, *item))
         while waiting:
-            waiting.popleft()[1].result()
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

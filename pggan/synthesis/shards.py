@@ -12,6 +12,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,19 @@ from numpy.typing import NDArray
 
 from pggan.distributed import ALONE, World
 from pggan.errors import UsageError
-from pggan.files import replace_atomically, sync_directory, write_json
+from pggan.files import replace_atomically, sync_directory, sync_file, write_json
 from pggan.synthesis.model import Model
-from pggan.synthesis.pictures import class_suffix, describe, encode_png, make_folder, picture_name, write_all
+from pggan.synthesis.pictures import (
+    Threads,
+    class_suffix,
+    describe,
+    encode_png,
+    in_threads,
+    make_folder,
+    picture_name,
+    write_all,
+    writers,
+)
 from pggan.synthesis.seeds import Seeds
 
 LAYOUTS = ("folders", "tar")
@@ -30,6 +41,7 @@ SHARD = 1000
 ABOUT = "generated.json"
 
 Advance = Callable[[int], None]
+Picture = tuple[str, NDArray[np.uint8], dict[str, Any]]  # name, pixels, metadata
 
 
 @dataclass(frozen=True)
@@ -62,17 +74,21 @@ def write_shards(
     about = describe(model)
     _check_same(folder, {**about, "seeds": str(seeds), "label": label, "layout": layout, "shard": SHARD})
     count = -(-len(seeds) // SHARD)
-    made = 0
+    missing: list[tuple[Path, Seeds]] = []
     for number in range(world.rank, count, world.size):
         part = seeds[number * SHARD : (number + 1) * SHARD]
         path = folder / (f"{number:06d}" if layout == "folders" else f"pictures-{number:06d}.tar")
         if path.exists():
             advance(len(part))
-            continue
-        write = _folder if layout == "folders" else _tar
-        write(path, _pictures(model, part, label, batch, about, advance))
-        made += 1
-    return Sharded(folder, count, made, len(seeds))
+        else:
+            missing.append((path, part))
+    # one stream of all of them: batches reach over the ends of shards
+    wanted = Seeds(chain.from_iterable(part.ranges for _, part in missing))
+    pictures = _pictures(model, wanted, label, batch, about, advance)
+    write = _folder if layout == "folders" else _tar
+    for path, part in missing:
+        write(path, islice(pictures, len(part)), writers(model))
+    return Sharded(folder, count, len(missing), len(seeds))
 
 
 def _check_same(folder: Path, about: dict[str, Any]) -> None:
@@ -96,31 +112,32 @@ def _check_same(folder: Path, about: dict[str, Any]) -> None:
 
 def _pictures(
     model: Model, seeds: Seeds, label: int | str | None, batch: int | None, about: dict[str, Any], advance: Advance
-) -> Iterator[tuple[str, NDArray[np.uint8], dict[str, Any]]]:
+) -> Iterator[Picture]:
     suffix, start = class_suffix(model, label), 0
     for pictures in model.stream(seeds, label, batch):
         part = seeds[start : start + len(pictures)]
         start += len(part)
+        advance(len(part))  # now: nobody asks for more than the last picture
         for picture, seed, classes in zip(pictures, part, model.seed_classes(part, label)):
             described = {"seed": seed, "class": model.labels.describe(classes), **about}
             yield picture_name(seed, suffix), picture, described
-        advance(len(part))
 
 
-def _folder(path: Path, pictures: Iterator[tuple[str, NDArray[np.uint8], dict[str, Any]]]) -> None:
+def _folder(path: Path, pictures: Iterator[Picture], threads: Threads) -> None:
     temporary = path.with_name(f".{path.name}.tmp")  # one process makes a shard: no other name is needed
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    write_all((temporary / name, picture, about) for name, picture, about in pictures)
+    write_all(((temporary / name, picture, about) for name, picture, about in pictures), threads)
+    for _ in in_threads(sync_file, ((each,) for each in temporary.iterdir()), threads):
+        pass  # a shard that is there is taken to be whole, whatever went down
     temporary.rename(path)
     sync_directory(path.parent)
 
 
-def _tar(path: Path, pictures: Iterator[tuple[str, NDArray[np.uint8], dict[str, Any]]]) -> None:
+def _tar(path: Path, pictures: Iterator[Picture], threads: Threads) -> None:
     def write(temporary: Path) -> None:
         with tarfile.open(temporary, "w") as archive:
-            for name, picture, about in pictures:
-                data = encode_png(picture, about)
+            for name, data in in_threads(lambda name, *rest: (name, encode_png(*rest)), pictures, threads):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))

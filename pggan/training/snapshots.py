@@ -11,7 +11,8 @@ from torch import Tensor
 
 import pggan
 from pggan.checkpoints import ModelFile, save_model
-from pggan.synthesis.model import Model, to_uint8
+from pggan.synthesis.fetch import to_uint8
+from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import enlarge, grid_image, write_png
 from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Moment

@@ -1,0 +1,225 @@
+"""A compiled generator draws what the eager one does; when it is compiled, and what happens where that fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import pggan
+from pggan.cli import cli
+from pggan.errors import UsageError
+from pggan.synthesis import computing
+from pggan.synthesis import model as models
+from pggan.synthesis.computing import Computing
+from pggan.synthesis.pictures import read_metadata
+from tests.making import model_file, saved
+
+
+def computed(mode, said, backend="aot_eager", **options):
+    """A computing of a small generator at 16x16."""
+    file = model_file(**options)
+    return file.generator, Computing(file.generator, mode, said.append, backend)
+
+
+def z(count, inputs=12):
+    return torch.randn(count, inputs, generator=torch.Generator().manual_seed(0))
+
+
+def agrees(backend, labels=0, alpha=None, count=4):
+    said = []
+    generator, compute = computed("compiled", said, backend, labels=labels)
+    classes = torch.eye(labels)[torch.arange(count) % labels] if labels else None
+    with torch.inference_mode():
+        fade = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
+        found = compute(z(count), 4, fade, classes, to_come=count)
+        assert compute.shape == (4, count, fade is not None)
+        assert torch.allclose(found, generator(z(count), 4, fade, classes), rtol=0, atol=1e-5)
+        if fade is not None:  # a tensor: another alpha is not another graph
+            other = torch.tensor(0.75, dtype=torch.float64)
+            assert torch.allclose(
+                compute(z(count), 4, other, classes, to_come=count),
+                generator(z(count), 4, other, classes), rtol=0, atol=1e-5,
+            )  # fmt: skip
+    assert len(said) == 1
+    assert said[0].startswith(f"compiled the generator at 16x16, {count} pictures at a time: ")
+
+
+@pytest.mark.parametrize("options", [{}, {"labels": 3}, {"alpha": 0.25}])
+def test_traced_and_eager_agree(options):
+    agrees("aot_eager", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiles with g++")
+def test_really_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    agrees("inductor", alpha=0.25)
+    assert list(tmp_path.rglob("*.so"))
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """Compiles by tracing alone, for batches of four."""
+    monkeypatch.setattr(models, "Computing", partial(Computing, backend="aot_eager"))
+    said = []
+    found = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu", mode="compiled", note=said.append)
+    monkeypatch.setattr(found, "batch_size", lambda level=None: 4)
+    found.said = said
+    return found
+
+
+def near(a, b):
+    return np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_all_batches_have_the_size_that_is_compiled(model, monkeypatch):
+    sizes, function = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **how: counted(function(f, **how), sizes))
+    found = model.generate(range(10))
+    assert sizes == [4, 4, 4]
+    assert len(model.said) == 1
+    eager = pggan.load(model.path, device="cpu", mode="eager")
+    assert near(found, eager.generate(range(10)))
+    assert near(model.generate([3]), found[3:4])  # a quarter of a batch: filled up
+    assert sizes == [4] * 4
+    assert model.computing.describe() == "compiled (as asked for)"
+    assert torch.allclose(
+        model.synthesize(z(3)), eager.synthesize(z(3)), atol=1e-6
+    )  # of any shape: eager, nothing is compiled
+    assert len(model.said) == 1
+
+
+def counted(function, sizes):
+    def call(z, *rest):
+        sizes.append(len(z))
+        return function(z, *rest)
+
+    return call
+
+
+def test_few_pictures_are_compiled_as_few(model):
+    model.generate(range(3))
+    assert model.computing.batch == 3
+    model.generate(range(2))  # fills the batch
+    assert len(model.said) == 1
+    model.generate(range(40))
+    assert model.computing.batch == 3  # nearly as large as it may be: not compiled again
+    model.computing.shape = model.computing.shape._replace(batch=1)
+    model.generate(range(40))
+    assert model.computing.batch == 4
+
+
+def test_a_batch_that_was_asked_for_is_computed_in_one_way(model, monkeypatch):
+    monkeypatch.setattr(computing, "MARGIN", 0.0)  # compiling always pays
+    auto = pggan.load(model.path, device="cpu", mode="auto")
+    one = auto.generate(range(20), batch=2)
+    assert auto.computing.describe() == "eager (a batch that was asked for is computed in one way)"
+    assert np.array_equal(one[19:], auto.generate([19], batch=2))
+    compiled = model.generate(range(20), batch=2)
+    assert np.array_equal(compiled[19:], model.generate([19], batch=2))
+    assert model.computing.batch == 2
+
+
+class Clock:
+    """Seconds pass as a network of so many seconds a batch is computed, eagerly and compiled."""
+
+    def __init__(self, monkeypatch, eager, compiled):
+        self.now, self.seconds = 0.0, {"eager": eager, "compiled": compiled}
+        monkeypatch.setattr(computing.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(computing, "_compiled", lambda generator, shape, backend: self.taking("compiled"))
+
+    def taking(self, mode):
+        def call(z, *rest):
+            self.now += self.seconds[mode]
+            return z
+
+        return call
+
+
+@pytest.mark.parametrize(
+    "to_come,seconds,compiled,says",
+    [
+        (40, 1.0, None, "eager (compiling would take about 30 s, and not win that back)"),
+        (4000, 1.0, 0.5, "compiled (where compiling pays)"),
+        (4000, 0.1, None, "eager (compiling would take about 30 s, and not win that back)"),
+        (4000, 1.0, 1.0, "eager (compiled is no faster)"),
+        (8, 1.0, None, "eager (too few pictures to compile for)"),
+    ],
+)
+def test_auto_compiles_where_it_wins_more_than_it_takes(monkeypatch, to_come, seconds, compiled, says):
+    """At 16x16 compiling takes 30 s on the CPU, by estimate; it saves a quarter, and has to win 60 s."""
+    said, clock = [], Clock(monkeypatch, seconds, compiled)
+    compute = Computing(clock.taking("eager"), "auto", said.append)
+    first = None
+    for number, left in enumerate(range(to_come, 0, -4)):
+        compute(torch.zeros(4, 1), 4, None, None, left)
+        first = number if compute.shape and first is None else first
+    assert compute.describe() == says
+    # one batch to warm up and two that were measured
+    assert first == (None if compiled is None else 3)
+    assert len(said) == {None: 0, 0.5: 1, 1.0: 2}[compiled]
+
+
+def test_one_who_asks_is_not_measured_against(monkeypatch):
+    said, clock = [], Clock(monkeypatch, 1.0, 9.0)
+    compute = Computing(clock.taking("eager"), "compiled", said.append)
+    for _ in range(5):
+        compute(torch.zeros(4, 1), 4, None, None, 20)
+    assert compute.describe() == "compiled (as asked for)"
+    assert clock.now == 45.0
+
+
+def test_what_cannot_be_compiled_goes_on_eagerly(model, monkeypatch):
+    def failing(function, **_):
+        raise RuntimeError("no such\ninstruction")
+
+    monkeypatch.setattr(torch, "compile", failing)
+    expected = pggan.load(model.path, device="cpu", mode="eager").generate(range(10))
+    assert near(model.generate(range(10)), expected)
+    assert model.said == ["the generator could not be compiled (no such instruction); going on with --mode eager"]
+    assert model.computing.describe() == "eager (it could not be compiled)"
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_compiler(model, monkeypatch):
+    """Batches are halved, and compiled anew."""
+    function = torch.compile
+
+    def narrow(f, **how):
+        made = function(f, **how)
+
+        def call(z, *rest):
+            if len(z) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return made(z, *rest)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", narrow)
+    expected = pggan.load(model.path, device="cpu", mode="eager").generate(range(10))
+    assert near(model.generate(range(10)), expected)
+    assert model.computing.describe() == "compiled (as asked for)"
+    assert model.computing.batch == 2
+
+
+def test_the_command(tmp_path, model):
+    def run(*arguments):
+        done = CliRunner().invoke(cli, ["generate", str(model.path), "--device", "cpu", "--n", "6", *arguments])
+        assert done.exit_code == 0, done.output
+        return done
+
+    done = run("--mode", "compiled", "--out", str(tmp_path / "a"), "--no-grid")
+    assert "mode: compiled (as asked for)" in done.stdout
+    assert "compiled the generator at 16x16, 6 pictures at a time" in done.stderr
+    assert read_metadata(tmp_path / "a" / "seed0000000003.png")["seed"] == 3
+    found = json.loads(run("--json", "--out", str(tmp_path / "b")).stdout)
+    assert found["mode"] == "eager (too few pictures to compile for)"
+    done = run("--layout", "tar", "--out", str(tmp_path / "c"), "--mode", "eager", "--quiet")
+    assert "mode" not in done.output
+    with pytest.raises(UsageError, match="unknown mode 'fast'; choose one of: auto, eager, compiled"):
+        pggan.load(model.path, mode="fast")
