@@ -75,11 +75,10 @@ def channels_last(device: torch.device, precision: str) -> bool:
 def free_memory(device: torch.device) -> int:
     """Bytes free on a device; on the CPU what the system can still hand out, capped by a container's limit."""
     if device.type == "cuda":
-        # what torch holds in its cache is free to it, too
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = torch.cuda.mem_get_info(device)[0] + cached
-        most = _limits.get(device.index, free + torch.cuda.memory_allocated(device))
-        return int(max(0, min(free, most - torch.cuda.memory_allocated(device))))
+        torch.cuda.empty_cache()  # what is left then belongs to tensors and to CUDA graphs
+        free = torch.cuda.mem_get_info(device)[0]
+        held = torch.cuda.memory_reserved(device)
+        return int(max(0, min(free, _limits.get(device.index, free + held) - held)))
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

@@ -19,6 +19,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pggan"
 
 
+def keep_compiled() -> None:
+    """Lets torch keep compiled code between runs in the user's cache, unless TORCHINDUCTOR_CACHE_DIR says where.
+
+    Its own choice is the temporary folder, which is emptied.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+
+
 def numbered(folder: Path, stem: str) -> list[Path]:
     """The files `stem-NNN.safetensors` of a folder, oldest first."""
     pattern = re.compile(rf"{stem}-(\d+)\.safetensors")

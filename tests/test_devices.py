@@ -14,10 +14,11 @@ GPU = torch.device("cuda", 1)
 
 @pytest.fixture
 def card(monkeypatch):
-    """A card of 100 bytes, 40 of them taken by others; torch holds 30, of which 20 are in use."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30, 100))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 30)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    """A card of 100 bytes, 40 of them taken by others; torch holds 30, and 20 after it has emptied its cache."""
+    held = [30]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(20))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (60 - held[-1], 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held[-1])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: type("P", (), {"total_memory": 100}))
     monkeypatch.setattr(devices, "_limits", {})
     told = []

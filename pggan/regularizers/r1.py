@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pggan.objectives.base import DiscriminatorPass, Regularizer, Terms
-from pggan.regularizers.gradient_penalty import gradient_norms
+from pggan.regularizers.gradient_penalty import penalty
 
 
 class R1(Regularizer):
     """d gains `gamma / 2 * E ||grad D(x)||^2`."""
+
+    penalizes_gradient = True
 
     def __init__(self, r1_gamma: float) -> None:
         super().__init__()
         self.gamma = r1_gamma
 
     def d_terms(self, step: DiscriminatorPass) -> Terms:
-        norms = gradient_norms(step.d, step.batch.reals, step.scale)
-        return Terms({"r1": norms.square().mean() * (self.gamma / 2)}, {"gradient_norm": norms.mean()})
+        value, norms = penalty(step, step.batch.reals, lambda norms: norms.square().mean() * (self.gamma / 2))
+        return Terms({"r1": value}, {"gradient_norm": norms.mean()})

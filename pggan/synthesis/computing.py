@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pggan.devices import out_of_memory
+from pggan.places import keep_compiled
 
 MODES = ("auto", "eager", "compiled")
 # Seconds to compile 4x4, and what each level above adds, by kind of device: measured on a CPU (two cores, a cold cache;
@@ -149,6 +150,7 @@ def _compiled(generator: nn.Module, shape: Shape, backend: str) -> Callable[...,
     )
     if "TORCH_LOGS" not in os.environ:
         logging.getLogger("torch").setLevel(logging.ERROR)  # its warnings are about its own insides
+    keep_compiled()
     return torch.compile(own, fullgraph=True, dynamic=False, backend=backend)
 
 

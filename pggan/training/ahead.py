@@ -7,6 +7,7 @@ it has, the next resolution's turn comes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -27,10 +28,11 @@ _PROGRAM = "from pggan.training.ahead import main; main()"
 
 
 class Task(NamedTuple):
-    """What to compile: the step at a level, for so many images at once."""
+    """What to compile: the step at a level, for so many images at once; gradient penalties by forward mode or not."""
 
     level: int
     images: int
+    forward: bool = False
 
 
 class CompilingAhead:
@@ -56,12 +58,12 @@ class CompilingAhead:
         self._task: Task | None = None  # the process's
         self._done: set[Task] = set()
 
-    def ready(self, level: int, images: int) -> bool:
+    def ready(self, level: int, images: int, forward: bool = False) -> bool:
         """Whether that step's code is in the compiler's cache; begins making it if need be.
 
         Raises `RuntimeError` where it could not be made.
         """
-        task = Task(level, images)
+        task = Task(level, images, forward)
         if task in self._done:
             return True
         if task != self._task:
@@ -70,9 +72,10 @@ class CompilingAhead:
             self._note(f"compiling the step at {side}x{side} beside the run, which goes on without until then")
         return self._finished(task)
 
-    def entered(self, level: int) -> None:
-        """The run has this level's code, or does without: time for the next one's."""
+    def entered(self, level: int, forward: bool = False) -> None:
+        """The run has this level's code: time for the next one's."""
         task = self._upcoming(level)
+        task = task and task._replace(forward=forward)
         if task is not None and task not in self._done and task != self._task:
             self._begin(task)
 
@@ -165,7 +168,7 @@ def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = No
     import torch
 
     from pggan.devices import pick_device, set_precision
-    from pggan.training.gradients import eager, made
+    from pggan.training.gradients import eager, made, needed
     from pggan.training.state import TrainState
 
     torch.set_num_threads(asked["threads"])
@@ -174,15 +177,18 @@ def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = No
     level = asked["level"]
     # which weights take part: an image on the CPU tells, without memory of the GPU
     small = TrainState(config, torch.device("cpu"), "fp32")
-    absent = {}
+    absent, half = {}, torch.full((), 0.5)
     for player, part in example(small, level, 1).items():
-        found = eager(small.setup, player, part, level, torch.full((), 0.5), torch.ones(())).found
+        found = eager(small.setup, player, needed(small.setup, player, part), level, half, torch.ones(())).found
         absent[player] = [name for name, g in found.items() if g is None]
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # the compiler's key names the current one
     state = TrainState(config, device, asked["precision"])
+    setup = dataclasses.replace(state.setup, forward=asked["forward"])
     alpha, scale = torch.full((), 0.5, device=device), torch.ones((), device=device)
     for player, part in example(state, level, asked["images"]).items():
-        inputs = part, alpha, scale
-        function = made(COMPILING[0], state.setup, player, level, inputs, absent[player], _stopping(backend), _record)
+        inputs = needed(setup, player, part), alpha, scale
+        function = made(COMPILING[0], setup, player, level, inputs, absent[player], _stopping(backend), _record)
         try:
             function(*inputs)
         except _Compiled:

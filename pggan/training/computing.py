@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +16,18 @@ from pggan.devices import free_cached, out_of_memory
 from pggan.objectives.base import Batch
 from pggan.training import step
 from pggan.training.capture import CudaGraphs, Recorder
-from pggan.training.gradients import Backend, Function, Gradients, Inputs, eager, proven
+from pggan.training.gradients import (
+    CALM,
+    Backend,
+    Function,
+    Gradients,
+    Inputs,
+    check,
+    eager,
+    needed,
+    proven,
+    tolerance,
+)
 
 # Forms that need the compiler, and what is tried in the place of one that fails.
 COMPILING = ("compiled", "captured")
@@ -28,14 +41,14 @@ GAIN = 0.97
 class Ahead(Protocol):
     """Compiles beside the run (ahead.py)."""
 
-    def ready(self, level: int, images: int) -> bool:
+    def ready(self, level: int, images: int, forward: bool) -> bool:
         """Whether the code for parts of so many images is in the compiler's cache; begins making it if need be.
 
-        Raises `RuntimeError` where it could not be made.
+        `forward`: penalties by forward mode. Raises `RuntimeError` where it could not be made.
         """
 
-    def entered(self, level: int) -> None:
-        """The run has this level's code: time for the next one's."""
+    def entered(self, level: int, forward: bool) -> None:
+        """The run has this level's code: time for the next one's, which is expected to be of the same kind."""
 
 
 class _Chosen(NamedTuple):
@@ -53,6 +66,8 @@ class Computing:
     found by measuring. `note` is told what was found, what making it took, and where that failed: the run then goes on
     without. `backend`: torch.compile's, None to leave the function as it is; `recorder`: what makes a recording of a
     function. `ahead`: what compiles beside the run, which goes on in the other forms meanwhile; None: it waits.
+    `compare`: where steps are not plainly eager, gradient penalties are differentiated in the faster of two ways,
+    measured; None: on GPUs, whose libraries may be slow at one of them.
     """
 
     def __init__(
@@ -63,10 +78,12 @@ class Computing:
         recorder: Recorder | None = None,
         ahead: Ahead | None = None,
         measure: Callable[[Callable[[], Any], torch.device], float] | None = None,
+        compare: bool | None = None,
     ) -> None:
         self.modes, self.note = dict(modes or {}), note
         self.backend, self.recorder, self.ahead = backend, recorder or CudaGraphs(), ahead
-        self._measure = measure or seconds_of
+        self._measure, self._compare = measure or seconds_of, compare
+        self._forward: dict[int, bool] = {}  # by level, of those that were measured
         self._functions: dict[tuple[Any, ...], _Chosen] = {}  # by level, player and shapes
         self._seconds: dict[int, float] = {}
 
@@ -74,8 +91,12 @@ class Computing:
         self, setup: step.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
     ) -> Gradients:
         """As `eager`, by the level's mode. Raises what computing raises: memory that runs out, for one."""
-        inputs, images = (part, alpha, scale), len(part.latents)
+        inputs, images = (needed(setup, player, part), alpha, scale), len(part.latents)
         key = (level, player, *(tuple(tensor.shape) for tensor in part.tensors()))
+        if player == "d" and level not in self._forward and self.modes.get(level, "eager") != "eager":
+            self._forward[level] = self._faster_forward(setup, level, inputs)
+        if self._forward.get(level):
+            setup = dataclasses.replace(setup, forward=True)
         while (forms := self._forms(level, images)) != ("eager",):
             chosen = self._functions.get(key)
             try:
@@ -101,10 +122,12 @@ class Computing:
         if self.ahead is None or not any(form in COMPILING for form in forms):
             return forms
         try:
-            if self.ahead.ready(level, images):
+            if self.ahead.ready(level, images, self._forward.get(level, False)):
                 return forms
         except RuntimeError as error:
-            self._give_up(next(form for form in forms if form in COMPILING), level, error)
+            for form in forms:
+                if form in COMPILING:
+                    self._give_up(form, level, error)
             return self._forms(level, images)
         return tuple(form for form in forms if form not in COMPILING) or ("eager",)
 
@@ -122,7 +145,7 @@ class Computing:
         self._functions[key] = chosen
         self._tell(level, player, form, told, time.perf_counter() - start)
         if self.ahead is not None and player == "g":
-            self.ahead.entered(level)
+            self.ahead.entered(level, self._forward.get(level, False))
         return chosen
 
     def _tell(self, level: int, player: str, form: str, told: str, seconds: float) -> None:
@@ -144,7 +167,10 @@ class Computing:
             except Exception as error:
                 if form == "eager":
                     raise
-                self._give_up(form, level, error)
+                if out_of_memory(error):
+                    told.append(f"too little memory for {form}")
+                else:
+                    self._give_up(form, level, error)
                 free_cached(device)
                 continue
             told.append(f"{form} {seconds * 1e3:.3g} ms")
@@ -160,6 +186,35 @@ class Computing:
         function = self._made(setup, player, level, form, inputs)
         return function, self._measure(lambda: function(*inputs), inputs[0].latents.device)
 
+    def _faster_forward(self, setup: step.Setup, level: int, inputs: Inputs) -> bool:
+        """Whether D's step is the faster with its gradient penalty in forward mode, and then right."""
+        device = inputs[0].latents.device
+        compare = device.type == "cuda" if self._compare is None else self._compare
+        if not compare or not any(objective.penalizes_gradient for objective in setup.objectives):
+            return False
+        part, alpha, scale = inputs
+        scale = scale.clamp(max=CALM)
+        forward = dataclasses.replace(setup, forward=True)
+
+        def one(way: step.Setup) -> Gradients:
+            return eager(way, "d", part, level, alpha, scale)
+
+        usual = self._measure(lambda: one(setup), device)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of torch about its own forward mode
+                seconds = self._measure(lambda: one(forward), device)
+            check(one(forward).found, one(setup).found, tolerance(setup, "d", part, level, alpha, scale))
+        except Exception as error:  # noqa: BLE001 (an operation without forward mode, memory: the usual way does)
+            free_cached(device)
+            self.note(f"gradient penalties by forward mode: {_reason(error)}; going on by the double backward pass")
+            return False
+        if seconds >= GAIN * usual:
+            return False
+        told = f"{usual * 1e3:.3g} ms by the double backward pass, {seconds * 1e3:.3g} ms so"
+        self.note(f"the gradient penalty at {2**level}x{2**level} is differentiated by forward mode ({told})")
+        return True
+
     def _made(self, setup: step.Setup, player: str, level: int, form: str, inputs: Inputs) -> Function:
         if form == "eager":
             return lambda part, alpha, scale: eager(setup, player, part, level, alpha, scale)
@@ -167,12 +222,15 @@ class Computing:
 
     def _give_up(self, form: str, level: int, error: Exception) -> None:
         """Leaves a form out from here on, at every level."""
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         for each, forms in self.modes.items():
             left = [other for other in forms.split("|") if other != form]
             self.modes[each] = "|".join(left) or INSTEAD[form]
         side, instead = 2**level, " or ".join(self.modes[level].split("|"))
-        self.note(f"the step at {side}x{side} could not be {form} ({reason}); going on with {instead}")
+        self.note(f"the step at {side}x{side} could not be {form} ({_reason(error)}); going on with {instead}")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def seconds_of(function: Callable[[], Any], device: torch.device) -> float:

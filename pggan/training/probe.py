@@ -98,13 +98,20 @@ class Probe:
         self.state, self.feed, self.pictures, self.say = state, feed, pictures, say
         self.config, self.device = state.config, state.device
         self.sizes = sizes_of(self.config, state.world.size)
-        # torch counts its own tensors only, and not what a process that compiles beside the run takes of the same GPU
-        processes = 1 if state.computing.ahead is None else 2
-        self.beside = processes * LIBRARIES["cuda"] if self.device.type == "cuda" else 0
+        # torch counts its own tensors only
+        self.beside = LIBRARIES["cuda"] if self.device.type == "cuda" else 0
         self.held = float(held_memory(self.device) or 0) + self.beside
         sharing = 1 if self.device.type == "cuda" else distributed.on_this_machine()
-        self.free = free_memory(self.device) / sharing
+        self.free = free_memory(self.device) / sharing - self._compiling()
         self._told = False
+
+    def _compiling(self) -> float:
+        """Bytes of a GPU that the process that compiles beside the run takes: networks, and their pictures."""
+        if self.state.computing.ahead is None or self.device.type != "cuda":
+            return 0
+        modules = (self.state.generator, self.state.discriminator, self.state.average)
+        weights = sum(tensor.numel() * tensor.element_size() for each in modules for tensor in each.parameters())
+        return LIBRARIES["cuda"] + weights
 
     def shares(self) -> dict[int, Share]:
         """A `Share` of every resolution. Raises `UsageError` where one group does not fit."""

@@ -23,12 +23,16 @@ JOINED = 3
 
 @dataclass(frozen=True)
 class Setup:
-    """What stays the same from step to step. `dtype`: what the networks' layers compute in (None: as their input)."""
+    """What stays the same from step to step. `dtype`: what the networks' layers compute in (None: as their input).
+
+    `forward`: gradient penalties are differentiated by forward mode, the same numbers by other operations.
+    """
 
     generator: Generator
     discriminator: Discriminator
     objectives: tuple[Objective, ...]
     dtype: torch.dtype | None = None
+    forward: bool = False
 
 
 def make_objectives(
@@ -78,8 +82,11 @@ def d_loss(
     def critic(images: Tensor) -> DiscriminatorOutput:
         return discriminate(setup, d, images, level, alpha)
 
+    def still(images: Tensor) -> DiscriminatorOutput:
+        return discriminate(setup, {name: weight.detach() for name, weight in d.items()}, images, level, alpha)
+
     real, fake = _judged_both(setup, critic, batch.reals, fakes, level)
-    seen = DiscriminatorPass(critic, batch, fakes, real, fake, scale, d)
+    seen = DiscriminatorPass(critic, batch, fakes, real, fake, scale, d, setup.forward, still)
     terms = NOTHING
     for objective in setup.objectives:
         terms = terms.joined(objective.d_terms(seen))

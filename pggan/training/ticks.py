@@ -71,6 +71,6 @@ def tick_values(
 def _memory(device: torch.device) -> dict[str, float]:
     if device.type != "cuda":
         return {}
-    peak = torch.cuda.max_memory_allocated(device)
+    peak = torch.cuda.max_memory_reserved(device)  # what CUDA graphs hold is in it
     torch.cuda.reset_peak_memory_stats(device)
     return {"memory_mb": peak / 2**20}

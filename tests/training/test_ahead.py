@@ -51,7 +51,7 @@ def test_compiles_what_a_run_computes(config):
 
     torch._dynamo.reset()
     asked = {"config": to_json(config), "device": "cpu", "precision": "fp32", "threads": torch.get_num_threads()}
-    fill_cache({**asked, "level": 3, "images": 4}, backend)
+    fill_cache({**asked, "level": 3, "images": 4, "forward": bool(config.label_size)}, backend)
     assert len(graphs) == 2
     assert (4, 3, 8, 8) in graphs[0]  # of D
     assert all((4, config.latent_size) in shapes for shapes in graphs)
@@ -76,7 +76,7 @@ def test_the_run_goes_on_until_the_code_is_there(monkeypatch):
     for player in "dg":
         assert distance(computing(state.setup, player, *inputs).found, plain[player]) < 1e-5
     assert notes[1].startswith("the step at 8x8: compiled, ")
-    assert compiling._task == Task(4, 4)  # the next one's turn
+    assert compiling._task == Task(4, 4, False)  # the next one's turn
     process = compiling._process
     compiling.close()
     assert process.poll() is not None

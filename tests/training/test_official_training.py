@@ -87,6 +87,7 @@ def share_within(fixture, key, found, discriminator):
         (TensorFlowAdam, 0.998, "eager"),
         (TensorFlowAdam, 0.998, "compiled"),
         (TensorFlowAdam, 0.998, "captured"),
+        (TensorFlowAdam, 0.998, "eager|captured-eager|compiled|captured"),
     ],
 )
 def test_three_iterations(adam, least, mode):

@@ -81,7 +81,9 @@ def _own_time(event: Any, gpu: bool) -> float:
     """Microseconds in the operation itself. On a GPU only what runs there counts, not what launched it."""
     if not gpu:
         return float(event.self_cpu_time_total)
-    return float(event.self_device_time_total) if event.device_type != DeviceType.CPU else 0.0
+    # spans that were named in the code hold kernels that count themselves
+    named = getattr(event, "is_user_annotation", False)
+    return float(event.self_device_time_total) if event.device_type != DeviceType.CPU and not named else 0.0
 
 
 def training_rate(config: TrainConfig, device: str, seconds: float, rounds: int) -> float:
