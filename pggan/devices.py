@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -168,6 +169,24 @@ def measure_convolutions(device: torch.device) -> None:
     """Lets cuDNN try its ways for every new shape of convolution, and keep the fastest: shapes change with phases."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+
+
+class Leash:
+    """Keeps the host at most `ahead` iterations before a GPU: pictures wait in pinned memory, and signals are heard."""
+
+    def __init__(self, device: torch.device, ahead: int = 2) -> None:
+        self.device, self.ahead = device, ahead
+        self._begun: deque[torch.cuda.Event] = deque()
+
+    def step(self) -> None:
+        """An iteration has been begun: waits, asleep, for the one `ahead` before it. Does nothing on the CPU."""
+        if self.device.type != "cuda":
+            return
+        event = torch.cuda.Event(blocking=True)
+        event.record(torch.cuda.current_stream(self.device))
+        self._begun.append(event)
+        if len(self._begun) > self.ahead:
+            self._begun.popleft().synchronize()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 from pggan.errors import ModelError, UsageError
@@ -22,9 +23,12 @@ def cache_folder() -> Path:
 def keep_compiled() -> None:
     """Lets torch keep compiled code between runs in the user's cache, unless TORCHINDUCTOR_CACHE_DIR says where.
 
-    Its own choice is the temporary folder, which is emptied.
+    Its own choice is a folder of the temporary one, which is emptied; it may have set that already.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    own = Path(tempfile.gettempdir()) / "torchinductor_"
+    if chosen is None or chosen.startswith(str(own)):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled")
 
 
 def numbered(folder: Path, stem: str) -> list[Path]:

@@ -63,3 +63,27 @@ def test_each_process_has_a_card_of_its_own(monkeypatch):
     assert (own_device("auto"), own_device("cuda"), own_device("cuda:0"), own_device("cpu")) == (
         "cuda:2", "cuda:2", "cuda:0", "cpu",
     )  # fmt: skip
+
+
+def test_the_host_is_kept_near_a_gpu(monkeypatch):
+    done = []
+
+    class Event:
+        def __init__(self, blocking):
+            assert blocking
+
+        def record(self, stream):
+            self.number = stream
+
+        def synchronize(self):
+            done.append(self.number)
+
+    streams = iter(range(9))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: next(streams))
+    leash = devices.Leash(GPU)
+    for _ in range(4):
+        leash.step()
+    assert done == [0, 1]
+    devices.Leash(torch.device("cpu")).step()
+    assert next(streams) == 4

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config import TrainConfig, from_json, to_json
+from pggan.data.pool import available_cores
 from pggan.training.computing import COMPILING
 
 if TYPE_CHECKING:
@@ -119,12 +120,16 @@ class CompilingAhead:
 
 
 def compiling_ahead(state: TrainState, modes: Mapping[int, str], note: Callable[[str], None]) -> CompilingAhead | None:
-    """What compiles beside a run of these modes by level; None where nothing is compiled, and within a GPU's budget,
-    of which it would take a part.
+    """What compiles beside a run of these modes by level; None where nothing is compiled, within a GPU's budget, of
+    which it would take a part, and on a CPU whose cores are all the run's: its threads would wait for each other.
     """
+    import torch
+
     config, device = state.config, state.device
     compiling = {level for level, mode in modes.items() if any(form in COMPILING for form in mode.split("|"))}
     if not compiling or (config.budget is not None and device.type == "cuda"):
+        return None
+    if device.type == "cpu" and torch.get_num_threads() >= available_cores():
         return None
 
     def upcoming(level: int) -> Task | None:

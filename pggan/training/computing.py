@@ -95,7 +95,7 @@ class Computing:
         key = (level, player, *(tuple(tensor.shape) for tensor in part.tensors()))
         if player == "d" and level not in self._forward and self.modes.get(level, "eager") != "eager":
             self._forward[level] = self._faster_forward(setup, level, inputs)
-        if self._forward.get(level):
+        if self.forward(level):
             setup = dataclasses.replace(setup, forward=True)
         while (forms := self._forms(level, images)) != ("eager",):
             chosen = self._functions.get(key)
@@ -116,13 +116,17 @@ class Computing:
         """Drops all graphs, and the memory that recordings hold."""
         self._functions.clear()
 
+    def forward(self, level: int) -> bool:
+        """Whether gradient penalties at a level are differentiated by forward mode."""
+        return self._forward.get(level, False)
+
     def _forms(self, level: int, images: int) -> tuple[str, ...]:
         """The forms to choose from now: without those that are still being compiled."""
         forms = tuple(self.modes.get(level, "eager").split("|"))
         if self.ahead is None or not any(form in COMPILING for form in forms):
             return forms
         try:
-            if self.ahead.ready(level, images, self._forward.get(level, False)):
+            if self.ahead.ready(level, images, self.forward(level)):
                 return forms
         except RuntimeError as error:
             for form in forms:
@@ -145,7 +149,7 @@ class Computing:
         self._functions[key] = chosen
         self._tell(level, player, form, told, time.perf_counter() - start)
         if self.ahead is not None and player == "g":
-            self.ahead.entered(level, self._forward.get(level, False))
+            self.ahead.entered(level, self.forward(level))
         return chosen
 
     def _tell(self, level: int, player: str, form: str, told: str, seconds: float) -> None:

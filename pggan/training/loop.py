@@ -16,7 +16,15 @@ from pggan.config import TrainConfig, level_of
 from pggan.data.cache import Caching
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
-from pggan.devices import can_measure, limit_memory, measure_convolutions, out_of_memory, pick_device, set_precision
+from pggan.devices import (
+    Leash,
+    can_measure,
+    limit_memory,
+    measure_convolutions,
+    out_of_memory,
+    pick_device,
+    set_precision,
+)
 from pggan.distributed import ALONE, World
 from pggan.errors import DataError, TrainingError
 from pggan.training.ahead import compiling_ahead
@@ -95,7 +103,7 @@ class Training:
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         self.snapshots = Snapshots(run, self.state, labels, info)
         self.evaluation = Evaluation(self.state, self.store, self.snapshots, display)
-        self.meter = Meter(world)
+        self.meter, self.leash = Meter(world), Leash(device)
         self.state.counters["next_tick"] = self.schedule.tick(0)
         self._reals: Tensor | None = None
         self._pictured = 0  # resolution whose pictures are shown beside the samples
@@ -220,6 +228,7 @@ class Training:
         before, parts = self.state.nimg, self.state.parts.get(moment.level, 1)
         kept = moment.level not in self.state.recomputed
         terms = iterate(self.state, self.feed, self._shown(batches), moment, self.schedule.n_critic)
+        self.leash.step()
         self.meter.add(terms, self.state.nimg - before)
         self._iterations += 1
         if self.state.parts.get(moment.level, 1) > parts:

@@ -108,6 +108,20 @@ def test_a_process_that_fails_is_told(program, reason, monkeypatch):
     assert notes == [f"the step at 8x8 could not be compiled ({reason}); going on with eager"]
 
 
+def test_only_where_a_core_is_free(monkeypatch):
+    """On a CPU its threads and the run's would wait for each other; a GPU's budget has no room for a second process."""
+    state = TrainState(SMALL, torch.device("cpu"), "fp32")
+    monkeypatch.setattr(ahead, "available_cores", lambda: torch.get_num_threads() + 1)
+    assert ahead.compiling_ahead(state, {2: "eager", 3: "eager|captured-eager"}, print) is None
+    found = ahead.compiling_ahead(state, {2: "eager", 3: "compiled"}, print)
+    assert found._upcoming(2) == Task(3, 8)
+    assert found._upcoming(3) is None
+    state.recompute(3)
+    assert found._upcoming(2) is None
+    monkeypatch.setattr(ahead, "available_cores", torch.get_num_threads)
+    assert ahead.compiling_ahead(state, {3: "compiled"}, print) is None
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiles with g++")
 def test_the_run_finds_the_code(tmp_path, monkeypatch):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from pggan.config import PerResolution, TrainConfig
 from pggan.data.loader import LoadedBatch
 from pggan.errors import UsageError
 from pggan.objectives.base import Batch
+from pggan.places import keep_compiled
 from pggan.training import gradients, iteration
 from pggan.training.capture import Recorded
 from pggan.training.computing import Computing
@@ -367,6 +371,22 @@ def test_channels_last_changes_nothing(monkeypatch, fused):
     for name, value in found[0].items():
         if name.startswith(("generator.", "discriminator.", "average.")):
             assert (value - found[1][name]).abs().max() < 1e-4, name
+
+
+def test_where_compiled_code_is_kept(monkeypatch, tmp_path):
+    """Not in the temporary folder, which torch chooses when it is imported; wherever a person says."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for before, after in (
+        (None, str(tmp_path / "pggan" / "compiled")),
+        (str(Path(tempfile.gettempdir()) / "torchinductor_somebody"), str(tmp_path / "pggan" / "compiled")),
+        ("/elsewhere", "/elsewhere"),
+    ):
+        if before is None:
+            monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        else:
+            monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+        keep_compiled()
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == after
 
 
 def test_options_say_what_they_take():

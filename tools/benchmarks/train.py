@@ -27,6 +27,7 @@ COLUMNS = {
     "ms": "ms/img",
     "floor_ms": "floor ms/img",
     "of_floor": "of floor",
+    "penalty": "penalty",
     "parts": "parts",
     "memory_mb": "peak MB",
     "start": "start s",
@@ -52,6 +53,7 @@ def command(file: Path | None, **given: Any) -> None:
     The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
     written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
     Peak memory on a GPU is what torch took for the mode, CUDA graphs included; on a CPU the process's, from its start.
+    "penalty": gradients differentiated by the double backward pass, or by forward mode where a GPU is faster so.
     "parts": of the minibatch, where memory was short of the whole. Modes are measured in turns, side by side. The
     projection is for each mode, and for the fastest at every resolution, which is what --mode auto takes on a GPU.
     """
@@ -140,6 +142,7 @@ def _measured(
         trainers.append(trainer)
         rows.append({"resolution": side, "mode": mode, "batch": trainer.moment.batch, "start": started})
         rows[-1] |= {
+            "penalty": "forward" if trainer.state.computing.forward(trainer.moment.level) else "double",
             "parts": trainer.state.parts_of(trainer.moment.level, trainer.moment.batch),
             "memory_mb": (_peak(device) - held) / 2**20,
         }
