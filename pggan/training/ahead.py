@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -83,8 +84,11 @@ class CompilingAhead:
     def close(self) -> None:
         """Ends the process, if one is at work."""
         process, self._process, self._task = self._process, None, None
-        if process is not None:
+        if process is not None and process.poll() is None:
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)  # the compiler's own processes, too
             process.kill()
+        if process is not None:
             process.communicate()
 
     def _begin(self, task: Task) -> None:
