@@ -36,6 +36,8 @@ INSTEAD = {"captured": "captured-eager", "captured-eager": "eager", "compiled": 
 ROUNDS, SECONDS = 5, 0.1
 # A form has to be faster by this much than the one that was measured before it: what is simpler wins ties.
 GAIN = 0.97
+# From this level on one group tells which way of a penalty is faster: libraries may take long to try theirs.
+LARGE = 7
 
 
 class Ahead(Protocol):
@@ -197,6 +199,8 @@ class Computing:
         if not compare or not any(objective.penalizes_gradient for objective in setup.objectives):
             return False
         part, alpha, scale = inputs
+        if level >= LARGE:
+            part = part.part(0, max(1, len(part.latents) // setup.discriminator.config.minibatch_group))
         scale = scale.clamp(max=CALM)
         forward = dataclasses.replace(setup, forward=True)
 

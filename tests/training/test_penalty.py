@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from pggan.training import gradients
+from pggan.training import computing, gradients
 from pggan.training.ahead import example
 from pggan.training.computing import Computing
 from pggan.training.gradients import distance, eager, gradient_function
@@ -77,16 +77,16 @@ def chosen(seconds, mode):
     """What is said, and which way D's loss goes in the second step."""
     said = []
     state, part, _ = prepared()
-    computing = Computing({3: mode}, said.append, None, recorder, measure=clock(seconds), compare=True)
+    steps = Computing({3: mode}, said.append, None, recorder, measure=clock(seconds), compare=True)
     used = []
     original = gradients.step.d_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             gradients.step, "d_loss", lambda setup, *rest: used.append(setup.forward) or original(setup, *rest)
         )
-        found = computing(state.setup, "d", part, 3, HALF, ONE).found
+        found = steps(state.setup, "d", part, 3, HALF, ONE).found
         del used[:]
-        computing(state.setup, "d", part, 3, HALF, ONE)
+        steps(state.setup, "d", part, 3, HALF, ONE)
     assert distance(found, eager(state.setup, "d", part, 3, HALF, ONE).found) < 1e-9
     return said, used
 
@@ -103,6 +103,29 @@ def test_the_faster_way_is_taken():
     assert "captured-eager" in said[1]
     assert used == [True]
     assert chosen([], "eager") == ([], [False])  # the plain reference stays what it is
+
+
+def test_at_high_resolutions_one_group_tells(monkeypatch):
+    monkeypatch.setattr(computing, "LARGE", 3)
+    state, part, _ = prepared()
+    seen = []
+
+    def measure(function, device):
+        found = function()
+        seen.append(found)
+        return 1.0
+
+    original = gradients.step.d_loss
+
+    def d_loss(setup, d, g, batch, *rest):
+        seen.append(len(batch.latents))
+        return original(setup, d, g, batch, *rest)
+
+    monkeypatch.setattr(gradients.step, "d_loss", d_loss)
+    Computing({3: "compiled"}, lambda line: None, None, recorder, measure=measure, compare=True)(
+        state.setup, "d", part, 3, HALF, ONE
+    )
+    assert [count for count in seen if isinstance(count, int)][:4] == [4, 4, 4, 4]
 
 
 def test_what_has_no_forward_mode_goes_the_usual_way(monkeypatch):

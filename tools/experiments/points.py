@@ -34,7 +34,7 @@ class PointDiscriminator(nn.Module):
 
     def __init__(self, width: int, diversity: str = "none", decodes: bool = False) -> None:
         super().__init__()
-        config = DiscriminatorConfig(
+        self.config = config = DiscriminatorConfig(
             resolution=4, equalized=False, diversity=diversity, stddev_group=16, discrimination_kernels=16,
             discrimination_dim=4, discrimination_group=64, decodes=decodes, hidden_size=1,
         )  # fmt: skip
