@@ -141,7 +141,7 @@ def command(
         click.echo(f"{len(written.seeds)} pictures of {side}x{side} in {out} ({rate:.1f} img/s)")
     if written.grid:
         click.echo(f"grid: {written.grid}")
-    if not quiet:
+    if not quiet and (mode != "auto" or loaded.computing.shape is not None):
         click.echo(f"mode: {loaded.computing.describe()}")
 
 
@@ -184,5 +184,5 @@ def _shards(
     else:
         others = f" ({done.made} made by the first of {world.size} processes)" if world.size > 1 else ""
         click.echo(f"{done.pictures} pictures in {done.shards} shards in {out}{others}")
-        if not quiet:
+        if not quiet and (mode != "auto" or model.computing.shape is not None):
             click.echo(f"mode: {model.computing.describe()}")
