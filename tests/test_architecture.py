@@ -19,7 +19,7 @@ FLOORS = [
     ["training", "interop"],
     ["synthesis", "metrics"],
     ["data.prepare", "data.loader", "objectives", "regularizers", "ema", "checkpoints"],
-    ["data", "networks", "augment", "distributed", "devices"],
+    ["data", "networks", "augment", "distributed", "devices", "compiling"],
     ["presets"],
     ["config", "network_config", "labels", "resolutions", "errors", "latents", "files", "places", "registry", "words"],
 ]

@@ -6,18 +6,15 @@ as the first ones are made.
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pggan.compiling import compiled, named
 from pggan.devices import out_of_memory
-from pggan.places import keep_compiled
 
 MODES = ("auto", "eager", "compiled")
 # Seconds to compile 4x4, and what each level above adds, by kind of device: measured on a CPU (two cores, a cold cache;
@@ -143,15 +140,7 @@ def _compiled(generator: nn.Module, shape: Shape, backend: str) -> Callable[...,
     def forward(z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
         return generator(z, shape.level, alpha, labels)
 
-    # a code object of its own: the compiler counts its versions of a function by that, and allows eight
-    name = f"generator_{2**shape.level}x{2**shape.level}_by_{shape.batch}"
-    own = FunctionType(
-        forward.__code__.replace(co_name=name), forward.__globals__, name, forward.__defaults__, forward.__closure__
-    )
-    if "TORCH_LOGS" not in os.environ:
-        logging.getLogger("torch").setLevel(logging.ERROR)  # its warnings are about its own insides
-    keep_compiled()
-    return torch.compile(own, fullgraph=True, dynamic=False, backend=backend)
+    return compiled(named(forward, f"generator_{2**shape.level}x{2**shape.level}_by_{shape.batch}"), backend)
 
 
 def _wait(device: torch.device) -> None:

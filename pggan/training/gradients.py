@@ -13,17 +13,14 @@ processes and the check of gradients are the same code everywhere.
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
 from collections.abc import Callable, Iterable
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pggan.compiling import compiled, named
 from pggan.objectives.base import Batch
-from pggan.places import keep_compiled
 from pggan.training import step
 from pggan.training.capture import Recorded, Recorder
 
@@ -89,7 +86,7 @@ def made(
     constants = step.frozen(other)
     compute = gradient_function(setup, player, level)
     if form in ("compiled", "captured") and backend is not None:
-        compute = _compiled(compute, backend)
+        compute = compiled(compute, backend)
 
     @torch.no_grad()
     def function(part: Batch, alpha: Tensor, scale: Tensor) -> Gradients:
@@ -179,16 +176,7 @@ def gradient_function(setup: step.Setup, player: str, level: int) -> Callable[..
         found, terms = torch.func.grad(loss, has_aux=True)(parameters)
         return {name: g / scale for name, g in found.items()}, terms.losses, terms.stats
 
-    # a code object of its own: the compiler counts its versions of a function by that, and allows eight
-    code = compute.__code__.replace(co_name=f"{player}_gradients_{2**level}x{2**level}")
-    return FunctionType(code, compute.__globals__, code.co_name, compute.__defaults__, compute.__closure__)
-
-
-def _compiled(function: Callable[..., Any], backend: str | Callable[..., Any]) -> Callable[..., Any]:
-    if "TORCH_LOGS" not in os.environ:
-        logging.getLogger("torch").setLevel(logging.ERROR)  # its warnings are about its own insides
-    keep_compiled()
-    return torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+    return named(compute, f"{player}_gradients_{2**level}x{2**level}")
 
 
 def _players(setup: step.Setup, player: str) -> tuple[nn.Module, nn.Module]:
