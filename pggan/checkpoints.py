@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json, to_json
-from pggan.errors import ModelError, UsageError
-from pggan.files import replace_atomically
 from pggan.networks.build import make_discriminator, make_generator
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.errors import ModelError, UsageError
 
 FORMAT = 1
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"

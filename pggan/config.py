@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pggan.errors import UsageError
 from pggan.metrics import METRICS, READY
 from pggan.metrics import chosen as chosen_metrics
 from pggan.network_config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
@@ -19,6 +18,7 @@ from pggan.network_config import require as _require
 from pggan.objectives import OptimizerDefaults, needs_of, optimizers, regularizers_of
 from pggan.objectives.combinations import check as check_combinations
 from pggan.resolutions import PerResolution, level_of
+from pggan.utils.errors import UsageError
 
 __all__ = [
     "CACHES", "PRECISIONS", "DiscriminatorConfig", "GeneratorConfig", "NetworkConfig", "PerResolution", "TrainConfig",

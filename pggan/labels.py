@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import UsageError
 from pggan.latents import one_hot
-from pggan.words import natural_key
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import natural_key
 
 # One class number a column; None: not asked for, each picture has its own.
 Choice = tuple[int | None, ...]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 MAX_SEED = 2**32 - 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pggan.errors import UsageError
 from pggan.resolutions import level_of
+from pggan.utils.errors import UsageError
 
 ARCHS = ("pggan", "fc", "dcgan")
 G_NORMS = ("pixel", "virtual-batch", "none")

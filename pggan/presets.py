@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import PerResolution, TrainConfig
-from pggan.errors import UsageError
 from pggan.objectives import optimizers, regularizers_of
 from pggan.registry import Registry
+from pggan.utils.errors import UsageError
 
 
 @dataclass(frozen=True)

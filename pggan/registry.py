@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 
 class Spec(Protocol):

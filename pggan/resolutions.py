@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 MIN_RESOLUTION = 4
 MAX_RESOLUTION = 4096

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pggan.config import DiscriminatorConfig, GeneratorConfig, PerResolution, TrainConfig, from_json, to_json
-from pggan.errors import UsageError
 from pggan.objectives import OBJECTIVES, REGULARIZERS, all_options, resolve_options
 from pggan.presets import PRESETS, configure
 from pggan.registry import Registry
 from pggan.training.plan import plan, table
 from pggan.training.schedule import Schedule
+from pggan.utils.errors import UsageError
 
 resolutions = st.sampled_from([4, 8, 16, 32, 64, 128, 256, 512, 1024])
 numbers = st.integers(1, 1000).map(float)

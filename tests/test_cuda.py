@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pggan.config import PerResolution
 from pggan.data.loader import LoadedBatch, Request
 from pggan.data.prepare import PrepareOptions, prepare
-from pggan.devices import set_precision
 from pggan.synthesis.model import load
 from pggan.training.computing import Computing
 from pggan.training.iteration import Feed, iterate
@@ -22,6 +21,7 @@ from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Schedule
 from pggan.training.start import begin, resume
 from pggan.training.state import TrainState
+from pggan.utils.devices import set_precision
 from tests.training.test_modes import LEVELS, SMALL, agree, recorder, trained
 from tests.training.test_recovery import Notes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pggan import devices
-from pggan.devices import free_memory, limit_memory, out_of_memory
-from pggan.distributed import own_device
+from pggan.utils import devices
+from pggan.utils.devices import free_memory, limit_memory, out_of_memory
+from pggan.utils.distributed import own_device
 
 GPU = torch.device("cuda", 1)
 

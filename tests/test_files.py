@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from pggan.files import replace_atomically, write_json
+from pggan.utils.atomic_files import replace_atomically, write_json
 
 
 class LibraryError(OSError):

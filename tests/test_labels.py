@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pggan.errors import UsageError
 from pggan.labels import LabelColumn, LabelSpace, in_class_order
+from pggan.utils.errors import UsageError
 
 HAIR = LabelColumn("hair", ("none", "red", "blond"))
 SMILE = LabelColumn("smile", ("no", "yes"))

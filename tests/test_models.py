@@ -12,9 +12,9 @@ import torch
 
 import pggan
 from pggan.checkpoints import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
-from pggan.errors import ModelError, UsageError
-from pggan.places import find_model
 from pggan.synthesis.fetch import to_uint8
+from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.paths import find_model
 from tests.making import model_file
 
 

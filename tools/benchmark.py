@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from pggan.errors import PgganError
+from pggan.utils.errors import PgganError
 
 COMMANDS = ("data", "generate", "loader", "memory", "swd", "train")
 

@@ -15,7 +15,7 @@ import click
 from experiments import frame
 from experiments.frame import Experiment
 
-from pggan.errors import PgganError
+from pggan.utils.errors import PgganError
 
 EXPERIMENTS = (
     Experiment("gradients", "generator's gradient norm against a better and better discriminator", True, seeds=1),

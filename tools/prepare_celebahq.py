@@ -14,8 +14,8 @@ import sys
 from pggan.cli.progress import progress
 from pggan.data.prepare import PrepareOptions, PrepareReport, prepare
 from pggan.data.sources import open_source
-from pggan.errors import DataError, PgganError
-from pggan.words import duration, size
+from pggan.utils.errors import DataError, PgganError
+from pggan.utils.formatting import duration, size
 
 COUNT, RESOLUTION = 30_000, 1024
 

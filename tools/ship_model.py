@@ -18,8 +18,8 @@ import torch
 
 import pggan
 from pggan.checkpoints import ModelFile, save_model
-from pggan.errors import PgganError
 from pggan.networks.build import make_generator
+from pggan.utils.errors import PgganError
 
 
 def shipped(file: ModelFile) -> ModelFile:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from pggan import __version__
-from pggan.errors import PgganError
+from pggan.utils.errors import PgganError
 
 # command -> module of pggan.cli that holds it (as `command`); the order is the order of `pggan --help`
 COMMANDS = {

@@ -13,15 +13,15 @@ import click
 
 from pggan.cli.options import MetricNames, as_json, best, device, quiet
 from pggan.cli.progress import Advance, progress
-from pggan.errors import UsageError
 from pggan.metrics import METRICS
+from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from pggan.distributed import World
     from pggan.metrics.evaluate import Comparison
     from pggan.metrics.pictures import Pictures
+    from pggan.utils.distributed import World
 
 INPUTS = ["imagenet", "unit", "signed", "bytes"]
 
@@ -83,8 +83,8 @@ def command(
     if neighbours is not None and not {"neighbours", "eneighbours"} & set(names):
         names = (*names, "eneighbours" if embedding else "neighbours")
     _check_places(neighbours, cache)
-    from pggan.devices import pick_device
-    from pggan.distributed import joined, own_device
+    from pggan.utils.devices import pick_device
+    from pggan.utils.distributed import joined, own_device
 
     where = pick_device(own_device(device))
     with joined(where) as world:
@@ -126,7 +126,7 @@ def _check_places(neighbours: Path | None, cache: Path | None) -> None:
 
 
 def _is_model(what: str | None) -> bool:
-    from pggan.places import MODELS, shipped
+    from pggan.utils.paths import MODELS, shipped
 
     if what is None:
         return True
@@ -144,8 +144,8 @@ def _both(
 
     fakes: Pictures
     if best or _is_model(what):
-        from pggan.places import find_model
         from pggan.synthesis.model import load
+        from pggan.utils.paths import find_model
 
         model = load(find_model(what, best), str(where))
         if res is not None and res != model.resolution:

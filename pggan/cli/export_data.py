@@ -11,7 +11,7 @@ import click
 
 from pggan.cli.options import as_json, quiet
 from pggan.cli.progress import progress
-from pggan.words import size
+from pggan.utils.formatting import size
 
 
 @click.command("export-data")

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import CodeValue, GridSize, SeedRange, as_json, best, device, quiet
-from pggan.errors import UsageError
 from pggan.synthesis.seeds import MAX_SEED, Seeds
+from pggan.utils.errors import UsageError
 
 
 @click.command("generate")
@@ -93,7 +93,7 @@ def command(
         raise UsageError(f"--seeds: {wanted.repeated()} is there twice; a seed is one picture")
 
     from pggan.cli.progress import progress
-    from pggan.places import find_model
+    from pggan.utils.paths import find_model
 
     path = find_model(model, best)
     from pggan.synthesis.model import load
@@ -163,9 +163,9 @@ def _shards(
 ) -> None:
     """This process's share of very many pictures."""
     from pggan.cli.progress import progress
-    from pggan.distributed import asked_for, own_device
     from pggan.synthesis.model import load
     from pggan.synthesis.shards import write_shards
+    from pggan.utils.distributed import asked_for, own_device
 
     world = asked_for()
     start = time.perf_counter()

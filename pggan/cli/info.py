@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pggan.words import duration, size
+from pggan.utils.formatting import duration, size
 
 if TYPE_CHECKING:
     from pggan.config import DiscriminatorConfig, GeneratorConfig
@@ -35,8 +35,8 @@ def command(what: str | None, as_json: bool) -> None:
 def describe(what: str | None) -> dict[str, Any]:
     """What a path or name is, as JSON values. Raises `DataError` or `ModelError` for what is none of these."""
     from pggan.data.store import is_store
-    from pggan.places import find_model
     from pggan.training.rundir import is_run
+    from pggan.utils.paths import find_model
 
     if what is not None and is_store(what):
         return _data(what)
@@ -114,9 +114,9 @@ def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, An
 def _model(path: Path) -> dict[str, Any]:
     from pggan.checkpoints import MODEL_KEY, read_metadata
     from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json
-    from pggan.errors import ModelError
     from pggan.labels import LabelSpace
     from pggan.networks.cost import parameters
+    from pggan.utils.errors import ModelError
 
     about = read_metadata(path, MODEL_KEY)
     try:

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import GridSize, SeedRange, as_json, best, device, quiet
-from pggan.errors import UsageError
 from pggan.synthesis.formats import check_fps, video_format
 from pggan.synthesis.seeds import Seeds
+from pggan.utils.errors import UsageError
 
 MOST_SEEDS = 10_000
 
@@ -79,7 +79,7 @@ def command(
         raise UsageError(f"--seconds {seconds:g} at --fps {fps:g} is less than two frames; give more of either")
 
     from pggan.cli.progress import progress
-    from pggan.places import find_model
+    from pggan.utils.paths import find_model
 
     path = find_model(model, best)
     from pggan.synthesis.model import load

@@ -10,7 +10,7 @@ import click
 
 from pggan.cli.progress import progress
 from pggan.cli.stopping import can_go_on
-from pggan.words import duration, size
+from pggan.utils.formatting import duration, size
 
 
 @click.command("merge-data")

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from pggan.errors import UsageError
 from pggan.metrics import chosen
 from pggan.synthesis.seeds import Seeds
+from pggan.utils.errors import UsageError
 
 
 class SeedRange(click.ParamType):

@@ -10,8 +10,8 @@ import click
 
 from pggan.cli.progress import progress
 from pggan.cli.stopping import can_go_on
-from pggan.errors import UsageError
-from pggan.words import duration, size
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import duration, size
 
 SHOWN_BAD = 10
 
@@ -128,7 +128,7 @@ def command(
 
 def cores() -> int:
     """Those that this process may use."""
-    from pggan.data.pool import available_cores
+    from pggan.utils.process_pool import available_cores
 
     return available_cores()
 

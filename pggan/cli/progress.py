@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pggan.words import duration
+from pggan.utils.formatting import duration
 
 LINE_EVERY_SECONDS = 10.0
 

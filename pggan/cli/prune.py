@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from pggan.errors import UsageError
-from pggan.words import size
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import size
 
 
 @click.command("prune")

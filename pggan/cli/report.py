@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import as_json as json_option
-from pggan.words import size
+from pggan.utils.formatting import size
 
 
 @click.command("report")

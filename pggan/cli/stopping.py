@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pggan.errors import PgganError
+from pggan.utils.errors import PgganError
 
 
 class Stopped(PgganError):  # noqa: N818 (what happened)

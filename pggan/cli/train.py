@@ -13,9 +13,9 @@ import click
 
 from pggan.cli.train_options import options
 from pggan.config import TrainConfig
-from pggan.errors import UsageError
 from pggan.objectives import OBJECTIVES, all_options, resolve_options
 from pggan.presets import DEFAULT_PRESET, PRESETS, configure
+from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from pggan.training.loop import Display, Outcome

@@ -9,11 +9,11 @@ import click
 
 from pggan.cli.options import GridSize, MetricNames, Numbers
 from pggan.config import CACHES, GROWTHS, MODES, PRECISIONS, PerResolution
-from pggan.errors import UsageError
 from pggan.metrics import METRICS
 from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.objectives import Option, all_options
-from pggan.words import bytes_of
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import bytes_of
 
 
 class PerResolutionType(click.ParamType):

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import Numbers, SeedRange, as_json, best, device, quiet
-from pggan.errors import UsageError
 from pggan.latents import FURTHEST
 from pggan.synthesis.formats import check_fps, video_format
 from pggan.synthesis.seeds import Seeds
+from pggan.utils.errors import UsageError
 
 MOST_SEEDS = 64
 
@@ -75,7 +75,7 @@ def command(
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
 
     from pggan.cli.progress import progress
-    from pggan.places import find_model
+    from pggan.utils.paths import find_model
 
     path = find_model(model, best)
     from pggan.synthesis.model import load

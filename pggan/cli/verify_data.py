@@ -10,7 +10,7 @@ import click
 
 from pggan.cli.prepare_data import cores
 from pggan.cli.progress import progress
-from pggan.words import duration
+from pggan.utils.formatting import duration
 
 
 @click.command("verify-data")

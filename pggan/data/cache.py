@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.shared import SharedMemory
-from pggan.words import size
+from pggan.utils.formatting import size
 
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]

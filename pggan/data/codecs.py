@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pggan.config import level_of
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 CODECS = ("raw", "png", "webp", "jpeg")
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from pggan.data.codecs import encode
 from pggan.data.imaging import fit, fitted_side
-from pggan.data.pool import in_order
 from pggan.data.pyramid import pyramid
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
+from pggan.utils.process_pool import in_order
 
 TOO_SMALL, NOT_SQUARE, BAD = "too small", "not square", "bad"
 

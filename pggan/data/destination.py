@@ -14,7 +14,7 @@ from typing import IO
 
 from pggan.data.progress import read_progress, unfinished
 from pggan.data.store import FILE
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 
 try:
     import fcntl

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pggan.data.cache import Cache, Flags, Indices, Read, Shape
-from pggan.devices import free_cached, free_memory
+from pggan.utils.devices import free_cached, free_memory
 
 
 def room(device: str) -> int:

@@ -12,11 +12,11 @@ from typing import Any
 
 from pggan.data.convert import Converter
 from pggan.data.destination import existing_parent
-from pggan.data.pool import available_cores
 from pggan.data.sources.base import Source
 from pggan.data.writer import bytes_on_disk
-from pggan.errors import DataError
-from pggan.words import duration, size
+from pggan.utils.errors import DataError
+from pggan.utils.formatting import duration, size
+from pggan.utils.process_pool import available_cores
 
 # Pictures converted to estimate size and time, at most; one in so many of few; and no more after so many seconds.
 SAMPLE, SAMPLE_SHARE, SAMPLE_SECONDS = 12, 8, 10.0

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.base import Picture, Reader, Ref, Source
-from pggan.errors import DataError
 from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
+from pggan.utils.errors import DataError
 
 FOLDERS = "folders"
 UNLABELLED = "without a label"

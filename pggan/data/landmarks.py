@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 _POINTS = ("lefteye", "righteye", "leftmouth", "rightmouth")
 _WANTED = [point + axis for point in _POINTS for axis in "xy"]

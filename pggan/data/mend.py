@@ -15,15 +15,15 @@ from pggan.data.codecs import decode, encode
 from pggan.data.destination import under_construction
 from pggan.data.digests import LABELS_PART, digest, level_part
 from pggan.data.manifest import Manifest
-from pggan.data.pool import WorkerDied, in_order
 from pggan.data.progress import go_on_from, read_progress, unfinished
 from pggan.data.pyramid import pyramid
 from pggan.data.records import Records
 from pggan.data.store import FILE
 from pggan.data.verify import LISTED, VerifyReport, pictures_in_tasks, unreadable
 from pggan.data.writer import StoreWriter
-from pggan.errors import DataError
-from pggan.words import size
+from pggan.utils.errors import DataError
+from pggan.utils.formatting import size
+from pggan.utils.process_pool import WorkerDied, in_order
 
 COMMAND = "verify-data --fix"
 DROPPED = "damaged"

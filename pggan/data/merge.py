@@ -25,8 +25,8 @@ from pggan.data.manifest import LabelColumn, Manifest
 from pggan.data.progress import Progress, go_on_from
 from pggan.data.store import FILE, Store
 from pggan.data.writer import StoreWriter, full_disk_told
-from pggan.errors import DataError, UsageError
-from pggan.words import size
+from pggan.utils.errors import DataError, UsageError
+from pggan.utils.formatting import size
 
 
 @dataclass

@@ -8,8 +8,8 @@ from pggan.data.codecs import choose_codecs
 from pggan.data.convert import Converter
 from pggan.data.pyramid import LOWEST
 from pggan.data.sources.base import Reader
-from pggan.errors import UsageError
 from pggan.resolutions import level_of
+from pggan.utils.errors import UsageError
 
 FITS = ("crop", "pad", "frame", "reject")
 

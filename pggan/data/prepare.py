@@ -30,8 +30,8 @@ from pggan.data.sources.drawn import DEFAULT_RESOLUTION
 from pggan.data.store import FILE, Manifest, Store
 from pggan.data.tally import Tally, printable
 from pggan.data.writer import StoreWriter, full_disk_told
-from pggan.errors import DataError, UsageError
 from pggan.resolutions import MAX_RESOLUTION
+from pggan.utils.errors import DataError, UsageError
 
 __all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare", "printable"]
 

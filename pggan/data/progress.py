@@ -13,7 +13,7 @@ from typing import Any
 import lmdb
 
 from pggan.data.store import FILE, MANIFEST, META, check_length
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 
 PROGRESS = b"progress"
 # An LMDB begins with two pages of its own: a file that is shorter was left in its first moment.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 # Stream of the split in two, beside the epochs' ones.
 SPLIT = 0x5B117

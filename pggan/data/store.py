@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pggan.data.codecs import decode
 from pggan.data.manifest import FORMAT, LabelColumn, Manifest
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 __all__ = ["FORMAT", "LabelColumn", "Manifest", "Store", "is_store"]
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pggan.data.codecs import decode
 from pggan.data.digests import LABELS_PART, SIZE, Totals, digest, level_part
 from pggan.data.manifest import Manifest
-from pggan.data.pool import WorkerDied, in_order
 from pggan.data.pyramid import pyramid
 from pggan.data.records import Records
 from pggan.data.store import DIGESTS, database_name
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
+from pggan.utils.process_pool import WorkerDied, in_order
 
 # Damage that is listed; all of it is counted.
 LISTED = 1000

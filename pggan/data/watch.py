@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pggan.data.store import FILE
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 Identity = tuple[int, int, int, int]
 

@@ -24,8 +24,8 @@ from pggan.data.digests import Totals, part_names, row
 from pggan.data.manifest import Manifest
 from pggan.data.progress import PROGRESS, Progress
 from pggan.data.store import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, key
-from pggan.errors import DataError
-from pggan.words import size
+from pggan.utils.errors import DataError
+from pggan.utils.formatting import size
 
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import pggan
-from pggan.errors import ModelError, UsageError
-from pggan.files import replace_atomically
 from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, _spread
 from pggan.synthesis.model import Model
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.errors import ModelError, UsageError
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4

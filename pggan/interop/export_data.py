@@ -24,10 +24,10 @@ from pggan.data.label_files import CLASSES, DATASET, TABLE
 from pggan.data.sources.parquet import pyarrow
 from pggan.data.store import Store
 from pggan.data.tfrecords import encode_picture, write_record
-from pggan.errors import DataError, UsageError
-from pggan.files import replace_atomically, sync_directory
 from pggan.labels import LabelColumn
 from pggan.latents import one_hot
+from pggan.utils.atomic_files import replace_atomically, sync_directory
+from pggan.utils.errors import DataError, UsageError
 
 KINDS = ("folder", "zip", "tfrecord", "parquet")
 # Pictures a folder holds, rows a row group, bytes a Parquet file.

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pggan.checkpoints import ModelFile
 from pggan.config import DiscriminatorConfig, GeneratorConfig
-from pggan.errors import ModelError, UsageError
 from pggan.networks.build import make_discriminator, make_generator
+from pggan.utils.errors import ModelError, UsageError
 
 WHICH = ("gs", "g", "all")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pggan.checkpoints import ModelFile
-from pggan.errors import ModelError
 from pggan.interop import IMPORTERS
+from pggan.utils.errors import ModelError
 
 _SAFETENSORS_HEADER = 8
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.config import DiscriminatorConfig, GeneratorConfig
-from pggan.errors import ModelError, UsageError
 from pggan.interop.foreign import ForeignModel, refusal, stage, tensor
 from pggan.interop.pickles import ForeignGlobal, Network, is_pickle, read_pickle
 from pggan.interop.theano import from_theano
+from pggan.utils.errors import ModelError, UsageError
 
 Variables = dict[str, NDArray[Any]]
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import ModelError
+from pggan.utils.errors import ModelError
 
 # Kinds of numbers an array may hold: signed and unsigned integers, floats, booleans.
 _KINDS = "iufb"

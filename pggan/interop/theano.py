@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import ModelError
+from pggan.utils.errors import ModelError
 
 _FUNCTIONS = {"G_paper": "G_paper", "G_progressive_8": "G_paper", "D_paper": "D_paper", "D_progressive_8": "D_paper"}
 # options that later releases lack, and the only value of each that they can stand for (None: any, it plays no part)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pggan.config import DiscriminatorConfig, GeneratorConfig
-from pggan.errors import ModelError, UsageError
 from pggan.interop.foreign import ForeignModel, refusal, tensor
+from pggan.utils.errors import ModelError, UsageError
 
 # How torch's files before version 1.6 begin: a pickled magic number.
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pggan.errors import UsageError
 from pggan.registry import Registry
+from pggan.utils.errors import UsageError
 
 # The network that `--embedding` knows by name.
 READY = "efficientnet-lite0"

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pggan.files import replace_atomically
 from pggan.metrics.base import State
-from pggan.places import cache_folder
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.paths import cache_folder
 
 FORMAT = 1
 # Larger statistics (SWD of 16,384 pictures above 128x128) are made again: reading them would take as long.

@@ -10,8 +10,8 @@ import importlib
 import torch
 from torch import Tensor
 
-from pggan.errors import UsageError
 from pggan.metrics.base import Batch, Metric, Rows, State
+from pggan.utils.errors import UsageError
 
 SUBSETS, SUBSET = 100, 1000
 BALLS = 3  # neighbours whose distance is a ball's radius (Kynkaanniemi et al. 2019)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pggan.errors import ModelError, UsageError
 from pggan.metrics.inception import coloured, file_digest, piece
+from pggan.utils.errors import ModelError, UsageError
 
 # repeats, kernel, stride of the first, expansion, channels
 STAGES = (

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pggan.errors import ModelError, UsageError
 from pggan.metrics import METRICS, READY
 from pggan.metrics.base import Embedding
 from pggan.metrics.inception import coloured, file_digest
+from pggan.utils.errors import ModelError, UsageError
 
 PIECE = 16
 # How 8-bit values become a network's input: (mean, deviation) of each channel, of values 0 to 255.

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from pggan.data.store import Store
-from pggan.devices import full_float32
-from pggan.distributed import ALONE, World
-from pggan.errors import UsageError
 from pggan.metrics import METRICS, chosen
 from pggan.metrics.base import Batch, Metric, Setting, State
 from pggan.metrics.cache import Cache
 from pggan.metrics.pictures import Generated, Images, Pictures, StorePictures
 from pggan.metrics.sharing import agreed, gathered, share
+from pggan.utils.devices import full_float32
+from pggan.utils.distributed import ALONE, World
+from pggan.utils.errors import UsageError
 
 BATCH = 64
 MOST_REALS = 50_000

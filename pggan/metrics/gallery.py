@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pggan.files import replace_atomically
 from pggan.metrics.evaluate import Comparison
 from pggan.metrics.neighbours import nearest, ordered
 from pggan.metrics.pictures import Images, Pictures
+from pggan.utils.atomic_files import replace_atomically
 
 SHOWN = 12
 GAP = 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pggan.errors import ModelError, UsageError
+from pggan.utils.errors import ModelError, UsageError
 
 PATIENCE = 20.0  # seconds without an answer from the network
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pggan.errors import UsageError
 from pggan.metrics.base import Batch, Metric, Setting, State
+from pggan.utils.errors import UsageError
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 FILTER, SIGMA = 11, 1.5

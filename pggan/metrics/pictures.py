@@ -15,8 +15,8 @@ from pggan.data.pyramid import pyramid
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture
 from pggan.data.store import FILE, Store, is_store
-from pggan.errors import DataError
 from pggan.resolutions import level_of
+from pggan.utils.errors import DataError
 
 Images = NDArray[np.uint8]
 # Pictures whose colours are looked at before all are read.

@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pggan.distributed import World
-from pggan.errors import TrainingError
 from pggan.metrics.base import State
+from pggan.utils.distributed import World
+from pggan.utils.errors import TrainingError
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.int64, torch.uint8)
 MOST_DIMENSIONS = 6

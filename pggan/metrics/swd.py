@@ -19,10 +19,10 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from pggan.errors import UsageError
 from pggan.metrics.base import Batch, Metric, Rows, Setting, State
 from pggan.metrics.cores import compared, cores
 from pggan.metrics.laplacian import LOWEST, laplacian_pyramid
+from pggan.utils.errors import UsageError
 
 PATCH = 7
 PATCHES = 128  # of each picture and level

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pggan.errors import UsageError
 from pggan.objectives.options import ObjectiveSpec, OptimizerDefaults, Option, RegularizerSpec, Value, choice, flag
 from pggan.registry import Registry
+from pggan.utils.errors import UsageError
 
 __all__ = ["OBJECTIVES", "REGULARIZERS", "ObjectiveSpec", "OptimizerDefaults", "Option", "RegularizerSpec", "Value"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from pggan.errors import UsageError
 from pggan.network_config import DiscriminatorConfig
 from pggan.objectives import OBJECTIVES, REGULARIZERS
+from pggan.utils.errors import UsageError
 
 DISCRIMINATION = ("discrimination_kernels", "discrimination_dim", "discrimination_group")
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 Value = Any  # float, int, bool or str
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pggan.distributed import asked_for, average
 from pggan.objectives.base import GeneratorPass, Regularizer, Terms
+from pggan.utils.distributed import asked_for, average
 
 
 class FeatureMatching(Regularizer):

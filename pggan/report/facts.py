@@ -13,7 +13,7 @@ from pggan.report.log import Tick, number
 from pggan.report.markup import Markup, figure, join, kimg, option, pairs, table, tag
 from pggan.report.series import FIGURES, extremes, is_metric, other_names
 from pggan.training.plan import plan
-from pggan.words import duration, size
+from pggan.utils.formatting import duration, size
 
 EVENTS = 100
 

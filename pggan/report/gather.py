@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config import TrainConfig
-from pggan.errors import DataError, PgganError, TrainingError
-from pggan.files import is_claimed
 from pggan.report.log import MOST_IMAGES, NAME, Event, Log, number, read_log
 from pggan.report.markup import option
 from pggan.training.rundir import LOCK, OPTIONS, RunDirectory
 from pggan.training.schedule import Schedule
+from pggan.utils.atomic_files import is_claimed
+from pggan.utils.errors import DataError, PgganError, TrainingError
 
 
 @dataclass(frozen=True)

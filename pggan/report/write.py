@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pggan
-from pggan.errors import UsageError
-from pggan.files import replace_atomically
 from pggan.report import facts
 from pggan.report.chart import Axis, draw
 from pggan.report.gather import Gathered, gather
@@ -20,6 +18,8 @@ from pggan.report.markup import Markup, join, kimg, tag
 from pggan.report.pictures import Gallery, Picture, Sample, gallery
 from pggan.report.series import figure_charts, training_charts
 from pggan.training.rundir import RunDirectory
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.errors import UsageError
 
 PAGE = "report.html"
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pggan.compiling import compiled, named
-from pggan.devices import out_of_memory
+from pggan.utils.compile import compiled, named
+from pggan.utils.devices import out_of_memory
 
 MODES = ("auto", "eager", "compiled")
 # Seconds to compile 4x4, and what each level above adds, by kind of device: measured on a CPU (two cores, a cold cache;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 
 @dataclass(frozen=True)

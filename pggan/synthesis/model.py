@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.checkpoints import ModelFile, load_model
-from pggan.devices import free_memory, full_float32, out_of_memory, pick_device
-from pggan.errors import ModelError, OutOfMemoryError, UsageError
 from pggan.labels import LabelSpace
 from pggan.latents import CodeSpace, seed_latents
 from pggan.networks.cost import synthesis_bytes
 from pggan.networks.discriminator import DiscriminatorOutput
-from pggan.places import find_model
 from pggan.synthesis.computing import MODES, Computing
 from pggan.synthesis.fetch import fetch
 from pggan.synthesis.streaming import IN_FLIGHT, stream
+from pggan.utils.devices import free_memory, full_float32, out_of_memory, pick_device
+from pggan.utils.errors import ModelError, OutOfMemoryError, UsageError
+from pggan.utils.paths import find_model
 
 # What one batch of synthesis may take of the memory that is free, and how many images at most.
 MEMORY_SHARE = 0.25

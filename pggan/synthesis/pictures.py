@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pggan
-from pggan.data.pool import available_cores
-from pggan.errors import DataError, UsageError
-from pggan.files import replace_atomically
 from pggan.synthesis.png import png_bytes
 from pggan.synthesis.seeds import Seeds
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.errors import DataError, UsageError
+from pggan.utils.process_pool import available_cores
 
 if TYPE_CHECKING:
     from pggan.synthesis.model import Model

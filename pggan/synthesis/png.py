@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 try:
     isal_zlib: Any = import_module("isal.isal_zlib")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
 from typing import overload
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 MAX_SEED = 2**32 - 1
 

@@ -19,9 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.distributed import ALONE, World
-from pggan.errors import UsageError
-from pggan.files import replace_atomically, sync_directory, sync_file, write_json
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import (
     Threads,
@@ -35,6 +32,9 @@ from pggan.synthesis.pictures import (
     writers,
 )
 from pggan.synthesis.seeds import Seeds
+from pggan.utils.atomic_files import replace_atomically, sync_directory, sync_file, write_json
+from pggan.utils.distributed import ALONE, World
+from pggan.utils.errors import UsageError
 
 LAYOUTS = ("folders", "tar")
 SHARD = 1000

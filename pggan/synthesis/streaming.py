@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.devices import free_cached
-from pggan.errors import OutOfMemoryError, UsageError
 from pggan.latents import MAX_SEED
 from pggan.synthesis.fetch import Fetch
 from pggan.synthesis.seeds import Seeds
+from pggan.utils.devices import free_cached
+from pggan.utils.errors import OutOfMemoryError, UsageError
 
 if TYPE_CHECKING:
     from pggan.synthesis.model import Model

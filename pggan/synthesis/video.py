@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import DataError, UsageError
-from pggan.files import replace_atomically
 from pggan.synthesis.formats import VideoFormat, check_fps, check_size, video_format
 from pggan.synthesis.pictures import enlarge, grid_image
 from pggan.synthesis.walks import LoopWalk, SeedWalk
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from pggan.synthesis.model import Model

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.errors import UsageError
 from pggan.latents import seed_latents
+from pggan.utils.errors import UsageError
 
 METHODS = ("slerp", "linear")
 # Seconds between the random points that a smooth walk passes by, and how far each is felt, in those.

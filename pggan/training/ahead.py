@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config import TrainConfig, from_json, to_json
-from pggan.data.pool import available_cores
 from pggan.training.computing import COMPILING
+from pggan.utils.process_pool import available_cores
 
 if TYPE_CHECKING:
     from pggan.training.state import TrainState
@@ -176,9 +176,9 @@ def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = No
     """
     import torch
 
-    from pggan.devices import pick_device, set_precision
     from pggan.training.gradients import eager, made, needed
     from pggan.training.state import TrainState
+    from pggan.utils.devices import pick_device, set_precision
 
     torch.set_num_threads(asked["threads"])
     config, device = from_json(TrainConfig, asked["config"]), pick_device(asked["device"])

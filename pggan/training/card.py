@@ -14,7 +14,7 @@ from pggan.config import PerResolution, TrainConfig
 from pggan.metrics import METRICS
 from pggan.presets import PRESETS, configure
 from pggan.training.changes import HARMLESS
-from pggan.words import duration, size
+from pggan.utils.formatting import duration, size
 
 # Fields that no option of a command sets, or that say nothing of the recipe.
 _NOT_TOLD = HARMLESS | {"data", "preset", "channels", "label_size", "g_network", "d_network", "loss_options", "device"}

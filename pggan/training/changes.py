@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pggan.config import PerResolution, TrainConfig, to_json
-from pggan.errors import UsageError
 from pggan.objectives import REGULARIZERS
+from pggan.utils.errors import UsageError
 
 # They decide no number of the result, or its rounding only: what is kept and shown, how pictures are read, how much
 # is computed at once.

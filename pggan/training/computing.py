@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pggan.devices import free_cached, out_of_memory
 from pggan.objectives.base import Batch
 from pggan.training import step
 from pggan.training.capture import CudaGraphs, Recorder
@@ -28,6 +27,7 @@ from pggan.training.gradients import (
     proven,
     tolerance,
 )
+from pggan.utils.devices import free_cached, out_of_memory
 
 # Forms that need the compiler, and what is tried in the place of one that fails.
 COMPILING = ("compiled", "captured")

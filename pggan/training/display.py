@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pggan.training.schedule import Moment, Phase, Schedule
-from pggan.words import duration
+from pggan.utils.formatting import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from pggan.data.store import Store
-from pggan.errors import DataError
 from pggan.training import step
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
+from pggan.utils.errors import DataError
 
 # Pictures that a tick asks about, and what they may take of memory.
 PICTURES, BYTES = 512, 64 << 20

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pggan.compiling import compiled, named
 from pggan.objectives.base import Batch
 from pggan.training import step
 from pggan.training.capture import Recorded, Recorder
+from pggan.utils.compile import compiled, named
 
 Values = dict[str, Tensor]
 Found = dict[str, Tensor | None]

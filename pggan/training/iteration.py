@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan import distributed, ema
+from pggan import ema
 from pggan.data.loader import LoadedBatch
-from pggan.devices import free_cached, out_of_memory
 from pggan.latents import CodeSpace, one_hot
 from pggan.objectives.base import Batch, Objective
 from pggan.training import noise, step
 from pggan.training.gradients import Gradients, Values
 from pggan.training.schedule import Moment, Schedule
 from pggan.training.state import TrainState
+from pggan.utils import distributed
+from pggan.utils.devices import free_cached, out_of_memory
 
 
 class Feed:

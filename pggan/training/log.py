@@ -12,9 +12,9 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.distributed import World
-from pggan.files import replace_atomically
 from pggan.training.rundir import RunDirectory
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.distributed import World
 
 
 class RunLog:

@@ -11,22 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pggan import distributed
 from pggan.config import TrainConfig, level_of
 from pggan.data.cache import Caching
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
-from pggan.devices import (
-    Leash,
-    can_measure,
-    limit_memory,
-    measure_convolutions,
-    out_of_memory,
-    pick_device,
-    set_precision,
-)
-from pggan.distributed import ALONE, World
-from pggan.errors import DataError, TrainingError
 from pggan.training.ahead import compiling_ahead
 from pggan.training.computing import Computing
 from pggan.training.evaluation import Evaluation
@@ -46,6 +34,18 @@ from pggan.training.signals import Signals
 from pggan.training.snapshots import Snapshots
 from pggan.training.state import TrainState
 from pggan.training.ticks import Meter, tick_values
+from pggan.utils import distributed
+from pggan.utils.devices import (
+    Leash,
+    can_measure,
+    limit_memory,
+    measure_convolutions,
+    out_of_memory,
+    pick_device,
+    set_precision,
+)
+from pggan.utils.distributed import ALONE, World
+from pggan.utils.errors import DataError, TrainingError
 
 
 class Display(Protocol):

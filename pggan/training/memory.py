@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config import TrainConfig, level_of
-from pggan.errors import UsageError
 from pggan.networks.cost import discriminator_layers, generator_layers, parameters
-from pggan.words import duration, size
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import duration, size
 
 if TYPE_CHECKING:
     import torch
@@ -140,8 +140,8 @@ def sizes_of(config: TrainConfig, processes: int) -> dict[int, list[int]]:
 
 def room(config: TrainConfig, device: torch.device) -> float:
     """Bytes that this process may take by --budget and, with `--batch auto`, by what is free: on the CPU its part."""
-    from pggan.devices import free_memory
-    from pggan.distributed import on_this_machine
+    from pggan.utils.devices import free_memory
+    from pggan.utils.distributed import on_this_machine
 
     limits = [config.budget] if config.budget is not None else []
     if config.auto_batch:
@@ -157,8 +157,8 @@ def resolve_memory(config: TrainConfig, device: torch.device, precision: str) ->
     """
     if not asked_for(config):
         return {}
-    from pggan.devices import can_measure
-    from pggan.distributed import asked_for as place
+    from pggan.utils.devices import can_measure
+    from pggan.utils.distributed import asked_for as place
 
     doubt = DOUBT if can_measure(device) else 1.0
     shares = planned(config, room(config, device), device.type, precision, sizes_of(config, place().size), doubt)
@@ -169,7 +169,7 @@ def still_fits(shares: Mapping[str, Mapping[str, Any]], config: TrainConfig, dev
     """Whether a recorded plan fits into the memory that is free now, where it was made for what was free."""
     if not shares or not config.auto_batch:
         return True
-    from pggan.devices import held_memory
+    from pggan.utils.devices import held_memory
 
     free = room(config, device) + (held_memory(device) or 0)
     return max(float(share["bytes"]) for share in shares.values()) <= free

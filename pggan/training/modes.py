@@ -133,7 +133,7 @@ def _missing_compiler(device: str) -> str | None:
 
 def _training_rate(config: TrainConfig, device: str) -> float:
     """Of products large enough to fill a GPU, in what the run computes in."""
-    from pggan.devices import compute_dtype, pick_device, pick_precision
+    from pggan.utils.devices import compute_dtype, pick_device, pick_precision
 
     precision = pick_precision(config.precision, pick_device(device))
     return matmul_rate(device, 4096, compute_dtype(precision))

@@ -8,9 +8,9 @@ from typing import Any
 
 from pggan.checkpoints import MODEL_KEY, load_model, read_metadata
 from pggan.config import DiscriminatorConfig, GeneratorConfig, NetworkConfig, TrainConfig, from_json
-from pggan.errors import DataError, ModelError, UsageError
-from pggan.places import find_model
 from pggan.training.state import TrainState
+from pggan.utils.errors import DataError, ModelError, UsageError
+from pggan.utils.paths import find_model
 
 # Options of training that a model's networks decide: field -> which network has it, and under what name.
 _DECIDED = {

@@ -14,13 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pggan import distributed
 from pggan.config import TrainConfig, level_of
 from pggan.data.cache import GPU_SHARE
 from pggan.data.loader import LoadedBatch, Request
-from pggan.devices import can_measure, free_cached, free_memory, held_memory, out_of_memory, peak_memory
-from pggan.distributed import World
-from pggan.errors import UsageError
 from pggan.networks.cost import parameters
 from pggan.networks.recompute import recomputable
 from pggan.training.gradients import eager
@@ -39,7 +35,11 @@ from pggan.training.memory import (
 )
 from pggan.training.schedule import Phase, Schedule
 from pggan.training.state import TrainState
-from pggan.words import size
+from pggan.utils import distributed
+from pggan.utils.devices import can_measure, free_cached, free_memory, held_memory, out_of_memory, peak_memory
+from pggan.utils.distributed import World
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import size
 
 # Twice the estimate within this share of the room needs no measuring.
 PLENTY = 0.25

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from pggan.checkpoints import MODEL_KEY, ModelFile, load_model, read_metadata, save_model
-from pggan.errors import TrainingError
-from pggan.files import replace_atomically
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import grid_image, write_png
 from pggan.training.card import card
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory
 from pggan.training.snapshots import enlarged, grid_shape
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.errors import TrainingError
 
 CARD, SHEET = "card.md", "sheet.png"
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pggan import distributed
 from pggan.config import TrainConfig
-from pggan.distributed import World
-from pggan.errors import ModelError, OutOfMemoryError, TrainingError, UsageError
 from pggan.training.log import RunLog
 from pggan.training.rundir import RunDirectory
 from pggan.training.state import TrainState, groups
+from pggan.utils import distributed
+from pggan.utils.distributed import World
+from pggan.utils.errors import ModelError, OutOfMemoryError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from pggan.training.loop import Display

@@ -11,9 +11,9 @@ from typing import Any
 
 import pggan
 from pggan.config import TrainConfig, from_json, to_json
-from pggan.errors import TrainingError, UsageError
-from pggan.files import claimed, write_json
-from pggan.places import BEST, MODELS, STATES, numbered
+from pggan.utils.atomic_files import claimed, write_json
+from pggan.utils.errors import TrainingError, UsageError
+from pggan.utils.paths import BEST, MODELS, STATES, numbered
 
 OPTIONS, LOCK = "options.json", "run.lock"
 

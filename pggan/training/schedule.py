@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pggan.config import PerResolution, TrainConfig, level_of
-from pggan.errors import UsageError
 from pggan.objectives import OBJECTIVES
+from pggan.utils.errors import UsageError
 
 
 class Moment(NamedTuple):

@@ -6,8 +6,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-from pggan import distributed
-from pggan.distributed import World
+from pggan.utils import distributed
+from pggan.utils.distributed import World
 
 
 class Signals:

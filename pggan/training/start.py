@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pggan.config import TrainConfig
 from pggan.data.sampler import split
-from pggan.errors import DataError, TrainingError
 from pggan.training.changes import changed
 from pggan.training.rundir import RunDirectory
+from pggan.utils.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from pggan.data.store import LabelColumn, Manifest
-    from pggan.distributed import World
     from pggan.training.loop import Display, Outcome
+    from pggan.utils.distributed import World
 
 # Below so many pictures a discriminator may learn them by heart (Karras et al. 2020: their 30,000 and fewer suffer).
 FEW_PICTURES = 20_000
@@ -80,10 +80,10 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
 
     import torch
 
-    from pggan.devices import pick_device, pick_precision
-    from pggan.distributed import own_device
     from pggan.training.memory import resolve_memory
     from pggan.training.modes import resolve_modes
+    from pggan.utils.devices import pick_device, pick_precision
+    from pggan.utils.distributed import own_device
 
     # each of several processes looks at its own GPU, not all at the first one
     device = pick_device(own_device(config.device))
@@ -136,9 +136,9 @@ def _data_of(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any], g
 
 def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> Outcome:
     """A new run in the directory `out`, with what "auto" became. Raises `UsageError` where a run lies there already."""
-    from pggan.distributed import wait
     from pggan.training.loop import Training
     from pggan.training.origin import adopt
+    from pggan.utils.distributed import wait
 
     run = RunDirectory(out)
     resolved = {**(resolved or resolve(config)), "data": _identity(str(config.data))}
@@ -159,9 +159,9 @@ def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, 
 @contextmanager
 def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) -> Iterator[tuple[dict[str, Any], World]]:
     """What this process computes on, among those of the run; the run's directory is this run's alone meanwhile."""
-    from pggan import distributed
-    from pggan.devices import pick_device
     from pggan.training.launch import end_with_launcher
+    from pggan.utils import distributed
+    from pggan.utils.devices import pick_device
 
     end_with_launcher()
     place = distributed.asked_for()
@@ -178,8 +178,8 @@ def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) ->
 
 def _fits(resolved: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether the memory that the run's plan takes is free here: fewer processes, or others, may share it now."""
-    from pggan.devices import pick_device
     from pggan.training.memory import still_fits
+    from pggan.utils.devices import pick_device
 
     return still_fits(resolved.get("memory", {}), config, pick_device(resolved["device"]))
 
@@ -198,9 +198,9 @@ def resume(
     configuration; those that change the result need `override`, and are recorded. Raises `TrainingError` where the
     data is not there, or is not what the run began on, `UsageError` for changes that cannot be.
     """
-    from pggan import distributed
     from pggan.training.loop import Training
     from pggan.training.memory import asked_for
+    from pggan.utils import distributed
 
     recorded, resolved = run.read_options()
     if run.pruned:

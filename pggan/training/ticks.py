@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pggan import distributed
-from pggan.distributed import World
 from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
+from pggan.utils import distributed
+from pggan.utils.distributed import World
 
 
 class Meter:

@@ -11,8 +11,8 @@ import pggan
 from pggan.checkpoints import ModelFile, save_model
 from pggan.cli import run
 from pggan.config import DiscriminatorConfig, GeneratorConfig
-from pggan.errors import UsageError
 from pggan.networks.build import build
+from pggan.utils.errors import UsageError
 
 
 @pytest.fixture(params=["fc", "dcgan"])

@@ -14,7 +14,7 @@ from pggan.data.landmarks import Landmarks
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
 from pggan.data.store import Store
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 UPRIGHT = np.array([[100, 100], [140, 100], [105, 150], [135, 150]], float)
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))

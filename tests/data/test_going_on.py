@@ -20,7 +20,7 @@ from pggan.data.prepare import PrepareOptions, plan, prepare
 from pggan.data.progress import read_progress
 from pggan.data.store import Store
 from pggan.data.writer import DiskFull, StoreWriter
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import portrait, tree, write_folder
 from tests.data.stores import assert_same
 

@@ -12,7 +12,7 @@ from pggan.data.loader import Loader, Request
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.sampler import LEAST_HELD_OUT, Sampler, split
 from pggan.data.store import Store
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 COUNT = 40
 

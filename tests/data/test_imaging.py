@@ -11,7 +11,7 @@ from PIL import Image
 from pggan.data import imaging
 from pggan.data.imaging import fit, fitted_side, is_picture_name, read_picture, read_size
 from pggan.data.sources.base import BadPicture
-from pggan.words import natural_key
+from pggan.utils.formatting import natural_key
 from tests.data.pictures import encoded, portrait
 
 

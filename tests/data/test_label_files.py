@@ -11,7 +11,7 @@ from pggan.data.label_files import LabelTable, labelled
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
 from pggan.data.store import Store
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 from tests.data.pictures import encoded, portrait, write_folder
 
 

@@ -16,7 +16,7 @@ from pggan.data.loader import Loader, Request
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.sampler import Sampler
 from pggan.data.store import FILE, Store
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 COUNT = 24
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from pggan.data.progress import read_progress
 from pggan.data.store import LabelColumn, Store, key
 from pggan.data.verify import verify
 from pggan.data.writer import StoreWriter
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import portrait, write_folder
 from tests.data.stores import assert_same, get, put, write
 

@@ -14,7 +14,7 @@ from pggan.data.prepare import PrepareOptions, prepare, printable
 from pggan.data.pyramid import pyramid
 from pggan.data.store import Store
 from pggan.data.writer import StoreWriter
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import encoded, portrait, tree, write_folder
 
 

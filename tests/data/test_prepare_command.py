@@ -12,7 +12,7 @@ import pytest
 
 from pggan.cli import run
 from pggan.data.store import Store
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 from tests.data.pictures import portrait, write_folder
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from pggan.data.sources.celebamask import CelebAMaskSource
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.webdataset import ShardedSource
 from pggan.data.store import Store
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import encoded, portrait, write_folder
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/data"

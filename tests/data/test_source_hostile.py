@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pggan.data.label_files import LabelTable, labelled
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture, Picture
-from pggan.errors import DataError, PgganError
+from pggan.utils.errors import DataError, PgganError
 from tests.data.pictures import encoded, portrait
 
 PICTURES = np.stack([np.asarray(portrait(i, 8)) for i in range(3)])

@@ -12,7 +12,7 @@ from pggan.data.sources.archives import TarSource, ZipSource
 from pggan.data.sources.base import BadPicture, Picture
 from pggan.data.sources.drawn import DrawnSource
 from pggan.data.sources.folder import FolderSource
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import encoded, portrait, tree, write_folder
 
 COUNT = 12  # past 9: natural order is not text order

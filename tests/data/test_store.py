@@ -18,7 +18,7 @@ from pggan.data.codecs import CODECS, choose_codecs, decode, encode
 from pggan.data.manifest import FORMAT, LabelColumn, Manifest
 from pggan.data.store import Store, is_store
 from pggan.data.writer import StoreWriter
-from pggan.errors import DataError, UsageError
+from pggan.utils.errors import DataError, UsageError
 
 
 def manifest(count, codecs, channels=3, **values):

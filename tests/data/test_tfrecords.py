@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.data.tfrecords import decode_picture, encode_picture, find_records, masked_crc, read_record, write_record
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/data"
 

@@ -17,7 +17,7 @@ from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.store import LABELS, LabelColumn, Store, key
 from pggan.data.verify import jpeg_tolerance, verify
 from pggan.data.writer import StoreWriter
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 from tests.data.pictures import tree, write_folder
 from tests.data.stores import assert_same, get, put, write
 from tests.data.test_store import noise, rewrite

@@ -15,12 +15,12 @@ import pggan
 from pggan.checkpoints import ModelFile
 from pggan.cli import run
 from pggan.config import GeneratorConfig
-from pggan.devices import set_precision
-from pggan.errors import ModelError, UsageError
 from pggan.interop import export
 from pggan.interop.export import export_model
 from pggan.networks.build import make_generator
 from pggan.synthesis.model import Model
+from pggan.utils.devices import set_precision
+from pggan.utils.errors import ModelError, UsageError
 from tests.interop import written
 from tests.making import saved
 

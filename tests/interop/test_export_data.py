@@ -11,9 +11,9 @@ import pytest
 from pggan.cli import run
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.store import Store
-from pggan.errors import DataError, UsageError
 from pggan.interop import export_data as module
 from pggan.interop.export_data import KINDS, export_data
+from pggan.utils.errors import DataError, UsageError
 
 
 @pytest.fixture(scope="module")

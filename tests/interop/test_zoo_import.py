@@ -11,8 +11,8 @@ import torch
 
 import pggan
 from pggan.checkpoints import save_model
-from pggan.errors import ModelError
 from pggan.interop.importing import import_model
+from pggan.utils.errors import ModelError
 from tests.interop import written
 from tests.interop.test_official_import import Evil
 

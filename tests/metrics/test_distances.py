@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.errors import ModelError, UsageError
 from pggan.metrics.base import Batch, Setting
 from pggan.metrics.distances import FD, FID, KD, KID, EmbeddingPR, InceptionPR, InceptionScore, frechet_distance
 from pggan.metrics.embeddings import embeddings_for, open_embedding
 from pggan.metrics.inception import Inception, downloaded
+from pggan.utils.errors import ModelError, UsageError
 
 CPU = torch.device("cpu")
 

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from pggan.data.store import Store
-from pggan.errors import DataError, UsageError
 from pggan.metrics import METRICS, chosen, neighbours
 from pggan.metrics.cache import Cache
 from pggan.metrics.evaluate import compare, evaluate_model
 from pggan.metrics.gallery import write_gallery
 from pggan.metrics.pictures import Generated, StorePictures, open_pictures
+from pggan.utils.errors import DataError, UsageError
 from tests.data.stores import write
 
 

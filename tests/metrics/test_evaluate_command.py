@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pggan.cli.evaluate import command
-from pggan.errors import PgganError
+from pggan.utils.errors import PgganError
 from tests.data.stores import write
 from tests.making import saved
 

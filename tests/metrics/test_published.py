@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.errors import UsageError
 from pggan.metrics.base import Batch, Setting
 from pggan.metrics.laplacian import laplacian_pyramid
 from pggan.metrics.ms_ssim import MSSSIM, ms_ssim
@@ -22,6 +21,7 @@ from pggan.metrics.swd import (
     patches,
     sliced_wasserstein,
 )
+from pggan.utils.errors import UsageError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "metrics"
 SIDES = (64, 32, 16)

@@ -10,11 +10,11 @@ from torch.func import functional_call
 
 from pggan.checkpoints import ModelFile, load_model, save_model
 from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json, to_json
-from pggan.errors import UsageError
 from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.networks import cost
 from pggan.networks.build import build, make_discriminator, make_generator
 from pggan.networks.layers import downscale, upscale
+from pggan.utils.errors import UsageError
 
 SMALL = {"resolution": 16, "fmap_base": 64, "fmap_max": 8}
 ONE = torch.tensor(1.0)

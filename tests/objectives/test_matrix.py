@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from pggan.config import GROWTHS, PerResolution
-from pggan.errors import UsageError
 from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.objectives import OBJECTIVES, REGULARIZERS
 from pggan.training.computing import Computing
 from pggan.training.iteration import gradients_of
+from pggan.utils.errors import UsageError
 from tests.objectives.steps import CLASSES, Player, loaded, tiny
 from tests.training.test_modes import recorder
 

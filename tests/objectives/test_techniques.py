@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from pggan.config import PerResolution, TrainConfig, from_json, to_json
-from pggan.errors import UsageError
 from pggan.latents import CodeSpace, seed_latents
 from pggan.networks.layers import EqualizedWeight
 from pggan.objectives import OBJECTIVES, REGULARIZERS
@@ -23,6 +22,7 @@ from pggan.training.exam import split_labels
 from pggan.training.iteration import gradients_of
 from pggan.training.schedule import Schedule
 from pggan.training.state import TrainState, make_optimizer
+from pggan.utils.errors import UsageError
 from tests.objectives.steps import CLASSES, Player, loaded, tiny
 from tests.objectives.test_matrix import SWITCHES, value_of
 

@@ -16,8 +16,6 @@ from pggan.cli import run as command
 from pggan.config import PerResolution, TrainConfig
 from pggan.data.loader import LoadedBatch, Request
 from pggan.data.prepare import PrepareOptions, prepare
-from pggan.distributed import World
-from pggan.errors import UsageError
 from pggan.objectives import OBJECTIVES
 from pggan.regularizers.augmentation import INTERVAL, Augmentation
 from pggan.training import gradients, iteration, step
@@ -26,6 +24,8 @@ from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory
 from pggan.training.start import advice, begin, resume
 from pggan.training.state import TrainState
+from pggan.utils.distributed import World
+from pggan.utils.errors import UsageError
 
 CPU, ONE, LEVEL = torch.device("cpu"), torch.ones((), dtype=torch.float64), 3
 ADA = (("augment", "ada"), ("ada_kimg", 1.0))

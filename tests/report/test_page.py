@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from pggan.errors import TrainingError, UsageError
-from pggan.files import claimed
 from pggan.report import write_report
+from pggan.utils.atomic_files import claimed
+from pggan.utils.errors import TrainingError, UsageError
 from tests.making import saved
 from tests.report.making import add_grid, add_lines, make_run
 

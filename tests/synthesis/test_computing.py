@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 import pggan
 from pggan.cli import cli
-from pggan.errors import UsageError
 from pggan.synthesis import computing
 from pggan.synthesis import model as models
 from pggan.synthesis.computing import Computing
 from pggan.synthesis.pictures import read_metadata
+from pggan.utils.errors import UsageError
 from tests.making import model_file, saved
 
 

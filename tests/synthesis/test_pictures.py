@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import pggan
-from pggan.errors import DataError, OutOfMemoryError, UsageError
 from pggan.synthesis.pictures import Grid, grid_image, read_metadata, write_pictures
+from pggan.utils.errors import DataError, OutOfMemoryError, UsageError
 from tests.making import saved
 
 

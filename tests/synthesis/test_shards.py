@@ -15,11 +15,11 @@ from PIL import Image
 
 import pggan
 from pggan.cli import run
-from pggan.distributed import World
-from pggan.errors import UsageError
 from pggan.synthesis import shards
 from pggan.synthesis.pictures import read_metadata
 from pggan.synthesis.seeds import Seeds
+from pggan.utils.distributed import World
+from pggan.utils.errors import UsageError
 from tests.making import saved
 
 

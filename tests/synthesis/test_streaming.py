@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import pggan
-from pggan.errors import OutOfMemoryError
 from pggan.synthesis import model as models
 from pggan.synthesis import pictures as files
 from pggan.synthesis import streaming
 from pggan.synthesis.fetch import fetch, to_uint8
+from pggan.utils.errors import OutOfMemoryError
 from tests.making import saved
 
 

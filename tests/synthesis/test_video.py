@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import pggan
-from pggan.errors import DataError, UsageError
 from pggan.synthesis.video import Walk, interpolate, write_video
+from pggan.utils.errors import DataError, UsageError
 from tests.making import saved
 
 

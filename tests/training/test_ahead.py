@@ -12,12 +12,12 @@ import torch
 from torch._dynamo.utils import counters
 
 from pggan.config import to_json
-from pggan.devices import set_precision
 from pggan.training import ahead
 from pggan.training.ahead import CompilingAhead, Task, fill_cache
 from pggan.training.computing import Computing
 from pggan.training.gradients import distance, eager
 from pggan.training.state import TrainState
+from pggan.utils.devices import set_precision
 from tests.training.test_modes import SMALL, a_batch, recorder
 
 LABELLED = dataclasses.replace(

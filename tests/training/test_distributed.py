@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 
 from pggan.data.prepare import PrepareOptions, prepare
-from pggan.distributed import ALONE, World, asked_for, buckets
-from pggan.errors import UsageError
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory
+from pggan.utils.distributed import ALONE, World, asked_for, buckets
+from pggan.utils.errors import UsageError
 
 OPTIONS = [
     "--fmap-base", "64", "--fmap-max", "8", "--latent-size", "8", "--batch", "16", "--tick-kimg", "0.08",
@@ -249,7 +249,7 @@ def test_the_launchers_environment(monkeypatch):
 
 
 def test_buckets(monkeypatch):
-    monkeypatch.setattr("pggan.distributed.BUCKET_BYTES", 100)
+    monkeypatch.setattr("pggan.utils.distributed.BUCKET_BYTES", 100)
     tensors = [torch.zeros(n, dtype=t) for n, t in ((10, torch.float32), (10, torch.float32), (10, torch.float32),
                (1, torch.float64), (100, torch.float64), (1, torch.float64))]  # fmt: skip
     found = list(buckets(tensors))

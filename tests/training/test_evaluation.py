@@ -16,7 +16,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
 from pggan.cli import run as pggan
 from pggan.config import PerResolution
-from pggan.errors import OutOfMemoryError, UsageError
 from pggan.synthesis.model import load
 from pggan.training import evaluation
 from pggan.training.display import QuietDisplay
@@ -24,6 +23,7 @@ from pggan.training.evaluation import Evaluation
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory
 from pggan.training.start import begin, resume
+from pggan.utils.errors import OutOfMemoryError, UsageError
 
 OWN = {"img_per_second", "seconds", "seconds_left", "phase_seconds_left"}
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.profiler import profile
 
-from pggan import devices
 from pggan.config import PerResolution, TrainConfig
-from pggan.errors import UsageError
 from pggan.training import iteration
 from pggan.training.display import QuietDisplay
 from pggan.training.gradients import eager
 from pggan.training.memory import KEPT, describe, fixed_bytes, image_bytes, pass_bytes, planned, resolve_memory
 from pggan.training.start import begin
 from pggan.training.state import TrainState
-from pggan.words import bytes_of
+from pggan.utils import devices
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import bytes_of
 from tests.training.test_modes import SMALL, a_batch
 from tests.training.test_recovery import Notes
 

@@ -17,9 +17,7 @@ from safetensors.torch import load_file
 
 from pggan.config import PerResolution, TrainConfig
 from pggan.data.loader import LoadedBatch
-from pggan.errors import UsageError
 from pggan.objectives.base import Batch
-from pggan.places import keep_compiled
 from pggan.training import gradients, iteration
 from pggan.training.capture import Recorded
 from pggan.training.computing import Computing
@@ -30,6 +28,8 @@ from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Schedule
 from pggan.training.start import begin, resume
 from pggan.training.state import TrainState
+from pggan.utils.errors import UsageError
+from pggan.utils.paths import keep_compiled
 from tests.training.test_recovery import Notes
 
 SMALL = TrainConfig(

@@ -11,10 +11,10 @@ import torch
 from pggan.checkpoints import save_model
 from pggan.cli import run
 from pggan.config import GeneratorConfig
-from pggan.errors import DataError, ModelError, UsageError
 from pggan.interop.importing import import_model
 from pggan.training.origin import Origin
 from pggan.training.rundir import RunDirectory
+from pggan.utils.errors import DataError, ModelError, UsageError
 from tests.interop import written
 from tests.making import saved
 

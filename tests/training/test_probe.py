@@ -13,10 +13,8 @@ import sys
 import pytest
 import torch
 
-from pggan import devices
 from pggan.config import PerResolution, to_json
 from pggan.data.store import Store
-from pggan.errors import UsageError
 from pggan.training import memory, probe
 from pggan.training.display import QuietDisplay
 from pggan.training.iteration import Feed, gradients_of
@@ -28,6 +26,8 @@ from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Schedule
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.training.state import TrainState
+from pggan.utils import devices
+from pggan.utils.errors import UsageError
 from tests.training.test_distributed import ONE_THREAD
 from tests.training.test_recovery import Notes
 from tests.training.test_run import same

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from pggan.config import PerResolution, TrainConfig
-from pggan.errors import TrainingError, UsageError
 from pggan.training import guard, iteration, loop
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_events, read_log
@@ -22,6 +21,7 @@ from pggan.training.rundir import RunDirectory
 from pggan.training.schedule import Moment
 from pggan.training.start import begin, resume
 from pggan.training.state import TrainState
+from pggan.utils.errors import TrainingError, UsageError
 from tests.training.test_run import same
 
 

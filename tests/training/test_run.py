@@ -19,11 +19,11 @@ import pggan
 import pggan.data.store
 from pggan.config import PerResolution
 from pggan.data.prepare import PrepareOptions, prepare
-from pggan.errors import DataError, ModelError, TrainingError, UsageError
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory
 from pggan.training.start import begin, fit_to_data, resume
+from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
 
 
 class StopAfter(QuietDisplay):

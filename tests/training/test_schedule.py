@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.config import PerResolution, TrainConfig
-from pggan.errors import UsageError
 from pggan.presets import PRESETS
 from pggan.training.schedule import Schedule
+from pggan.utils.errors import UsageError
 
 TABLE = np.load(Path(__file__).parents[1] / "fixtures" / "training.npz")
 

@@ -18,12 +18,12 @@ from PIL import Image
 from benchmarks.measuring import as_json, machine, median, show
 from pggan.data.codecs import encode
 from pggan.data.imaging import fit
-from pggan.data.pool import available_cores
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.pyramid import pyramid
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
+from pggan.utils.process_pool import available_cores
 
 FORMATS = {"jpeg": {"quality": 95}, "png": {}}
 # Pictures that the bare parts are timed on, in each round.

@@ -72,9 +72,9 @@ def _told(message: str) -> None:
 def _untrained(given: dict[str, Any], mode: str) -> list[Any]:
     from pggan.checkpoints import ModelFile
     from pggan.config import DiscriminatorConfig, GeneratorConfig
-    from pggan.devices import pick_device
     from pggan.networks.build import build
     from pggan.synthesis.model import Model
+    from pggan.utils.devices import pick_device
 
     device = pick_device(given["device"])
     sides = given["resolutions"] or [2**level for level in range(2, 11 if device.type == "cuda" else 8)]

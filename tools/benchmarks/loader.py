@@ -16,9 +16,9 @@ from pggan.data.cache import Caching
 from pggan.data.codecs import decode
 from pggan.data.decoders import use_torchvision
 from pggan.data.loader import AHEAD, Loader, Request
-from pggan.data.pool import available_cores
 from pggan.data.store import Store
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
+from pggan.utils.process_pool import available_cores
 
 # Pictures that bare decoding goes round in, and the most bytes of them.
 SAMPLE, SAMPLE_BYTES = 256, 256 << 20
@@ -56,7 +56,7 @@ def command(data: str, as_json: bool, **given: Any) -> None:
     the same without what other programs take. "ram" and "device" are measured once all pictures are in. Goals: 1.5
     times training; 0.9 of bare decoding without a cache.
     """
-    from pggan.devices import pick_device
+    from pggan.utils.devices import pick_device
 
     device = pick_device(given["device"])
     workers = given["workers"] or sorted({0, 1, available_cores()})

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from pggan.data.pool import available_cores
+from pggan.utils.process_pool import available_cores
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 

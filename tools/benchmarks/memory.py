@@ -12,8 +12,8 @@ import click
 from benchmarks.measuring import Numbers, as_json, machine, show
 from benchmarks.train import config_at
 from pggan.config import PRECISIONS
-from pggan.errors import UsageError
 from pggan.presets import PRESETS
+from pggan.utils.errors import UsageError
 
 COLUMNS = {
     "resolution": "resolution",
@@ -45,7 +45,7 @@ def command(as_json: bool, **given: Any) -> None:
     On a GPU that is torch's own count, on a CPU the process's resident memory: more than its tensors, as the C library
     keeps pieces. The last columns: what each further image adds, as a share of the estimate.
     """
-    from pggan.devices import can_measure, pick_device, pick_precision
+    from pggan.utils.devices import can_measure, pick_device, pick_precision
 
     device = pick_device(given["device"])
     if not can_measure(device):

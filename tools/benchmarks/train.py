@@ -59,7 +59,7 @@ def command(file: Path | None, **given: Any) -> None:
     """
     import torch
 
-    from pggan.devices import pick_device, pick_precision
+    from pggan.utils.devices import pick_device, pick_precision
 
     device = pick_device(given["device"])
     given["modes"] = given["modes"] or MODES[: 2 if device.type == "cpu" else None]
@@ -88,8 +88,8 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
     """What the floor is made of, measured here: operations and copied bytes (read and written) a second."""
     import torch
 
-    from pggan.devices import compute_dtype, set_precision
     from pggan.training.modes import matmul_rate
+    from pggan.utils.devices import compute_dtype, set_precision
 
     set_precision(precision)
     large = 8192 if device.type == "cuda" else 1024
@@ -165,7 +165,7 @@ def _measured(
 
 
 def chip_precision(config: TrainConfig, device: str) -> str:
-    from pggan.devices import pick_device, pick_precision
+    from pggan.utils.devices import pick_device, pick_precision
 
     return pick_precision(config.precision, pick_device(device))
 

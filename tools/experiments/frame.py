@@ -14,8 +14,8 @@ from typing import Any
 import click
 from benchmarks.measuring import Numbers, machine
 
-from pggan.errors import UsageError
-from pggan.files import write_json
+from pggan.utils.atomic_files import write_json
+from pggan.utils.errors import UsageError
 
 Say = Callable[[str], None]
 Row = dict[str, Any]

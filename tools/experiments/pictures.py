@@ -15,9 +15,9 @@ from experiments import shapes
 from experiments.trial import ONE, Data
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.store import Store
-from pggan.errors import UsageError
 from pggan.latents import one_hot
 from pggan.training.step import real_images
+from pggan.utils.errors import UsageError
 
 # Names of classes are the pictures' own numbers; -1: not told.
 UNKNOWN = -1

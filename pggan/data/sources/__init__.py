@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pggan.errors import DataError
 from pggan.registry import Registry
+from pggan.utils.errors import DataError
 
 if TYPE_CHECKING:
     from pggan.data.sources.base import Source

@@ -16,9 +16,9 @@ from pggan.data.imaging import MAX_FILE_BYTES, is_picture_name
 from pggan.data.label_files import CLASSES, DATASET, TABLE
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
 from pggan.data.sources.files import NO_PICTURES, READ_ERRORS, FileReader
-from pggan.errors import DataError
 from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.words import natural_key
+from pggan.utils.errors import DataError
+from pggan.utils.formatting import natural_key
 
 _COMPRESSIONS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")

@@ -37,8 +37,8 @@ from pggan.data.sources.numbered import (
     own_labels,
     pictures_form,
 )
-from pggan.errors import DataError, PgganError
-from pggan.words import natural_key
+from pggan.utils.errors import DataError, PgganError
+from pggan.utils.formatting import natural_key
 
 _MAGIC = b"\x93NUMPY"
 # A .npz has no other order than its own, so that a sample is its beginning.

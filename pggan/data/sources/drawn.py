@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pggan.data.manifest import LabelColumn
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 STYLE = "toon-head"
 DEFAULT_RESOLUTION = 256

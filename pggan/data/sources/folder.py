@@ -9,8 +9,8 @@ from typing import BinaryIO
 from pggan.data.imaging import is_picture_name
 from pggan.data.sources.base import Reader, Ref, Source
 from pggan.data.sources.files import NO_PICTURES, FileReader
-from pggan.errors import DataError
-from pggan.words import natural_key
+from pggan.utils.errors import DataError
+from pggan.utils.formatting import natural_key
 
 
 class FolderReader(FileReader):

@@ -27,7 +27,7 @@ from pggan.data.sources.numbered import (
     own_labels,
     pictures_form,
 )
-from pggan.errors import DataError, PgganError, UsageError
+from pggan.utils.errors import DataError, PgganError, UsageError
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 

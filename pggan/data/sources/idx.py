@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pggan.data.sources.base import Reader, Ref, reason
 from pggan.data.sources.files import READ_ERRORS, outnumbered
 from pggan.data.sources.numbered import NO_LABELS, CarriedReader, NumberedSource, label_array, picture_form
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 _IMAGES, _LABELS = 3, 1
 # The largest such sets take half a gigabyte decompressed.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pggan.data.imaging import MAX_PIXELS, as_channels
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.errors import DataError
 from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
+from pggan.utils.errors import DataError
 
 CHANNELS = (1, 3, 4)
 PICTURES = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"

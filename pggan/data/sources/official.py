@@ -18,7 +18,7 @@ from pggan.data.sources.base import BadPicture, Reader
 from pggan.data.sources.files import outnumbered
 from pggan.data.sources.numbered import NO_LABELS, NumberedReader, NumberedSource, channels_last, load_labels
 from pggan.data.tfrecords import decode_picture, find_records, read_record
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 _NAME = re.compile(r"(.*)-r(\d{2})\.tfrecords")
 # Records looked at for the shape that all have: a damaged one does not stop the rest.

@@ -16,9 +16,9 @@ from typing import Any
 from pggan.data.imaging import read_picture, read_size
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
 from pggan.data.sources.files import outnumbered
-from pggan.errors import DataError, PgganError, UsageError
 from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.words import natural_key
+from pggan.utils.errors import DataError, PgganError, UsageError
+from pggan.utils.formatting import natural_key
 
 _MAGIC = b"PAR1"
 _ROWS, _BUFFER = 16, 1 << 20

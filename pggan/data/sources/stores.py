@@ -19,7 +19,7 @@ from pggan.data.imaging import read_picture
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
 from pggan.data.sources.numbered import NumberedReader, NumberedSource
 from pggan.data.store import FILE, META, Store, is_store
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 
 class StoreReader(NumberedReader):

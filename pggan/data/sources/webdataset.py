@@ -7,8 +7,8 @@ import re
 
 from pggan.data.sources.archives import TAR_ENDINGS, TarSource
 from pggan.data.sources.files import outnumbered
-from pggan.errors import DataError
-from pggan.words import natural_key
+from pggan.utils.errors import DataError
+from pggan.utils.formatting import natural_key
 
 _BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_SHARDS = 1_000_000

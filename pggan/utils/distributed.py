@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pggan.errors import TrainingError, UsageError
+from pggan.utils.errors import TrainingError, UsageError
 
 # A process waits so long for the others: rank 0 writes checkpoints and sample grids meanwhile. One that died is
 # noticed much sooner, by its closed connection.

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pggan.errors import UsageError
+from pggan.utils.errors import UsageError
 
 # How torch, CUDA and its libraries say that memory ran out, where they raise a plain RuntimeError.
 _NO_MEMORY = (

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from pggan.errors import DataError
+from pggan.utils.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")

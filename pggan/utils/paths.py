@@ -7,12 +7,13 @@ import re
 import tempfile
 from pathlib import Path
 
-from pggan.errors import ModelError, UsageError
+from pggan.utils.errors import ModelError, UsageError
 
 MODELS, STATES = "models", "checkpoints"
 BEST = "best.safetensors"
-_PACKAGED = Path(__file__).parent / "_checkpoints"
-_CHECKOUT = Path(__file__).parent.parent / "checkpoints"
+_PACKAGE = Path(__file__).parents[1]
+_PACKAGED = _PACKAGE / "_checkpoints"
+_CHECKOUT = _PACKAGE.parent / "checkpoints"
 
 
 def cache_folder() -> Path:

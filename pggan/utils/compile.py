@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pggan.places import keep_compiled
+from pggan.utils.paths import keep_compiled
 
 
 def named(function: Any, name: str) -> Callable[..., Any]:
