@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json, to_json
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
 from pggan.networks.build import make_discriminator, make_generator
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pggan.checkpoints import ModelFile, save_model
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.build import build
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.interop.official import our_layout, our_name
 from pggan.interop.pickles import read_pickle
 from pggan.networks.build import make_discriminator, make_generator

@@ -24,7 +24,7 @@ FLOORS = [
     ["config", "network_config", "labels", "resolutions", "errors", "latents", "files", "places", "registry", "words"],
 ]
 # the tables of losses and metrics are plain data, which configurations are checked against
-TABLES = {"pggan.metrics", "pggan.objectives", "pggan.objectives.options", "pggan.objectives.combinations"}
+TABLES = {"pggan.config.metrics", "pggan.config.losses", "pggan.config.loss_options", "pggan.config.compatibility"}
 
 
 def floor(module: str) -> int:

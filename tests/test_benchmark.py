@@ -128,7 +128,7 @@ def test_the_floor_of_a_chip(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     from benchmarks.train import floor_seconds
 
-    from pggan.config import TrainConfig
+    from pggan.config.train import TrainConfig
 
     config = TrainConfig(max_res=1024)
     assert 1.57e-3 <= floor_seconds(config, 1024, 790e12, 4.3e12, 2) < 1.2 * 1.57e-3

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig, PerResolution, TrainConfig, from_json, to_json
-from pggan.objectives import OBJECTIVES, REGULARIZERS, all_options, resolve_options
-from pggan.presets import PRESETS, configure
-from pggan.registry import Registry
+from pggan.config.losses import OBJECTIVES, REGULARIZERS, all_options, resolve_options
+from pggan.config.presets import PRESETS, configure
+from pggan.config.registry import Registry
+from pggan.config.schedule import Schedule
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig, PerResolution, TrainConfig, from_json, to_json
 from pggan.training.plan import plan, table
-from pggan.training.schedule import Schedule
 from pggan.utils.errors import UsageError
 
 resolutions = st.sampled_from([4, 8, 16, 32, 64, 128, 256, 512, 1024])

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pggan.config import PerResolution
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution
 from pggan.data.loader import LoadedBatch, Request
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.synthesis.model import load
 from pggan.training.computing import Computing
 from pggan.training.iteration import Feed, iterate
 from pggan.training.rundir import RunDirectory
-from pggan.training.schedule import Schedule
 from pggan.training.start import begin, resume
 from pggan.training.state import TrainState
 from pggan.utils.devices import set_precision

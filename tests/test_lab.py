@@ -23,8 +23,8 @@ from experiments.frame import Experiment, Settings  # noqa: E402
 from experiments.pictures import UNKNOWN, load  # noqa: E402
 from experiments.points import LATENT, PointDiscriminator, PointGenerator  # noqa: E402
 
+from pggan.config.losses import OBJECTIVES  # noqa: E402
 from pggan.data.sources import open_source  # noqa: E402
-from pggan.objectives import OBJECTIVES  # noqa: E402
 from pggan.utils.errors import UsageError  # noqa: E402
 
 QUICK = Settings(seeds=(0,), quick=True)

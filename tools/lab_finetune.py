@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from pggan.config import GeneratorConfig, NetworkConfig
+from pggan.config.train import GeneratorConfig, NetworkConfig
 from pggan.data.store import Store
 from pggan.metrics.evaluate import evaluate_model
 from pggan.synthesis.model import load

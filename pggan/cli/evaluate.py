@@ -13,7 +13,7 @@ import click
 
 from pggan.cli.options import MetricNames, as_json, best, device, quiet
 from pggan.cli.progress import Advance, progress
-from pggan.metrics import METRICS
+from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:

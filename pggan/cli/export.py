@@ -46,7 +46,7 @@ def command(
     if all_levels and resolution is not None:
         raise UsageError("--all-levels and --res exclude each other: give one of them")
     if resolution is not None:
-        from pggan.resolutions import level_of
+        from pggan.config.resolution import level_of
 
         level_of(resolution)
     from pggan.cli.progress import progress

@@ -11,7 +11,7 @@ import click
 from pggan.utils.formatting import duration, size
 
 if TYPE_CHECKING:
-    from pggan.config import DiscriminatorConfig, GeneratorConfig
+    from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 
 
 @click.command("info")
@@ -67,9 +67,9 @@ def _data(path: str) -> dict[str, Any]:
 
 
 def _run(path: Path) -> dict[str, Any]:
+    from pggan.config.schedule import Schedule
     from pggan.training.log import read_log
     from pggan.training.rundir import RunDirectory
-    from pggan.training.schedule import Schedule
 
     run = RunDirectory(path)
     config, resolved = run.read_options()
@@ -113,7 +113,7 @@ def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, An
 
 def _model(path: Path) -> dict[str, Any]:
     from pggan.checkpoints import MODEL_KEY, read_metadata
-    from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json
+    from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
     from pggan.labels import LabelSpace
     from pggan.networks.cost import parameters
     from pggan.utils.errors import ModelError

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pggan.metrics import chosen
+from pggan.config.metrics import chosen
 from pggan.synthesis.seeds import Seeds
 from pggan.utils.errors import UsageError
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pggan.cli.train_options import options
-from pggan.config import TrainConfig
-from pggan.objectives import OBJECTIVES, all_options, resolve_options
-from pggan.presets import DEFAULT_PRESET, PRESETS, configure
+from pggan.config.losses import OBJECTIVES, all_options, resolve_options
+from pggan.config.presets import DEFAULT_PRESET, PRESETS, configure
+from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -179,8 +179,8 @@ def _next_run() -> Path:
 
 
 def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
+    from pggan.config.schedule import Schedule
     from pggan.training.rundir import RunDirectory
-    from pggan.training.schedule import Schedule
     from pggan.training.start import advice, begin, computing, resolve
 
     if _leads():
@@ -214,9 +214,9 @@ def _resume(
     given: dict[str, Any],
     override: bool,
 ) -> Outcome:
-    from pggan.training.changes import changed
+    from pggan.config.resume_policy import changed
+    from pggan.config.schedule import Schedule
     from pggan.training.rundir import RunDirectory
-    from pggan.training.schedule import Schedule
 
     if out is not None or dry_run:
         raise UsageError(f"--resume goes on in the run's own directory; leave {'--out' if out else '--dry-run'} out")
@@ -260,7 +260,7 @@ def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
 
 def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dict[str, Any]) -> None:
     """`memory`: the plan within --budget, by estimate."""
-    from pggan.config import to_json
+    from pggan.config.train import to_json
     from pggan.training.memory import describe
     from pggan.training.plan import plan, table
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from pggan.cli.options import GridSize, MetricNames, Numbers
-from pggan.config import CACHES, GROWTHS, MODES, PRECISIONS, PerResolution
-from pggan.metrics import METRICS
-from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
-from pggan.objectives import Option, all_options
+from pggan.config.losses import Option, all_options
+from pggan.config.metrics import METRICS
+from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
+from pggan.config.train import CACHES, GROWTHS, MODES, PRECISIONS, PerResolution
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pggan.config import level_of
+from pggan.config.train import level_of
 from pggan.utils.errors import UsageError
 
 CODECS = ("raw", "png", "webp", "jpeg")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pggan.config.resolution import level_of
 from pggan.data.codecs import choose_codecs
 from pggan.data.convert import Converter
 from pggan.data.pyramid import LOWEST
 from pggan.data.sources.base import Reader
-from pggan.resolutions import level_of
 from pggan.utils.errors import UsageError
 
 FITS = ("crop", "pad", "frame", "reject")

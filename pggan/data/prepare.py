@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pggan
+from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.align import AlignedSource
 from pggan.data.convert import Converted, Converter, converted
 from pggan.data.destination import Unusable, check_destination, under_construction
@@ -30,7 +31,6 @@ from pggan.data.sources.drawn import DEFAULT_RESOLUTION
 from pggan.data.store import FILE, Manifest, Store
 from pggan.data.tally import Tally, printable
 from pggan.data.writer import StoreWriter, full_disk_told
-from pggan.resolutions import MAX_RESOLUTION
 from pggan.utils.errors import DataError, UsageError
 
 __all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare", "printable"]

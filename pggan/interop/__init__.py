@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pggan.registry import Registry
+from pggan.config.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.checkpoints import ModelFile
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.build import make_discriminator, make_generator
 from pggan.utils.errors import ModelError, UsageError
 

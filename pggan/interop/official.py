@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.interop.foreign import ForeignModel, refusal, stage, tensor
 from pggan.interop.pickles import ForeignGlobal, Network, is_pickle, read_pickle
 from pggan.interop.theano import from_theano

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.interop.foreign import ForeignModel, refusal, tensor
 from pggan.utils.errors import ModelError, UsageError
 

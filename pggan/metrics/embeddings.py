@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pggan.metrics import METRICS, READY
+from pggan.config.metrics import METRICS, READY
 from pggan.metrics.base import Embedding
 from pggan.metrics.inception import coloured, file_digest
 from pggan.utils.errors import ModelError, UsageError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Activated, Generator
 from pggan.networks.heads import DiscriminatorOutput, FlatHead

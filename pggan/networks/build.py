@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.baselines import ConvDiscriminator, ConvGenerator, FcDiscriminator, FcGenerator
 from pggan.networks.discriminator import Discriminator, ProgressiveDiscriminator
 from pggan.networks.generator import Generator, ProgressiveGenerator

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 
 # Network passes an iteration costs per image: the discriminator's step 12 (reals 3, fakes 3, penalty 6) ...
 D_PASSES = 12

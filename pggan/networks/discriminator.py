@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pggan.config import DiscriminatorConfig
+from pggan.config.train import DiscriminatorConfig
 from pggan.networks.generator import Generator, ProgressiveGenerator, check_level
 from pggan.networks.heads import DiscriminatorOutput, ScoreHead
 from pggan.networks.layers import ConvDownscale2d, EqualizedConv2d, at_least_float32, downscale, fade, leaky_relu

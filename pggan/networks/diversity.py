@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pggan.config import DiscriminatorConfig
+from pggan.config.train import DiscriminatorConfig
 from pggan.networks.layers import EqualizedWeight, at_least_float32
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pggan.config import GeneratorConfig, NetworkConfig
+from pggan.config.train import GeneratorConfig, NetworkConfig
 from pggan.networks.layers import (
     GAIN,
     EqualizedConv2d,

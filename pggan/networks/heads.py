@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pggan.config import DiscriminatorConfig
+from pggan.config.train import DiscriminatorConfig
 from pggan.networks.diversity import MinibatchDiscrimination
 from pggan.networks.layers import (
     GAIN,

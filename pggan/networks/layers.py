@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pggan.config import NetworkConfig
+from pggan.config.train import NetworkConfig
 
 GAIN = math.sqrt(2.0)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pggan.config import DiscriminatorConfig
+from pggan.config.train import DiscriminatorConfig
 from pggan.networks.layers import EqualizedWeight, at_least_float32
 
 EPSILON = 1e-5

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from pggan.config import TrainConfig, to_json
+from pggan.config.train import TrainConfig, to_json
 from pggan.report.gather import Gathered, about
 from pggan.report.log import Tick, number
 from pggan.report.markup import Markup, figure, join, kimg, option, pairs, table, tag

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from pggan.metrics import METRICS
+from pggan.config.metrics import METRICS
 from pggan.report.gather import Gathered
 
 # Points of a curve at most: two (lowest, highest) for each of half as many stretches.

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pggan.config import TrainConfig, from_json, to_json
+from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.training.computing import COMPILING
 from pggan.utils.process_pool import available_cores
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pggan.checkpoints import ModelFile
-from pggan.config import PerResolution, TrainConfig
-from pggan.metrics import METRICS
-from pggan.presets import PRESETS, configure
-from pggan.training.changes import HARMLESS
+from pggan.config.metrics import METRICS
+from pggan.config.presets import PRESETS, configure
+from pggan.config.resume_policy import HARMLESS
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.utils.formatting import duration, size
 
 # Fields that no option of a command sets, or that say nothing of the recipe.

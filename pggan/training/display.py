@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pggan.training.schedule import Moment, Phase, Schedule
+from pggan.config.schedule import Moment, Phase, Schedule
 from pggan.utils.formatting import duration
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pggan.config.schedule import Moment
 from pggan.data.store import Store
 from pggan.training import step
-from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
 from pggan.utils.errors import DataError
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pggan.config.schedule import Moment
 from pggan.latents import CodeSpace
-from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
 from pggan.training.step import real_images
 

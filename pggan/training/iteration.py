@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from pggan import ema
+from pggan.config.schedule import Moment, Schedule
 from pggan.data.loader import LoadedBatch
 from pggan.latents import CodeSpace, one_hot
 from pggan.objectives.base import Batch, Objective
 from pggan.training import noise, step
 from pggan.training.gradients import Gradients, Values
-from pggan.training.schedule import Moment, Schedule
 from pggan.training.state import TrainState
 from pggan.utils import distributed
 from pggan.utils.devices import free_cached, out_of_memory

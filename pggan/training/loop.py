@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pggan.config import TrainConfig, level_of
+from pggan.config.schedule import Moment, Schedule
+from pggan.config.train import TrainConfig, level_of
 from pggan.data.cache import Caching
 from pggan.data.loader import LoadedBatch, Loader, Request
 from pggan.data.store import Store
@@ -29,7 +30,6 @@ from pggan.training.pace import Pace
 from pggan.training.probe import measured_plan
 from pggan.training.recovery import WentWrong, check_share, count_steps, kept, restore, roll_back
 from pggan.training.rundir import RunDirectory
-from pggan.training.schedule import Moment, Schedule
 from pggan.training.signals import Signals
 from pggan.training.snapshots import Snapshots
 from pggan.training.state import TrainState

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pggan.config import TrainConfig, level_of
+from pggan.config.train import TrainConfig, level_of
 from pggan.networks.cost import discriminator_layers, generator_layers, parameters
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, size

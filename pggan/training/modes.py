@@ -11,9 +11,9 @@ import shutil
 from functools import partial
 from typing import Any
 
-from pggan.config import TrainConfig, level_of
+from pggan.config.schedule import Schedule
+from pggan.config.train import TrainConfig, level_of
 from pggan.networks.cost import iteration_flops
-from pggan.training.schedule import Schedule
 
 # What is measured against each other on a GPU: without the compiler, and with it.
 RECORDING = "eager|captured-eager"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pggan.config import TrainConfig
+from pggan.config.schedule import Schedule
+from pggan.config.train import TrainConfig
 from pggan.networks.cost import iteration_flops
-from pggan.training.schedule import Schedule
 
 # Weight of the newest measurement against those before it.
 NEWEST = 0.3

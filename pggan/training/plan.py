@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pggan.config import TrainConfig
+from pggan.config.losses import REGULARIZERS
+from pggan.config.schedule import Schedule
+from pggan.config.train import TrainConfig
 from pggan.networks.cost import iteration_flops, parameters
-from pggan.objectives import REGULARIZERS
-from pggan.training.schedule import Schedule
 
 
 def sizes(config: TrainConfig) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pggan.config import TrainConfig, level_of
+from pggan.config.schedule import Phase, Schedule
+from pggan.config.train import TrainConfig, level_of
 from pggan.data.cache import GPU_SHARE
 from pggan.data.loader import LoadedBatch, Request
 from pggan.networks.cost import parameters
@@ -33,7 +34,6 @@ from pggan.training.memory import (
     too_little,
     value_bytes_of,
 )
-from pggan.training.schedule import Phase, Schedule
 from pggan.training.state import TrainState
 from pggan.utils import distributed
 from pggan.utils.devices import can_measure, free_cached, free_memory, held_memory, out_of_memory, peak_memory

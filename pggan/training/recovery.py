@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pggan.config import TrainConfig
+from pggan.config.train import TrainConfig
 from pggan.training.log import RunLog
 from pggan.training.rundir import RunDirectory
 from pggan.training.state import TrainState, groups

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pggan
-from pggan.config import TrainConfig, from_json, to_json
+from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.utils.atomic_files import claimed, write_json
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.paths import BEST, MODELS, STATES, numbered

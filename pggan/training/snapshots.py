@@ -11,11 +11,11 @@ from torch import Tensor
 
 import pggan
 from pggan.checkpoints import ModelFile, save_model
+from pggan.config.schedule import Moment
 from pggan.synthesis.fetch import to_uint8
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import enlarge, grid_image, write_png
 from pggan.training.rundir import RunDirectory
-from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
 from pggan.training.step import real_images
 

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pggan.config import TrainConfig
+from pggan.config.resume_policy import changed
+from pggan.config.train import TrainConfig
 from pggan.data.sampler import split
-from pggan.training.changes import changed
 from pggan.training.rundir import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
 

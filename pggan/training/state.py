@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
-from pggan.config import DiscriminatorConfig, PerResolution, TrainConfig, level_of
+from pggan.config.losses import OptimizerDefaults
+from pggan.config.schedule import Moment, Schedule
+from pggan.config.train import DiscriminatorConfig, PerResolution, TrainConfig, level_of
 from pggan.networks.build import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.recompute import Switch, recomputable, recomputing
-from pggan.objectives import OptimizerDefaults
 from pggan.objectives.base import Objective
 from pggan.training.computing import Computing
 from pggan.training.scaling import LossScaler
-from pggan.training.schedule import Moment, Schedule
 from pggan.training.step import Setup, make_objectives
 from pggan.utils.devices import channels_last, compute_dtype
 from pggan.utils.distributed import ALONE, World

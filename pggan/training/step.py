@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from pggan.config.losses import OBJECTIVES, REGULARIZERS, Value, regularizers_of, resolve_options
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 from pggan.networks.layers import downscale, fade, upscale
-from pggan.objectives import OBJECTIVES, REGULARIZERS, Value, regularizers_of, resolve_options
 from pggan.objectives.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, Objective, Terms
 
 Parameters = dict[str, Tensor]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pggan.training.schedule import Moment
+from pggan.config.schedule import Moment
 from pggan.training.state import TrainState
 from pggan.utils import distributed
 from pggan.utils.distributed import World

@@ -10,7 +10,7 @@ from PIL import Image
 import pggan
 from pggan.checkpoints import ModelFile, save_model
 from pggan.cli import run
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.build import build
 from pggan.utils.errors import UsageError
 

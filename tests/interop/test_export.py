@@ -14,7 +14,7 @@ import torch
 import pggan
 from pggan.checkpoints import ModelFile
 from pggan.cli import run
-from pggan.config import GeneratorConfig
+from pggan.config.train import GeneratorConfig
 from pggan.interop import export
 from pggan.interop.export import export_model
 from pggan.networks.build import make_generator

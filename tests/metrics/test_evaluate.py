@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from pggan.config.metrics import METRICS, chosen
 from pggan.data.store import Store
-from pggan.metrics import METRICS, chosen, neighbours
+from pggan.metrics import neighbours
 from pggan.metrics.cache import Cache
 from pggan.metrics.evaluate import compare, evaluate_model
 from pggan.metrics.gallery import write_gallery

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks import cost
 from pggan.networks.build import build
 from pggan.networks.layers import (

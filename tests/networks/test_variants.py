@@ -9,8 +9,8 @@ import torch
 from torch.func import functional_call
 
 from pggan.checkpoints import ModelFile, load_model, save_model
-from pggan.config import DiscriminatorConfig, GeneratorConfig, from_json, to_json
-from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
+from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
 from pggan.networks import cost
 from pggan.networks.build import build, make_discriminator, make_generator
 from pggan.networks.layers import downscale, upscale

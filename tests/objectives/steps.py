@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loader import LoadedBatch
 from pggan.training.iteration import Feed, iterate
-from pggan.training.schedule import Schedule
 from pggan.training.state import TrainState
 
 CLASSES = 3

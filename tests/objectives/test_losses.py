@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from pggan.objectives import OBJECTIVES, REGULARIZERS
+from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.objectives.base import Batch
 from pggan.training import noise, step
 from pggan.training.state import TrainState

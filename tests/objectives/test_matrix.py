@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
-from pggan.config import GROWTHS, PerResolution
-from pggan.network_config import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
-from pggan.objectives import OBJECTIVES, REGULARIZERS
+from pggan.config.losses import OBJECTIVES, REGULARIZERS
+from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
+from pggan.config.train import GROWTHS, PerResolution
 from pggan.training.computing import Computing
 from pggan.training.iteration import gradients_of
 from pggan.utils.errors import UsageError

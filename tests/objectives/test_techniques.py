@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.config import PerResolution, TrainConfig, from_json, to_json
+from pggan.config.losses import OBJECTIVES, REGULARIZERS
+from pggan.config.presets import configure
+from pggan.config.resume_policy import changed
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, TrainConfig, from_json, to_json
 from pggan.latents import CodeSpace, seed_latents
 from pggan.networks.layers import EqualizedWeight
-from pggan.objectives import OBJECTIVES, REGULARIZERS
 from pggan.objectives.boundary_equilibrium import BoundaryEquilibrium
-from pggan.presets import configure
 from pggan.training import noise, step
-from pggan.training.changes import changed
 from pggan.training.exam import split_labels
 from pggan.training.iteration import gradients_of
-from pggan.training.schedule import Schedule
 from pggan.training.state import TrainState, make_optimizer
 from pggan.utils.errors import UsageError
 from tests.objectives.steps import CLASSES, Player, loaded, tiny

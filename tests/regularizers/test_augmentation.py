@@ -13,10 +13,10 @@ import torch
 
 from pggan.augment.ada import NORMALS, UNIFORMS
 from pggan.cli import run as command
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.losses import OBJECTIVES
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loader import LoadedBatch, Request
 from pggan.data.prepare import PrepareOptions, prepare
-from pggan.objectives import OBJECTIVES
 from pggan.regularizers.augmentation import INTERVAL, Augmentation
 from pggan.training import gradients, iteration, step
 from pggan.training.display import QuietDisplay

@@ -5,9 +5,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.training.rundir import RunDirectory
-from pggan.training.schedule import Schedule
 
 RESOLVED = {"device": "cpu", "precision": "fp32", "hardware": "a CPU", "torch": "2.0", "data": {"count": 40}}
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.prepare import PrepareOptions, prepare
 
 

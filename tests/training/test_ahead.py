@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from pggan.config import to_json
+from pggan.config.train import to_json
 from pggan.training import ahead
 from pggan.training.ahead import CompilingAhead, Task, fill_cache
 from pggan.training.computing import Computing

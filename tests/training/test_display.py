@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.training.display import LineDisplay, LiveDisplay, QuietDisplay
-from pggan.training.schedule import Schedule
 
 CONFIG = TrainConfig(max_res=16, stable_kimg=PerResolution(1), fade_kimg=PerResolution(1))
 LINE = {

@@ -128,7 +128,7 @@ TECHNIQUES = {
     ids=["default", "techniques", "began"],
 )
 def test_gradients_of_one_process(data, tmp_path, options, runs):
-    from pggan.config import PerResolution, TrainConfig, to_json
+    from pggan.config.train import PerResolution, TrainConfig, to_json
 
     common = {"max_res": 8, "latent_size": 8, "fmap_base": 64, "fmap_max": 8, "batch": PerResolution(16)}
     config = TrainConfig(data=str(data), device="cpu", **common, **options)

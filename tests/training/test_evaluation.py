@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
 from pggan.cli import run as pggan
-from pggan.config import PerResolution
+from pggan.config.train import PerResolution
 from pggan.synthesis.model import load
 from pggan.training import evaluation
 from pggan.training.display import QuietDisplay

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.profiler import profile
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import iteration
 from pggan.training.display import QuietDisplay
 from pggan.training.gradients import eager

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loader import LoadedBatch
 from pggan.objectives.base import Batch
 from pggan.training import gradients, iteration
@@ -25,7 +26,6 @@ from pggan.training.display import QuietDisplay
 from pggan.training.gradients import eager
 from pggan.training.modes import by_level, describe, pick_modes
 from pggan.training.rundir import RunDirectory
-from pggan.training.schedule import Schedule
 from pggan.training.start import begin, resume
 from pggan.training.state import TrainState
 from pggan.utils.errors import UsageError

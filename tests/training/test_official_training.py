@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from pggan import ema
-from pggan.config import TrainConfig
+from pggan.config.schedule import Moment
+from pggan.config.train import TrainConfig
 from pggan.objectives.base import Batch
 from pggan.training.computing import Computing
 from pggan.training.iteration import discriminator_step, generator_step
-from pggan.training.schedule import Moment
 from pggan.training.state import TrainState
 from tests import official
 from tests.training.test_modes import recorder

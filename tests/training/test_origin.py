@@ -10,7 +10,7 @@ import torch
 
 from pggan.checkpoints import save_model
 from pggan.cli import run
-from pggan.config import GeneratorConfig
+from pggan.config.train import GeneratorConfig
 from pggan.interop.importing import import_model
 from pggan.training.origin import Origin
 from pggan.training.rundir import RunDirectory

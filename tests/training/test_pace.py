@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.training.pace import Pace
-from pggan.training.schedule import Schedule
 
 CONFIG = TrainConfig(max_res=32, stable_kimg=PerResolution(1), fade_kimg=PerResolution(1))
 

@@ -13,7 +13,8 @@ import sys
 import pytest
 import torch
 
-from pggan.config import PerResolution, to_json
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, to_json
 from pggan.data.store import Store
 from pggan.training import memory, probe
 from pggan.training.display import QuietDisplay
@@ -23,7 +24,6 @@ from pggan.training.loop import Training
 from pggan.training.memory import Share, describe, sizes_of, still_fits
 from pggan.training.probe import Probe, Trial, fitted, measured_plan
 from pggan.training.rundir import RunDirectory
-from pggan.training.schedule import Schedule
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.training.state import TrainState
 from pggan.utils import devices

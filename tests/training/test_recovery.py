@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.config import PerResolution, TrainConfig
+from pggan.config.schedule import Moment
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import guard, iteration, loop
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_events, read_log
 from pggan.training.rundir import RunDirectory
-from pggan.training.schedule import Moment
 from pggan.training.start import begin, resume
 from pggan.training.state import TrainState
 from pggan.utils.errors import TrainingError, UsageError

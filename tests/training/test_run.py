@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import pggan
 import pggan.data.store
-from pggan.config import PerResolution
+from pggan.config.train import PerResolution
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_log
@@ -254,7 +254,7 @@ def test_out_of_memory_says_the_mend(config, tmp_path, monkeypatch):
 
 
 def test_moments_are_fresh_in_every_phase(config):
-    from pggan.training.schedule import Schedule
+    from pggan.config.schedule import Schedule
     from pggan.training.state import TrainState
 
     schedule = Schedule(dataclasses.replace(config, batch=PerResolution(8)))

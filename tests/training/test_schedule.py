@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.config import PerResolution, TrainConfig
-from pggan.presets import PRESETS
-from pggan.training.schedule import Schedule
+from pggan.config.presets import PRESETS
+from pggan.config.schedule import Schedule
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.utils.errors import UsageError
 
 TABLE = np.load(Path(__file__).parents[1] / "fixtures" / "training.npz")

@@ -71,7 +71,7 @@ def _told(message: str) -> None:
 
 def _untrained(given: dict[str, Any], mode: str) -> list[Any]:
     from pggan.checkpoints import ModelFile
-    from pggan.config import DiscriminatorConfig, GeneratorConfig
+    from pggan.config.train import DiscriminatorConfig, GeneratorConfig
     from pggan.networks.build import build
     from pggan.synthesis.model import Model
     from pggan.utils.devices import pick_device

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from benchmarks.measuring import Numbers, Rate, as_json, machine, median, rate, show
-from pggan.config import CACHES
+from pggan.config.train import CACHES
 from pggan.data.cache import Caching
 from pggan.data.codecs import decode
 from pggan.data.decoders import use_torchvision
@@ -167,7 +167,7 @@ def _training(given: dict[str, Any], resolution: int, channels: int, device: str
     from dataclasses import replace
 
     from benchmarks.training import training_rate
-    from pggan.presets import configure
+    from pggan.config.presets import configure
 
     config = configure(given["preset"], {"start_res": resolution, "max_res": resolution, "device": device})
     config = replace(config, channels=channels)

@@ -11,8 +11,8 @@ import click
 
 from benchmarks.measuring import Numbers, as_json, machine, show
 from benchmarks.train import config_at
-from pggan.config import PRECISIONS
-from pggan.presets import PRESETS
+from pggan.config.presets import PRESETS
+from pggan.config.train import PRECISIONS
 from pggan.utils.errors import UsageError
 
 COLUMNS = {
@@ -62,9 +62,9 @@ def measured(given: dict[str, Any], side: int, device: Any, precision: str) -> l
     """A row for each number of images at once, activations kept and computed again."""
     from dataclasses import replace
 
+    from pggan.config.schedule import Schedule
     from pggan.training.iteration import Feed
     from pggan.training.probe import Probe, Trial, untouched
-    from pggan.training.schedule import Schedule
     from pggan.training.state import TrainState
 
     config = config_at(given, side, device.type)

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from benchmarks.measuring import Numbers, machine, median, rate, show
-from pggan.config import PRECISIONS, TrainConfig, level_of
+from pggan.config.presets import PRESETS, configure
+from pggan.config.train import PRECISIONS, TrainConfig, level_of
 from pggan.networks.cost import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
-from pggan.presets import PRESETS, configure
 
 MODES = ("eager", "compiled", "captured", "captured-eager")
 # On a CPU networks of full width take minutes an image.
@@ -116,7 +116,7 @@ def config_at(given: dict[str, Any], side: int, kind: str) -> TrainConfig:
     config = configure(given["preset"], asked)
     from dataclasses import replace
 
-    from pggan.config import PerResolution
+    from pggan.config.train import PerResolution
 
     batch = given["batch"] or (min(16, int(config.batch.at(side))) if kind == "cpu" else int(config.batch.at(side)))
     return replace(config, batch=PerResolution(batch), total_kimg=None)
@@ -209,7 +209,7 @@ def _peak(device: str) -> float:
 
 def _hours(given: dict[str, Any], rows: list[dict[str, Any]], modes: set[str]) -> float | None:
     """The preset's whole schedule at the rate of the fastest of `modes`; None where a resolution was not measured."""
-    from pggan.training.schedule import Schedule
+    from pggan.config.schedule import Schedule
 
     rates: dict[int, float] = {}
     for row in rows:

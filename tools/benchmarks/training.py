@@ -13,11 +13,11 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import median, rate
-from pggan.config import TrainConfig
+from pggan.config.schedule import Schedule
+from pggan.config.train import TrainConfig
 from pggan.data.loader import LoadedBatch, Request
 from pggan.training.computing import Computing
 from pggan.training.iteration import Feed, iterate
-from pggan.training.schedule import Schedule
 from pggan.training.state import TrainState
 from pggan.utils.devices import measure_convolutions, pick_device, pick_precision, set_precision
 

@@ -16,12 +16,12 @@ from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
 from experiments.pictures import load
 from experiments.trial import Trial
+from pggan.config.losses import OptimizerDefaults
+from pggan.config.presets import configure
+from pggan.config.resolution import PerResolution
 from pggan.metrics.base import Batch, Setting
 from pggan.metrics.swd import SWD
 from pggan.networks.build import build
-from pggan.objectives import OptimizerDefaults
-from pggan.presets import configure
-from pggan.resolutions import PerResolution
 
 SIDE, LEVEL = 32, 5
 PRESETS = {

@@ -19,9 +19,9 @@ from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
 from experiments.pictures import Pictures, load
 from experiments.trial import Trial, d_total, norm
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.losses import OptimizerDefaults
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.build import build
-from pggan.objectives import OptimizerDefaults
 
 SIDE, LEVEL, LATENT = 16, 4, 32
 # Deviation of the noise; pictures are in [-1, 1].

@@ -19,8 +19,8 @@ from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
 from experiments.points import LATENT, PointDiscriminator, PointGenerator
 from experiments.trial import Trial
-from pggan.objectives import OBJECTIVES, OptimizerDefaults
-from pggan.registry import Registry
+from pggan.config.losses import OBJECTIVES, OptimizerDefaults
+from pggan.config.registry import Registry
 
 MODES, RADIUS, DEVIATION = 8, 1.0, 0.05
 SAMPLES = 2000

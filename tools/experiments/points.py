@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pggan.config import DiscriminatorConfig
+from pggan.config.train import DiscriminatorConfig
 from pggan.networks.heads import DiscriminatorOutput, FlatHead
 from pggan.networks.layers import EqualizedLinear, leaky_relu
 

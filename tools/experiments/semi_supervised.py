@@ -18,9 +18,9 @@ from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
 from experiments.pictures import UNKNOWN, Pictures, load
 from experiments.trial import ONE, Trial
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.losses import OptimizerDefaults
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.build import build
-from pggan.objectives import OptimizerDefaults
 from pggan.training.exam import split_labels
 from pggan.training.step import real_images
 

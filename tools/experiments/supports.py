@@ -20,7 +20,7 @@ from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
 from experiments.points import PointDiscriminator
 from experiments.trial import Trial, d_total
-from pggan.objectives import OptimizerDefaults
+from pggan.config.losses import OptimizerDefaults
 
 DISTANCES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.0)
 LOG2 = math.log(2)

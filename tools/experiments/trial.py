@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pggan.objectives import OBJECTIVES, OptimizerDefaults, regularizers_of
-from pggan.objectives import optimizers as default_optimizers
+from pggan.config.losses import OBJECTIVES, OptimizerDefaults, regularizers_of
+from pggan.config.losses import optimizers as default_optimizers
 from pggan.objectives.base import Batch, Objective
 from pggan.training import step
 from pggan.training.state import make_optimizer

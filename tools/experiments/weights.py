@@ -16,10 +16,10 @@ from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
 from experiments.pictures import Pictures, load
 from experiments.trial import Trial
-from pggan.config import DiscriminatorConfig, GeneratorConfig
+from pggan.config.losses import OBJECTIVES, OptimizerDefaults
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.build import build
 from pggan.networks.layers import EqualizedWeight
-from pggan.objectives import OBJECTIVES, OptimizerDefaults
 from pggan.regularizers.gradient_penalty import gradient_norms
 
 SIDE, LEVEL, LATENT = 16, 4, 32

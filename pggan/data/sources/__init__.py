@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pggan.registry import Registry
+from pggan.config.registry import Registry
 from pggan.utils.errors import DataError
 
 if TYPE_CHECKING:

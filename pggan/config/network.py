@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pggan.resolutions import level_of
+from pggan.config.resolution import level_of
 from pggan.utils.errors import UsageError
 
 ARCHS = ("pggan", "fc", "dcgan")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from pggan.network_config import DiscriminatorConfig
-from pggan.objectives import OBJECTIVES, REGULARIZERS
+from pggan.config.losses import OBJECTIVES, REGULARIZERS
+from pggan.config.network import DiscriminatorConfig
 from pggan.utils.errors import UsageError
 
 DISCRIMINATION = ("discrimination_kernels", "discrimination_dim", "discrimination_group")

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pggan.config import PerResolution, TrainConfig, to_json
-from pggan.objectives import REGULARIZERS
+from pggan.config.losses import REGULARIZERS
+from pggan.config.train import PerResolution, TrainConfig, to_json
 from pggan.utils.errors import UsageError
 
 # They decide no number of the result, or its rounding only: what is kept and shown, how pictures are read, how much

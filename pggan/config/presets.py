@@ -9,9 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from pggan.config import PerResolution, TrainConfig
-from pggan.objectives import optimizers, regularizers_of
-from pggan.registry import Registry
+from pggan.config.losses import optimizers, regularizers_of
+from pggan.config.registry import Registry
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.utils.errors import UsageError
 
 

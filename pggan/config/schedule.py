@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pggan.config import PerResolution, TrainConfig, level_of
-from pggan.objectives import OBJECTIVES
+from pggan.config.losses import OBJECTIVES
+from pggan.config.train import PerResolution, TrainConfig, level_of
 from pggan.utils.errors import UsageError
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pggan.metrics import METRICS, READY
-from pggan.metrics import chosen as chosen_metrics
-from pggan.network_config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
-from pggan.network_config import require as _require
-from pggan.objectives import OptimizerDefaults, needs_of, optimizers, regularizers_of
-from pggan.objectives.combinations import check as check_combinations
-from pggan.resolutions import PerResolution, level_of
+from pggan.config.compatibility import check as check_combinations
+from pggan.config.losses import OptimizerDefaults, needs_of, optimizers, regularizers_of
+from pggan.config.metrics import METRICS, READY
+from pggan.config.metrics import chosen as chosen_metrics
+from pggan.config.network import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from pggan.config.network import require as _require
+from pggan.config.resolution import PerResolution, level_of
 from pggan.utils.errors import UsageError
 
 __all__ = [

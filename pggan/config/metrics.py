@@ -1,0 +1,92 @@
+"""How good and how varied pictures are: figures over 8-bit pictures, whoever made them (this table is torch-free).
+
+Pictures -> features -> statistics -> numbers: statistics of parts merge into those of the whole, so that processes
+share the work, and those of real pictures are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pggan.config.registry import Registry
+from pggan.utils.errors import UsageError
+
+# The network that `--embedding` knows by name.
+READY = "efficientnet-lite0"
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric as a table knows it.
+
+    `count`: generated pictures by default. `least`: fewest that make sense. `needs`: "" (pixels alone), "inception" or
+    "embedding" (the user's). `reals`: which real pictures it is compared with: "" (none), "paired" (as many as the
+    generated ones, in turn where there are fewer), "once" (as many, none twice), "all" (up to 50,000).
+    `side`: the smallest pictures that it can look at.
+    `better`: "lower", "higher". `headline`: its main figure, where that is not called as the metric.
+    """
+
+    name: str
+    target: str
+    summary: str
+    count: int
+    reals: str
+    better: str
+    needs: str = ""
+    least: int = 2
+    side: int = 4
+    headline: str = ""
+
+    @property
+    def figure(self) -> str:
+        """The key of its main number."""
+        return self.headline or self.name
+
+
+_D, _N = "pggan.metrics.distances", "pggan.metrics.neighbours"
+# As published: SWD of 16,384 images, MS-SSIM of 10,000 pairs, FID of 50,000 images.
+METRICS: Registry[MetricSpec] = Registry(
+    "metric",
+    [
+        MetricSpec(
+            "swd", "pggan.metrics.swd:SWD", "sliced Wasserstein distance x 1000", 16_384, "paired", "lower", side=16,
+        ),
+        MetricSpec(
+            "msssim", "pggan.metrics.ms_ssim:MSSSIM", "MS-SSIM between generated pairs", 20_000, "", "lower", side=16,
+        ),
+        MetricSpec(
+            "neighbours", f"{_N}:PixelNeighbours", "copies of training pictures and near-duplicates, by pixels",
+            1000, "all", "higher", least=4, headline="nearest_ratio",
+        ),
+        MetricSpec("fid", f"{_D}:FID", "Frechet inception distance", 50_000, "all", "lower", "inception"),
+        MetricSpec("kid", f"{_D}:KID", "kernel inception distance", 50_000, "all", "lower", "inception"),
+        MetricSpec("is", f"{_D}:InceptionScore", "inception score", 50_000, "", "higher", "inception"),
+        MetricSpec(
+            "pr", f"{_D}:InceptionPR", "precision and recall on Inception",
+            50_000, "once", "higher", "inception", least=4, headline="precision",
+        ),
+        MetricSpec("fd", f"{_D}:FD", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding"),
+        MetricSpec("kd", f"{_D}:KD", "kernel distance over --embedding", 50_000, "all", "lower", "embedding"),
+        MetricSpec(
+            "epr", f"{_D}:EmbeddingPR", "precision and recall over --embedding",
+            50_000, "once", "higher", "embedding", least=4, headline="embedding_precision",
+        ),
+        MetricSpec(
+            "eneighbours", f"{_N}:EmbeddingNeighbours", "as neighbours, over --embedding",
+            1000, "all", "higher", "embedding", least=4, headline="embedding_nearest_ratio",
+        ),
+    ],
+)  # fmt: skip
+
+
+def chosen(text: str | Sequence[str]) -> list[str]:
+    """Names out of `swd,msssim` or a list, in order. Raises `UsageError` for unknown or repeated ones, or none."""
+    names = [part.strip() for part in (text.split(",") if isinstance(text, str) else text) if part.strip()]
+    for name in names:
+        _ = METRICS[name]
+        if names.count(name) > 1:
+            raise UsageError(f"metric {name!r} is there twice")
+    if not names:
+        raise UsageError(f"no metric is named; choose from: {', '.join(METRICS.names())}")
+    return names
