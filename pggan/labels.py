@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.latents import one_hot
+from pggan.networks.latents import one_hot
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import natural_key
 

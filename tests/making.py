@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pggan.checkpoints import ModelFile, save_model
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import build
+from pggan.networks.factory import build
+from pggan.networks.model_file import ModelFile, save_model
 
 
 def model_file(

@@ -12,8 +12,8 @@ import torch
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.interop.official import our_layout, our_name
 from pggan.interop.pickles import read_pickle
-from pggan.networks.build import make_discriminator, make_generator
 from pggan.networks.discriminator import Discriminator
+from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
 
 FOLDER = Path(__file__).parent / "fixtures" / "official"

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 import pggan
-from pggan.checkpoints import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
+from pggan.networks.model_file import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
 from pggan.synthesis.fetch import to_uint8
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 import pggan
-from pggan.checkpoints import ModelFile, save_model
-from pggan.networks.build import make_generator
+from pggan.networks.factory import make_generator
+from pggan.networks.model_file import ModelFile, save_model
 from pggan.utils.errors import PgganError
 
 

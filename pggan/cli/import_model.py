@@ -36,9 +36,9 @@ def command(file: Path, out: Path, which: str, overwrite: bool, as_json: bool) -
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already; give another OUT, or --overwrite to replace it")
 
-    from pggan.checkpoints import save_model
     from pggan.interop.importing import import_model
-    from pggan.networks.cost import parameters
+    from pggan.networks.flops import parameters
+    from pggan.networks.model_file import save_model
 
     model = import_model(file, which)
     save_model(out, model)

@@ -112,10 +112,10 @@ def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, An
 
 
 def _model(path: Path) -> dict[str, Any]:
-    from pggan.checkpoints import MODEL_KEY, read_metadata
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
     from pggan.labels import LabelSpace
-    from pggan.networks.cost import parameters
+    from pggan.networks.flops import parameters
+    from pggan.networks.model_file import MODEL_KEY, read_metadata
     from pggan.utils.errors import ModelError
 
     about = read_metadata(path, MODEL_KEY)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import Numbers, SeedRange, as_json, best, device, quiet
-from pggan.latents import FURTHEST
+from pggan.networks.latents import FURTHEST
 from pggan.synthesis.formats import check_fps, video_format
 from pggan.synthesis.seeds import Seeds
 from pggan.utils.errors import UsageError

@@ -25,7 +25,7 @@ from pggan.data.sources.parquet import pyarrow
 from pggan.data.store import Store
 from pggan.data.tfrecords import encode_picture, write_record
 from pggan.labels import LabelColumn
-from pggan.latents import one_hot
+from pggan.networks.latents import one_hot
 from pggan.utils.atomic_files import replace_atomically, sync_directory
 from pggan.utils.errors import DataError, UsageError
 

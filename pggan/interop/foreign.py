@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.checkpoints import ModelFile
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import make_discriminator, make_generator
+from pggan.networks.factory import make_discriminator, make_generator
+from pggan.networks.model_file import ModelFile
 from pggan.utils.errors import ModelError, UsageError
 
 WHICH = ("gs", "g", "all")

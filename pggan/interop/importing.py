@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pggan.checkpoints import ModelFile
 from pggan.interop import IMPORTERS
+from pggan.networks.model_file import ModelFile
 from pggan.utils.errors import ModelError
 
 _SAFETENSORS_HEADER = 8

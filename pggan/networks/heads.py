@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config.train import DiscriminatorConfig
-from pggan.networks.diversity import MinibatchDiscrimination
 from pggan.networks.layers import (
     GAIN,
     EqualizedConv2d,
@@ -18,6 +17,7 @@ from pggan.networks.layers import (
     leaky_relu,
     minibatch_stddev,
 )
+from pggan.networks.minibatch_discrimination import MinibatchDiscrimination
 from pggan.networks.normalization import discriminator_norm
 
 

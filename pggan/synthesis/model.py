@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.checkpoints import ModelFile, load_model
 from pggan.labels import LabelSpace
-from pggan.latents import CodeSpace, seed_latents
-from pggan.networks.cost import synthesis_bytes
 from pggan.networks.discriminator import DiscriminatorOutput
+from pggan.networks.flops import synthesis_bytes
+from pggan.networks.latents import CodeSpace, seed_latents
+from pggan.networks.model_file import ModelFile, load_model
 from pggan.synthesis.computing import MODES, Computing
 from pggan.synthesis.fetch import fetch
 from pggan.synthesis.streaming import IN_FLIGHT, stream

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.latents import MAX_SEED
+from pggan.networks.latents import MAX_SEED
 from pggan.synthesis.fetch import Fetch
 from pggan.synthesis.seeds import Seeds
 from pggan.utils.devices import free_cached

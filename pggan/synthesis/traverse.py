@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.latents import CodeSpace
+from pggan.networks.latents import CodeSpace
 from pggan.synthesis.formats import check_fps, check_size, video_format
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import Grid, describe, enlarge, grid_image, make_folder, write_png

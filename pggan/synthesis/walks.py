@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.latents import seed_latents
+from pggan.networks.latents import seed_latents
 from pggan.utils.errors import UsageError
 
 METHODS = ("slerp", "linear")

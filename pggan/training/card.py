@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pggan.checkpoints import ModelFile
 from pggan.config.metrics import METRICS
 from pggan.config.presets import PRESETS, configure
 from pggan.config.resume_policy import HARMLESS
 from pggan.config.train import PerResolution, TrainConfig
+from pggan.networks.model_file import ModelFile
 from pggan.utils.formatting import duration, size
 
 # Fields that no option of a command sets, or that say nothing of the recipe.

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pggan.checkpoints import save_model
 from pggan.config.metrics import METRICS
 from pggan.config.schedule import Moment
 from pggan.data.store import Store
 from pggan.metrics.embeddings import embeddings_for
 from pggan.metrics.evaluate import evaluate_model
+from pggan.networks.model_file import save_model
 from pggan.synthesis.model import Model
 from pggan.training.recovery import kept
 from pggan.utils.devices import free_cached, out_of_memory

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pggan.config.schedule import Moment
-from pggan.latents import CodeSpace
+from pggan.networks.latents import CodeSpace
 from pggan.training.state import TrainState
 from pggan.training.step import real_images
 

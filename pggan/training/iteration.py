@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan import ema
 from pggan.config.schedule import Moment, Schedule
 from pggan.data.loader import LoadedBatch
-from pggan.latents import CodeSpace, one_hot
+from pggan.networks import ema
+from pggan.networks.latents import CodeSpace, one_hot
 from pggan.objectives.base import Batch, Objective
 from pggan.training import noise, step
 from pggan.training.gradients import Gradients, Values

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config.train import TrainConfig, level_of
-from pggan.networks.cost import discriminator_layers, generator_layers, parameters
+from pggan.networks.flops import discriminator_layers, generator_layers, parameters
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, size
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.networks.cost import iteration_flops
+from pggan.networks.flops import iteration_flops
 
 # What is measured against each other on a GPU: without the compiler, and with it.
 RECORDING = "eager|captured-eager"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
-from pggan.networks.cost import iteration_flops
+from pggan.networks.flops import iteration_flops
 
 # Weight of the newest measurement against those before it.
 NEWEST = 0.3

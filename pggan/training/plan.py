@@ -7,7 +7,7 @@ from typing import Any
 from pggan.config.losses import REGULARIZERS
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
-from pggan.networks.cost import iteration_flops, parameters
+from pggan.networks.flops import iteration_flops, parameters
 
 
 def sizes(config: TrainConfig) -> list[dict[str, Any]]:

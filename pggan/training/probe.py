@@ -18,8 +18,8 @@ from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
 from pggan.data.cache import GPU_SHARE
 from pggan.data.loader import LoadedBatch, Request
-from pggan.networks.cost import parameters
-from pggan.networks.recompute import recomputable
+from pggan.networks.activation_checkpointing import recomputable
+from pggan.networks.flops import parameters
 from pggan.training.gradients import eager
 from pggan.training.iteration import Feed
 from pggan.training.memory import (

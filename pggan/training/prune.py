@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pggan.checkpoints import MODEL_KEY, ModelFile, load_model, read_metadata, save_model
+from pggan.networks.model_file import MODEL_KEY, ModelFile, load_model, read_metadata, save_model
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import grid_image, write_png
 from pggan.training.card import card

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import pggan
-from pggan.checkpoints import ModelFile, save_model
 from pggan.config.schedule import Moment
+from pggan.networks.model_file import ModelFile, save_model
 from pggan.synthesis.fetch import to_uint8
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import enlarge, grid_image, write_png

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import pggan
-from pggan.checkpoints import ModelFile, save_model
 from pggan.cli import run
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import build
+from pggan.networks.factory import build
+from pggan.networks.model_file import ModelFile, save_model
 from pggan.utils.errors import UsageError
 
 

@@ -14,11 +14,11 @@ import safetensors.torch
 from PIL import Image
 
 import pggan
-from pggan.checkpoints import load_model
 from pggan.cli import run as command
 from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.prepare import PrepareOptions, prepare
+from pggan.networks.model_file import load_model
 from pggan.training import prune as pruning
 from pggan.training.card import recipe
 from pggan.training.display import QuietDisplay

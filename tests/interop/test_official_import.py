@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pggan
-from pggan.checkpoints import save_model
 from pggan.interop.importing import import_model
 from pggan.interop.pickles import read_pickle
+from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError, UsageError
 from tests.interop import written
 from tests.official import FOLDER, load, stage

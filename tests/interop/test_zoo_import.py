@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import pggan
-from pggan.checkpoints import save_model
 from pggan.interop.importing import import_model
+from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError
 from tests.interop import written
 from tests.interop.test_official_import import Evil

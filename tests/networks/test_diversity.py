@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import build
-from pggan.networks.diversity import MinibatchDiscrimination, closeness
+from pggan.networks.factory import build
+from pggan.networks.minibatch_discrimination import MinibatchDiscrimination, closeness
 
 SMALL = {"resolution": 8, "fmap_base": 32, "fmap_max": 8}
 ONE = torch.tensor(1.0)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks import cost
-from pggan.networks.build import build
+from pggan.networks import flops
+from pggan.networks.factory import build
 from pggan.networks.layers import (
     ConvDownscale2d,
     UpscaleConv2d,
@@ -48,7 +48,7 @@ def active_parameters(module: torch.nn.Module, level: int) -> int:
 @pytest.mark.parametrize("base,level", PUBLISHED)
 def test_published_parameter_counts(base, level):
     g, d = GeneratorConfig(fmap_base=base), DiscriminatorConfig(fmap_base=base)
-    found = tuple(round(cost.parameters(c, level) / 1e6, 3) for c in (g, d))
+    found = tuple(round(flops.parameters(c, level) / 1e6, 3) for c in (g, d))
     assert found == PUBLISHED[base, level]
     assert abs(found[0] / found[1] - 1) < 0.001
 
@@ -60,8 +60,8 @@ def test_cost_model_counts_the_modules(labels, fused, group):
     d_config = DiscriminatorConfig(**common, stddev_group=group)
     g, d = build(g_config, d_config, 0)
     for level in range(2, 6):
-        assert cost.parameters(g_config, level) == active_parameters(g, level)
-        assert cost.parameters(d_config, level) == active_parameters(d, level)
+        assert flops.parameters(g_config, level) == active_parameters(g, level)
+        assert flops.parameters(d_config, level) == active_parameters(d, level)
 
 
 def test_multiply_accumulates_as_torch_counts_them():
@@ -74,10 +74,10 @@ def test_multiply_accumulates_as_torch_counts_them():
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             g(torch.randn(1, 20), level, alpha)
         faded = 0 if level == 2 else 2 * 3 * g_config.fmaps(level - 2) * 4 ** (level - 1)
-        assert counter.get_total_flops() == 2 * sum(x.macs for x in cost.layers(g_config, level)) + faded
+        assert counter.get_total_flops() == 2 * sum(x.macs for x in flops.layers(g_config, level)) + faded
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             d(torch.randn(1, 3, 2**level, 2**level), level, alpha)
-        assert counter.get_total_flops() == 2 * sum(x.macs for x in cost.layers(d_config, level)) + faded
+        assert counter.get_total_flops() == 2 * sum(x.macs for x in flops.layers(d_config, level)) + faded
 
 
 @pytest.mark.parametrize("level", [2, 3, 4, 5])

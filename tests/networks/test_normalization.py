@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import build, make_generator
+from pggan.networks.factory import build, make_generator
 from pggan.networks.layers import EqualizedConv2d, EqualizedLinear, EqualizedWeight
 from pggan.networks.normalization import EPSILON, InstanceNorm, LayerNorm, VirtualBatchNorm, normalize_weights
 

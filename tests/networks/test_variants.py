@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from pggan.checkpoints import ModelFile, load_model, save_model
 from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
-from pggan.networks import cost
-from pggan.networks.build import build, make_discriminator, make_generator
+from pggan.networks import flops
+from pggan.networks.factory import build, make_discriminator, make_generator
 from pggan.networks.layers import downscale, upscale
+from pggan.networks.model_file import ModelFile, load_model, save_model
 from pggan.utils.errors import UsageError
 
 SMALL = {"resolution": 16, "fmap_base": 64, "fmap_max": 8}
@@ -51,7 +51,7 @@ def in_use(module: torch.nn.Module, level: int) -> int:
 def test_discriminators(config):
     d = make_discriminator(config)
     for level in range(config.min_level, config.max_level + 1):
-        assert cost.parameters(config, level) == in_use(d, level)
+        assert flops.parameters(config, level) == in_use(d, level)
         out = d(torch.randn(4, 3, 2**level, 2**level), level, torch.tensor(0.3))
         assert out.score.shape == (4,)
         assert out.features.ndim == 2
@@ -85,7 +85,7 @@ def test_generators(arch, norm, output, channels):
     g = make_generator(config)
     latents, labels = torch.randn(4, 13), torch.eye(2)[[0, 1, 1, 0]]
     for level in range(config.min_level, config.max_level + 1):
-        assert cost.parameters(config, level) == in_use(g, level)
+        assert flops.parameters(config, level) == in_use(g, level)
         pictures = g(latents, level, torch.tensor(0.5), labels)
         assert pictures.shape == (4, channels, 2**level, 2**level)
         assert output == "linear" or pictures.abs().max() <= 1
@@ -108,10 +108,10 @@ def test_multiply_accumulates_of_baselines_as_torch_counts_them():
         g, d = build(g_config, d_config, 0)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             g(torch.randn(1, 6), 4, ONE)
-        assert counter.get_total_flops() == 2 * sum(x.macs for x in cost.layers(g_config, 4))
+        assert counter.get_total_flops() == 2 * sum(x.macs for x in flops.layers(g_config, 4))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             d(torch.randn(1, 1, 16, 16), 4, ONE)
-        assert counter.get_total_flops() == 2 * sum(x.macs for x in cost.layers(d_config, 4))
+        assert counter.get_total_flops() == 2 * sum(x.macs for x in flops.layers(d_config, 4))
 
 
 @pytest.mark.parametrize("side,channels", list(itertools.product([8, 16, 32, 64], [1, 3])))

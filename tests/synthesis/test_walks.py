@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.latents import seed_latent
+from pggan.networks.latents import seed_latent
 from pggan.synthesis.walks import LoopWalk, SeedWalk, slerp
 from pggan.utils.errors import UsageError
 

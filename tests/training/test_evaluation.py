@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pggan.checkpoints import STATE_KEY, read_metadata, read_tensors, write_tensors
 from pggan.cli import run as pggan
 from pggan.config.train import PerResolution
+from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
 from pggan.synthesis.model import load
 from pggan.training import evaluation
 from pggan.training.display import QuietDisplay

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pggan import ema
 from pggan.config.schedule import Moment
 from pggan.config.train import TrainConfig
+from pggan.networks import ema
 from pggan.objectives.base import Batch
 from pggan.training.computing import Computing
 from pggan.training.iteration import discriminator_step, generator_step

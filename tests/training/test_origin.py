@@ -8,10 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from pggan.checkpoints import save_model
 from pggan.cli import run
 from pggan.config.train import GeneratorConfig
 from pggan.interop.importing import import_model
+from pggan.networks.model_file import save_model
 from pggan.training.origin import Origin
 from pggan.training.rundir import RunDirectory
 from pggan.utils.errors import DataError, ModelError, UsageError

@@ -70,9 +70,9 @@ def _told(message: str) -> None:
 
 
 def _untrained(given: dict[str, Any], mode: str) -> list[Any]:
-    from pggan.checkpoints import ModelFile
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-    from pggan.networks.build import build
+    from pggan.networks.factory import build
+    from pggan.networks.model_file import ModelFile
     from pggan.synthesis.model import Model
     from pggan.utils.devices import pick_device
 
@@ -89,7 +89,7 @@ def _untrained(given: dict[str, Any], mode: str) -> list[Any]:
 
 
 def _row(model: Any, given: dict[str, Any]) -> dict[str, Any]:
-    from pggan.latents import seed_latents
+    from pggan.networks.latents import seed_latents
     from pggan.synthesis.pictures import write_pictures
 
     batch = given["batch"] or model.batch_size()

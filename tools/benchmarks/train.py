@@ -13,7 +13,7 @@ import click
 from benchmarks.measuring import Numbers, machine, median, rate, show
 from pggan.config.presets import PRESETS, configure
 from pggan.config.train import PRECISIONS, TrainConfig, level_of
-from pggan.networks.cost import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
+from pggan.networks.flops import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
 
 MODES = ("eager", "compiled", "captured", "captured-eager")
 # On a CPU networks of full width take minutes an image.

@@ -21,7 +21,7 @@ from pggan.config.presets import configure
 from pggan.config.resolution import PerResolution
 from pggan.metrics.base import Batch, Setting
 from pggan.metrics.swd import SWD
-from pggan.networks.build import build
+from pggan.networks.factory import build
 
 SIDE, LEVEL = 32, 5
 PRESETS = {

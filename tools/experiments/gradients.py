@@ -21,7 +21,7 @@ from experiments.pictures import Pictures, load
 from experiments.trial import Trial, d_total, norm
 from pggan.config.losses import OptimizerDefaults
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import build
+from pggan.networks.factory import build
 
 SIDE, LEVEL, LATENT = 16, 4, 32
 # Deviation of the noise; pictures are in [-1, 1].

@@ -15,7 +15,7 @@ from experiments import shapes
 from experiments.trial import ONE, Data
 from pggan.data.prepare import PrepareOptions, prepare
 from pggan.data.store import Store
-from pggan.latents import one_hot
+from pggan.networks.latents import one_hot
 from pggan.training.step import real_images
 from pggan.utils.errors import UsageError
 

@@ -20,7 +20,7 @@ from experiments.pictures import UNKNOWN, Pictures, load
 from experiments.trial import ONE, Trial
 from pggan.config.losses import OptimizerDefaults
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import build
+from pggan.networks.factory import build
 from pggan.training.exam import split_labels
 from pggan.training.step import real_images
 

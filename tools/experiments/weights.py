@@ -18,7 +18,7 @@ from experiments.pictures import Pictures, load
 from experiments.trial import Trial
 from pggan.config.losses import OBJECTIVES, OptimizerDefaults
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.build import build
+from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.regularizers.gradient_penalty import gradient_norms
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
-from pggan.networks.build import make_discriminator, make_generator
 from pggan.networks.discriminator import Discriminator
+from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
