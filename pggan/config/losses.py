@@ -22,14 +22,14 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry(
     [
         ObjectiveSpec(
             "wgan-gp",
-            "pggan.objectives.wasserstein:Wasserstein",
+            "pggan.losses.wgan:Wasserstein",
             "Wasserstein critic with gradient penalty and drift term, one critic step (Karras et al. 2018)",
             regularizers=("gradient-penalty", "drift"),
             needs=frozenset({"penalty"}),
         ),
         ObjectiveSpec(
             "wgan",
-            "pggan.objectives.clipped_wasserstein:ClippedWasserstein",
+            "pggan.losses.wgan_clip:ClippedWasserstein",
             "Wasserstein critic with clipped weights, five critic steps, RMSprop (Arjovsky et al. 2017)",
             options=(Option("clip", 0.01, 1e-6, 1e3, "D's weights, as they are used, are clipped to [-c, c]"),),
             # like the clip, the published rate is that of weights as they are used: stored ones hardly move at it
@@ -39,27 +39,27 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry(
         ),
         ObjectiveSpec(
             "gan",
-            "pggan.objectives.non_saturating:NonSaturating",
+            "pggan.losses.gan:NonSaturating",
             "cross-entropy, non-saturating generator (Goodfellow et al. 2014)",
             options=(LABEL_SMOOTHING,),
             probability=True,
         ),
         ObjectiveSpec(
             "gan-saturating",
-            "pggan.objectives.minimax:Minimax",
+            "pggan.losses.gan_saturating:Minimax",
             "cross-entropy, minimax generator, whose gradient vanishes (Goodfellow et al. 2014)",
             options=(LABEL_SMOOTHING,),
             probability=True,
         ),
         ObjectiveSpec(
             "lsgan",
-            "pggan.objectives.least_squares:LeastSquares",
+            "pggan.losses.lsgan:LeastSquares",
             "least squares to 1 and 0 (Mao et al. 2017)",
         ),
-        ObjectiveSpec("hinge", "pggan.objectives.hinge:Hinge", "hinge (Lim and Ye 2017; Miyato et al. 2018)"),
+        ObjectiveSpec("hinge", "pggan.losses.hinge:Hinge", "hinge (Lim and Ye 2017; Miyato et al. 2018)"),
         ObjectiveSpec(
             "r1",
-            "pggan.objectives.non_saturating:NonSaturating",
+            "pggan.losses.gan:NonSaturating",
             "non-saturating with a gradient penalty on reals (Mescheder et al. 2018)",
             options=(LABEL_SMOOTHING,),
             regularizers=("r1-penalty",),
@@ -68,7 +68,7 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry(
         ),
         ObjectiveSpec(
             "began",
-            "pggan.objectives.boundary_equilibrium:BoundaryEquilibrium",
+            "pggan.losses.began:BoundaryEquilibrium",
             "boundary equilibrium: D is an auto-encoder, its error the score (Berthelot et al. 2017)",
             options=(
                 Option("began_gamma", 0.5, 1e-3, 1.0, "diversity ratio gamma: error of fakes over that of reals"),
@@ -87,7 +87,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
     [
         RegularizerSpec(
             "gradient-penalty",
-            "pggan.regularizers.gradient_penalty:GradientPenalty",
+            "pggan.losses.regularizers.gradient_penalty:GradientPenalty",
             "two-sided penalty on the gradient norm between reals and fakes (Gulrajani et al. 2017)",
             options=(
                 Option("gp_weight", 10.0, 0.0, 1e6, "weight lambda of the gradient penalty"),
@@ -97,13 +97,13 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
         ),
         RegularizerSpec(
             "drift",
-            "pggan.regularizers.drift:Drift",
+            "pggan.losses.regularizers.drift:Drift",
             "keeps real scores near zero: weight * E D(x)^2 (Karras et al. 2018)",
             options=(Option("drift_weight", 0.001, 0.0, 1e3, "weight of the drift term on real scores"),),
         ),
         RegularizerSpec(
             "classification",
-            "pggan.regularizers.classification:Classification",
+            "pggan.losses.regularizers.acgan:Classification",
             "auxiliary classifier of a conditional run: cross-entropy of D's class logits (AC-GAN)",
             options=(CLASS_WEIGHT,),
             needs=frozenset({"labels"}),
@@ -111,7 +111,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
         ),
         RegularizerSpec(
             "r1-penalty",
-            "pggan.regularizers.r1:R1",
+            "pggan.losses.regularizers.r1:R1",
             "penalty on the gradient at reals (Mescheder et al. 2018)",
             options=(Option("r1_gamma", 10.0, 0.0, 1e6, "weight gamma: gamma/2 * E ||grad D(x)||^2"),),
             needs=frozenset({"penalty"}),
@@ -119,7 +119,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
         # before instance noise: D sees noise on augmented pictures, not augmented noise
         RegularizerSpec(
             "augmentation",
-            "pggan.regularizers.augmentation:Augmentation",
+            "pggan.losses.regularizers.augmentation:Augmentation",
             "differentiable augmentation of what D sees, for few pictures (Karras et al. 2020, Zhao et al. 2020)",
             options=(
                 choice(
@@ -135,7 +135,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
         ),
         RegularizerSpec(
             "instance-noise",
-            "pggan.regularizers.instance_noise:InstanceNoise",
+            "pggan.losses.regularizers.instance_noise:InstanceNoise",
             "Gaussian noise on what D sees, real and generated, falling to 0 (Arjovsky and Bottou 2017)",
             options=(
                 Option("instance_noise", 0.0, 0.0, 10.0, "noise on what D sees, of this deviation at first"),
@@ -145,7 +145,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
         ),
         RegularizerSpec(
             "feature-matching",
-            "pggan.regularizers.feature_matching:FeatureMatching",
+            "pggan.losses.regularizers.feature_matching:FeatureMatching",
             "g is the distance of mean features of reals and fakes (Salimans et al. 2016)",
             options=(
                 Option("feature_matching", 0.0, 0.0, 1e6, "weight of the distance of D's mean features in g"),
@@ -156,14 +156,14 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
         ),
         RegularizerSpec(
             "historical-averaging",
-            "pggan.regularizers.historical_averaging:HistoricalAveraging",
+            "pggan.losses.regularizers.historical_averaging:HistoricalAveraging",
             "keeps each player's weights near the mean of their past (Salimans et al. 2016)",
             options=(Option("historical_averaging", 0.0, 0.0, 1e6, "weight of the distance to past weights' mean"),),
             switch="historical_averaging",
         ),
         RegularizerSpec(
             "semi-supervised",
-            "pggan.regularizers.semi_supervised:SemiSupervised",
+            "pggan.losses.regularizers.semi_supervised:SemiSupervised",
             "D tells the K classes of --labels and generated as K+1-th (Salimans et al. 2016)",
             options=(
                 flag("semi_supervised", "D learns the classes of --labels from some labels; G is told none"),
@@ -177,7 +177,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
         ),
         RegularizerSpec(
             "information",
-            "pggan.regularizers.information:Information",
+            "pggan.losses.regularizers.infogan:Information",
             "D's Q head reads the codes of --categorical and --continuous from fakes (InfoGAN, Chen et al. 2016)",
             options=(Option("code_weight", 1.0, 0.0, 1e3, "weight of the codes' mutual information in d and g"),),
             joins="codes",

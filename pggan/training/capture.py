@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pggan.objectives.base import Batch
+from pggan.losses.base import Batch
 
 Record = Callable[[], Any]
 # Runs a function and keeps how: returns its outputs, which stay where they are, and what computes them anew from what

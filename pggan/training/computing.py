@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pggan.objectives.base import Batch
+from pggan.losses.base import Batch
 from pggan.training import step
 from pggan.training.capture import CudaGraphs, Recorder
 from pggan.training.gradients import (

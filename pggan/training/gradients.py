@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pggan.objectives.base import Batch
+from pggan.losses.base import Batch
 from pggan.training import step
 from pggan.training.capture import Recorded, Recorder
 from pggan.utils.compile import compiled, named

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pggan.config.schedule import Moment, Schedule
 from pggan.data.loader import LoadedBatch
+from pggan.losses.base import Batch, Objective
 from pggan.networks import ema
 from pggan.networks.latents import CodeSpace, one_hot
-from pggan.objectives.base import Batch, Objective
 from pggan.training import noise, step
 from pggan.training.gradients import Gradients, Values
 from pggan.training.state import TrainState

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from pggan.config.losses import OptimizerDefaults
 from pggan.config.schedule import Moment, Schedule
 from pggan.config.train import DiscriminatorConfig, PerResolution, TrainConfig, level_of
+from pggan.losses.base import Objective
 from pggan.networks.activation_checkpointing import Switch, recomputable, recomputing
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
-from pggan.objectives.base import Objective
 from pggan.training.computing import Computing
 from pggan.training.scaling import LossScaler
 from pggan.training.step import Setup, make_objectives

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pggan.config.losses import OBJECTIVES, REGULARIZERS, Value, regularizers_of, resolve_options
+from pggan.losses.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, Objective, Terms
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 from pggan.networks.layers import downscale, fade, upscale
-from pggan.objectives.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, Objective, Terms
 
 Parameters = dict[str, Tensor]
 # The level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.augment import ada, blitting, colour, diffaugment, geometry
-from pggan.augment.draws import Draws
+from pggan.losses.augment import ada, blitting, colour, diffaugment, geometry
+from pggan.losses.augment.draws import Draws
 
 F64 = torch.float64
 FILTER = geometry.lowpass(dtype=F64)

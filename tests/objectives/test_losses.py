@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pggan.config.losses import OBJECTIVES, REGULARIZERS
-from pggan.objectives.base import Batch
+from pggan.losses.base import Batch
 from pggan.training import noise, step
 from pggan.training.state import TrainState
 from tests.objectives.steps import CLASSES, tiny
@@ -169,8 +169,8 @@ def test_began_is_the_error_of_the_auto_encoder():
 
 def test_cross_entropy_far_out():
     """Scores at which a sigmoid is 0 or 1 to the last bit: the loss is linear there, and its gradient not 0."""
-    from pggan.objectives.base import GeneratorPass
-    from pggan.objectives.non_saturating import NonSaturating
+    from pggan.losses.base import GeneratorPass
+    from pggan.losses.gan import NonSaturating
 
     score = torch.tensor([-800.0, -1000.0], requires_grad=True)
     images = torch.zeros(2, 1, 4, 4)
@@ -258,7 +258,7 @@ def test_instance_noise_is_seen_and_learnt_through():
 
 def test_mutual_information_by_hand():
     """One categorical code of two values, one continuous code."""
-    from pggan.regularizers.information import Information
+    from pggan.losses.regularizers.infogan import Information
 
     information = Information(1.0)
     information.categorical, information.continuous = (2,), 1

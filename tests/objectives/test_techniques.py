@@ -15,9 +15,9 @@ from pggan.config.presets import configure
 from pggan.config.resume_policy import changed
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig, from_json, to_json
+from pggan.losses.began import BoundaryEquilibrium
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.layers import EqualizedWeight
-from pggan.objectives.boundary_equilibrium import BoundaryEquilibrium
 from pggan.training import noise, step
 from pggan.training.exam import split_labels
 from pggan.training.iteration import gradients_of

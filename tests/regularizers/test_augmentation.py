@@ -11,13 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from pggan.augment.ada import NORMALS, UNIFORMS
 from pggan.cli import run as command
 from pggan.config.losses import OBJECTIVES
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loader import LoadedBatch, Request
 from pggan.data.prepare import PrepareOptions, prepare
-from pggan.regularizers.augmentation import INTERVAL, Augmentation
+from pggan.losses.augment.ada import NORMALS, UNIFORMS
+from pggan.losses.regularizers.augmentation import INTERVAL, Augmentation
 from pggan.training import gradients, iteration, step
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_log
@@ -240,7 +240,7 @@ class Stop(QuietDisplay):
 
 @pytest.mark.parametrize("held_out", [0.0, 0.25])
 def test_a_run_resumes_to_the_same_p(held_out, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("pggan.regularizers.augmentation.INTERVAL", 32)  # stopped between two looks
+    monkeypatch.setattr("pggan.losses.regularizers.augmentation.INTERVAL", 32)  # stopped between two looks
     options = (("augment", "ada"), ("ada_kimg", 0.2), ("ada_target", 0.0))
     config = small(data=str(data), held_out=held_out, loss_options=options, total_kimg=0.16)
     begin(config, tmp_path / "whole", QuietDisplay())

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from pggan.interop.official import our_name
-from pggan.objectives.base import Batch, DiscriminatorPass
-from pggan.regularizers.gradient_penalty import gradient_norms, mixed_images
+from pggan.losses.base import Batch, DiscriminatorPass
+from pggan.losses.regularizers.gradient_penalty import gradient_norms, mixed_images
 from pggan.training import step
 from tests import official
 

@@ -10,8 +10,8 @@ import torch
 
 from pggan.config.schedule import Moment
 from pggan.config.train import TrainConfig
+from pggan.losses.base import Batch
 from pggan.networks import ema
-from pggan.objectives.base import Batch
 from pggan.training.computing import Computing
 from pggan.training.iteration import discriminator_step, generator_step
 from pggan.training.state import TrainState

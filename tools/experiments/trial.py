@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pggan.config.losses import OBJECTIVES, OptimizerDefaults, regularizers_of
 from pggan.config.losses import optimizers as default_optimizers
-from pggan.objectives.base import Batch, Objective
+from pggan.losses.base import Batch, Objective
 from pggan.training import step
 from pggan.training.state import make_optimizer
 

@@ -18,9 +18,9 @@ from experiments.pictures import Pictures, load
 from experiments.trial import Trial
 from pggan.config.losses import OBJECTIVES, OptimizerDefaults
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
+from pggan.losses.regularizers.gradient_penalty import gradient_norms
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
-from pggan.regularizers.gradient_penalty import gradient_norms
 
 SIDE, LEVEL, LATENT = 16, 4, 32
 CLIP = next(option.default for option in OBJECTIVES["wgan"].options if option.name == "clip")

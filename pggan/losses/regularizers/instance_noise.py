@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pggan.losses.base import Batch, DiscriminatorPass, Regularizer, Terms
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
-from pggan.objectives.base import Batch, DiscriminatorPass, Regularizer, Terms
 
 
 class InstanceNoise(Regularizer):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pggan.losses.base import DiscriminatorPass, Terms
+from pggan.losses.wgan import Wasserstein
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import EqualizedWeight
-from pggan.objectives.base import DiscriminatorPass, Terms
-from pggan.objectives.wasserstein import Wasserstein
 
 
 class ClippedWasserstein(Wasserstein):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pggan.objectives.base import GeneratorPass, Regularizer, Terms
+from pggan.losses.base import GeneratorPass, Regularizer, Terms
 from pggan.utils.distributed import asked_for, average
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pggan.objectives.base import DiscriminatorPass, Regularizer, Terms
-from pggan.regularizers.gradient_penalty import penalty
+from pggan.losses.base import DiscriminatorPass, Regularizer, Terms
+from pggan.losses.regularizers.gradient_penalty import penalty
 
 
 class R1(Regularizer):

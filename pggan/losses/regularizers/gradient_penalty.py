@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pggan.losses.base import Critic, DiscriminatorPass, Regularizer, Terms
 from pggan.networks.layers import at_least_float32
-from pggan.objectives.base import Critic, DiscriminatorPass, Regularizer, Terms
 
 
 def mixed_images(step: DiscriminatorPass) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, Objective, Terms
 
 
 class LeastSquares(Objective):

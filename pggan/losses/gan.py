@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from pggan.objectives.base import GeneratorPass, Terms
-from pggan.objectives.cross_entropy import CrossEntropy
+from pggan.losses.base import GeneratorPass, Terms
+from pggan.losses.cross_entropy import CrossEntropy
 
 
 class NonSaturating(CrossEntropy):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pggan.augment.ada import NORMALS, UNIFORMS, ada
-from pggan.augment.diffaugment import UNIFORMS as DIFF_UNIFORMS
-from pggan.augment.diffaugment import diffaugment
-from pggan.augment.geometry import lowpass
+from pggan.losses.augment.ada import NORMALS, UNIFORMS, ada
+from pggan.losses.augment.diffaugment import UNIFORMS as DIFF_UNIFORMS
+from pggan.losses.augment.diffaugment import diffaugment
+from pggan.losses.augment.geometry import lowpass
+from pggan.losses.base import Batch, DiscriminatorPass, Regularizer, Terms
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import at_least_float32
-from pggan.objectives.base import Batch, DiscriminatorPass, Regularizer, Terms
 from pggan.utils.errors import UsageError
 
 # Images between two looks at the scores (Karras et al. 2020: four minibatches of 64).

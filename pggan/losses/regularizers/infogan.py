@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, Regularizer, Terms
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
-from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Regularizer, Terms
 
 # Log-variances of Q stay within these: the likelihood of a Gaussian has no upper bound.
 LOG_VARIANCE = (-10.0, 10.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pggan.losses.base import DiscriminatorPass, Regularizer, Terms
 from pggan.networks.discriminator import DiscriminatorOutput
-from pggan.objectives.base import DiscriminatorPass, Regularizer, Terms
 
 
 class SemiSupervised(Regularizer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, Objective, Terms
 
 
 class Hinge(Objective):

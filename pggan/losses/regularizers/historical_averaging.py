@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, Parameters, Regularizer, Terms
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
-from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Parameters, Regularizer, Terms
 
 
 class History(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pggan.objectives.base import DiscriminatorPass, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, Regularizer, Terms
 
 
 class Drift(Regularizer):

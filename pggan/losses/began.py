@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, Objective, Terms
 from pggan.networks.discriminator import Discriminator
-from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Objective, Terms
 
 
 class BoundaryEquilibrium(Objective):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pggan.objectives.base import DiscriminatorPass, GeneratorPass, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, Regularizer, Terms
 
 
 def cross_entropy(logits: Tensor | None, labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pggan.augment.blitting import mirrored
+from pggan.losses.augment.blitting import mirrored
 
 _HALF = (-0.003809699, 0.01885659, -0.002710326, -0.08469594, 0.08846992, 0.4843894)
 TAPS = len(_HALF) * 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pggan.augment.blitting import shift_into_zeros
-from pggan.augment.draws import Draws
+from pggan.losses.augment.blitting import shift_into_zeros
+from pggan.losses.augment.draws import Draws
 
 UNIFORMS = ("brightness", "saturation", "contrast", "shift_x", "shift_y", "cut_x", "cut_y")
 # of a side: the furthest translation, and the square that is cut out

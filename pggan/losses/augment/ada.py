@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from pggan.augment import colour
-from pggan.augment.blitting import blit
-from pggan.augment.draws import Draws
-from pggan.augment.geometry import product, resample, rotation, scaling, translation
+from pggan.losses.augment import colour
+from pggan.losses.augment.blitting import blit
+from pggan.losses.augment.draws import Draws
+from pggan.losses.augment.geometry import product, resample, rotation, scaling, translation
 
 # a name with "?" decides whether, the one without how much
 UNIFORMS = (
