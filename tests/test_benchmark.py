@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 
 ROOT = Path(__file__).parents[1]
 

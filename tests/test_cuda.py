@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution
-from pggan.data.loader import LoadedBatch, Request
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.loading.loader import LoadedBatch, Request
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.synthesis.model import load
 from pggan.training.computing import Computing
 from pggan.training.iteration import Feed, iterate

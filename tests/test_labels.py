@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pggan.labels import LabelColumn, LabelSpace, in_class_order
+from pggan.data.label_columns import LabelColumn, LabelSpace, in_class_order
 from pggan.utils.errors import UsageError
 
 HAIR = LabelColumn("hair", ("none", "red", "blond"))

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory, is_run
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from pggan.config.train import GeneratorConfig, NetworkConfig
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.metrics.evaluate import evaluate_model
 from pggan.synthesis.model import load
 from pggan.training.rundir import RunDirectory, is_run

@@ -12,7 +12,7 @@ import os
 import sys
 
 from pggan.cli.progress import progress
-from pggan.data.prepare import PrepareOptions, PrepareReport, prepare
+from pggan.data.prepare.prepare import PrepareOptions, PrepareReport, prepare
 from pggan.data.sources import open_source
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import duration, size

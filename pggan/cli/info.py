@@ -34,7 +34,7 @@ def command(what: str | None, as_json: bool) -> None:
 
 def describe(what: str | None) -> dict[str, Any]:
     """What a path or name is, as JSON values. Raises `DataError` or `ModelError` for what is none of these."""
-    from pggan.data.store import is_store
+    from pggan.data.store.store import is_store
     from pggan.training.rundir import is_run
     from pggan.utils.paths import find_model
 
@@ -46,7 +46,7 @@ def describe(what: str | None) -> dict[str, Any]:
 
 
 def _data(path: str) -> dict[str, Any]:
-    from pggan.data.store import Store
+    from pggan.data.store.store import Store
 
     with Store(path) as store:
         manifest = store.manifest
@@ -113,7 +113,7 @@ def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, An
 
 def _model(path: Path) -> dict[str, Any]:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
-    from pggan.labels import LabelSpace
+    from pggan.data.label_columns import LabelSpace
     from pggan.networks.flops import parameters
     from pggan.networks.model_file import MODEL_KEY, read_metadata
     from pggan.utils.errors import ModelError

@@ -28,7 +28,7 @@ def command(dest: str, parts: tuple[str, ...], overwrite: bool, force: bool, as_
     All have to have the same resolutions, codecs, channels and label columns. Records are checked and copied as they
     are. Interrupted, the same command goes on.
     """
-    from pggan.data.merge import merge
+    from pggan.data.store.merge import merge
 
     with ExitStack() as stack:
         advance: Any = None

@@ -101,7 +101,7 @@ def command(
     """
     from contextlib import ExitStack
 
-    from pggan.data.prepare import PrepareOptions, plan, prepare
+    from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 
     options = PrepareOptions(
         channels=int(channels) if channels else None, workers=workers or cores(), shard=_shard(shard), **given

@@ -24,7 +24,7 @@ def can_go_on(dest: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
-        from pggan.data.progress import read_progress, unfinished
+        from pggan.data.store.resume import read_progress, unfinished
 
         partial = unfinished(Path(os.path.realpath(dest)))
         try:

@@ -139,7 +139,7 @@ def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> t
     if data is None:
         config = fit_to_drawn(made(DRAWN_RESOLUTION))
     else:
-        from pggan.data.store import Store
+        from pggan.data.store.store import Store
 
         with Store(data) as store:
             config = fit_to_data(made(store.max_resolution), store.manifest)
@@ -161,7 +161,7 @@ def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
     """Draws faces into the run's own directory."""
     from pggan.cli.prepare_data import cores
     from pggan.cli.progress import progress
-    from pggan.data.prepare import PrepareOptions, prepare
+    from pggan.data.prepare.prepare import PrepareOptions, prepare
     from pggan.training.rundir import RunDirectory
     from pggan.training.start import DRAWN_COUNT
 
@@ -198,7 +198,7 @@ def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
 
 
 def _pictures(config: TrainConfig) -> int:
-    from pggan.data.store import Store
+    from pggan.data.store.store import Store
 
     with Store(str(config.data)) as store:
         return len(store)

@@ -32,8 +32,8 @@ def command(data: str, quick: bool, fix: bool, most: int, workers: int | None, a
     --fix builds damaged lower levels from the full size and drops pictures whose full size is damaged; labels that are
     damaged become unknown. It needs as much space as the store, which stays as it is until the new one is whole.
     """
-    from pggan.data.mend import mend
-    from pggan.data.verify import verify
+    from pggan.data.store.repair import mend
+    from pggan.data.store.verify import verify
 
     with ExitStack() as stack:
         begin, advance = _shown("verifying", quiet, stack)

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.codecs import encode
-from pggan.data.label_files import CLASSES, DATASET, TABLE
+from pggan.data.label_columns import LabelColumn
+from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
 from pggan.data.sources.parquet import pyarrow
-from pggan.data.store import Store
-from pggan.data.tfrecords import encode_picture, write_record
-from pggan.labels import LabelColumn
+from pggan.data.sources.tfrecord_io import encode_picture, write_record
+from pggan.data.store.codecs import encode
+from pggan.data.store.store import Store
 from pggan.networks.latents import one_hot
 from pggan.utils.atomic_files import replace_atomically, sync_directory
 from pggan.utils.errors import DataError, UsageError

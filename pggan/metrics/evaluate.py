@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pggan.config.metrics import METRICS, chosen
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.metrics.base import Batch, Metric, Setting, State
 from pggan.metrics.cache import Cache
 from pggan.metrics.pictures import Generated, Images, Pictures, StorePictures

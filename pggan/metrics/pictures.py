@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.config.resolution import level_of
-from pggan.data.identity import fingerprint
-from pggan.data.pyramid import pyramid
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture
-from pggan.data.store import FILE, Store, is_store
+from pggan.data.sources.fingerprint import fingerprint
+from pggan.data.store.pyramid import pyramid
+from pggan.data.store.store import FILE, Store, is_store
 from pggan.utils.errors import DataError
 
 Images = NDArray[np.uint8]

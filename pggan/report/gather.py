@@ -91,7 +91,7 @@ def _changes(recorded: object) -> list[Event]:
 
 def _data(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     """What is known of the run's data: of the store where it is still there, else what the run recorded."""
-    from pggan.data.store import Store, is_store
+    from pggan.data.store.store import Store, is_store
 
     recorded = resolved.get("data")
     known = dict(recorded) if isinstance(recorded, dict) else {}

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.labels import LabelSpace
+from pggan.data.label_columns import LabelSpace
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.flops import synthesis_bytes
 from pggan.networks.latents import CodeSpace, seed_latents

@@ -233,7 +233,7 @@ def example(state: Any, level: int, images: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from pggan.data.loader import LoadedBatch, Request
+    from pggan.data.loading.loader import LoadedBatch, Request
     from pggan.training.iteration import Feed
 
     config, side = state.config, 2**level

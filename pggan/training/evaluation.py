@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pggan.config.metrics import METRICS
 from pggan.config.schedule import Moment
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.metrics.embeddings import embeddings_for
 from pggan.metrics.evaluate import evaluate_model
 from pggan.networks.model_file import save_model

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pggan.config.schedule import Moment
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.training import step
 from pggan.training.state import TrainState
 from pggan.utils.errors import DataError

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pggan.config.schedule import Moment, Schedule
-from pggan.data.loader import LoadedBatch
+from pggan.data.loading.loader import LoadedBatch
 from pggan.losses.base import Batch, Objective
 from pggan.networks import ema
 from pggan.networks.latents import CodeSpace, one_hot

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pggan.config.schedule import Moment, Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.data.cache import Caching
-from pggan.data.loader import LoadedBatch, Loader, Request
-from pggan.data.store import Store
+from pggan.data.loading.cache import Caching
+from pggan.data.loading.loader import LoadedBatch, Loader, Request
+from pggan.data.store.store import Store
 from pggan.training.ahead import compiling_ahead
 from pggan.training.computing import Computing
 from pggan.training.evaluation import Evaluation

@@ -16,8 +16,8 @@ import torch
 
 from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.data.cache import GPU_SHARE
-from pggan.data.loader import LoadedBatch, Request
+from pggan.data.loading.cache import GPU_SHARE
+from pggan.data.loading.loader import LoadedBatch, Request
 from pggan.networks.activation_checkpointing import recomputable
 from pggan.networks.flops import parameters
 from pggan.training.gradients import eager

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pggan.config.resume_policy import changed
 from pggan.config.train import TrainConfig
-from pggan.data.sampler import split
+from pggan.data.loading.sampler import split
 from pggan.training.rundir import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
-    from pggan.data.store import LabelColumn, Manifest
+    from pggan.data.store.store import LabelColumn, Manifest
     from pggan.training.loop import Display, Outcome
     from pggan.utils.distributed import World
 
@@ -59,7 +59,7 @@ def advice(config: TrainConfig, count: int) -> list[str]:
 
 def fit_to_drawn(config: TrainConfig) -> TrainConfig:
     """The configuration for faces drawn on the spot."""
-    from pggan.data.sources.drawn import DrawnSource
+    from pggan.data.sources.synthetic import DrawnSource
 
     return _fit(config, 3, DrawnSource(f"drawn:{DRAWN_COUNT}").label_columns)
 
@@ -111,7 +111,7 @@ def computing(resolved: Mapping[str, Any]) -> list[str]:
 
 def _identity(path: str) -> dict[str, Any]:
     """What tells a store from another one: recorded with the run."""
-    from pggan.data.store import Store
+    from pggan.data.store.store import Store
 
     with Store(path) as store:
         return {"count": len(store), "channels": store.channels, "created": store.manifest.created}
@@ -119,7 +119,7 @@ def _identity(path: str) -> dict[str, Any]:
 
 def _data_of(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any], given: str | None) -> str:
     """Where the run's data is now: as given, as recorded, or in the run itself, which may have moved with it."""
-    from pggan.data.store import is_store
+    from pggan.data.store.store import is_store
 
     recorded = str(config.data)
     where = given or (recorded if is_store(recorded) or not is_store(run.data) else str(run.data))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pggan.cli import run
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from tests.making import saved
 
 SMALL = [

@@ -17,7 +17,7 @@ import pggan
 from pggan.cli import run as command
 from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.networks.model_file import load_model
 from pggan.training import prune as pruning
 from pggan.training.card import recipe

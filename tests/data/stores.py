@@ -9,10 +9,10 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from pggan.data.codecs import encode
-from pggan.data.manifest import Manifest
-from pggan.data.pyramid import pyramid
-from pggan.data.writer import StoreWriter
+from pggan.data.store.codecs import encode
+from pggan.data.store.manifest import Manifest
+from pggan.data.store.pyramid import pyramid
+from pggan.data.store.writer import StoreWriter
 from tests.data.pictures import portrait
 
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from pggan.data.align import NOTE, AlignedReader, AlignedSource, aligned, crop_square
-from pggan.data.landmarks import Landmarks
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.sources.aligned import NOTE, AlignedReader, AlignedSource, aligned, crop_square
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.store import Store
+from pggan.data.sources.landmarks import Landmarks
+from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 
 UPRIGHT = np.array([[100, 100], [140, 100], [105, 150], [135, 150]], float)

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data import codecs, device_cache, shared
-from pggan.data.cache import Caching, RamCache, mirror
-from pggan.data.codecs import decode, encode
-from pggan.data.decoders import use_torchvision
-from pggan.data.shared import SharedMemory
+from pggan.data.loading import device_cache, shared_memory
+from pggan.data.loading.cache import Caching, RamCache, mirror
+from pggan.data.loading.shared_memory import SharedMemory
+from pggan.data.store import codecs
+from pggan.data.store.codecs import decode, encode
+from pggan.data.store.decoders import use_torchvision
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (10, 3, 8, 8)
@@ -24,7 +25,7 @@ NO_FLIPS = np.zeros(4, bool)
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(shared, "PLACE", tmp_path)
+    monkeypatch.setattr(shared_memory, "PLACE", tmp_path)
     return tmp_path
 
 
@@ -101,7 +102,7 @@ def holder(place, then):
 def test_other_processes_see_it_and_what_a_killed_one_left_is_swept(memory):
     with holder(memory, "time.sleep(60)") as process:
         assert process.stdout.readline() == b"0\n"
-        shared.sweep()  # in use: stays
+        shared_memory.sweep()  # in use: stays
         mine = SharedMemory.attach("key", 100)
         assert mine.view[7] == 42
         process.kill()
@@ -129,7 +130,7 @@ def test_without_room_or_place_memory_is_private(memory, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     for place in (memory, memory / "nowhere"):
-        monkeypatch.setattr(shared, "PLACE", place)
+        monkeypatch.setattr(shared_memory, "PLACE", place)
         cache = RamCache(Reading(), SHAPE, "key")
         assert cache.memory is None
         take(cache, 1, 2)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from pggan.cli import run
-from pggan.data import writer as writer_module
-from pggan.data.prepare import PrepareOptions, plan, prepare
-from pggan.data.progress import read_progress
-from pggan.data.store import Store
-from pggan.data.writer import DiskFull, StoreWriter
+from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
+from pggan.data.store import writer as writer_module
+from pggan.data.store.resume import read_progress
+from pggan.data.store.store import Store
+from pggan.data.store.writer import DiskFull, StoreWriter
 from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import portrait, tree, write_folder
 from tests.data.stores import assert_same

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.cache import Caching
-from pggan.data.loader import Loader, Request
-from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.sampler import LEAST_HELD_OUT, Sampler, split
-from pggan.data.store import Store
+from pggan.data.loading.cache import Caching
+from pggan.data.loading.loader import Loader, Request
+from pggan.data.loading.sampler import LEAST_HELD_OUT, Sampler, split
+from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 
 COUNT = 40

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pggan.data import imaging
-from pggan.data.imaging import fit, fitted_side, is_picture_name, read_picture, read_size
+from pggan.data.sources import image_io
 from pggan.data.sources.base import BadPicture
+from pggan.data.sources.image_io import fit, fitted_side, is_picture_name, read_picture, read_size
 from pggan.utils.formatting import natural_key
 from tests.data.pictures import encoded, portrait
 
@@ -197,7 +197,7 @@ def test_damaged_pictures_are_bad_pictures(format):
 def test_other_formats_and_absurd_sizes(monkeypatch):
     with pytest.raises(BadPicture, match="not a picture that can be read"):
         exact(portrait(1), "GIF")
-    monkeypatch.setattr(imaging, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 1000)
     with pytest.raises(BadPicture, match="32x32 pixels; the limit"):
         exact(portrait(1))
     with pytest.raises(BadPicture, match="pixels; the limit"):

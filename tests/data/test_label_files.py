@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pggan.data.label_files import LabelTable, labelled
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.store import Store
+from pggan.data.sources.label_files import LabelTable, labelled
+from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 from tests.data.pictures import encoded, portrait, write_folder
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.cache import Caching
-from pggan.data.loader import Loader, Request
-from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.sampler import Sampler
-from pggan.data.store import FILE, Store
+from pggan.data.loading.cache import Caching
+from pggan.data.loading.loader import Loader, Request
+from pggan.data.loading.sampler import Sampler
+from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.store.store import FILE, Store
 from pggan.utils.errors import DataError
 
 COUNT = 24
@@ -27,7 +27,7 @@ def memory(tmp_path, monkeypatch):
     """A memory file system of the test's own: what lies in it at the end was left behind."""
     place = tmp_path / "shm"
     place.mkdir()
-    monkeypatch.setattr("pggan.data.shared.PLACE", place)
+    monkeypatch.setattr("pggan.data.loading.shared_memory.PLACE", place)
     return place
 
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.cli import run
-from pggan.data import writer as writer_module
-from pggan.data.merge import merge
-from pggan.data.prepare import PrepareOptions, plan, prepare
-from pggan.data.progress import read_progress
-from pggan.data.store import LabelColumn, Store, key
-from pggan.data.verify import verify
-from pggan.data.writer import StoreWriter
+from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
+from pggan.data.store import writer as writer_module
+from pggan.data.store.merge import merge
+from pggan.data.store.resume import read_progress
+from pggan.data.store.store import LabelColumn, Store, key
+from pggan.data.store.verify import verify
+from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import portrait, write_folder
 from tests.data.stores import assert_same, get, put, write

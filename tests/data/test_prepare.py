@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pggan.data import estimate as estimate_module
-from pggan.data.imaging import fit
-from pggan.data.prepare import PrepareOptions, prepare, printable
-from pggan.data.pyramid import pyramid
-from pggan.data.store import Store
-from pggan.data.writer import StoreWriter
+from pggan.data.prepare import size_estimate as estimate_module
+from pggan.data.prepare.prepare import PrepareOptions, prepare, printable
+from pggan.data.sources.image_io import fit
+from pggan.data.store.pyramid import pyramid
+from pggan.data.store.store import Store
+from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import encoded, portrait, tree, write_folder
 
@@ -304,7 +304,7 @@ def test_a_disk_that_fills_up_or_fails(folder, tmp_path, monkeypatch, error, fre
 
     real, usage = lmdb.open, shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("pggan.data.writer.lmdb.open", Environment)
+        patch.setattr("pggan.data.store.writer.lmdb.open", Environment)
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
         with pytest.raises(OSError, match=str(tmp_path / "data")) as caught:
             prepare(str(folder), tmp_path / "data", PrepareOptions(force=True))

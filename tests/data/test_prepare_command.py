@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pggan.cli import run
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 from tests.data.pictures import portrait, write_folder
 

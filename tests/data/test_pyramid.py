@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.pyramid import pyramid
+from pggan.data.store.pyramid import pyramid
 
 EXPECTED = np.load(Path(__file__).parents[1] / "fixtures" / "data" / "pyramid.npz")
 

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.pyramid import pyramid
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
 from pggan.data.sources.archives import TarSource, ZipSource
 from pggan.data.sources.base import BadPicture
 from pggan.data.sources.celebamask import CelebAMaskSource
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.webdataset import ShardedSource
-from pggan.data.store import Store
+from pggan.data.store.pyramid import pyramid
+from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import encoded, portrait, write_folder
 

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pggan.data.label_files import LabelTable, labelled
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture, Picture
+from pggan.data.sources.label_files import LabelTable, labelled
 from pggan.utils.errors import DataError, PgganError
 from tests.data.pictures import encoded, portrait
 

@@ -10,8 +10,8 @@ import pytest
 from pggan.data.sources import SOURCES, open_source
 from pggan.data.sources.archives import TarSource, ZipSource
 from pggan.data.sources.base import BadPicture, Picture
-from pggan.data.sources.drawn import DrawnSource
 from pggan.data.sources.folder import FolderSource
+from pggan.data.sources.synthetic import DrawnSource
 from pggan.utils.errors import DataError, UsageError
 from tests.data.pictures import encoded, portrait, tree, write_folder
 

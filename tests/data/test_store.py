@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data import store as store_module
-from pggan.data.codecs import CODECS, choose_codecs, decode, encode
-from pggan.data.manifest import FORMAT, LabelColumn, Manifest
-from pggan.data.store import Store, is_store
-from pggan.data.writer import StoreWriter
+from pggan.data.store import store as store_module
+from pggan.data.store.codecs import CODECS, choose_codecs, decode, encode
+from pggan.data.store.manifest import FORMAT, LabelColumn, Manifest
+from pggan.data.store.store import Store, is_store
+from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
 
 

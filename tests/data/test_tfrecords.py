@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.tfrecords import decode_picture, encode_picture, find_records, masked_crc, read_record, write_record
+from pggan.data.sources.tfrecord_io import (
+    decode_picture,
+    encode_picture,
+    find_records,
+    masked_crc,
+    read_record,
+    write_record,
+)
 from pggan.utils.errors import DataError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/data"

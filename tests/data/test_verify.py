@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from pggan.cli import run
-from pggan.data import mend as mend_module
-from pggan.data import verify as verify_module
-from pggan.data.codecs import encode
-from pggan.data.mend import mend
-from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.store import LABELS, LabelColumn, Store, key
-from pggan.data.verify import jpeg_tolerance, verify
-from pggan.data.writer import StoreWriter
+from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.store import repair as mend_module
+from pggan.data.store import verify as verify_module
+from pggan.data.store.codecs import encode
+from pggan.data.store.repair import mend
+from pggan.data.store.store import LABELS, LabelColumn, Store, key
+from pggan.data.store.verify import jpeg_tolerance, verify
+from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError
 from tests.data.pictures import tree, write_folder
 from tests.data.stores import assert_same, get, put, write
@@ -62,7 +62,7 @@ def flipped(path, database, index, at=-1):
 
 def other_level(path, index, side):
     """Another picture in a level, with a digest that fits it: only the full size tells."""
-    from pggan.data.digests import SIZE, Totals, digest, part_names
+    from pggan.data.store.checksums import SIZE, Totals, digest, part_names
 
     record = encode(noise(1, side)[0], CODECS[side], 95)
     put(path, f"{side}x{side}", key(index), record)
@@ -266,7 +266,7 @@ def test_nothing_that_could_be_kept(tmp_path):
 
 
 def test_mending_leaves_unfinished_stores_alone(tmp_path, store):
-    from pggan.data.progress import Progress
+    from pggan.data.store.resume import Progress
 
     writer = StoreWriter(tmp_path / "data.partial", {4: "raw"}, Progress({"command": "prepare-data"}))
     writer.add({4: b"x"})

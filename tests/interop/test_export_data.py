@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pggan.cli import run
-from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.store import Store
+from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.store.store import Store
 from pggan.interop import export_data as module
 from pggan.interop.export_data import KINDS, export_data
 from pggan.utils.errors import DataError, UsageError

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pggan.config.metrics import METRICS, chosen
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.metrics import neighbours
 from pggan.metrics.cache import Cache
 from pggan.metrics.evaluate import compare, evaluate_model

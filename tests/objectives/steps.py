@@ -7,7 +7,7 @@ import torch
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.data.loader import LoadedBatch
+from pggan.data.loading.loader import LoadedBatch
 from pggan.training.iteration import Feed, iterate
 from pggan.training.state import TrainState
 

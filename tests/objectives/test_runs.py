@@ -13,7 +13,7 @@ from PIL import Image
 
 import pggan
 from pggan.cli import run
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.synthesis.pictures import read_metadata
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory

@@ -14,8 +14,8 @@ import torch
 from pggan.cli import run as command
 from pggan.config.losses import OBJECTIVES
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.data.loader import LoadedBatch, Request
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.loading.loader import LoadedBatch, Request
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.losses.augment.ada import NORMALS, UNIFORMS
 from pggan.losses.regularizers.augmentation import INTERVAL, Augmentation
 from pggan.training import gradients, iteration, step

@@ -1,7 +1,7 @@
 import pytest
 
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 
 
 @pytest.fixture(scope="session")

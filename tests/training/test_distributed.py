@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory
 from pggan.utils.distributed import ALONE, World, asked_for, buckets

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.data.loader import LoadedBatch
+from pggan.data.loading.loader import LoadedBatch
 from pggan.losses.base import Batch
 from pggan.training import gradients, iteration
 from pggan.training.capture import Recorded

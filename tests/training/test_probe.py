@@ -15,7 +15,7 @@ import torch
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, to_json
-from pggan.data.store import Store
+from pggan.data.store.store import Store
 from pggan.training import memory, probe
 from pggan.training.display import QuietDisplay
 from pggan.training.iteration import Feed, gradients_of

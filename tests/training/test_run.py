@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pggan
 import pggan.data.store
 from pggan.config.train import PerResolution
-from pggan.data.prepare import PrepareOptions, prepare
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.display import QuietDisplay
 from pggan.training.log import read_log
 from pggan.training.rundir import RunDirectory

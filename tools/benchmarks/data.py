@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measuring import as_json, machine, median, show
-from pggan.data.codecs import encode
-from pggan.data.imaging import fit
-from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.pyramid import pyramid
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture
+from pggan.data.sources.image_io import fit
+from pggan.data.store.codecs import encode
+from pggan.data.store.pyramid import pyramid
 from pggan.utils.errors import DataError
 from pggan.utils.process_pool import available_cores
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from benchmarks.measuring import Numbers, Rate, as_json, machine, median, rate, show
 from pggan.config.train import CACHES
-from pggan.data.cache import Caching
-from pggan.data.codecs import decode
-from pggan.data.decoders import use_torchvision
-from pggan.data.loader import AHEAD, Loader, Request
-from pggan.data.store import Store
+from pggan.data.loading.cache import Caching
+from pggan.data.loading.loader import AHEAD, Loader, Request
+from pggan.data.store.codecs import decode
+from pggan.data.store.decoders import use_torchvision
+from pggan.data.store.store import Store
 from pggan.utils.errors import UsageError
 from pggan.utils.process_pool import available_cores
 

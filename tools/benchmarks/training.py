@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measuring import median, rate
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
-from pggan.data.loader import LoadedBatch, Request
+from pggan.data.loading.loader import LoadedBatch, Request
 from pggan.training.computing import Computing
 from pggan.training.iteration import Feed, iterate
 from pggan.training.state import TrainState

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from experiments import shapes
 from experiments.trial import ONE, Data
-from pggan.data.prepare import PrepareOptions, prepare
-from pggan.data.store import Store
+from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.store.store import Store
 from pggan.networks.latents import one_hot
 from pggan.training.step import real_images
 from pggan.utils.errors import UsageError

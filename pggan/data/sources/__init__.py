@@ -22,10 +22,10 @@ class SourceSpec:
 SOURCES: Registry[SourceSpec] = Registry(
     "source",
     [
-        SourceSpec("drawn", "pggan.data.sources.drawn:DrawnSource", "drawn:COUNT, faces drawn on the spot"),
-        SourceSpec("store", "pggan.data.sources.stores:StoreSource", "another store of pggan's"),
-        SourceSpec("lmdb", "pggan.data.sources.stores:PortSource", "an LMDB of the StyleGAN ports"),
-        SourceSpec("tfrecords", "pggan.data.sources.official:TfrecordSource", "the official TFRecords"),
+        SourceSpec("drawn", "pggan.data.sources.synthetic:DrawnSource", "drawn:COUNT, faces drawn on the spot"),
+        SourceSpec("store", "pggan.data.sources.lmdb:StoreSource", "another store of pggan's"),
+        SourceSpec("lmdb", "pggan.data.sources.lmdb:PortSource", "an LMDB of the StyleGAN ports"),
+        SourceSpec("tfrecords", "pggan.data.sources.tfrecords:TfrecordSource", "the official TFRecords"),
         SourceSpec("hdf5", "pggan.data.sources.hdf5:Hdf5Source", "an HDF5 file of pictures"),
         SourceSpec("parquet", "pggan.data.sources.parquet:ParquetSource", "Hugging Face's Parquet, a file or a folder"),
         SourceSpec("idx", "pggan.data.sources.idx:IdxSource", "idx files (MNIST, Fashion-MNIST)"),

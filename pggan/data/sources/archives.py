@@ -12,11 +12,11 @@ from functools import lru_cache
 from itertools import islice
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
-from pggan.data.imaging import MAX_FILE_BYTES, is_picture_name
-from pggan.data.label_files import CLASSES, DATASET, TABLE
+from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.data.sources.files import NO_PICTURES, READ_ERRORS, FileReader
-from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
+from pggan.data.sources.file_base import NO_PICTURES, READ_ERRORS, FileReader
+from pggan.data.sources.image_io import MAX_FILE_BYTES, is_picture_name
+from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
 

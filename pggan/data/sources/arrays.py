@@ -17,12 +17,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.imaging import as_channels
 from pggan.data.sources.archives import zip_names
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.data.sources.files import outnumbered
-from pggan.data.sources.folder import FolderSource
-from pggan.data.sources.numbered import (
+from pggan.data.sources.array_base import (
     LABEL_NAMES,
     MOST_LABEL_BYTES,
     NO_LABELS,
@@ -37,6 +33,10 @@ from pggan.data.sources.numbered import (
     own_labels,
     pictures_form,
 )
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.file_base import outnumbered
+from pggan.data.sources.folder import FolderSource
+from pggan.data.sources.image_io import as_channels
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key
 

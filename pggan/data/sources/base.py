@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.labels import LabelColumn
+from pggan.data.label_columns import LabelColumn
 
 
 class Picture(NamedTuple):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 
-from pggan.data.imaging import is_picture_name
-from pggan.data.label_files import LabelledSource, LabelTable
 from pggan.data.sources.archives import ZipSource, zip_names
 from pggan.data.sources.base import Source
 from pggan.data.sources.folder import FolderSource
+from pggan.data.sources.image_io import is_picture_name
+from pggan.data.sources.label_files import LabelledSource, LabelTable
 
 PICTURES, ATTRIBUTES = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt"
 

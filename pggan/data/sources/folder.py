@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from pggan.data.imaging import is_picture_name
 from pggan.data.sources.base import Reader, Ref, Source
-from pggan.data.sources.files import NO_PICTURES, FileReader
+from pggan.data.sources.file_base import NO_PICTURES, FileReader
+from pggan.data.sources.image_io import is_picture_name
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
 

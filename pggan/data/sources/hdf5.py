@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.base import BadPicture, Reader, reason
-from pggan.data.sources.numbered import (
+from pggan.data.sources.array_base import (
     LABEL_NAMES,
     MOST_LABEL_BYTES,
     NO_LABELS,
@@ -27,6 +26,7 @@ from pggan.data.sources.numbered import (
     own_labels,
     pictures_form,
 )
+from pggan.data.sources.base import BadPicture, Reader, reason
 from pggan.utils.errors import DataError, PgganError, UsageError
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"

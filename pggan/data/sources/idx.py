@@ -16,9 +16,9 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.sources.array_base import NO_LABELS, CarriedReader, NumberedSource, label_array, picture_form
 from pggan.data.sources.base import Reader, Ref, reason
-from pggan.data.sources.files import READ_ERRORS, outnumbered
-from pggan.data.sources.numbered import NO_LABELS, CarriedReader, NumberedSource, label_array, picture_form
+from pggan.data.sources.file_base import READ_ERRORS, outnumbered
 from pggan.utils.errors import DataError
 
 _IMAGES, _LABELS = 3, 1

@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pggan.data.imaging import read_picture, read_size
+from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.data.sources.files import outnumbered
-from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
+from pggan.data.sources.file_base import outnumbered
+from pggan.data.sources.image_io import read_picture, read_size
 from pggan.utils.errors import DataError, PgganError, UsageError
 from pggan.utils.formatting import natural_key
 

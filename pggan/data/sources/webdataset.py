@@ -6,7 +6,7 @@ import os
 import re
 
 from pggan.data.sources.archives import TAR_ENDINGS, TarSource
-from pggan.data.sources.files import outnumbered
+from pggan.data.sources.file_base import outnumbered
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
 

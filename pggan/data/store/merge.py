@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pggan
-from pggan.data.destination import check_destination, existing_parent, under_construction
-from pggan.data.digests import part_names, row
-from pggan.data.manifest import LabelColumn, Manifest
-from pggan.data.progress import Progress, go_on_from
-from pggan.data.store import FILE, Store
-from pggan.data.writer import StoreWriter, full_disk_told
+from pggan.data.store.checksums import part_names, row
+from pggan.data.store.manifest import LabelColumn, Manifest
+from pggan.data.store.resume import Progress, go_on_from
+from pggan.data.store.staging import check_destination, existing_parent, under_construction
+from pggan.data.store.store import FILE, Store
+from pggan.data.store.writer import StoreWriter, full_disk_told
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.formatting import size
 

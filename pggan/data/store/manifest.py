@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pggan.labels import LabelColumn
+from pggan.data.label_columns import LabelColumn
 
 __all__ = ["FORMAT", "LabelColumn", "Manifest"]
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.codecs import decode
-from pggan.data.digests import LABELS_PART, SIZE, Totals, digest, level_part
-from pggan.data.manifest import Manifest
-from pggan.data.pyramid import pyramid
-from pggan.data.records import Records
-from pggan.data.store import DIGESTS, database_name
+from pggan.data.store.checksums import LABELS_PART, SIZE, Totals, digest, level_part
+from pggan.data.store.codecs import decode
+from pggan.data.store.manifest import Manifest
+from pggan.data.store.pyramid import pyramid
+from pggan.data.store.raw_records import Records
+from pggan.data.store.store import DIGESTS, database_name
 from pggan.utils.errors import DataError
 from pggan.utils.process_pool import WorkerDied, in_order
 

@@ -14,10 +14,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.sources.array_base import NO_LABELS, NumberedReader, NumberedSource, channels_last, load_labels
 from pggan.data.sources.base import BadPicture, Reader
-from pggan.data.sources.files import outnumbered
-from pggan.data.sources.numbered import NO_LABELS, NumberedReader, NumberedSource, channels_last, load_labels
-from pggan.data.tfrecords import decode_picture, find_records, read_record
+from pggan.data.sources.file_base import outnumbered
+from pggan.data.sources.tfrecord_io import decode_picture, find_records, read_record
 from pggan.utils.errors import DataError
 
 _NAME = re.compile(r"(.*)-r(\d{2})\.tfrecords")

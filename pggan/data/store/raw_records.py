@@ -10,9 +10,9 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from pggan.data.digests import LABELS_PART, SIZE, part_names
-from pggan.data.manifest import Manifest
-from pggan.data.store import DIGESTS, LABELS, META, database_name, key, share
+from pggan.data.store.checksums import LABELS_PART, SIZE, part_names
+from pggan.data.store.manifest import Manifest
+from pggan.data.store.store import DIGESTS, LABELS, META, database_name, key, share
 
 
 class Records:

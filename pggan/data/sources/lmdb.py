@@ -15,10 +15,10 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.imaging import read_picture
+from pggan.data.sources.array_base import NumberedReader, NumberedSource
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
-from pggan.data.sources.numbered import NumberedReader, NumberedSource
-from pggan.data.store import FILE, META, Store, is_store
+from pggan.data.sources.image_io import read_picture
+from pggan.data.store.store import FILE, META, Store, is_store
 from pggan.utils.errors import DataError
 
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from pggan.data.progress import read_progress, unfinished
-from pggan.data.store import FILE
+from pggan.data.store.resume import read_progress, unfinished
+from pggan.data.store.store import FILE
 from pggan.utils.errors import DataError, UsageError
 
 try:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.manifest import LabelColumn
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
+from pggan.data.store.manifest import LabelColumn
 from pggan.utils.errors import UsageError
 
 STYLE = "toon-head"

@@ -14,23 +14,23 @@ from typing import Any
 
 import pggan
 from pggan.config.resolution import MAX_RESOLUTION
-from pggan.data.align import AlignedSource
-from pggan.data.convert import Converted, Converter, converted
-from pggan.data.destination import Unusable, check_destination, under_construction
-from pggan.data.estimate import Plan, estimate
-from pggan.data.identity import fingerprint
-from pggan.data.imaging import fitted_side
-from pggan.data.label_files import FOLDERS, labelled
-from pggan.data.manifest import LOSSLESS
-from pggan.data.options import PrepareOptions
-from pggan.data.progress import Progress, go_on_from, unfinished
-from pggan.data.pyramid import LOWEST
+from pggan.data.prepare.conversion_stats import Tally, printable
+from pggan.data.prepare.convert import Converted, Converter, converted
+from pggan.data.prepare.prepare_options import PrepareOptions
+from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
+from pggan.data.sources.aligned import AlignedSource
 from pggan.data.sources.base import BadPicture, Ref, Source
-from pggan.data.sources.drawn import DEFAULT_RESOLUTION
-from pggan.data.store import FILE, Manifest, Store
-from pggan.data.tally import Tally, printable
-from pggan.data.writer import StoreWriter, full_disk_told
+from pggan.data.sources.fingerprint import fingerprint
+from pggan.data.sources.image_io import fitted_side
+from pggan.data.sources.label_files import FOLDERS, labelled
+from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
+from pggan.data.store.manifest import LOSSLESS
+from pggan.data.store.pyramid import LOWEST
+from pggan.data.store.resume import Progress, go_on_from, unfinished
+from pggan.data.store.staging import Unusable, check_destination, under_construction
+from pggan.data.store.store import FILE, Manifest, Store
+from pggan.data.store.writer import StoreWriter, full_disk_told
 from pggan.utils.errors import DataError, UsageError
 
 __all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare", "printable"]

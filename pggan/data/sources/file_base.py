@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from pggan.data.imaging import MAX_FILE_BYTES, is_picture_name, read_picture, read_size
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
+from pggan.data.sources.image_io import MAX_FILE_BYTES, is_picture_name, read_picture, read_size
 
 NO_PICTURES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 

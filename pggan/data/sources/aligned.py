@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 
-from pggan.data.landmarks import Landmarks, in_order
+from pggan.data.label_columns import LabelColumn
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.labels import LabelColumn
+from pggan.data.sources.landmarks import Landmarks, in_order
 
 NOTE = "aligned by landmarks"
 

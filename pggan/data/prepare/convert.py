@@ -6,10 +6,10 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pggan.data.codecs import encode
-from pggan.data.imaging import fit, fitted_side
-from pggan.data.pyramid import pyramid
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
+from pggan.data.sources.image_io import fit, fitted_side
+from pggan.data.store.codecs import encode
+from pggan.data.store.pyramid import pyramid
 from pggan.utils.process_pool import in_order
 
 TOO_SMALL, NOT_SQUARE, BAD = "too small", "not square", "bad"

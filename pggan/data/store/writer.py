@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 import lmdb
 import numpy as np
 
-from pggan.data.destination import sync_entries
-from pggan.data.digests import Totals, part_names, row
-from pggan.data.manifest import Manifest
-from pggan.data.progress import PROGRESS, Progress
-from pggan.data.store import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, key
+from pggan.data.store.checksums import Totals, part_names, row
+from pggan.data.store.manifest import Manifest
+from pggan.data.store.resume import PROGRESS, Progress
+from pggan.data.store.staging import sync_entries
+from pggan.data.store.store import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, key
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan.data.cache import Cache, Flags, Indices, Read, Shape
+from pggan.data.loading.cache import Cache, Flags, Indices, Read, Shape
 from pggan.utils.devices import free_cached, free_memory
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.imaging import MAX_PIXELS, as_channels
+from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
 from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
+from pggan.data.sources.image_io import MAX_PIXELS, as_channels
 from pggan.utils.errors import DataError
 
 CHANNELS = (1, 3, 4)

@@ -22,8 +22,8 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.codecs import decode
-from pggan.data.manifest import FORMAT, LabelColumn, Manifest
+from pggan.data.store.codecs import decode
+from pggan.data.store.manifest import FORMAT, LabelColumn, Manifest
 from pggan.utils.errors import DataError
 
 __all__ = ["FORMAT", "LabelColumn", "Manifest", "Store", "is_store"]

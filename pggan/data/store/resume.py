@@ -12,7 +12,7 @@ from typing import Any
 
 import lmdb
 
-from pggan.data.store import FILE, MANIFEST, META, check_length
+from pggan.data.store.store import FILE, MANIFEST, META, check_length
 from pggan.utils.errors import DataError, UsageError
 
 PROGRESS = b"progress"

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.cache import Cache, Caching, Indices, Pictures
-from pggan.data.decoders import use_torchvision
-from pggan.data.sampler import Sampler, split
-from pggan.data.store import Store
-from pggan.data.watch import Watch
+from pggan.data.loading.cache import Cache, Caching, Indices, Pictures
+from pggan.data.loading.sampler import Sampler, split
+from pggan.data.loading.store_watch import Watch
+from pggan.data.store.decoders import use_torchvision
+from pggan.data.store.store import Store
 
 __all__ = ["LoadedBatch", "Loader", "Request", "Sampler"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
 from pggan.data.sources.base import Picture, Reader, Ref, Source
-from pggan.labels import MOST_CLASSES, LabelColumn, in_class_order
 from pggan.utils.errors import DataError
 
 FOLDERS = "folders"

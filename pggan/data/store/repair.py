@@ -11,16 +11,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pggan.data.codecs import decode, encode
-from pggan.data.destination import under_construction
-from pggan.data.digests import LABELS_PART, digest, level_part
-from pggan.data.manifest import Manifest
-from pggan.data.progress import go_on_from, read_progress, unfinished
-from pggan.data.pyramid import pyramid
-from pggan.data.records import Records
-from pggan.data.store import FILE
-from pggan.data.verify import LISTED, VerifyReport, pictures_in_tasks, unreadable
-from pggan.data.writer import StoreWriter
+from pggan.data.store.checksums import LABELS_PART, digest, level_part
+from pggan.data.store.codecs import decode, encode
+from pggan.data.store.manifest import Manifest
+from pggan.data.store.pyramid import pyramid
+from pggan.data.store.raw_records import Records
+from pggan.data.store.resume import go_on_from, read_progress, unfinished
+from pggan.data.store.staging import under_construction
+from pggan.data.store.store import FILE
+from pggan.data.store.verify import LISTED, VerifyReport, pictures_in_tasks, unreadable
+from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
 from pggan.utils.process_pool import WorkerDied, in_order

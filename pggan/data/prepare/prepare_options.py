@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pggan.config.resolution import level_of
-from pggan.data.codecs import choose_codecs
-from pggan.data.convert import Converter
-from pggan.data.pyramid import LOWEST
+from pggan.data.prepare.convert import Converter
 from pggan.data.sources.base import Reader
+from pggan.data.store.codecs import choose_codecs
+from pggan.data.store.pyramid import LOWEST
 from pggan.utils.errors import UsageError
 
 FITS = ("crop", "pad", "frame", "reject")

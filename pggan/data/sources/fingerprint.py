@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 
-from pggan.data.imaging import is_picture_name
+from pggan.data.sources.image_io import is_picture_name
 
 # Files whose size and time are looked at; of all others of a folder, the names.
 _LOOKED_AT = 10_000

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.shared import SharedMemory
+from pggan.data.loading.shared_memory import SharedMemory
 from pggan.utils.formatting import size
 
 Indices = NDArray[np.int64]
@@ -133,7 +133,7 @@ class Caching:
         on_gpu = self.device.startswith("cuda")
         if not on_gpu and self.mode == "auto":
             return None  # the device's memory is the machine's
-        from pggan.data.device_cache import DeviceCache, room
+        from pggan.data.loading.device_cache import DeviceCache, room
 
         limit = room(self.device) * GPU_SHARE[self.mode] if on_gpu else self.ram_bytes
         return DeviceCache.made(read, shape, self.device) if math.prod(shape) <= limit else None

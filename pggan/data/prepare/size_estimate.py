@@ -10,10 +10,10 @@ from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
-from pggan.data.convert import Converter
-from pggan.data.destination import existing_parent
+from pggan.data.prepare.convert import Converter
 from pggan.data.sources.base import Source
-from pggan.data.writer import bytes_on_disk
+from pggan.data.store.staging import existing_parent
+from pggan.data.store.writer import bytes_on_disk
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import duration, size
 from pggan.utils.process_pool import available_cores

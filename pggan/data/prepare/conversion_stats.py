@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from pggan.data.convert import BAD, NOT_SQUARE, TOO_SMALL, Converted
-from pggan.data.destination import Unusable
+from pggan.data.prepare.convert import BAD, NOT_SQUARE, TOO_SMALL, Converted
+from pggan.data.store.staging import Unusable
 
 NAMED_BAD = 100
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data import codecs
+from pggan.data.store import codecs
 
 
 def use_torchvision() -> bool:
