@@ -13,7 +13,7 @@ from pggan.config.presets import PRESETS, configure
 from pggan.config.registry import Registry
 from pggan.config.schedule import Schedule
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, PerResolution, TrainConfig, from_json, to_json
-from pggan.training.plan import plan, table
+from pggan.training.monitor.plan_table import plan, table
 from pggan.utils.errors import UsageError
 
 resolutions = st.sampled_from([4, 8, 16, 32, 64, 128, 256, 512, 1024])

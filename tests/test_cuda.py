@@ -16,11 +16,11 @@ from pggan.config.train import PerResolution
 from pggan.data.loading.loader import LoadedBatch, Request
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.synthesis.model import load
-from pggan.training.computing import Computing
-from pggan.training.iteration import Feed, iterate
-from pggan.training.rundir import RunDirectory
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import Feed, iterate
+from pggan.training.engine.step_executor import Computing
+from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
-from pggan.training.state import TrainState
 from pggan.utils.devices import set_precision
 from tests.training.test_modes import LEVELS, SMALL, agree, recorder, trained
 from tests.training.test_recovery import Notes

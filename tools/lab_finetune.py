@@ -25,7 +25,7 @@ from pggan.config.train import GeneratorConfig, NetworkConfig
 from pggan.data.store.store import Store
 from pggan.metrics.evaluate import evaluate_model
 from pggan.synthesis.model import load
-from pggan.training.rundir import RunDirectory, is_run
+from pggan.training.run.directory import RunDirectory, is_run
 
 
 def pggan(*arguments: str) -> None:

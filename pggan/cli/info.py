@@ -35,7 +35,7 @@ def command(what: str | None, as_json: bool) -> None:
 def describe(what: str | None) -> dict[str, Any]:
     """What a path or name is, as JSON values. Raises `DataError` or `ModelError` for what is none of these."""
     from pggan.data.store.store import is_store
-    from pggan.training.rundir import is_run
+    from pggan.training.run.directory import is_run
     from pggan.utils.paths import find_model
 
     if what is not None and is_store(what):
@@ -68,8 +68,8 @@ def _data(path: str) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from pggan.config.schedule import Schedule
-    from pggan.training.log import read_log
-    from pggan.training.rundir import RunDirectory
+    from pggan.training.run.directory import RunDirectory
+    from pggan.training.run.log import read_log
 
     run = RunDirectory(path)
     config, resolved = run.read_options()

@@ -25,8 +25,8 @@ def command(run: Path, with_discriminator: bool, dry_run: bool, yes: bool, as_js
     What only going on with the run needs is removed: training states, older models, discriminators, TensorBoard's
     events, faces drawn for it. So are the grids of real pictures. A run that trains is refused.
     """
-    from pggan.training.prune import plan_pruning, prune
-    from pggan.training.rundir import RunDirectory
+    from pggan.training.run.directory import RunDirectory
+    from pggan.training.run.prune import plan_pruning, prune
 
     where = RunDirectory(run)
     plan = plan_pruning(where, with_discriminator)

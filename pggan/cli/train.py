@@ -103,7 +103,7 @@ def _leads() -> bool:
 
 def _on_gpus(count: int, data: str | None, out: Path | None, resumed: Path | None, given: dict[str, Any]) -> int:
     """Starts this same command once for every GPU."""
-    from pggan.training.launch import launch
+    from pggan.training.run.launcher import launch
 
     if data is None and resumed is None:
         raise UsageError("--gpus shares prepared data: prepare it first, then give DATA")
@@ -129,7 +129,7 @@ def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> t
     given["loss_options"] = loss_options or None
     origin = None
     if given["start_from"] is not None:
-        from pggan.training.origin import Origin
+        from pggan.training.run.warm_start import Origin
 
         origin = Origin.read(given["start_from"])
 
@@ -162,7 +162,7 @@ def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
     from pggan.cli.prepare_data import cores
     from pggan.cli.progress import progress
     from pggan.data.prepare.prepare import PrepareOptions, prepare
-    from pggan.training.rundir import RunDirectory
+    from pggan.training.run.directory import RunDirectory
     from pggan.training.start import DRAWN_COUNT
 
     where = RunDirectory(run).data
@@ -180,7 +180,7 @@ def _next_run() -> Path:
 
 def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
     from pggan.config.schedule import Schedule
-    from pggan.training.rundir import RunDirectory
+    from pggan.training.run.directory import RunDirectory
     from pggan.training.start import advice, begin, computing, resolve
 
     if _leads():
@@ -216,7 +216,7 @@ def _resume(
 ) -> Outcome:
     from pggan.config.resume_policy import changed
     from pggan.config.schedule import Schedule
-    from pggan.training.rundir import RunDirectory
+    from pggan.training.run.directory import RunDirectory
 
     if out is not None or dry_run:
         raise UsageError(f"--resume goes on in the run's own directory; leave {'--out' if out else '--dry-run'} out")
@@ -234,7 +234,7 @@ def _resume(
 
 
 def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:
-    from pggan.training.display import LineDisplay, LiveDisplay, QuietDisplay, SilentDisplay
+    from pggan.training.monitor.display import LineDisplay, LiveDisplay, QuietDisplay, SilentDisplay
 
     if not _leads():
         return SilentDisplay()
@@ -246,7 +246,7 @@ def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:
 
 
 def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
-    from pggan.training.plan import sizes
+    from pggan.training.monitor.plan_table import sizes
 
     last = sizes(config)[-1]
     side = config.max_res
@@ -261,8 +261,8 @@ def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
 def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dict[str, Any]) -> None:
     """`memory`: the plan within --budget, by estimate."""
     from pggan.config.train import to_json
-    from pggan.training.memory import describe
-    from pggan.training.plan import plan, table
+    from pggan.training.engine.memory_estimate import describe
+    from pggan.training.monitor.plan_table import plan, table
 
     if as_json:
         click.echo(json.dumps({"config": to_json(config), **plan(config), **({"memory": memory} if memory else {})}))

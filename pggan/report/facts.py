@@ -12,7 +12,7 @@ from pggan.report.gather import Gathered, about
 from pggan.report.log import Tick, number
 from pggan.report.markup import Markup, figure, join, kimg, option, pairs, table, tag
 from pggan.report.series import FIGURES, extremes, is_metric, other_names
-from pggan.training.plan import plan
+from pggan.training.monitor.plan_table import plan
 from pggan.utils.formatting import duration, size
 
 EVENTS = 100

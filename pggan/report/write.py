@@ -17,7 +17,7 @@ from pggan.report.gather import Gathered, gather
 from pggan.report.markup import Markup, join, kimg, tag
 from pggan.report.pictures import Gallery, Picture, Sample, gallery
 from pggan.report.series import figure_charts, training_charts
-from pggan.training.rundir import RunDirectory
+from pggan.training.run.directory import RunDirectory
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import UsageError
 

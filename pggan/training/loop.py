@@ -16,24 +16,24 @@ from pggan.config.train import TrainConfig, level_of
 from pggan.data.loading.cache import Caching
 from pggan.data.loading.loader import LoadedBatch, Loader, Request
 from pggan.data.store.store import Store
-from pggan.training.ahead import compiling_ahead
-from pggan.training.computing import Computing
-from pggan.training.evaluation import Evaluation
-from pggan.training.exam import exam_of
-from pggan.training.guard import diagnosis, relative_diversity
-from pggan.training.iteration import Feed, iterate
-from pggan.training.log import RunLog, opened_log, read_log
-from pggan.training.memory import describe
-from pggan.training.modes import by_level
-from pggan.training.origin import adopt
-from pggan.training.pace import Pace
-from pggan.training.probe import measured_plan
-from pggan.training.recovery import WentWrong, check_share, count_steps, kept, restore, roll_back
-from pggan.training.rundir import RunDirectory
-from pggan.training.signals import Signals
-from pggan.training.snapshots import Snapshots
-from pggan.training.state import TrainState
-from pggan.training.ticks import Meter, tick_values
+from pggan.training.engine.compile_worker import compiling_ahead
+from pggan.training.engine.memory_estimate import describe
+from pggan.training.engine.memory_probe import measured_plan
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import Feed, iterate
+from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step_modes import by_level
+from pggan.training.monitor.eta import Pace
+from pggan.training.monitor.evaluation import Evaluation
+from pggan.training.monitor.health import diagnosis, relative_diversity
+from pggan.training.monitor.label_holdout import exam_of
+from pggan.training.monitor.recovery import WentWrong, check_share, count_steps, kept, restore, roll_back
+from pggan.training.monitor.stats import Meter, tick_values
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import RunLog, opened_log, read_log
+from pggan.training.run.signals import Signals
+from pggan.training.run.snapshots import Snapshots
+from pggan.training.run.warm_start import adopt
 from pggan.utils import distributed
 from pggan.utils.devices import (
     Leash,

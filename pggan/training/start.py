@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pggan.config.resume_policy import changed
 from pggan.config.train import TrainConfig
 from pggan.data.loading.sampler import split
-from pggan.training.rundir import RunDirectory
+from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
 
     import torch
 
-    from pggan.training.memory import resolve_memory
-    from pggan.training.modes import resolve_modes
+    from pggan.training.engine.memory_estimate import resolve_memory
+    from pggan.training.engine.step_modes import resolve_modes
     from pggan.utils.devices import pick_device, pick_precision
     from pggan.utils.distributed import own_device
 
@@ -104,7 +104,7 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
 
 def computing(resolved: Mapping[str, Any]) -> list[str]:
     """How a run computes, in lines for a person; what it takes of memory is told when that is measured."""
-    from pggan.training.modes import describe
+    from pggan.training.engine.step_modes import describe
 
     return [f"steps: {describe(resolved['modes'], resolved['modes_why'])}"] if resolved.get("modes") else []
 
@@ -137,7 +137,7 @@ def _data_of(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any], g
 def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> Outcome:
     """A new run in the directory `out`, with what "auto" became. Raises `UsageError` where a run lies there already."""
     from pggan.training.loop import Training
-    from pggan.training.origin import adopt
+    from pggan.training.run.warm_start import adopt
     from pggan.utils.distributed import wait
 
     run = RunDirectory(out)
@@ -159,7 +159,7 @@ def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, 
 @contextmanager
 def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) -> Iterator[tuple[dict[str, Any], World]]:
     """What this process computes on, among those of the run; the run's directory is this run's alone meanwhile."""
-    from pggan.training.launch import end_with_launcher
+    from pggan.training.run.launcher import end_with_launcher
     from pggan.utils import distributed
     from pggan.utils.devices import pick_device
 
@@ -178,7 +178,7 @@ def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) ->
 
 def _fits(resolved: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether the memory that the run's plan takes is free here: fewer processes, or others, may share it now."""
-    from pggan.training.memory import still_fits
+    from pggan.training.engine.memory_estimate import still_fits
     from pggan.utils.devices import pick_device
 
     return still_fits(resolved.get("memory", {}), config, pick_device(resolved["device"]))
@@ -198,8 +198,8 @@ def resume(
     configuration; those that change the result need `override`, and are recorded. Raises `TrainingError` where the
     data is not there, or is not what the run began on, `UsageError` for changes that cannot be.
     """
+    from pggan.training.engine.memory_estimate import asked_for
     from pggan.training.loop import Training
-    from pggan.training.memory import asked_for
     from pggan.utils import distributed
 
     recorded, resolved = run.read_options()

@@ -19,11 +19,11 @@ from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.networks.model_file import load_model
-from pggan.training import prune as pruning
-from pggan.training.card import recipe
-from pggan.training.display import QuietDisplay
-from pggan.training.log import read_log
-from pggan.training.rundir import RunDirectory
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run import prune as pruning
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
+from pggan.training.run.model_card import recipe
 from pggan.training.start import begin
 
 

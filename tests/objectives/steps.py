@@ -8,8 +8,8 @@ import torch
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loading.loader import LoadedBatch
-from pggan.training.iteration import Feed, iterate
-from pggan.training.state import TrainState
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import Feed, iterate
 
 CLASSES = 3
 

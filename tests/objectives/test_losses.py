@@ -10,8 +10,8 @@ import torch
 
 from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.losses.base import Batch
-from pggan.training import noise, step
-from pggan.training.state import TrainState
+from pggan.training.engine import loss_functions, rng
+from pggan.training.engine.state import TrainState
 from tests.objectives.steps import CLASSES, tiny
 from tests.objectives.test_matrix import SWITCHES, value_of
 
@@ -34,8 +34,8 @@ def setup_and_batch(loss="wgan-gp", options=(), **fields):
             state.objectives[0].k.fill_(0.4)
 
     def tensor(name, kind, *shape):
-        draw = {"normal": noise.normal, "uniform": noise.uniform}[kind]
-        return draw(0, 0, noise.purpose(name), (COUNT, *shape), CPU).double()
+        draw = {"normal": rng.normal, "uniform": rng.uniform}[kind]
+        return draw(0, 0, rng.purpose(name), (COUNT, *shape), CPU).double()
 
     labels = torch.eye(CLASSES, dtype=torch.float64)[[0, 2, 1, 0]] if config.label_size else torch.zeros(COUNT, 0)
     g = state.generator.config
@@ -54,10 +54,10 @@ def setup_and_batch(loss="wgan-gp", options=(), **fields):
 def losses(state, batch):
     """Both players' losses as functions of their parameters, and those parameters."""
     setup = state.setup
-    g, d = step.live(setup.generator), step.live(setup.discriminator)
-    frozen_g, frozen_d = step.frozen(setup.generator), step.frozen(setup.discriminator)
-    yield "d", d, lambda p: step.d_loss(setup, p, frozen_g, batch, LEVEL, ALPHA, ONE)
-    yield "g", g, lambda p: step.g_loss(setup, p, frozen_d, batch, LEVEL, ALPHA, ONE)
+    g, d = loss_functions.live(setup.generator), loss_functions.live(setup.discriminator)
+    frozen_g, frozen_d = loss_functions.frozen(setup.generator), loss_functions.frozen(setup.discriminator)
+    yield "d", d, lambda p: loss_functions.d_loss(setup, p, frozen_g, batch, LEVEL, ALPHA, ONE)
+    yield "g", g, lambda p: loss_functions.g_loss(setup, p, frozen_d, batch, LEVEL, ALPHA, ONE)
 
 
 def check_gradients(state, batch):
@@ -65,7 +65,7 @@ def check_gradients(state, batch):
     for player, parameters, loss_of in losses(state, batch):
         total, terms = loss_of(parameters)
         assert float(total.detach()) == pytest.approx(sum(float(v.detach()) for v in terms.losses.values()), rel=1e-12)
-        found = step.gradients(total, parameters, ONE)
+        found = loss_functions.gradients(total, parameters, ONE)
         assert any(g is not None and float(g.norm()) > 0 for g in found.values()), player
         random = torch.Generator().manual_seed(0)
         v = {n: torch.randn(p.shape, generator=random, dtype=torch.float64) for n, p in parameters.items()}
@@ -135,11 +135,11 @@ def test_formulas(loss):
     if loss != "hinge":  # its gradient is held by finite differences
         expected = torch.autograd.grad(of_d(real, fake), list(state.discriminator.parameters()), retain_graph=True,
                                        allow_unused=True)  # fmt: skip
-        for (name, found), wanted in zip(step.gradients(d_loss(d)[0], d, ONE).items(), expected):
+        for (name, found), wanted in zip(loss_functions.gradients(d_loss(d)[0], d, ONE).items(), expected):
             assert (found is None) == (wanted is None), name
             assert found is None or torch.allclose(found, wanted, rtol=1e-9, atol=1e-12), name
         expected = torch.autograd.grad(of_g(fake), list(state.generator.parameters()), allow_unused=True)
-        for (name, found), wanted in zip(step.gradients(g_loss(g)[0], g, ONE).items(), expected):
+        for (name, found), wanted in zip(loss_functions.gradients(g_loss(g)[0], g, ONE).items(), expected):
             assert found is None or torch.allclose(found, wanted, rtol=1e-9, atol=1e-12), name
 
 
@@ -174,7 +174,7 @@ def test_cross_entropy_far_out():
 
     score = torch.tensor([-800.0, -1000.0], requires_grad=True)
     images = torch.zeros(2, 1, 4, 4)
-    out = step.DiscriminatorOutput(score, score)
+    out = loss_functions.DiscriminatorOutput(score, score)
     loss = NonSaturating(1.0).g_terms(GeneratorPass(lambda x: out, Batch(*[images] * 5, {}), images, out)).total()
     assert float(loss.detach()) == 900
     assert torch.autograd.grad(loss, score)[0].tolist() == [-0.5, -0.5]
@@ -249,7 +249,7 @@ def test_instance_noise_is_seen_and_learnt_through():
     assert float(total.detach()) == pytest.approx(float((score[1] - score[0]).detach()), rel=1e-12)
     assert float(terms.stats["instance_noise"]) == pytest.approx(sigma)
     expected = torch.autograd.grad(-score[1], list(state.generator.parameters()), allow_unused=True)
-    for (name, found), wanted in zip(step.gradients(g_loss(g)[0], g, ONE).items(), expected):
+    for (name, found), wanted in zip(loss_functions.gradients(g_loss(g)[0], g, ONE).items(), expected):
         assert found is None or torch.allclose(found, wanted, rtol=1e-9, atol=1e-12), name
     noise_of = state.setup.objectives[1]
     for nimg, expected in ((0, 0.5), (2.5, 0.375), (10, 0.0), (1e9, 0.0)):
@@ -266,7 +266,7 @@ def test_mutual_information_by_hand():
     latents = torch.tensor([[9.0, 0, 1, 0.5], [9, 1, 0, -1]], dtype=torch.float64)
     # logits ln 3 and 0: probabilities 3/4, 1/4; means 0.5 and 0; variances 1/4 and e
     codes = torch.tensor([[math.log(3), 0, 0.5, math.log(0.25)], [math.log(3), 0, 0, 1.0]], dtype=torch.float64)
-    out = step.DiscriminatorOutput(torch.zeros(2).double(), torch.zeros(2, 1), None, codes)
+    out = loss_functions.DiscriminatorOutput(torch.zeros(2).double(), torch.zeros(2, 1), None, codes)
     first = math.log(1 / 4) - 0.5 * math.log(2 * math.pi * 0.25)
     second = math.log(3 / 4) - 0.5 * (math.log(2 * math.pi) + 1 + 1 / math.e)
     assert information.log_likelihood(out, latents).tolist() == pytest.approx([first, second], rel=1e-12)

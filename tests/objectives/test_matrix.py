@@ -11,8 +11,8 @@ import torch
 from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.config.train import GROWTHS, PerResolution
-from pggan.training.computing import Computing
-from pggan.training.iteration import gradients_of
+from pggan.training.engine.step import gradients_of
+from pggan.training.engine.step_executor import Computing
 from pggan.utils.errors import UsageError
 from tests.objectives.steps import CLASSES, Player, loaded, tiny
 from tests.training.test_modes import recorder

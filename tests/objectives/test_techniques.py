@@ -18,10 +18,10 @@ from pggan.config.train import PerResolution, TrainConfig, from_json, to_json
 from pggan.losses.began import BoundaryEquilibrium
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.layers import EqualizedWeight
-from pggan.training import noise, step
-from pggan.training.exam import split_labels
-from pggan.training.iteration import gradients_of
-from pggan.training.state import TrainState, make_optimizer
+from pggan.training.engine import loss_functions, rng
+from pggan.training.engine.state import TrainState, make_optimizer
+from pggan.training.engine.step import gradients_of
+from pggan.training.monitor.label_holdout import split_labels
 from pggan.utils.errors import UsageError
 from tests.objectives.steps import CLASSES, Player, loaded, tiny
 from tests.objectives.test_matrix import SWITCHES, value_of
@@ -185,10 +185,10 @@ def test_a_presets_rates_are_those_of_its_loss():
 
 def test_streams_by_name():
     """A name's stream is the same for ever, so that old runs go on; and no other one's."""
-    assert noise.purpose("d:instance_real") == 14793842456065318469
+    assert rng.purpose("d:instance_real") == 14793842456065318469
     names = ["d:a", "g:a", "d:b", "d:codes"]
-    assert len({noise.purpose(name) for name in names}) == 4
-    assert min(noise.purpose(name) for name in names) > noise.G_LABELS
+    assert len({rng.purpose(name) for name in names}) == 4
+    assert min(rng.purpose(name) for name in names) > rng.G_LABELS
 
 
 def test_both_steps_have_noise_of_their_own():
@@ -218,7 +218,7 @@ def test_growing_the_data():
 def test_reals_of_a_level_of_detail():
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     for detail, alpha in ((2, 1.0), (3, 0.25), (4, 0.5), (4, 1.0)):
-        found = step.blurred(images, detail, alpha)
+        found = loss_functions.blurred(images, detail, alpha)
         side = 2**detail
 
         def means(side):
@@ -270,9 +270,13 @@ def test_codes_reach_the_generator_and_the_q_head():
     batch = player.feed.discriminator(loaded(player.config, 4), 0, torch.tensor(1.0))
     assert batch.latents.shape == (4, 4 + 3 + 2)
     assert (batch.latents[:, 4:7].sum(dim=1) == 1).all()
-    fakes = step.generate(player.state.setup, step.live(player.state.generator), batch, 2, torch.tensor(1.0))
+    fakes = loss_functions.generate(
+        player.state.setup, loss_functions.live(player.state.generator), batch, 2, torch.tensor(1.0)
+    )
     other = batch._replace(latents=torch.cat([batch.latents[:, :7], -batch.latents[:, 7:]], dim=1))
-    assert not torch.equal(fakes, step.generate(player.state.setup, step.live(player.state.generator), other, 2, None))
+    assert not torch.equal(
+        fakes, loss_functions.generate(player.state.setup, loss_functions.live(player.state.generator), other, 2, None)
+    )
     g = player.feed.generator(batch, 0)
     assert not torch.equal(g.latents, batch.latents)
 
@@ -358,7 +362,7 @@ def test_noise_comes_after_augmentation():
     options = (("instance_noise", 0.5), ("augment", "diffaugment"))
     player = Player(tiny(loss="gan", loss_options=options, start_res=16))
     batch = player.feed.discriminator(loaded(player.config, 16), 0, torch.tensor(1.0))
-    seen = step.viewed(player.state.setup, torch.zeros_like(batch.reals), batch, real=True)
+    seen = loss_functions.viewed(player.state.setup, torch.zeros_like(batch.reals), batch, real=True)
     assert float((seen == 0).float().mean()) < 0.01
     assert float(seen.std()) == pytest.approx(0.5, abs=0.05)
 

@@ -18,12 +18,12 @@ from pggan.data.loading.loader import LoadedBatch, Request
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.losses.augment.ada import NORMALS, UNIFORMS
 from pggan.losses.regularizers.augmentation import INTERVAL, Augmentation
-from pggan.training import gradients, iteration, step
-from pggan.training.display import QuietDisplay
-from pggan.training.log import read_log
-from pggan.training.rundir import RunDirectory
+from pggan.training.engine import gradients, loss_functions, step
+from pggan.training.engine.state import TrainState
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
 from pggan.training.start import advice, begin, resume
-from pggan.training.state import TrainState
 from pggan.utils.distributed import World
 from pggan.utils.errors import UsageError
 
@@ -63,7 +63,7 @@ def fed(config, world=World(), count=8, held_out=True, p=None):  # noqa: B008 - 
     more = pictures(count, 1, config.channels)[own] if held_out else None
     reals = pictures(count, 0, config.channels)[own]
     loaded = LoadedBatch(reals, np.zeros((len(reals), 1), np.int32), Request(0, count, 8), more)
-    batch = iteration.Feed(state, 0, None).discriminator(loaded, 0, torch.tensor(0.7))
+    batch = step.Feed(state, 0, None).discriminator(loaded, 0, torch.tensor(0.7))
     return state, in_float64(batch)
 
 
@@ -118,10 +118,10 @@ def test_g_learns_through_the_augmentation(kind):
     plain, _ = fed(small())
     found = []
     for each, given in ((state, batch), (plain, batch)):
-        parameters = step.live(each.generator)
-        frozen, alpha = step.frozen(each.discriminator), torch.tensor(0.7).double()
-        loss, _ = step.g_loss(each.setup, parameters, frozen, given, LEVEL, alpha, ONE)
-        found.append(step.gradients(loss, parameters, ONE))
+        parameters = loss_functions.live(each.generator)
+        frozen, alpha = loss_functions.frozen(each.discriminator), torch.tensor(0.7).double()
+        loss, _ = loss_functions.g_loss(each.setup, parameters, frozen, given, LEVEL, alpha, ONE)
+        found.append(loss_functions.gradients(loss, parameters, ONE))
     name = "blocks.4x4.conv.weight"
     assert found[0][name].abs().sum() > 0
     assert not torch.allclose(found[0][name], found[1][name])
@@ -129,7 +129,7 @@ def test_g_learns_through_the_augmentation(kind):
 
 def test_reals_fakes_and_players_have_noise_of_their_own():
     state, batch = fed(small(loss_options=ADA))
-    feed = iteration.Feed(state, 0, None)
+    feed = step.Feed(state, 0, None)
     g = feed.generator(batch, 0)
     assert batch.noise["augment_real"].shape == (8, len(UNIFORMS))
     assert batch.noise["augment_fake_normal"].shape == (8, len(NORMALS))
@@ -164,14 +164,14 @@ def test_every_loss_takes_it(loss, kind):
     state = TrainState(small(loss=loss, loss_options=(("augment", kind),)), CPU, "bf16")
     more = pictures(8, 1)
     loaded = LoadedBatch(pictures(8), np.zeros((8, 1), np.int32), Request(0, 8, 8), more)
-    feed, alpha = iteration.Feed(state, 0, None), torch.tensor(0.4)
+    feed, alpha = step.Feed(state, 0, None), torch.tensor(0.4)
     batch = feed.discriminator(loaded, 0, alpha)
     for kind_of in ("d", "g"):
         if kind_of == "d":
-            terms = iteration.discriminator_step(state, batch, LEVEL, alpha)
+            terms = step.discriminator_step(state, batch, LEVEL, alpha)
             assert torch.isfinite(terms["score_held_out"])
         else:
-            terms = iteration.generator_step(state, feed.generator(batch, 8), LEVEL, alpha)
+            terms = step.generator_step(state, feed.generator(batch, 8), LEVEL, alpha)
         assert all(torch.isfinite(value).all() for value in terms.values())
     if kind == "ada":
         assert float(augmentation(state).sums[0]) == 8

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training.rundir import RunDirectory
+from pggan.training.run.directory import RunDirectory
 
 RESOLVED = {"device": "cpu", "precision": "fp32", "hardware": "a CPU", "torch": "2.0", "data": {"count": 40}}
 

@@ -12,11 +12,11 @@ import torch
 from torch._dynamo.utils import counters
 
 from pggan.config.train import to_json
-from pggan.training import ahead
-from pggan.training.ahead import CompilingAhead, Task, fill_cache
-from pggan.training.computing import Computing
-from pggan.training.gradients import distance, eager
-from pggan.training.state import TrainState
+from pggan.training.engine import compile_worker
+from pggan.training.engine.compile_worker import CompilingAhead, Task, fill_cache
+from pggan.training.engine.gradients import distance, eager
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import Computing
 from pggan.utils.devices import set_precision
 from tests.training.test_modes import SMALL, a_batch, recorder
 
@@ -30,7 +30,7 @@ LABELLED = dataclasses.replace(
 
 
 def helper(program, monkeypatch, upcoming=lambda level: None, notes=None):
-    monkeypatch.setattr(ahead, "_PROGRAM", program)
+    monkeypatch.setattr(compile_worker, "_PROGRAM", program)
     return CompilingAhead(SMALL, "cpu", "fp32", upcoming, (notes if notes is not None else []).append)
 
 
@@ -59,9 +59,9 @@ def test_compiles_what_a_run_computes(config):
 
 
 def test_the_run_goes_on_until_the_code_is_there(monkeypatch):
-    notes, gate = [], ahead.os.pipe()
+    notes, gate = [], compile_worker.os.pipe()
     program = f"import os, sys; sys.stdin.readline(); os.read({gate[0]}, 1)"
-    monkeypatch.setattr(ahead.subprocess, "Popen", _inheriting(gate[0]))
+    monkeypatch.setattr(compile_worker.subprocess, "Popen", _inheriting(gate[0]))
     compiling = helper(program, monkeypatch, lambda level: Task(level + 1, 4), notes)
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
     computing = Computing({3: "compiled"}, notes.append, None, recorder, compiling)
@@ -85,7 +85,7 @@ def test_the_run_goes_on_until_the_code_is_there(monkeypatch):
 
 
 def _inheriting(handle):
-    class Popen(ahead.subprocess.Popen):
+    class Popen(compile_worker.subprocess.Popen):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, pass_fds=[handle], **options)
 
@@ -111,15 +111,15 @@ def test_a_process_that_fails_is_told(program, reason, monkeypatch):
 def test_only_where_a_core_is_free(monkeypatch):
     """On a CPU its threads and the run's would wait for each other; a GPU's budget has no room for a second process."""
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    monkeypatch.setattr(ahead, "available_cores", lambda: torch.get_num_threads() + 1)
-    assert ahead.compiling_ahead(state, {2: "eager", 3: "eager|captured-eager"}, print) is None
-    found = ahead.compiling_ahead(state, {2: "eager", 3: "compiled"}, print)
+    monkeypatch.setattr(compile_worker, "available_cores", lambda: torch.get_num_threads() + 1)
+    assert compile_worker.compiling_ahead(state, {2: "eager", 3: "eager|captured-eager"}, print) is None
+    found = compile_worker.compiling_ahead(state, {2: "eager", 3: "compiled"}, print)
     assert found._upcoming(2) == Task(3, 8)
     assert found._upcoming(3) is None
     state.recompute(3)
     assert found._upcoming(2) is None
-    monkeypatch.setattr(ahead, "available_cores", torch.get_num_threads)
-    assert ahead.compiling_ahead(state, {3: "compiled"}, print) is None
+    monkeypatch.setattr(compile_worker, "available_cores", torch.get_num_threads)
+    assert compile_worker.compiling_ahead(state, {3: "compiled"}, print) is None
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_the_run_finds_the_code(tmp_path, monkeypatch):
     counters.clear()
     said = []
     computing = Computing({2: "compiled"}, said.append, ahead=compiling)
-    for player, part in ahead.example(state, 2, 8).items():
+    for player, part in compile_worker.example(state, 2, 8).items():
         inputs = part, 2, torch.tensor(0.7), torch.tensor(1.0)
         assert distance(computing(state.setup, player, *inputs).found, eager(state.setup, player, *inputs).found) < 1e-4
     assert said[-1].startswith("the step at 4x4: compiled, ")

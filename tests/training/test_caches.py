@@ -13,8 +13,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from pggan.training.display import QuietDisplay
-from pggan.training.rundir import RunDirectory
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin
 
 ROOT = Path(__file__).parents[2]

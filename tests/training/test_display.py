@@ -8,7 +8,7 @@ import pytest
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training.display import LineDisplay, LiveDisplay, QuietDisplay
+from pggan.training.monitor.display import LineDisplay, LiveDisplay, QuietDisplay
 
 CONFIG = TrainConfig(max_res=16, stable_kimg=PerResolution(1), fade_kimg=PerResolution(1))
 LINE = {

@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.training.log import read_log
-from pggan.training.rundir import RunDirectory
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
 from pggan.utils.distributed import ALONE, World, asked_for, buckets
 from pggan.utils.errors import UsageError
 

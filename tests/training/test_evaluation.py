@@ -17,11 +17,11 @@ from pggan.cli import run as pggan
 from pggan.config.train import PerResolution
 from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
 from pggan.synthesis.model import load
-from pggan.training import evaluation
-from pggan.training.display import QuietDisplay
-from pggan.training.evaluation import Evaluation
-from pggan.training.log import read_log
-from pggan.training.rundir import RunDirectory
+from pggan.training.monitor import evaluation
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.monitor.evaluation import Evaluation
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import OutOfMemoryError, UsageError
 

@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.training.log import read_log
-from pggan.training.rundir import RunDirectory
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
 
 KILLS = 20
 OPTIONS = [

@@ -9,12 +9,20 @@ import torch
 from torch.profiler import profile
 
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training import iteration
-from pggan.training.display import QuietDisplay
-from pggan.training.gradients import eager
-from pggan.training.memory import KEPT, describe, fixed_bytes, image_bytes, pass_bytes, planned, resolve_memory
+from pggan.training.engine import step
+from pggan.training.engine.gradients import eager
+from pggan.training.engine.memory_estimate import (
+    KEPT,
+    describe,
+    fixed_bytes,
+    image_bytes,
+    pass_bytes,
+    planned,
+    resolve_memory,
+)
+from pggan.training.engine.state import TrainState
+from pggan.training.monitor.display import QuietDisplay
 from pggan.training.start import begin
-from pggan.training.state import TrainState
 from pggan.utils import devices
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
@@ -131,8 +139,8 @@ def test_activations_are_computed_again_where_a_group_does_not_fit(config, tmp_p
     """Memory runs out until both are done: one group at once, and its activations not kept."""
     config = dataclasses.replace(config, start_res=16, total_kimg=0.04)
     plain = begin(config, tmp_path / "plain", QuietDisplay())
-    original, states = iteration.gradients_of, []
-    d_loss = iteration.step.d_loss
+    original, states = step.gradients_of, []
+    d_loss = step.step.d_loss
 
     def watched(state, *rest):
         states.append(state)
@@ -143,8 +151,8 @@ def test_activations_are_computed_again_where_a_group_does_not_fit(config, tmp_p
             raise torch.OutOfMemoryError("CUDA out of memory")
         return d_loss(setup, d, g, batch, *rest)
 
-    monkeypatch.setattr(iteration, "gradients_of", watched)
-    monkeypatch.setattr(iteration.step, "d_loss", tight)
+    monkeypatch.setattr(step, "gradients_of", watched)
+    monkeypatch.setattr(step.step, "d_loss", tight)
     notes = Notes()
     assert begin(config, tmp_path / "tight", notes).nimg == plain.nimg
     assert sum("2 micro-batches" in said for said in notes.said) == 1

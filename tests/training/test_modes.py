@@ -19,15 +19,15 @@ from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loading.loader import LoadedBatch
 from pggan.losses.base import Batch
-from pggan.training import gradients, iteration
-from pggan.training.capture import Recorded
-from pggan.training.computing import Computing
-from pggan.training.display import QuietDisplay
-from pggan.training.gradients import eager
-from pggan.training.modes import by_level, describe, pick_modes
-from pggan.training.rundir import RunDirectory
+from pggan.training.engine import gradients, step
+from pggan.training.engine.cuda_graphs import Recorded
+from pggan.training.engine.gradients import eager
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step_modes import by_level, describe, pick_modes
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
-from pggan.training.state import TrainState
 from pggan.utils.errors import UsageError
 from pggan.utils.paths import keep_compiled
 from tests.training.test_recovery import Notes
@@ -69,9 +69,9 @@ def trained(config, computing, precision="fp32", double=True, iterations=20, dev
             module.double()
         state.setup = dataclasses.replace(state.setup, dtype=None)
     state.computing = computing
-    schedule, feed, losses = Schedule(config), iteration.Feed(state, 0, None), []
+    schedule, feed, losses = Schedule(config), step.Feed(state, 0, None), []
     exact = torch.float64 if double else torch.float32
-    original = iteration.Feed.discriminator
+    original = step.Feed.discriminator
 
     def discriminator(self, loaded, nimg, alpha):
         batch = original(self, loaded, nimg, alpha)
@@ -83,13 +83,13 @@ def trained(config, computing, precision="fp32", double=True, iterations=20, dev
         images = np.random.default_rng(state.nimg).integers(0, 256, shape, np.uint8)
         batches = iter([LoadedBatch(images, np.zeros((moment.batch, 0), np.int32), None)])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(iteration.Feed, "discriminator", discriminator)
+            patch.setattr(step.Feed, "discriminator", discriminator)
             patch.setattr(
-                iteration.Feed,
+                step.Feed,
                 "generator",
-                lambda self, like, nimg, of=iteration.Feed.generator: of(self, like, nimg).map(lambda t: t.to(exact)),
+                lambda self, like, nimg, of=step.Feed.generator: of(self, like, nimg).map(lambda t: t.to(exact)),
             )
-            terms = iteration.iterate(state, feed, batches, moment, 1)
+            terms = step.iterate(state, feed, batches, moment, 1)
         losses.append((float(terms["d_loss"]), float(terms["g_loss"])))
     assert schedule.at(state.nimg).alpha == 1
     assert schedule.at(state.nimg).level == 3
@@ -358,13 +358,13 @@ def test_channels_last_changes_nothing(monkeypatch, fused):
     """What GPUs do in half precision, here in float32: layouts of weights and gradients, the optimiser, the average."""
     found = []
     for last in (False, True):
-        monkeypatch.setattr("pggan.training.state.channels_last", lambda *_, last=last: last)
+        monkeypatch.setattr("pggan.training.engine.state.channels_last", lambda *_, last=last: last)
         state = TrainState(SMALL, torch.device("cpu"), "fp32", fused=fused)
         state.enter(Schedule(SMALL).at(0))
         for _ in range(2):
-            iteration.discriminator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
-            iteration.generator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
-            iteration.ema.update(state.average, state.generator, 0.9)
+            step.discriminator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
+            step.generator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
+            step.ema.update(state.average, state.generator, 0.9)
         found.append(state.tensors())
         laid_out = state.generator.blocks["8x8"].conv1.weight.is_contiguous(memory_format=torch.channels_last)
         assert laid_out == last
@@ -398,7 +398,7 @@ def test_options_say_what_they_take():
 @pytest.mark.parametrize("fused", [False, True])
 def test_moments_lie_as_weights_do_after_a_resume(monkeypatch, tmp_path, fused):
     """Files hold rows of values; a fused update takes moments in the order of the memory."""
-    monkeypatch.setattr("pggan.training.state.channels_last", lambda *_: True)
+    monkeypatch.setattr("pggan.training.engine.state.channels_last", lambda *_: True)
 
     def fresh():
         state = TrainState(SMALL, torch.device("cpu"), "fp32", fused=fused)
@@ -406,8 +406,8 @@ def test_moments_lie_as_weights_do_after_a_resume(monkeypatch, tmp_path, fused):
         return state
 
     def trained(state):
-        iteration.discriminator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
-        iteration.generator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
+        step.discriminator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
+        step.generator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
         return state
 
     whole = trained(fresh())

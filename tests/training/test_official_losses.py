@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pggan.interop.official import our_name
 from pggan.losses.base import Batch, DiscriminatorPass
 from pggan.losses.regularizers.gradient_penalty import gradient_norms, mixed_images
-from pggan.training import step
+from pggan.training.engine import loss_functions
 from tests import official
 
 ONE = torch.tensor(1.0, dtype=torch.float64)
@@ -27,10 +27,10 @@ def setup_and_batch(case, lod, target=1.0):
 
     images = tensor("images")
     reals = F.avg_pool2d(images, images.shape[-1] >> level)
-    objectives = step.make_objectives("wgan-gp", False, {"gp_target": target})
+    objectives = loss_functions.make_objectives("wgan-gp", False, {"gp_target": target})
     batch = Batch(reals, tensor("labels"), tensor("latents"), tensor("labels"), tensor("mixing_factors"), {})
     g_batch = batch._replace(latents=tensor("g_latents"), fake_labels=tensor("g_labels"))
-    return fixture, step.Setup(g, d, objectives), batch, g_batch, level, alpha
+    return fixture, loss_functions.Setup(g, d, objectives), batch, g_batch, level, alpha
 
 
 def keys(fixture):
@@ -59,14 +59,14 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
     for lod in keys(official.load(case)):
         fixture, setup, batch, _, level, alpha = setup_and_batch(case, lod, target)
         key = f"D_loss{suffix}/lod{lod}"
-        params, g_params = step.live(setup.discriminator), step.frozen(setup.generator)
+        params, g_params = loss_functions.live(setup.discriminator), loss_functions.frozen(setup.generator)
         full = torch.from_numpy(fixture["images"]).double()
         factor = full.shape[-1] >> level
 
         def critic(x, params=params, setup=setup, level=level, alpha=alpha, factor=factor):
-            return step.discriminate(setup, params, F.avg_pool2d(x, factor), level, alpha)
+            return loss_functions.discriminate(setup, params, F.avg_pool2d(x, factor), level, alpha)
 
-        fakes = step.generate(setup, g_params, batch, level, alpha)
+        fakes = loss_functions.generate(setup, g_params, batch, level, alpha)
         fakes = F.interpolate(fakes, scale_factor=factor, mode="nearest")
         wide = batch._replace(reals=full)
         seen = DiscriminatorPass(critic, wide, fakes, critic(full), critic(fakes), ONE)
@@ -82,11 +82,11 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
             assert np.abs(found.detach().numpy() - fixture[f"{key}/{name}"]).max() < 1e-4, (key, name)
         loss = sum(objective.d_terms(seen).total() for objective in setup.objectives)
         assert float(loss.detach()) == pytest.approx(float(fixture[f"{key}/mean"]), abs=1e-4)
-        found = step.gradients(loss, params, ONE)
+        found = loss_functions.gradients(loss, params, ONE)
         resolution = setup.generator.config.resolution
         compared += check_gradients(fixture, key, f"D_grad{suffix}/lod{lod}", found, resolution, True)
         if factor == 1:
-            whole, terms = step.d_loss(setup, params, g_params, batch, level, alpha, ONE)
+            whole, terms = loss_functions.d_loss(setup, params, g_params, batch, level, alpha, ONE)
             assert float(whole.detach()) == pytest.approx(float(loss.detach()), rel=1e-12)
             assert float(terms.stats["gradient_norm"].detach()) == pytest.approx(
                 float(norms.mean().detach()), rel=1e-12
@@ -99,10 +99,12 @@ def test_generator_loss_and_gradients(case):
     compared = 0
     for lod in keys(official.load(case)):
         fixture, setup, _, batch, level, alpha = setup_and_batch(case, lod)
-        params = step.live(setup.generator)
-        loss, _ = step.g_loss(setup, params, step.frozen(setup.discriminator), batch, level, alpha, ONE)
+        params = loss_functions.live(setup.generator)
+        loss, _ = loss_functions.g_loss(
+            setup, params, loss_functions.frozen(setup.discriminator), batch, level, alpha, ONE
+        )
         assert float(loss.detach()) == pytest.approx(float(fixture[f"G_loss/lod{lod}/mean"]), abs=1e-4)
-        found = step.gradients(loss, params, ONE)
+        found = loss_functions.gradients(loss, params, ONE)
         compared += check_gradients(
             fixture, f"G_loss/lod{lod}", f"G_grad/lod{lod}", found, setup.generator.config.resolution, False
         )

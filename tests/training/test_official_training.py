@@ -12,9 +12,9 @@ from pggan.config.schedule import Moment
 from pggan.config.train import TrainConfig
 from pggan.losses.base import Batch
 from pggan.networks import ema
-from pggan.training.computing import Computing
-from pggan.training.iteration import discriminator_step, generator_step
-from pggan.training.state import TrainState
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import discriminator_step, generator_step
+from pggan.training.engine.step_executor import Computing
 from tests import official
 from tests.training.test_modes import recorder
 

@@ -12,8 +12,8 @@ from pggan.cli import run
 from pggan.config.train import GeneratorConfig
 from pggan.interop.importing import import_model
 from pggan.networks.model_file import save_model
-from pggan.training.origin import Origin
-from pggan.training.rundir import RunDirectory
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.warm_start import Origin
 from pggan.utils.errors import DataError, ModelError, UsageError
 from tests.interop import written
 from tests.making import saved

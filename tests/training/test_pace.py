@@ -6,7 +6,7 @@ import pytest
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training.pace import Pace
+from pggan.training.monitor.eta import Pace
 
 CONFIG = TrainConfig(max_res=32, stable_kimg=PerResolution(1), fade_kimg=PerResolution(1))
 

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from pggan.training import computing, gradients
-from pggan.training.ahead import example
-from pggan.training.computing import Computing
-from pggan.training.gradients import distance, eager, gradient_function
-from pggan.training.state import TrainState
+from pggan.training.engine import gradients, step_executor
+from pggan.training.engine.compile_worker import example
+from pggan.training.engine.gradients import distance, eager, gradient_function
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import Computing
 from tests.training.test_modes import SMALL, clock, recorder
 
 HALF = torch.tensor(0.3)
@@ -106,7 +106,7 @@ def test_the_faster_way_is_taken():
 
 
 def test_at_high_resolutions_one_group_tells(monkeypatch):
-    monkeypatch.setattr(computing, "LARGE", 3)
+    monkeypatch.setattr(step_executor, "LARGE", 3)
     state, part, _ = prepared()
     seen = []
 

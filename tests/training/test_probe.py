@@ -16,16 +16,16 @@ import torch
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, to_json
 from pggan.data.store.store import Store
-from pggan.training import memory, probe
-from pggan.training.display import QuietDisplay
-from pggan.training.iteration import Feed, gradients_of
-from pggan.training.log import read_log
+from pggan.training.engine import memory_estimate, memory_probe
+from pggan.training.engine.memory_estimate import Share, describe, sizes_of, still_fits
+from pggan.training.engine.memory_probe import Probe, Trial, fitted, measured_plan
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import Feed, gradients_of
 from pggan.training.loop import Training
-from pggan.training.memory import Share, describe, sizes_of, still_fits
-from pggan.training.probe import Probe, Trial, fitted, measured_plan
-from pggan.training.rundir import RunDirectory
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
 from pggan.training.start import begin, fit_to_data, resume
-from pggan.training.state import TrainState
 from pggan.utils import devices
 from pggan.utils.errors import UsageError
 from tests.training.test_distributed import ONE_THREAD
@@ -89,13 +89,13 @@ class Card:
 
     def __init__(self, monkeypatch, free):
         self.tried, self.ends = [], math.inf
-        monkeypatch.setattr(probe, "held_memory", lambda device: 100 * MIB)
-        monkeypatch.setattr(probe, "free_memory", lambda device: free * MIB)
-        monkeypatch.setattr(probe, "PLENTY", 0.0)
+        monkeypatch.setattr(memory_probe, "held_memory", lambda device: 100 * MIB)
+        monkeypatch.setattr(memory_probe, "free_memory", lambda device: free * MIB)
+        monkeypatch.setattr(memory_probe, "PLENTY", 0.0)
         monkeypatch.setattr(Probe, "_extra", lambda self, resolution: 0.0)
         monkeypatch.setattr(Probe, "estimate", lambda self, resolution, images, recompute: 1.0)
         monkeypatch.setattr(Trial, "compute", lambda trial, count: self.compute(trial, count))
-        monkeypatch.setattr(probe, "peak_memory", self.peak)
+        monkeypatch.setattr(memory_probe, "peak_memory", self.peak)
 
     def compute(self, trial, count):
         self.tried.append((trial.phase.resolution, count, trial.recompute))
@@ -146,7 +146,7 @@ def test_budget_of_a_run(config, tmp_path, monkeypatch):
     config = one_level(config, total_kimg=0.024, precision="fp32", auto_batch=False, snapshot_ticks=100)
     begin(config, tmp_path / "roomy", QuietDisplay())
     Card(monkeypatch, 1000)
-    monkeypatch.setattr(memory, "DOUBT", 100.0)
+    monkeypatch.setattr(memory_estimate, "DOUBT", 100.0)
     begin(dataclasses.replace(config, budget=125 * MIB / 0.9), tmp_path / "tight", QuietDisplay())
     _, resolved = RunDirectory(tmp_path / "tight").read_options()
     said = describe(resolved["memory"], 90.0)
@@ -227,7 +227,7 @@ def test_measured_on_networks(config):
     assert 0.5 < (peaks[64] - peaks[16]) / 48 / each < 2.5
 
     # a budget between what 16 images and the whole minibatch take
-    budget = (peaks[16] + meter._extra(16) + 24 * each) / memory.USABLE
+    budget = (peaks[16] + meter._extra(16) + 24 * each) / memory_estimate.USABLE
     share = measured_plan(state, feed, 0, lambda message: None)[16]
     assert share.micro_batch == 64  # no budget yet
     tight = TrainState(dataclasses.replace(config, budget=budget, auto_batch=False), CPU, "fp32")
@@ -235,8 +235,8 @@ def test_measured_on_networks(config):
     assert share.probed
     assert 8 <= share.micro_batch < 64
     assert not share.recompute
-    assert share.bytes <= budget * memory.USABLE
-    batch = feed.discriminator(probe._pictures(config, phase, state.world, 0), 0, torch.tensor(1.0))
+    assert share.bytes <= budget * memory_estimate.USABLE
+    batch = feed.discriminator(memory_probe._pictures(config, phase, state.world, 0), 0, torch.tensor(1.0))
     inputs = batch, 4, torch.tensor(1.0), torch.tensor(1.0)
     whole = gradients_of(state, "d", *inputs)
     tight.parts[4] = 64 // share.micro_batch
@@ -260,7 +260,7 @@ def test_nothing_else_changes(config, options, data, monkeypatch):
     config = one_level(config, start_res=8, max_res=8, **options)
     with Store(str(data)) as store:
         config = fit_to_data(config, store.manifest)
-    monkeypatch.setattr(probe, "PLENTY", 0.0)
+    monkeypatch.setattr(memory_probe, "PLENTY", 0.0)
     state = TrainState(config, CPU, "fp32")
     known = torch.zeros(40, dtype=torch.int64).numpy() if config.labels else None
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
@@ -290,7 +290,7 @@ def test_a_run_measures_records_and_goes_on_with_its_plan(config, tmp_path, monk
         return share._replace(micro_batch=2)
 
     monkeypatch.setattr(Probe, "_measured", watched)
-    monkeypatch.setattr(probe, "PLENTY", 0.0)
+    monkeypatch.setattr(memory_probe, "PLENTY", 0.0)
     config = dataclasses.replace(config, stddev_group=2, total_kimg=0.064, precision="fp32", snapshot_ticks=100)
     notes = Told()
     begin(dataclasses.replace(config, auto_batch=True, total_kimg=0.048), tmp_path / "probed", notes)
@@ -325,7 +325,7 @@ def test_a_run_measures_records_and_goes_on_with_its_plan(config, tmp_path, monk
     assert same(run.states()[-1], RunDirectory(tmp_path / "plain").states()[-1])
 
     # less is free than the plan takes: planned anew
-    monkeypatch.setattr(memory, "room", lambda config, device: 1.0)
+    monkeypatch.setattr(memory_estimate, "room", lambda config, device: 1.0)
     monkeypatch.setattr(devices, "held_memory", lambda device: 0)
     training = Training(kept, resolved, run, QuietDisplay())
     assert not still_fits(resolved["memory"], kept, CPU)
@@ -411,11 +411,11 @@ def test_part_of_a_machine(monkeypatch, config):
     auto = dataclasses.replace(config, auto_batch=True, budget=float(1 << 30))
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
-    assert memory.room(auto, CPU) == 250
+    assert memory_estimate.room(auto, CPU) == 250
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert memory.room(auto, CPU) == 500
-    assert memory.room(auto, torch.device("cuda", 0)) == 1000
-    assert memory.room(dataclasses.replace(auto, auto_batch=False), CPU) == 1 << 30
+    assert memory_estimate.room(auto, CPU) == 500
+    assert memory_estimate.room(auto, torch.device("cuda", 0)) == 1000
+    assert memory_estimate.room(dataclasses.replace(auto, auto_batch=False), CPU) == 1 << 30
 
 
 def test_dry_run_says_that_it_estimates(data):

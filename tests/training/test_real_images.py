@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pggan.training.step import real_images
+from pggan.training.engine.loss_functions import real_images
 
 FIXTURE = np.load(Path(__file__).parents[1] / "fixtures" / "training.npz")
 

@@ -15,12 +15,14 @@ import torch
 
 from pggan.config.schedule import Moment
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training import guard, iteration, loop
-from pggan.training.display import QuietDisplay
-from pggan.training.log import read_events, read_log
-from pggan.training.rundir import RunDirectory
+from pggan.training import loop
+from pggan.training.engine import step
+from pggan.training.engine.state import TrainState
+from pggan.training.monitor import health
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_events, read_log
 from pggan.training.start import begin, resume
-from pggan.training.state import TrainState
 from pggan.utils.errors import TrainingError, UsageError
 from tests.training.test_run import same
 
@@ -35,7 +37,7 @@ class Notes(QuietDisplay):
 
 def poisoned(monkeypatch, when):
     """Makes D's gradients NaN where `when(number of the call)` says so."""
-    original, calls = iteration.step.gradients, [0]
+    original, calls = step.step.gradients, [0]
 
     def gradients(loss, parameters, scale):
         found = original(loss, parameters, scale)
@@ -45,7 +47,7 @@ def poisoned(monkeypatch, when):
             found[name] = torch.full_like(found[name], float("nan"))
         return found
 
-    monkeypatch.setattr(iteration.step, "gradients", gradients)
+    monkeypatch.setattr(step.step, "gradients", gradients)
     return calls
 
 
@@ -65,11 +67,11 @@ def test_fused_and_plain_leave_out_the_same(config, monkeypatch):
     for fused in (False, True):
         state = TrainState(config, torch.device("cpu"), "fp32", fused=fused)
         state.enter(Moment(0, 0, 2, 1.0, 8, 0.001, 0.001))
-        parameters = iteration.step.live(state.generator)
+        parameters = step.step.live(state.generator)
         for value in (1.0, float("nan"), 2.0):
             gradients = {name: torch.full_like(p, value) for name, p in parameters.items()}
             good = state.g_scaler.judge(gradients.values())
-            iteration._apply(state, state.g_optimizer, parameters, gradients, good)
+            step._apply(state, state.g_optimizer, parameters, gradients, good)
         assert state.g_scaler.read_counts() == (1, 1)
         found.append([p.detach().clone() for p in parameters.values()])
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*found))
@@ -126,13 +128,13 @@ def test_wrong_from_the_start_begins_again(config, tmp_path, monkeypatch):
 )
 def test_diagnosis(config, values, says):
     state = TrainState(config, torch.device("cpu"), "fp32")
-    assert guard.diagnosis(state, {"diversity": 0.02}, 10, 0) is None  # never was varied: untrained
-    assert guard.diagnosis(state, {"diversity": 0.9}, 10, 2) is None
-    found = guard.diagnosis(state, values, 10, 0)
+    assert health.diagnosis(state, {"diversity": 0.02}, 10, 0) is None  # never was varied: untrained
+    assert health.diagnosis(state, {"diversity": 0.9}, 10, 2) is None
+    found = health.diagnosis(state, values, 10, 0)
     assert (found is None) == (says is None)
     if says:
         assert re.search(says, found)
-    assert guard.diagnosis(state, {}, 10, 9)
+    assert health.diagnosis(state, {}, 10, 9)
 
 
 def test_a_collapsed_generator_is_seen(config):
@@ -140,11 +142,11 @@ def test_a_collapsed_generator_is_seen(config):
     state = TrainState(config, torch.device("cpu"), "fp32")
     reals = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), np.uint8))
     moment = Moment(0, 0, 4, 1.0, 8, 0.001, 0.001)
-    varied = guard.relative_diversity(state, moment, reals)
+    varied = health.relative_diversity(state, moment, reals)
     for name, parameter in state.generator.named_parameters():
         if name.startswith("to_rgb.16x16.weight"):
             parameter.data.zero_()
-    assert guard.relative_diversity(state, moment, reals) < 1e-6 < varied
+    assert health.relative_diversity(state, moment, reals) < 1e-6 < varied
 
 
 def test_micro_batches_give_the_same_gradients(config):
@@ -156,11 +158,11 @@ def test_micro_batches_give_the_same_gradients(config):
         state.generator.double()
         state.discriminator.double()
         state.setup = dataclasses.replace(state.setup, dtype=None)
-        feed = iteration.Feed(state, 0, None)
+        feed = step.Feed(state, 0, None)
         batch = feed.discriminator(Loaded(), 0, torch.tensor(0.5))
         batch = batch._replace(reals=batch.reals.double(), latents=batch.latents.double(), mixing=batch.mixing.double())
         alpha, scale = torch.tensor(0.5, dtype=torch.float64), torch.ones((), dtype=torch.float64)
-        gradients, losses, _ = iteration.gradients_of(state, "d", batch, 4, alpha, scale)
+        gradients, losses, _ = step.gradients_of(state, "d", batch, 4, alpha, scale)
         found.append((state.parts_of(4, 8), gradients, losses))
     assert [parts for parts, _, _ in found] == [1, 2, 4]
     for _, gradients, losses in found[1:]:
@@ -185,14 +187,14 @@ def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypat
     """Above four images at once there is none; the numbers stay the same but for rounding."""
     roomy = dataclasses.replace(config, stddev_group=2, start_res=8, max_res=8)
     begin(roomy, tmp_path / "roomy", QuietDisplay())
-    original = iteration.step.d_loss
+    original = step.step.d_loss
 
     def d_loss(setup, d, g, batch, level, alpha, scale):
         if len(batch.reals) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(setup, d, g, batch, level, alpha, scale)
 
-    monkeypatch.setattr(iteration.step, "d_loss", d_loss)
+    monkeypatch.setattr(step.step, "d_loss", d_loss)
     notes = Notes()
     begin(roomy, tmp_path / "tight", notes)
     assert sum("2 micro-batches" in said for said in notes.said) == 1
@@ -204,7 +206,7 @@ def test_memory_too_small_for_one_group(config, tmp_path, monkeypatch):
     def d_loss(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(iteration.step, "d_loss", d_loss)
+    monkeypatch.setattr(step.step, "d_loss", d_loss)
     with pytest.raises(TrainingError, match="out of memory at 4x4 with batch 8"):
         begin(config, tmp_path / "run", QuietDisplay())
 

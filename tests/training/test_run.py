@@ -19,9 +19,9 @@ import pggan
 import pggan.data.store
 from pggan.config.train import PerResolution
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.training.display import QuietDisplay
-from pggan.training.log import read_log
-from pggan.training.rundir import RunDirectory
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
 
@@ -255,7 +255,7 @@ def test_out_of_memory_says_the_mend(config, tmp_path, monkeypatch):
 
 def test_moments_are_fresh_in_every_phase(config):
     from pggan.config.schedule import Schedule
-    from pggan.training.state import TrainState
+    from pggan.training.engine.state import TrainState
 
     schedule = Schedule(dataclasses.replace(config, batch=PerResolution(8)))
     state = TrainState(config, torch.device("cpu"), "fp32")

@@ -63,9 +63,9 @@ def measured(given: dict[str, Any], side: int, device: Any, precision: str) -> l
     from dataclasses import replace
 
     from pggan.config.schedule import Schedule
-    from pggan.training.iteration import Feed
-    from pggan.training.probe import Probe, Trial, untouched
-    from pggan.training.state import TrainState
+    from pggan.training.engine.memory_probe import Probe, Trial, untouched
+    from pggan.training.engine.state import TrainState
+    from pggan.training.engine.step import Feed
 
     config = config_at(given, side, device.type)
     config = replace(config, auto_batch=True, stddev_group=given["stddev_group"] or config.stddev_group)

@@ -88,7 +88,7 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
     """What the floor is made of, measured here: operations and copied bytes (read and written) a second."""
     import torch
 
-    from pggan.training.modes import matmul_rate
+    from pggan.training.engine.step_modes import matmul_rate
     from pggan.utils.devices import compute_dtype, set_precision
 
     set_precision(precision)

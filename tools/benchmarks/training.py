@@ -16,9 +16,9 @@ from benchmarks.measuring import median, rate
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
 from pggan.data.loading.loader import LoadedBatch, Request
-from pggan.training.computing import Computing
-from pggan.training.iteration import Feed, iterate
-from pggan.training.state import TrainState
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import Feed, iterate
+from pggan.training.engine.step_executor import Computing
 from pggan.utils.devices import measure_convolutions, pick_device, pick_precision, set_precision
 
 

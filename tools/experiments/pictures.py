@@ -16,7 +16,7 @@ from experiments.trial import ONE, Data
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
 from pggan.networks.latents import one_hot
-from pggan.training.step import real_images
+from pggan.training.engine.loss_functions import real_images
 from pggan.utils.errors import UsageError
 
 # Names of classes are the pictures' own numbers; -1: not told.

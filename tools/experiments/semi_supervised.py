@@ -21,8 +21,8 @@ from experiments.trial import ONE, Trial
 from pggan.config.losses import OptimizerDefaults
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.factory import build
-from pggan.training.exam import split_labels
-from pggan.training.step import real_images
+from pggan.training.engine.loss_functions import real_images
+from pggan.training.monitor.label_holdout import split_labels
 
 SIDE, LEVEL, LATENT = 16, 4, 32
 TECHNIQUES = ("labels alone", "semi-supervised", "feature matching")

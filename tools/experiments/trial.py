@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from pggan.config.losses import OBJECTIVES, OptimizerDefaults, regularizers_of
 from pggan.config.losses import optimizers as default_optimizers
 from pggan.losses.base import Batch, Objective
-from pggan.training import step
-from pggan.training.state import make_optimizer
+from pggan.training.engine import loss_functions
+from pggan.training.engine.state import make_optimizer
 
 ONE = torch.ones(())
 # Reals (N, C, R, R) and their labels (N, K), K 0 where there are none, by count from a random state.
@@ -51,11 +51,11 @@ class Trial:
         self.data, self.latent_size, self.level, self.batch = data, latent_size, level, batch
         self.random = torch.Generator().manual_seed(seed)
         self.n_critic, self.nimg = OBJECTIVES[loss].n_critic, 0
-        objectives = step.make_objectives(loss, classes > 0, options)
+        objectives = loss_functions.make_objectives(loss, classes > 0, options)
         for objective in objectives:
             objective.attach(self.generator, self.discriminator, total)
             objective.labelled = labelled
-        self.setup = step.Setup(self.generator, self.discriminator, objectives)
+        self.setup = loss_functions.Setup(self.generator, self.discriminator, objectives)
         g, d = optimizers or default_optimizers(loss, regularizers_of(loss, classes > 0, options))
         self.g_optimizer, self.d_optimizer = make_optimizer(generator, g, None), make_optimizer(discriminator, d, None)
 
@@ -77,21 +77,21 @@ class Trial:
             nimg=torch.tensor(self.nimg, dtype=torch.float64),
         )
 
-    def d_gradient(self, batch: Batch, only: tuple[str, ...] = ()) -> tuple[Any, step.Terms]:
+    def d_gradient(self, batch: Batch, only: tuple[str, ...] = ()) -> tuple[Any, loss_functions.Terms]:
         """Gradients by parameter and the terms of D's loss; `only`: of these terms alone."""
-        parameters = step.live(self.discriminator)
-        constants = step.frozen(self.generator)
-        loss, terms = step.d_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
+        parameters = loss_functions.live(self.discriminator)
+        constants = loss_functions.frozen(self.generator)
+        loss, terms = loss_functions.d_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
         if only:
             loss = torch.stack([terms.losses[name] for name in only]).sum()
-        return step.gradients(loss, parameters, ONE), terms
+        return loss_functions.gradients(loss, parameters, ONE), terms
 
-    def g_gradient(self, batch: Batch) -> tuple[Any, step.Terms]:
+    def g_gradient(self, batch: Batch) -> tuple[Any, loss_functions.Terms]:
         """Gradients by parameter and the terms of G's loss."""
-        parameters = step.live(self.generator)
-        constants = step.frozen(self.discriminator)
-        loss, terms = step.g_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
-        return step.gradients(loss, parameters, ONE), terms
+        parameters = loss_functions.live(self.generator)
+        constants = loss_functions.frozen(self.discriminator)
+        loss, terms = loss_functions.g_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
+        return loss_functions.gradients(loss, parameters, ONE), terms
 
     def d_step(self, only: tuple[str, ...] = ()) -> Found:
         """One update of D; its terms."""
@@ -127,14 +127,16 @@ class Trial:
     @torch.no_grad()
     def judge(self, images: Tensor) -> Any:
         """D's answer to images, as the objectives take it."""
-        return step.discriminate(self.setup, step.frozen(self.discriminator), images, self.level, ONE)
+        return loss_functions.discriminate(
+            self.setup, loss_functions.frozen(self.discriminator), images, self.level, ONE
+        )
 
     @property
     def loss(self) -> Objective:
         return self.setup.objectives[0]
 
 
-def _apply(optimizer: torch.optim.Optimizer, network: nn.Module, gradients: Any, terms: step.Terms) -> Found:
+def _apply(optimizer: torch.optim.Optimizer, network: nn.Module, gradients: Any, terms: loss_functions.Terms) -> Found:
     for name, parameter in network.named_parameters():
         parameter.grad = gradients[name]
     optimizer.step()

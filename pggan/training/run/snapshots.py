@@ -15,9 +15,9 @@ from pggan.networks.model_file import ModelFile, save_model
 from pggan.synthesis.fetch import to_uint8
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import enlarge, grid_image, write_png
-from pggan.training.rundir import RunDirectory
-from pggan.training.state import TrainState
-from pggan.training.step import real_images
+from pggan.training.engine.loss_functions import real_images
+from pggan.training.engine.state import TrainState
+from pggan.training.run.directory import RunDirectory
 
 # Sample grids fill about this many pixels at the run's last resolution, in at most this many tiles.
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)

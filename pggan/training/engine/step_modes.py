@@ -110,7 +110,7 @@ def by_level(resolved: dict[str, Any]) -> dict[int, str]:
 
 def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[str, str], str]:
     """`pick_modes` with what this machine and the run's objectives are."""
-    from pggan.training.step import make_objectives
+    from pggan.training.engine.loss_functions import make_objectives
 
     objectives = make_objectives(config.loss, config.label_size > 0, dict(config.loss_options), config.has_codes)
     unfit = [type(each).__name__ for each in objectives if not each.functional]

@@ -20,9 +20,8 @@ from pggan.data.loading.cache import GPU_SHARE
 from pggan.data.loading.loader import LoadedBatch, Request
 from pggan.networks.activation_checkpointing import recomputable
 from pggan.networks.flops import parameters
-from pggan.training.gradients import eager
-from pggan.training.iteration import Feed
-from pggan.training.memory import (
+from pggan.training.engine.gradients import eager
+from pggan.training.engine.memory_estimate import (
     LIBRARIES,
     USABLE,
     Share,
@@ -34,7 +33,8 @@ from pggan.training.memory import (
     too_little,
     value_bytes_of,
 )
-from pggan.training.state import TrainState
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import Feed
 from pggan.utils import distributed
 from pggan.utils.devices import can_measure, free_cached, free_memory, held_memory, out_of_memory, peak_memory
 from pggan.utils.distributed import World

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from pggan.losses.base import Batch
-from pggan.training import step
-from pggan.training.capture import Recorded, Recorder
+from pggan.training.engine import loss_functions
+from pggan.training.engine.cuda_graphs import Recorded, Recorder
 from pggan.utils.compile import compiled, named
 
 Values = dict[str, Tensor]
@@ -56,19 +56,19 @@ class Unsound(Exception):  # noqa: N818 (told to people as a reason)
     """A form's gradients are not those of eager."""
 
 
-def eager(setup: step.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor) -> Gradients:
+def eager(setup: loss_functions.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor) -> Gradients:
     """The gradients of `player` ("d" or "g"), by torch's own backward pass; `scale`: the loss scale."""
     mine, other = _players(setup, player)
-    parameters, constants = step.live(mine), step.frozen(other)
-    loss_of = step.d_loss if player == "d" else step.g_loss
+    parameters, constants = loss_functions.live(mine), loss_functions.frozen(other)
+    loss_of = loss_functions.d_loss if player == "d" else loss_functions.g_loss
     loss, terms = loss_of(setup, parameters, constants, part, level, alpha, scale)
-    found = step.gradients(loss, parameters, scale)
+    found = loss_functions.gradients(loss, parameters, scale)
     return Gradients(found, _detached(terms.losses), _detached(terms.stats))
 
 
 def made(
     form: str,
-    setup: step.Setup,
+    setup: loss_functions.Setup,
     player: str,
     level: int,
     inputs: Inputs,
@@ -83,7 +83,7 @@ def made(
     mine, other = _players(setup, player)
     without = dict.fromkeys(absent)
     parameters = {name: p.detach() for name, p in mine.named_parameters() if name not in without}
-    constants = step.frozen(other)
+    constants = loss_functions.frozen(other)
     compute = gradient_function(setup, player, level)
     if form in ("compiled", "captured") and backend is not None:
         compute = compiled(compute, backend)
@@ -101,7 +101,13 @@ def made(
 
 
 def proven(
-    form: str, setup: step.Setup, player: str, level: int, inputs: Inputs, backend: Backend, recorder: Recorder
+    form: str,
+    setup: loss_functions.Setup,
+    player: str,
+    level: int,
+    inputs: Inputs,
+    backend: Backend,
+    recorder: Recorder,
 ) -> Function:
     """`made`, after its gradients were compared with eager ones, on other inputs than those it was made with.
 
@@ -124,7 +130,7 @@ def check(found: Found, expected: Found, allowed: float) -> None:
         raise Unsound(f"its gradients differ from eager ones by {apart:.2g} of their length")
 
 
-def tolerance(setup: step.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor) -> float:
+def tolerance(setup: loss_functions.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor) -> float:
     """How far apart two forms of the same gradients may be. Half precision is compared with float32 on few images."""
     dtype = setup.dtype or part.latents.dtype
     if dtype in TOLERANCE:
@@ -137,7 +143,7 @@ def tolerance(setup: step.Setup, player: str, part: Batch, level: int, alpha: Te
     return max(TOLERANCE[torch.float32], ROUNDINGS * distance(half, full))
 
 
-def needed(setup: step.Setup, player: str, part: Batch) -> Batch:
+def needed(setup: loss_functions.Setup, player: str, part: Batch) -> Batch:
     """Without the pictures that a player's loss does not look at: graphs would keep and copy them."""
     if player == "d" or any(objective.wants_reals for objective in setup.objectives):
         return part
@@ -163,14 +169,18 @@ def distance(found: Found, expected: Found) -> float:
     return apart / length if apart == apart else float("inf")
 
 
-def gradient_function(setup: step.Setup, player: str, level: int) -> Callable[..., Any]:
+def gradient_function(setup: loss_functions.Setup, player: str, level: int) -> Callable[..., Any]:
     """`(parameters, constants, part, alpha, scale) -> (gradients, losses, stats)` as a pure function."""
-    loss_of = step.d_loss if player == "d" else step.g_loss
+    loss_of = loss_functions.d_loss if player == "d" else loss_functions.g_loss
 
     def compute(
-        parameters: step.Parameters, constants: step.Parameters, part: Batch, alpha: Tensor, scale: Tensor
+        parameters: loss_functions.Parameters,
+        constants: loss_functions.Parameters,
+        part: Batch,
+        alpha: Tensor,
+        scale: Tensor,
     ) -> tuple[Values, Values, Values]:
-        def loss(own: step.Parameters) -> tuple[Tensor, step.Terms]:
+        def loss(own: loss_functions.Parameters) -> tuple[Tensor, loss_functions.Terms]:
             return loss_of(setup, own, constants, part, level, alpha, scale)
 
         found, terms = torch.func.grad(loss, has_aux=True)(parameters)
@@ -179,7 +189,7 @@ def gradient_function(setup: step.Setup, player: str, level: int) -> Callable[..
     return named(compute, f"{player}_gradients_{2**level}x{2**level}")
 
 
-def _players(setup: step.Setup, player: str) -> tuple[nn.Module, nn.Module]:
+def _players(setup: loss_functions.Setup, player: str) -> tuple[nn.Module, nn.Module]:
     both = setup.discriminator, setup.generator
     return both if player == "d" else (both[1], both[0])
 

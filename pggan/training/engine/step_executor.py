@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pggan.losses.base import Batch
-from pggan.training import step
-from pggan.training.capture import CudaGraphs, Recorder
-from pggan.training.gradients import (
+from pggan.training.engine import loss_functions
+from pggan.training.engine.cuda_graphs import CudaGraphs, Recorder
+from pggan.training.engine.gradients import (
     CALM,
     Backend,
     Function,
@@ -90,7 +90,7 @@ class Computing:
         self._seconds: dict[int, float] = {}
 
     def __call__(
-        self, setup: step.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
+        self, setup: loss_functions.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
     ) -> Gradients:
         """As `eager`, by the level's mode. Raises what computing raises: memory that runs out, for one."""
         inputs, images = (needed(setup, player, part), alpha, scale), len(part.latents)
@@ -137,7 +137,9 @@ class Computing:
             return self._forms(level, images)
         return tuple(form for form in forms if form not in COMPILING) or ("eager",)
 
-    def _choose(self, setup: step.Setup, key: tuple[Any, ...], forms: tuple[str, ...], inputs: Inputs) -> _Chosen:
+    def _choose(
+        self, setup: loss_functions.Setup, key: tuple[Any, ...], forms: tuple[str, ...], inputs: Inputs
+    ) -> _Chosen:
         """Makes the forms, and keeps the one, or the fastest; tells how long the stall was."""
         level, player = key[0], key[1]
         self._functions = {k: v for k, v in self._functions.items() if k[0] == level and k != key}
@@ -162,7 +164,7 @@ class Computing:
             self.note(f"the step{who} at {side}x{side}: {form}, {stall:.1f} s before it went on{told}")
 
     def _fastest(
-        self, setup: step.Setup, player: str, level: int, forms: tuple[str, ...], inputs: Inputs
+        self, setup: loss_functions.Setup, player: str, level: int, forms: tuple[str, ...], inputs: Inputs
     ) -> tuple[str, str, Function]:
         """The form that takes least, what each took, in words, and its function. One that fails is left out."""
         device = inputs[0].latents.device
@@ -187,12 +189,14 @@ class Computing:
         free_cached(device)
         return best, f" ({', '.join(told)})", fastest
 
-    def _tried(self, setup: step.Setup, player: str, level: int, form: str, inputs: Inputs) -> tuple[Function, float]:
+    def _tried(
+        self, setup: loss_functions.Setup, player: str, level: int, form: str, inputs: Inputs
+    ) -> tuple[Function, float]:
         """A form's function, and the seconds that a call takes."""
         function = self._made(setup, player, level, form, inputs)
         return function, self._measure(lambda: function(*inputs), inputs[0].latents.device)
 
-    def _faster_forward(self, setup: step.Setup, level: int, inputs: Inputs) -> bool:
+    def _faster_forward(self, setup: loss_functions.Setup, level: int, inputs: Inputs) -> bool:
         """Whether D's step is the faster with its gradient penalty in forward mode, and then right."""
         device = inputs[0].latents.device
         compare = device.type == "cuda" if self._compare is None else self._compare
@@ -204,7 +208,7 @@ class Computing:
         scale = scale.clamp(max=CALM)
         forward = dataclasses.replace(setup, forward=True)
 
-        def one(way: step.Setup) -> Gradients:
+        def one(way: loss_functions.Setup) -> Gradients:
             return eager(way, "d", part, level, alpha, scale)
 
         usual = self._measure(lambda: one(setup), device)
@@ -223,7 +227,7 @@ class Computing:
         self.note(f"the gradient penalty at {2**level}x{2**level} is differentiated by forward mode ({told})")
         return True
 
-    def _made(self, setup: step.Setup, player: str, level: int, form: str, inputs: Inputs) -> Function:
+    def _made(self, setup: loss_functions.Setup, player: str, level: int, form: str, inputs: Inputs) -> Function:
         if form == "eager":
             return lambda part, alpha, scale: eager(setup, player, part, level, alpha, scale)
         return proven(form, setup, player, level, inputs, self.backend, self.recorder)

@@ -127,7 +127,7 @@ def planned(
 
 def sizes_of(config: TrainConfig, processes: int) -> dict[int, list[int]]:
     """By resolution, how many images a process may compute at once: ascending, groups whole, within --micro-batch."""
-    from pggan.training.state import divisors
+    from pggan.training.engine.state import divisors
 
     found = {}
     for resolution in config.resolutions():

@@ -18,15 +18,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config.train import TrainConfig, from_json, to_json
-from pggan.training.computing import COMPILING
+from pggan.training.engine.step_executor import COMPILING
 from pggan.utils.process_pool import available_cores
 
 if TYPE_CHECKING:
-    from pggan.training.state import TrainState
+    from pggan.training.engine.state import TrainState
 
 # Lower priority than the run's.
 NICENESS = 10
-_PROGRAM = "from pggan.training.ahead import main; main()"
+_PROGRAM = "from pggan.training.engine.compile_worker import main; main()"
 
 
 class Task(NamedTuple):
@@ -176,8 +176,8 @@ def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = No
     """
     import torch
 
-    from pggan.training.gradients import eager, made, needed
-    from pggan.training.state import TrainState
+    from pggan.training.engine.gradients import eager, made, needed
+    from pggan.training.engine.state import TrainState
     from pggan.utils.devices import pick_device, set_precision
 
     torch.set_num_threads(asked["threads"])
@@ -234,7 +234,7 @@ def example(state: Any, level: int, images: int) -> dict[str, Any]:
     import torch
 
     from pggan.data.loading.loader import LoadedBatch, Request
-    from pggan.training.iteration import Feed
+    from pggan.training.engine.step import Feed
 
     config, side = state.config, 2**level
     pictures = np.zeros((images, config.channels, side, side), np.uint8)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pggan.config.schedule import Moment
-from pggan.training.state import TrainState
+from pggan.training.engine.state import TrainState
 from pggan.utils import distributed
 from pggan.utils.distributed import World
 

@@ -15,9 +15,9 @@ from pggan.data.loading.loader import LoadedBatch
 from pggan.losses.base import Batch, Objective
 from pggan.networks import ema
 from pggan.networks.latents import CodeSpace, one_hot
-from pggan.training import noise, step
-from pggan.training.gradients import Gradients, Values
-from pggan.training.state import TrainState
+from pggan.training.engine import loss_functions, rng
+from pggan.training.engine.gradients import Gradients, Values
+from pggan.training.engine.state import TrainState
 from pggan.utils import distributed
 from pggan.utils.devices import free_cached, out_of_memory
 
@@ -44,9 +44,9 @@ class Feed:
         return Batch(
             reals=self._reals(reals, nimg, alpha),
             labels=self._one_hot(labels),
-            latents=self._own(self._latents(nimg, noise.D_LATENTS, "d:codes", count)),
-            fake_labels=self._own(self._fake_labels(nimg, noise.FAKE_LABELS, count)),
-            mixing=self._own(noise.uniform(self.seed, nimg, noise.MIXING, (count,), self.device)),
+            latents=self._own(self._latents(nimg, rng.D_LATENTS, "d:codes", count)),
+            fake_labels=self._own(self._fake_labels(nimg, rng.FAKE_LABELS, count)),
+            mixing=self._own(rng.uniform(self.seed, nimg, rng.MIXING, (count,), self.device)),
             noise=self._noise("d", nimg, count, reals.shape),
             nimg=torch.full((), nimg, dtype=torch.float64, device=self.device),
             held_out=reals.new_zeros(0, dtype=torch.float32)
@@ -57,27 +57,27 @@ class Feed:
     def generator(self, like: Batch, nimg: int) -> Batch:
         """Fresh latents and labels for the generator's step."""
         count = len(like.latents) * self.world.size
-        latents = self._latents(nimg, noise.G_LATENTS, "g:codes", count)
-        labels = self._own(self._fake_labels(nimg, noise.G_LABELS, count))
+        latents = self._latents(nimg, rng.G_LATENTS, "g:codes", count)
+        labels = self._own(self._fake_labels(nimg, rng.G_LABELS, count))
         extra = self._noise("g", nimg, count, like.reals.shape)
         seen = torch.full((), nimg, dtype=torch.float64, device=self.device)
         return like._replace(latents=self._own(latents), fake_labels=labels, noise=extra, nimg=seen)
 
     def _reals(self, images: Tensor, nimg: int, alpha: Tensor) -> Tensor:
         """8-bit pictures as D sees them, with the detail that the schedule gives."""
-        reals = step.real_images(images, alpha)
+        reals = loss_functions.real_images(images, alpha)
         if self.schedule is None:
             return reals
         now = self.schedule.at(nimg)
         assert now.detail is not None, "the data grow"
-        return step.blurred(reals, now.detail, now.detail_alpha)
+        return loss_functions.blurred(reals, now.detail, now.detail_alpha)
 
     def _latents(self, nimg: int, purpose: int, codes: str, count: int) -> Tensor:
         """Noise, and structured codes where the run has some: (count, latent_size + code_size)."""
-        latents = noise.normal(self.seed, nimg, purpose, (count, self.latent_size), self.device)
+        latents = rng.normal(self.seed, nimg, purpose, (count, self.latent_size), self.device)
         if not self.codes.size:
             return latents
-        random = np.random.default_rng(noise.stream_seed(self.seed, nimg, noise.purpose(codes)))
+        random = np.random.default_rng(rng.stream_seed(self.seed, nimg, rng.purpose(codes)))
         drawn = torch.from_numpy(self.codes.draw(random, count))
         return torch.cat([latents, self._to_device(drawn)], dim=1)
 
@@ -88,8 +88,8 @@ class Feed:
             for name, (kind, each) in objective.noise(count, shape[-1], shape[1]).items():
                 if name in made:
                     raise ValueError(f"two objectives ask for noise by the name {name}")
-                draw = {"normal": noise.normal, "uniform": noise.uniform}[kind]
-                stream = noise.purpose(f"{player}:{name}")
+                draw = {"normal": rng.normal, "uniform": rng.uniform}[kind]
+                stream = rng.purpose(f"{player}:{name}")
                 made[name] = self._own(draw(self.seed, nimg, stream, (count, *each), self.device))
         return made
 
@@ -105,7 +105,7 @@ class Feed:
         """Labels as frequent as in the data."""
         if self.known is None or not self.conditional:
             return torch.zeros(count, 0, device=self.device)
-        return self._one_hot(self.known[noise.integers(self.seed, nimg, purpose, len(self.known), count)])
+        return self._one_hot(self.known[rng.integers(self.seed, nimg, purpose, len(self.known), count)])
 
     def _one_hot(self, classes: np.ndarray) -> Tensor:
         if not self.label_size:
@@ -143,7 +143,7 @@ def discriminator_step(state: TrainState, batch: Batch, level: int, alpha: Tenso
     """One update of D."""
     found, losses, stats = gradients_of(state, "d", batch, level, alpha, state.d_scaler.scale())
     good = state.d_scaler.judge(found.values())
-    _apply(state, state.d_optimizer, step.live(state.discriminator), found, good)
+    _apply(state, state.d_optimizer, loss_functions.live(state.discriminator), found, good)
     watching = [each for each in state.setup.objectives if type(each).after_d_step is not Objective.after_d_step]
     if watching:
         values = _agreed({**losses, **stats}, state)
@@ -158,7 +158,7 @@ def generator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -
     """One update of G; no gradient of D's weights is computed."""
     found, losses, stats = gradients_of(state, "g", batch, level, alpha, state.g_scaler.scale())
     good = state.g_scaler.judge(found.values())
-    _apply(state, state.g_optimizer, step.live(state.generator), found, good)
+    _apply(state, state.g_optimizer, loss_functions.live(state.generator), found, good)
     watching = [each for each in state.setup.objectives if type(each).after_g_step is not Objective.after_g_step]
     if watching:
         values = _agreed({**losses, **stats}, state)
@@ -231,7 +231,7 @@ def _over_parts(batch: Batch, parts: int, compute: Callable[[Batch], Gradients])
 def _apply(
     state: TrainState,
     optimizer: torch.optim.Optimizer,
-    parameters: step.Parameters,
+    parameters: loss_functions.Parameters,
     gradients: dict[str, Tensor | None],
     good: Tensor,
 ) -> None:

@@ -22,9 +22,9 @@ from pggan.networks.activation_checkpointing import Switch, recomputable, recomp
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
-from pggan.training.computing import Computing
-from pggan.training.scaling import LossScaler
-from pggan.training.step import Setup, make_objectives
+from pggan.training.engine.loss_functions import Setup, make_objectives
+from pggan.training.engine.loss_scaler import LossScaler
+from pggan.training.engine.step_executor import Computing
 from pggan.utils.devices import channels_last, compute_dtype
 from pggan.utils.distributed import ALONE, World
 from pggan.utils.errors import ModelError

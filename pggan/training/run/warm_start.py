@@ -8,7 +8,7 @@ from typing import Any
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig, TrainConfig, from_json
 from pggan.networks.model_file import MODEL_KEY, load_model, read_metadata
-from pggan.training.state import TrainState
+from pggan.training.engine.state import TrainState
 from pggan.utils.errors import DataError, ModelError, UsageError
 from pggan.utils.paths import find_model
 

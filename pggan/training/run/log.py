@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.training.rundir import RunDirectory
+from pggan.training.run.directory import RunDirectory
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.distributed import World
 

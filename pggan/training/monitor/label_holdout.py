@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pggan.config.schedule import Moment
 from pggan.data.store.store import Store
-from pggan.training import step
-from pggan.training.state import TrainState
+from pggan.training.engine import loss_functions
+from pggan.training.engine.state import TrainState
 from pggan.utils.errors import DataError
 
 # Pictures that a tick asks about, and what they may take of memory.
@@ -57,14 +57,14 @@ class Exam:
         """The share of held-out labels, 0 to 1, that D's largest class logit names, at the run's level and alpha."""
         state = self.state
         alpha = torch.tensor(moment.alpha, dtype=torch.float32, device=state.device)
-        parameters = step.frozen(state.discriminator)
+        parameters = loss_functions.frozen(state.discriminator)
         right = 0
         asked = self.asked[: self._count(moment.resolution)]
         for start in range(0, len(asked), self._together()):
             part = asked[start : start + self._together()]
             images = torch.from_numpy(self.store.read(moment.resolution, part.tolist())).to(state.device)
-            reals = step.real_images(images, alpha)
-            logits = step.discriminate(state.setup, parameters, reals, moment.level, alpha).class_logits
+            reals = loss_functions.real_images(images, alpha)
+            logits = loss_functions.discriminate(state.setup, parameters, reals, moment.level, alpha).class_logits
             assert logits is not None, "a run with labels has class logits"
             right += int((logits.argmax(dim=1).cpu().numpy() == self.classes[part]).sum())
         return right / len(asked)

@@ -19,16 +19,16 @@ from pggan.metrics.embeddings import embeddings_for
 from pggan.metrics.evaluate import evaluate_model
 from pggan.networks.model_file import save_model
 from pggan.synthesis.model import Model
-from pggan.training.recovery import kept
+from pggan.training.monitor.recovery import kept
 from pggan.utils.devices import free_cached, out_of_memory
 from pggan.utils.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
-    from pggan.training.log import RunLog
+    from pggan.training.engine.state import TrainState
     from pggan.training.loop import Display
-    from pggan.training.signals import Signals
-    from pggan.training.snapshots import Snapshots
-    from pggan.training.state import TrainState
+    from pggan.training.run.log import RunLog
+    from pggan.training.run.signals import Signals
+    from pggan.training.run.snapshots import Snapshots
 
 
 class _Stopped(Exception):  # noqa: N818 (a request more than an error)

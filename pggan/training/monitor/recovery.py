@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pggan.config.train import TrainConfig
-from pggan.training.log import RunLog
-from pggan.training.rundir import RunDirectory
-from pggan.training.state import TrainState, groups
+from pggan.training.engine.state import TrainState, groups
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import RunLog
 from pggan.utils import distributed
 from pggan.utils.distributed import World
 from pggan.utils.errors import ModelError, OutOfMemoryError, TrainingError, UsageError

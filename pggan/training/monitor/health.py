@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pggan.config.schedule import Moment
 from pggan.networks.latents import CodeSpace
-from pggan.training.state import TrainState
-from pggan.training.step import real_images
+from pggan.training.engine.loss_functions import real_images
+from pggan.training.engine.state import TrainState
 
 # A tick of which so many steps, and at least so many, had gradients that were not finite.
 FAULTY_SHARE, FAULTY_STEPS = 0.5, 8

@@ -17,10 +17,10 @@ import torch
 from pggan.networks.model_file import MODEL_KEY, ModelFile, load_model, read_metadata, save_model
 from pggan.synthesis.model import Model
 from pggan.synthesis.pictures import grid_image, write_png
-from pggan.training.card import card
-from pggan.training.log import read_log
-from pggan.training.rundir import RunDirectory
-from pggan.training.snapshots import enlarged, grid_shape
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log import read_log
+from pggan.training.run.model_card import card
+from pggan.training.run.snapshots import enlarged, grid_shape
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import TrainingError
 
