@@ -15,12 +15,12 @@ __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
 
 if TYPE_CHECKING:
-    from pggan.synthesis.model import Model, load
+    from pggan.generation.model import Model, load
 
 
 def __getattr__(name: str) -> Any:
     if name in ("load", "Model"):
-        from pggan.synthesis import model
+        from pggan.generation import model
 
         return getattr(model, name)
     raise AttributeError(f"module 'pggan' has no attribute {name!r}")

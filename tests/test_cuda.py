@@ -15,7 +15,7 @@ from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution
 from pggan.data.loading.loader import LoadedBatch, Request
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.synthesis.model import load
+from pggan.generation.model import load
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import Feed, iterate
 from pggan.training.engine.step_executor import Computing

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 
 import pggan
+from pggan.generation.to_uint8 import to_uint8
 from pggan.networks.model_file import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
-from pggan.synthesis.fetch import to_uint8
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model
 from tests.making import model_file

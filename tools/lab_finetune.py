@@ -23,8 +23,8 @@ import torch
 
 from pggan.config.train import GeneratorConfig, NetworkConfig
 from pggan.data.store.store import Store
+from pggan.generation.model import load
 from pggan.metrics.evaluate import evaluate_model
-from pggan.synthesis.model import load
 from pggan.training.run.directory import RunDirectory, is_run
 
 

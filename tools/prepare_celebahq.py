@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 
-from pggan.cli.progress import progress
+from pggan.cli.progress_bar import progress
 from pggan.data.prepare.prepare import PrepareOptions, PrepareReport, prepare
 from pggan.data.sources import open_source
 from pggan.utils.errors import DataError, PgganError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pggan.cli.options import MetricNames, as_json, best, device, quiet
-from pggan.cli.progress import Advance, progress
+from pggan.cli.progress_bar import Advance, progress
 from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from pggan.metrics.evaluate import Comparison
-    from pggan.metrics.pictures import Pictures
+    from pggan.metrics.image_sets import Pictures
     from pggan.utils.distributed import World
 
 INPUTS = ["imagenet", "unit", "signed", "bytes"]
@@ -106,7 +106,7 @@ def command(
         )  # fmt: skip
         if world.leads:
             if neighbours is not None:
-                from pggan.metrics.gallery import write_gallery
+                from pggan.metrics.neighbour_grid import write_gallery
 
                 write_gallery(neighbours, found, fakes, reals, k)
             _tell(found, fakes, reals, neighbours, time.perf_counter() - start, as_json, world)
@@ -140,11 +140,11 @@ def _both(
     what: str | None, data: str, res: int | None, first_seed: int, where: torch.device, best: bool
 ) -> tuple[Pictures, Pictures]:
     """Generated and real pictures of one size."""
-    from pggan.metrics.pictures import Generated, open_pictures
+    from pggan.metrics.image_sets import Generated, open_pictures
 
     fakes: Pictures
     if best or _is_model(what):
-        from pggan.synthesis.model import load
+        from pggan.generation.model import load
         from pggan.utils.paths import find_model
 
         model = load(find_model(what, best), str(where))

@@ -49,9 +49,9 @@ def command(
         from pggan.config.resolution import level_of
 
         level_of(resolution)
-    from pggan.cli.progress import progress
+    from pggan.cli.progress_bar import progress
+    from pggan.generation.model import load
     from pggan.interop.export import FORMATS, export_model
-    from pggan.synthesis.model import load
 
     loaded = load(model, "cpu", best)
     wanted: list[tuple[Path, int | None]] = [(out, None if resolution is None else level_of(resolution))]

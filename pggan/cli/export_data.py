@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pggan.cli.options import as_json, quiet
-from pggan.cli.progress import progress
+from pggan.cli.progress_bar import progress
 from pggan.utils.formatting import size
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import CodeValue, GridSize, SeedRange, as_json, best, device, quiet
-from pggan.synthesis.seeds import MAX_SEED, Seeds
+from pggan.generation.seeds import MAX_SEED, Seeds
 from pggan.utils.errors import UsageError
 
 
@@ -92,12 +92,12 @@ def command(
     if wanted.repeated() is not None:
         raise UsageError(f"--seeds: {wanted.repeated()} is there twice; a seed is one picture")
 
-    from pggan.cli.progress import progress
+    from pggan.cli.progress_bar import progress
     from pggan.utils.paths import find_model
 
     path = find_model(model, best)
-    from pggan.synthesis.model import load
-    from pggan.synthesis.pictures import grid_shape, write_pictures
+    from pggan.generation.images import grid_shape, write_pictures
+    from pggan.generation.model import load
 
     if layout != "flat":
         _shards(path, wanted, out, layout, label, batch, mode, device, as_json, quiet)
@@ -162,9 +162,9 @@ def _shards(
     quiet: bool,
 ) -> None:
     """This process's share of very many pictures."""
-    from pggan.cli.progress import progress
-    from pggan.synthesis.model import load
-    from pggan.synthesis.shards import write_shards
+    from pggan.cli.progress_bar import progress
+    from pggan.generation.model import load
+    from pggan.generation.shards import write_shards
     from pggan.utils.distributed import asked_for, own_device
 
     world = asked_for()

@@ -36,7 +36,7 @@ def command(file: Path, out: Path, which: str, overwrite: bool, as_json: bool) -
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already; give another OUT, or --overwrite to replace it")
 
-    from pggan.interop.importing import import_model
+    from pggan.interop.import_model import import_model
     from pggan.networks.flops import parameters
     from pggan.networks.model_file import save_model
 

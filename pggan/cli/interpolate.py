@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import GridSize, SeedRange, as_json, best, device, quiet
-from pggan.synthesis.formats import check_fps, video_format
-from pggan.synthesis.seeds import Seeds
+from pggan.generation.seeds import Seeds
+from pggan.generation.video_formats import check_fps, video_format
 from pggan.utils.errors import UsageError
 
 MOST_SEEDS = 10_000
@@ -78,12 +78,12 @@ def command(
     if not seconds * fps >= 2:  # nor NaN, which is in no range
         raise UsageError(f"--seconds {seconds:g} at --fps {fps:g} is less than two frames; give more of either")
 
-    from pggan.cli.progress import progress
+    from pggan.cli.progress_bar import progress
     from pggan.utils.paths import find_model
 
     path = find_model(model, best)
-    from pggan.synthesis.model import load
-    from pggan.synthesis.video import Walk, interpolate
+    from pggan.generation.model import load
+    from pggan.generation.video import Walk, interpolate
 
     walk = Walk(seconds, fps, grid, seed, tuple(seeds or ()), loop, method, label, scale)
     with progress("interpolating", walk.frames, unit="frames", quiet=quiet or as_json) as advance:

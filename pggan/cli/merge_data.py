@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from pggan.cli.progress import progress
-from pggan.cli.stopping import can_go_on
+from pggan.cli.interrupts import can_go_on
+from pggan.cli.progress_bar import progress
 from pggan.utils.formatting import duration, size
 
 

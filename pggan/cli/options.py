@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pggan.config.metrics import chosen
-from pggan.synthesis.seeds import Seeds
+from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
 
 

@@ -160,7 +160,7 @@ def _replace(config: TrainConfig, **values: Any) -> TrainConfig:
 def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
     """Draws faces into the run's own directory."""
     from pggan.cli.prepare_data import cores
-    from pggan.cli.progress import progress
+    from pggan.cli.progress_bar import progress
     from pggan.data.prepare.prepare import PrepareOptions, prepare
     from pggan.training.run.directory import RunDirectory
     from pggan.training.start import DRAWN_COUNT

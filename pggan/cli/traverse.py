@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from pggan.cli.options import Numbers, SeedRange, as_json, best, device, quiet
+from pggan.generation.seeds import Seeds
+from pggan.generation.video_formats import check_fps, video_format
 from pggan.networks.latents import FURTHEST
-from pggan.synthesis.formats import check_fps, video_format
-from pggan.synthesis.seeds import Seeds
 from pggan.utils.errors import UsageError
 
 MOST_SEEDS = 64
@@ -74,12 +74,12 @@ def command(
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
 
-    from pggan.cli.progress import progress
+    from pggan.cli.progress_bar import progress
     from pggan.utils.paths import find_model
 
     path = find_model(model, best)
-    from pggan.synthesis.model import load
-    from pggan.synthesis.traverse import Traverse, traverse_grid, traverse_video
+    from pggan.generation.model import load
+    from pggan.generation.traverse import Traverse, traverse_grid, traverse_video
 
     loaded, what = load(path, device), Traverse(codes or (), tuple(seeds), steps, reach)
     rows = len(what.chosen(loaded.codes)) * len(what.seeds)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pggan.cli.prepare_data import cores
-from pggan.cli.progress import progress
+from pggan.cli.progress_bar import progress
 from pggan.utils.formatting import duration
 
 

@@ -19,7 +19,9 @@ class ImporterSpec:
 IMPORTERS: Registry[ImporterSpec] = Registry(
     "importer",
     [
-        ImporterSpec("zoo", "pggan.interop.zoo:ZooImporter", "a PGAN checkpoint of pytorch_GAN_zoo (.pt, .pth)"),
+        ImporterSpec(
+            "zoo", "pggan.interop.pytorch_gan_zoo:ZooImporter", "a PGAN checkpoint of pytorch_GAN_zoo (.pt, .pth)"
+        ),
         ImporterSpec("official", "pggan.interop.official:OfficialImporter", "a pickle of the official PG-GAN (.pkl)"),
     ],
 )

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import pggan
+from pggan.generation.model import Model
 from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, _spread
-from pggan.synthesis.model import Model
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
 

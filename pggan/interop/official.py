@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.interop.foreign import ForeignModel, refusal, stage, tensor
+from pggan.interop.imported_model import ForeignModel, refusal, stage, tensor
 from pggan.interop.pickles import ForeignGlobal, Network, is_pickle, read_pickle
 from pggan.interop.theano import from_theano
 from pggan.utils.errors import ModelError, UsageError

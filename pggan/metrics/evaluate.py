@@ -16,8 +16,8 @@ from pggan.config.metrics import METRICS, chosen
 from pggan.data.store.store import Store
 from pggan.metrics.base import Batch, Metric, Setting, State
 from pggan.metrics.cache import Cache
-from pggan.metrics.pictures import Generated, Images, Pictures, StorePictures
-from pggan.metrics.sharing import agreed, gathered, share
+from pggan.metrics.gather import agreed, gathered, share
+from pggan.metrics.image_sets import Generated, Images, Pictures, StorePictures
 from pggan.utils.devices import full_float32
 from pggan.utils.distributed import ALONE, World
 from pggan.utils.errors import UsageError

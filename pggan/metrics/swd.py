@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from pggan.metrics.base import Batch, Metric, Rows, Setting, State
-from pggan.metrics.cores import compared, cores
 from pggan.metrics.laplacian import LOWEST, laplacian_pyramid
+from pggan.metrics.swd_threads import compared, cores
 from pggan.utils.errors import UsageError
 
 PATCH = 7

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pggan.report.write import Report, write_report
+from pggan.report.page import Report, write_report
 
 __all__ = ["Report", "write_report"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 
-from pggan.report.gather import Gathered
-from pggan.report.log import Event
+from pggan.report.log_reader import Event
 from pggan.report.markup import Markup, figure, join, kimg, tag
+from pggan.report.run_data import Gathered
 from pggan.report.series import Chart, Curve, Point, Scale, scale
 
 WIDTH, HEIGHT = 440, 236

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from pggan.config.metrics import METRICS
-from pggan.report.gather import Gathered
+from pggan.report.run_data import Gathered
 
 # Points of a curve at most: two (lowest, highest) for each of half as many stretches.
 POINTS = 600

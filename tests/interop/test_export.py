@@ -14,11 +14,11 @@ import torch
 import pggan
 from pggan.cli import run
 from pggan.config.train import GeneratorConfig
+from pggan.generation.model import Model
 from pggan.interop import export
 from pggan.interop.export import export_model
 from pggan.networks.factory import make_generator
 from pggan.networks.model_file import ModelFile
-from pggan.synthesis.model import Model
 from pggan.utils.devices import set_precision
 from pggan.utils.errors import ModelError, UsageError
 from tests.interop import written
@@ -66,7 +66,7 @@ def test_a_fading_model_keeps_its_stage(kind, tmp_path):
 
 
 def test_conventions_of_imported_networks(tmp_path):
-    from pggan.interop.importing import import_model
+    from pggan.interop.import_model import import_model
     from pggan.networks.model_file import save_model
 
     state = written.zoo_state([8, 8, 6], lossCriterion="DCGAN", leakyReluLeak=0.1)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pggan
-from pggan.interop.importing import import_model
+from pggan.interop.import_model import import_model
 from pggan.interop.pickles import read_pickle
 from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError, UsageError

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pggan
-from pggan.interop.importing import import_model
+from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError
 from tests.interop import written

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.metrics import cores as module
-from pggan.metrics.cores import COUNTED, compared, cores
+from pggan.metrics import swd_threads as module
+from pggan.metrics.swd_threads import COUNTED, compared, cores
 
 SHAPES = {
     "normal": lambda random, n: random.standard_normal(n),

@@ -12,8 +12,8 @@ from pggan.data.store.store import Store
 from pggan.metrics import neighbours
 from pggan.metrics.cache import Cache
 from pggan.metrics.evaluate import compare, evaluate_model
-from pggan.metrics.gallery import write_gallery
-from pggan.metrics.pictures import Generated, StorePictures, open_pictures
+from pggan.metrics.image_sets import Generated, StorePictures, open_pictures
+from pggan.metrics.neighbour_grid import write_gallery
 from pggan.utils.errors import DataError, UsageError
 from tests.data.stores import write
 

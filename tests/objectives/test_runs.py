@@ -14,7 +14,7 @@ from PIL import Image
 import pggan
 from pggan.cli import run
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.synthesis.pictures import read_metadata
+from pggan.generation.images import read_metadata
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import read_log
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pggan.report import log as logs
-from pggan.report import pictures, write_report
-from pggan.report.log import number, read_log
+from pggan.report import log_reader as logs
+from pggan.report import sample_grids, write_report
+from pggan.report.log_reader import number, read_log
 from pggan.report.markup import escape, figure, tag
-from pggan.report.pictures import FRAMES, choose, encode, find, gallery
+from pggan.report.sample_grids import FRAMES, choose, encode, find, gallery
 from pggan.report.series import Chart, Curve, scale, thinned
 from tests.report.making import add_grid, add_lines, make_run
 
@@ -87,7 +87,7 @@ def test_many_snapshots_of_noise_stay_within_the_bound(tmp_path, monkeypatch):
         "REAL_BYTES": 5_000,
         "LAPSE_BYTES": 16_000,
     }.items():
-        monkeypatch.setattr(pictures, name, value)
+        monkeypatch.setattr(sample_grids, name, value)
     run = make_run(tmp_path / "run")
     # noise is what compresses least
     add_grid(run, "000000001-4x4.png", 4, 2)

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 import pggan
 from pggan.cli import cli
-from pggan.synthesis import computing
-from pggan.synthesis import model as models
-from pggan.synthesis.computing import Computing
-from pggan.synthesis.pictures import read_metadata
+from pggan.generation import generator_runner
+from pggan.generation import model as models
+from pggan.generation.generator_runner import Computing
+from pggan.generation.images import read_metadata
 from pggan.utils.errors import UsageError
 from tests.making import model_file, saved
 
@@ -116,7 +116,7 @@ def test_few_pictures_are_compiled_as_few(model):
 
 
 def test_a_batch_that_was_asked_for_is_computed_in_one_way(model, monkeypatch):
-    monkeypatch.setattr(computing, "MARGIN", 0.0)  # compiling always pays
+    monkeypatch.setattr(generator_runner, "MARGIN", 0.0)  # compiling always pays
     auto = pggan.load(model.path, device="cpu", mode="auto")
     one = auto.generate(range(20), batch=2)
     assert auto.computing.describe() == "eager (a batch that was asked for is computed in one way)"
@@ -131,8 +131,8 @@ class Clock:
 
     def __init__(self, monkeypatch, eager, compiled):
         self.now, self.seconds = 0.0, {"eager": eager, "compiled": compiled}
-        monkeypatch.setattr(computing.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(computing, "_compiled", lambda generator, shape, backend: self.taking("compiled"))
+        monkeypatch.setattr(generator_runner.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(generator_runner, "_compiled", lambda generator, shape, backend: self.taking("compiled"))
 
     def taking(self, mode):
         def call(z, *rest):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import pggan
-from pggan.synthesis.pictures import Grid, grid_image, read_metadata, write_pictures
+from pggan.generation.images import Grid, grid_image, read_metadata, write_pictures
 from pggan.utils.errors import DataError, OutOfMemoryError, UsageError
 from tests.making import saved
 

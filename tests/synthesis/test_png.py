@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from pggan.synthesis import png
-from pggan.synthesis.pictures import encode_png, read_metadata
+from pggan.generation import png
+from pggan.generation.images import encode_png, read_metadata
 from pggan.utils.errors import UsageError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pggan.synthesis.seeds import MAX_SEED, Seeds
+from pggan.generation.seeds import MAX_SEED, Seeds
 from pggan.utils.errors import UsageError
 
 seed_lists = st.lists(st.integers(0, 40), max_size=20)

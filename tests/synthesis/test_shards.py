@@ -15,9 +15,9 @@ from PIL import Image
 
 import pggan
 from pggan.cli import run
-from pggan.synthesis import shards
-from pggan.synthesis.pictures import read_metadata
-from pggan.synthesis.seeds import Seeds
+from pggan.generation import shards
+from pggan.generation.images import read_metadata
+from pggan.generation.seeds import Seeds
 from pggan.utils.distributed import World
 from pggan.utils.errors import UsageError
 from tests.making import saved

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import pggan
-from pggan.synthesis import model as models
-from pggan.synthesis import pictures as files
-from pggan.synthesis import streaming
-from pggan.synthesis.fetch import fetch, to_uint8
+from pggan.generation import batching
+from pggan.generation import images as files
+from pggan.generation import model as models
+from pggan.generation.to_uint8 import fetch, to_uint8
 from pggan.utils.errors import OutOfMemoryError
 from tests.making import saved
 
@@ -55,7 +55,7 @@ def gpu(model, monkeypatch):
         launches = Launches(model, room)
         monkeypatch.setattr(model, "begin", launches)
         monkeypatch.setattr(model, "batch_size", lambda level=None: 4)
-        monkeypatch.setitem(streaming.IN_FLIGHT, "cpu", 2)
+        monkeypatch.setitem(batching.IN_FLIGHT, "cpu", 2)
         return launches
 
     return on
@@ -106,7 +106,7 @@ def test_two_batches_under_way_count(model, monkeypatch):
     one = models.synthesis_bytes(model.file.generator.config, 4) + 3 * 16**2
     monkeypatch.setattr(models, "free_memory", lambda device: 4 * 8 * one)
     assert model.batch_size() == 8
-    monkeypatch.setitem(streaming.IN_FLIGHT, "cpu", 2)
+    monkeypatch.setitem(batching.IN_FLIGHT, "cpu", 2)
     assert model.batch_size() == 4
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import pggan
-from pggan.synthesis.video import Walk, interpolate, write_video
+from pggan.generation.video import Walk, interpolate, write_video
 from pggan.utils.errors import DataError, UsageError
 from tests.making import saved
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pggan.generation.latent_walks import LoopWalk, SeedWalk, slerp
 from pggan.networks.latents import seed_latent
-from pggan.synthesis.walks import LoopWalk, SeedWalk, slerp
 from pggan.utils.errors import UsageError
 
 vectors = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)

@@ -10,7 +10,7 @@ import torch
 
 from pggan.cli import run
 from pggan.config.train import GeneratorConfig
-from pggan.interop.importing import import_model
+from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.warm_start import Origin

@@ -58,7 +58,7 @@ def command(as_json: bool, **given: Any) -> None:
 
 
 def _models(given: dict[str, Any], mode: str) -> list[Any]:
-    from pggan.synthesis.model import load
+    from pggan.generation.model import load
 
     if given["model"]:
         return [load(given["model"], given["device"], mode=mode, note=_told)]
@@ -71,9 +71,9 @@ def _told(message: str) -> None:
 
 def _untrained(given: dict[str, Any], mode: str) -> list[Any]:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig
+    from pggan.generation.model import Model
     from pggan.networks.factory import build
     from pggan.networks.model_file import ModelFile
-    from pggan.synthesis.model import Model
     from pggan.utils.devices import pick_device
 
     device = pick_device(given["device"])
@@ -89,8 +89,8 @@ def _untrained(given: dict[str, Any], mode: str) -> list[Any]:
 
 
 def _row(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+    from pggan.generation.images import write_pictures
     from pggan.networks.latents import seed_latents
-    from pggan.synthesis.pictures import write_pictures
 
     batch = given["batch"] or model.batch_size()
     count = given["count"] or max(16, 2 * batch)
@@ -127,7 +127,7 @@ def _row(model: Any, given: dict[str, Any]) -> dict[str, Any]:
 
 def _png_seconds(pictures: Any, folder: Path) -> float:
     """Processor time of encoding and writing a picture, by one thread."""
-    from pggan.synthesis.pictures import write_png
+    from pggan.generation.images import write_png
 
     some = pictures[:16]
     start = time.process_time()

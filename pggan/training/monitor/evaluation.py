@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from pggan.config.metrics import METRICS
 from pggan.config.schedule import Moment
 from pggan.data.store.store import Store
+from pggan.generation.model import Model
 from pggan.metrics.embeddings import embeddings_for
 from pggan.metrics.evaluate import evaluate_model
 from pggan.networks.model_file import save_model
-from pggan.synthesis.model import Model
 from pggan.training.monitor.recovery import kept
 from pggan.utils.devices import free_cached, out_of_memory
 from pggan.utils.errors import OutOfMemoryError

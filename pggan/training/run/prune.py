@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from pggan.generation.images import grid_image, write_png
+from pggan.generation.model import Model
 from pggan.networks.model_file import MODEL_KEY, ModelFile, load_model, read_metadata, save_model
-from pggan.synthesis.model import Model
-from pggan.synthesis.pictures import grid_image, write_png
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import read_log
 from pggan.training.run.model_card import card

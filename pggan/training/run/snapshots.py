@@ -11,10 +11,10 @@ from torch import Tensor
 
 import pggan
 from pggan.config.schedule import Moment
+from pggan.generation.images import enlarge, grid_image, write_png
+from pggan.generation.model import Model
+from pggan.generation.to_uint8 import to_uint8
 from pggan.networks.model_file import ModelFile, save_model
-from pggan.synthesis.fetch import to_uint8
-from pggan.synthesis.model import Model
-from pggan.synthesis.pictures import enlarge, grid_image, write_png
 from pggan.training.engine.loss_functions import real_images
 from pggan.training.engine.state import TrainState
 from pggan.training.run.directory import RunDirectory

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.generation.seeds import Seeds
+from pggan.generation.to_uint8 import Fetch
 from pggan.networks.latents import MAX_SEED
-from pggan.synthesis.fetch import Fetch
-from pggan.synthesis.seeds import Seeds
 from pggan.utils.devices import free_cached
 from pggan.utils.errors import OutOfMemoryError, UsageError
 
 if TYPE_CHECKING:
-    from pggan.synthesis.model import Model
+    from pggan.generation.model import Model
 
 # Batches at a time, by kind of device (others: 1). A GPU's work is done in order, so that a second batch takes memory
 # for its pictures alone.

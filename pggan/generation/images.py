@@ -30,14 +30,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pggan
-from pggan.synthesis.png import png_bytes
-from pggan.synthesis.seeds import Seeds
+from pggan.generation.png import png_bytes
+from pggan.generation.seeds import Seeds
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.process_pool import available_cores
 
 if TYPE_CHECKING:
-    from pggan.synthesis.model import Model
+    from pggan.generation.model import Model
 
 KEY = "pggan"
 # A grid is an overview: its tiles are shrunk until its sides are at most this many pixels.

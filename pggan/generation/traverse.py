@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.generation.images import Grid, describe, enlarge, grid_image, make_folder, write_png
+from pggan.generation.model import Model
+from pggan.generation.video import SMALLEST_SIDE, write_video
+from pggan.generation.video_formats import check_fps, check_size, video_format
 from pggan.networks.latents import CodeSpace
-from pggan.synthesis.formats import check_fps, check_size, video_format
-from pggan.synthesis.model import Model
-from pggan.synthesis.pictures import Grid, describe, enlarge, grid_image, make_folder, write_png
-from pggan.synthesis.video import SMALLEST_SIDE, write_video
 from pggan.utils.errors import UsageError
 
 Codes = NDArray[np.float32]

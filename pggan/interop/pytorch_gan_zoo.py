@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.interop.foreign import ForeignModel, refusal, tensor
+from pggan.interop.imported_model import ForeignModel, refusal, tensor
 from pggan.utils.errors import ModelError, UsageError
 
 # How torch's files before version 1.6 begin: a pickled magic number.

@@ -9,7 +9,7 @@ from typing import Any
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
-from pggan.report.log import MOST_IMAGES, NAME, Event, Log, number, read_log
+from pggan.report.log_reader import MOST_IMAGES, NAME, Event, Log, number, read_log
 from pggan.report.markup import option
 from pggan.training.run.directory import LOCK, OPTIONS, RunDirectory
 from pggan.utils.atomic_files import is_claimed

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.synthesis.formats import VideoFormat, check_fps, check_size, video_format
-from pggan.synthesis.pictures import enlarge, grid_image
-from pggan.synthesis.walks import LoopWalk, SeedWalk
+from pggan.generation.images import enlarge, grid_image
+from pggan.generation.latent_walks import LoopWalk, SeedWalk
+from pggan.generation.video_formats import VideoFormat, check_fps, check_size, video_format
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from pggan.synthesis.model import Model
+    from pggan.generation.model import Model
 
 Frames = Iterable[NDArray[np.uint8]]
 # Smaller pictures are shown enlarged, by whole factors, to at least this side.

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pggan
-from pggan.report import facts
+from pggan.report import sections
 from pggan.report.chart import Axis, draw
-from pggan.report.gather import Gathered, gather
 from pggan.report.markup import Markup, join, kimg, tag
-from pggan.report.pictures import Gallery, Picture, Sample, gallery
+from pggan.report.run_data import Gathered, gather
+from pggan.report.sample_grids import Gallery, Picture, Sample, gallery
 from pggan.report.series import figure_charts, training_charts
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.atomic_files import replace_atomically
@@ -55,7 +55,7 @@ def write_report(run: Path, out: Path | None = None) -> Report:
     replace_atomically(path, lambda temporary: _write(temporary, content))
     log = gathered.log
     return Report(
-        path, len(content), facts.status(gathered)[0], gathered.nimg / 1000, log.lines, len(log.events),
+        path, len(content), sections.status(gathered)[0], gathered.nimg / 1000, log.lines, len(log.events),
         len(pictures.grids), log.damaged, pictures.unreadable,
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def _side_by_side(pictures: Gallery) -> str:
 
 
 def _header(gathered: Gathered) -> Markup:
-    word, said = facts.status(gathered)
+    word, said = sections.status(gathered)
     moment = datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC")
     recipe = f"preset {gathered.config.preset}, " if gathered.config.preset else ""
     sides = f"{gathered.config.start_res}x{gathered.config.start_res} to {gathered.config.max_res}x"
@@ -136,19 +136,19 @@ def _header(gathered: Gathered) -> Markup:
 def _main(gathered: Gathered, pictures: Gallery) -> Markup:
     return tag(
         "main",
-        facts.strip(gathered),
-        facts.summary(gathered),
-        facts.events(gathered),
+        sections.strip(gathered),
+        sections.summary(gathered),
+        sections.events(gathered),
         _section("samples", "Samples", _samples(pictures)),
         _section("growth", "Growth", _growth(pictures)),
         _section("curves", "Curves", _curves(gathered)),
-        _section("phases", "Phases", facts.phases(gathered)),
-        _section("models", "Models", facts.models(gathered)),
-        _section("options", "Options", facts.options(gathered)),
+        _section("phases", "Phases", sections.phases(gathered)),
+        _section("models", "Models", sections.models(gathered)),
+        _section("options", "Options", sections.options(gathered)),
         tag(
             "div",
-            _section("data", "Data", facts.data(gathered)),
-            _section("machine", "Machine and versions", facts.machine(gathered)),
+            _section("data", "Data", sections.data(gathered)),
+            _section("machine", "Machine and versions", sections.machine(gathered)),
             class_="two",
         ),
     )
@@ -243,7 +243,7 @@ def _curves(gathered: Gathered) -> Markup:
     more = [
         join(tag("h3", title, class_="group"), listed, tag("div", *part, class_="charts"))
         for title, listed, part in (
-            ("Metrics", facts.metrics(gathered), drawn[len(known) : len(known) + len(measured)]),
+            ("Metrics", sections.metrics(gathered), drawn[len(known) : len(known) + len(measured)]),
             ("Other figures", None, drawn[len(known) + len(measured) :]),
         )
         if part

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from pggan.metrics.evaluate import Comparison
+from pggan.metrics.image_sets import Images, Pictures
 from pggan.metrics.neighbours import nearest, ordered
-from pggan.metrics.pictures import Images, Pictures
 from pggan.utils.atomic_files import replace_atomically
 
 SHOWN = 12

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.train import TrainConfig, to_json
-from pggan.report.gather import Gathered, about
-from pggan.report.log import Tick, number
+from pggan.report.log_reader import Tick, number
 from pggan.report.markup import Markup, figure, join, kimg, option, pairs, table, tag
+from pggan.report.run_data import Gathered, about
 from pggan.report.series import FIGURES, extremes, is_metric, other_names
 from pggan.training.monitor.plan_table import plan
 from pggan.utils.formatting import duration, size

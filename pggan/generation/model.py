@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.data.label_columns import LabelSpace
+from pggan.generation.batching import IN_FLIGHT, stream
+from pggan.generation.generator_runner import MODES, Computing
+from pggan.generation.to_uint8 import fetch
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.flops import synthesis_bytes
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.model_file import ModelFile, load_model
-from pggan.synthesis.computing import MODES, Computing
-from pggan.synthesis.fetch import fetch
-from pggan.synthesis.streaming import IN_FLIGHT, stream
 from pggan.utils.devices import free_memory, full_float32, out_of_memory, pick_device
 from pggan.utils.errors import ModelError, OutOfMemoryError, UsageError
 from pggan.utils.paths import find_model

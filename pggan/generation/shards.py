@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.synthesis.model import Model
-from pggan.synthesis.pictures import (
+from pggan.generation.images import (
     Threads,
     class_suffix,
     describe,
@@ -31,7 +30,8 @@ from pggan.synthesis.pictures import (
     write_all,
     writers,
 )
-from pggan.synthesis.seeds import Seeds
+from pggan.generation.model import Model
+from pggan.generation.seeds import Seeds
 from pggan.utils.atomic_files import replace_atomically, sync_directory, sync_file, write_json
 from pggan.utils.distributed import ALONE, World
 from pggan.utils.errors import UsageError
