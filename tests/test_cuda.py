@@ -13,12 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution
-from pggan.data.loading.loader import LoadedBatch, Request
+from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.model import load
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import Feed, iterate
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step import BatchBuilder, train_step
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
 from pggan.utils.devices import set_precision
@@ -34,7 +34,7 @@ def computing(device, mode, said=None):
     """On the CPU: traced for nobody, and recorded by a stand-in."""
     note = (said if said is not None else []).append
     modes = dict.fromkeys(LEVELS, mode)
-    return Computing(modes, note) if device == "cuda" else Computing(modes, note, None, recorder)
+    return StepExecutor(modes, note) if device == "cuda" else StepExecutor(modes, note, None, recorder)
 
 
 @pytest.mark.parametrize("mode", ["captured-eager", "compiled", "captured", "eager|captured-eager|compiled|captured"])
@@ -44,7 +44,7 @@ def test_modes_agree(device, mode):
     set_precision("fp32")
     chosen = computing(device, mode)
     within = 1e-6 if device == "cuda" else 1e-9
-    agree(trained(SMALL, Computing(), device=device), trained(SMALL, chosen, device=device), within)
+    agree(trained(SMALL, StepExecutor(), device=device), trained(SMALL, chosen, device=device), within)
     assert chosen.modes == dict.fromkeys(LEVELS, mode)
 
 
@@ -52,12 +52,12 @@ def test_modes_agree(device, mode):
 def test_half_precision_differs_by_little(device, precision):
     """Losses of 20 iterations against float32 eager ones, relative to their size: 1.0 in bf16, 0.1 in float32."""
     set_precision("fp32")
-    plain = trained(SMALL, Computing(), double=False, device=device)
+    plain = trained(SMALL, StepExecutor(), double=False, device=device)
     other = trained(SMALL, computing(device, "captured-eager"), precision, double=False, device=device)
     assert np.abs(plain[0] - other[0]).max() < (1.0 if precision == "bf16" else 0.1)
 
 
-class Watch(TorchDispatchMode):
+class StoreWatch(TorchDispatchMode):
     """Raises where a tensor's value is asked for, as `bool(x)` and `x.item()` do."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -69,7 +69,7 @@ class Watch(TorchDispatchMode):
 def no_waiting(device):
     """Whatever makes the host wait for a GPU raises within the block; on the CPU, what would on a GPU."""
     if device == "cpu":
-        with Watch():
+        with StoreWatch():
             yield
         return
     torch.cuda.set_sync_debug_mode("error")
@@ -92,12 +92,12 @@ def test_the_loop_does_not_wait(device, precision, loss, options):
     state = TrainState(config, torch.device(device), precision, fused=True)
     moment = Schedule(config).at(0)
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
-    loaded = LoadedBatch(images, np.zeros((8, 0), np.int32), Request(0, 8, 4), images if options else None)
-    feed, batches = Feed(state, 0, None), iter([loaded] * 4)
-    iterate(state, feed, batches, moment, 1)
+    loaded = LoadedBatch(images, np.zeros((8, 0), np.int32), BatchRequest(0, 8, 4), images if options else None)
+    feed, batches = BatchBuilder(state, 0, None), iter([loaded] * 4)
+    train_step(state, feed, batches, moment, 1)
     with no_waiting(device):
         for _ in range(3):
-            iterate(state, feed, batches, moment, 1)
+            train_step(state, feed, batches, moment, 1)
     assert state.nimg == 32
     with pytest.raises((AssertionError, RuntimeError)), no_waiting(device):
         bool(torch.ones((), device=device))

@@ -81,9 +81,9 @@ def test_the_host_is_kept_near_a_gpu(monkeypatch):
     streams = iter(range(9))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: next(streams))
-    leash = devices.Leash(GPU)
+    leash = devices.StepThrottle(GPU)
     for _ in range(4):
         leash.step()
     assert done == [0, 1]
-    devices.Leash(torch.device("cpu")).step()
+    devices.StepThrottle(torch.device("cpu")).step()
     assert next(streams) == 4

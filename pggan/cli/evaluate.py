@@ -84,10 +84,10 @@ def command(
         names = (*names, "eneighbours" if embedding else "neighbours")
     _check_places(neighbours, cache)
     from pggan.utils.devices import pick_device
-    from pggan.utils.distributed import joined, own_device
+    from pggan.utils.distributed import own_device, process_group
 
     where = pick_device(own_device(device))
-    with joined(where) as world:
+    with process_group(where) as world:
         start = time.perf_counter()
         fakes, reals = _both(model, data, res, first_seed, where, best)
         from pggan.metrics.cache import Cache
@@ -98,13 +98,13 @@ def command(
         kept = Cache(None) if no_cache else Cache(cache) if cache is not None else Cache.beside(reals.place)
 
         def stage(what: str, total: int) -> AbstractContextManager[Advance]:
-            return progress(what, total, quiet=quiet or as_json or not world.leads)
+            return progress(what, total, quiet=quiet or as_json or not world.is_main_process)
 
         found = compare(
             fakes, reals, names, count=count, seed=seed, device=where, embeddings=embeddings, cache=kept, world=world,
             stage=stage,
         )  # fmt: skip
-        if world.leads:
+        if world.is_main_process:
             if neighbours is not None:
                 from pggan.metrics.neighbour_grid import write_gallery
 

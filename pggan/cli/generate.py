@@ -170,11 +170,11 @@ def _shards(
     world = asked_for()
     start = time.perf_counter()
     share = len(seeds) // world.size
-    silent = quiet or as_json or not world.leads
+    silent = quiet or as_json or not world.is_main_process
     model = load(path, own_device(device), mode=mode, note=_notes(silent))
     with progress("generating", share, quiet=silent) as advance:
         done = write_shards(model, seeds, out, layout, label, batch, world, advance)
-    if not world.leads:
+    if not world.is_main_process:
         return
     seconds = round(time.perf_counter() - start, 3)
     if as_json:

@@ -83,9 +83,9 @@ def command(
 
     path = find_model(model, best)
     from pggan.generation.model import load
-    from pggan.generation.video import Walk, interpolate
+    from pggan.generation.video import VideoOptions, interpolate
 
-    walk = Walk(seconds, fps, grid, seed, tuple(seeds or ()), loop, method, label, scale)
+    walk = VideoOptions(seconds, fps, grid, seed, tuple(seeds or ()), loop, method, label, scale)
     with progress("interpolating", walk.frames, unit="frames", quiet=quiet or as_json) as advance:
         made = interpolate(load(path, device), out, walk, advance)
     if as_json:

@@ -18,7 +18,7 @@ from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
-    from pggan.training.loop import Display, Outcome
+    from pggan.training.loop import Display, RunResult
 
 
 @click.command("train")
@@ -129,9 +129,9 @@ def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> t
     given["loss_options"] = loss_options or None
     origin = None
     if given["start_from"] is not None:
-        from pggan.training.run.warm_start import Origin
+        from pggan.training.run.warm_start import WarmStart
 
-        origin = Origin.read(given["start_from"])
+        origin = WarmStart.read(given["start_from"])
 
     def made(largest: int) -> TrainConfig:
         return configure(preset, origin.options(given, largest) if origin else given, largest)
@@ -178,7 +178,7 @@ def _next_run() -> Path:
     return Path("runs") / f"{max(taken, default=-1) + 1:03d}"
 
 
-def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> Outcome:
+def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> RunResult:
     from pggan.config.schedule import Schedule
     from pggan.training.run.directory import RunDirectory
     from pggan.training.start import advice, begin, computing, resolve
@@ -213,7 +213,7 @@ def _resume(
     quiet: bool,
     given: dict[str, Any],
     override: bool,
-) -> Outcome:
+) -> RunResult:
     from pggan.config.resume_policy import changed
     from pggan.config.schedule import Schedule
     from pggan.training.run.directory import RunDirectory
@@ -275,7 +275,7 @@ def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dic
         click.echo("images computed at once: as many as fit into what is free when the run starts, which measures it")
 
 
-def _finish(outcome: Outcome, as_json: bool) -> int:
+def _finish(outcome: RunResult, as_json: bool) -> int:
     run = outcome.run.path
     models = outcome.run.models()
     if not _leads():

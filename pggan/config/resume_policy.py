@@ -12,7 +12,7 @@ from pggan.utils.errors import UsageError
 
 # They decide no number of the result, or its rounding only: what is kept and shown, how pictures are read, how much
 # is computed at once.
-HARMLESS = frozenset(
+SAFE_ON_RESUME = frozenset(
     {
         "workers", "cache", "cache_mb", "tick_kimg", "snapshot_ticks", "checkpoint_ticks", "keep_checkpoints",
         "keep_models", "max_rollbacks", "rollback_lr", "grid", "mode", "auto_batch", "budget", "eval_every",
@@ -20,7 +20,7 @@ HARMLESS = frozenset(
     }
 )  # fmt: skip
 # They decide the shape of what a checkpoint holds.
-FIXED = frozenset(
+IMMUTABLE = frozenset(
     {
         "max_res", "channels", "labels", "label_size", "latent_size", "fmap_base", "fmap_max", "fused_scale",
         "stddev_group", "loss", "start_from", "preset", "arch_g", "arch_d", "g_norm", "d_norm", "diversity",
@@ -38,7 +38,7 @@ def changed(config: TrainConfig, given: Mapping[str, Any], override: bool) -> tu
     """
     values = {name: _over(value, getattr(config, name)) for name, value in given.items() if value is not None}
     values = {name: value for name, value in values.items() if value != getattr(config, name)}
-    fixed = sorted(_flag(name) for name in values if name in FIXED)
+    fixed = sorted(_flag(name) for name in values if name in IMMUTABLE)
     if fixed:
         raise UsageError(
             f"{', '.join(fixed)}: a run that has begun keeps its networks and loss; start another one with --from RUN"
@@ -46,7 +46,7 @@ def changed(config: TrainConfig, given: Mapping[str, Any], override: bool) -> tu
     if "ema_decay" in values and (config.ema_half_life is not None or "ema_half_life" in values):
         raise UsageError("--ema-decay: the run has --ema-half-life, which stands in for it; give that instead")
     _check_techniques(config, dict(values.get("loss_options", ())))
-    telling = {name: value for name, value in values.items() if name not in HARMLESS}
+    telling = {name: value for name, value in values.items() if name not in SAFE_ON_RESUME}
     if telling and not override:
         raise UsageError(
             f"--resume goes on with the run's own options; {', '.join(sorted(map(_flag, telling)))} would change its "

@@ -10,7 +10,7 @@ from pggan.config.train import PerResolution, TrainConfig, level_of
 from pggan.utils.errors import UsageError
 
 
-class Moment(NamedTuple):
+class ScheduleState(NamedTuple):
     """The training parameters at a number of images seen. `alpha` 1: the level trains alone, below: it fades in.
 
     `detail`, `detail_alpha`: the reals' level of detail and its fade, where the data grow instead of the networks.
@@ -111,11 +111,11 @@ class Schedule:
         end = self.total if last is self._phases[-1] else min(last.end, self.total)
         return [*kept[:-1], self._phase(last.index, int(2**last.detail), last.fading, last.start, end)]
 
-    def at(self, nimg: int) -> Moment:
+    def at(self, nimg: int) -> ScheduleState:
         """The training parameters after `nimg` images."""
         phase = next((p for p in self._phases if nimg <= p.end), self._phases[-1])
         alpha = (nimg - phase.start) / (phase.end - phase.start) if phase.fading else 1.0
-        own = Moment(nimg, phase.index, phase.level, alpha, phase.batch, phase.g_lr, phase.d_lr)
+        own = ScheduleState(nimg, phase.index, phase.level, alpha, phase.batch, phase.g_lr, phase.d_lr)
         return own._replace(alpha=1.0, detail=phase.detail, detail_alpha=alpha) if self._blurs else own
 
     def tick(self, nimg: int) -> int:

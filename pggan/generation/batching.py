@@ -78,7 +78,7 @@ def _begin(
     label: int | str | None,
     codes: Mapping[int, float] | None,
     size: int,
-    to_come: int,
+    remaining: int,
     fixed: bool,
 ) -> Fetch | None:
     """Begins a batch; None where the memory is short of it."""
@@ -91,9 +91,9 @@ def _begin(
         latents = np.pad(latents, ((0, missing), (0, 0)))
         labels = None if labels is None else np.pad(labels, ((0, missing), (0, 0)))
     if fixed and model.computing.mode == "auto":
-        to_come, model.computing.why = 0, "a batch that was asked for is computed in one way"
+        remaining, model.computing.why = 0, "a batch that was asked for is computed in one way"
     try:
-        return model.begin(latents, labels, to_come)
+        return model.begin(latents, labels, remaining)
     except OutOfMemoryError:
         return None
 

@@ -41,7 +41,7 @@ class Shape(NamedTuple):
     fades: bool
 
 
-class Computing:
+class GeneratorRunner:
     """Computes a generator by a mode: "eager", "compiled", or "auto", which compiles where that pays.
 
     `note` is told what compiling took, and where it failed: it then goes on eagerly. `backend`: torch.compile's.
@@ -62,16 +62,18 @@ class Computing:
         """The batch that is compiled, 0 if none is."""
         return self.shape.batch if self.shape else 0
 
-    def __call__(self, z: Tensor, level: int, alpha: Tensor | None, labels: Tensor | None, to_come: int = 0) -> Tensor:
-        """The generator's pictures. `to_come`: how many there will be of batches as this one, these included; 0: no
+    def __call__(
+        self, z: Tensor, level: int, alpha: Tensor | None, labels: Tensor | None, remaining: int = 0
+    ) -> Tensor:
+        """The generator's pictures. `remaining`: how many there will be of batches as this one, these included; 0: no
         telling, and eager.
         """
         shape = Shape(level, len(z), alpha is not None)
-        if to_come and self.mode != "eager":
+        if remaining and self.mode != "eager":
             try:
                 if shape == self.shape:
                     return self._compiled_batch(shape, z, alpha, labels)
-                if self.mode == "compiled" or self._pays(shape, to_come, z.device.type):
+                if self.mode == "compiled" or self._pays(shape, remaining, z.device.type):
                     return self._first(shape, z, alpha, labels)
             except Exception as error:  # a compiler may fail in any way; what is really wrong fails eagerly, too
                 self.shape = None
@@ -86,12 +88,12 @@ class Computing:
         """`eager (compiling would take about 52 s, and not win that back)`."""
         return f"{'compiled' if self.shape else 'eager'} ({self.why})"
 
-    def _pays(self, shape: Shape, to_come: int, kind: str) -> bool:
+    def _pays(self, shape: Shape, remaining: int, kind: str) -> bool:
         if len(seconds := self._eager.get(shape, [])) <= ROUNDS:
             return False
         first, more = COST.get(kind, COST["cpu"])
         cost = first + more * (shape.level - 2)
-        saved = to_come / shape.batch * min(seconds[1:]) * SAVED.get(kind, SAVED["cpu"])
+        saved = remaining / shape.batch * min(seconds[1:]) * SAVED.get(kind, SAVED["cpu"])
         if saved > MARGIN * cost:
             self.why = "where compiling pays"
             return True

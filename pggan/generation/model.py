@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pggan.data.label_columns import LabelSpace
 from pggan.generation.batching import IN_FLIGHT, stream
-from pggan.generation.generator_runner import MODES, Computing
+from pggan.generation.generator_runner import MODES, GeneratorRunner
 from pggan.generation.to_uint8 import fetch
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.flops import synthesis_bytes
@@ -71,7 +71,7 @@ class Model:
         self.file = file
         self.device = device
         self.path = path
-        self.computing = Computing(file.generator, mode, note)
+        self.computing = GeneratorRunner(file.generator, mode, note)
 
     @property
     def name(self) -> str:
@@ -139,12 +139,12 @@ class Model:
         labels: Tensor | NDArray[Any] | None = None,
         level: int | None = None,
         alpha: float | None = None,
-        to_come: int = 0,
+        remaining: int = 0,
     ) -> Tensor:
         """The raw network output, float (N, C, R, R) around [-1, 1], R = 2**level, on the model's device.
 
         `latents` (N, latent_size + codes.size), `labels` (N, label_size). `level` and `alpha` None: as the file stores
-        them; alpha is 1 at another level than the stored one. `to_come`: how many there will be of batches as large as
+        them; alpha is 1 at another level than the stored one. `remaining`: how many there will be of batches as large as
         this one, these included, which tells whether compiling pays; 0: it is eager. Raises `UsageError` for shapes,
         levels or alphas that do not fit.
         """
@@ -157,7 +157,7 @@ class Model:
         if y is not None and len(y) != len(z):
             raise UsageError(f"{len(z)} latents but {len(y)} labels")
         with self._enough_memory(len(z)), full_float32(self.device):
-            return self.computing(z, level, fade, y, to_come)
+            return self.computing(z, level, fade, y, remaining)
 
     @contextmanager
     def _enough_memory(self, count: int) -> Iterator[None]:
@@ -221,14 +221,14 @@ class Model:
         return stream(self, seeds, label, batch, codes)
 
     def begin(
-        self, latents: NDArray[Any], labels: NDArray[Any] | None = None, to_come: int = 0
+        self, latents: NDArray[Any], labels: NDArray[Any] | None = None, remaining: int = 0
     ) -> Callable[[], NDArray[np.uint8]]:
         """Begins to make pictures of latents, as `pictures`; the call that it returns waits for them.
 
-        A GPU still computes when this returns. `to_come` as for `synthesize`.
+        A GPU still computes when this returns. `remaining` as for `synthesize`.
         """
         with self._enough_memory(len(latents)):
-            return fetch(self.synthesize(latents, labels, to_come=to_come))
+            return fetch(self.synthesize(latents, labels, remaining=remaining))
 
     def pictures(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
         """8-bit pictures (N, H, W, C) of latents (N, latent_size + codes.size)."""

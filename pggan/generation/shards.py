@@ -33,7 +33,7 @@ from pggan.generation.images import (
 from pggan.generation.model import Model
 from pggan.generation.seeds import Seeds
 from pggan.utils.atomic_files import replace_atomically, sync_directory, sync_file, write_json
-from pggan.utils.distributed import ALONE, World
+from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 
 LAYOUTS = ("folders", "tar")
@@ -61,7 +61,7 @@ def write_shards(
     layout: str,
     label: int | str | None = None,
     batch: int | None = None,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
     advance: Advance = lambda done: None,
 ) -> Sharded:
     """Writes the pictures of seeds in shards of 1000, those that are missing; `layout` is "folders" or "tar".

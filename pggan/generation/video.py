@@ -136,7 +136,7 @@ class _Palettes:
 
 
 @dataclass(frozen=True)
-class Walk:
+class VideoOptions:
     """What a video shows. `seeds` empty: a smooth random loop decided by `seed`; else from seed to seed."""
 
     seconds: float = 8.0
@@ -155,7 +155,7 @@ class Walk:
 
 
 def interpolate(
-    model: Model, path: str | Path, walk: Walk, on_frames: Callable[[int], None] = lambda done: None
+    model: Model, path: str | Path, walk: VideoOptions, on_frames: Callable[[int], None] = lambda done: None
 ) -> dict[str, Any]:
     """Writes a video of a walk through a model's latents; returns its frames, size and duration.
 
@@ -179,7 +179,7 @@ def interpolate(
 
 
 def frames(
-    model: Model, walk: Walk, factor: int, on_frames: Callable[[int], None] = lambda done: None
+    model: Model, walk: VideoOptions, factor: int, on_frames: Callable[[int], None] = lambda done: None
 ) -> Iterator[NDArray[np.uint8]]:
     """The frames of a walk, (rows * R * factor, columns * R * factor, C), made in batches."""
     columns, rows = walk.grid
@@ -206,7 +206,7 @@ def frames(
         on_frames(len(numbers))
 
 
-def _coded(model: Model, walk: Walk, path: LoopWalk | SeedWalk, number: int) -> NDArray[np.float32]:
+def _coded(model: Model, walk: VideoOptions, path: LoopWalk | SeedWalk, number: int) -> NDArray[np.float32]:
     """The latents of a frame with their codes: a seed's own, blended on the way; a cell's own in a random loop."""
     latents = path.latents(number)
     if not model.codes.size:
@@ -218,7 +218,7 @@ def _coded(model: Model, walk: Walk, path: LoopWalk | SeedWalk, number: int) -> 
     return np.concatenate([latents, codes], axis=1)
 
 
-def _labels(model: Model, walk: Walk, path: LoopWalk | SeedWalk, numbers: range) -> NDArray[np.float32] | None:
+def _labels(model: Model, walk: VideoOptions, path: LoopWalk | SeedWalk, numbers: range) -> NDArray[np.float32] | None:
     if not model.label_size:
         model.seed_labels([0], walk.label)  # refuses a label that the model cannot take
         return None

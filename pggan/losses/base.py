@@ -88,7 +88,7 @@ class GeneratorPass(NamedTuple):
     parameters: Parameters = NO_PARAMETERS
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """`losses` are added up to a player's loss; `stats` are only reported. All are 0-d tensors by name."""
 
     losses: dict[str, Tensor]
@@ -98,15 +98,15 @@ class Terms(NamedTuple):
         first, *rest = self.losses.values()
         return sum(rest, start=first)
 
-    def reported(self) -> Terms:
+    def reported(self) -> LossTerms:
         """The same, only told."""
-        return Terms({}, {**self.losses, **self.stats})
+        return LossTerms({}, {**self.losses, **self.stats})
 
-    def joined(self, other: Terms) -> Terms:
-        return Terms({**self.losses, **other.losses}, {**self.stats, **other.stats})
+    def joined(self, other: LossTerms) -> LossTerms:
+        return LossTerms({**self.losses, **other.losses}, {**self.stats, **other.stats})
 
 
-NOTHING = Terms({}, {})
+NOTHING = LossTerms({}, {})
 
 
 class Objective(nn.Module):
@@ -152,10 +152,10 @@ class Objective(nn.Module):
         """What counts as D's answer."""
         return output
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         return NOTHING
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
         return NOTHING
 
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pggan.losses.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Objective
 from pggan.networks.discriminator import Discriminator
 
 
@@ -23,17 +23,17 @@ class BoundaryEquilibrium(Objective):
         self.gamma, self.pace = began_gamma, began_lambda_k
         self.register_buffer("k", torch.zeros(()))
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = -step.real.score.mean(), -step.fake.score.mean()
         convergence = real + (self.gamma * real - fake).abs()
         stats = {
             "score_real": -real, "score_fake": -fake, "error_real": real, "error_fake": fake, "k": self.k.clone(),
             "convergence": convergence,
         }  # fmt: skip
-        return Terms({"real": real, "fake": -self.k * fake}, stats)
+        return LossTerms({"real": real, "fake": -self.k * fake}, stats)
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
-        return Terms({"g_error": -step.fake.score.mean()}, {})
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
+        return LossTerms({"g_error": -step.fake.score.mean()}, {})
 
     @torch.no_grad()
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from pggan.losses.base import DiscriminatorPass, Objective, Terms
+from pggan.losses.base import DiscriminatorPass, LossTerms, Objective
 
 
 class CrossEntropy(Objective):
@@ -18,11 +18,11 @@ class CrossEntropy(Objective):
         super().__init__()
         self.target = label_smoothing
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = step.real.score, step.fake.score
         # -log s(v) = softplus(-v), -log(1 - s(v)) = softplus(v): never the log of a sigmoid, which may be 0
         d_real = F.softplus(-real).mean()
         if self.target < 1:
             d_real = self.target * d_real + (1 - self.target) * F.softplus(real).mean()
         losses = {"real": d_real, "fake": F.softplus(fake).mean()}
-        return Terms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
+        return LossTerms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from pggan.losses.base import GeneratorPass, Terms
+from pggan.losses.base import GeneratorPass, LossTerms
 from pggan.losses.cross_entropy import CrossEntropy
 
 
 class Minimax(CrossEntropy):
     """g: `E log(1 - s(D(G(z))))`."""
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
-        return Terms({"g_fake": -F.softplus(step.fake.score).mean()}, {})
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
+        return LossTerms({"g_fake": -F.softplus(step.fake.score).mean()}, {})

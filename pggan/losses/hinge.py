@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from pggan.losses.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Objective
 
 
 class Hinge(Objective):
     """d: `E max(0, 1 - D(x)) + E max(0, 1 + D(G(z)))`; g: `-E D(G(z))`."""
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = step.real.score, step.fake.score
         losses = {"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}
-        return Terms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
+        return LossTerms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
-        return Terms({"g_score": -step.fake.score.mean()}, {})
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
+        return LossTerms({"g_score": -step.fake.score.mean()}, {})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pggan.losses.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Objective
 
 
 class LeastSquares(Objective):
     """d: `1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2`; g: `1/2 E (D(G(z)) - 1)^2`."""
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = step.real.score, step.fake.score
         losses = {"real": (real - 1).square().mean() / 2, "fake": fake.square().mean() / 2}
-        return Terms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
+        return LossTerms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
-        return Terms({"g_fake": (step.fake.score - 1).square().mean() / 2}, {})
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
+        return LossTerms({"g_fake": (step.fake.score - 1).square().mean() / 2}, {})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pggan.losses.base import DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Objective
 
 
 class Wasserstein(Objective):
     """d: `E D(G(z)) - E D(x)`; g: `-E D(G(z))`."""
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = step.real.score.mean(), step.fake.score.mean()
-        return Terms({"wasserstein": fake - real}, {"score_real": real, "score_fake": fake})
+        return LossTerms({"wasserstein": fake - real}, {"score_real": real, "score_fake": fake})
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
-        return Terms({"g_score": -step.fake.score.mean()}, {})
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
+        return LossTerms({"g_score": -step.fake.score.mean()}, {})

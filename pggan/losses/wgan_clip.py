@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pggan.losses.base import DiscriminatorPass, Terms
+from pggan.losses.base import DiscriminatorPass, LossTerms
 from pggan.losses.wgan import Wasserstein
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import EqualizedWeight
@@ -21,9 +21,9 @@ class ClippedWasserstein(Wasserstein):
         super().__init__()
         self.clip = clip
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         terms = super().d_terms(step)
-        return Terms(terms.losses, {**terms.stats, "estimate": -terms.losses["wasserstein"]})
+        return LossTerms(terms.losses, {**terms.stats, "estimate": -terms.losses["wasserstein"]})
 
     @torch.no_grad()
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:

@@ -19,7 +19,7 @@ from pggan.metrics.cache import Cache
 from pggan.metrics.gather import agreed, gathered, share
 from pggan.metrics.image_sets import Generated, Images, Pictures, StorePictures
 from pggan.utils.devices import full_float32
-from pggan.utils.distributed import ALONE, World
+from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 
 BATCH = 64
@@ -95,7 +95,7 @@ def _spread(wanted: int, there: int) -> Iterator[int]:
 
 
 def evaluate_batches(
-    tasks: Sequence[Job], fakes: Iterable[Images], reals: RealStatistics, setting: Setting, world: World = ALONE,
+    tasks: Sequence[Job], fakes: Iterable[Images], reals: RealStatistics, setting: Setting, world: World = SINGLE_PROCESS,
     advance: Advance = lambda n: None, kept: dict[str, State] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Figures by name; empty but in the first of several processes.
@@ -108,7 +108,7 @@ def evaluate_batches(
     figures: dict[str, float] = {}
     for job in tasks:
         whole = job.metric.merge(gathered(states[job.name], world))
-        if world.leads:
+        if world.is_main_process:
             with full_float32(setting.device):
                 figures.update(job.metric.result(whole, reals.states.get(job.name, {})))
             if kept is not None:
@@ -141,14 +141,14 @@ def _states(
 
 
 def real_statistics(
-    tasks: Sequence[Job], reals: Pictures, setting: Setting, cache: Cache, world: World = ALONE,
+    tasks: Sequence[Job], reals: Pictures, setting: Setting, cache: Cache, world: World = SINGLE_PROCESS,
     stage: Stage | None = None, check: Check = lambda: None,
 ) -> RealStatistics:  # fmt: skip
     """States of real pictures, out of the cache or made and kept; metrics that want the same ones share a pass."""
     found = RealStatistics()
     wanted = [job for job in tasks if job.reals]
     about = {job.name: _about(job, reals) for job in wanted}
-    if world.leads:
+    if world.is_main_process:
         for job in wanted:
             state = cache.load(_key(job, setting), about[job.name])
             if state is not None:
@@ -166,7 +166,7 @@ def real_statistics(
             states = _states(members, [len(picks)] * len(members), numbers, batches, setting, advance)
         for job in members:
             whole = job.metric.merge(gathered(states[job.name], world))
-            if world.leads:
+            if world.is_main_process:
                 found.states[job.name] = whole
                 cache.save(_key(job, setting), about[job.name], whole)
     return found
@@ -208,7 +208,7 @@ def _stage(stage: Stage | None, what: str, count: int) -> Any:
 def compare(
     fakes: Pictures, reals: Pictures, names: str | Sequence[str], *, count: int | None = None, seed: int = 0,
     device: torch.device | str = "cpu", embeddings: Mapping[str, Any] | None = None, cache: Cache | None = None,
-    world: World = ALONE, stage: Stage | None = None, check: Check = lambda: None,
+    world: World = SINGLE_PROCESS, stage: Stage | None = None, check: Check = lambda: None,
 ) -> Comparison:  # fmt: skip
     """Figures of two sets of pictures. `count` None: each metric's own number, or as many as there are. `check` is
     called before every batch, as often in each process; what it raises goes through.
@@ -248,7 +248,7 @@ def _matching(fakes: Pictures, reals: Pictures) -> None:
 def evaluate_model(
     generate: Callable[[Sequence[int]], Images], store: Store, resolution: int, names: str | Sequence[str],
     count: int | None = None, seed: int = 0, device: torch.device | str = "cpu", cache: Cache | Path | None = None,
-    embeddings: Mapping[str, Any] | None = None, world: World = ALONE, check: Check = lambda: None,
+    embeddings: Mapping[str, Any] | None = None, world: World = SINGLE_PROCESS, check: Check = lambda: None,
 ) -> dict[str, float]:  # fmt: skip
     """Figures of a generator against a store, as a training run asks for them.
 

@@ -31,7 +31,7 @@ def gathered(state: State, world: World) -> list[State]:
     try:
         names: list[list[str]] = [[] for _ in range(world.size)]
         dist.all_gather_object(names, sorted(state))
-        if not world.leads:
+        if not world.is_main_process:
             for key in sorted(state):
                 _send(state[key])
             return []

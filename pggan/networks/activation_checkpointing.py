@@ -47,12 +47,12 @@ def _forward(block: nn.Module, plain: nn.Module, switch: Switch) -> Callable[[Te
         def function(*tensors: Tensor) -> Tensors:
             return (functional_call(plain, dict(zip(names, tensors[1:])), (tensors[0],)),)
 
-        return _Again.apply(function, x, *weights)[0]
+        return CheckpointFunction.apply(function, x, *weights)[0]
 
     return forward
 
 
-class _Again(torch.autograd.Function):
+class CheckpointFunction(torch.autograd.Function):
     """`function(*tensors)`, a tuple, of which nothing but the tensors is kept."""
 
     @staticmethod
@@ -83,6 +83,6 @@ class _Again(torch.autograd.Function):
             return found
 
         found: list[Tensor | None] = [None] * len(inputs)
-        for at, gradient in zip(wanted, _Again.apply(pulled_back, *inputs, *gradients)):
+        for at, gradient in zip(wanted, CheckpointFunction.apply(pulled_back, *inputs, *gradients)):
             found[at] = gradient
         return None, *found

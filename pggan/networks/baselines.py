@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.networks.discriminator import Discriminator
-from pggan.networks.generator import Activated, Generator
+from pggan.networks.generator import Generator, NormActivation
 from pggan.networks.heads import DiscriminatorOutput, FlatHead
 from pggan.networks.layers import EqualizedLinear, StridedConv2d, TransposedConv2d, at_least_float32, leaky_relu
 from pggan.networks.normalization import discriminator_norm
@@ -24,7 +24,7 @@ class FcGenerator(Generator):
         self.dense0 = EqualizedLinear(config.inputs, hidden, equalized=equalized)
         self.dense1 = EqualizedLinear(hidden, hidden, equalized=equalized)
         self.dense2 = EqualizedLinear(hidden, config.channels * config.resolution**2, 1.0, equalized)
-        self.act0, self.act1 = Activated(hidden, config), Activated(hidden, config)
+        self.act0, self.act1 = NormActivation(hidden, config), NormActivation(hidden, config)
 
     def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
         x = self.act1(self.dense1(self.act0(self.dense0(x))))
@@ -58,7 +58,7 @@ class ConvGenerator(Generator):
         self.conv0 = TransposedConv2d(first, second, equalized=equalized)
         self.conv1 = TransposedConv2d(second, third, equalized=equalized)
         self.conv2 = TransposedConv2d(third, config.channels, 1.0, equalized)
-        self.act0, self.act1, self.act2 = (Activated(width, config) for width in (first, second, third))
+        self.act0, self.act1, self.act2 = (NormActivation(width, config) for width in (first, second, third))
 
     def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
         side = self.config.resolution // 8

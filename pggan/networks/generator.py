@@ -21,7 +21,7 @@ from pggan.networks.layers import (
 from pggan.networks.normalization import VirtualBatchNorm
 
 
-class Activated(nn.Module):
+class NormActivation(nn.Module):
     """The activation with its normalisation: virtual batch norm before it, pixelnorm after it, or none."""
 
     def __init__(self, channels: int, config: GeneratorConfig) -> None:
@@ -41,7 +41,7 @@ class InputBlock(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         inputs, self.width = config.inputs, config.fmaps(1)
-        self.act0, self.act1 = Activated(self.width, config), Activated(self.width, config)
+        self.act0, self.act1 = NormActivation(self.width, config), NormActivation(self.width, config)
         # one bias a map, not one an output: it is added after the reshape
         biases = self.width * (16 if config.dense_bias == "output" else 1)
         self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, GAIN / 4, config.equalized)
@@ -59,7 +59,7 @@ class GrowBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int, config: GeneratorConfig) -> None:
         super().__init__()
-        self.act0, self.act1 = Activated(width, config), Activated(width, config)
+        self.act0, self.act1 = NormActivation(width, config), NormActivation(width, config)
         self.conv0 = UpscaleConv2d(inputs, width, config)
         self.conv1 = EqualizedConv2d(width, width, 3, equalized=config.equalized)
 

@@ -7,7 +7,7 @@ import math
 
 from pggan.report.log_reader import Event
 from pggan.report.markup import Markup, figure, join, kimg, tag
-from pggan.report.run_data import Gathered
+from pggan.report.run_data import RunData
 from pggan.report.series import Chart, Curve, Point, Scale, scale
 
 WIDTH, HEIGHT = 440, 236
@@ -22,7 +22,7 @@ MARKS, SAID = 60, 80
 class Axis:
     """kimg from 0 to the run's last tick, left to right."""
 
-    def __init__(self, gathered: Gathered) -> None:
+    def __init__(self, gathered: RunData) -> None:
         # measurements and events may lie a little beyond the last tick
         beyond = [nimg for nimg, _ in gathered.log.measured]
         self.end = max([gathered.nimg, *beyond, 1]) / 1000

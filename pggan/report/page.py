@@ -14,7 +14,7 @@ import pggan
 from pggan.report import sections
 from pggan.report.chart import Axis, draw
 from pggan.report.markup import Markup, join, kimg, tag
-from pggan.report.run_data import Gathered, gather
+from pggan.report.run_data import RunData, gather
 from pggan.report.sample_grids import Gallery, Picture, Sample, gallery
 from pggan.report.series import figure_charts, training_charts
 from pggan.training.run.directory import RunDirectory
@@ -77,7 +77,7 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def page(gathered: Gathered, pictures: Gallery) -> str:
+def page(gathered: RunData, pictures: Gallery) -> str:
     """The HTML. Its policy allows its own style and script, by their digests, and pictures inside it; nothing else."""
     script = Markup(_part("page.js"))
     style = Markup(_part("page.css") + _side_by_side(pictures))
@@ -116,7 +116,7 @@ def _side_by_side(pictures: Gallery) -> str:
     )
 
 
-def _header(gathered: Gathered) -> Markup:
+def _header(gathered: RunData) -> Markup:
     word, said = sections.status(gathered)
     moment = datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC")
     recipe = f"preset {gathered.config.preset}, " if gathered.config.preset else ""
@@ -133,7 +133,7 @@ def _header(gathered: Gathered) -> Markup:
     )
 
 
-def _main(gathered: Gathered, pictures: Gallery) -> Markup:
+def _main(gathered: RunData, pictures: Gallery) -> Markup:
     return tag(
         "main",
         sections.strip(gathered),
@@ -230,7 +230,7 @@ def _growth(pictures: Gallery) -> Markup:
     return tag("div", moving, still, stop, class_="growth")
 
 
-def _curves(gathered: Gathered) -> Markup:
+def _curves(gathered: RunData) -> Markup:
     axis = Axis(gathered)
     known, (measured, others) = training_charts(gathered), figure_charts(gathered)
     if not known and not measured and not others:
@@ -251,7 +251,7 @@ def _curves(gathered: Gathered) -> Markup:
     return join(tag("p", note, class_="note"), figures, *more)
 
 
-def _footer(gathered: Gathered, pictures: Gallery) -> Markup:
+def _footer(gathered: RunData, pictures: Gallery) -> Markup:
     lost = []
     if gathered.log.every > 1:
         lost.append(f"The log is long: one tick in {gathered.log.every} is shown.")

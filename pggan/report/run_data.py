@@ -17,7 +17,7 @@ from pggan.utils.errors import DataError, PgganError, TrainingError
 
 
 @dataclass(frozen=True)
-class Gathered:
+class RunData:
     """All that a report says of a run, but for its pictures. `running`: a process trains in it now."""
 
     run: RunDirectory
@@ -53,7 +53,7 @@ class Gathered:
         return self.log.ticks[-1].get(name) if self.log.ticks else None
 
 
-def gather(path: Path) -> Gathered:
+def gather(path: Path) -> RunData:
     """Raises `TrainingError` where `path` is no run, or its options are damaged."""
     run = RunDirectory(path)
     try:
@@ -74,7 +74,7 @@ def gather(path: Path) -> Gathered:
     if attribution is None:
         attribution = next((said for model in [*models[-1:], *best] if (said := _attributed(model))), None)
     version, running = str(recorded.get("pggan", "")), is_claimed(path / LOCK)
-    return Gathered(run, config, resolved, version, schedule, log, models, best, data, attribution, running)
+    return RunData(run, config, resolved, version, schedule, log, models, best, data, attribution, running)
 
 
 def _changes(recorded: object) -> list[Event]:

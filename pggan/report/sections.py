@@ -10,7 +10,7 @@ from typing import Any
 from pggan.config.train import TrainConfig, to_json
 from pggan.report.log_reader import Tick, number
 from pggan.report.markup import Markup, figure, join, kimg, option, pairs, table, tag
-from pggan.report.run_data import Gathered, about
+from pggan.report.run_data import RunData, about
 from pggan.report.series import FIGURES, extremes, is_metric, other_names
 from pggan.training.monitor.plan_table import plan
 from pggan.utils.formatting import duration, size
@@ -18,7 +18,7 @@ from pggan.utils.formatting import duration, size
 EVENTS = 100
 
 
-def status(gathered: Gathered) -> tuple[str, str]:
+def status(gathered: RunData) -> tuple[str, str]:
     """A word for how the run stands, and what it means."""
     total = kimg(gathered.schedule.total)
     if gathered.finished:
@@ -31,7 +31,7 @@ def status(gathered: Gathered) -> tuple[str, str]:
     return "running" if gathered.running else "unfinished", f"{kimg(gathered.nimg)} of {total} kimg"
 
 
-def summary(gathered: Gathered) -> Markup:
+def summary(gathered: RunData) -> Markup:
     """The figures that are looked for first."""
     moment = gathered.schedule.at(gathered.nimg)
     side = f"{moment.resolution}x{moment.resolution}"
@@ -51,7 +51,7 @@ def summary(gathered: Gathered) -> Markup:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in tiles), class_="tiles")
 
 
-def strip(gathered: Gathered) -> Markup:
+def strip(gathered: RunData) -> Markup:
     """The whole plan as one bar, and how far the run is."""
     total, width = gathered.schedule.total, 1000.0
     parts = []
@@ -72,7 +72,7 @@ def strip(gathered: Gathered) -> Markup:
     )  # fmt: skip
 
 
-def events(gathered: Gathered) -> Markup | None:
+def events(gathered: RunData) -> Markup | None:
     found = gathered.log.events
     if not found:
         return None
@@ -82,7 +82,7 @@ def events(gathered: Gathered) -> Markup | None:
     return join(tag("h2", f"What happened{more}", id="events"), listed)
 
 
-def phases(gathered: Gathered) -> Markup:
+def phases(gathered: RunData) -> Markup:
     """Every phase as planned, and what was measured in it."""
     rows: list[list[object]] = []
     marks = []
@@ -108,7 +108,7 @@ def phases(gathered: Gathered) -> Markup:
     return join(table([*head, "|∇D|"], rows, "Phases", marks), note)
 
 
-def metrics(gathered: Gathered) -> Markup | None:
+def metrics(gathered: RunData) -> Markup | None:
     """Every metric's newest, lowest and highest value, and when."""
     rows: list[list[object]] = []
     for name in [name for name in other_names(gathered) if is_metric(gathered, name)][:FIGURES]:
@@ -133,7 +133,7 @@ def _spent(all_ticks: list[Tick], ticks: list[Tick]) -> str:
     return duration(ends[-1] - (before[-1] if before else 0.0))
 
 
-def models(gathered: Gathered) -> Markup:
+def models(gathered: RunData) -> Markup:
     """The models to use, and the commands that use them."""
     run = gathered.run.path
     rows: list[list[object]] = []
@@ -184,7 +184,7 @@ def _bytes(path: Path) -> str:
         return "–"
 
 
-def options(gathered: Gathered) -> Markup:
+def options(gathered: RunData) -> Markup:
     """What differs from the defaults; all of them in a fold."""
     own, usual = to_json(gathered.config), to_json(TrainConfig())
     other: list[list[object]] = [[_flag(n), option(v), option(usual[n])] for n, v in own.items() if v != usual[n]]
@@ -199,7 +199,7 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
-def data(gathered: Gathered) -> Markup:
+def data(gathered: RunData) -> Markup:
     known = dict(gathered.data)
     count = known.pop("count", None)
     return pairs(
@@ -213,7 +213,7 @@ def data(gathered: Gathered) -> Markup:
     )
 
 
-def machine(gathered: Gathered) -> Markup:
+def machine(gathered: RunData) -> Markup:
     """What the run computed with."""
     rest = [(str(n).replace("_", " "), option(v)) for n, v in gathered.resolved.items() if n != "data"]
     return pairs([*rest, ("pggan", gathered.version)])

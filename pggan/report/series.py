@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from pggan.config.metrics import METRICS
-from pggan.report.run_data import Gathered
+from pggan.report.run_data import RunData
 
 # Points of a curve at most: two (lowest, highest) for each of half as many stretches.
 POINTS = 600
@@ -105,7 +105,7 @@ TITLES = {
 }  # fmt: skip
 
 
-def training_charts(gathered: Gathered) -> list[Chart]:
+def training_charts(gathered: RunData) -> list[Chart]:
     """The charts of what the log always says."""
     charts = []
     for title, note, names, logarithmic in KNOWN:
@@ -117,7 +117,7 @@ def training_charts(gathered: Gathered) -> list[Chart]:
     return charts
 
 
-def figure_charts(gathered: Gathered) -> tuple[list[Chart], list[Chart]]:
+def figure_charts(gathered: RunData) -> tuple[list[Chart], list[Chart]]:
     """Charts of every other figure in the log, those of one family together: metrics, and what is not known."""
     families: dict[str, list[str]] = {}
     for name in other_names(gathered)[:FIGURES]:
@@ -135,7 +135,7 @@ def figure_charts(gathered: Gathered) -> tuple[list[Chart], list[Chart]]:
     return metrics, others
 
 
-def other_names(gathered: Gathered) -> list[str]:
+def other_names(gathered: RunData) -> list[str]:
     """Names of figures beside those always logged, in the order they came; the spread of another one is left out."""
     ticks = (tick.values for tick in gathered.log.ticks)
     names = {name: None for values in (*ticks, *(v for _, v in gathered.log.measured)) for name in values}
@@ -143,11 +143,11 @@ def other_names(gathered: Gathered) -> list[str]:
     return [name for name in shown if not (name.endswith("_std") and name.removesuffix("_std") in names)]
 
 
-def is_metric(gathered: Gathered, name: str) -> bool:
+def is_metric(gathered: RunData, name: str) -> bool:
     return name in gathered.log.metrics or _family(name) in METRIC_FAMILIES
 
 
-def extremes(gathered: Gathered, name: str) -> tuple[Point, Point, Point] | None:
+def extremes(gathered: RunData, name: str) -> tuple[Point, Point, Point] | None:
     """The last, the lowest and the highest point of a figure; None where it has no value."""
     points = _all_points(gathered, name)
     known = [(x, y) for x, y in points if y is not None]
@@ -170,18 +170,18 @@ METRIC_FAMILIES = frozenset(_family(name) for spec in METRICS for name in (spec.
 }  # fmt: skip
 
 
-def _reference(gathered: Gathered, title: str) -> tuple[float, str] | None:
+def _reference(gathered: RunData, title: str) -> tuple[float, str] | None:
     if title == "Gradient norm" and not gathered.config.loss_options and gathered.config.loss.startswith("wgan"):
         return 1.0, "target 1"
     return (0.0, "") if title in ("Losses", "Scores", "Critic's gap") else None
 
 
-def _points(gathered: Gathered, name: str) -> list[Point]:
+def _points(gathered: RunData, name: str) -> list[Point]:
     """A name's points, thinned. A tick without it is no gap: some figures are measured now and then."""
     return thinned(_all_points(gathered, name))
 
 
-def _all_points(gathered: Gathered, name: str) -> list[Point]:
+def _all_points(gathered: RunData, name: str) -> list[Point]:
     ticks = [(tick.nimg / 1000, tick.values[name]) for tick in gathered.log.ticks if name in tick.values]
     apart = [(nimg / 1000, values[name]) for nimg, values in gathered.log.measured if name in values]
     return sorted([*ticks, *apart], key=lambda point: point[0])

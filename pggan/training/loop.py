@@ -11,32 +11,32 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pggan.config.schedule import Moment, Schedule
+from pggan.config.schedule import Schedule, ScheduleState
 from pggan.config.train import TrainConfig, level_of
-from pggan.data.loading.cache import Caching
-from pggan.data.loading.loader import LoadedBatch, Loader, Request
+from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.loader import BatchRequest, LoadedBatch, Loader
 from pggan.data.store.store import Store
 from pggan.training.engine.compile_worker import compiling_ahead
 from pggan.training.engine.memory_estimate import describe
 from pggan.training.engine.memory_probe import measured_plan
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import Feed, iterate
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step import BatchBuilder, train_step
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import by_level
-from pggan.training.monitor.eta import Pace
+from pggan.training.monitor.eta import EtaEstimator
 from pggan.training.monitor.evaluation import Evaluation
 from pggan.training.monitor.health import diagnosis, relative_diversity
 from pggan.training.monitor.label_holdout import exam_of
-from pggan.training.monitor.recovery import WentWrong, check_share, count_steps, kept, restore, roll_back
-from pggan.training.monitor.stats import Meter, tick_values
+from pggan.training.monitor.recovery import TrainingDiverged, check_share, count_steps, kept, restore, roll_back
+from pggan.training.monitor.stats import MetricAverager, tick_values
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import RunLog, opened_log, read_log
 from pggan.training.run.signals import Signals
 from pggan.training.run.snapshots import Snapshots
-from pggan.training.run.warm_start import adopt
+from pggan.training.run.warm_start import load_pretrained
 from pggan.utils import distributed
 from pggan.utils.devices import (
-    Leash,
+    StepThrottle,
     can_measure,
     limit_memory,
     measure_convolutions,
@@ -44,7 +44,7 @@ from pggan.utils.devices import (
     pick_device,
     set_precision,
 )
-from pggan.utils.distributed import ALONE, World
+from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import DataError, TrainingError
 
 
@@ -53,7 +53,7 @@ class Display(Protocol):
 
     def note(self, message: str) -> None: ...
 
-    def moment(self, moment: Moment) -> None: ...
+    def moment(self, moment: ScheduleState) -> None: ...
 
     def tick(self, line: dict[str, Any]) -> None: ...
 
@@ -61,7 +61,7 @@ class Display(Protocol):
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """How a run ended. `signal`: the one that stopped it, 0 if it is complete."""
 
     run: RunDirectory
@@ -71,7 +71,7 @@ class Outcome:
     last: dict[str, Any] = field(default_factory=dict)
 
 
-class Training:
+class Trainer:
     """One run in this process. `resolved` says what "auto" became: its `device` and `precision` are used."""
 
     def __init__(
@@ -80,11 +80,11 @@ class Training:
         resolved: dict[str, Any],
         run: RunDirectory,
         display: Display,
-        world: World = ALONE,
+        world: World = SINGLE_PROCESS,
     ) -> None:
         self.config, self.run, self.display, self.world = config, run, display, world
         self.schedule = Schedule(config)
-        self.pace = Pace(config, self.schedule)
+        self.pace = EtaEstimator(config, self.schedule)
         device = pick_device(resolved["device"])
         set_precision(resolved["precision"])
         measure_convolutions(device)
@@ -98,12 +98,12 @@ class Training:
             labels = None  # D alone is told of them: pictures are asked for without
         if classes is not None and not (classes >= 0).any():
             raise DataError(f"no picture of the data has a known {config.labels!r}; train without --labels")
-        self.feed = Feed(self.state, column, classes)
+        self.feed = BatchBuilder(self.state, column, classes)
         self.exam = exam_of(self.store, column, self.state)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         self.snapshots = Snapshots(run, self.state, labels, info)
         self.evaluation = Evaluation(self.state, self.store, self.snapshots, display)
-        self.meter, self.leash = Meter(world), Leash(device)
+        self.meter, self.leash = MetricAverager(world), StepThrottle(device)
         self.state.counters["next_tick"] = self.schedule.tick(0)
         self._reals: Tensor | None = None
         self._pictured = 0  # resolution whose pictures are shown beside the samples
@@ -114,8 +114,8 @@ class Training:
         """Modes and micro-batches as resolved; runs of before have neither."""
         modes = by_level(resolved)
         self.ahead = compiling_ahead(self.state, modes, self.display.note)
-        self.state.computing = Computing(modes, self.display.note, ahead=self.ahead)
-        self.state.keep_within(resolved.get("memory", {}))
+        self.state.computing = StepExecutor(modes, self.display.note, ahead=self.ahead)
+        self.state.apply_memory_plan(resolved.get("memory", {}))
         if self.config.budget is not None:
             limit_memory(self.state.device, self.config.budget)
 
@@ -127,7 +127,7 @@ class Training:
         start = time.perf_counter()
         found = measured_plan(self.state, self.feed, len(self.store), self.display.measured)
         shares = {str(side): share.recorded() for side, share in found.items()}
-        self.state.keep_within(shares)
+        self.state.apply_memory_plan(shares)
         seconds = time.perf_counter() - start if can_measure(self.state.device) else None
         for line in describe(shares, seconds):
             self.display.measured(line)
@@ -144,16 +144,16 @@ class Training:
         for line in read_log(self.run.log) if self.run.log.exists() else []:
             self.pace.measured(level_of(line["resolution"]), line["img_per_second"], 1.0)
 
-    def requests(self) -> Iterator[Request]:
+    def requests(self) -> Iterator[BatchRequest]:
         """What the loader has to bring, from here to the end: a pure function of the images seen."""
         nimg = self.state.nimg
         while nimg < self.schedule.total:
             moment = self.schedule.at(nimg)
             for _ in range(self.schedule.n_critic):
-                yield Request(nimg, moment.batch, moment.resolution)
+                yield BatchRequest(nimg, moment.batch, moment.resolution)
                 nimg += moment.batch
 
-    def train(self) -> Outcome:
+    def train(self) -> RunResult:
         """Trains to the end of the schedule, or until a signal asks to stop; either way the run is saved."""
         line: dict[str, Any] = {}
         opened = opened_log(self.run, self.state.nimg, self.world)
@@ -165,28 +165,30 @@ class Training:
             while self.state.nimg < self.schedule.total and not signals.stop:
                 batches = loader.stream(self.requests())
                 try:
-                    line = self._stretch(batches, signals, log)
-                except WentWrong as problem:
+                    line = self._train_until_interrupted(batches, signals, log)
+                except TrainingDiverged as problem:
                     roll_back(self.state, self.run, self.config, problem.reason, log, self.display, self._start_again)
-                    self.meter = Meter(self.world)
+                    self.meter = MetricAverager(self.world)
                     self._evaluate(self.schedule.at(self.state.nimg), signals, log)
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     raise self._out_of_memory(error) from None
                 finally:
                     batches.close()
-        return Outcome(self.run, self.state.nimg, signals.stop, self.state.counters["seconds"], line)
+        return RunResult(self.run, self.state.nimg, signals.stop, self.state.counters["seconds"], line)
 
     def _loader(self) -> Loader:
         config = self.config
-        caching = Caching(config.cache, config.cache_mb << 20, str(self.state.device), self.display.note)
+        caching = CachePolicy(config.cache, config.cache_mb << 20, str(self.state.device), self.display.note)
         rank, world = self.world.rank, self.world.size
         labels = self.exam.labels if self.exam is not None else None
         return Loader(
             self.store, config.seed, config.mirror, config.workers, caching, rank, world, config.held_out, labels
         )
 
-    def _stretch(self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None) -> dict[str, Any]:
-        """Iterations to the end, or to a signal. Raises `WentWrong` where the run has to go back."""
+    def _train_until_interrupted(
+        self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None
+    ) -> dict[str, Any]:
+        """Iterations to the end, or to a signal. Raises `TrainingDiverged` where the run has to go back."""
         line: dict[str, Any] = {}
         while self.state.nimg < self.schedule.total and not signals.stop:
             trained = self.schedule.at(self.state.nimg)
@@ -202,11 +204,11 @@ class Training:
                 self._evaluate(reached, signals, log)
         return line
 
-    def _evaluate(self, moment: Moment, signals: Signals, log: RunLog | None) -> None:
+    def _evaluate(self, moment: ScheduleState, signals: Signals, log: RunLog | None) -> None:
         """Makes the evaluation that is owed; where a signal came meanwhile, the run is saved."""
         if not self.state.counters["evaluate"] or signals.stop:
             return
-        moment = self.evaluation.owed(moment)
+        moment = self.evaluation.pending(moment)
         self.evaluation.run(moment, signals, log, lambda: self.state.save(self.run.state(moment.nimg)))
         signals.agree(self.world)
         if signals.stop:
@@ -224,10 +226,10 @@ class Training:
         kept = f"; the run is saved up to {saved[-1].name}" if saved else ""
         return TrainingError(f"out of memory at {side}x{side} with batch {moment.batch}: {mend}{kept}")
 
-    def _iterate(self, batches: Iterator[LoadedBatch], moment: Moment) -> None:
+    def _iterate(self, batches: Iterator[LoadedBatch], moment: ScheduleState) -> None:
         before, parts = self.state.nimg, self.state.parts.get(moment.level, 1)
         kept = moment.level not in self.state.recomputed
-        terms = iterate(self.state, self.feed, self._shown(batches), moment, self.schedule.n_critic)
+        terms = train_step(self.state, self.feed, self._shown(batches), moment, self.schedule.n_critic)
         self.leash.step()
         self.meter.add(terms, self.state.nimg - before)
         self._iterations += 1
@@ -240,7 +242,7 @@ class Training:
         if kept and moment.level in self.state.recomputed:
             self.display.note("memory ran out again: activations are computed again instead of kept, which is slower")
 
-    def _reached(self, trained: Moment) -> tuple[Moment, bool]:
+    def _reached(self, trained: ScheduleState) -> tuple[ScheduleState, bool]:
         """Where the run is now, and whether that ends a phase or the run: a phase ends as what it trained."""
         now = self.schedule.at(self.state.nimg)
         if now.phase != trained.phase:
@@ -249,14 +251,14 @@ class Training:
 
     def _shown(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         for loaded in batches:
-            if self.world.leads and loaded.request.resolution != self._pictured:
+            if self.world.is_main_process and loaded.request.resolution != self._pictured:
                 self._pictured = loaded.request.resolution
                 self.snapshots.reals(loaded.pictures())
             self._reals = torch.as_tensor(loaded.images)
             yield loaded
 
-    def _tick(self, moment: Moment, log: RunLog | None) -> dict[str, Any]:
-        """Reads the means back, looks whether the run is well, and writes a line. Raises `WentWrong`."""
+    def _tick(self, moment: ScheduleState, log: RunLog | None) -> dict[str, Any]:
+        """Reads the means back, looks whether the run is well, and writes a line. Raises `TrainingDiverged`."""
         images = self.meter.images
         values = self.meter.read()  # waits for the device, so that the time is whole
         now = time.perf_counter()
@@ -275,13 +277,13 @@ class Training:
         line["phase_seconds_left"], line["seconds_left"] = self.pace.left(moment.nimg)
         steps, self._iterations = self._iterations, 0
         reason = diagnosis(self.state, line, steps * (self.schedule.n_critic + 1), faults)
-        if distributed.agreed_max(int(reason is not None), self.world):
-            raise WentWrong(reason or "another process found the run to be going wrong")
+        if distributed.all_reduce_max(int(reason is not None), self.world):
+            raise TrainingDiverged(reason or "another process found the run to be going wrong")
         kept(self.display, lambda: log.tick(line) if log else None, "the log")
         self.display.tick(line)
         return line
 
-    def _save(self, moment: Moment, log: RunLog | None, always: bool) -> None:
+    def _save(self, moment: ScheduleState, log: RunLog | None, always: bool) -> None:
         """Snapshot and training state where due by ticks, or always: at the end of a phase and when asked."""
         if log is None:
             return
@@ -300,7 +302,7 @@ class Training:
         """The state as the run began, for one that went wrong before it had saved anything."""
         fresh = TrainState(self.config, self.state.device, self.state.precision, self.world)
         if self.config.start_from is not None:
-            adopt(fresh, self.config.start_from)
+            load_pretrained(fresh, self.config.start_from)
         fresh.counters["next_tick"] = self.schedule.tick(0)
         self.state.take(fresh)
 

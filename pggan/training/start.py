@@ -16,7 +16,7 @@ from pggan.utils.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from pggan.data.store.store import LabelColumn, Manifest
-    from pggan.training.loop import Display, Outcome
+    from pggan.training.loop import Display, RunResult
     from pggan.utils.distributed import World
 
 # Below so many pictures a discriminator may learn them by heart (Karras et al. 2020: their 30,000 and fewer suffer).
@@ -134,25 +134,25 @@ def _data_of(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any], g
     return where
 
 
-def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> Outcome:
+def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> RunResult:
     """A new run in the directory `out`, with what "auto" became. Raises `UsageError` where a run lies there already."""
-    from pggan.training.loop import Training
-    from pggan.training.run.warm_start import adopt
-    from pggan.utils.distributed import wait
+    from pggan.training.loop import Trainer
+    from pggan.training.run.warm_start import load_pretrained
+    from pggan.utils.distributed import barrier
 
     run = RunDirectory(out)
     resolved = {**(resolved or resolve(config)), "data": _identity(str(config.data))}
     with _joined(resolved, run, fresh=True) as (mine, world):
-        training = Training(config, {**mine, "memory": {}}, run, display, world)
+        training = Trainer(config, {**mine, "memory": {}}, run, display, world)
         if resolved.get("memory"):  # an estimate so far
             resolved["memory"] = training.measure_memory()
         if config.start_from is not None:
-            both = adopt(training.state, config.start_from)
+            both = load_pretrained(training.state, config.start_from)
             fresh = "" if both else ", which keeps no discriminator: that begins with fresh weights"
             display.note(f"going on from the weights of {config.start_from}{fresh}")
-        if world.leads:
+        if world.is_main_process:
             run.create(config, {**resolved, "processes": world.size})
-        wait(world)
+        barrier(world)
         return training.train()
 
 
@@ -169,11 +169,11 @@ def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) ->
     if place.size > 1 and str(resolved["device"]).startswith("cuda"):
         mine["device"] = f"cuda:{place.local}"
     with ExitStack() as stack:
-        if place.leads:
+        if place.is_main_process:
             if fresh:
                 run.check_free()
             stack.enter_context(run.locked())
-        yield mine, stack.enter_context(distributed.joined(pick_device(mine["device"])))
+        yield mine, stack.enter_context(distributed.process_group(pick_device(mine["device"])))
 
 
 def _fits(resolved: Mapping[str, Any], config: TrainConfig) -> bool:
@@ -191,7 +191,7 @@ def resume(
     data: str | None = None,
     changes: Mapping[str, Any] | None = None,
     override: bool = False,
-) -> Outcome:
+) -> RunResult:
     """Goes on with a run from its newest training state, with its recorded options.
 
     `device` moves it to another device, `data` names the place that its data has moved to. `changes`: fields of the
@@ -199,7 +199,7 @@ def resume(
     data is not there, or is not what the run began on, `UsageError` for changes that cannot be.
     """
     from pggan.training.engine.memory_estimate import asked_for
-    from pggan.training.loop import Training
+    from pggan.training.loop import Trainer
     from pggan.utils import distributed
 
     recorded, resolved = run.read_options()
@@ -219,16 +219,16 @@ def resume(
             display.note(line)
         anew = True
     with _joined(resolved, run) as (mine, world):
-        if distributed.agreed_max(int(not anew and not _fits(mine, config)), world):
+        if distributed.all_reduce_max(int(not anew and not _fits(mine, config)), world):
             display.note("less memory is free than the run's plan takes: it is planned again")
             anew = True
-        training = Training(config, {**mine, "memory": {}} if anew else mine, run, display, world)
+        training = Trainer(config, {**mine, "memory": {}} if anew else mine, run, display, world)
         if anew and asked_for(config):
             resolved["memory"] = training.measure_memory()
         training.resume()
         if telling:
             said = ", ".join(f"{name} {value}" for name, value in telling.items())
             display.note(f"changed from {training.state.nimg / 1000:g} kimg on: {said}")
-            if world.leads:
+            if world.is_main_process:
                 run.record_changes(config, resolved, {"at_nimg": training.state.nimg, **telling})
         return training.train()

@@ -174,7 +174,7 @@ def measure_convolutions(device: torch.device) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-class Leash:
+class StepThrottle:
     """Keeps the host at most `ahead` iterations before a GPU: pictures wait in pinned memory, and signals are heard."""
 
     def __init__(self, device: torch.device, ahead: int = 2) -> None:

@@ -39,18 +39,18 @@ class World:
     local: int = 0
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
 def asked_for() -> World:
     """The place that the launcher's environment gives this process. Raises `UsageError` where it makes no sense."""
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
-        return ALONE
+        return SINGLE_PROCESS
     try:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local = int(os.environ.get("LOCAL_RANK", rank))
@@ -78,7 +78,7 @@ def own_device(name: str) -> str:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def process_group(device: torch.device) -> Iterator[World]:
     """The process group for the block, where a launcher asks for one. `device`: what this process computes on.
 
     Raises `TrainingError` where the others cannot be reached.
@@ -101,7 +101,7 @@ def joined(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def average(tensors: Sequence[Tensor], world: World) -> None:
+def all_reduce_mean(tensors: Sequence[Tensor], world: World) -> None:
     """Every tensor becomes its mean over the processes, in place; buckets of them travel while others are copied."""
     if world.size == 1:
         return
@@ -133,7 +133,7 @@ def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def agreed_max(value: int, world: World) -> int:
+def all_reduce_max(value: int, world: World) -> int:
     """The largest of every process's number, on the host."""
     if world.size == 1:
         return value
@@ -142,9 +142,9 @@ def agreed_max(value: int, world: World) -> int:
     return int(tensor)
 
 
-def wait(world: World) -> None:
+def barrier(world: World) -> None:
     """Until every process is here."""
-    agreed_max(0, world)
+    all_reduce_max(0, world)
 
 
 def _reduced(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Callable[[], object]:

@@ -32,7 +32,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(
+def ordered_map(
     work: Callable[[T], R], items: Iterable[T], workers: int, in_flight: int = IN_FLIGHT, inline: bool = True
 ) -> Generator[R, None, None]:
     """`work(item)` for every item, in their order; `work`, items and results have to be picklable.

@@ -138,7 +138,7 @@ def test_without_yes_nothing_that_is_needed_goes(run, capsys):
 
 def test_a_run_that_trains_is_refused(run, capsys):
     hold = (
-        "import sys; from pathlib import Path; from pggan.training.rundir import RunDirectory\n"
+        "import sys; from pathlib import Path; from pggan.training.run.directory import RunDirectory\n"
         "with RunDirectory(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.data.loading import device_cache, shared_memory
-from pggan.data.loading.cache import Caching, RamCache, mirror
+from pggan.data.loading.cache import CachePolicy, RamCache, mirror
 from pggan.data.loading.shared_memory import SharedMemory
 from pggan.data.store import codecs
 from pggan.data.store.codecs import decode, encode
@@ -54,8 +54,8 @@ class Reading:
 
 def take(cache, *indices):
     wanted = np.array(indices)
-    work = cache.begin(wanted, NO_FLIPS[: len(wanted)])
-    return cache.finish(None if work is None else work(), wanted, NO_FLIPS[: len(wanted)])
+    work = cache.start_fetch(wanted, NO_FLIPS[: len(wanted)])
+    return cache.finish_fetch(None if work is None else work(), wanted, NO_FLIPS[: len(wanted)])
 
 
 def test_one_copy_a_machine(memory):
@@ -163,7 +163,7 @@ def test_the_choice(monkeypatch, mode, device, free, ram, kind):
     made = device_cache.DeviceCache.made
     monkeypatch.setattr(device_cache, "room", lambda device: int(free * need) + 1)
     monkeypatch.setattr(device_cache.DeviceCache, "made", lambda read, shape, device: made(read, shape, "cpu"))
-    cache = Caching(mode, int(ram * need), device).cache(Reading(), SHAPE, "key")
+    cache = CachePolicy(mode, int(ram * need), device).cache(Reading(), SHAPE, "key")
     assert cache.kind == kind
     np.testing.assert_array_equal(np.asarray(take(cache, 5, 6, 5)), PICTURES[[5, 6, 5]])
     cache.close()
@@ -174,7 +174,7 @@ def test_memory_that_ends_after_all(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch, "empty", full)
-    assert Caching("device", 1 << 30, "cpu").cache(Reading(), SHAPE, "key").kind == "ram"
+    assert CachePolicy("device", 1 << 30, "cpu").cache(Reading(), SHAPE, "key").kind == "ram"
 
 
 @pytest.mark.parametrize("channels", [1, 3])

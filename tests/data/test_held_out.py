@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.loading.cache import Caching
-from pggan.data.loading.loader import Loader, Request
+from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.loader import BatchRequest, Loader
 from pggan.data.loading.sampler import LEAST_HELD_OUT, Sampler, split
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
@@ -72,8 +72,8 @@ def test_held_out_pictures_are_never_trained_on(seed, share, nimg, batch, world)
 def test_batches_bring_held_out_pictures_along(store, mode, workers):
     seed, share = 3, 0.25
     trained, held = split(COUNT, share, seed)
-    caching = Caching(mode, device="cpu")
-    wanted = [Request(0, 6, 4), Request(6, 6, 8), Request(12, 5, 8), Request(17, 30, 8)]
+    caching = CachePolicy(mode, device="cpu")
+    wanted = [BatchRequest(0, 6, 4), BatchRequest(6, 6, 8), BatchRequest(12, 5, 8), BatchRequest(17, 30, 8)]
     for rank, world in ((0, 1), (1, 2)):
         with Loader(store, seed, workers=workers, caching=caching, rank=rank, world=world, held_out=share) as loader:
             found = list(loader.stream(wanted))
@@ -92,7 +92,7 @@ def test_batches_bring_held_out_pictures_along(store, mode, workers):
 
 def test_nothing_held_out_nothing_changed(store):
     with Loader(store, 3, workers=0) as plain, Loader(store, 3, workers=0, held_out=0.0) as asked:
-        for a, b in zip(plain.stream([Request(0, 9, 8)]), asked.stream([Request(0, 9, 8)])):
+        for a, b in zip(plain.stream([BatchRequest(0, 9, 8)]), asked.stream([BatchRequest(0, 9, 8)])):
             np.testing.assert_array_equal(a.images, b.images)
             assert a.held_out is None
             assert b.held_out is None

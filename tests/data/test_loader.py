@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.loading.cache import Caching
-from pggan.data.loading.loader import Loader, Request
+from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.loader import BatchRequest, Loader
 from pggan.data.loading.sampler import Sampler
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import FILE, Store
@@ -101,7 +101,7 @@ def test_seeds_and_epochs_differ_and_mirroring_is_fair():
 def requests(*steps):
     nimg = 0
     for batch, resolution in steps:
-        yield Request(nimg, batch, resolution)
+        yield BatchRequest(nimg, batch, resolution)
         nimg += batch
 
 
@@ -109,10 +109,10 @@ STEPS = [(5, 4), (8, 4), (3, 8), (40, 16), (2, 16), (7, 16)]
 
 
 CACHES = {
-    "none": Caching("none"),
-    "auto": Caching("auto", device="cpu"),  # in memory
-    "ram": Caching("ram"),
-    "device": Caching("device", device="cpu"),
+    "none": CachePolicy("none"),
+    "auto": CachePolicy("auto", device="cpu"),  # in memory
+    "ram": CachePolicy("ram"),
+    "device": CachePolicy("device", device="cpu"),
 }
 
 
@@ -168,16 +168,16 @@ def test_a_stream_given_up_leaves_no_holes(store, mode):
 
 def test_a_batch_belongs_to_who_gets_it(store):
     loader = Loader(store, 0, workers=1)
-    first, again = (next(loader.stream([Request(0, 6, 8)])) for _ in range(2))
+    first, again = (next(loader.stream([BatchRequest(0, 6, 8)])) for _ in range(2))
     expected = again.images.copy()
     first.images[:] = 0
-    np.testing.assert_array_equal(next(loader.stream([Request(0, 6, 8)])).images, expected)
+    np.testing.assert_array_equal(next(loader.stream([BatchRequest(0, 6, 8)])).images, expected)
 
 
 def test_too_high_a_resolution_is_an_error_that_says_the_mend(store):
     for workers in (0, 2):
         with pytest.raises(DataError, match=r"no 32x32 pictures.*--max-res 32"):
-            list(Loader(store, 0, workers=workers).stream([Request(0, 4, 32)]))
+            list(Loader(store, 0, workers=workers).stream([BatchRequest(0, 4, 32)]))
 
 
 def test_a_worker_s_error_reaches_the_consumer_in_its_turn(store, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_worker_s_error_reaches_the_consumer_in_its_turn(store, monkeypatch):
         return read(self, resolution, indices)
 
     monkeypatch.setattr(Store, "read", failing)
-    stream = Loader(store, 0, workers=2, caching=Caching(mode="none")).stream(requests((4, 4), (4, 8), (4, 4)))
+    stream = Loader(store, 0, workers=2, caching=CachePolicy(mode="none")).stream(requests((4, 4), (4, 8), (4, 4)))
     assert next(stream).request.resolution == 4
     with pytest.raises(DataError, match="damaged"):
         next(stream)
@@ -203,7 +203,7 @@ def loader_threads():
 def endless():
     nimg = 0
     while True:
-        yield Request(nimg, 2, 4)
+        yield BatchRequest(nimg, 2, 4)
         nimg += 2
 
 
@@ -239,7 +239,7 @@ def test_a_cached_level_is_decoded_once_within_its_budget(store, monkeypatch, mo
     level = COUNT * 3 * 8 * 8
     for limit, kind, times in ((level, mode, 1), (level - 1, "none", 3)):
         reads.clear()
-        caching = Caching(mode, limit, "cpu", notes.append)
+        caching = CachePolicy(mode, limit, "cpu", notes.append)
         with Loader(store, 5, workers=workers, caching=caching) as loader:
             check(store, list(loader.stream(requests(*[(9, 8)] * 8))), list(requests(*[(9, 8)] * 8)))
             assert loader.kind == kind
@@ -277,7 +277,7 @@ def touch(path):
     ],
 )
 def test_a_file_that_changes_underneath_is_an_error(copy, spoil, message):
-    with Loader(copy, 0, workers=0, caching=Caching("none")) as loader:
+    with Loader(copy, 0, workers=0, caching=CachePolicy("none")) as loader:
         stream = loader.stream(endless())
         next(stream)
         spoil(copy.path / FILE)
@@ -300,13 +300,13 @@ def test_a_file_that_changes_while_a_batch_is_read_is_an_error(copy, monkeypatch
 
 TRUNCATED = """
 import os, sys, time
-from pggan.data.cache import Caching
-from pggan.data.loader import Loader, Request
-from pggan.data.store import Store
-from pggan.errors import PgganError
-with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, caching=Caching(sys.argv[2])) as loader:
+from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.loader import BatchRequest, Loader
+from pggan.data.store.store import Store
+from pggan.utils.errors import PgganError
+with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, caching=CachePolicy(sys.argv[2])) as loader:
     try:
-        for number, _ in enumerate(loader.stream(Request(2 * n, 2, 16) for n in range(1000))):
+        for number, _ in enumerate(loader.stream(BatchRequest(2 * n, 2, 16) for n in range(1000))):
             if number == 3:
                 time.sleep(0.5)  # the workers are ahead and wait
                 os.truncate(sys.argv[1] + "/data.mdb", 4096)

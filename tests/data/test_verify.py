@@ -62,7 +62,7 @@ def flipped(path, database, index, at=-1):
 
 def other_level(path, index, side):
     """Another picture in a level, with a digest that fits it: only the full size tells."""
-    from pggan.data.store.checksums import SIZE, Totals, digest, part_names
+    from pggan.data.store.checksums import SIZE, RunningChecksums, digest, part_names
 
     record = encode(noise(1, side)[0], CODECS[side], 95)
     put(path, f"{side}x{side}", key(index), record)
@@ -71,7 +71,7 @@ def other_level(path, index, side):
     at = names.index(f"{side}x{side}") * SIZE
     row[at : at + SIZE] = digest(record)
     put(path, "digests", key(index), bytes(row))
-    totals = Totals(names)
+    totals = RunningChecksums(names)
     totals.feed(b"".join(get(path, "digests", key(i)) for i in range(9)))
     rewrite(path, lambda v: json.dumps({**v, "digests": totals.values()}).encode())
 

@@ -9,7 +9,7 @@ from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loading.loader import LoadedBatch
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import Feed, iterate
+from pggan.training.engine.step import BatchBuilder, train_step
 
 CLASSES = 3
 
@@ -38,7 +38,7 @@ class Player:
         self.config, self.schedule = config, Schedule(config)
         self.state = TrainState(config, torch.device("cpu"), precision)
         classes = np.arange(30) % CLASSES if config.label_size else None
-        self.feed = Feed(self.state, 0, classes)
+        self.feed = BatchBuilder(self.state, 0, classes)
 
     def play(self, iterations: int) -> dict[str, float]:
         for _ in range(iterations):
@@ -47,5 +47,5 @@ class Player:
                 loaded(self.config, moment.resolution, self.state.nimg + i, moment.batch)
                 for i in range(self.schedule.n_critic)
             )
-            terms = iterate(self.state, self.feed, batches, moment, self.schedule.n_critic)
+            terms = train_step(self.state, self.feed, batches, moment, self.schedule.n_critic)
         return {name: float(value) for name, value in terms.items()}

@@ -54,8 +54,11 @@ def setup_and_batch(loss="wgan-gp", options=(), **fields):
 def losses(state, batch):
     """Both players' losses as functions of their parameters, and those parameters."""
     setup = state.setup
-    g, d = loss_functions.live(setup.generator), loss_functions.live(setup.discriminator)
-    frozen_g, frozen_d = loss_functions.frozen(setup.generator), loss_functions.frozen(setup.discriminator)
+    g, d = loss_functions.parameters_of(setup.generator), loss_functions.parameters_of(setup.discriminator)
+    frozen_g, frozen_d = (
+        loss_functions.detached_parameters_of(setup.generator),
+        loss_functions.detached_parameters_of(setup.discriminator),
+    )
     yield "d", d, lambda p: loss_functions.d_loss(setup, p, frozen_g, batch, LEVEL, ALPHA, ONE)
     yield "g", g, lambda p: loss_functions.g_loss(setup, p, frozen_d, batch, LEVEL, ALPHA, ONE)
 

@@ -11,8 +11,8 @@ import torch
 from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.config.train import GROWTHS, PerResolution
-from pggan.training.engine.step import gradients_of
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step import compute_gradients
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.errors import UsageError
 from tests.objectives.steps import CLASSES, Player, loaded, tiny
 from tests.training.test_modes import recorder
@@ -154,7 +154,7 @@ def both_gradients(config, computing, level=3):
     for name in "dg":
         if name == "g":
             batch = player.feed.generator(batch, 100)
-        gradients, losses, _ = gradients_of(player.state, name, batch, level, alpha, torch.ones(()))
+        gradients, losses, _ = compute_gradients(player.state, name, batch, level, alpha, torch.ones(()))
         found |= {f"{name}.{key}": value.clone() for key, value in {**gradients, **losses}.items() if value is not None}
     return found
 
@@ -169,9 +169,9 @@ def same_gradients(expected, found):
 def test_every_mode_computes_the_same(name):
     """Written as a function of parameters, as the compiler takes it, and recorded, as a CUDA graph keeps it."""
     config, said = tiny(**SETTINGS[name], start_res=8, max_res=8), []
-    expected = both_gradients(config, Computing())
+    expected = both_gradients(config, StepExecutor())
     for mode in ("compiled", "captured"):
-        computing = Computing({3: mode}, said.append, None, recorder)
+        computing = StepExecutor({3: mode}, said.append, None, recorder)
         same_gradients(expected, both_gradients(config, computing))
         assert computing.modes == {3: mode}, said
 
@@ -180,6 +180,6 @@ def test_every_mode_computes_the_same(name):
 def test_the_compiler_takes_everything():
     """Traced whole, without a break; machine code is made of nothing else."""
     config, said = tiny(**EVERYTHING, max_res=4), []
-    computing = Computing({2: "compiled"}, said.append, "aot_eager")
-    same_gradients(both_gradients(config, Computing(), 2), both_gradients(config, computing, 2))
+    computing = StepExecutor({2: "compiled"}, said.append, "aot_eager")
+    same_gradients(both_gradients(config, StepExecutor(), 2), both_gradients(config, computing, 2))
     assert computing.modes == {2: "compiled"}, said

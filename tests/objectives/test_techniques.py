@@ -20,7 +20,7 @@ from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.layers import EqualizedWeight
 from pggan.training.engine import loss_functions, rng
 from pggan.training.engine.state import TrainState, make_optimizer
-from pggan.training.engine.step import gradients_of
+from pggan.training.engine.step import compute_gradients
 from pggan.training.monitor.label_holdout import split_labels
 from pggan.utils.errors import UsageError
 from tests.objectives.steps import CLASSES, Player, loaded, tiny
@@ -141,8 +141,8 @@ def test_micro_batches_give_the_same_gradients(loss):
         )
         player, one = Player(config), torch.ones(())
         batch = player.feed.discriminator(loaded(config, 8, 0, 8), 0, one)
-        assert player.state.parts_of(3, 8) == (1 if parts is None else 2)
-        found.append(gradients_of(player.state, "d", batch, 3, one, one))
+        assert player.state.num_micro_batches(3, 8) == (1 if parts is None else 2)
+        found.append(compute_gradients(player.state, "d", batch, 3, one, one))
     (whole, losses, stats), (parts, more, others) = found
     for name, gradient in whole.items():
         assert gradient is None or torch.allclose(gradient, parts[name], atol=1e-6), name
@@ -271,11 +271,14 @@ def test_codes_reach_the_generator_and_the_q_head():
     assert batch.latents.shape == (4, 4 + 3 + 2)
     assert (batch.latents[:, 4:7].sum(dim=1) == 1).all()
     fakes = loss_functions.generate(
-        player.state.setup, loss_functions.live(player.state.generator), batch, 2, torch.tensor(1.0)
+        player.state.setup, loss_functions.parameters_of(player.state.generator), batch, 2, torch.tensor(1.0)
     )
     other = batch._replace(latents=torch.cat([batch.latents[:, :7], -batch.latents[:, 7:]], dim=1))
     assert not torch.equal(
-        fakes, loss_functions.generate(player.state.setup, loss_functions.live(player.state.generator), other, 2, None)
+        fakes,
+        loss_functions.generate(
+            player.state.setup, loss_functions.parameters_of(player.state.generator), other, 2, None
+        ),
     )
     g = player.feed.generator(batch, 0)
     assert not torch.equal(g.latents, batch.latents)

@@ -14,7 +14,7 @@ import torch
 from pggan.cli import run as command
 from pggan.config.losses import OBJECTIVES
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.data.loading.loader import LoadedBatch, Request
+from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.losses.augment.ada import NORMALS, UNIFORMS
 from pggan.losses.regularizers.augmentation import INTERVAL, Augmentation
@@ -62,8 +62,8 @@ def fed(config, world=World(), count=8, held_out=True, p=None):  # noqa: B008 - 
     own = slice(world.rank, None, world.size)
     more = pictures(count, 1, config.channels)[own] if held_out else None
     reals = pictures(count, 0, config.channels)[own]
-    loaded = LoadedBatch(reals, np.zeros((len(reals), 1), np.int32), Request(0, count, 8), more)
-    batch = step.Feed(state, 0, None).discriminator(loaded, 0, torch.tensor(0.7))
+    loaded = LoadedBatch(reals, np.zeros((len(reals), 1), np.int32), BatchRequest(0, count, 8), more)
+    batch = step.BatchBuilder(state, 0, None).discriminator(loaded, 0, torch.tensor(0.7))
     return state, in_float64(batch)
 
 
@@ -118,8 +118,8 @@ def test_g_learns_through_the_augmentation(kind):
     plain, _ = fed(small())
     found = []
     for each, given in ((state, batch), (plain, batch)):
-        parameters = loss_functions.live(each.generator)
-        frozen, alpha = loss_functions.frozen(each.discriminator), torch.tensor(0.7).double()
+        parameters = loss_functions.parameters_of(each.generator)
+        frozen, alpha = loss_functions.detached_parameters_of(each.discriminator), torch.tensor(0.7).double()
         loss, _ = loss_functions.g_loss(each.setup, parameters, frozen, given, LEVEL, alpha, ONE)
         found.append(loss_functions.gradients(loss, parameters, ONE))
     name = "blocks.4x4.conv.weight"
@@ -129,7 +129,7 @@ def test_g_learns_through_the_augmentation(kind):
 
 def test_reals_fakes_and_players_have_noise_of_their_own():
     state, batch = fed(small(loss_options=ADA))
-    feed = step.Feed(state, 0, None)
+    feed = step.BatchBuilder(state, 0, None)
     g = feed.generator(batch, 0)
     assert batch.noise["augment_real"].shape == (8, len(UNIFORMS))
     assert batch.noise["augment_fake_normal"].shape == (8, len(NORMALS))
@@ -163,8 +163,8 @@ def test_every_loss_takes_it(loss, kind):
     """In bfloat16, mid-fade; the scores that tune p are there."""
     state = TrainState(small(loss=loss, loss_options=(("augment", kind),)), CPU, "bf16")
     more = pictures(8, 1)
-    loaded = LoadedBatch(pictures(8), np.zeros((8, 1), np.int32), Request(0, 8, 8), more)
-    feed, alpha = step.Feed(state, 0, None), torch.tensor(0.4)
+    loaded = LoadedBatch(pictures(8), np.zeros((8, 1), np.int32), BatchRequest(0, 8, 8), more)
+    feed, alpha = step.BatchBuilder(state, 0, None), torch.tensor(0.4)
     batch = feed.discriminator(loaded, 0, alpha)
     for kind_of in ("d", "g"):
         if kind_of == "d":

@@ -15,7 +15,7 @@ import pggan
 from pggan.cli import cli
 from pggan.generation import generator_runner
 from pggan.generation import model as models
-from pggan.generation.generator_runner import Computing
+from pggan.generation.generator_runner import GeneratorRunner
 from pggan.generation.images import read_metadata
 from pggan.utils.errors import UsageError
 from tests.making import model_file, saved
@@ -24,7 +24,7 @@ from tests.making import model_file, saved
 def computed(mode, said, backend="aot_eager", **options):
     """A computing of a small generator at 16x16."""
     file = model_file(**options)
-    return file.generator, Computing(file.generator, mode, said.append, backend)
+    return file.generator, GeneratorRunner(file.generator, mode, said.append, backend)
 
 
 def z(count, inputs=12):
@@ -37,13 +37,13 @@ def agrees(backend, labels=0, alpha=None, count=4):
     classes = torch.eye(labels)[torch.arange(count) % labels] if labels else None
     with torch.inference_mode():
         fade = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
-        found = compute(z(count), 4, fade, classes, to_come=count)
+        found = compute(z(count), 4, fade, classes, remaining=count)
         assert compute.shape == (4, count, fade is not None)
         assert torch.allclose(found, generator(z(count), 4, fade, classes), rtol=0, atol=1e-5)
         if fade is not None:  # a tensor: another alpha is not another graph
             other = torch.tensor(0.75, dtype=torch.float64)
             assert torch.allclose(
-                compute(z(count), 4, other, classes, to_come=count),
+                compute(z(count), 4, other, classes, remaining=count),
                 generator(z(count), 4, other, classes), rtol=0, atol=1e-5,
             )  # fmt: skip
     assert len(said) == 1
@@ -66,7 +66,7 @@ def test_really_compiled(tmp_path, monkeypatch):
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     """Compiles by tracing alone, for batches of four."""
-    monkeypatch.setattr(models, "Computing", partial(Computing, backend="aot_eager"))
+    monkeypatch.setattr(models, "GeneratorRunner", partial(GeneratorRunner, backend="aot_eager"))
     said = []
     found = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu", mode="compiled", note=said.append)
     monkeypatch.setattr(found, "batch_size", lambda level=None: 4)
@@ -152,12 +152,12 @@ class Clock:
         (8, 1.0, None, "eager (too few pictures to compile for)"),
     ],
 )
-def test_auto_compiles_where_it_wins_more_than_it_takes(monkeypatch, to_come, seconds, compiled, says):
+def test_auto_compiles_where_it_wins_more_than_it_takes(monkeypatch, remaining, seconds, compiled, says):
     """At 16x16 compiling takes 30 s on the CPU, by estimate; it saves a quarter, and has to win 60 s."""
     said, clock = [], Clock(monkeypatch, seconds, compiled)
-    compute = Computing(clock.taking("eager"), "auto", said.append)
+    compute = GeneratorRunner(clock.taking("eager"), "auto", said.append)
     first = None
-    for number, left in enumerate(range(to_come, 0, -4)):
+    for number, left in enumerate(range(remaining, 0, -4)):
         compute(torch.zeros(4, 1), 4, None, None, left)
         first = number if compute.shape and first is None else first
     assert compute.describe() == says
@@ -168,7 +168,7 @@ def test_auto_compiles_where_it_wins_more_than_it_takes(monkeypatch, to_come, se
 
 def test_one_who_asks_is_not_measured_against(monkeypatch):
     said, clock = [], Clock(monkeypatch, 1.0, 9.0)
-    compute = Computing(clock.taking("eager"), "compiled", said.append)
+    compute = GeneratorRunner(clock.taking("eager"), "compiled", said.append)
     for _ in range(5):
         compute(torch.zeros(4, 1), 4, None, None, 20)
     assert compute.describe() == "compiled (as asked for)"

@@ -30,14 +30,14 @@ class Launches:
         self.events, self.begin, self.room, self.under_way = [], model.begin, room, 0
         self.made = 0
 
-    def __call__(self, latents, labels=None, to_come=0):
+    def __call__(self, latents, labels=None, remaining=0):
         if self.under_way + len(latents) > self.room:
             self.events.append(("short", len(latents)))
             raise OutOfMemoryError("short")
         number, self.made = self.made, self.made + 1
         self.events.append(("begun", number))
         self.under_way += len(latents)
-        wait = self.begin(latents, labels, to_come)
+        wait = self.begin(latents, labels, remaining)
 
         def landed():
             self.events.append(("fetched", number))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import pggan
-from pggan.generation.video import Walk, interpolate, write_video
+from pggan.generation.video import VideoOptions, interpolate, write_video
 from pggan.utils.errors import DataError, UsageError
 from tests.making import saved
 
@@ -97,7 +97,7 @@ def test_refusals(tmp_path, name, fps, match):
 
 def test_interpolations_loop_and_grid(tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu")
-    about = interpolate(model, tmp_path / "v.mp4", Walk(seconds=2, fps=20, grid=(3, 2), scale=2))
+    about = interpolate(model, tmp_path / "v.mp4", VideoOptions(seconds=2, fps=20, grid=(3, 2), scale=2))
     assert (about["frames"], about["width"], about["height"]) == (40, 96, 64)
     frames = [f.astype(int) for f in decoded(tmp_path / "v.mp4")]
     steps = [np.abs(a - b).mean() for a, b in zip(frames, [*frames[1:], frames[0]])]
@@ -107,14 +107,14 @@ def test_interpolations_loop_and_grid(tmp_path):
 
 def test_seed_to_seed_and_labels(tmp_path):
     model = pggan.load(saved(tmp_path / "c.safetensors", labels=3), device="cpu")
-    walk = Walk(seconds=1, fps=10, seeds=(1, 2), loop=False, scale=4)
+    walk = VideoOptions(seconds=1, fps=10, seeds=(1, 2), loop=False, scale=4)
     interpolate(model, tmp_path / "v.webp", walk)
     frames = decoded(tmp_path / "v.webp")
     for frame, seed in ((frames[0], 1), (frames[-1], 2)):
         picture = model.generate([seed])[0].repeat(4, 0).repeat(4, 1)
         assert np.abs(frame.astype(int) - picture).mean() < 20
     with pytest.raises(UsageError, match="kind0, kind1, kind2"):
-        interpolate(model, tmp_path / "w.webp", Walk(seconds=1, fps=10, label="kind9"))
+        interpolate(model, tmp_path / "w.webp", VideoOptions(seconds=1, fps=10, label="kind9"))
     assert not (tmp_path / "w.webp").exists()
 
 

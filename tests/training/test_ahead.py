@@ -13,10 +13,10 @@ from torch._dynamo.utils import counters
 
 from pggan.config.train import to_json
 from pggan.training.engine import compile_worker
-from pggan.training.engine.compile_worker import CompilingAhead, Task, fill_cache
+from pggan.training.engine.compile_worker import CompileWorker, Task, fill_cache
 from pggan.training.engine.gradients import distance, eager
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.devices import set_precision
 from tests.training.test_modes import SMALL, a_batch, recorder
 
@@ -31,7 +31,7 @@ LABELLED = dataclasses.replace(
 
 def helper(program, monkeypatch, upcoming=lambda level: None, notes=None):
     monkeypatch.setattr(compile_worker, "_PROGRAM", program)
-    return CompilingAhead(SMALL, "cpu", "fp32", upcoming, (notes if notes is not None else []).append)
+    return CompileWorker(SMALL, "cpu", "fp32", upcoming, (notes if notes is not None else []).append)
 
 
 def until(condition):
@@ -64,7 +64,7 @@ def test_the_run_goes_on_until_the_code_is_there(monkeypatch):
     monkeypatch.setattr(compile_worker.subprocess, "Popen", _inheriting(gate[0]))
     compiling = helper(program, monkeypatch, lambda level: Task(level + 1, 4), notes)
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = Computing({3: "compiled"}, notes.append, None, recorder, compiling)
+    computing = StepExecutor({3: "compiled"}, notes.append, None, recorder, compiling)
     inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
     plain = {player: eager(state.setup, player, *inputs).found for player in "dg"}
     for _ in range(2):
@@ -102,7 +102,7 @@ def _inheriting(handle):
 def test_a_process_that_fails_is_told(program, reason, monkeypatch):
     notes = []
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = Computing({3: "eager|compiled"}, notes.append, None, recorder, helper(program, monkeypatch))
+    computing = StepExecutor({3: "eager|compiled"}, notes.append, None, recorder, helper(program, monkeypatch))
     inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
     until(lambda: computing(state.setup, "d", *inputs) and computing.modes == {3: "eager"})
     assert notes == [f"the step at 8x8 could not be compiled ({reason}); going on with eager"]
@@ -129,7 +129,7 @@ def test_the_run_finds_the_code(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     set_precision("fp32")  # as a run does: the compiler's keys hold torch's switches
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    compiling = CompilingAhead(SMALL, "cpu", "fp32", lambda level: None)
+    compiling = CompileWorker(SMALL, "cpu", "fp32", lambda level: None)
     try:
         deadline = time.monotonic() + 900
         while not compiling.ready(2, 8):
@@ -139,7 +139,7 @@ def test_the_run_finds_the_code(tmp_path, monkeypatch):
         compiling.close()
     counters.clear()
     said = []
-    computing = Computing({2: "compiled"}, said.append, ahead=compiling)
+    computing = StepExecutor({2: "compiled"}, said.append, ahead=compiling)
     for player, part in compile_worker.example(state, 2, 8).items():
         inputs = part, 2, torch.tensor(0.7), torch.tensor(1.0)
         assert distance(computing(state.setup, player, *inputs).found, eager(state.setup, player, *inputs).found) < 1e-4

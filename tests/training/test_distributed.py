@@ -17,7 +17,7 @@ import torch
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import read_log
-from pggan.utils.distributed import ALONE, World, asked_for, buckets
+from pggan.utils.distributed import SINGLE_PROCESS, World, asked_for, buckets
 from pggan.utils.errors import UsageError
 
 OPTIONS = [
@@ -81,30 +81,30 @@ def test_two_and_four_processes_train_what_one_does(data, tmp_path):
 GRADIENTS = """
 import json, sys, torch
 from pathlib import Path
-from pggan.config import from_json, TrainConfig
-from pggan.data.store import Store
-from pggan.data.loader import LoadedBatch
-from pggan.distributed import joined
-from pggan.training import iteration
-from pggan.training.computing import Computing
-from pggan.training.state import TrainState
+from pggan.config.train import from_json, TrainConfig
+from pggan.data.store.store import Store
+from pggan.data.loading.loader import LoadedBatch
+from pggan.utils.distributed import process_group
+from pggan.training.engine import step
+from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.state import TrainState
 config = from_json(TrainConfig, json.loads(sys.argv[1]))
 device = torch.device("cpu")
-with joined(device) as world:
+with process_group(device) as world:
     state = TrainState(config, device, "fp32", world)
-    state.computing = Computing({3: sys.argv[3]}, backend=None)
+    state.computing = StepExecutor({3: sys.argv[3]}, backend=None)
     store = Store(config.data)
     own = list(range(16))[world.rank :: world.size]
     loaded = LoadedBatch(store.read(8, own), store.labels[own], None)
-    feed, alpha = iteration.Feed(state, 0, None), torch.tensor(0.3)
+    feed, alpha = step.BatchBuilder(state, 0, None), torch.tensor(0.3)
     found = {}
     for player in ("discriminator", "generator"):
         batch = feed.discriminator(loaded, 32, alpha)
         if player == "generator":
             batch = feed.generator(batch, 48)
-        gradients, _, _ = iteration.gradients_of(state, player[0], batch, 3, alpha, torch.ones(()))
+        gradients, _, _ = step.compute_gradients(state, player[0], batch, 3, alpha, torch.ones(()))
         found |= {f"{player}.{k}": g for k, g in gradients.items() if g is not None}
-    if world.leads:
+    if world.is_main_process:
         torch.save(found, sys.argv[2])
 """
 
@@ -236,7 +236,7 @@ def test_batches_that_cannot_be_shared(data, tmp_path):
 def test_the_launchers_environment(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert asked_for() == ALONE
+    assert asked_for() == SINGLE_PROCESS
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert asked_for() == World(3, 8, 3)

@@ -139,7 +139,7 @@ def test_activations_are_computed_again_where_a_group_does_not_fit(config, tmp_p
     """Memory runs out until both are done: one group at once, and its activations not kept."""
     config = dataclasses.replace(config, start_res=16, total_kimg=0.04)
     plain = begin(config, tmp_path / "plain", QuietDisplay())
-    original, states = step.gradients_of, []
+    original, states = step.compute_gradients, []
     d_loss = step.step.d_loss
 
     def watched(state, *rest):
@@ -151,7 +151,7 @@ def test_activations_are_computed_again_where_a_group_does_not_fit(config, tmp_p
             raise torch.OutOfMemoryError("CUDA out of memory")
         return d_loss(setup, d, g, batch, *rest)
 
-    monkeypatch.setattr(step, "gradients_of", watched)
+    monkeypatch.setattr(step, "compute_gradients", watched)
     monkeypatch.setattr(step.step, "d_loss", tight)
     notes = Notes()
     assert begin(config, tmp_path / "tight", notes).nimg == plain.nimg

@@ -23,7 +23,7 @@ from pggan.training.engine import gradients, step
 from pggan.training.engine.cuda_graphs import Recorded
 from pggan.training.engine.gradients import eager
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import by_level, describe, pick_modes
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
@@ -69,9 +69,9 @@ def trained(config, computing, precision="fp32", double=True, iterations=20, dev
             module.double()
         state.setup = dataclasses.replace(state.setup, dtype=None)
     state.computing = computing
-    schedule, feed, losses = Schedule(config), step.Feed(state, 0, None), []
+    schedule, feed, losses = Schedule(config), step.BatchBuilder(state, 0, None), []
     exact = torch.float64 if double else torch.float32
-    original = step.Feed.discriminator
+    original = step.BatchBuilder.discriminator
 
     def discriminator(self, loaded, nimg, alpha):
         batch = original(self, loaded, nimg, alpha)
@@ -83,13 +83,15 @@ def trained(config, computing, precision="fp32", double=True, iterations=20, dev
         images = np.random.default_rng(state.nimg).integers(0, 256, shape, np.uint8)
         batches = iter([LoadedBatch(images, np.zeros((moment.batch, 0), np.int32), None)])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(step.Feed, "discriminator", discriminator)
+            patch.setattr(step.BatchBuilder, "discriminator", discriminator)
             patch.setattr(
-                step.Feed,
+                step.BatchBuilder,
                 "generator",
-                lambda self, like, nimg, of=step.Feed.generator: of(self, like, nimg).map(lambda t: t.to(exact)),
+                lambda self, like, nimg, of=step.BatchBuilder.generator: of(self, like, nimg).map(
+                    lambda t: t.to(exact)
+                ),
             )
-            terms = step.iterate(state, feed, batches, moment, 1)
+            terms = step.train_step(state, feed, batches, moment, 1)
         losses.append((float(terms["d_loss"]), float(terms["g_loss"])))
     assert schedule.at(state.nimg).alpha == 1
     assert schedule.at(state.nimg).level == 3
@@ -106,7 +108,7 @@ def agree(a, b, within):
 
 @pytest.fixture(scope="module")
 def reference():
-    return trained(SMALL, Computing())
+    return trained(SMALL, StepExecutor())
 
 
 LEVELS = (2, 3)
@@ -126,7 +128,7 @@ def test_modes_agree(reference, modes, backend, parts):
     """Traced as the compiler does it, and recorded, in whole minibatches and in parts."""
     said = []
     config = SMALL if parts is None else dataclasses.replace(SMALL, micro_batch=PerResolution(parts))
-    computing = Computing(dict.fromkeys(LEVELS, modes), said.append, backend, recorder)
+    computing = StepExecutor(dict.fromkeys(LEVELS, modes), said.append, backend, recorder)
     agree(reference, trained(config, computing), 1e-9)
     assert computing.modes == dict.fromkeys(LEVELS, modes)  # nothing fell back
     assert [line.split(",")[0] for line in said] == [f"the step at {s}x{s}: {modes}" for s in (4, 8)]
@@ -134,8 +136,8 @@ def test_modes_agree(reference, modes, backend, parts):
 
 def test_bf16_differs_by_little(reference):
     """Half precision rounds where the modes order sums differently: losses of 20 iterations within 0.1."""
-    plain = trained(SMALL, Computing(), "bf16", double=False)
-    pure = trained(SMALL, Computing(dict.fromkeys(LEVELS, "compiled"), backend=None), "bf16", double=False)
+    plain = trained(SMALL, StepExecutor(), "bf16", double=False)
+    pure = trained(SMALL, StepExecutor(dict.fromkeys(LEVELS, "compiled"), backend=None), "bf16", double=False)
     assert np.abs(plain[0] - pure[0]).max() < 0.1
     assert np.abs(plain[0] - reference[0]).max() < 1.0
 
@@ -145,7 +147,7 @@ def test_bf16_differs_by_little(reference):
 def test_really_compiled(reference, tmp_path, monkeypatch):
     """The machine code of 4x4 against eager; what cannot be compiled above is not asked to be."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    computing = Computing({2: "compiled"})
+    computing = StepExecutor({2: "compiled"})
     agree(reference, trained(SMALL, computing), 1e-9)
     assert computing.modes == {2: "compiled"}
     assert list(tmp_path.rglob("*.so"))
@@ -168,7 +170,7 @@ def test_what_cannot_be_compiled_goes_on_eagerly():
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradients.torch, "compile", failing)
-        computing = Computing({2: "compiled", 3: "compiled"}, said.append)
+        computing = StepExecutor({2: "compiled", 3: "compiled"}, said.append)
         inputs = a_batch(state, 2), 2, torch.tensor(1.0), torch.tensor(1.0)
         found = computing(state.setup, "d", *inputs)
     assert said == ["the step at 4x4 could not be compiled (no such instruction); going on with eager"]
@@ -179,7 +181,7 @@ def test_what_cannot_be_compiled_goes_on_eagerly():
 
 def test_memory_that_runs_out_is_no_fault_of_the_compiler():
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = Computing({2: "captured"}, backend=None, recorder=recorder)
+    computing = StepExecutor({2: "captured"}, backend=None, recorder=recorder)
     inputs = a_batch(state, 2), 2, torch.tensor(1.0), torch.tensor(1.0)
     computing(state.setup, "d", *inputs)
 
@@ -213,7 +215,7 @@ ALL = "eager|captured-eager|compiled|captured"
 )
 def test_the_fastest_is_found_by_measuring(seconds, form):
     said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = Computing({3: ALL}, said.append, None, recorder, measure=clock([*seconds, *seconds]))
+    computing = StepExecutor({3: ALL}, said.append, None, recorder, measure=clock([*seconds, *seconds]))
     inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
     for player in "dg":
         plain = eager(state.setup, player, *inputs)
@@ -234,7 +236,7 @@ def test_what_fails_is_left_out_of_the_choice():
         raise RuntimeError("operation not permitted when stream is capturing")
 
     said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = Computing({2: ALL, 3: ALL}, said.append, None, broken, measure=clock([3, 2, 3, 2]))
+    computing = StepExecutor({2: ALL, 3: ALL}, said.append, None, broken, measure=clock([3, 2, 3, 2]))
     inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
     for player in "dgdg":
         computing(state.setup, player, *inputs)
@@ -260,7 +262,7 @@ def test_wrong_gradients_are_noticed():
 
     for mode, backend, made in (("captured-eager", None, stale), ("compiled", wrong, recorder)):
         said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
-        computing = Computing({3: mode}, said.append, backend, made)
+        computing = StepExecutor({3: mode}, said.append, backend, made)
         inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
         plain, found = eager(state.setup, "d", *inputs), computing(state.setup, "d", *inputs)
         assert f"could not be {mode} (its gradients differ from eager ones by" in said[0]
@@ -279,10 +281,12 @@ def test_distance():
 def test_a_recording_is_of_one_shape():
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
     compute = gradients.gradient_function(state.setup, "g", 2)
-    weights = {name: p for name, p in gradients.step.frozen(state.generator).items() if "8x8" not in name}
+    weights = {
+        name: p for name, p in gradients.step.detached_parameters_of(state.generator).items() if "8x8" not in name
+    }
 
     def function(part, alpha, scale):
-        return compute(weights, gradients.step.frozen(state.discriminator), part, alpha, scale)
+        return compute(weights, gradients.step.detached_parameters_of(state.discriminator), part, alpha, scale)
 
     one, batch = torch.tensor(1.0), a_batch(state, 2)
     recorded = Recorded(function, batch, one, one, recorder)
@@ -331,7 +335,7 @@ def test_a_mode_that_is_asked_for():
 def test_a_run_keeps_its_mode(config, tmp_path, monkeypatch):
     """Recorded with the run, taken up with it, changed when asked."""
     monkeypatch.setattr(
-        "pggan.training.loop.Computing", lambda modes, note, **_: Computing(modes, note, None, recorder)
+        "pggan.training.loop.StepExecutor", lambda modes, note, **_: StepExecutor(modes, note, None, recorder)
     )
     cut = dataclasses.replace(config, mode="compiled", total_kimg=0.064)
     run, notes = RunDirectory(tmp_path / "run"), Notes()

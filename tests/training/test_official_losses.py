@@ -30,7 +30,7 @@ def setup_and_batch(case, lod, target=1.0):
     objectives = loss_functions.make_objectives("wgan-gp", False, {"gp_target": target})
     batch = Batch(reals, tensor("labels"), tensor("latents"), tensor("labels"), tensor("mixing_factors"), {})
     g_batch = batch._replace(latents=tensor("g_latents"), fake_labels=tensor("g_labels"))
-    return fixture, loss_functions.Setup(g, d, objectives), batch, g_batch, level, alpha
+    return fixture, loss_functions.StepContext(g, d, objectives), batch, g_batch, level, alpha
 
 
 def keys(fixture):
@@ -59,7 +59,10 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
     for lod in keys(official.load(case)):
         fixture, setup, batch, _, level, alpha = setup_and_batch(case, lod, target)
         key = f"D_loss{suffix}/lod{lod}"
-        params, g_params = loss_functions.live(setup.discriminator), loss_functions.frozen(setup.generator)
+        params, g_params = (
+            loss_functions.parameters_of(setup.discriminator),
+            loss_functions.detached_parameters_of(setup.generator),
+        )
         full = torch.from_numpy(fixture["images"]).double()
         factor = full.shape[-1] >> level
 
@@ -99,9 +102,9 @@ def test_generator_loss_and_gradients(case):
     compared = 0
     for lod in keys(official.load(case)):
         fixture, setup, _, batch, level, alpha = setup_and_batch(case, lod)
-        params = loss_functions.live(setup.generator)
+        params = loss_functions.parameters_of(setup.generator)
         loss, _ = loss_functions.g_loss(
-            setup, params, loss_functions.frozen(setup.discriminator), batch, level, alpha, ONE
+            setup, params, loss_functions.detached_parameters_of(setup.discriminator), batch, level, alpha, ONE
         )
         assert float(loss.detach()) == pytest.approx(float(fixture[f"G_loss/lod{lod}/mean"]), abs=1e-4)
         found = loss_functions.gradients(loss, params, ONE)

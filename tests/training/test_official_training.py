@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.config.schedule import Moment
+from pggan.config.schedule import ScheduleState
 from pggan.config.train import TrainConfig
 from pggan.losses.base import Batch
 from pggan.networks import ema
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import discriminator_step, generator_step
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step_executor import StepExecutor
 from tests import official
 from tests.training.test_modes import recorder
 
@@ -53,7 +53,7 @@ def trained(adam, computing=None):
         state.g_optimizer = adam(state.generator.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8)
         state.d_optimizer = adam(state.discriminator.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8)
     level, alpha = official.stage(float(fixture["lod"]), 4)
-    state.enter(Moment(0, 0, level, float(alpha), 8, 0.001, 0.001))
+    state.enter(ScheduleState(0, 0, level, float(alpha), 8, 0.001, 0.001))
     alpha = alpha.float()
     losses, after = [], {}
     for i in range(3):
@@ -91,7 +91,7 @@ def share_within(fixture, key, found, discriminator):
     ],
 )
 def test_three_iterations(adam, least, mode):
-    computing = Computing(dict.fromkeys((2, 3, 4), mode), backend=None, recorder=recorder)
+    computing = StepExecutor(dict.fromkeys((2, 3, 4), mode), backend=None, recorder=recorder)
     fixture, losses, after = trained(adam, computing)
     assert np.abs(np.array(losses)[:, 0] - fixture["D_loss_mean"]).max() < 1e-4
     assert np.abs(np.array(losses)[:, 1] - fixture["G_loss_mean"]).max() < 1e-4

@@ -13,7 +13,7 @@ from pggan.config.train import GeneratorConfig
 from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.warm_start import Origin
+from pggan.training.run.warm_start import WarmStart
 from pggan.utils.errors import DataError, ModelError, UsageError
 from tests.interop import written
 from tests.making import saved
@@ -86,11 +86,11 @@ def test_a_model_without_a_discriminator(data, tmp_path, capsys):
 
 
 def test_what_contradicts_the_model_is_refused(data, tmp_path):
-    origin = Origin.read(str(saved(tmp_path / "m.safetensors", resolution=16)))
+    origin = WarmStart.read(str(saved(tmp_path / "m.safetensors", resolution=16)))
     with pytest.raises(UsageError, match="--fmap-max 16 contradicts --from: that model has 8"):
         origin.options({"fmap_max": 16}, None)
     with pytest.raises(ModelError, match="neither"):
-        Origin.read(str(tmp_path / "nothing"))
+        WarmStart.read(str(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize("options,said", [({"channels": 1}, "grey"), ({"labels": 3}, "3 classes")])

@@ -6,13 +6,13 @@ import pytest
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training.monitor.eta import Pace
+from pggan.training.monitor.eta import EtaEstimator
 
 CONFIG = TrainConfig(max_res=32, stable_kimg=PerResolution(1), fade_kimg=PerResolution(1))
 
 
 def pace():
-    return Pace(CONFIG, Schedule(CONFIG))
+    return EtaEstimator(CONFIG, Schedule(CONFIG))
 
 
 def test_nothing_measured():

@@ -17,11 +17,11 @@ from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, to_json
 from pggan.data.store.store import Store
 from pggan.training.engine import memory_estimate, memory_probe
-from pggan.training.engine.memory_estimate import Share, describe, sizes_of, still_fits
+from pggan.training.engine.memory_estimate import MicroBatchPlan, describe, sizes_of, still_fits
 from pggan.training.engine.memory_probe import Probe, Trial, fitted, measured_plan
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import Feed, gradients_of
-from pggan.training.loop import Training
+from pggan.training.engine.step import BatchBuilder, compute_gradients
+from pggan.training.loop import Trainer
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import read_log
@@ -110,7 +110,7 @@ class Card:
 
 def probed(config):
     state, said = TrainState(config, CPU, "fp32"), []
-    return measured_plan(state, Feed(state, 0, None), 0, said.append), said
+    return measured_plan(state, BatchBuilder(state, 0, None), 0, said.append), said
 
 
 def one_level(config, **options):
@@ -179,7 +179,9 @@ def test_pictures_kept_in_memory_are_left_out(config, monkeypatch):
     config = one_level(config, cache_mb=100)
     state = TrainState(config, CPU, "fp32")
     pictures = 60 * MIB // (3 * 16 * 16)
-    plans = [measured_plan(state, Feed(state, 0, None), count, lambda said: None)[16] for count in (0, pictures)]
+    plans = [
+        measured_plan(state, BatchBuilder(state, 0, None), count, lambda said: None)[16] for count in (0, pictures)
+    ]
     assert [plan.micro_batch for plan in plans] == [8, 4]
 
 
@@ -218,7 +220,7 @@ def test_measured_on_networks(config):
     """More images take more; what is planned within is what the networks then take, and the gradients are the same."""
     config = one_level(config, fmap_base=512, fmap_max=32, batch=PerResolution(64))
     state = TrainState(config, CPU, "fp32")
-    feed, phase = Feed(state, 0, None), Schedule(config).phases[0]
+    feed, phase = BatchBuilder(state, 0, None), Schedule(config).phases[0]
     meter = Probe(state, feed, 0, lambda message: None)
     trial = Trial(meter, phase, False)
     peaks = {count: trial(count, 0.0) for count in (2, 16, 64)}
@@ -238,9 +240,9 @@ def test_measured_on_networks(config):
     assert share.bytes <= budget * memory_estimate.USABLE
     batch = feed.discriminator(memory_probe._pictures(config, phase, state.world, 0), 0, torch.tensor(1.0))
     inputs = batch, 4, torch.tensor(1.0), torch.tensor(1.0)
-    whole = gradients_of(state, "d", *inputs)
+    whole = compute_gradients(state, "d", *inputs)
     tight.parts[4] = 64 // share.micro_batch
-    parts = gradients_of(tight, "d", *inputs)
+    parts = compute_gradients(tight, "d", *inputs)
     for name, g in whole.found.items():
         assert g is None or (g - parts.found[name]).abs().max() <= 1e-5 * max(1.0, float(g.abs().max())), name
 
@@ -265,7 +267,7 @@ def test_nothing_else_changes(config, options, data, monkeypatch):
     known = torch.zeros(40, dtype=torch.int64).numpy() if config.labels else None
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
     counters, random = dict(state.counters), torch.random.get_rng_state()
-    shares = measured_plan(state, Feed(state, 0, known), 40, lambda message: None)
+    shares = measured_plan(state, BatchBuilder(state, 0, known), 40, lambda message: None)
     assert shares[8].probed
     assert len(shares[8].measured) > 1
     assert counters == state.counters
@@ -327,7 +329,7 @@ def test_a_run_measures_records_and_goes_on_with_its_plan(config, tmp_path, monk
     # less is free than the plan takes: planned anew
     monkeypatch.setattr(memory_estimate, "room", lambda config, device: 1.0)
     monkeypatch.setattr(devices, "held_memory", lambda device: 0)
-    training = Training(kept, resolved, run, QuietDisplay())
+    training = Trainer(kept, resolved, run, QuietDisplay())
     assert not still_fits(resolved["memory"], kept, CPU)
     assert training.state.parts == {2: 4, 3: 4, 4: 1}
     again = Notes()
@@ -338,7 +340,7 @@ def test_a_run_measures_records_and_goes_on_with_its_plan(config, tmp_path, monk
 
 
 def test_only_a_plan_of_what_is_free_is_looked_at_again(config):
-    shares = {"4": Share(4, False, 1e18).recorded()}
+    shares = {"4": MicroBatchPlan(4, False, 1e18).recorded()}
     assert not still_fits(shares, dataclasses.replace(config, auto_batch=True), CPU)
     assert still_fits(shares, config, CPU)
     assert still_fits({}, dataclasses.replace(config, auto_batch=True), CPU)
@@ -357,20 +359,20 @@ def test_where_nobody_tells_of_memory_it_is_the_estimate(config, monkeypatch):
 
 TWO = """
 import json, sys, torch
-from pggan.config import from_json, TrainConfig
-from pggan.distributed import joined
-from pggan.errors import UsageError
+from pggan.config.train import from_json, TrainConfig
+from pggan.utils.distributed import process_group
+from pggan.utils.errors import UsageError
 from pggan.training import probe
-from pggan.training.iteration import Feed, gradients_of
-from pggan.training.memory import Share
-from pggan.training.state import TrainState
+from pggan.training.engine.step import BatchBuilder, compute_gradients
+from pggan.training.engine.memory_estimate import MicroBatchPlan
+from pggan.training.engine.state import TrainState
 config = from_json(TrainConfig, json.loads(sys.argv[1]))
 device = torch.device("cpu")
-with joined(device) as world:
+with process_group(device) as world:
     state = TrainState(config, device, "fp32", world)
-    feed = Feed(state, 0, None)
+    feed = BatchBuilder(state, 0, None)
     own = probe.measured_plan(state, feed, 0, lambda message: None)  # as it is
-    shares = (Share(8, False, 3e9), Share(4, False, 2e9, True)), (Share(2, True, 2.5e9), Share(8, False, 1e9))
+    shares = (MicroBatchPlan(8, False, 3e9), MicroBatchPlan(4, False, 2e9, True)), (MicroBatchPlan(2, True, 2.5e9), MicroBatchPlan(8, False, 1e9))
     probe.Probe.shares = lambda self: dict(zip((8, 16), shares[world.rank]))
     found = probe.measured_plan(state, feed, 0, lambda message: None)
     if world.rank == 1:

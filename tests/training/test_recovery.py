@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.config.schedule import Moment
+from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
 from pggan.training.engine import step
@@ -66,12 +66,12 @@ def test_fused_and_plain_leave_out_the_same(config, monkeypatch):
     found = []
     for fused in (False, True):
         state = TrainState(config, torch.device("cpu"), "fp32", fused=fused)
-        state.enter(Moment(0, 0, 2, 1.0, 8, 0.001, 0.001))
-        parameters = step.step.live(state.generator)
+        state.enter(ScheduleState(0, 0, 2, 1.0, 8, 0.001, 0.001))
+        parameters = step.step.parameters_of(state.generator)
         for value in (1.0, float("nan"), 2.0):
             gradients = {name: torch.full_like(p, value) for name, p in parameters.items()}
-            good = state.g_scaler.judge(gradients.values())
-            step._apply(state, state.g_optimizer, parameters, gradients, good)
+            good = state.g_scaler.check_finite_and_update(gradients.values())
+            step.optimizer_step(state, state.g_optimizer, parameters, gradients, good)
         assert state.g_scaler.read_counts() == (1, 1)
         found.append([p.detach().clone() for p in parameters.values()])
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*found))
@@ -141,7 +141,7 @@ def test_a_collapsed_generator_is_seen(config):
     """By its own measure: pictures that no longer depend on the latent."""
     state = TrainState(config, torch.device("cpu"), "fp32")
     reals = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), np.uint8))
-    moment = Moment(0, 0, 4, 1.0, 8, 0.001, 0.001)
+    moment = ScheduleState(0, 0, 4, 1.0, 8, 0.001, 0.001)
     varied = health.relative_diversity(state, moment, reals)
     for name, parameter in state.generator.named_parameters():
         if name.startswith("to_rgb.16x16.weight"):
@@ -158,12 +158,12 @@ def test_micro_batches_give_the_same_gradients(config):
         state.generator.double()
         state.discriminator.double()
         state.setup = dataclasses.replace(state.setup, dtype=None)
-        feed = step.Feed(state, 0, None)
+        feed = step.BatchBuilder(state, 0, None)
         batch = feed.discriminator(Loaded(), 0, torch.tensor(0.5))
         batch = batch._replace(reals=batch.reals.double(), latents=batch.latents.double(), mixing=batch.mixing.double())
         alpha, scale = torch.tensor(0.5, dtype=torch.float64), torch.ones((), dtype=torch.float64)
-        gradients, losses, _ = step.gradients_of(state, "d", batch, 4, alpha, scale)
-        found.append((state.parts_of(4, 8), gradients, losses))
+        gradients, losses, _ = step.compute_gradients(state, "d", batch, 4, alpha, scale)
+        found.append((state.num_micro_batches(4, 8), gradients, losses))
     assert [parts for parts, _, _ in found] == [1, 2, 4]
     for _, gradients, losses in found[1:]:
         for name, g in found[0][1].items():
@@ -238,7 +238,7 @@ def test_two_runs_in_one_directory(config, tmp_path):
     with run.locked(), pytest.raises(TrainingError, match="another process trains in"):
         begin(config, run.path, QuietDisplay())
     # the lock dies with its process, however that ends
-    code = f"from pggan.training.rundir import RunDirectory; from pathlib import Path; import os\n" \
+    code = f"from pggan.training.run.directory import RunDirectory; from pathlib import Path; import os\n" \
         f"with RunDirectory(Path({str(run.path)!r})).locked(): os._exit(9)"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     assert begin(dataclasses.replace(config, total_kimg=0.016), run.path, QuietDisplay()).signal == 0

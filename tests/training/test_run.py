@@ -248,7 +248,7 @@ def test_out_of_memory_says_the_mend(config, tmp_path, monkeypatch):
     def fails(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("pggan.training.loop.iterate", fails)
+    monkeypatch.setattr("pggan.training.loop.train_step", fails)
     with pytest.raises(TrainingError, match=r"at 4x4 with batch 8: start again with a smaller batch \(--batch 4:4\)"):
         begin(config, tmp_path / "run", QuietDisplay())
 

@@ -99,7 +99,7 @@ def _row(model: Any, given: dict[str, Any]) -> dict[str, Any]:
     def bare() -> float:
         start, done = time.perf_counter(), 0
         while done < count:
-            model.synthesize(latents, to_come=batch)
+            model.synthesize(latents, remaining=batch)
             done += batch
         _wait(model)
         return done / (time.perf_counter() - start)
@@ -111,7 +111,7 @@ def _row(model: Any, given: dict[str, Any]) -> dict[str, Any]:
 
     row = {"resolution": model.resolution, "batch": batch, "device": str(model.device)}
     start = time.perf_counter()
-    model.synthesize(latents, to_come=batch)
+    model.synthesize(latents, remaining=batch)
     _wait(model)
     row["startup"] = time.perf_counter() - start
     pictures, pairs = model.pictures(latents), []

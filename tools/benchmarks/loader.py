@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.measuring import Numbers, Rate, as_json, machine, median, rate, show
 from pggan.config.train import CACHES
-from pggan.data.loading.cache import Caching
-from pggan.data.loading.loader import AHEAD, Loader, Request
+from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.loader import AHEAD, BatchRequest, Loader
 from pggan.data.store.codecs import decode
 from pggan.data.store.decoders import use_torchvision
 from pggan.data.store.store import Store
@@ -68,7 +68,7 @@ def command(data: str, as_json: bool, **given: Any) -> None:
             if resolution not in store.resolutions:
                 raise UsageError(f"{data} has no {resolution}x{resolution} pictures")
             consumed = _training(given, resolution, store.channels, str(device)) if given["training"] else None
-            caching = {mode: Caching(mode, given["cache_mb"] << 20, str(device)) for mode in modes}
+            caching = {mode: CachePolicy(mode, given["cache_mb"] << 20, str(device)) for mode in modes}
             rows += _measured(store, resolution, caching, workers, consumed, given)
             if not as_json:
                 click.echo(f"measured {resolution}x{resolution}", err=True)
@@ -79,7 +79,7 @@ def command(data: str, as_json: bool, **given: Any) -> None:
 def _measured(
     store: Store,
     resolution: int,
-    caching: dict[str, Caching],
+    caching: dict[str, CachePolicy],
     workers: list[int],
     consumed: tuple[int, float] | None,
     given: dict[str, Any],
@@ -142,10 +142,10 @@ class _Feed:
         for _ in range(-(-len(loader.store) // batch) if self.kind != "none" else 0):
             next(self.stream)
 
-    def _requests(self) -> Iterator[Request]:
+    def _requests(self) -> Iterator[BatchRequest]:
         nimg = 0
         while True:
-            yield Request(nimg, self.batch, self.resolution)
+            yield BatchRequest(nimg, self.batch, self.resolution)
             nimg += self.batch
 
     def measure(self, seconds: float) -> None:

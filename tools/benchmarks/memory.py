@@ -65,12 +65,12 @@ def measured(given: dict[str, Any], side: int, device: Any, precision: str) -> l
     from pggan.config.schedule import Schedule
     from pggan.training.engine.memory_probe import Probe, Trial, untouched
     from pggan.training.engine.state import TrainState
-    from pggan.training.engine.step import Feed
+    from pggan.training.engine.step import BatchBuilder
 
     config = config_at(given, side, device.type)
     config = replace(config, auto_batch=True, stddev_group=given["stddev_group"] or config.stddev_group)
     state = TrainState(config, device, precision)
-    feed, phase = Feed(state, 0, None), Schedule(config).phases[0]
+    feed, phase = BatchBuilder(state, 0, None), Schedule(config).phases[0]
     probe, rows = Probe(state, feed, 0, lambda message: None), []
     with untouched(state):
         Trial(probe, phase, False).compute(probe.sizes[side][0])  # what libraries load once is none of the images'

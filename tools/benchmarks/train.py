@@ -143,7 +143,7 @@ def _measured(
         rows.append({"resolution": side, "mode": mode, "batch": trainer.moment.batch, "start": started})
         rows[-1] |= {
             "penalty": "forward" if trainer.state.computing.forward(trainer.moment.level) else "double",
-            "parts": trainer.state.parts_of(trainer.moment.level, trainer.moment.batch),
+            "parts": trainer.state.num_micro_batches(trainer.moment.level, trainer.moment.batch),
             "memory_mb": (_peak(device) - held) / 2**20,
         }
         taken = trainer.state.computing.modes.get(trainer.moment.level, "eager")

@@ -15,10 +15,10 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measuring import median, rate
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
-from pggan.data.loading.loader import LoadedBatch, Request
+from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import Feed, iterate
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step import BatchBuilder, train_step
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.devices import measure_convolutions, pick_device, pick_precision, set_precision
 
 
@@ -35,17 +35,17 @@ class Trainer:
         self.schedule, self.state = Schedule(config), TrainState(config, self.device, self.precision)
         self.said: list[str] = []
         self.moment = self.schedule.at(0)._replace(alpha=0.5)
-        self.state.computing = Computing({self.moment.level: mode}, self.said.append)
+        self.state.computing = StepExecutor({self.moment.level: mode}, self.said.append)
         count, side = self.moment.batch, self.moment.resolution
         images = np.random.default_rng(0).integers(0, 256, (count, config.channels, side, side), np.uint8)
         labels = np.zeros((count, 0), np.int32)
-        self._batches = repeat(LoadedBatch(images, labels, Request(0, count, side)))
-        self._feed = Feed(self.state, 0, None)
+        self._batches = repeat(LoadedBatch(images, labels, BatchRequest(0, count, side)))
+        self._feed = BatchBuilder(self.state, 0, None)
 
     def step(self) -> int:
         """An iteration, begun; returns the images it shows D."""
         before = self.state.nimg
-        iterate(self.state, self._feed, self._batches, self.moment, self.schedule.n_critic)
+        train_step(self.state, self._feed, self._batches, self.moment, self.schedule.n_critic)
         return self.state.nimg - before
 
     def wait(self) -> None:

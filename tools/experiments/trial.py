@@ -55,7 +55,7 @@ class Trial:
         for objective in objectives:
             objective.attach(self.generator, self.discriminator, total)
             objective.labelled = labelled
-        self.setup = loss_functions.Setup(self.generator, self.discriminator, objectives)
+        self.setup = loss_functions.StepContext(self.generator, self.discriminator, objectives)
         g, d = optimizers or default_optimizers(loss, regularizers_of(loss, classes > 0, options))
         self.g_optimizer, self.d_optimizer = make_optimizer(generator, g, None), make_optimizer(discriminator, d, None)
 
@@ -77,19 +77,19 @@ class Trial:
             nimg=torch.tensor(self.nimg, dtype=torch.float64),
         )
 
-    def d_gradient(self, batch: Batch, only: tuple[str, ...] = ()) -> tuple[Any, loss_functions.Terms]:
+    def d_gradient(self, batch: Batch, only: tuple[str, ...] = ()) -> tuple[Any, loss_functions.LossTerms]:
         """Gradients by parameter and the terms of D's loss; `only`: of these terms alone."""
-        parameters = loss_functions.live(self.discriminator)
-        constants = loss_functions.frozen(self.generator)
+        parameters = loss_functions.parameters_of(self.discriminator)
+        constants = loss_functions.detached_parameters_of(self.generator)
         loss, terms = loss_functions.d_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
         if only:
             loss = torch.stack([terms.losses[name] for name in only]).sum()
         return loss_functions.gradients(loss, parameters, ONE), terms
 
-    def g_gradient(self, batch: Batch) -> tuple[Any, loss_functions.Terms]:
+    def g_gradient(self, batch: Batch) -> tuple[Any, loss_functions.LossTerms]:
         """Gradients by parameter and the terms of G's loss."""
-        parameters = loss_functions.live(self.generator)
-        constants = loss_functions.frozen(self.discriminator)
+        parameters = loss_functions.parameters_of(self.generator)
+        constants = loss_functions.detached_parameters_of(self.discriminator)
         loss, terms = loss_functions.g_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
         return loss_functions.gradients(loss, parameters, ONE), terms
 
@@ -128,7 +128,7 @@ class Trial:
     def judge(self, images: Tensor) -> Any:
         """D's answer to images, as the objectives take it."""
         return loss_functions.discriminate(
-            self.setup, loss_functions.frozen(self.discriminator), images, self.level, ONE
+            self.setup, loss_functions.detached_parameters_of(self.discriminator), images, self.level, ONE
         )
 
     @property
@@ -136,7 +136,9 @@ class Trial:
         return self.setup.objectives[0]
 
 
-def _apply(optimizer: torch.optim.Optimizer, network: nn.Module, gradients: Any, terms: loss_functions.Terms) -> Found:
+def _apply(
+    optimizer: torch.optim.Optimizer, network: nn.Module, gradients: Any, terms: loss_functions.LossTerms
+) -> Found:
     for name, parameter in network.named_parameters():
         parameter.grad = gradients[name]
     optimizer.step()

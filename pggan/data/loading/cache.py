@@ -1,7 +1,7 @@
 """Decoded pictures of one resolution: kept in memory, on the device, or nowhere; and the choice between them.
 
-Every cache answers alike: `begin` in the order of the batches, in the consumer's thread; what it returns in any thread;
-`finish` in order again. The batches are the same bytes whichever is used.
+Every cache answers alike: `start_fetch` in the order of the batches, in the consumer's thread; what it returns in any thread;
+`finish_fetch` in order again. The batches are the same bytes whichever is used.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ class Cache:
     def __init__(self, read: Read) -> None:
         self.read = read
 
-    def begin(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
+    def start_fetch(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
         """What a worker has to do for this batch; None where nothing."""
         return lambda: mirror(self.read(indices), mirrored)
 
-    def finish(self, done: Any, indices: Indices, mirrored: Flags) -> Any:
+    def finish_fetch(self, done: Any, indices: Indices, mirrored: Flags) -> Any:
         """The batch, uint8 (N, C, R, R), from what the worker returned: the caller's to change."""
         return done
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """What has begun will not be finished."""
 
     def close(self) -> None:
@@ -85,12 +85,12 @@ class RamCache(Cache):
         self._pictures: Pictures = np.frombuffer(held, np.uint8, pixels).reshape(shape)
         self._present: Flags = np.frombuffer(held, np.bool_, count, pixels)
 
-    def begin(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
+    def start_fetch(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
         if self._present[indices].all() and len(indices) * self._pictures[0].nbytes <= DIRECT_BYTES:
             return None
         return lambda: self._take(indices, mirrored)
 
-    def finish(self, done: Any, indices: Indices, mirrored: Flags) -> Any:
+    def finish_fetch(self, done: Any, indices: Indices, mirrored: Flags) -> Any:
         return self._take(indices, mirrored) if done is None else done
 
     def _take(self, indices: Indices, mirrored: Flags) -> Pictures:
@@ -107,7 +107,7 @@ class RamCache(Cache):
 
 
 @dataclass(frozen=True)
-class Caching:
+class CachePolicy:
     """How to keep pictures. `mode`: auto, none, ram or device. `ram_bytes`: for one resolution, in main memory.
 
     `device`: torch's, by name; `note` hears where a cache that was asked for has no room.

@@ -53,14 +53,14 @@ class DeviceCache(Cache):
                 return None
             raise
 
-    def begin(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
+    def start_fetch(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
         missing = np.unique(indices[~self._asked[indices]])
         if not len(missing):
             return None  # there, or brought by a batch that finishes before this one
         self._asked[missing] = True
         return lambda: (missing, self.read(missing))
 
-    def finish(self, done: Any, indices: Indices, mirrored: Flags) -> Tensor:
+    def finish_fetch(self, done: Any, indices: Indices, mirrored: Flags) -> Tensor:
         device = self.pictures.device
         if done is not None:
             missing, pictures = done
@@ -75,7 +75,7 @@ class DeviceCache(Cache):
             words(picked).index_copy_(0, sent[len(indices) :], words(flipped))
         return picked
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         self._asked = self._present.copy()
 
     def close(self) -> None:

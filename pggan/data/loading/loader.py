@@ -15,19 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.loading.cache import Cache, Caching, Indices, Pictures
+from pggan.data.loading.cache import Cache, CachePolicy, Indices, Pictures
 from pggan.data.loading.sampler import Sampler, split
-from pggan.data.loading.store_watch import Watch
+from pggan.data.loading.store_watch import StoreWatch
 from pggan.data.store.decoders import use_torchvision
 from pggan.data.store.store import Store
 
-__all__ = ["LoadedBatch", "Loader", "Request", "Sampler"]
+__all__ = ["BatchRequest", "LoadedBatch", "Loader", "Sampler"]
 
 # Batches read ahead of training, per worker.
 AHEAD = 2
 
 
-class Request(NamedTuple):
+class BatchRequest(NamedTuple):
     """The `batch` pictures that follow `nimg` images seen, of all processes together, at a resolution."""
 
     nimg: int
@@ -43,7 +43,7 @@ class LoadedBatch(NamedTuple):
 
     images: Any
     labels: NDArray[np.int32]
-    request: Request
+    request: BatchRequest
     held_out: Any = None
 
     def pictures(self) -> Pictures:
@@ -65,14 +65,14 @@ class Loader:
         seed: int,
         mirror: bool = True,
         workers: int = 2,
-        caching: Caching | None = None,
+        caching: CachePolicy | None = None,
         rank: int = 0,
         world: int = 1,
         held_out: float = 0.0,
         labels: NDArray[np.int32] | None = None,
     ) -> None:
         use_torchvision()
-        self.store, self.workers, self.caching = store, workers, caching or Caching()
+        self.store, self.workers, self.caching = store, workers, caching or CachePolicy()
         self.rank, self.world = rank, world
         self.held: Sampler | None = None
         if held_out:
@@ -81,7 +81,7 @@ class Loader:
             self.held = Sampler(len(store), seed, mirror, held)
         else:
             self.sampler = Sampler(len(store), seed, mirror)
-        self._watch = Watch(store.path)
+        self._watch = StoreWatch(store.path)
         self._labels = store.labels if labels is None else labels
         self._resolution = 0
         self._cache: Cache | None = None
@@ -105,7 +105,7 @@ class Loader:
             self._cache.close()
         self._cache = None
 
-    def stream(self, requests: Iterable[Request]) -> Generator[LoadedBatch, None, None]:
+    def stream(self, requests: Iterable[BatchRequest]) -> Generator[LoadedBatch, None, None]:
         """Yields a batch for each request. Closing the generator stops the reading ahead.
 
         Raises `DataError` where the store lacks a resolution, a record is damaged or the file has changed.
@@ -116,18 +116,18 @@ class Loader:
             for request in requests:
                 if self._cache is None or request.resolution != self._resolution:
                     while waiting:  # the old cache goes before the new one comes
-                        yield waiting.popleft().finish()
+                        yield waiting.popleft().finish_fetch()
                     self._enter(request.resolution)
                 waiting.append(self._begin(request, pool))
                 if len(waiting) > AHEAD * self.workers:
-                    yield waiting.popleft().finish()
+                    yield waiting.popleft().finish_fetch()
             while waiting:
-                yield waiting.popleft().finish()
+                yield waiting.popleft().finish_fetch()
         finally:
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
             if self._cache is not None:
-                self._cache.give_up()
+                self._cache.cancel()
 
     def _enter(self, resolution: int) -> None:
         self.close()
@@ -135,7 +135,7 @@ class Loader:
         self._cache = self.caching.cache(lambda indices: self._read(resolution, indices), shape, self._watch.identity)
         self._resolution = resolution
 
-    def _begin(self, request: Request, pool: ThreadPoolExecutor | None) -> _Begun:
+    def _begin(self, request: BatchRequest, pool: ThreadPoolExecutor | None) -> _Begun:
         assert self._cache is not None
         # of each request, samples rank, rank + world, ...: the minibatch's noise is dealt out by the same rule, which
         # by position in the run would be another one where the images seen are no multiple of the processes
@@ -145,7 +145,7 @@ class Loader:
         if self.held is not None:  # they come with the others, behind them
             more, turned = self.held.at(request.nimg, request.batch, place, self.world)
             indices, mirrored = np.concatenate([indices, more]), np.concatenate([mirrored, turned])
-        work = self._cache.begin(indices, mirrored)
+        work = self._cache.start_fetch(indices, mirrored)
         wait = work if work is None or pool is None else pool.submit(work).result
         return _Begun(self._cache, indices, mirrored, labels, request, wait)
 
@@ -163,11 +163,11 @@ class _Begun(NamedTuple):
     indices: Indices
     mirrored: NDArray[np.bool_]
     labels: NDArray[np.int32]
-    request: Request
+    request: BatchRequest
     wait: Callable[[], Any] | None
 
-    def finish(self) -> LoadedBatch:
+    def finish_fetch(self) -> LoadedBatch:
         done = None if self.wait is None else self.wait()
-        images, trained = self.cache.finish(done, self.indices, self.mirrored), len(self.labels)
+        images, trained = self.cache.finish_fetch(done, self.indices, self.mirrored), len(self.labels)
         held_out = images[trained:] if len(self.indices) > trained else None
         return LoadedBatch(images[:trained], self.labels, self.request, held_out)

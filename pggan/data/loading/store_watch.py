@@ -20,7 +20,7 @@ def identity(path: Path) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-class Watch:
+class StoreWatch:
     """The store's file as it is now, to be compared with what it is later.
 
     LMDB maps the file. One that is put in its place (another inode) leaves the map whole, but is another store; one

@@ -11,7 +11,7 @@ from pggan.data.store.staging import Unusable
 NAMED_BAD = 100
 
 
-class Tally:
+class ConversionStats:
     """Counts; goes on from another's `notes`."""
 
     def __init__(self, strict: bool, whole: bool, notes: dict[str, Any] | None = None) -> None:

@@ -10,7 +10,7 @@ from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
 from pggan.data.sources.image_io import fit, fitted_side
 from pggan.data.store.codecs import encode
 from pggan.data.store.pyramid import pyramid
-from pggan.utils.process_pool import in_order
+from pggan.utils.process_pool import ordered_map
 
 TOO_SMALL, NOT_SQUARE, BAD = "too small", "not square", "bad"
 
@@ -72,4 +72,4 @@ def converted(converter: Converter, refs: Iterator[Ref], workers: int) -> Genera
 
     Raises `DataError` where a worker dies.
     """
-    return in_order(converter, refs, workers)
+    return ordered_map(converter, refs, workers)

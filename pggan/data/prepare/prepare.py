@@ -14,7 +14,7 @@ from typing import Any
 
 import pggan
 from pggan.config.resolution import MAX_RESOLUTION
-from pggan.data.prepare.conversion_stats import Tally, printable
+from pggan.data.prepare.conversion_stats import ConversionStats, printable
 from pggan.data.prepare.convert import Converted, Converter, converted
 from pggan.data.prepare.prepare_options import PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
@@ -27,8 +27,8 @@ from pggan.data.sources.label_files import FOLDERS, labelled
 from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
 from pggan.data.store.manifest import LOSSLESS
 from pggan.data.store.pyramid import LOWEST
-from pggan.data.store.resume import Progress, go_on_from, unfinished
-from pggan.data.store.staging import Unusable, check_destination, under_construction
+from pggan.data.store.resume import Progress, load_resume_point, unfinished
+from pggan.data.store.staging import Unusable, check_destination, staging_directory
 from pggan.data.store.store import FILE, Manifest, Store
 from pggan.data.store.writer import StoreWriter, full_disk_told
 from pggan.utils.errors import DataError, UsageError
@@ -125,7 +125,7 @@ class _Job:
         shard, workers = self.options.shard, self.options.workers
         return estimate(self.source, self.converter(), dest, self.count, done, shard, workers, sample, self.total)
 
-    def manifest(self, count: int, sizes: dict[int, int], tally: Tally) -> Manifest:
+    def manifest(self, count: int, sizes: dict[int, int], tally: ConversionStats) -> Manifest:
         codecs = self.options.codecs(self.max_res)
         options, spec = self.recorded(), self.spec
         shard = options.pop("shard")
@@ -168,9 +168,9 @@ def prepare(
     check_destination(place, options.overwrite)
     start = time.monotonic()
     job = _Job.of(source, options)
-    with under_construction(place) as partial:
-        progress = go_on_from(partial, job.identity(place), options.overwrite)
-        tally = Tally(options.strict, options.whole, progress.notes)
+    with staging_directory(place) as partial:
+        progress = load_resume_point(partial, job.identity(place), options.overwrite)
+        tally = ConversionStats(options.strict, options.whole, progress.notes)
         resumed = progress.consumed
         if progress.whole:  # stopped between its last transaction and its name
             with Store(partial) as store:
@@ -194,7 +194,7 @@ def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -
     place = Path(os.path.realpath(dest))
     check_destination(place, options.overwrite)
     job = _Job.of(source, options)
-    progress = go_on_from(unfinished(place), job.identity(place), options.overwrite, clear=False)
+    progress = load_resume_point(unfinished(place), job.identity(place), options.overwrite, clear=False)
     return job.estimate(place, progress.consumed, True)
 
 
@@ -202,7 +202,7 @@ def _make(
     job: _Job,
     partial: Path,
     progress: Progress,
-    tally: Tally,
+    tally: ConversionStats,
     on_progress: Callable[[int], None] | None,
     estimate: int | None,
 ) -> Manifest:
@@ -223,7 +223,7 @@ def _make(
 
 
 def _write(
-    results: Iterator[Converted], writer: StoreWriter, tally: Tally, on_progress: Callable[[int], None] | None
+    results: Iterator[Converted], writer: StoreWriter, tally: ConversionStats, on_progress: Callable[[int], None] | None
 ) -> None:
     for result in results:
         if tally.take(result):
@@ -258,7 +258,9 @@ def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> i
     return 1 << (min(reached, MAX_RESOLUTION).bit_length() - 1)
 
 
-def _report(dest: str, place: Path, manifest: Manifest, tally: Tally, resumed: int, seconds: float) -> PrepareReport:
+def _report(
+    dest: str, place: Path, manifest: Manifest, tally: ConversionStats, resumed: int, seconds: float
+) -> PrepareReport:
     return PrepareReport(
         path=dest,
         count=manifest.count,

@@ -40,7 +40,7 @@ def row(records: Mapping[int, bytes], labels: Sequence[int]) -> bytes:
     return b"".join([*parts, digest(label_bytes(labels))] if labels else parts)
 
 
-class Totals:
+class RunningChecksums:
     """The manifest's digests, of rows fed in order."""
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 import pggan
 from pggan.data.store.checksums import part_names, row
 from pggan.data.store.manifest import LabelColumn, Manifest
-from pggan.data.store.resume import Progress, go_on_from
-from pggan.data.store.staging import check_destination, existing_parent, under_construction
+from pggan.data.store.resume import Progress, load_resume_point
+from pggan.data.store.staging import check_destination, existing_parent, staging_directory
 from pggan.data.store.store import FILE, Store
 from pggan.data.store.writer import StoreWriter, full_disk_told
 from pggan.utils.errors import DataError, UsageError
@@ -73,8 +73,8 @@ def merge(
         stores = [stack.enter_context(Store(part)) for part in parts]
         stores = in_order(stores)
         manifest = joined(stores)
-        with under_construction(place) as partial:
-            progress = go_on_from(partial, _identity(stores), overwrite)
+        with staging_directory(place) as partial:
+            progress = load_resume_point(partial, _identity(stores), overwrite)
             resumed = progress.consumed
             if progress.whole:
                 with Store(partial) as store:

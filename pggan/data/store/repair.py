@@ -16,14 +16,14 @@ from pggan.data.store.codecs import decode, encode
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.raw_records import Records
-from pggan.data.store.resume import go_on_from, read_progress, unfinished
-from pggan.data.store.staging import under_construction
+from pggan.data.store.resume import load_resume_point, read_progress, unfinished
+from pggan.data.store.staging import staging_directory
 from pggan.data.store.store import FILE
 from pggan.data.store.verify import LISTED, VerifyReport, pictures_in_tasks, unreadable
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
-from pggan.utils.process_pool import WorkerDied, in_order
+from pggan.utils.process_pool import WorkerDied, ordered_map
 
 COMMAND = "verify-data --fix"
 DROPPED = "damaged"
@@ -50,7 +50,7 @@ class MendReport:
         return asdict(self)
 
 
-class Mended(NamedTuple):
+class RepairReport(NamedTuple):
     """A picture: its records (None: it is dropped), labels, and how many were rebuilt, exactly, and unlabelled."""
 
     number: int
@@ -82,8 +82,8 @@ def mend(
     jpeg = not manifest.is_lossless(max(manifest.resolutions))
     report = MendReport(str(path), 0, from_jpeg=jpeg)
     _check_free(place)
-    with under_construction(place, keep=False) as partial:
-        writer = StoreWriter(partial, manifest.codecs, go_on_from(partial, {"command": COMMAND}, overwrite=True))
+    with staging_directory(place, keep=False) as partial:
+        writer = StoreWriter(partial, manifest.codecs, load_resume_point(partial, {"command": COMMAND}, overwrite=True))
         try:
             for mended in _mended(place, manifest, found, workers):
                 _take(mended, writer, report)
@@ -97,7 +97,7 @@ def mend(
     return report
 
 
-def _take(mended: Mended, writer: StoreWriter, report: MendReport) -> None:
+def _take(mended: RepairReport, writer: StoreWriter, report: MendReport) -> None:
     if mended.records is None:
         report.dropped_count += 1
         if len(report.dropped) < LISTED:
@@ -139,34 +139,34 @@ def _manifest(old: Manifest, writer: StoreWriter, report: MendReport) -> Manifes
     )
 
 
-def _mended(place: Path, manifest: Manifest, found: VerifyReport, workers: int) -> Iterator[Mended]:
+def _mended(place: Path, manifest: Manifest, found: VerifyReport, workers: int) -> Iterator[RepairReport]:
     tasks = (
         (pictures, {index: list(found.pictures[index]) for index in pictures if index in found.pictures})
         for pictures in pictures_in_tasks(manifest)
     )
     try:
         # tasks carry their records: few of them are on their way
-        for batch in in_order(Mender(place), tasks, workers, in_flight=2, inline=False):
+        for batch in ordered_map(Repairer(place), tasks, workers, in_flight=2, inline=False):
             yield from batch
     except WorkerDied:
         raise unreadable(place) from None
 
 
-class Mender:
+class Repairer:
     """Mends pictures; what a worker process holds."""
 
     def __init__(self, path: Path) -> None:
         self.records = Records(path)
 
-    def __call__(self, task: tuple[range, dict[int, list[str]]]) -> list[Mended]:
+    def __call__(self, task: tuple[range, dict[int, list[str]]]) -> list[RepairReport]:
         pictures, damaged = task
         return [self._mended(index, damaged.get(index, [])) for index in pictures]
 
-    def _mended(self, index: int, damaged: list[str]) -> Mended:
+    def _mended(self, index: int, damaged: list[str]) -> RepairReport:
         manifest = self.records.manifest
         full = max(manifest.resolutions)
         if level_part(full) in damaged:
-            return Mended(index, None)
+            return RepairReport(index, None)
         records: dict[int, bytes] = {}
         sides = [side for side in manifest.resolutions if level_part(side) in damaged]
         for side in manifest.resolutions:
@@ -176,18 +176,18 @@ class Mender:
             elif side not in sides:
                 sides.append(side)
         if full in sides:
-            return Mended(index, None)
+            return RepairReport(index, None)
         exactly = 0
         if sides:
             try:
                 made = self._rebuilt(records[full], sides)
             except ValueError:
-                return Mended(index, None)
+                return RepairReport(index, None)
             known = self.records.digests(index)
             exactly = sum(known.get(level_part(side)) == digest(record) for side, record in made.items())
             records |= made
         labels, unlabelled = self._labels(index, LABELS_PART in damaged)
-        return Mended(index, dict(sorted(records.items())), labels, len(sides), exactly, unlabelled)
+        return RepairReport(index, dict(sorted(records.items())), labels, len(sides), exactly, unlabelled)
 
     def _rebuilt(self, full: bytes, sides: list[int]) -> dict[int, bytes]:
         manifest = self.records.manifest

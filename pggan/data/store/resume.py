@@ -73,7 +73,7 @@ def read_progress(path: Path) -> Progress | None:
         raise DataError(f"the unfinished store at {path} is damaged ({error}); --overwrite it, or remove it") from None
 
 
-def go_on_from(partial: Path, identity: Mapping[str, Any], overwrite: bool, clear: bool = True) -> Progress:
+def load_resume_point(partial: Path, identity: Mapping[str, Any], overwrite: bool, clear: bool = True) -> Progress:
     """What is there of the store that `identity` describes; if nothing, a new beginning in an empty place.
 
     Another command's unfinished store gives way under `overwrite` only. `clear` False: nothing is removed yet. Raises

@@ -55,7 +55,7 @@ class Unusable(DataError):  # noqa: N818 (of the store)
 
 
 @contextmanager
-def under_construction(dest: Path, keep: bool = True) -> Iterator[Path]:
+def staging_directory(dest: Path, keep: bool = True) -> Iterator[Path]:
     """The directory to make the store in, where there may be an unfinished one. It becomes `dest` after the block.
 
     If that fails, what has been committed there stays for the same command; all goes after `Unusable`, and unless

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.store.checksums import LABELS_PART, SIZE, Totals, digest, level_part
+from pggan.data.store.checksums import LABELS_PART, SIZE, RunningChecksums, digest, level_part
 from pggan.data.store.codecs import decode
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.raw_records import Records
 from pggan.data.store.store import DIGESTS, database_name
 from pggan.utils.errors import DataError
-from pggan.utils.process_pool import WorkerDied, in_order
+from pggan.utils.process_pool import WorkerDied, ordered_map
 
 # Damage that is listed; all of it is counted.
 LISTED = 1000
@@ -123,10 +123,10 @@ def verify(
         records.close()
     if on_start is not None:
         on_start(manifest.count)
-    told, found = Totals(parts), Totals(parts)
+    told, found = RunningChecksums(parts), RunningChecksums(parts)
     tasks = pictures_in_tasks(manifest)
     try:
-        for checked in in_order(Checker(Path(path), quick), tasks, workers, inline=False):
+        for checked in ordered_map(Checker(Path(path), quick), tasks, workers, inline=False):
             for damage in checked.damages:
                 report.add(damage)
             told.feed(checked.told)

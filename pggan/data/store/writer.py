@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import lmdb
 import numpy as np
 
-from pggan.data.store.checksums import Totals, part_names, row
+from pggan.data.store.checksums import RunningChecksums, part_names, row
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.resume import PROGRESS, Progress
 from pggan.data.store.staging import sync_entries
@@ -48,7 +48,7 @@ class StoreWriter:
 
     The map doubles when it is full. A transaction at a time goes to the disk, with a record of how far the store is;
     whatever ends the process, or the power, the last one that was committed stands, and a writer that gets this
-    `progress` (see `go_on_from`) goes on from there. `notes()`: what is kept with the record.
+    `progress` (see `load_resume_point`) goes on from there. `notes()`: what is kept with the record.
 
     Raises `OSError` (ENOSPC or EIO) where the disk is full or fails.
     """
@@ -160,7 +160,7 @@ class StoreWriter:
                 self._labels.frombytes(piece)
 
     def _totals(self, labelled: bool) -> dict[str, str]:
-        totals = Totals(part_names(self.codecs, labelled))
+        totals = RunningChecksums(part_names(self.codecs, labelled))
         with self._env.begin(db=self._digests) as txn:
             rows: list[bytes] = []
             for _, each in txn.cursor():

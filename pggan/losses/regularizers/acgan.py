@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pggan.losses.base import DiscriminatorPass, GeneratorPass, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Regularizer
 
 
 def cross_entropy(logits: Tensor | None, labels: Tensor) -> Tensor:
@@ -23,11 +23,11 @@ class Classification(Regularizer):
         super().__init__()
         self.weight = class_weight
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real = cross_entropy(step.real.class_logits, step.batch.labels)
         fake = cross_entropy(step.fake.class_logits, step.batch.fake_labels)
-        return Terms({"class_real": real * self.weight, "class_fake": fake * self.weight}, {})
+        return LossTerms({"class_real": real * self.weight, "class_fake": fake * self.weight}, {})
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
         fake = cross_entropy(step.fake.class_logits, step.batch.fake_labels)
-        return Terms({"g_class": fake * self.weight}, {})
+        return LossTerms({"g_class": fake * self.weight}, {})

@@ -13,7 +13,7 @@ from pggan.losses.augment.ada import NORMALS, UNIFORMS, ada
 from pggan.losses.augment.diffaugment import UNIFORMS as DIFF_UNIFORMS
 from pggan.losses.augment.diffaugment import diffaugment
 from pggan.losses.augment.geometry import lowpass
-from pggan.losses.base import Batch, DiscriminatorPass, Regularizer, Terms
+from pggan.losses.base import Batch, DiscriminatorPass, LossTerms, Regularizer
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import at_least_float32
 from pggan.utils.errors import UsageError
@@ -70,14 +70,14 @@ class Augmentation(Regularizer):
             return diffaugment(x, uniform)
         return ada(x, self.p, uniform, batch.noise[name + "_normal"], self.filter.to(x.dtype))
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         if not self.adaptive:
-            return Terms({}, {})
+            return LossTerms({}, {})
         stats = {"augment_p": self.p.clone()}
         if self.tuned:
             stats["overfitting"] = self.overfitting.clone()
             stats["real_signs"] = (step.real.score - self.middle).sign().mean()
-        return Terms({}, stats)
+        return LossTerms({}, stats)
 
     @torch.no_grad()
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pggan.losses.base import DiscriminatorPass, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, LossTerms, Regularizer
 
 
 class Drift(Regularizer):
@@ -12,5 +12,5 @@ class Drift(Regularizer):
         super().__init__()
         self.weight = drift_weight
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
-        return Terms({"drift": step.real.score.square().mean() * self.weight}, {})
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
+        return LossTerms({"drift": step.real.score.square().mean() * self.weight}, {})

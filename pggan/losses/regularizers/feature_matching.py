@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pggan.losses.base import GeneratorPass, Regularizer, Terms
-from pggan.utils.distributed import asked_for, average
+from pggan.losses.base import GeneratorPass, LossTerms, Regularizer
+from pggan.utils.distributed import all_reduce_mean, asked_for
 
 
 class FeatureMatching(Regularizer):
@@ -21,14 +21,14 @@ class FeatureMatching(Regularizer):
         self.weight, self.replaces_g = feature_matching, feature_matching_mode == "replace"
         self.functional = asked_for().size == 1
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
         with torch.no_grad():
             wanted = step.d(step.batch.reals).features.mean(dim=0)
         found = step.fake.features.mean(dim=0)
         if not self.functional:
             everyone = [wanted.clone(), found.detach().clone()]
-            average(everyone, asked_for())
+            all_reduce_mean(everyone, asked_for())
             # of everyone's value, with this process's share of the gradient: their mean is that of the whole
             wanted, found = everyone[0], found + (everyone[1] - found.detach())
         distance = (wanted - found).square().sum()
-        return Terms({"feature_matching": distance * self.weight}, {})
+        return LossTerms({"feature_matching": distance * self.weight}, {})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pggan.losses.base import Critic, DiscriminatorPass, Regularizer, Terms
+from pggan.losses.base import Critic, DiscriminatorPass, LossTerms, Regularizer
 from pggan.networks.layers import at_least_float32
 
 
@@ -63,9 +63,9 @@ class GradientPenalty(Regularizer):
         super().__init__()
         self.weight, self.target = gp_weight, gp_target
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         def of(norms: Tensor) -> Tensor:
             return (norms - self.target).square().mean() * (self.weight / self.target**2)
 
         value, norms = penalty(step, mixed_images(step), of)
-        return Terms({"gradient_penalty": value}, {"gradient_norm": norms.mean()})
+        return LossTerms({"gradient_penalty": value}, {"gradient_norm": norms.mean()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pggan.losses.base import DiscriminatorPass, GeneratorPass, Parameters, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Parameters, Regularizer
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
 
@@ -53,11 +53,11 @@ class HistoricalAveraging(Regularizer):
         self.d.begin(discriminator)
         self.g.begin(generator)
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
-        return Terms({"history": self.d.distance(step.parameters) * self.weight}, {})
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
+        return LossTerms({"history": self.d.distance(step.parameters) * self.weight}, {})
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
-        return Terms({"g_history": self.g.distance(step.parameters) * self.weight}, {})
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
+        return LossTerms({"g_history": self.g.distance(step.parameters) * self.weight}, {})
 
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
         self.d.add(discriminator)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pggan.losses.base import DiscriminatorPass, GeneratorPass, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Regularizer
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 
@@ -54,10 +54,10 @@ class Information(Regularizer):
         parts.append(-0.5 * (math.log(2 * math.pi) + log_variance + square).sum(dim=1))
         return torch.stack(parts).sum(dim=0)
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         found = self.log_likelihood(step.fake, step.batch.latents).mean()
-        return Terms({"information": -found * self.weight}, {"mutual_information": self.entropy + found})
+        return LossTerms({"information": -found * self.weight}, {"mutual_information": self.entropy + found})
 
-    def g_terms(self, step: GeneratorPass) -> Terms:
+    def g_terms(self, step: GeneratorPass) -> LossTerms:
         found = self.log_likelihood(step.fake, step.batch.latents).mean()
-        return Terms({"g_information": -found * self.weight}, {})
+        return LossTerms({"g_information": -found * self.weight}, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pggan.losses.base import Batch, DiscriminatorPass, Regularizer, Terms
+from pggan.losses.base import Batch, DiscriminatorPass, LossTerms, Regularizer
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
 
@@ -35,5 +35,5 @@ class InstanceNoise(Regularizer):
         drawn = batch.noise["instance_real" if real else "instance_fake"]
         return images + (drawn * self.sigma(batch.nimg)).to(images.dtype)
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
-        return Terms({}, {"instance_noise": self.sigma(step.batch.nimg).to(step.real.score.dtype)})
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
+        return LossTerms({}, {"instance_noise": self.sigma(step.batch.nimg).to(step.real.score.dtype)})

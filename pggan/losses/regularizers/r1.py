@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pggan.losses.base import DiscriminatorPass, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, LossTerms, Regularizer
 from pggan.losses.regularizers.gradient_penalty import penalty
 
 
@@ -15,6 +15,6 @@ class R1(Regularizer):
         super().__init__()
         self.gamma = r1_gamma
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         value, norms = penalty(step, step.batch.reals, lambda norms: norms.square().mean() * (self.gamma / 2))
-        return Terms({"r1": value}, {"gradient_norm": norms.mean()})
+        return LossTerms({"r1": value}, {"gradient_norm": norms.mean()})

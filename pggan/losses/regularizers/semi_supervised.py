@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pggan.losses.base import DiscriminatorPass, Regularizer, Terms
+from pggan.losses.base import DiscriminatorPass, LossTerms, Regularizer
 from pggan.networks.discriminator import DiscriminatorOutput
 
 
@@ -23,12 +23,12 @@ class SemiSupervised(Regularizer):
     def judged(self, output: DiscriminatorOutput) -> DiscriminatorOutput:
         return output._replace(score=_logits(output).logsumexp(dim=1))
 
-    def d_terms(self, step: DiscriminatorPass) -> Terms:
+    def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         logits, labels = _logits(step.real), step.batch.labels
         log_likelihood = (labels * logits.log_softmax(dim=1)).sum() / (len(labels) * self.labelled)
         right = (logits.argmax(dim=1) == labels.argmax(dim=1)) & (labels.sum(dim=1) > 0)
         accuracy = right.to(logits.dtype).mean() / self.labelled
-        return Terms({"supervised": -log_likelihood * self.weight}, {"labelled_accuracy": accuracy})
+        return LossTerms({"supervised": -log_likelihood * self.weight}, {"labelled_accuracy": accuracy})
 
 
 def _logits(output: DiscriminatorOutput) -> Tensor:

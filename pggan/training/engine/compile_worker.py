@@ -37,7 +37,7 @@ class Task(NamedTuple):
     forward: bool = False
 
 
-class CompilingAhead:
+class CompileWorker:
     """At most one process, for what the run needs now, or needs next. `note` is told what it compiles.
 
     `upcoming(level)`: the task of the level after it, None where there is none or it is not compiled.
@@ -123,7 +123,7 @@ class CompilingAhead:
         return True
 
 
-def compiling_ahead(state: TrainState, modes: Mapping[int, str], note: Callable[[str], None]) -> CompilingAhead | None:
+def compiling_ahead(state: TrainState, modes: Mapping[int, str], note: Callable[[str], None]) -> CompileWorker | None:
     """What compiles beside a run of these modes by level; None where nothing is compiled, within a GPU's budget, of
     which it would take a part, and on a CPU whose cores are all the run's: its threads would wait for each other.
     """
@@ -141,9 +141,9 @@ def compiling_ahead(state: TrainState, modes: Mapping[int, str], note: Callable[
         if following not in compiling or following in state.recomputed:
             return None
         own = int(config.batch.at(2**following)) // state.world.size
-        return Task(following, own // state.parts_of(following, own))
+        return Task(following, own // state.num_micro_batches(following, own))
 
-    return CompilingAhead(config, str(device), state.precision, upcoming, note)
+    return CompileWorker(config, str(device), state.precision, upcoming, note)
 
 
 class _Compiled(Exception):  # noqa: N818 (no error)
@@ -170,13 +170,13 @@ def _end_with_the_run() -> None:
 
 
 def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = None) -> None:
-    """Compiles both players' gradients and stops before they run. `asked`: as `CompilingAhead` writes it.
+    """Compiles both players' gradients and stops before they run. `asked`: as `CompileWorker` writes it.
 
     `backend`: None for the compiler.
     """
     import torch
 
-    from pggan.training.engine.gradients import eager, made, needed
+    from pggan.training.engine.gradients import build_gradient_fn, eager, needed
     from pggan.training.engine.state import TrainState
     from pggan.utils.devices import pick_device, set_precision
 
@@ -197,7 +197,9 @@ def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = No
     alpha, scale = torch.full((), 0.5, device=device), torch.ones((), device=device)
     for player, part in example(state, level, asked["images"]).items():
         inputs = needed(setup, player, part), alpha, scale
-        function = made(COMPILING[0], setup, player, level, inputs, absent[player], _stopping(backend), _record)
+        function = build_gradient_fn(
+            COMPILING[0], setup, player, level, inputs, absent[player], _stopping(backend), _record
+        )
         try:
             function(*inputs)
         except _Compiled:
@@ -233,15 +235,15 @@ def example(state: Any, level: int, images: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from pggan.data.loading.loader import LoadedBatch, Request
-    from pggan.training.engine.step import Feed
+    from pggan.data.loading.loader import BatchRequest, LoadedBatch
+    from pggan.training.engine.step import BatchBuilder
 
     config, side = state.config, 2**level
     pictures = np.zeros((images, config.channels, side, side), np.uint8)
     held_out = pictures if config.held_out else None
     classes = np.zeros(images, np.int32) if config.label_size else None
     labels = np.zeros((images, 1 if config.label_size else 0), np.int32)
-    feed = Feed(state, 0, classes)
-    loaded = LoadedBatch(pictures, labels, Request(0, images, side), held_out)
+    feed = BatchBuilder(state, 0, classes)
+    loaded = LoadedBatch(pictures, labels, BatchRequest(0, images, side), held_out)
     batch = feed.discriminator(loaded, 0, torch.full((), 0.5, device=state.device))
     return {"d": batch, "g": feed.generator(batch, 0)}

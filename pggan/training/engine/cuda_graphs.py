@@ -14,13 +14,13 @@ from pggan.losses.base import Batch
 Record = Callable[[], Any]
 # Runs a function and keeps how: returns its outputs, which stay where they are, and what computes them anew from what
 # the function's inputs hold then.
-Recorder = Callable[[Record], tuple[Any, Callable[[], None]]]
+GraphCapturer = Callable[[Record], tuple[Any, Callable[[], None]]]
 # Runs before a recording: libraries choose their kernels, and allocate, on the first ones.
 WARM_UPS = 3
 
 
 class CudaGraphs:
-    """A `Recorder`: the launches of a function on the current GPU as one CUDA graph.
+    """A `GraphCapturer`: the launches of a function on the current GPU as one CUDA graph.
 
     Graphs that are alive at once share their memory, so that those of D and G together take what the larger one takes:
     they are replayed one after the other, and what a replay puts out is kept while its tensors are.
@@ -55,7 +55,7 @@ class Recorded:
     """
 
     def __init__(
-        self, function: Callable[..., Any], part: Batch, alpha: Tensor, scale: Tensor, recorder: Recorder
+        self, function: Callable[..., Any], part: Batch, alpha: Tensor, scale: Tensor, recorder: GraphCapturer
     ) -> None:
         # copies that nobody else holds; the default pieces of a batch may be shared
         self._part, self._alpha, self._scale = part.map(torch.clone), alpha.clone(), scale.clone()

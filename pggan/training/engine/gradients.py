@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pggan.losses.base import Batch
 from pggan.training.engine import loss_functions
-from pggan.training.engine.cuda_graphs import Recorded, Recorder
+from pggan.training.engine.cuda_graphs import GraphCapturer, Recorded
 from pggan.utils.compile import compiled, named
 
 Values = dict[str, Tensor]
@@ -52,29 +52,31 @@ Function = Callable[[Batch, Tensor, Tensor], Gradients]
 Backend = str | Callable[..., Any] | None
 
 
-class Unsound(Exception):  # noqa: N818 (told to people as a reason)
+class GradientMismatch(Exception):  # noqa: N818 (told to people as a reason)
     """A form's gradients are not those of eager."""
 
 
-def eager(setup: loss_functions.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor) -> Gradients:
+def eager(
+    setup: loss_functions.StepContext, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
+) -> Gradients:
     """The gradients of `player` ("d" or "g"), by torch's own backward pass; `scale`: the loss scale."""
     mine, other = _players(setup, player)
-    parameters, constants = loss_functions.live(mine), loss_functions.frozen(other)
+    parameters, constants = loss_functions.parameters_of(mine), loss_functions.detached_parameters_of(other)
     loss_of = loss_functions.d_loss if player == "d" else loss_functions.g_loss
     loss, terms = loss_of(setup, parameters, constants, part, level, alpha, scale)
     found = loss_functions.gradients(loss, parameters, scale)
     return Gradients(found, _detached(terms.losses), _detached(terms.stats))
 
 
-def made(
+def build_gradient_fn(
     form: str,
-    setup: loss_functions.Setup,
+    setup: loss_functions.StepContext,
     player: str,
     level: int,
     inputs: Inputs,
     absent: Iterable[str],
     backend: Backend,
-    recorder: Recorder,
+    recorder: GraphCapturer,
 ) -> Function:
     """A form other than eager of the gradients of `player` at a level, for parts as that of `inputs`.
 
@@ -83,7 +85,7 @@ def made(
     mine, other = _players(setup, player)
     without = dict.fromkeys(absent)
     parameters = {name: p.detach() for name, p in mine.named_parameters() if name not in without}
-    constants = loss_functions.frozen(other)
+    constants = loss_functions.detached_parameters_of(other)
     compute = gradient_function(setup, player, level)
     if form in ("compiled", "captured") and backend is not None:
         compute = compiled(compute, backend)
@@ -100,37 +102,39 @@ def made(
     return lambda *inputs: Gradients(*recorded(*inputs))
 
 
-def proven(
+def build_and_verify(
     form: str,
-    setup: loss_functions.Setup,
+    setup: loss_functions.StepContext,
     player: str,
     level: int,
     inputs: Inputs,
     backend: Backend,
-    recorder: Recorder,
+    recorder: GraphCapturer,
 ) -> Function:
-    """`made`, after its gradients were compared with eager ones, on other inputs than those it was made with.
+    """`build_gradient_fn`, after its gradients were compared with eager ones, on other inputs than those it was made with.
 
-    Raises `Unsound` where they differ by more than rounding, or what making it raises.
+    Raises `GradientMismatch` where they differ by more than rounding, or what making it raises.
     """
     part, alpha, scale = inputs
     other = part._replace(reals=-part.reals, latents=-part.latents), 1 - 0.5 * alpha, scale.clamp(max=CALM)
     allowed = tolerance(setup, player, other[0], level, *other[1:])
     expected = eager(setup, player, other[0], level, *other[1:]).found
     absent = [name for name, g in expected.items() if g is None]
-    function = made(form, setup, player, level, inputs, absent, backend, recorder)
+    function = build_gradient_fn(form, setup, player, level, inputs, absent, backend, recorder)
     check(function(*other).found, expected, allowed)
     return function
 
 
 def check(found: Found, expected: Found, allowed: float) -> None:
-    """Raises `Unsound` where gradients are further from those expected than `allowed`."""
+    """Raises `GradientMismatch` where gradients are further from those expected than `allowed`."""
     apart = distance(found, expected)
     if not apart <= allowed:
-        raise Unsound(f"its gradients differ from eager ones by {apart:.2g} of their length")
+        raise GradientMismatch(f"its gradients differ from eager ones by {apart:.2g} of their length")
 
 
-def tolerance(setup: loss_functions.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor) -> float:
+def tolerance(
+    setup: loss_functions.StepContext, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
+) -> float:
     """How far apart two forms of the same gradients may be. Half precision is compared with float32 on few images."""
     dtype = setup.dtype or part.latents.dtype
     if dtype in TOLERANCE:
@@ -143,7 +147,7 @@ def tolerance(setup: loss_functions.Setup, player: str, part: Batch, level: int,
     return max(TOLERANCE[torch.float32], ROUNDINGS * distance(half, full))
 
 
-def needed(setup: loss_functions.Setup, player: str, part: Batch) -> Batch:
+def needed(setup: loss_functions.StepContext, player: str, part: Batch) -> Batch:
     """Without the pictures that a player's loss does not look at: graphs would keep and copy them."""
     if player == "d" or any(objective.wants_reals for objective in setup.objectives):
         return part
@@ -169,7 +173,7 @@ def distance(found: Found, expected: Found) -> float:
     return apart / length if apart == apart else float("inf")
 
 
-def gradient_function(setup: loss_functions.Setup, player: str, level: int) -> Callable[..., Any]:
+def gradient_function(setup: loss_functions.StepContext, player: str, level: int) -> Callable[..., Any]:
     """`(parameters, constants, part, alpha, scale) -> (gradients, losses, stats)` as a pure function."""
     loss_of = loss_functions.d_loss if player == "d" else loss_functions.g_loss
 
@@ -180,7 +184,7 @@ def gradient_function(setup: loss_functions.Setup, player: str, level: int) -> C
         alpha: Tensor,
         scale: Tensor,
     ) -> tuple[Values, Values, Values]:
-        def loss(own: loss_functions.Parameters) -> tuple[Tensor, loss_functions.Terms]:
+        def loss(own: loss_functions.Parameters) -> tuple[Tensor, loss_functions.LossTerms]:
             return loss_of(setup, own, constants, part, level, alpha, scale)
 
         found, terms = torch.func.grad(loss, has_aux=True)(parameters)
@@ -189,7 +193,7 @@ def gradient_function(setup: loss_functions.Setup, player: str, level: int) -> C
     return named(compute, f"{player}_gradients_{2**level}x{2**level}")
 
 
-def _players(setup: loss_functions.Setup, player: str) -> tuple[nn.Module, nn.Module]:
+def _players(setup: loss_functions.StepContext, player: str) -> tuple[nn.Module, nn.Module]:
     both = setup.discriminator, setup.generator
     return both if player == "d" else (both[1], both[0])
 

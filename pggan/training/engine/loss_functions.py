@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pggan.config.losses import OBJECTIVES, REGULARIZERS, Value, regularizers_of, resolve_options
-from pggan.losses.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, Objective, Terms
+from pggan.losses.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, LossTerms, Objective
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 from pggan.networks.layers import downscale, fade, upscale
@@ -22,7 +22,7 @@ JOINED = 3
 
 
 @dataclass(frozen=True)
-class Setup:
+class StepContext:
     """What stays the same from step to step. `dtype`: what the networks' layers compute in (None: as their input).
 
     `forward`: gradient penalties are differentiated by forward mode, the same numbers by other operations.
@@ -71,13 +71,13 @@ def blurred(images: Tensor, detail: int, alpha: float) -> Tensor:
 
 
 def d_loss(
-    setup: Setup, d: Parameters, g: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
-) -> tuple[Tensor, Terms]:
+    setup: StepContext, d: Parameters, g: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
+) -> tuple[Tensor, LossTerms]:
     """The discriminator's loss (0-d), times `scale`, and its terms (unscaled)."""
     with torch.no_grad():
-        fakes = viewed(setup, generate(setup, g, batch, level, alpha), batch, real=False)
-        held_out = viewed(setup, batch.held_out, batch, real=True) if len(batch.held_out) else None
-        batch = batch._replace(reals=viewed(setup, batch.reals, batch, real=True))
+        fakes = augmented(setup, generate(setup, g, batch, level, alpha), batch, real=False)
+        held_out = augmented(setup, batch.held_out, batch, real=True) if len(batch.held_out) else None
+        batch = batch._replace(reals=augmented(setup, batch.reals, batch, real=True))
 
     def critic(images: Tensor) -> DiscriminatorOutput:
         return discriminate(setup, d, images, level, alpha)
@@ -96,7 +96,7 @@ def d_loss(
 
 
 def _judged_both(
-    setup: Setup, critic: Critic, reals: Tensor, fakes: Tensor, level: int
+    setup: StepContext, critic: Critic, reals: Tensor, fakes: Tensor, level: int
 ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
     """D of both. Where starting operations costs more than computing them, in one batch with its groups kept apart:
     sample n of 2N is in group n mod (2N / group), so that blocks of N / group reals and fakes take turns.
@@ -119,19 +119,19 @@ def _judged_both(
 
 
 @torch.no_grad()
-def _held_out_scores(seen: DiscriminatorPass, held_out: Tensor) -> Terms:
+def _held_out_scores(seen: DiscriminatorPass, held_out: Tensor) -> LossTerms:
     """D's mean score of pictures that it never learns from, and how far below those it does: only reported."""
     score = seen.d(held_out).score.mean()
-    return Terms({}, {"score_held_out": score, "score_gap": seen.real.score.mean() - score})
+    return LossTerms({}, {"score_held_out": score, "score_gap": seen.real.score.mean() - score})
 
 
 def g_loss(
-    setup: Setup, g: Parameters, d: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
-) -> tuple[Tensor, Terms]:
+    setup: StepContext, g: Parameters, d: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
+) -> tuple[Tensor, LossTerms]:
     """The generator's loss (0-d), times `scale`, and its terms (unscaled)."""
-    fakes = viewed(setup, generate(setup, g, batch, level, alpha), batch, real=False)
+    fakes = augmented(setup, generate(setup, g, batch, level, alpha), batch, real=False)
     if any(objective.wants_reals for objective in setup.objectives):
-        batch = batch._replace(reals=viewed(setup, batch.reals, batch, real=True))
+        batch = batch._replace(reals=augmented(setup, batch.reals, batch, real=True))
 
     def critic(images: Tensor) -> DiscriminatorOutput:
         return discriminate(setup, d, images, level, alpha)
@@ -146,31 +146,31 @@ def g_loss(
     return terms.total() * scale, terms
 
 
-def viewed(setup: Setup, images: Tensor, batch: Batch, real: bool) -> Tensor:
+def augmented(setup: StepContext, images: Tensor, batch: Batch, real: bool) -> Tensor:
     """Images as D sees them: through every objective's view."""
     for objective in setup.objectives:
         images = objective.view(images, batch, real)
     return images
 
 
-def generate(setup: Setup, g: Parameters, batch: Batch, level: int, alpha: Tensor) -> Tensor:
+def generate(setup: StepContext, g: Parameters, batch: Batch, level: int, alpha: Tensor) -> Tensor:
     arguments = (batch.latents, level, alpha, batch.fake_labels, setup.dtype)
     return functional_call(setup.generator, g, arguments)
 
 
-def discriminate(setup: Setup, d: Parameters, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+def discriminate(setup: StepContext, d: Parameters, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
     output = functional_call(setup.discriminator, d, (images, level, alpha, setup.dtype))
     for objective in setup.objectives:
         output = objective.judged(output)
     return output
 
 
-def frozen(module: torch.nn.Module) -> Parameters:
+def detached_parameters_of(module: torch.nn.Module) -> Parameters:
     """A module's parameters as constants: no gradient is computed for them."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
-def live(module: torch.nn.Module) -> Parameters:
+def parameters_of(module: torch.nn.Module) -> Parameters:
     return dict(module.named_parameters())
 
 

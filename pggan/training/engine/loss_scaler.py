@@ -29,7 +29,7 @@ class LossScaler:
     def scale(self) -> Tensor:
         return torch.exp2(self.log2)
 
-    def judge(self, gradients: Iterable[Tensor | None]) -> Tensor:
+    def check_finite_and_update(self, gradients: Iterable[Tensor | None]) -> Tensor:
         """1.0 where these (unscaled) gradients are finite and the step may be taken, else 0.0; adapts the scale."""
         norms = torch._foreach_norm([g for g in gradients if g is not None])
         # the largest of norms: infinite or NaN where any value is (a sum of finite norms might overflow)

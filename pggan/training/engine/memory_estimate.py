@@ -34,7 +34,7 @@ USABLE = 0.9
 DOUBT = 1.5
 
 
-class Share(NamedTuple):
+class MicroBatchPlan(NamedTuple):
     """How a resolution is computed: images at once, blocks computed again or not, and the bytes that takes in all.
 
     `probed`: measured rather than estimated; `measured`: bytes by images at once, where they were.
@@ -98,8 +98,8 @@ def planned(
     precision: str,
     sizes_at: dict[int, list[int]],
     doubt: float = 1.0,
-) -> dict[int, Share]:
-    """A `Share` of every resolution within `budget` bytes: as many images at once as fit, at least one group of the
+) -> dict[int, MicroBatchPlan]:
+    """A `MicroBatchPlan` of every resolution within `budget` bytes: as many images at once as fit, at least one group of the
     minibatch statistic; blocks are computed again where that alone lets a group fit.
 
     `sizes_at`: by resolution, the sizes of micro-batches that keep groups whole. Raises `UsageError` where none fits,
@@ -121,7 +121,7 @@ def planned(
             if need > budget * doubt:
                 raise too_little(budget, resolution, min(sizes), f"about {size(need)}")
             fitting = [min(sizes)]
-        shares[resolution] = Share(max(fitting), recompute, max(fitting) * each + beside)
+        shares[resolution] = MicroBatchPlan(max(fitting), recompute, max(fitting) * each + beside)
     return shares
 
 

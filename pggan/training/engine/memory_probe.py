@@ -17,14 +17,14 @@ import torch
 from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
 from pggan.data.loading.cache import GPU_SHARE
-from pggan.data.loading.loader import LoadedBatch, Request
+from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.networks.activation_checkpointing import recomputable
 from pggan.networks.flops import parameters
 from pggan.training.engine.gradients import eager
 from pggan.training.engine.memory_estimate import (
     LIBRARIES,
     USABLE,
-    Share,
+    MicroBatchPlan,
     image_bytes,
     pass_bytes,
     planned,
@@ -34,7 +34,7 @@ from pggan.training.engine.memory_estimate import (
     value_bytes_of,
 )
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import Feed
+from pggan.training.engine.step import BatchBuilder
 from pggan.utils import distributed
 from pggan.utils.devices import can_measure, free_cached, free_memory, held_memory, out_of_memory, peak_memory
 from pggan.utils.distributed import World
@@ -94,7 +94,7 @@ def fitted(sizes: list[int], held: float, limit: float, measure: Measure) -> Fit
 class Probe:
     """Measures on a run's state. `pictures`: how many the data has; `say` hears of each resolution measured."""
 
-    def __init__(self, state: TrainState, feed: Feed, pictures: int, say: Callable[[str], None]) -> None:
+    def __init__(self, state: TrainState, feed: BatchBuilder, pictures: int, say: Callable[[str], None]) -> None:
         self.state, self.feed, self.pictures, self.say = state, feed, pictures, say
         self.config, self.device = state.config, state.device
         self.sizes = sizes_of(self.config, state.world.size)
@@ -113,8 +113,8 @@ class Probe:
         weights = sum(tensor.numel() * tensor.element_size() for each in modules for tensor in each.parameters())
         return LIBRARIES["cuda"] + weights
 
-    def shares(self) -> dict[int, Share]:
-        """A `Share` of every resolution. Raises `UsageError` where one group does not fit."""
+    def shares(self) -> dict[int, MicroBatchPlan]:
+        """A `MicroBatchPlan` of every resolution. Raises `UsageError` where one group does not fit."""
         shares = {}
         phases = {phase.resolution: phase for phase in reversed(Schedule(self.config).phases)}
         with untouched(self.state):
@@ -122,7 +122,7 @@ class Probe:
                 shares[resolution] = self._share(resolution, phases.get(resolution))
         return shares
 
-    def _share(self, resolution: int, phase: Phase | None) -> Share:
+    def _share(self, resolution: int, phase: Phase | None) -> MicroBatchPlan:
         """By estimate where that settles it, and where the run never gets to."""
         sizes = self.sizes[resolution]
         limit, extra = self._limit(resolution), self._extra(resolution)
@@ -131,14 +131,14 @@ class Probe:
             fitting = [count for count in sizes if bytes_[count] <= limit]
             if phase is None and (fitting or recompute):
                 count = max(fitting, default=sizes[0])
-                return Share(count, recompute, bytes_[count])
+                return MicroBatchPlan(count, recompute, bytes_[count])
             most = bytes_[sizes[-1]] - self.held - extra
             if not recompute and 2 * most <= PLENTY * (limit - self.held - extra):
-                return Share(sizes[-1], False, bytes_[sizes[-1]])
+                return MicroBatchPlan(sizes[-1], False, bytes_[sizes[-1]])
         assert phase is not None
         return self._measured(phase, limit, extra)
 
-    def _measured(self, phase: Phase, limit: float, extra: float) -> Share:
+    def _measured(self, phase: Phase, limit: float, extra: float) -> MicroBatchPlan:
         side, sizes = phase.resolution, self.sizes[phase.resolution]
         if not self._told:
             self.say("measuring what gradients take of memory, which takes about an iteration at each resolution")
@@ -152,7 +152,7 @@ class Probe:
             self.say(f"memory at {side}x{side} by images at once{again}: {told}")
             if fit.images:
                 measured = {str(n): peak for n, peak in sorted(fit.measured.items()) if math.isfinite(peak)}
-                return Share(fit.images, recompute, fit.bytes + extra, True, measured)
+                return MicroBatchPlan(fit.images, recompute, fit.bytes + extra, True, measured)
         need = "more" if math.isinf(fit.bytes) else size((fit.bytes + extra) / USABLE)
         raise too_little(limit / USABLE, side, sizes[0], need)
 
@@ -242,7 +242,7 @@ def _pictures(config: TrainConfig, phase: Phase, world: World, column: int) -> L
     shape = (own, config.channels, phase.resolution, phase.resolution)
     images, held_out = (random.integers(0, 256, shape, np.uint8) for _ in range(2))
     labels = np.zeros((own, column + 1), np.int32)
-    request = Request(phase.start, phase.batch, phase.resolution)
+    request = BatchRequest(phase.start, phase.batch, phase.resolution)
     return LoadedBatch(images, labels, request, held_out if config.held_out else None)
 
 
@@ -261,7 +261,9 @@ def untouched(state: TrainState) -> Iterator[None]:
             free_cached(state.device)
 
 
-def measured_plan(state: TrainState, feed: Feed, pictures: int, say: Callable[[str], None]) -> dict[int, Share]:
+def measured_plan(
+    state: TrainState, feed: BatchBuilder, pictures: int, say: Callable[[str], None]
+) -> dict[int, MicroBatchPlan]:
     """The plan of all processes: each measures, and the smallest share holds; by estimate where nobody tells of memory.
 
     Raises `UsageError` where one group does not fit in some process.
@@ -275,17 +277,17 @@ def measured_plan(state: TrainState, feed: Feed, pictures: int, say: Callable[[s
             shares = planned(config, bytes_, state.device.type, state.precision, sizes)
     except UsageError as error:
         problem = error
-    if distributed.agreed_max(int(problem is not None), state.world):
+    if distributed.all_reduce_max(int(problem is not None), state.world):
         raise problem or UsageError("memory does not suffice in another process of the run")
     return {resolution: _agreed(share, state.world) for resolution, share in shares.items()}
 
 
-def _agreed(share: Share, world: World) -> Share:
+def _agreed(share: MicroBatchPlan, world: World) -> MicroBatchPlan:
     return share._replace(
-        micro_batch=-distributed.agreed_max(-share.micro_batch, world),
-        recompute=bool(distributed.agreed_max(int(share.recompute), world)),
-        bytes=float(distributed.agreed_max(round(share.bytes), world)),
-        probed=bool(distributed.agreed_max(int(share.probed), world)),
+        micro_batch=-distributed.all_reduce_max(-share.micro_batch, world),
+        recompute=bool(distributed.all_reduce_max(int(share.recompute), world)),
+        bytes=float(distributed.all_reduce_max(round(share.bytes), world)),
+        probed=bool(distributed.all_reduce_max(int(share.probed), world)),
     )
 
 

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config.losses import OptimizerDefaults
-from pggan.config.schedule import Moment, Schedule
+from pggan.config.schedule import Schedule, ScheduleState
 from pggan.config.train import DiscriminatorConfig, PerResolution, TrainConfig, level_of
 from pggan.losses.base import Objective
 from pggan.networks.activation_checkpointing import Switch, recomputable, recomputing
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
-from pggan.training.engine.loss_functions import Setup, make_objectives
+from pggan.training.engine.loss_functions import StepContext, make_objectives
 from pggan.training.engine.loss_scaler import LossScaler
-from pggan.training.engine.step_executor import Computing
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.devices import channels_last, compute_dtype
-from pggan.utils.distributed import ALONE, World
+from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import ModelError
 
 
@@ -34,7 +34,12 @@ class TrainState:
     """The networks, the running average, the optimisers, the objectives and the counters of a run."""
 
     def __init__(
-        self, config: TrainConfig, device: torch.device, precision: str, world: World = ALONE, fused: bool = True
+        self,
+        config: TrainConfig,
+        device: torch.device,
+        precision: str,
+        world: World = SINGLE_PROCESS,
+        fused: bool = True,
     ) -> None:
         """`fused`: the optimisers in their fused form, which leaves a faulty step out on the device."""
         self.config, self.device, self.world = config, device, world
@@ -59,8 +64,8 @@ class TrainState:
         self.attach()
         self.objectives.to(device)
         dtype = compute_dtype(precision)
-        self.setup = Setup(self.generator, self.discriminator, objectives, dtype)
-        self.computing = Computing()  # eager, unless the run says otherwise
+        self.setup = StepContext(self.generator, self.discriminator, objectives, dtype)
+        self.computing = StepExecutor()  # eager, unless the run says otherwise
         g_defaults, d_defaults = config.optimizers()
         self.g_optimizer = make_optimizer(self.generator, g_defaults, config.g_lr, self.fused)
         self.d_optimizer = make_optimizer(self.discriminator, d_defaults, config.d_lr, self.fused)
@@ -79,7 +84,7 @@ class TrainState:
     def nimg(self) -> int:
         return int(self.counters["nimg"])
 
-    def parts_of(self, level: int, count: int) -> int:
+    def num_micro_batches(self, level: int, count: int) -> int:
         """Micro-batches of `count` images of this process at a level: as planned, or as memory has asked for."""
         wanted = self.parts.get(level, 1)
         if self.config.micro_batch is not None:
@@ -89,7 +94,7 @@ class TrainState:
 
     def halve(self, level: int, count: int) -> bool:
         """Plans twice as many micro-batches; False where they are as small as the minibatch statistic lets them be."""
-        now = self.parts_of(level, count)
+        now = self.num_micro_batches(level, count)
         more = [parts for parts in self._divisors(count) if parts >= 2 * now] or [
             parts for parts in self._divisors(count) if parts > now
         ]
@@ -97,7 +102,7 @@ class TrainState:
             self.parts[level] = more[0]
         return bool(more)
 
-    def make_room(self, level: int, count: int) -> bool:
+    def reduce_memory(self, level: int, count: int) -> bool:
         """Plans with less memory: smaller micro-batches, then activations computed again; False where there is no
         less.
         """
@@ -114,7 +119,7 @@ class TrainState:
         self._recompute.on = True
         self.computing.modes.pop(level, None)
 
-    def keep_within(self, shares: Mapping[str, Mapping[str, Any]]) -> None:
+    def apply_memory_plan(self, shares: Mapping[str, Mapping[str, Any]]) -> None:
         """Plans micro-batches, and activations computed again, as recorded by resolution (training/memory.py)."""
         for side, share in shares.items():
             level = level_of(int(side))
@@ -135,7 +140,7 @@ class TrainState:
     def _divisors(self, count: int) -> list[int]:
         return divisors(self.config, count, self.world.size)
 
-    def enter(self, moment: Moment) -> None:
+    def enter(self, moment: ScheduleState) -> None:
         """Sets what the schedule says of this moment; a new phase starts with fresh moments of the optimisers."""
         self._recompute.on = moment.level in self.recomputed
         if moment.phase != self.counters["phase"]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan.config.schedule import Moment, Schedule
+from pggan.config.schedule import Schedule, ScheduleState
 from pggan.data.loading.loader import LoadedBatch
 from pggan.losses.base import Batch, Objective
 from pggan.networks import ema
@@ -22,7 +22,7 @@ from pggan.utils import distributed
 from pggan.utils.devices import free_cached, out_of_memory
 
 
-class Feed:
+class BatchBuilder:
     """Makes a step's `Batch` from loaded pictures and addressed noise. `classes` (N,): the data's labels, or None."""
 
     def __init__(self, state: TrainState, column: int, classes: np.ndarray | None) -> None:
@@ -118,8 +118,8 @@ class Feed:
         return tensor
 
 
-def iterate(
-    state: TrainState, feed: Feed, batches: Iterator[LoadedBatch], moment: Moment, n_critic: int
+def train_step(
+    state: TrainState, feed: BatchBuilder, batches: Iterator[LoadedBatch], moment: ScheduleState, n_critic: int
 ) -> dict[str, Tensor]:
     """Trains D `n_critic` times and G once; returns the terms of both as 0-d tensors, still on the device.
 
@@ -141,9 +141,9 @@ def iterate(
 
 def discriminator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -> dict[str, Tensor]:
     """One update of D."""
-    found, losses, stats = gradients_of(state, "d", batch, level, alpha, state.d_scaler.scale())
-    good = state.d_scaler.judge(found.values())
-    _apply(state, state.d_optimizer, loss_functions.live(state.discriminator), found, good)
+    found, losses, stats = compute_gradients(state, "d", batch, level, alpha, state.d_scaler.scale())
+    good = state.d_scaler.check_finite_and_update(found.values())
+    optimizer_step(state, state.d_optimizer, loss_functions.parameters_of(state.discriminator), found, good)
     watching = [each for each in state.setup.objectives if type(each).after_d_step is not Objective.after_d_step]
     if watching:
         values = _agreed({**losses, **stats}, state)
@@ -156,9 +156,9 @@ def discriminator_step(state: TrainState, batch: Batch, level: int, alpha: Tenso
 
 def generator_step(state: TrainState, batch: Batch, level: int, alpha: Tensor) -> dict[str, Tensor]:
     """One update of G; no gradient of D's weights is computed."""
-    found, losses, stats = gradients_of(state, "g", batch, level, alpha, state.g_scaler.scale())
-    good = state.g_scaler.judge(found.values())
-    _apply(state, state.g_optimizer, loss_functions.live(state.generator), found, good)
+    found, losses, stats = compute_gradients(state, "g", batch, level, alpha, state.g_scaler.scale())
+    good = state.g_scaler.check_finite_and_update(found.values())
+    optimizer_step(state, state.g_optimizer, loss_functions.parameters_of(state.generator), found, good)
     watching = [each for each in state.setup.objectives if type(each).after_g_step is not Objective.after_g_step]
     if watching:
         values = _agreed({**losses, **stats}, state)
@@ -181,11 +181,13 @@ def _unless_faulty(objective: Objective, good: Tensor) -> Iterator[None]:
 def _agreed(values: Values, state: TrainState) -> Values:
     """A step's values as means over the processes: what is made of them is then the same in every one."""
     values = {name: value.clone() for name, value in values.items()}
-    distributed.average(list(values.values()), state.world)
+    distributed.all_reduce_mean(list(values.values()), state.world)
     return values
 
 
-def gradients_of(state: TrainState, player: str, batch: Batch, level: int, alpha: Tensor, scale: Tensor) -> Gradients:
+def compute_gradients(
+    state: TrainState, player: str, batch: Batch, level: int, alpha: Tensor, scale: Tensor
+) -> Gradients:
     """Gradients of the mean loss over the micro-batches of all processes, and this process's losses and stats.
 
     Where memory does not suffice, the micro-batches are halved, down to one group of the minibatch statistic; then
@@ -196,19 +198,19 @@ def gradients_of(state: TrainState, player: str, batch: Batch, level: int, alpha
         return state.computing(state.setup, player, part, level, alpha, scale)
 
     while True:
-        parts = state.parts_of(level, len(batch.latents))
+        parts = state.num_micro_batches(level, len(batch.latents))
         try:
-            found = _over_parts(batch, parts, compute)
+            found = accumulate_gradients(batch, parts, compute)
             break
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or not state.make_room(level, len(batch.latents)):
+            if not out_of_memory(error) or not state.reduce_memory(level, len(batch.latents)):
                 raise
         free_cached(state.device)  # outside the handler, whose traceback holds what did not fit
-    distributed.average([g for g in found.found.values() if g is not None], state.world)
+    distributed.all_reduce_mean([g for g in found.found.values() if g is not None], state.world)
     return found
 
 
-def _over_parts(batch: Batch, parts: int, compute: Callable[[Batch], Gradients]) -> Gradients:
+def accumulate_gradients(batch: Batch, parts: int, compute: Callable[[Batch], Gradients]) -> Gradients:
     if parts == 1:
         return compute(batch)
     sums: dict[str, Tensor | None] = {}
@@ -228,7 +230,7 @@ def _over_parts(batch: Batch, parts: int, compute: Callable[[Batch], Gradients])
     return Gradients({name: None if g is None else g / parts for name, g in sums.items()}, losses, stats)
 
 
-def _apply(
+def optimizer_step(
     state: TrainState,
     optimizer: torch.optim.Optimizer,
     parameters: loss_functions.Parameters,

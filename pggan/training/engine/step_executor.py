@@ -14,17 +14,17 @@ from torch import Tensor
 
 from pggan.losses.base import Batch
 from pggan.training.engine import loss_functions
-from pggan.training.engine.cuda_graphs import CudaGraphs, Recorder
+from pggan.training.engine.cuda_graphs import CudaGraphs, GraphCapturer
 from pggan.training.engine.gradients import (
     CALM,
     Backend,
     Function,
     Gradients,
     Inputs,
+    build_and_verify,
     check,
     eager,
     needed,
-    proven,
     tolerance,
 )
 from pggan.utils.devices import free_cached, out_of_memory
@@ -61,7 +61,7 @@ class _Chosen(NamedTuple):
     forms: tuple[str, ...]
 
 
-class Computing:
+class StepExecutor:
     """Gradients by level, with graphs made when a level is first met and dropped when it is left.
 
     `modes`: a form of gradients.py by level, or several ("eager|captured-eager|compiled"), of which the fastest is
@@ -77,7 +77,7 @@ class Computing:
         modes: Mapping[int, str] | None = None,
         note: Callable[[str], None] = lambda message: None,
         backend: Backend = "inductor",
-        recorder: Recorder | None = None,
+        recorder: GraphCapturer | None = None,
         ahead: Ahead | None = None,
         measure: Callable[[Callable[[], Any], torch.device], float] | None = None,
         compare: bool | None = None,
@@ -90,7 +90,7 @@ class Computing:
         self._seconds: dict[int, float] = {}
 
     def __call__(
-        self, setup: loss_functions.Setup, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
+        self, setup: loss_functions.StepContext, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
     ) -> Gradients:
         """As `eager`, by the level's mode. Raises what computing raises: memory that runs out, for one."""
         inputs, images = (needed(setup, player, part), alpha, scale), len(part.latents)
@@ -138,7 +138,7 @@ class Computing:
         return tuple(form for form in forms if form not in COMPILING) or ("eager",)
 
     def _choose(
-        self, setup: loss_functions.Setup, key: tuple[Any, ...], forms: tuple[str, ...], inputs: Inputs
+        self, setup: loss_functions.StepContext, key: tuple[Any, ...], forms: tuple[str, ...], inputs: Inputs
     ) -> _Chosen:
         """Makes the forms, and keeps the one, or the fastest; tells how long the stall was."""
         level, player = key[0], key[1]
@@ -164,7 +164,7 @@ class Computing:
             self.note(f"the step{who} at {side}x{side}: {form}, {stall:.1f} s before it went on{told}")
 
     def _fastest(
-        self, setup: loss_functions.Setup, player: str, level: int, forms: tuple[str, ...], inputs: Inputs
+        self, setup: loss_functions.StepContext, player: str, level: int, forms: tuple[str, ...], inputs: Inputs
     ) -> tuple[str, str, Function]:
         """The form that takes least, what each took, in words, and its function. One that fails is left out."""
         device = inputs[0].latents.device
@@ -190,13 +190,13 @@ class Computing:
         return best, f" ({', '.join(told)})", fastest
 
     def _tried(
-        self, setup: loss_functions.Setup, player: str, level: int, form: str, inputs: Inputs
+        self, setup: loss_functions.StepContext, player: str, level: int, form: str, inputs: Inputs
     ) -> tuple[Function, float]:
         """A form's function, and the seconds that a call takes."""
         function = self._made(setup, player, level, form, inputs)
         return function, self._measure(lambda: function(*inputs), inputs[0].latents.device)
 
-    def _faster_forward(self, setup: loss_functions.Setup, level: int, inputs: Inputs) -> bool:
+    def _faster_forward(self, setup: loss_functions.StepContext, level: int, inputs: Inputs) -> bool:
         """Whether D's step is the faster with its gradient penalty in forward mode, and then right."""
         device = inputs[0].latents.device
         compare = device.type == "cuda" if self._compare is None else self._compare
@@ -208,7 +208,7 @@ class Computing:
         scale = scale.clamp(max=CALM)
         forward = dataclasses.replace(setup, forward=True)
 
-        def one(way: loss_functions.Setup) -> Gradients:
+        def one(way: loss_functions.StepContext) -> Gradients:
             return eager(way, "d", part, level, alpha, scale)
 
         usual = self._measure(lambda: one(setup), device)
@@ -227,10 +227,10 @@ class Computing:
         self.note(f"the gradient penalty at {2**level}x{2**level} is differentiated by forward mode ({told})")
         return True
 
-    def _made(self, setup: loss_functions.Setup, player: str, level: int, form: str, inputs: Inputs) -> Function:
+    def _made(self, setup: loss_functions.StepContext, player: str, level: int, form: str, inputs: Inputs) -> Function:
         if form == "eager":
             return lambda part, alpha, scale: eager(setup, player, part, level, alpha, scale)
-        return proven(form, setup, player, level, inputs, self.backend, self.recorder)
+        return build_and_verify(form, setup, player, level, inputs, self.backend, self.recorder)
 
     def _give_up(self, form: str, level: int, error: Exception) -> None:
         """Leaves a form out from here on, at every level."""

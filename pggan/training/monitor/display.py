@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pggan.config.schedule import Moment, Phase, Schedule
+from pggan.config.schedule import Phase, Schedule, ScheduleState
 from pggan.utils.formatting import duration
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class QuietDisplay:
     def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
-    def moment(self, moment: Moment) -> None:
+    def moment(self, moment: ScheduleState) -> None:
         pass
 
     def tick(self, line: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ class LiveDisplay:
     def measured(self, message: str) -> None:
         self.note(message)
 
-    def moment(self, moment: Moment) -> None:
+    def moment(self, moment: ScheduleState) -> None:
         now = time.monotonic()
         if now - self._shown < REFRESH_SECONDS:
             return
@@ -126,7 +126,7 @@ class LiveDisplay:
         says = f"{moment.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg{left}"
         self.bars.update(self.run_bar, completed=moment.nimg, says=says)
 
-    def _show_phase(self, phase: Phase, moment: Moment, since: float) -> None:
+    def _show_phase(self, phase: Phase, moment: ScheduleState, since: float) -> None:
         side = f"{moment.resolution}x{moment.resolution}"
         kind = f"fading in, alpha {moment.alpha:.2f}" if moment.alpha < 1 else "stable"
         self.bars.update(

@@ -10,7 +10,7 @@ from pggan.networks.flops import iteration_flops
 NEWEST = 0.3
 
 
-class Pace:
+class EtaEstimator:
     """Seconds per image at each level.
 
     A level not trained yet lies on the line of seconds over arithmetic through the two highest known ones; while only

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pggan.config.metrics import METRICS
-from pggan.config.schedule import Moment
+from pggan.config.schedule import ScheduleState
 from pggan.data.store.store import Store
 from pggan.generation.model import Model
 from pggan.metrics.embeddings import embeddings_for
@@ -55,18 +55,18 @@ class Evaluation:
         """The run's metrics that can look at pictures of this size."""
         return [name for name in self.config.eval_metrics if METRICS[name].side <= resolution]
 
-    def plan(self, moment: Moment, ended: bool) -> None:
+    def plan(self, moment: ScheduleState, ended: bool) -> None:
         """Notes that an evaluation is owed: at the end of a phase, and at every `eval_every`-th snapshot."""
         every = self.config.eval_every * self.config.snapshot_ticks
         due = every and self.names(moment.resolution) and (ended or self.state.counters["tick"] % every == 0)
         self.state.counters["evaluate"] = moment.level if due else 0
 
-    def owed(self, now: Moment) -> Moment:
+    def pending(self, now: ScheduleState) -> ScheduleState:
         """What the evaluation that is owed is of, at the moment that the schedule says: a phase ends as it trained."""
         level = int(self.state.counters["evaluate"])
         return now if level == now.level else now._replace(level=level, alpha=1.0)
 
-    def run(self, moment: Moment, signals: Signals, log: RunLog | None, save: Callable[[], object]) -> None:
+    def run(self, moment: ScheduleState, signals: Signals, log: RunLog | None, save: Callable[[], object]) -> None:
         """Makes the evaluation that is owed, unless a signal stops it: it then stays owed.
 
         `save` writes the training state, which has to know what is best before it can be forgotten.
@@ -95,7 +95,7 @@ class Evaluation:
         if log is not None and figures:
             self._record(moment, figures, time.perf_counter() - start, log, save)
 
-    def measure(self, moment: Moment, check: Callable[[], None] = lambda: None) -> dict[str, float]:
+    def measure(self, moment: ScheduleState, check: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Figures by name, in the first process; elsewhere none. `check` may raise to end it."""
         model = Model(self.snapshots.model(moment), self.state.device)
         return evaluate_model(
@@ -104,7 +104,7 @@ class Evaluation:
         )  # fmt: skip
 
     def _record(
-        self, moment: Moment, figures: dict[str, float], seconds: float, log: RunLog, save: Callable[[], object]
+        self, moment: ScheduleState, figures: dict[str, float], seconds: float, log: RunLog, save: Callable[[], object]
     ) -> None:
         shown = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         kept(self.display, lambda: log.measured(moment.nimg, shown), "the log")
@@ -129,7 +129,7 @@ class Evaluation:
             f"{', the best so far' if best else ''} ({seconds:.1f} s)"
         )
 
-    def _is_best(self, moment: Moment, figures: dict[str, float]) -> bool:
+    def _is_best(self, moment: ScheduleState, figures: dict[str, float]) -> bool:
         """Whether these are the best figures so far, which the state then remembers.
 
         Figures of different resolutions do not compare: a higher one is the better. So it is for the first figures

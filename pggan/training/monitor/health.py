@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pggan.config.schedule import Moment
+from pggan.config.schedule import ScheduleState
 from pggan.networks.latents import CodeSpace
 from pggan.training.engine.loss_functions import real_images
 from pggan.training.engine.state import TrainState
@@ -37,7 +37,7 @@ def _small(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def relative_diversity(state: TrainState, moment: Moment, reals: Tensor) -> float:
+def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor) -> float:
     """The generator's diversity over that of real pictures, uint8 (N, C, R, R), at the run's level and alpha.
 
     As many pictures at once as the step computes.
@@ -55,7 +55,7 @@ def relative_diversity(state: TrainState, moment: Moment, reals: Tensor) -> floa
     if g.label_size:
         labels[torch.arange(count), torch.arange(count) % g.label_size] = 1
     dtype, latents = state.setup.dtype, latents.to(state.device)
-    each = len(reals) // state.parts_of(moment.level, len(reals))
+    each = len(reals) // state.num_micro_batches(moment.level, len(reals))
     cuts = [slice(at, min(at + each, count)) for at in range(0, count, each)]
     fakes = [_small(state.generator(latents[cut], moment.level, alpha, labels[cut], dtype)) for cut in cuts]
     real = [_small(real_images(reals[cut].to(state.device), alpha)) for cut in cuts]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pggan.config.schedule import Moment
+from pggan.config.schedule import ScheduleState
 from pggan.data.store.store import Store
 from pggan.training.engine import loss_functions
 from pggan.training.engine.state import TrainState
@@ -36,7 +36,7 @@ def split_labels(classes: NDArray[Any], share: float, seed: int) -> tuple[NDArra
     return shown, np.flatnonzero(~shown & (classes >= 0))
 
 
-class Exam:
+class HeldOutLabels:
     """The split of a run's labels: `labels` int32 (N, columns) as training sees them, -1 where it does not."""
 
     def __init__(self, store: Store, column: int, state: TrainState, share: float) -> None:
@@ -53,11 +53,11 @@ class Exam:
         self.asked = np.random.default_rng((state.config.seed, SPLIT, 1)).permutation(held_out)[:PICTURES]
 
     @torch.no_grad()
-    def accuracy(self, moment: Moment) -> float:
+    def accuracy(self, moment: ScheduleState) -> float:
         """The share of held-out labels, 0 to 1, that D's largest class logit names, at the run's level and alpha."""
         state = self.state
         alpha = torch.tensor(moment.alpha, dtype=torch.float32, device=state.device)
-        parameters = loss_functions.frozen(state.discriminator)
+        parameters = loss_functions.detached_parameters_of(state.discriminator)
         right = 0
         asked = self.asked[: self._count(moment.resolution)]
         for start in range(0, len(asked), self._together()):
@@ -80,14 +80,14 @@ class Exam:
         return fitting if fitting < group else fitting // group * group
 
 
-def exam_of(store: Store, column: int, state: TrainState) -> Exam | None:
+def exam_of(store: Store, column: int, state: TrainState) -> HeldOutLabels | None:
     """The exam of a run with a technique that keeps labels from training; its objectives are told how many it sees."""
     share = min(objective.shown_labels for objective in state.setup.objectives)
     if share >= 1:
         known = float((store.labels[:, column] >= 0).mean()) if state.config.label_size else 1.0
         exam, labelled = None, max(known, 1 / len(store))
     else:
-        exam = Exam(store, column, state, share)
+        exam = HeldOutLabels(store, column, state, share)
         labelled = exam.labelled
     for objective in state.setup.objectives:
         objective.labelled = labelled

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
-class WentWrong(Exception):  # noqa: N818 (a report more than an error)
+class TrainingDiverged(Exception):  # noqa: N818 (a report more than an error)
     """The run has to go back; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
@@ -49,7 +49,7 @@ def restore(state: TrainState, run: RunDirectory, display: Display) -> Path | No
     """
     states = run.states()
     wanted = -1
-    if state.world.leads:
+    if state.world.is_main_process:
         for number in range(len(states) - 1, -1, -1):
             try:
                 state.load(states[number])
@@ -58,12 +58,12 @@ def restore(state: TrainState, run: RunDirectory, display: Display) -> Path | No
                 continue
             wanted = number
             break
-    wanted = distributed.agreed_max(wanted, state.world)
+    wanted = distributed.all_reduce_max(wanted, state.world)
     if wanted < 0 and states:
         raise ModelError(f"none of the training states in {run.path} can be read; start a new run")
     if wanted < 0:
         return None
-    if not state.world.leads:
+    if not state.world.is_main_process:
         state.load(states[wanted])
     return states[wanted]
 

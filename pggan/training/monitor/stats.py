@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pggan.config.schedule import Moment
+from pggan.config.schedule import ScheduleState
 from pggan.training.engine.state import TrainState
 from pggan.utils import distributed
 from pggan.utils.distributed import World
 
 
-class Meter:
+class MetricAverager:
     """Sums the terms of the iterations since the last tick on the device; nothing is read back before."""
 
     def __init__(self, world: World) -> None:
@@ -34,14 +34,14 @@ class Meter:
         if not self._sums:
             return {}
         means = torch.stack([v.float() for v in self._sums.values()]) / self._count
-        distributed.average([means], self.world)
+        distributed.all_reduce_mean([means], self.world)
         found = dict(zip(self._sums, means.tolist()))
         self._sums, self._count, self.images = {}, 0, 0
         return found
 
 
 def tick_values(
-    state: TrainState, moment: Moment, values: dict[str, float], images: int, seconds: float
+    state: TrainState, moment: ScheduleState, values: dict[str, float], images: int, seconds: float
 ) -> dict[str, Any]:
     """A line of the log without the time left. What is not finite (half precision seeking its scale) is None."""
     counters = state.counters

@@ -79,7 +79,7 @@ class RunLog:
 @contextmanager
 def opened_log(run: RunDirectory, nimg: int, world: World) -> Iterator[RunLog | None]:
     """The log in the process that writes, None in the others."""
-    if not world.leads:
+    if not world.is_main_process:
         yield None
         return
     with RunLog(run, nimg) as log:

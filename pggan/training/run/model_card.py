@@ -11,13 +11,22 @@ from typing import Any
 
 from pggan.config.metrics import METRICS
 from pggan.config.presets import PRESETS, configure
-from pggan.config.resume_policy import HARMLESS
+from pggan.config.resume_policy import SAFE_ON_RESUME
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.networks.model_file import ModelFile
 from pggan.utils.formatting import duration, size
 
 # Fields that no option of a command sets, or that say nothing of the recipe.
-_NOT_TOLD = HARMLESS | {"data", "preset", "channels", "label_size", "g_network", "d_network", "loss_options", "device"}
+_NOT_TOLD = SAFE_ON_RESUME | {
+    "data",
+    "preset",
+    "channels",
+    "label_size",
+    "g_network",
+    "d_network",
+    "loss_options",
+    "device",
+}
 
 
 def recipe(config: TrainConfig) -> str:

@@ -28,7 +28,7 @@ CARD, SHEET = "card.md", "sheet.png"
 
 
 @dataclass(frozen=True)
-class Pruning:
+class PrunePlan:
     """What stays and what goes of a run. `stripped`: models that lose their discriminator.
 
     `resumable`: whether the run can be gone on with until this is done. `bytes_gone`: of the files that are removed;
@@ -55,7 +55,7 @@ class Pruning:
         }
 
 
-def plan_pruning(run: RunDirectory, discriminator: bool = False) -> Pruning:
+def plan_pruning(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
     """Looks and changes nothing. `discriminator`: models keep theirs, so that training can begin with them.
 
     Kept: the best model by the run's metric, the newest one, options, log, and sample grids of generated pictures.
@@ -73,10 +73,10 @@ def plan_pruning(run: RunDirectory, discriminator: bool = False) -> Pruning:
     states = run.states()
     gone = (*models[:-1], *reals, *(path for path in (run.events, run.data) if path.is_dir()), *states)
     stripped = () if discriminator else tuple(whole)
-    return Pruning(run, kept, stripped, gone, bool(states), sum(map(_bytes, gone)))
+    return PrunePlan(run, kept, stripped, gone, bool(states), sum(map(_bytes, gone)))
 
 
-def prune(run: RunDirectory, discriminator: bool = False) -> Pruning:
+def prune(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
     """Does what `plan_pruning` says. Raises `TrainingError` where a process trains in the run, too."""
     run.read_options()  # before a lock file is made in what is no run
     with run.locked():

@@ -44,7 +44,7 @@ class Signals:
         """Makes every process stop, or save, where one of them is asked to; to be called by all."""
         asked = 2 * self._asked_stop + self._asked_save
         self._asked_save = False
-        agreed = distributed.agreed_max(asked, world)
+        agreed = distributed.all_reduce_max(asked, world)
         self.stop, self.save = agreed // 2, bool(agreed % 2) or self.save  # who stops saves anyway
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

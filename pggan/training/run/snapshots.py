@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import pggan
-from pggan.config.schedule import Moment
+from pggan.config.schedule import ScheduleState
 from pggan.generation.images import enlarge, grid_image, write_png
 from pggan.generation.model import Model
 from pggan.generation.to_uint8 import to_uint8
@@ -47,13 +47,13 @@ class Snapshots:
         self.columns, self.rows = grid_shape(state.config.grid, state.config.max_res)
         self._reals: NDArray[np.uint8] | None = None  # those that an auto-encoder's work is shown by
 
-    def model(self, moment: Moment) -> ModelFile:
+    def model(self, moment: ScheduleState) -> ModelFile:
         made = {"kimg": moment.nimg / 1000, "pggan": pggan.__version__, "torch": torch.__version__}
         return ModelFile(
             self.state.average, self.state.discriminator, moment.level, moment.alpha, self.labels, {**self.info, **made}
         )
 
-    def grid(self, moment: Moment) -> NDArray[np.uint8]:
+    def grid(self, moment: ScheduleState) -> NDArray[np.uint8]:
         """The same seeds at every snapshot: the row-by-row seeds 0, 1, 2, ...
 
         Below them, where D is an auto-encoder: what it makes of the first row, reals, and what it makes of those.
@@ -63,7 +63,7 @@ class Snapshots:
         more = self._decoded(model, moment) if self.state.discriminator.config.decodes else []
         return grid_image(enlarged(np.concatenate([pictures, *more])), self.columns, self.rows + len(more))
 
-    def _decoded(self, model: Model, moment: Moment) -> list[NDArray[np.uint8]]:
+    def _decoded(self, model: Model, moment: ScheduleState) -> list[NDArray[np.uint8]]:
         """Rows of `columns` pictures: samples as D decodes them; reals, and so them."""
         seeds = range(self.columns)
         fakes = model.synthesize(model.seed_latents(seeds), model.seed_labels(seeds))
@@ -76,7 +76,7 @@ class Snapshots:
         return rows
 
     @torch.no_grad()
-    def _reconstructed(self, images: Tensor, moment: Moment) -> NDArray[np.uint8]:
+    def _reconstructed(self, images: Tensor, moment: ScheduleState) -> NDArray[np.uint8]:
         """Images (N, C, R, R) as the auto-encoder gives them back, uint8 (N, R, R, C)."""
         d, count = self.state.discriminator, len(images)
         missing = -count % min(d.config.minibatch_group, count)  # to whole groups of the minibatch statistic
@@ -85,7 +85,7 @@ class Snapshots:
         assert found is not None, "it is an auto-encoder"
         return to_uint8(found[:count])
 
-    def write(self, moment: Moment) -> NDArray[np.uint8]:
+    def write(self, moment: ScheduleState) -> NDArray[np.uint8]:
         """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
         save_model(self.run.model(moment.nimg), self.model(moment))
         image = self.grid(moment)
@@ -101,7 +101,7 @@ class Snapshots:
             write_png(self.run.samples / name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
 
     @staticmethod
-    def name(moment: Moment) -> str:
+    def name(moment: ScheduleState) -> str:
         side = moment.resolution
         fading = f"-fade{round(moment.alpha * 100):02d}" if moment.alpha < 1 else ""
         return f"{moment.nimg:09d}-{side}x{side}{fading}.png"

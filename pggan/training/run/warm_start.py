@@ -26,7 +26,7 @@ _COMMON = [entry.name for entry in dataclasses.fields(NetworkConfig)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class WarmStart:
     """The model that a run begins with.
 
     `keeps_discriminator` False, as of models that ship: the run makes one as wide as the generator, from fresh weights.
@@ -39,7 +39,7 @@ class Origin:
     keeps_discriminator: bool = True
 
     @classmethod
-    def read(cls, name: str) -> Origin:
+    def read(cls, name: str) -> WarmStart:
         """Raises `ModelError` where there is no such model, or it cannot be read."""
         path = find_model(name)
         about = read_metadata(path, MODEL_KEY)
@@ -100,7 +100,7 @@ def _differences(wanted: NetworkConfig, made: NetworkConfig) -> tuple[tuple[str,
     return tuple((name, getattr(wanted, name)) for name in names if getattr(wanted, name) != getattr(made, name))
 
 
-def adopt(state: TrainState, path: str | Path) -> bool:
+def load_pretrained(state: TrainState, path: str | Path) -> bool:
     """Gives a new run the weights of a model; whether it had those of a discriminator, too.
 
     Levels above the model's own keep their fresh ones, and so does a discriminator that the model does not keep.
