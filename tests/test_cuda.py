@@ -22,8 +22,8 @@ from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
 from pggan.utils.devices import set_precision
-from tests.training.test_modes import LEVELS, SMALL, agree, recorder, trained
 from tests.training.test_recovery import Notes
+from tests.training.test_step_modes import LEVELS, SMALL, agree, recorder, trained
 
 aten = torch.ops.aten
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pggan.cli import run
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from tests.making import saved
+from tests.helpers.model_files import saved
 
 SMALL = [
     "--fmap-base", "64", "--fmap-max", "8", "--latent-size", "8", "--batch", "8", "--tick-kimg", "0.04",

@@ -85,7 +85,7 @@ def test_forgotten_memory_goes_too(memory):
 HOLDS = """
 import sys, time
 from pathlib import Path
-from pggan.data import shared
+from pggan.data.loading import shared_memory as shared
 shared.PLACE = Path(sys.argv[1])
 held = shared.SharedMemory.attach("key", 100)
 held.view[7] = 42

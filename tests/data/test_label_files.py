@@ -12,7 +12,7 @@ from pggan.data.sources import open_source
 from pggan.data.sources.label_files import LabelTable, labelled
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
-from tests.data.pictures import encoded, portrait, write_folder
+from tests.helpers.image_files import encoded, portrait, write_folder
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from pggan.data.store.store import LabelColumn, Store, key
 from pggan.data.store.verify import verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
-from tests.data.pictures import portrait, write_folder
-from tests.data.stores import assert_same, get, put, write
+from tests.helpers.image_files import portrait, write_folder
+from tests.helpers.lmdb_contents import assert_same, get, put, write
 
 CODECS = {4: "raw", 8: "png"}
 KIND = LabelColumn("kind", ("a", "b", "c"))

@@ -15,7 +15,7 @@ from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import Store
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
-from tests.data.pictures import encoded, portrait, tree, write_folder
+from tests.helpers.image_files import encoded, portrait, tree, write_folder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from pggan.cli import run
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
-from tests.data.pictures import portrait, write_folder
+from tests.helpers.image_files import portrait, write_folder
 
 ROOT = Path(__file__).parents[2]
 

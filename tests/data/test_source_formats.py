@@ -28,7 +28,7 @@ from pggan.data.sources.webdataset import ShardedSource
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError
-from tests.data.pictures import encoded, portrait, write_folder
+from tests.helpers.image_files import encoded, portrait, write_folder
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/data"
 COUNT = 12  # past 9: natural order is not text order

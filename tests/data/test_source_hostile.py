@@ -23,7 +23,7 @@ from pggan.data.sources import open_source
 from pggan.data.sources.base import BadPicture, Picture
 from pggan.data.sources.label_files import LabelTable, labelled
 from pggan.utils.errors import DataError, PgganError
-from tests.data.pictures import encoded, portrait
+from tests.helpers.image_files import encoded, portrait
 
 PICTURES = np.stack([np.asarray(portrait(i, 8)) for i in range(3)])
 PNGS = {f"{i}.png": encoded(portrait(i, 8)) for i in range(3)}

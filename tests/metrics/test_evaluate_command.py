@@ -14,8 +14,8 @@ from PIL import Image
 
 from pggan.cli.evaluate import command
 from pggan.utils.errors import PgganError
-from tests.data.stores import write
-from tests.making import saved
+from tests.helpers.lmdb_contents import write
+from tests.helpers.model_files import saved
 
 ROOT = Path(__file__).parents[2]
 

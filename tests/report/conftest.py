@@ -1,6 +1,6 @@
 import pytest
 
-from tests.report.making import make_run
+from tests.helpers.run_directories import make_run
 
 
 @pytest.fixture

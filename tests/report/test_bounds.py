@@ -17,7 +17,7 @@ from pggan.report.log_reader import number, read_log
 from pggan.report.markup import escape, figure, tag
 from pggan.report.sample_grids import FRAMES, choose, encode, find, gallery
 from pggan.report.series import Chart, Curve, scale, thinned
-from tests.report.making import add_grid, add_lines, make_run
+from tests.helpers.run_directories import add_grid, add_lines, make_run
 
 values = st.one_of(st.none(), st.floats(-1e30, 1e30))
 

@@ -15,8 +15,8 @@ from PIL import Image
 from pggan.report import write_report
 from pggan.utils.atomic_files import claimed
 from pggan.utils.errors import TrainingError, UsageError
-from tests.making import saved
-from tests.report.making import add_grid, add_lines, make_run
+from tests.helpers.model_files import saved
+from tests.helpers.run_directories import add_grid, add_lines, make_run
 
 VOID = {"br", "img", "input", "meta", "source"}
 

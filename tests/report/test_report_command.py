@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 from pggan.cli import run as pggan
-from tests.report.making import make_run
+from tests.helpers.run_directories import make_run
 
 
 def test_the_command_says_where_the_page_is(run, capsys, tmp_path):

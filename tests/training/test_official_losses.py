@@ -11,16 +11,16 @@ from pggan.interop.official import our_name
 from pggan.losses.base import Batch, DiscriminatorPass
 from pggan.losses.regularizers.gradient_penalty import gradient_norms, mixed_images
 from pggan.training.engine import loss_functions
-from tests import official
+from tests.helpers import official_networks
 
 ONE = torch.tensor(1.0, dtype=torch.float64)
 
 
 def setup_and_batch(case, lod, target=1.0):
     """In float64, as the fixtures' tolerances ask for gradients."""
-    fixture = official.load(case)
-    g, d, _ = official.networks(case, torch.float64)
-    level, alpha = official.stage(lod, g.config.max_level)
+    fixture = official_networks.load(case)
+    g, d, _ = official_networks.networks(case, torch.float64)
+    level, alpha = official_networks.stage(lod, g.config.max_level)
 
     def tensor(key):
         return torch.from_numpy(fixture[key]).double()
@@ -44,7 +44,7 @@ def check_gradients(fixture, loss_key, grad_key, found, resolution, discriminato
         norm = 0.0 if found[name] is None else float(found[name].norm())
         assert norm == pytest.approx(float(l2), rel=1e-4, abs=1e-6), variable
     full = {k.removeprefix(grad_key + "/"): fixture[k] for k in fixture.files if k.startswith(grad_key + "/")}
-    for name, expected in official.ours(full, resolution, discriminator).items():
+    for name, expected in official_networks.ours(full, resolution, discriminator).items():
         difference = (found[name] - expected).abs().max()
         assert difference <= 1e-4 * expected.abs().max() + 1e-12, name
     return len(full)
@@ -56,7 +56,7 @@ def check_gradients(fixture, loss_key, grad_key, found, resolution, discriminato
 def test_discriminator_loss_and_gradients(case, suffix, target):
     """The reference's discriminator takes full-size pictures whatever the lod, so that its penalty does, too."""
     compared = 0
-    for lod in keys(official.load(case)):
+    for lod in keys(official_networks.load(case)):
         fixture, setup, batch, _, level, alpha = setup_and_batch(case, lod, target)
         key = f"D_loss{suffix}/lod{lod}"
         params, g_params = (
@@ -97,10 +97,10 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
     assert compared > 0
 
 
-@pytest.mark.parametrize("case", official.CASES)
+@pytest.mark.parametrize("case", official_networks.CASES)
 def test_generator_loss_and_gradients(case):
     compared = 0
-    for lod in keys(official.load(case)):
+    for lod in keys(official_networks.load(case)):
         fixture, setup, _, batch, level, alpha = setup_and_batch(case, lod)
         params = loss_functions.parameters_of(setup.generator)
         loss, _ = loss_functions.g_loss(

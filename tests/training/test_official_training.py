@@ -15,8 +15,8 @@ from pggan.networks import ema
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import discriminator_step, generator_step
 from pggan.training.engine.step_executor import StepExecutor
-from tests import official
-from tests.training.test_modes import recorder
+from tests.helpers import official_networks
+from tests.training.test_step_modes import recorder
 
 
 class TensorFlowAdam(torch.optim.Adam):
@@ -39,8 +39,8 @@ class TensorFlowAdam(torch.optim.Adam):
 
 
 def trained(adam, computing=None):
-    fixture = official.load("C_train")
-    g, d, _ = official.networks("C")
+    fixture = official_networks.load("C_train")
+    g, d, _ = official_networks.networks("C")
     config = TrainConfig(
         max_res=16, channels=1, latent_size=24, fmap_base=128, fmap_max=32, stddev_group=4, device="cpu"
     )
@@ -52,7 +52,7 @@ def trained(adam, computing=None):
     if adam is not None:
         state.g_optimizer = adam(state.generator.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8)
         state.d_optimizer = adam(state.discriminator.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8)
-    level, alpha = official.stage(float(fixture["lod"]), 4)
+    level, alpha = official_networks.stage(float(fixture["lod"]), 4)
     state.enter(ScheduleState(0, 0, level, float(alpha), 8, 0.001, 0.001))
     alpha = alpha.float()
     losses, after = [], {}
@@ -74,7 +74,7 @@ def trained(adam, computing=None):
 def share_within(fixture, key, found, discriminator):
     prefix = key + "/"
     variables = {k.removeprefix(prefix): fixture[k] for k in fixture.files if k.startswith(prefix)}
-    expected = official.ours(variables, 16, discriminator)
+    expected = official_networks.ours(variables, 16, discriminator)
     assert expected.keys() == found.keys()
     near = [(found[k] - v).abs() <= 1e-5 for k, v in expected.items()]
     return float(torch.cat([n.flatten() for n in near]).float().mean())

@@ -12,7 +12,7 @@ from pggan.training.engine.compile_worker import example
 from pggan.training.engine.gradients import distance, eager, gradient_function
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
-from tests.training.test_modes import SMALL, clock, recorder
+from tests.training.test_step_modes import SMALL, clock, recorder
 
 HALF = torch.tensor(0.3)
 ONE = torch.tensor(1.0)

@@ -16,9 +16,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pggan
-import pggan.data.store
 from pggan.config.train import PerResolution
 from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.store.store import Store
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import read_log
@@ -135,7 +135,7 @@ def test_only_the_newest_states_are_kept(config, tmp_path):
 
 
 def test_conditional_run(config, data, tmp_path):
-    with pggan.data.store.Store(data) as store:
+    with Store(data) as store:
         fitted = fit_to_data(dataclasses.replace(config, labels="beard"), store.manifest)
     assert fitted.label_size == 6
     begin(fitted, tmp_path / "run", QuietDisplay())
@@ -184,7 +184,7 @@ def test_refusals(config, tmp_path, data):
     options.write_text(json.dumps(values))
     with pytest.raises(TrainingError, match="newer pggan"):
         resume(RunDirectory(tmp_path / "run"), QuietDisplay())
-    with pggan.data.store.Store(data) as store:
+    with Store(data) as store:
         with pytest.raises(DataError, match="ends at 16x16"):
             fit_to_data(dataclasses.replace(config, max_res=32), store.manifest)
         with pytest.raises(DataError, match="no labels 'nose'"):

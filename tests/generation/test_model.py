@@ -15,7 +15,7 @@ from pggan.generation.to_uint8 import to_uint8
 from pggan.networks.model_file import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model
-from tests.making import model_file
+from tests.helpers.model_files import model_file
 
 
 @pytest.fixture

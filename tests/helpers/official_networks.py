@@ -16,7 +16,7 @@ from pggan.networks.discriminator import Discriminator
 from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
 
-FOLDER = Path(__file__).parent / "fixtures" / "official"
+FOLDER = Path(__file__).parents[1] / "fixtures" / "official"
 CASES = ["A", "C", "E"]
 
 

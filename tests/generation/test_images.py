@@ -12,7 +12,7 @@ from PIL import Image
 import pggan
 from pggan.generation.images import Grid, grid_image, read_metadata, write_pictures
 from pggan.utils.errors import DataError, OutOfMemoryError, UsageError
-from tests.making import saved
+from tests.helpers.model_files import saved
 
 
 def test_pictures_and_their_metadata(tmp_path):

@@ -15,7 +15,7 @@ from pggan.generation import images as files
 from pggan.generation import model as models
 from pggan.generation.to_uint8 import fetch, to_uint8
 from pggan.utils.errors import OutOfMemoryError
-from tests.making import saved
+from tests.helpers.model_files import saved
 
 
 @pytest.fixture

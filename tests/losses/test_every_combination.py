@@ -14,8 +14,8 @@ from pggan.config.train import GROWTHS, PerResolution
 from pggan.training.engine.step import compute_gradients
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.errors import UsageError
-from tests.objectives.steps import CLASSES, Player, loaded, tiny
-from tests.training.test_modes import recorder
+from tests.helpers.train_steps import CLASSES, Player, loaded, tiny
+from tests.training.test_step_modes import recorder
 
 LOSSES = OBJECTIVES.names()
 SWITCHES = [spec for spec in REGULARIZERS if spec.switch]

@@ -18,7 +18,7 @@ from pggan.generation import model as models
 from pggan.generation.generator_runner import GeneratorRunner
 from pggan.generation.images import read_metadata
 from pggan.utils.errors import UsageError
-from tests.making import model_file, saved
+from tests.helpers.model_files import model_file, saved
 
 
 def computed(mode, said, backend="aot_eager", **options):
@@ -143,7 +143,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    "to_come,seconds,compiled,says",
+    "remaining,seconds,compiled,says",
     [
         (40, 1.0, None, "eager (compiling would take about 30 s, and not win that back)"),
         (4000, 1.0, 0.5, "compiled (where compiling pays)"),

@@ -146,7 +146,7 @@ def test_refused(coded, tmp_path, capsys, monkeypatch, arguments, says):
 
 
 def test_a_model_without_codes(tmp_path, capsys):
-    from tests.making import saved
+    from tests.helpers.model_files import saved
 
     model = str(saved(tmp_path / "m.safetensors"))
     for arguments in (["traverse", model], ["generate", model, "--code", "0=1"]):

@@ -13,7 +13,7 @@ from pggan.data.store.codecs import encode
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.writer import StoreWriter
-from tests.data.pictures import portrait
+from tests.helpers.image_files import portrait
 
 
 def dump(path: Path) -> dict[str, dict[bytes, Any]]:

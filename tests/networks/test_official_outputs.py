@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests import official
+from tests.helpers import official_networks
 
 
 def tensor(array, dtype=torch.float32):
@@ -17,12 +17,12 @@ def lods(fixture):
     return [(str(float(f"{lod:.1f}")), lod) for lod in fixture["lods"]]
 
 
-@pytest.mark.parametrize("case", official.CASES)
+@pytest.mark.parametrize("case", official_networks.CASES)
 def test_generator_images(case):
-    fixture = official.load(case)
-    g, _, gs = official.networks(case)
+    fixture = official_networks.load(case)
+    g, _, gs = official_networks.networks(case)
     for name, lod in lods(fixture):
-        level, alpha = official.stage(lod, g.config.max_level)
+        level, alpha = official_networks.stage(lod, g.config.max_level)
         full = g.config.resolution
         for network, key in ((g, f"G_images/lod{name}"), (gs, f"Gs_images/lod{name}")):
             if key in fixture:
@@ -33,12 +33,12 @@ def test_generator_images(case):
                 assert (images - tensor(fixture[key])).abs().max() < 1e-4, (key, level, alpha)
 
 
-@pytest.mark.parametrize("case", official.CASES)
+@pytest.mark.parametrize("case", official_networks.CASES)
 def test_discriminator_scores(case):
-    fixture = official.load(case)
-    _, d, _ = official.networks(case)
+    fixture = official_networks.load(case)
+    _, d, _ = official_networks.networks(case)
     for name, lod in lods(fixture):
-        level, alpha = official.stage(lod, d.config.max_level)
+        level, alpha = official_networks.stage(lod, d.config.max_level)
         for key in [f"D_scores/lod{name}"] + [f"D_scores_n{n}/lod{name}" for n in (4, 3, 2, 1)]:
             if key in fixture:
                 images = tensor(fixture["images"])[: len(fixture[key])]
@@ -49,11 +49,11 @@ def test_discriminator_scores(case):
                 assert out.class_logits is None
 
 
-@pytest.mark.parametrize("case", official.CASES)
+@pytest.mark.parametrize("case", official_networks.CASES)
 def test_double_precision_stays_double(case):
-    fixture = official.load(case)
-    g, d, _ = official.networks(case, torch.float64)
-    level, alpha = official.stage(0.3, g.config.max_level)
+    fixture = official_networks.load(case)
+    g, d, _ = official_networks.networks(case, torch.float64)
+    level, alpha = official_networks.stage(0.3, g.config.max_level)
     with torch.no_grad():
         images = g(tensor(fixture["latents"], torch.float64), level, alpha)
         scores = d(tensor(fixture["images"], torch.float64), level, alpha).score

@@ -23,8 +23,8 @@ from pggan.training.engine.state import TrainState, make_optimizer
 from pggan.training.engine.step import compute_gradients
 from pggan.training.monitor.label_holdout import split_labels
 from pggan.utils.errors import UsageError
-from tests.objectives.steps import CLASSES, Player, loaded, tiny
-from tests.objectives.test_matrix import SWITCHES, value_of
+from tests.helpers.train_steps import CLASSES, Player, loaded, tiny
+from tests.losses.test_every_combination import SWITCHES, value_of
 
 
 def test_the_balance_of_began():

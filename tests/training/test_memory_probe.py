@@ -362,7 +362,7 @@ import json, sys, torch
 from pggan.config.train import from_json, TrainConfig
 from pggan.utils.distributed import process_group
 from pggan.utils.errors import UsageError
-from pggan.training import probe
+from pggan.training.engine import memory_probe as probe
 from pggan.training.engine.step import BatchBuilder, compute_gradients
 from pggan.training.engine.memory_estimate import MicroBatchPlan
 from pggan.training.engine.state import TrainState

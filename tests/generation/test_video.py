@@ -12,7 +12,7 @@ from PIL import Image
 import pggan
 from pggan.generation.video import VideoOptions, interpolate, write_video
 from pggan.utils.errors import DataError, UsageError
-from tests.making import saved
+from tests.helpers.model_files import saved
 
 
 def moving(count, width=32, height=24, channels=3):

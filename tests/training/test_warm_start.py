@@ -15,8 +15,8 @@ from pggan.networks.model_file import save_model
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.warm_start import WarmStart
 from pggan.utils.errors import DataError, ModelError, UsageError
-from tests.interop import written
-from tests.making import saved
+from tests.helpers import foreign_files
+from tests.helpers.model_files import saved
 
 FEW = ["--batch", "8", "--stable-kimg", "0.016", "--fade-kimg", "0.016", "--device", "cpu", "--quiet", "--json"]
 
@@ -53,9 +53,9 @@ def test_going_on_from_an_import(kind, data, tmp_path, capsys):
     """Networks with other conventions train, resume and keep their configuration."""
     if kind == "official":
         options = {"resolution": 8, "num_channels": 3, "fmap_base": 64, "fmap_max": 8, "use_leakyrelu": False}
-        written.write_official(tmp_path / "net.pkl", options, {**options, "fmap_max": 6, "mbstd_group_size": 0})
+        foreign_files.write_official(tmp_path / "net.pkl", options, {**options, "fmap_max": 6, "mbstd_group_size": 0})
     else:
-        written.write_zoo(tmp_path / "net.pkl", written.zoo_state([8, 6]))
+        foreign_files.write_zoo(tmp_path / "net.pkl", foreign_files.zoo_state([8, 6]))
     model = import_model(tmp_path / "net.pkl", "all")
     save_model(tmp_path / "m.safetensors", model)
     assert train(data, tmp_path / "m.safetensors", tmp_path / "run", "--max-res", "16") == 0
@@ -103,7 +103,7 @@ def test_data_of_another_kind(options, said, data, tmp_path, capsys):
 
 def test_import_command(tmp_path, capsys):
     options = {"resolution": 8, "num_channels": 3, "fmap_base": 64, "fmap_max": 8, "lod": 0.5}
-    written.write_official(tmp_path / "net.pkl", options, {k: v for k, v in options.items() if k != "lod"})
+    foreign_files.write_official(tmp_path / "net.pkl", options, {k: v for k, v in options.items() if k != "lod"})
     out = str(tmp_path / "m.safetensors")
     assert run(["import", str(tmp_path / "net.pkl"), out, "--json"]) == 0
     about = json.loads(capsys.readouterr().out)

@@ -21,8 +21,8 @@ from pggan.data.store.resume import read_progress
 from pggan.data.store.store import Store
 from pggan.data.store.writer import DiskFull, StoreWriter
 from pggan.utils.errors import DataError, UsageError
-from tests.data.pictures import portrait, tree, write_folder
-from tests.data.stores import assert_same
+from tests.helpers.image_files import portrait, tree, write_folder
+from tests.helpers.lmdb_contents import assert_same
 
 ROOT = Path(__file__).parents[2]
 FLUSH = 5
@@ -30,7 +30,7 @@ FLUSH = 5
 SCRIPT = f"""
 import os
 from pggan.cli import main
-from pggan.data import writer
+from pggan.data.store import writer
 writer.FLUSH_COUNT = {FLUSH}
 done = writer.StoreWriter.skip
 def skip(self):

@@ -12,7 +12,7 @@ from pggan.data.sources import image_io
 from pggan.data.sources.base import BadPicture
 from pggan.data.sources.image_io import fit, fitted_side, is_picture_name, read_picture, read_size
 from pggan.utils.formatting import natural_key
-from tests.data.pictures import encoded, portrait
+from tests.helpers.image_files import encoded, portrait
 
 
 def exact(picture, format="PNG", channels=3, **options):

@@ -20,7 +20,7 @@ from pggan.generation.images import read_metadata
 from pggan.generation.seeds import Seeds
 from pggan.utils.distributed import World
 from pggan.utils.errors import UsageError
-from tests.making import saved
+from tests.helpers.model_files import saved
 
 
 @pytest.fixture

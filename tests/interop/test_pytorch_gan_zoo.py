@@ -13,7 +13,7 @@ import pggan
 from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError
-from tests.interop import written
+from tests.helpers import foreign_files
 from tests.interop.test_official_import import Evil
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "zoo"
@@ -85,8 +85,8 @@ CASES = [
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("depths,options", CASES)
 def test_every_option(depths, options, legacy, tmp_path):
-    state = written.zoo_state(depths, **options)
-    model = imported(written.write_zoo(tmp_path / "zoo.pt", state, legacy), tmp_path)
+    state = foreign_files.zoo_state(depths, **options)
+    model = imported(foreign_files.write_zoo(tmp_path / "zoo.pt", state, legacy), tmp_path)
     for module in model.file.parts().values():
         module.double()  # narrow networks of random weights magnify the rounding of float32
     config = state["config"]
@@ -95,18 +95,18 @@ def test_every_option(depths, options, legacy, tmp_path):
     latents = torch.randn(6, config.latentVectorDim)
     images = torch.randn(6, config.dimOutput, model.resolution, model.resolution)
     for alpha in (0.0, 0.3, 1.0) if len(depths) > 1 else (0.0,):
-        expected = written.zoo_images(state, latents.double(), alpha)
+        expected = foreign_files.zoo_images(state, latents.double(), alpha)
         scale = max(1.0, float(expected.abs().max()))
         assert (images_of(model, latents, alpha) - expected).abs().max() < 1e-4 * scale
         for count in (6, 4, 1):
             found = outputs(model.discriminator(images[:count], alpha=1 - alpha))
-            expected = written.zoo_scores(state, images[:count].double(), alpha)
+            expected = foreign_files.zoo_scores(state, images[:count].double(), alpha)
             assert (found - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
 
 
 def test_labels_by_name(tmp_path):
-    state = written.zoo_state([8, 8], attribKeysOrder=ATTRIBUTES, categoryVectorDim=5)
-    model = imported(written.write_zoo(tmp_path / "zoo.pt", state), tmp_path)
+    state = foreign_files.zoo_state([8, 8], attribKeysOrder=ATTRIBUTES, categoryVectorDim=5)
+    model = imported(foreign_files.write_zoo(tmp_path / "zoo.pt", state), tmp_path)
     assert model.classes == ["shape=disc", "shape=star", "shape=bar", "hue=red", "hue=blue"]
     assert model.seed_labels([3, 4], "shape=star,hue=blue").tolist() == [[0, 1, 0, 0, 1]] * 2
     own = model.seed_labels(range(200))
@@ -121,22 +121,22 @@ def test_labels_by_name(tmp_path):
 
 def test_layers_without_wrappers_and_with_parallel_prefix(tmp_path):
     """As the oldest files and models trained on several GPUs name them; and what the training script adds."""
-    state = written.zoo_state([8, 8])
-    expected = written.zoo_images(state, torch.ones(2, 12).double(), 0.0)
+    state = foreign_files.zoo_state([8, 8])
+    expected = foreign_files.zoo_images(state, torch.ones(2, 12).double(), 0.0)
     state["avgG"] = {name.replace("module.", ""): value for name, value in state["avgG"].items()}
     state["netD"] = {"module." + name: value for name, value in state["netD"].items()}
-    state["tmp"] = written.BaseConfig()
-    model = imported(written.write_zoo(tmp_path / "zoo.pt", state), tmp_path)
+    state["tmp"] = foreign_files.BaseConfig()
+    model = imported(foreign_files.write_zoo(tmp_path / "zoo.pt", state), tmp_path)
     assert (images_of(model, torch.ones(2, 12), 0.0) - expected).abs().max() < 1e-4
 
 
 def test_a_checkpoint_without_average_or_discriminator(tmp_path):
-    state = written.zoo_state([8, 8])
+    state = foreign_files.zoo_state([8, 8])
     del state["avgG"], state["netD"]
-    path = written.write_zoo(tmp_path / "zoo.pt", state)
+    path = foreign_files.write_zoo(tmp_path / "zoo.pt", state)
     model = imported(path, tmp_path)
     assert model.file.discriminator is None
-    expected = written.zoo_images(state, torch.ones(2, 12).double(), 0.0, "netG")
+    expected = foreign_files.zoo_images(state, torch.ones(2, 12).double(), 0.0, "netG")
     assert (images_of(model, torch.ones(2, 12), 0.0) - expected).abs().max() < 1e-4
 
 
@@ -157,7 +157,7 @@ def test_refusals(legacy, tmp_path):
     refused({"meta": {}, "state_dict": {}}, "OpenMMLab")
     refused({"a.weight": torch.ones(2)}, "bare state dictionary")
     refused([1, 2], "holds a list")
-    state = written.zoo_state([8, 8])
+    state = foreign_files.zoo_state([8, 8])
     for key, value, text in (
         ("depthOtherScales", [8, 8], "lacks blocks.16x16"),
         ("depthOtherScales", [9], "is \\("),
@@ -167,11 +167,11 @@ def test_refusals(legacy, tmp_path):
     ):
         kept = getattr(state["config"], key)
         setattr(state["config"], key, value)
-        written.write_zoo(path, state, legacy)
+        foreign_files.write_zoo(path, state, legacy)
         with pytest.raises(ModelError, match=text):
             import_model(path)
         setattr(state["config"], key, kept)
-    data = written.write_zoo(path, state, legacy).read_bytes()
+    data = foreign_files.write_zoo(path, state, legacy).read_bytes()
     for length in (50, len(data) // 2, len(data) - 40):
         path.write_bytes(data[:length])
         with pytest.raises(ModelError):

@@ -18,7 +18,7 @@ from pggan.training.engine.gradients import distance, eager
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.devices import set_precision
-from tests.training.test_modes import SMALL, a_batch, recorder
+from tests.training.test_step_modes import SMALL, a_batch, recorder
 
 LABELLED = dataclasses.replace(
     SMALL,

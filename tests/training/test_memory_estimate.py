@@ -26,8 +26,8 @@ from pggan.training.start import begin
 from pggan.utils import devices
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
-from tests.training.test_modes import SMALL, a_batch
 from tests.training.test_recovery import Notes
+from tests.training.test_step_modes import SMALL, a_batch
 
 CPU = torch.device("cpu")
 
