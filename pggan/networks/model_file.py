@@ -28,6 +28,7 @@ from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import one_line
 
 FORMAT = 1
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
@@ -84,7 +85,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     except Exception as error:  # the library raises its own and several built-in kinds
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
             raise
-        raise ModelError(f"{path} is not a whole pggan model ({_first_line(error)}); copy or make it again") from None
+        raise ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again") from None
     if key not in metadata:
         if MODEL_KEY in metadata or STATE_KEY in metadata:
             kind = "a training state, not a model" if STATE_KEY in metadata else "a model, not a training state"
@@ -107,7 +108,7 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
             metadata = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:
-        raise ModelError(f"{path} is damaged ({_first_line(error)}); copy or make it again") from None
+        raise ModelError(f"{path} is damaged ({one_line(error)}); copy or make it again") from None
     # files of other programs have no digest
     if metadata.get(DIGEST_KEY, "") not in ("", _digest(found, metadata.get(key, ""))):
         raise ModelError(f"{path} is damaged (its digest differs); copy or make it again")
@@ -181,7 +182,3 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None
     state = {name: tensors[prefix + name] for name in expected}
     half = (torch.float16, torch.bfloat16)
     module.load_state_dict({k: v.float() if v.dtype in half else v for k, v in state.items()}, assign=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pggan.utils.errors import TrainingError, UsageError
+from pggan.utils.formatting import one_line
 
 # A process waits so long for the others: rank 0 writes checkpoints and sample grids meanwhile. One that died is
 # noticed much sooner, by its closed connection.
@@ -93,8 +94,7 @@ def process_group(device: torch.device) -> Iterator[World]:
     try:
         dist.init_process_group(backend, timeout=TIMEOUT, rank=world.rank, world_size=world.size)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise TrainingError(f"rank {world.rank} of {world.size} cannot join the others ({reason})") from None
+        raise TrainingError(f"rank {world.rank} of {world.size} cannot join the others ({one_line(error)})") from None
     try:
         yield world
     finally:
@@ -157,7 +157,7 @@ def _told(action: Callable[[], T]) -> T:
     try:
         return action()
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
         raise TrainingError(
-            f"another process of the run is gone ({reason}); go on with --resume, with as many processes or others"
+            f"another process of the run is gone ({one_line(error)}); go on with --resume, with as many processes or "
+            "others"
         ) from None

@@ -1,8 +1,13 @@
-"""Numbers for people."""
+"""Numbers, sizes and errors as short texts for people."""
 
 from __future__ import annotations
 
 import re
+
+
+def one_line(error: BaseException) -> str:
+    """Returns an error's message on one line, at most 160 characters; the name of its type where it has no message."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def duration(seconds: float) -> str:

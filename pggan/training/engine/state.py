@@ -28,6 +28,7 @@ from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.devices import channels_last, compute_dtype
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import ModelError
+from pggan.utils.formatting import one_line
 
 
 class TrainState:
@@ -199,8 +200,7 @@ class TrainState:
             self.g_scaler.log2.copy_(tensors["scaler.g"])
             self.d_scaler.log2.copy_(tensors["scaler.d"])
         except (RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise ModelError(f"{path} does not fit this run's networks ({reason})") from None
+            raise ModelError(f"{path} does not fit this run's networks ({one_line(error)})") from None
         self.counters = {**fresh, **counters}
 
 
