@@ -11,7 +11,7 @@ def one_line(error: BaseException) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`75` -> `1:15`, `7300` -> `2:01:40`, `200000` -> `2d 07:33`."""
+    """Formats seconds: `75` -> `1:15`, `7300` -> `2:01:40`, `200000` -> `2d 07:33`."""
     whole = max(0, round(seconds))
     days, rest = divmod(whole, 86400)
     hours, minutes, secs = rest // 3600, rest // 60 % 60, rest % 60
@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes, in powers of 1024: `1.4 GiB`."""
+    """Formats a number of bytes, in powers of 1024: `1.4 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -30,7 +30,7 @@ def size(count: float) -> str:
 
 
 def bytes_of(text: str) -> float:
-    """`24GB`, `512MB`, `8G` as bytes, in powers of 1024. Raises `ValueError` for anything else."""
+    """Parses `24GB`, `512MB`, `8G` to bytes, in powers of 1024. Raises `ValueError` for anything else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])i?b?\s*", text, re.IGNORECASE)
     if not match:
         raise ValueError(f"{text!r} is no amount of memory, as 24GB")
@@ -38,5 +38,5 @@ def bytes_of(text: str) -> float:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts `img2` before `img10`."""
+    """Returns a sort key that puts `img2` before `img10`."""
     return [(0, int(part[:4000]), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pggan.losses.base import GeneratorPass, LossTerms, Regularizer
-from pggan.utils.distributed import all_reduce_mean, asked_for
+from pggan.utils.distributed import all_reduce_mean, world_from_environment
 
 
 class FeatureMatching(Regularizer):
@@ -19,7 +19,7 @@ class FeatureMatching(Regularizer):
     def __init__(self, feature_matching: float, feature_matching_mode: str) -> None:
         super().__init__()
         self.weight, self.replaces_g = feature_matching, feature_matching_mode == "replace"
-        self.functional = asked_for().size == 1
+        self.functional = world_from_environment().size == 1
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         with torch.no_grad():
@@ -27,7 +27,7 @@ class FeatureMatching(Regularizer):
         found = step.fake.features.mean(dim=0)
         if not self.functional:
             everyone = [wanted.clone(), found.detach().clone()]
-            all_reduce_mean(everyone, asked_for())
+            all_reduce_mean(everyone, world_from_environment())
             # of everyone's value, with this process's share of the gradient: their mean is that of the whole
             wanted, found = everyone[0], found + (everyone[1] - found.detach())
         distance = (wanted - found).square().sum()

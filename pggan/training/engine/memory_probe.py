@@ -101,7 +101,7 @@ class Probe:
         # torch counts its own tensors only
         self.beside = LIBRARIES["cuda"] if self.device.type == "cuda" else 0
         self.held = float(held_memory(self.device) or 0) + self.beside
-        sharing = 1 if self.device.type == "cuda" else distributed.on_this_machine()
+        sharing = 1 if self.device.type == "cuda" else distributed.local_world_size()
         self.free = free_memory(self.device) / sharing - self._compiling()
         self._told = False
 
