@@ -190,11 +190,13 @@ def full_float32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    switches, name, full = _TF32_SWITCHES, "allow_tf32", False
+    cudnn, matmul = switches = _TF32_SWITCHES
+    name = "allow_tf32"
+    full: Any = False
     try:
         before = [getattr(switch, name) for switch in switches]
     except RuntimeError:  # the program uses torch's new switches, after which the legacy ones cannot be read
-        switches, name, full = (torch.backends.cudnn.conv, torch.backends.cuda.matmul), "fp32_precision", "ieee"
+        switches, name, full = (cudnn.conv, matmul), "fp32_precision", "ieee"
         before = [getattr(switch, name) for switch in switches]
     for switch in switches:
         setattr(switch, name, full)
