@@ -42,7 +42,7 @@ def strength(p):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [4, 8, 32])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_nothing_at_p_0(channels, side, dtype):
+def test_p_0_leaves_every_bit_of_an_image(channels, side, dtype):
     x = pictures(5, channels, side).to(dtype)
     assert torch.equal(ada.ada(x, torch.tensor(0.0), *noise(5, dtype=dtype), FILTER.to(dtype)), x)
 
@@ -85,7 +85,7 @@ def test_samples_are_moved_each_its_own_way():
 
 @given(dx=st.integers(-9, 9), dy=st.integers(-9, 9))
 @settings(max_examples=40, deadline=None)
-def test_translation_with_zeros(dx, dy):
+def test_translation_fills_with_zeros(dx, dy):
     x = pictures(2)
     found = blitting.shift_into_zeros(x, each(dx, 2), each(dy, 2))
     wide = torch.nn.functional.pad(x, (10, 10, 10, 10))
@@ -102,7 +102,7 @@ def test_the_filter_doubles_and_halves_a_picture_back():
     flat = torch.full((1, 1, 8, 8), 0.3, dtype=F64)
     turned = geometry.resample(flat, geometry.rotation(each(0.7, 1)), FILTER)
     assert torch.allclose(turned, flat, atol=1e-12)  # what is even stays even, at the edges too
-    assert geometry.doubled(x, FILTER).shape == (2, 3, 32, 32)
+    assert geometry.upsample(x, FILTER).shape == (2, 3, 32, 32)
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -230,7 +230,7 @@ def test_diffaugment_by_its_formulas():
         np.testing.assert_allclose(found[n], y, atol=1e-12)
 
 
-def test_diffaugment_of_grey_pictures():
+def test_diffaugment_takes_grey_images():
     x = pictures(3, 1)
     assert diffaugment.diffaugment(x, torch.full((3, 7), 0.5, dtype=F64)).shape == x.shape
 
@@ -246,7 +246,7 @@ def gradients_hold(function, x):
     "name",
     ["blits", "transform", "colours", "diff_colours", "translate", "cutout", "whole", "whole_grey", "diff_whole"],
 )
-def test_gradients(name):
+def test_every_augmentation_has_correct_gradients(name):
     x = pictures(2, 1 if name == "whole_grey" else 3, 4)
     uniform, normal = noise(2, 5)
     drawn = Draws(uniform, normal, ada.UNIFORMS, ada.NORMALS)
@@ -270,7 +270,7 @@ def test_gradients(name):
 # --- how often and how much
 
 
-def test_frequencies_and_strengths():
+def test_augmentations_come_as_often_and_as_strong_as_published():
     """Of 20,000 draws at p 0.4; four standard errors of room."""
     n, p = 20_000, 0.4
     uniform, normal = noise(n, 11)
@@ -313,7 +313,7 @@ def test_noise_of_another_width_is_refused():
         Draws(torch.rand(2, 6), None, diffaugment.UNIFORMS)
 
 
-def test_half_precision_beside():
+def test_float32_augmentation_is_near_float64():
     """bf16 pictures are augmented as float32."""
     x = pictures(2).bfloat16()
     uniform, normal = noise(2, dtype=torch.float32)

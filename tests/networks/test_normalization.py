@@ -45,7 +45,7 @@ def test_instance_norm_is_torchs():
     reference=st.integers(2, 5), own=st.integers(1, 4), channels=st.integers(1, 3), side=st.integers(0, 3),
     offset=st.sampled_from([0.0, 100.0]),
 )  # fmt: skip
-def test_virtual_batch_norm_by_hand(reference, own, channels, side, offset):
+def test_virtual_batch_norm_is_its_formula(reference, own, channels, side, offset):
     shape = (reference + own, channels, side, side) if side else (reference + own, channels)
     x = np.random.RandomState(reference + own).randn(*shape) + offset
     norm = drawn(VirtualBatchNorm(channels, reference))
@@ -70,7 +70,7 @@ def test_the_reference_is_batch_normalised():
 
 
 @pytest.mark.parametrize("make", [LayerNorm, InstanceNorm, lambda channels: VirtualBatchNorm(channels, 2)])
-def test_gradients_of_norms(make):
+def test_norms_have_correct_first_and_second_gradients(make):
     norm = make(2).double()
     x = torch.randn(3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(norm, (x,))
@@ -88,7 +88,7 @@ def test_statistics_stay_in_single_precision(make, dtype):
 
 @pytest.mark.parametrize("equalized", [True, False])
 @pytest.mark.parametrize("kind,sizes", [(EqualizedConv2d, (3, 4, 3)), (EqualizedLinear, (6, 5))])
-def test_weight_norm_formula(kind, sizes, equalized):
+def test_weight_norm_is_its_formula(kind, sizes, equalized):
     module = kind(*sizes, equalized=equalized).double()
     before = module.effective_weight().detach().clone()
     module.normalize_weight()
@@ -115,7 +115,7 @@ def test_weights_can_be_set_as_they_are_used(normalized):
     assert torch.allclose(layer.effective_weight(), wanted, atol=1e-12)
 
 
-def test_gradients_of_weight_norm():
+def test_weight_norm_has_correct_first_and_second_gradients():
     layer = EqualizedLinear(3, 2).double()
     layer.normalize_weight()
     x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
