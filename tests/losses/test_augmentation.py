@@ -180,7 +180,7 @@ def test_every_loss_trains_with_augmentation(loss, kind):
 # --- the tuning of p
 
 
-def told(module, real, fake, held=None, signs=0.0, images=64):
+def after_d_step(module, real, fake, held=None, signs=0.0, images=64):
     terms = {"score_real": real, "score_fake": fake, "real_signs": signs, "images": images}
     if held is not None:
         terms["score_held_out"] = held
@@ -192,26 +192,26 @@ def test_p_follows_the_overfitting_by_its_formula():
     """ada_kimg 1: each look, of 256 images, moves p by 0.256."""
     module = Augmentation("ada", 0.0, 0.5, 1.0)
     for _ in range(3):
-        assert told(module, 3, -1, held=0) == (0, 0)
-    p, r = told(module, 3, -1, held=0)
+        assert after_d_step(module, 3, -1, held=0) == (0, 0)
+    p, r = after_d_step(module, 3, -1, held=0)
     assert (p, r) == (pytest.approx(0.256), pytest.approx(0.75))
     for scores in ((5, 1, 4), (3, -1, 2), (3, -1, 2), (3, -1, 2)):  # r is that of the means: (3.5 - 2.5) / (3.5 + 0.5)
-        p, r = told(module, *scores)
+        p, r = after_d_step(module, *scores)
     assert (p, r) == (0, pytest.approx(0.25))  # not below 0
     for _ in range(4):
-        told(module, 1, 0, held=0, images=512)
-    p, _ = told(module, 1, 0, held=0, images=512)
+        after_d_step(module, 1, 0, held=0, images=512)
+    p, _ = after_d_step(module, 1, 0, held=0, images=512)
     assert p == 1.0  # 5 x 0.512, not above 1
-    p, r = told(module, -1, 0, held=-2, images=INTERVAL)  # reals below fakes: no overfitting
+    p, r = after_d_step(module, -1, 0, held=-2, images=INTERVAL)  # reals below fakes: no overfitting
     assert (p, r) == (pytest.approx(0.744), 0)
 
 
 def test_p_without_held_out_pictures_follows_signs():
     module = Augmentation("ada", 0.0, 0.6, 1.0)
-    p, r = told(module, 4, 2, signs=0.9, images=INTERVAL)
+    p, r = after_d_step(module, 4, 2, signs=0.9, images=INTERVAL)
     assert (p, r) == (pytest.approx(0.256), pytest.approx(0.9))
     assert float(module.middle) == 3
-    p, _ = told(module, 4, 2, signs=0.5, images=INTERVAL)
+    p, _ = after_d_step(module, 4, 2, signs=0.5, images=INTERVAL)
     assert p == 0
     state, batch = fed(small(loss_options=ADA), held_out=False)
     augmentation(state).middle.fill_(-1e9)
@@ -220,7 +220,7 @@ def test_p_without_held_out_pictures_follows_signs():
 
 def test_a_fixed_p_stays():
     module = Augmentation("ada", 0.3, 0.6, 1.0)
-    assert told(module, 4, 0, held=-4, images=10_000)[0] == pytest.approx(0.3)
+    assert after_d_step(module, 4, 0, held=-4, images=10_000)[0] == pytest.approx(0.3)
     with pytest.raises(UsageError, match="leave it out"):
         Augmentation("diffaugment", 0.3, 0.6, 500)
 

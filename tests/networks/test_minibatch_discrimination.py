@@ -32,8 +32,8 @@ def looped(m: np.ndarray, group: int) -> np.ndarray:
 @given(groups=st.integers(1, 3), size=st.integers(1, 4), kernels=st.integers(1, 3), dim=st.integers(1, 4))
 def test_closeness_is_what_loops_compute(groups, size, kernels, dim):
     m = np.random.RandomState(groups * size).randn(groups * size, kernels, dim)
-    found = closeness(torch.from_numpy(m), size).numpy()
-    assert np.abs(found - looped(m, size)).max() < 1e-12
+    result = closeness(torch.from_numpy(m), size).numpy()
+    assert np.abs(result - looped(m, size)).max() < 1e-12
 
 
 def test_a_minibatch_smaller_than_the_group_is_one_group_and_a_ragged_one_is_refused():

@@ -48,9 +48,9 @@ def active_parameters(module: torch.nn.Module, level: int) -> int:
 @pytest.mark.parametrize("base,level", PUBLISHED)
 def test_parameter_counts_are_the_published_ones(base, level):
     g, d = GeneratorConfig(fmap_base=base), DiscriminatorConfig(fmap_base=base)
-    found = tuple(round(flops.parameters(c, level) / 1e6, 3) for c in (g, d))
-    assert found == PUBLISHED[base, level]
-    assert abs(found[0] / found[1] - 1) < 0.001
+    result = tuple(round(flops.parameters(c, level) / 1e6, 3) for c in (g, d))
+    assert result == PUBLISHED[base, level]
+    assert abs(result[0] / result[1] - 1) < 0.001
 
 
 @pytest.mark.parametrize("labels,fused,group", [(0, True, 4), (3, False, 1), (5, True, 16)])
@@ -138,13 +138,13 @@ def test_fused_scaling_is_the_same_linear_map():
 @pytest.mark.parametrize("count,group", [(8, 4), (3, 4), (1, 4), (6, 6), (16, 4), (8, 2)])
 def test_minibatch_stddev_is_its_formula(count, group):
     x = torch.randn(count, 3, 4, 4, dtype=torch.float64)
-    found = minibatch_stddev(x, group)
-    assert torch.equal(found[:, :3], x)
+    result = minibatch_stddev(x, group)
+    assert torch.equal(result[:, :3], x)
     groups = count // min(group, count)
     for n in range(count):
         members = x[n % groups :: groups]
         expected = (members.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
-        assert torch.allclose(found[n, 3], expected, atol=1e-12)
+        assert torch.allclose(result[n, 3], expected, atol=1e-12)
 
 
 def test_minibatch_statistic_refuses_ragged_groups():

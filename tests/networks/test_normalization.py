@@ -81,9 +81,9 @@ def test_norms_have_correct_first_and_second_gradients(make):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_statistics_stay_in_single_precision(make, dtype):
     x = (300 + 4 * torch.randn(6, 2, 8, 8)).to(dtype)  # squares are above what half precision holds
-    found = make(2)(x)
-    assert found.dtype == dtype
-    assert (found.float() - make(2)(x.float())).abs().max() < 0.02
+    result = make(2)(x)
+    assert result.dtype == dtype
+    assert (result.float() - make(2)(x.float())).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("equalized", [True, False])
@@ -99,10 +99,10 @@ def test_weight_norm_is_its_formula(kind, sizes, equalized):
     expected = torch.nn.utils.parametrizations._WeightNorm(dim=0)(gain * module.magnitude[:, None], rows)
     assert torch.allclose(module.effective_weight().flatten(1), expected, atol=1e-12)
     # directions alone count
-    found = module.effective_weight().detach().clone()
+    result = module.effective_weight().detach().clone()
     with torch.no_grad():
         module.weight *= 7.0
-    assert torch.allclose(module.effective_weight(), found, atol=1e-12)
+    assert torch.allclose(module.effective_weight(), result, atol=1e-12)
 
 
 @pytest.mark.parametrize("normalized", [False, True])
@@ -110,9 +110,9 @@ def test_weights_can_be_set_as_they_are_used(normalized):
     layer = EqualizedConv2d(3, 4, 3).double()
     if normalized:
         layer.normalize_weight()
-    wanted = layer.effective_weight().detach().clamp(-0.1, 0.1)
-    layer.set_effective_weight(wanted)
-    assert torch.allclose(layer.effective_weight(), wanted, atol=1e-12)
+    expected = layer.effective_weight().detach().clamp(-0.1, 0.1)
+    layer.set_effective_weight(expected)
+    assert torch.allclose(layer.effective_weight(), expected, atol=1e-12)
 
 
 def test_weight_norm_has_correct_first_and_second_gradients():

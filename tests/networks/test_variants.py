@@ -65,9 +65,9 @@ def test_every_discriminator_has_its_counted_size_all_gradients_and_its_heads(co
     (slope,) = torch.autograd.grad(out.score.sum(), images, create_graph=True)
     loss = out.score.square().sum() + out.codes.square().sum() + slope.square().sum()
     loss = loss if out.class_logits is None else loss + out.class_logits.square().sum()
-    found = torch.autograd.grad(loss, list(d.parameters()), allow_unused=True)
-    missing = [name for (name, _), g in zip(d.named_parameters(), found) if g is None]
-    assert all(g.isfinite().all() for g in found if g is not None)
+    result = torch.autograd.grad(loss, list(d.parameters()), allow_unused=True)
+    missing = [name for (name, _), g in zip(d.named_parameters(), result) if g is None]
+    assert all(g.isfinite().all() for g in result if g is not None)
     assert all("rgb.4x4" in name for name in missing), missing
     # in reduced precision it says about the same
     with torch.no_grad():
@@ -90,8 +90,8 @@ def test_every_generator_has_its_counted_size_and_makes_images(arch, norm, outpu
         pictures = g(latents, level, torch.tensor(0.5), labels)
         assert pictures.shape == (4, channels, 2**level, 2**level)
         assert output == "linear" or pictures.abs().max() <= 1
-    found = torch.autograd.grad(pictures.square().sum(), list(g.parameters()), allow_unused=True)
-    assert all(g.isfinite().all() for g in found if g is not None)
+    result = torch.autograd.grad(pictures.square().sum(), list(g.parameters()), allow_unused=True)
+    assert all(g.isfinite().all() for g in result if g is not None)
     rough = g(latents, 4, torch.tensor(0.5), labels, torch.bfloat16)
     assert rough.dtype == torch.float32
     assert (rough - pictures).abs().mean() < 0.1
@@ -167,13 +167,13 @@ def test_saved_networks_load_with_the_same_outputs(arch, tmp_path):
         0,
     )
     save_model(tmp_path / "a.safetensors", ModelFile(g, d, 4, 1.0))
-    found = load_model(tmp_path / "a.safetensors")
-    assert found.generator.config == g.config
-    assert found.discriminator.config == d.config
+    result = load_model(tmp_path / "a.safetensors")
+    assert result.generator.config == g.config
+    assert result.discriminator.config == d.config
     z, images = torch.randn(2, 12), torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        assert torch.equal(found.generator(z, 4, ONE), g(z, 4, ONE))
-        assert torch.equal(found.discriminator(images, 4, ONE).score, d(images, 4, ONE).score)
+        assert torch.equal(result.generator(z, 4, ONE), g(z, 4, ONE))
+        assert torch.equal(result.discriminator(images, 4, ONE).score, d(images, 4, ONE).score)
     assert from_json(DiscriminatorConfig, to_json(d.config)) == d.config
 
 
