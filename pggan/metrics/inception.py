@@ -86,8 +86,8 @@ def downloaded() -> Path:
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=prefix, progress=False)
     except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError
         raise ModelError(
-            f"the Inception weights cannot be downloaded ({one_line(error)}); fetch {URL_INCEPTION_V3} elsewhere and give "
-            "it as --inception-weights FILE, or use fd with --embedding"
+            f"the Inception weights cannot be downloaded ({one_line(error)}); fetch {URL_INCEPTION_V3} elsewhere and "
+            "give it as --inception-weights FILE, or use fd with --embedding"
         ) from None
     finally:
         socket.setdefaulttimeout(before)
