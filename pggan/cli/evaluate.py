@@ -84,9 +84,9 @@ def command(
         names = (*names, "eneighbours" if embedding else "neighbours")
     _check_places(neighbours, cache)
     from pggan.utils.devices import pick_device
-    from pggan.utils.distributed import own_device, process_group
+    from pggan.utils.distributed import local_device, process_group
 
-    where = pick_device(own_device(device))
+    where = pick_device(local_device(device))
     with process_group(where) as world:
         start = time.perf_counter()
         fakes, reals = _both(model, data, res, first_seed, where, best)

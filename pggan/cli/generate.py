@@ -165,13 +165,13 @@ def _shards(
     from pggan.cli.progress_bar import progress
     from pggan.generation.model import load
     from pggan.generation.shards import write_shards
-    from pggan.utils.distributed import asked_for, own_device
+    from pggan.utils.distributed import local_device, world_from_environment
 
-    world = asked_for()
+    world = world_from_environment()
     start = time.perf_counter()
     share = len(seeds) // world.size
     silent = quiet or as_json or not world.is_main_process
-    model = load(path, own_device(device), mode=mode, note=_notes(silent))
+    model = load(path, local_device(device), mode=mode, note=_notes(silent))
     with progress("generating", share, quiet=silent) as advance:
         done = write_shards(model, seeds, out, layout, label, batch, world, advance)
     if not world.is_main_process:

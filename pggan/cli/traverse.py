@@ -10,7 +10,7 @@ import click
 from pggan.cli.options import Numbers, SeedRange, as_json, best, device, quiet
 from pggan.generation.seeds import Seeds
 from pggan.generation.video_formats import check_fps, video_format
-from pggan.networks.latents import FURTHEST
+from pggan.networks.latents import MAX_CONTINUOUS
 from pggan.utils.errors import UsageError
 
 MOST_SEEDS = 64
@@ -31,7 +31,7 @@ MOST_SEEDS = 64
 @click.option(
     "--range",
     "reach",
-    type=click.FloatRange(0.01, FURTHEST),
+    type=click.FloatRange(0.01, MAX_CONTINUOUS),
     default=1.0,
     show_default=True,
     help="Continuous codes go from minus this to this; training draws them from -1 to 1.",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pggan.utils.compile import compiled, named
 from pggan.utils.devices import out_of_memory
+from pggan.utils.formatting import one_line
 
 MODES = ("auto", "eager", "compiled")
 # Seconds to compile 4x4, and what each level above adds, by kind of device: measured on a CPU (two cores, a cold cache;
@@ -133,8 +134,7 @@ class GeneratorRunner:
         return made
 
     def _give_up(self, error: Exception) -> None:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        self.note(f"the generator could not be compiled ({reason}); going on with --mode eager")
+        self.note(f"the generator could not be compiled ({one_line(error)}); going on with --mode eager")
         self.mode, self.why = "eager", "it could not be compiled"
 
 

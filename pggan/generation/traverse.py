@@ -52,11 +52,11 @@ class Traverse:
     def put_at(self, space: CodeSpace, rows: Codes, number: int, place: float) -> None:
         """Sets a code in rows (N, size) as at `place` of a loop, 0 to below 1: there and back, or value after value."""
         if number >= len(space.categorical):
-            space.put(rows, number, -self.reach * math.cos(2 * math.pi * place))
+            space.set_code(rows, number, -self.reach * math.cos(2 * math.pi * place))
             return
         values = space.categorical[number]
         before, part = divmod(place * values, 1)
-        space.put(rows, number, before)
+        space.set_code(rows, number, before)
         # each value stays for two thirds of its time, then turns into the next one
         turned = max(0.0, 3 * part - 2)
         at = sum(space.categorical[:number])
@@ -79,7 +79,7 @@ def traverse_grid(
         for seed in what.seeds:
             latents = model.seed_latents([seed] * len(values[number]))
             for at, value in enumerate(values[number]):
-                space.put(latents[at : at + 1, model.latent_size :], number, value)
+                space.set_code(latents[at : at + 1, model.latent_size :], number, value)
             canvas.add(_pictures(model, latents, [seed] * len(latents)))
             canvas.add(np.zeros((columns - len(latents), side, side, model.channels), np.uint8))
             advance(1)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import pggan
 from pggan.generation.model import Model
-from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, _spread
+from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, fused_kernel
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
 
@@ -43,7 +43,7 @@ Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.flo
 
 def _upscale(layer: UpscaleConv2d) -> nn.ConvTranspose2d:
     """A fused layer with its 4x4 kernel made once: exporters leave large constants as they find them."""
-    kernel = _spread(layer.effective_weight().flip(2, 3).transpose(0, 1)).detach().contiguous()
+    kernel = fused_kernel(layer.effective_weight().flip(2, 3).transpose(0, 1)).detach().contiguous()
     made = nn.ConvTranspose2d(kernel.shape[0], kernel.shape[1], 4, stride=2, padding=1)
     made.weight, made.bias = nn.Parameter(kernel, requires_grad=False), layer.bias
     return made

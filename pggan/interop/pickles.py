@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.utils.errors import ModelError
+from pggan.utils.formatting import one_line
 
 # Kinds of numbers an array may hold: signed and unsigned integers, floats, booleans.
 _KINDS = "iufb"
@@ -177,8 +178,7 @@ def _load(path: Path, file: BinaryIO) -> Any:
     except MemoryError:
         raise ModelError(f"{path} needs more memory than there is; it is damaged, or no model") from None
     except Exception as error:  # noqa: BLE001 (a damaged pickle raises whatever its opcodes do)
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ModelError(f"{path} is not a whole model pickle ({reason}); copy it again") from None
+        raise ModelError(f"{path} is not a whole model pickle ({one_line(error)}); copy it again") from None
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

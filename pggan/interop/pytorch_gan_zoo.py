@@ -21,6 +21,7 @@ from torch import Tensor
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.interop.imported_model import ForeignModel, refusal, tensor
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import one_line
 
 # How torch's files before version 1.6 begin: a pickled magic number.
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -79,8 +80,7 @@ def _load(path: Path) -> Any:
 
 
 def _broken(path: Path, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return ModelError(f"{path} is not a whole torch checkpoint ({reason}); copy it again")
+    return ModelError(f"{path} is not a whole torch checkpoint ({one_line(error)}); copy it again")
 
 
 def _guess(found: Any) -> str:

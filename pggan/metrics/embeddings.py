@@ -16,6 +16,7 @@ from pggan.config.metrics import METRICS, READY
 from pggan.metrics.base import Embedding
 from pggan.metrics.inception import coloured, file_digest
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import one_line
 
 PIECE = 16
 # How 8-bit values become a network's input: (mean, deviation) of each channel, of values 0 to 255.
@@ -93,7 +94,7 @@ class OnnxEmbedding:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # noqa: BLE001 (onnxruntime's own kinds)
-            raise ModelError(f"{path} is no ONNX file that can be run ({_short(error)})") from None
+            raise ModelError(f"{path} is no ONNX file that can be run ({one_line(error)})") from None
         inputs = self._session.get_inputs()
         shape = inputs[0].shape if inputs else []
         if len(inputs) != 1 or len(shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
@@ -122,17 +123,13 @@ class OnnxEmbedding:
         try:
             (out, *_) = self._session.run(None, {self._input: x.numpy().astype(self._dtype)})
         except Exception as error:  # noqa: BLE001 (onnxruntime's own kinds)
-            raise ModelError(f"{self.path} cannot be run on {tuple(x.shape)} ({_short(error)})") from None
+            raise ModelError(f"{self.path} cannot be run on {tuple(x.shape)} ({one_line(error)})") from None
         features = torch.from_numpy(np.asarray(out, np.float32))[:count]
         if features.ndim > 2:
             features = features.flatten(2).mean(2)
         if features.ndim != 2 or len(features) != count:
             raise ModelError(f"{self.path}: the first output is not one row of features a picture")
         return features
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
 
 
 def _scaling(name: str, path: Path) -> tuple[Tensor, Tensor]:

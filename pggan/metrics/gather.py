@@ -11,6 +11,7 @@ from torch import Tensor
 from pggan.metrics.base import State
 from pggan.utils.distributed import World
 from pggan.utils.errors import TrainingError
+from pggan.utils.formatting import one_line
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.int64, torch.uint8)
 MOST_DIMENSIONS = 6
@@ -37,7 +38,7 @@ def gathered(state: State, world: World) -> list[State]:
             return []
         return [state, *({key: _receive(rank) for key in names[rank]} for rank in range(1, world.size))]
     except RuntimeError as error:
-        raise TrainingError(f"another process is gone ({' '.join(str(error).split())[:120]})") from None
+        raise TrainingError(f"another process is gone ({one_line(error)})") from None
 
 
 def _send(values: Tensor) -> None:

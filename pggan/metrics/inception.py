@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import one_line
 
 PATIENCE = 20.0  # seconds without an answer from the network
 
@@ -84,10 +85,9 @@ def downloaded() -> Path:
         prefix = path.stem.rsplit("-", 1)[1]
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=prefix, progress=False)
     except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError
-        why = " ".join(str(error).split())[:80]
         raise ModelError(
-            f"the Inception weights cannot be downloaded ({why}); fetch {URL_INCEPTION_V3} elsewhere and give it as "
-            "--inception-weights FILE, or use fd with --embedding"
+            f"the Inception weights cannot be downloaded ({one_line(error)}); fetch {URL_INCEPTION_V3} elsewhere and "
+            "give it as --inception-weights FILE, or use fd with --embedding"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

@@ -38,8 +38,8 @@ from pggan.utils import distributed
 from pggan.utils.devices import (
     StepThrottle,
     can_measure,
+    enable_cudnn_benchmark,
     limit_memory,
-    measure_convolutions,
     out_of_memory,
     pick_device,
     set_precision,
@@ -87,7 +87,7 @@ class Trainer:
         self.pace = EtaEstimator(config, self.schedule)
         device = pick_device(resolved["device"])
         set_precision(resolved["precision"])
-        measure_convolutions(device)
+        enable_cudnn_benchmark(device)
         self.store = Store(str(config.data))
         self.state = TrainState(config, device, resolved["precision"], world)
         check_share(config, self.state, world)

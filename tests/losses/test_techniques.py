@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from tests.helpers.train_steps import CLASSES, Player, loaded, tiny
 from tests.losses.test_every_combination import SWITCHES, value_of
 
 
-def test_the_balance_of_began():
+def test_k_of_began_is_its_formula():
     began = BoundaryEquilibrium(0.5, 0.1)
     for real, fake, expected in (
         (1.0, 0.3, 0.02),  # 0 + 0.1 (0.5 - 0.3)
@@ -78,7 +79,7 @@ def test_weights_are_clipped_as_they_are_used(norm):
         assert limit > 0.03
 
 
-def test_the_mean_of_past_weights():
+def test_history_is_the_mean_of_past_weights():
     player = Player(tiny(loss="lsgan", loss_options=(("historical_averaging", 0.5),), start_res=8, max_res=8))
     history = player.state.objectives[-1]
     networks = {"d": player.state.discriminator, "g": player.state.generator}
@@ -150,7 +151,7 @@ def test_micro_batches_give_the_same_gradients(loss):
         assert {k: float(v) for k, v in a.items()} == pytest.approx({k: float(v) for k, v in b.items()}, abs=1e-5)
 
 
-def test_optimizers_of_losses():
+def test_every_loss_has_its_own_optimizers():
     wgan = TrainState(tiny(loss="wgan"), torch.device("cpu"), "fp32")
     for optimizer in (wgan.g_optimizer, wgan.d_optimizer):
         assert isinstance(optimizer, torch.optim.RMSprop)
@@ -183,7 +184,7 @@ def test_a_presets_rates_are_those_of_its_loss():
     assert Schedule(configure("demo", {"categorical": (10,)})).at(0).d_lr == 2e-4
 
 
-def test_streams_by_name():
+def test_random_streams_of_names_differ_and_stay_the_same():
     """A name's stream is the same for ever, so that old runs go on; and no other one's."""
     assert rng.purpose("d:instance_real") == 14793842456065318469
     names = ["d:a", "g:a", "d:b", "d:codes"]
@@ -201,7 +202,7 @@ def test_both_steps_have_noise_of_their_own():
     assert (float(d.nimg), float(g.nimg)) == (4, 4)
 
 
-def test_growing_the_data():
+def test_growth_of_the_data_keeps_the_networks_at_the_last_level():
     """The networks stay at the last level; the reals have the detail that the phases give."""
     config = tiny(growth="data", stable_kimg=PerResolution(0.1), fade_kimg=PerResolution(0.1))
     grown, plain = Schedule(config), Schedule(dataclasses.replace(config, growth="progressive"))
@@ -215,7 +216,7 @@ def test_growing_the_data():
     assert [(p.level, p.start, p.end) for p in whole.phases] == [(4, 0, plain.total)]
 
 
-def test_reals_of_a_level_of_detail():
+def test_reals_are_blurred_to_a_level_of_detail():
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     for detail, alpha in ((2, 1.0), (3, 0.25), (4, 0.5), (4, 1.0)):
         found = loss_functions.blurred(images, detail, alpha)
@@ -229,7 +230,7 @@ def test_reals_of_a_level_of_detail():
         assert torch.allclose(found, expected, atol=1e-12), (detail, alpha)
 
 
-def test_labels_kept_back():
+def test_held_back_labels_are_the_same_share_of_every_class():
     classes = np.random.default_rng(0).integers(-1, 4, 500)
     shown, held = split_labels(classes, 0.1, 7)
     assert not shown[held].any()
@@ -245,7 +246,7 @@ def test_labels_kept_back():
     assert split_labels(np.array([0, 1, 1, 1]), 0.01, 0)[0].sum() == 2  # one of each at least
 
 
-def test_codes_of_seeds():
+def test_codes_of_a_seed_are_its_own_and_can_be_set():
     space = CodeSpace((4, 3), 2)
     assert (space.size, space.count) == (9, 4)
     rows = space.of_seeds(range(2000))
@@ -285,7 +286,7 @@ def test_codes_reach_the_generator_and_the_q_head():
 
 
 @pytest.mark.parametrize(
-    "fields,says",
+    "fields,message",
     [
         ({"loss": "lsgan", "loss_options": (("gp_weight", 1.0),)}, "--gp-weight means nothing to --loss lsgan"),
         (
@@ -315,14 +316,13 @@ def test_codes_reach_the_generator_and_the_q_head():
         ({"categorical": (1,)}, "a categorical code of 1 values"),
     ],
 )
-def test_combinations_that_make_no_sense(fields, says):
-    with pytest.raises(UsageError) as error:
+def test_combinations_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
         TrainState(tiny(**fields), torch.device("cpu"), "fp32")
-    assert says in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_losses_that_know_no_probability():
+def test_semi_supervised_needs_a_loss_with_probabilities():
     for loss in OBJECTIVES:
         options = {"loss": loss.name, "loss_options": (("semi_supervised", True),), "labels": "kind", "label_size": 3}
         if loss.probability:
@@ -381,7 +381,7 @@ def test_semi_supervised_brings_feature_matching():
         tiny(**semi, loss_options=(("semi_supervised", True),), micro_batch=PerResolution(4))
 
 
-def test_minibatch_discrimination_of_the_whole_minibatch():
+def test_a_discrimination_group_can_be_the_whole_minibatch():
     """A group as large as the minibatch is the sum as published."""
     config = tiny(diversity="discrimination", discrimination_group=64, batch=PerResolution(24), start_res=8, max_res=8)
     assert config.networks()[1].minibatch_group == 64

@@ -13,12 +13,12 @@ from itertools import islice
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
 from pggan.data.sources.file_base import NO_PICTURES, READ_ERRORS, FileReader
 from pggan.data.sources.image_io import MAX_FILE_BYTES, is_picture_name
 from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
 from pggan.utils.errors import DataError
-from pggan.utils.formatting import natural_key
+from pggan.utils.formatting import natural_key, one_line
 
 _COMPRESSIONS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -81,7 +81,7 @@ class ZipSource(Source):
         except PermissionError:
             raise
         except READ_ERRORS as error:
-            raise DataError(f"{spec} is not a whole zip file ({reason(error)}); copy or make it again") from None
+            raise DataError(f"{spec} is not a whole zip file ({one_line(error)}); copy or make it again") from None
         pictures = {name for name in names if name.startswith(within) and is_picture_name(name)}
         self._names = sorted(pictures, key=lambda name: (natural_key(name), name))
         if not self._names:
@@ -107,7 +107,7 @@ class ZipSource(Source):
                     raise ValueError("too large a list of labels")
                 return file.read(name)
         except READ_ERRORS as error:
-            raise DataError(f"{name} in {self.path} cannot be read ({reason(error)}); make the zip again") from None
+            raise DataError(f"{name} in {self.path} cannot be read ({one_line(error)}); make the zip again") from None
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return ZipReader(os.path.abspath(self.path))
@@ -214,7 +214,7 @@ class TarSource(Source):
         except (PermissionError, FileNotFoundError):
             raise
         except (tarfile.TarError, *READ_ERRORS) as error:
-            raise DataError(f"{path} is not a whole tar file ({reason(error)}); copy or make it again") from None
+            raise DataError(f"{path} is not a whole tar file ({one_line(error)}); copy or make it again") from None
         return members
 
     def _take_label(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, found: dict[str, str]) -> None:
@@ -270,7 +270,7 @@ class TarSource(Source):
                             data = None if file is None else file.read()
                             yield Ref(member.name, (data, self._classes(path, member.name)))
             except (tarfile.TarError, *READ_ERRORS) as error:
-                raise DataError(f"{path} is not a whole tar file ({reason(error)}); copy it again") from None
+                raise DataError(f"{path} is not a whole tar file ({one_line(error)}); copy it again") from None
 
     def _classes(self, path: str, name: str) -> tuple[int, ...]:
         return (self._numbers.get(_sample_key(path, name), -1),) if self._columns else ()

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
 from pggan.data.sources.image_io import MAX_PIXELS, as_channels
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import one_line
 
 CHANNELS = (1, 3, 4)
 PICTURES = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"
@@ -134,7 +135,7 @@ def load_array(path: Path, mapped: bool) -> NDArray[Any]:
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 (NumPy raises a dozen kinds for damaged headers)
-        raise ValueError(reason(error)) from None
+        raise ValueError(one_line(error)) from None
 
 
 def load_labels(path: Path, count: int) -> Labels:

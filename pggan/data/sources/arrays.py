@@ -33,12 +33,12 @@ from pggan.data.sources.array_base import (
     own_labels,
     pictures_form,
 )
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
 from pggan.data.sources.file_base import outnumbered
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.image_io import as_channels
 from pggan.utils.errors import DataError, PgganError
-from pggan.utils.formatting import natural_key
+from pggan.utils.formatting import natural_key, one_line
 
 _MAGIC = b"\x93NUMPY"
 # A .npz has no other order than its own, so that a sample is its beginning.
@@ -61,7 +61,7 @@ class NpyReader(NumberedReader):
                 self._array = load_array(Path(self.path), mapped=True)
             return channels_last(np.array(self._array[index]))
         except (OSError, ValueError, IndexError) as error:
-            raise BadPicture(reason(error)) from None
+            raise BadPicture(one_line(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.side
@@ -124,7 +124,7 @@ class NpzSource(NumberedSource):
         except (PgganError, PermissionError):
             raise
         except Exception as error:  # noqa: BLE001 (zipfile and NumPy raise a dozen kinds for damaged files)
-            raise DataError(f"{spec} is not a whole .npz ({reason(error)}); copy or make it again") from None
+            raise DataError(f"{spec} is not a whole .npz ({one_line(error)}); copy or make it again") from None
         super().__init__(self._member.shape[0], columns, classes)
 
     @staticmethod
@@ -153,7 +153,7 @@ class NpzSource(NumberedSource):
                     data = np.frombuffer(file.read(length), np.uint8).reshape(shape)
                     yield Ref(f"picture {i}", (data, self.classes(i)))
         except Exception as error:  # noqa: BLE001
-            raise DataError(f"{self.path} is damaged ({reason(error)}); copy or make it again") from None
+            raise DataError(f"{self.path} is damaged ({one_line(error)}); copy or make it again") from None
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return CarriedReader()

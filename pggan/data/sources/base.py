@@ -32,11 +32,6 @@ class BadPicture(Exception):  # noqa: N818 (a report more than an error)
     """A picture that cannot be used; the message says why. One of them does not stop the rest."""
 
 
-def reason(error: BaseException) -> str:
-    """A library's error as a part of one line."""
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
 class Reader(ABC):
     """Reads references; picklable, so that worker processes can. Opens what it needs on first use.
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
 from pggan.data.sources.image_io import MAX_FILE_BYTES, is_picture_name, read_picture, read_size
+from pggan.utils.formatting import one_line
 
 NO_PICTURES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 
@@ -73,4 +74,4 @@ class FileReader(Reader):
         except OSError as error:
             raise BadPicture(error.strerror or str(error)) from None
         except READ_ERRORS as error:
-            raise BadPicture(reason(error)) from None
+            raise BadPicture(one_line(error)) from None

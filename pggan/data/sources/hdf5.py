@@ -26,8 +26,9 @@ from pggan.data.sources.array_base import (
     own_labels,
     pictures_form,
 )
-from pggan.data.sources.base import BadPicture, Reader, reason
+from pggan.data.sources.base import BadPicture, Reader
 from pggan.utils.errors import DataError, PgganError, UsageError
+from pggan.utils.formatting import one_line
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -58,7 +59,7 @@ class Hdf5Reader(NumberedReader):
         except (PgganError, BadPicture, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (HDF5 raises a dozen kinds for damaged files)
-            raise BadPicture(reason(error)) from None
+            raise BadPicture(one_line(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.side
@@ -78,7 +79,7 @@ class Hdf5Source(NumberedSource):
         except (PgganError, PermissionError):
             raise
         except Exception as error:  # noqa: BLE001
-            raise DataError(f"{spec} is not a whole HDF5 file ({reason(error)}); copy or make it again") from None
+            raise DataError(f"{spec} is not a whole HDF5 file ({one_line(error)}); copy or make it again") from None
         self._side = (width, height)
         beside = Path(spec).with_name(f"{Path(spec).stem}-labels.npy")
         if not columns and beside.is_file():

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.array_base import NO_LABELS, CarriedReader, NumberedSource, label_array, picture_form
-from pggan.data.sources.base import Reader, Ref, reason
+from pggan.data.sources.base import Reader, Ref
 from pggan.data.sources.file_base import READ_ERRORS, outnumbered
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import one_line
 
 _IMAGES, _LABELS = 3, 1
 # The largest such sets take half a gigabyte decompressed.
@@ -119,7 +120,7 @@ def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
     except PermissionError:
         raise
     except READ_ERRORS as error:
-        raise DataError(f"{path} is not a whole idx file ({reason(error)}); copy it again") from None
+        raise DataError(f"{path} is not a whole idx file ({one_line(error)}); copy it again") from None
     if len(data) != length:
         raise DataError(f"{path} is not a whole idx file (an array of {shape} it does not hold); copy it again")
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pggan.data.sources.base import BadPicture
+from pggan.utils.formatting import one_line
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
@@ -97,7 +98,7 @@ def _reason(error: Exception) -> str:
         return "not a picture that can be read"
     if isinstance(error, Image.DecompressionBombError):
         return f"absurdly many pixels; the limit is {MAX_PIXELS // 10**6} million"
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return one_line(error)
 
 
 def _orientation(picture: Image.Image) -> int:

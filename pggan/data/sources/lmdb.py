@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.array_base import NumberedReader, NumberedSource
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
 from pggan.data.sources.image_io import read_picture
 from pggan.data.store.store import FILE, META, Store, is_store
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import one_line
 
 
 class StoreReader(NumberedReader):
@@ -103,7 +104,7 @@ class PortReader(Reader):
             with self._env.begin() as txn:
                 data = txn.get(ref.payload)
         except (lmdb.Error, OSError) as error:
-            raise BadPicture(reason(error)) from None
+            raise BadPicture(one_line(error)) from None
         if data is None:
             raise BadPicture("no such record")
         image, notes = read_picture(data, channels)

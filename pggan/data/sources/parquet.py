@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
+from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
 from pggan.data.sources.file_base import outnumbered
 from pggan.data.sources.image_io import read_picture, read_size
 from pggan.utils.errors import DataError, PgganError, UsageError
-from pggan.utils.formatting import natural_key
+from pggan.utils.formatting import natural_key, one_line
 
 _MAGIC = b"PAR1"
 _ROWS, _BUFFER = 16, 1 << 20
@@ -130,7 +130,7 @@ def _open(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is not a whole Parquet file ({reason(error)}); copy or make it again")
+    return DataError(f"{path} is not a whole Parquet file ({one_line(error)}); copy or make it again")
 
 
 def _image(value: Any) -> tuple[Any, str]:
