@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 
-from pggan.report.log_reader import Event
 from pggan.report.markup import Markup, figure, join, kimg, tag
 from pggan.report.run_data import RunData
 from pggan.report.series import Chart, Curve, Point, Scale, scale
+from pggan.training.run.log_reader import Event
 
 WIDTH, HEIGHT = 440, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 398, 22, 206

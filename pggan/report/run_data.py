@@ -9,9 +9,9 @@ from typing import Any
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
-from pggan.report.log_reader import MOST_IMAGES, NAME, Event, Log, number, read_log
 from pggan.report.markup import option
 from pggan.training.run.directory import LOCK, OPTIONS, RunDirectory
+from pggan.training.run.log_reader import MAX_IMAGES, MAX_NAME, Event, LogSummary, finite_number, summarize_log
 from pggan.utils.atomic_files import is_claimed
 from pggan.utils.errors import DataError, PgganError, TrainingError
 
@@ -25,7 +25,7 @@ class RunData:
     resolved: dict[str, Any]
     version: str
     schedule: Schedule
-    log: Log
+    log: LogSummary
     models: list[Path]
     best: list[Path]
     data: dict[str, Any]
@@ -66,7 +66,7 @@ def gather(path: Path) -> RunData:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of a configuration
         raise TrainingError(f"{path / OPTIONS} is damaged ({type(error).__name__}: {error})") from None
-    log = read_log(run.log)
+    log = summarize_log(run.log)
     log.events.extend(_changes(recorded.get("changes")))
     log.events.sort(key=lambda event: event.nimg)
     models, best = run.models(), [run.best] if run.best.is_file() else []
@@ -81,9 +81,9 @@ def _changes(recorded: object) -> list[Event]:
     """Options changed when a run went on."""
     found = []
     for change in recorded if isinstance(recorded, list) else []:
-        at = number(change.get("at_nimg")) if isinstance(change, dict) else None
-        if at is not None and 0 <= at <= MOST_IMAGES:
-            changed = {str(name)[:NAME]: value for name, value in change.items() if name != "at_nimg"}
+        at = finite_number(change.get("at_nimg")) if isinstance(change, dict) else None
+        if at is not None and 0 <= at <= MAX_IMAGES:
+            changed = {str(name)[:MAX_NAME]: value for name, value in change.items() if name != "at_nimg"}
             names = [f"{name.replace('_', '-')} {option(value)}" for name, value in changed.items()]
             found.append(Event(int(at), "options changed", "; ".join(names)[:4000]))
     return found

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.train import TrainConfig, to_json
-from pggan.report.log_reader import Tick, number
 from pggan.report.markup import Markup, figure, join, kimg, option, pairs, table, tag
 from pggan.report.run_data import RunData, about
 from pggan.report.series import FIGURES, extremes, is_metric, other_names
 from pggan.training.monitor.plan_table import plan
+from pggan.training.run.log_reader import Tick, finite_number
 from pggan.utils.formatting import duration, size
 
 EVENTS = 100
@@ -158,7 +158,7 @@ def models(gathered: RunData) -> Markup:
 def _known_of(path: Path, kind: str) -> list[str]:
     """Kind, kimg and, of the best, score of a model, by its own metadata."""
     said = about(path)
-    at = number(said.pop("kimg", None))
+    at = finite_number(said.pop("kimg", None))
     if at is None and path.stem.removeprefix("model-").isdigit():
         at = int(path.stem.removeprefix("model-")) / 1000
     best = said.get("best")
@@ -167,9 +167,9 @@ def _known_of(path: Path, kind: str) -> list[str]:
 
 def _score(best: dict[str, Any]) -> str:
     """What made a model the best: metric, score, and of how many pictures."""
-    count = number(best.get("pictures"))
+    count = finite_number(best.get("pictures"))
     of = "" if count is None else f" of {count:,.0f} pictures"
-    return f"{option(best.get('metric'))} {figure(number(best.get('score')))}{of}"
+    return f"{option(best.get('metric'))} {figure(finite_number(best.get('score')))}{of}"
 
 
 def _quoted(path: Path) -> str:

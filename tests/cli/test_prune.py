@@ -22,7 +22,7 @@ from pggan.networks.model_file import load_model
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run import prune as pruning
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.run.model_card import recipe
 from pggan.training.start import begin
 

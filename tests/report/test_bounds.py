@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pggan.report import log_reader as logs
 from pggan.report import sample_grids, write_report
-from pggan.report.log_reader import number, read_log
 from pggan.report.markup import escape, figure, tag
 from pggan.report.sample_grids import FRAMES, choose, encode, find, gallery
 from pggan.report.series import Chart, Curve, scale, thinned
+from pggan.training.run import log_reader
+from pggan.training.run.log_reader import finite_number, summarize_log
 from tests.helpers.run_directories import add_grid, add_lines, make_run
 
 values = st.one_of(st.none(), st.floats(-1e30, 1e30))
@@ -60,12 +60,12 @@ def test_one_peak_does_not_press_the_rest_flat():
 
 
 def test_a_long_log_is_thinned_and_its_end_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(logs, "TICKS", 100)
+    monkeypatch.setattr(log_reader, "MAX_TICKS", 100)
     path = tmp_path / "log.jsonl"
     lines = [{"nimg": n, "resolution": 4, "alpha": 1, "d_loss": float(n)} for n in range(1, 1008)]
     lines.insert(500, {"event": "rollback", "at_nimg": 500, "to": 400, "reason": "r"})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    log = read_log(path)
+    log = summarize_log(path)
     assert log.lines == 1007
     assert log.every in (16, 32)
     assert len(log.ticks) < 100
@@ -74,7 +74,7 @@ def test_a_long_log_is_thinned_and_its_end_kept(tmp_path, monkeypatch):
     assert max(b.nimg - a.nimg for a, b in pairwise(log.ticks)) <= 2 * log.every
     with open(path, "a") as file:
         file.write('{"nimg": 10')
-    log = read_log(path)
+    log = summarize_log(path)
     assert (log.torn, log.damaged, log.lines, log.ticks[-1].nimg) == (True, 0, 1007, 1007)
 
 
@@ -148,11 +148,11 @@ def test_text_never_becomes_markup(text):
 
 
 def test_numbers():
-    assert number(10**400) is None
-    assert number(True) is None
-    assert number(float("nan")) is None
-    assert number("1") is None
-    assert number(3) == 3.0
+    assert finite_number(10**400) is None
+    assert finite_number(True) is None
+    assert finite_number(float("nan")) is None
+    assert finite_number("1") is None
+    assert finite_number(3) == 3.0
     assert (figure(None), figure(-0.5), figure(123456.0), figure(0.0)) == ("–", "−0.5", "123,456", "0")
 
 

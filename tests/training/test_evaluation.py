@@ -21,7 +21,7 @@ from pggan.training.monitor import evaluation
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.monitor.evaluation import Evaluation
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import OutOfMemoryError, UsageError
 

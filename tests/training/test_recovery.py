@@ -21,7 +21,7 @@ from pggan.training.engine.state import TrainState
 from pggan.training.monitor import health
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_events, read_log
+from pggan.training.run.log_reader import read_events, read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
 from tests.training.test_run import same
