@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pggan.report import sample_grids, write_report
-from pggan.report.markup import escape, figure, tag
-from pggan.report.sample_grids import FRAMES, choose, encode, find, gallery
+from pggan.report.markup import escape, format_number, tag
+from pggan.report.sample_grids import FRAMES, choose, encode, find_samples, read_gallery
 from pggan.report.series import Chart, Curve, scale, thinned
 from pggan.training.run import log_reader
 from pggan.training.run.log_reader import finite_number, summarize_log
@@ -106,14 +106,14 @@ def test_grids_through_time_are_spread_and_the_last_of_each_phase_is_there(tmp_p
     names += [f"{n:09d}-8x8.png" for n in range(90, 200)]
     for name in [*names, "notes.png", "000000300-8x4.png", "reals-4x4.png"]:
         (folder / name).write_bytes(b"")
-    samples = find(folder)
+    samples = find_samples(folder)
     assert [sample.path.name for sample in samples] == names
     chosen = [sample.path.name for sample in choose(samples, 24)]
     assert {names[0], names[49], names[89], names[-1]} <= set(chosen)
     assert len(chosen) <= 27
     places = [names.index(name) for name in chosen]
     assert max(b - a for a, b in pairwise(places)) <= 10
-    made = gallery(folder)  # all of them are damaged, each is counted once
+    made = read_gallery(folder)  # all of them are damaged, each is counted once
     assert made.grids == []
     assert FRAMES <= made.unreadable <= FRAMES + 28
 
@@ -132,9 +132,9 @@ def test_a_run_that_changed_its_grid_has_a_growth_all_the_same(tmp_path):
     run = make_run(tmp_path / "run")
     add_grid(run, "000000040-4x4.png", 3, 1)
     add_grid(run, "000000080-8x8.png", 5, 4)
-    made = gallery(run / "samples")
-    assert made.lapse is not None
-    assert (made.lapse.width, made.lapse.height) == (3 * 128, 128 + 28)
+    made = read_gallery(run / "samples")
+    assert made.timelapse is not None
+    assert (made.timelapse.width, made.timelapse.height) == (3 * 128, 128 + 28)
     assert (made.columns, made.rows) == (5, 4)
 
 
@@ -153,7 +153,12 @@ def test_numbers():
     assert finite_number(float("nan")) is None
     assert finite_number("1") is None
     assert finite_number(3) == 3.0
-    assert (figure(None), figure(-0.5), figure(123456.0), figure(0.0)) == ("–", "−0.5", "123,456", "0")
+    assert (format_number(None), format_number(-0.5), format_number(123456.0), format_number(0.0)) == (
+        "–",
+        "−0.5",
+        "123,456",
+        "0",
+    )
 
 
 def test_numbers_beyond_all_measure_in_a_log(tmp_path):

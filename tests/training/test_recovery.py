@@ -16,7 +16,7 @@ import torch
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
-from pggan.training.engine import step
+from pggan.training.engine import loss_functions, step
 from pggan.training.engine.state import TrainState
 from pggan.training.monitor import health
 from pggan.training.monitor.display import QuietDisplay
@@ -37,7 +37,7 @@ class Notes(QuietDisplay):
 
 def poisoned(monkeypatch, when):
     """Makes D's gradients NaN where `when(number of the call)` says so."""
-    original, calls = step.step.gradients, [0]
+    original, calls = loss_functions.gradients, [0]
 
     def gradients(loss, parameters, scale):
         found = original(loss, parameters, scale)
@@ -47,7 +47,7 @@ def poisoned(monkeypatch, when):
             found[name] = torch.full_like(found[name], float("nan"))
         return found
 
-    monkeypatch.setattr(step.step, "gradients", gradients)
+    monkeypatch.setattr(loss_functions, "gradients", gradients)
     return calls
 
 
@@ -67,7 +67,7 @@ def test_fused_and_plain_leave_out_the_same(config, monkeypatch):
     for fused in (False, True):
         state = TrainState(config, torch.device("cpu"), "fp32", fused=fused)
         state.enter(ScheduleState(0, 0, 2, 1.0, 8, 0.001, 0.001))
-        parameters = step.step.parameters_of(state.generator)
+        parameters = loss_functions.parameters_of(state.generator)
         for value in (1.0, float("nan"), 2.0):
             gradients = {name: torch.full_like(p, value) for name, p in parameters.items()}
             good = state.g_scaler.check_finite_and_update(gradients.values())
@@ -187,14 +187,14 @@ def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypat
     """Above four images at once there is none; the numbers stay the same but for rounding."""
     roomy = dataclasses.replace(config, stddev_group=2, start_res=8, max_res=8)
     begin(roomy, tmp_path / "roomy", QuietDisplay())
-    original = step.step.d_loss
+    original = loss_functions.d_loss
 
     def d_loss(setup, d, g, batch, level, alpha, scale):
         if len(batch.reals) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(setup, d, g, batch, level, alpha, scale)
 
-    monkeypatch.setattr(step.step, "d_loss", d_loss)
+    monkeypatch.setattr(loss_functions, "d_loss", d_loss)
     notes = Notes()
     begin(roomy, tmp_path / "tight", notes)
     assert sum("2 micro-batches" in said for said in notes.said) == 1
@@ -206,7 +206,7 @@ def test_memory_too_small_for_one_group(config, tmp_path, monkeypatch):
     def d_loss(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(step.step, "d_loss", d_loss)
+    monkeypatch.setattr(loss_functions, "d_loss", d_loss)
     with pytest.raises(TrainingError, match="out of memory at 4x4 with batch 8"):
         begin(config, tmp_path / "run", QuietDisplay())
 
