@@ -133,7 +133,7 @@ def _example(model: Model, count: int) -> tuple[Tensor, ...]:
 
 
 def _compare(model: Model, level: int, alpha: float, run: Run) -> dict[str, Any]:
-    """Returns the program's largest difference from PyTorch and the batch sizes. Raises `ModelError` above TOLERANCE."""
+    """Returns the largest difference from PyTorch, and the batch sizes. Raises `ModelError` above TOLERANCE."""
     worst = 0.0
     batches = BATCHES if 2**level < LARGE else LARGE_BATCHES
     for count in batches:

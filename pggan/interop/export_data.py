@@ -84,14 +84,7 @@ def export_data(
             write = {"folder": export.folder, "tfrecord": export.tfrecord, "parquet": export.parquet}[kind]
             with _temporary_directory(path) as folder:
                 write(folder)
-        return {
-            "out": str(path),
-            "as": kind,
-            "pictures": export.count,
-            "resolution": export.resolution,
-            "labels": [column.name for column in export.columns],
-            "bytes": _size(path),
-        }
+        return {"out": str(path), "as": kind, **export.to_json(), "bytes": _size(path)}
 
 
 class _Export:
@@ -109,6 +102,10 @@ class _Export:
         self.columns = store.manifest.labels
         self.labels = store.labels[: self.count] if self.columns else np.zeros((self.count, 0), np.int32)
         self.column = self._column(labels)
+
+    def to_json(self) -> dict[str, Any]:
+        names = [column.name for column in self.columns]
+        return {"pictures": self.count, "resolution": self.resolution, "labels": names}
 
     def _column(self, requested: str | None) -> int | None:
         """The index of the requested label column, or of the only one; None where there is no such choice."""

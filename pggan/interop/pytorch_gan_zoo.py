@@ -152,7 +152,7 @@ def _check_supported(config: Mapping[str, Any]) -> None:
 
 
 def _widths(depths: list[int]) -> dict[str, Any]:
-    """Feature maps: by the rule min(base / 2^stage, max) where it gives `depths`, so that the model can grow; or a list."""
+    """Feature maps: the rule min(base / 2^stage, max) if it gives `depths`, so that the model can grow; else a list."""
     widths = (depths[0], *depths)  # stage 0 is the dense layer behind the 4x4 stage
     base, most = widths[-1] << (len(widths) - 1), widths[0]
     if base <= 1 << 20 and widths == tuple(min(base >> stage, most) for stage in range(len(widths))):

@@ -114,9 +114,9 @@ def metrics(run_data: RunData) -> Markup | None:
     """The table of metrics: newest, lowest and highest value of each, with their kimg."""
     rows: list[list[object]] = []
     for name in [name for name in extra_names(run_data) if is_metric(run_data, name)][:MAX_EXTRA]:
-        found = extremes(run_data, name)
-        if found is not None:
-            rows.append([name, *(f"{format_number(y)} at {kimg(x * 1000)}" for x, y in found)])
+        points = extremes(run_data, name)
+        if points is not None:
+            rows.append([name, *(f"{format_number(y)} at {kimg(x * 1000)}" for x, y in points)])
     head = ["metric", "last, at kimg", "lowest, at kimg", "highest, at kimg"]
     return table(head, rows, "Metrics") if rows else None
 
@@ -141,11 +141,11 @@ def models(run_data: RunData) -> Markup:
     rows: list[list[object]] = []
     commands = []
     for path in run_data.best:
-        rows.append([path.name, *_known_of(path, "best"), _bytes(path)])
+        rows.append([path.name, *_model_cells(path, "best"), _bytes(path)])
         commands.append(f"pggan generate {run} --best --n 64 --out pictures")
     if run_data.models:
         last = run_data.models[-1]
-        rows.append([last.name, *_known_of(last, "last"), _bytes(last)])
+        rows.append([last.name, *_model_cells(last, "last"), _bytes(last)])
         commands.append(f"pggan generate {run} --n 64 --out pictures")
         commands.append(f"pggan interpolate {run} --out walk.mp4")
     if not run_data.finished:
@@ -158,7 +158,7 @@ def models(run_data: RunData) -> Markup:
     return join(table(["file", "", "kimg", "score", "size"], rows, "Models"), note, code)
 
 
-def _known_of(path: Path, kind: str) -> list[str]:
+def _model_cells(path: Path, kind: str) -> list[str]:
     """Cells of a model: kind, kimg, and the score if it was the best; from its metadata."""
     info = about(path)
     thousands = finite_number(info.get("kimg"))

@@ -35,10 +35,12 @@ class Display(Protocol):
 
 
 def clock(seconds: float | None) -> str:
+    """Formats a time left; "?" while it is unknown."""
     return "?" if seconds is None else duration(seconds)
 
 
 def stage(line: dict[str, Any]) -> str:
+    """Formats a tick's resolution with its fade, or with the level of detail of blurred reals."""
     side = line["resolution"]
     if line.get("detail", side) != side:
         return f"{side}x{side} detail {line['detail']:g}"

@@ -40,7 +40,7 @@ class Evaluation:
 
     The state's counters hold the pending evaluation ("evaluate": its level, 0 for none) and the best score so far. A
     run that was cut off during an evaluation therefore repeats it, and the best score is that of the checkpoint.
-    The constructor raises what opening the metrics' embedding networks raises: before training starts.
+    Metrics that need a network load it in the constructor, so that a missing one ends the run before it trains.
     """
 
     def __init__(self, state: TrainState, store: Store, snapshots: Snapshots, display: Display) -> None:
@@ -70,7 +70,7 @@ class Evaluation:
         """Makes the pending evaluation. A signal stops it, and it stays pending.
 
         Args:
-            moment: what to measure, from `pending`.
+            moment: of the model to measure, from `pending`.
             signals: are looked at between batches.
             log: receives the metrics; None in processes that write no log.
             save: writes the checkpoint, which must have the best score of any best model that is on the disk.

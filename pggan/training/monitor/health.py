@@ -29,7 +29,7 @@ IMAGES, SIDE = 32, 32
 
 
 def diversity(images: Tensor) -> Tensor:
-    """How much images (N, C, R, R) differ from each other: the standard deviation over N, averaged over pixels; 0-d."""
+    """How far images (N, C, R, R) differ from each other: the standard deviation over N, averaged over pixels; 0-d."""
     return _small(images).float().std(dim=0, unbiased=False).mean()
 
 

@@ -41,7 +41,7 @@ def restore(state: TrainState, run: RunDirectory, display: Display) -> Path | No
     Args:
         state: receives the checkpoint.
         run: the directory that holds the checkpoints.
-        display: is told of every checkpoint that cannot be read.
+        display: shows every checkpoint that cannot be read.
 
     Returns:
         The checkpoint's path; None where the run has none.
@@ -87,7 +87,7 @@ def roll_back(
         config: says how often a run may roll back, and the factor on its learning rates.
         reason: how the run diverged, in words.
         log: is cut to the checkpoint, and records the rollback; None in processes that write no log.
-        display: is told of the rollback.
+        display: shows the rollback.
         start_again: resets the state to the beginning of the run, where there is no checkpoint.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Signal handlers: SIGINT and SIGTERM stop the run after the current iteration, SIGUSR1 saves it and goes on."""
+"""Signal handlers: SIGINT and SIGTERM stop the run after the current iteration, SIGUSR1 saves it."""
 
 from __future__ import annotations
 

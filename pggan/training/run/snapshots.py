@@ -55,14 +55,8 @@ class Snapshots:
         """The content of a model file at this moment."""
         origin = {"kimg": moment.nimg / 1000, "pggan": pggan.__version__, "torch": torch.__version__}
         info = {**self.info, **origin}
-        return ModelFile(
-            self.state.average,
-            self.state.discriminator,
-            moment.level,
-            moment.alpha,
-            self.labels,
-            {**self.info, **origin},
-        )
+        average, discriminator = self.state.average, self.state.discriminator
+        return ModelFile(average, discriminator, moment.level, moment.alpha, self.labels, info)
 
     def grid(self, moment: ScheduleState) -> NDArray[np.uint8]:
         """Generates the sample grid: seeds 0, 1, 2, ... row by row.
