@@ -138,8 +138,8 @@ class RunDirectory:
     def locked(self) -> Iterator[None]:
         """Locks the directory for the block. Raises `TrainingError` where another process trains in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with claimed(self.path / LOCK) as acquired:
-            if not acquired:
+        with claimed(self.path / LOCK) as held:
+            if not held:
                 raise TrainingError(
                     f"another process trains in {self.path}; wait for it, stop it, or give another --out"
                 )

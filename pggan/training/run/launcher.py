@@ -114,7 +114,7 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def end_with_launcher() -> None:
-    """Ends this process when its launcher dies; does nothing in a process that `launch` did not start."""
+    """In a process that `launch` started: ends it when the launcher is gone."""
     if LAUNCHED not in os.environ:
         return
 
