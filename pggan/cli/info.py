@@ -69,7 +69,7 @@ def _data(path: str) -> dict[str, Any]:
 def _run(path: Path) -> dict[str, Any]:
     from pggan.config.schedule import Schedule
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.run.log import read_log
+    from pggan.training.run.log_reader import read_log
 
     run = RunDirectory(path)
     config, resolved = run.read_options()

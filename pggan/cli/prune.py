@@ -38,13 +38,13 @@ def command(run: Path, with_discriminator: bool, dry_run: bool, yes: bool, as_js
         click.echo(json.dumps({**plan.to_json(), "dry_run": dry_run}))
         return
     would = "would " if dry_run else ""
-    for path in plan.gone:
+    for path in plan.removed:
         click.echo(f"{would}remove {path.relative_to(run)}" if dry_run else f"removed {path.relative_to(run)}")
     for path in plan.stripped:
         click.echo(f"{would}take the discriminator out of {path.relative_to(run)}" if dry_run
                    else f"took the discriminator out of {path.relative_to(run)}")  # fmt: skip
     kept = ", ".join(str(path.relative_to(run)) for path in plan.models)
-    click.echo(f"{would + 'keep' if dry_run else 'kept'} {kept}; {size(plan.bytes_gone)} of other files "
+    click.echo(f"{would + 'keep' if dry_run else 'kept'} {kept}; {size(plan.bytes_removed)} of other files "
                f"{'would go' if dry_run else 'are gone'}")  # fmt: skip
     if not dry_run:
         click.echo(f"to share: {run}, its card is {run / 'card.md'}")

@@ -18,7 +18,8 @@ from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
-    from pggan.training.loop import Display, RunResult
+    from pggan.training.loop import RunResult
+    from pggan.training.monitor.display import Display
 
 
 @click.command("train")

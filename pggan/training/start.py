@@ -16,7 +16,8 @@ from pggan.utils.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from pggan.data.store.store import LabelColumn, Manifest
-    from pggan.training.loop import Display, RunResult
+    from pggan.training.loop import RunResult
+    from pggan.training.monitor.display import Display
     from pggan.utils.distributed import World
 
 # Below so many pictures a discriminator may learn them by heart (Karras et al. 2020: their 30,000 and fewer suffer).

@@ -22,7 +22,7 @@ from pggan.training.engine import gradients, loss_functions, step
 from pggan.training.engine.state import TrainState
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.start import advice, begin, resume
 from pggan.utils.distributed import World
 from pggan.utils.errors import UsageError

@@ -16,7 +16,7 @@ from pggan.cli import run
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.images import read_metadata
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 
 OPTIONS = [
     "--fmap-base", "32", "--fmap-max", "8", "--latent-size", "4", "--batch", "8", "--tick-kimg", "0.03",

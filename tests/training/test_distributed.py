@@ -16,7 +16,7 @@ import torch
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.utils.distributed import SINGLE_PROCESS, World, buckets, world_from_environment
 from pggan.utils.errors import UsageError
 
