@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from pggan import __version__
 from pggan.utils.errors import PgganError
+from pggan.utils.version import __version__
 
 # command -> module of pggan.cli that holds it (as `command`); the order is the order of `pggan --help`
 COMMANDS = {
