@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 
 INPUTS = ["imagenet", "unit", "signed", "bytes"]
 METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
-    f"  {metric.name:<12} {metric.summary} ({metric.count:,} pictures, {metric.better} is better)" for metric in METRICS
+    textwrap.fill(
+        f"{metric.summary} ({metric.count:,} pictures, {metric.better} is better)",
+        width=79,
+        initial_indent=f"  {metric.name:<12} ",
+        subsequent_indent=" " * 15,
+    )
+    for metric in METRICS
 )
 
 
@@ -79,7 +86,9 @@ class Request:
         "--n", "--count", "count", type=click.IntRange(2, 1_000_000), metavar="N",
         show_default="as published, by metric", help="Number of generated pictures.",
     ),
-    cloup.option("--first-seed", type=click.IntRange(0, 2**31), default=0, help="Seed of the first picture."),
+    cloup.option(
+        "--first-seed", type=click.IntRange(0, 2**31), default=0, metavar="SEED", help="Seed of the first picture."
+    ),
     cloup.option(
         "--res", type=click.IntRange(4, 4096), metavar="R", show_default="their own",
         help="Resolution to which the pictures of a folder are read.",
@@ -89,7 +98,8 @@ class Request:
     "Metrics",
     cloup.option("--metrics", type=MetricNames(), default="swd,msssim,neighbours", help="Metrics, listed below."),
     cloup.option(
-        "--seed", type=click.IntRange(0, 2**31), default=0, help="Seed of random patches, directions and subsets."
+        "--seed", type=click.IntRange(0, 2**31), default=0, metavar="SEED",
+        help="Seed of random patches, directions and subsets.",
     ),
     cloup.option(
         "--inception-weights", type=click.Path(path_type=Path), metavar="FILE", show_default="downloaded",

@@ -195,6 +195,7 @@ limit_option = cloup.option(
 workers_option = cloup.option(
     "--workers",
     type=click.IntRange(1, 256),
+    metavar="N",
     callback=_or_all_cores,
     show_default="one per core",
     help="Worker processes.",
@@ -204,12 +205,13 @@ label_option = cloup.option(
 )
 # partial: each command adds its own default or range
 fps_option = functools.partial(
-    cloup.option, "--fps", type=click.FloatRange(1, 120), help="Frames per second of the video."
+    cloup.option, "--fps", type=click.FloatRange(1, 120), metavar="N", help="Frames per second of the video."
 )
-seconds_option = functools.partial(cloup.option, "--seconds", help="Length of the video in seconds.")
+seconds_option = functools.partial(cloup.option, "--seconds", metavar="N", help="Length of the video in seconds.")
 scale_option = cloup.option(
     "--scale",
     type=click.IntRange(1, 64),
+    metavar="N",
     show_default="to at least 256 pixels a side",
     help="Enlarge the video by this factor.",
 )

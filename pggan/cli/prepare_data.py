@@ -59,7 +59,10 @@ SHOWN_BAD = 10
         "--upscale", is_flag=True,
         help="Enlarge pictures that are smaller than --max-res instead of leaving them out.",
     ),
-    cloup.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of drawn faces (drawn:COUNT)."),
+    cloup.option(
+        "--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="SEED",
+        help="Seed of drawn faces (drawn:COUNT).",
+    ),
 )  # fmt: skip
 @cloup.option_group(
     "Labels",
@@ -78,13 +81,13 @@ SHOWN_BAD = 10
         "which is as fast to write and read, and 0.36 as jpeg, three times as fast but not lossless. A grey one takes "
         "0.57 MiB as png and 0.76 as webp.",
     ),
-    cloup.option("--quality", type=click.IntRange(1, 100), default=95, help="Quality of --codec jpeg."),
+    cloup.option("--quality", type=click.IntRange(1, 100), default=95, metavar="Q", help="Quality of --codec jpeg."),
 )  # fmt: skip
 @cloup.option_group(
     "Run",
     limit_option,
     cloup.option(
-        "--shard", metavar="I/N", show_default="all of them",
+        "--shard", metavar="I/N", show_default="all",
         help="Prepare only the I-th of N parts of the pictures, as 2/8: one job of several on a cluster. pggan "
         "merge-data joins the stores.",
     ),

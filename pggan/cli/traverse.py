@@ -33,9 +33,11 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     "Codes",
     cloup.option("--codes", type=Numbers(int), show_default="all", help="Which codes to show, by number, as 0,2."),
     cloup.option("--seeds", type=SeedRange(), default="0", help="Seeds of the noise and of the other codes."),
-    cloup.option("--steps", type=click.IntRange(2, 100), default=10, help="Values of a continuous code in its row."),
     cloup.option(
-        "--range", "reach", type=click.FloatRange(0.01, FURTHEST), default=1.0,
+        "--steps", type=click.IntRange(2, 100), default=10, metavar="N", help="Values of a continuous code in its row."
+    ),
+    cloup.option(
+        "--range", "reach", type=click.FloatRange(0.01, FURTHEST), default=1.0, metavar="X",
         help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
     ),
 )  # fmt: skip
