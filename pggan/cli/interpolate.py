@@ -30,7 +30,9 @@ MOST_SEEDS = 10_000
 @model_options
 @cloup.option_group(
     "Walk",
-    cloup.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="SEED", help="Seed of the random walk."),
+    cloup.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="SEED", help="Seed of the random walk."
+    ),
     cloup.option(
         "--seeds", type=SeedRange(), show_default="a random walk", help="Walk between these seeds instead: 1,5,9."
     ),
