@@ -35,7 +35,6 @@ def options_of(command):
 @pytest.fixture(autouse=True)
 def no_terminal(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
 
 
 def test_each_command_is_one_whole_line_under_its_heading(capsys):
