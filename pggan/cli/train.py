@@ -67,11 +67,11 @@ def command(
     quiet: bool,
     **given: Any,
 ) -> int:
-    """Grow a generator and a discriminator on DATA, a store that prepare-data made.
+    """Train a generator and a discriminator on a data store.
 
-    Without DATA, faces are drawn first. Options go over the preset's values; `number|R:number,...` is one number for
-    all resolutions (128), numbers by resolution (4:128,8:64; unnamed ones keep the preset's), or both (16,256:8).
-    Ctrl-C saves, says how to go on and exits 130 (SIGTERM: 143).
+    DATA is a store that prepare-data made. Without it, faces are drawn first. Options go over the preset's values;
+    `number|R:number,...` is one number for all resolutions (128), numbers by resolution (4:128,8:64; unnamed ones keep
+    the preset's), or both (16,256:8). Ctrl-C saves, says how to go on and exits 130 (SIGTERM: 143).
     """
     if given["batch"] == "auto":
         given |= {"batch": None, "auto_batch": True}
@@ -160,14 +160,14 @@ def _replace(config: TrainConfig, **values: Any) -> TrainConfig:
 
 def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
     """Draws faces into the run's own directory."""
-    from pggan.cli.prepare_data import cores
     from pggan.cli.progress_bar import progress
     from pggan.data.prepare.prepare import PrepareOptions, prepare
     from pggan.training.run.directory import RunDirectory
     from pggan.training.start import DRAWN_COUNT
+    from pggan.utils.process_pool import available_cores
 
     where = RunDirectory(run).data
-    wanted = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=cores(), overwrite=True)
+    wanted = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=available_cores(), overwrite=True)
     with progress("drawing faces", DRAWN_COUNT, quiet=quiet) as advance:
         report = prepare(f"drawn:{DRAWN_COUNT}", where, wanted, on_progress=advance)
     click.echo(f"drew {report.count} faces into {where}; {report.attribution}", err=True)

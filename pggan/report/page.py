@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pggan
 from pggan.report import sections
 from pggan.report.chart import Axis, draw
 from pggan.report.markup import Markup, join, kimg, tag
@@ -20,6 +19,7 @@ from pggan.report.series import extra_charts, training_charts
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import UsageError
+from pggan.utils.version import __version__
 
 PAGE = "report.html"
 
@@ -269,4 +269,4 @@ def _footer(run_data: RunData, gallery: Gallery) -> Markup:
         omitted.append(f"Lines of the log that could not be read: {run_data.log.damaged}.")
     if gallery.unreadable:
         omitted.append(f"Pictures that could not be read: {gallery.unreadable}.")
-    return tag("footer", tag("p", " ".join([*omitted, f"Written by pggan {pggan.__version__}."])))
+    return tag("footer", tag("p", " ".join([*omitted, f"Written by pggan {__version__}."])))

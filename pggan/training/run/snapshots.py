@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import pggan
 from pggan.config.schedule import ScheduleState
 from pggan.generation.images import enlarge, grid_image, write_png
 from pggan.generation.model import Model
@@ -18,6 +17,7 @@ from pggan.networks.model_file import ModelFile, save_model
 from pggan.training.engine.loss_functions import real_images
 from pggan.training.engine.state import TrainState
 from pggan.training.run.directory import RunDirectory
+from pggan.utils.version import __version__
 
 # Largest sample grid, (width, height) in pixels at the run's last resolution and in tiles.
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
@@ -53,7 +53,7 @@ class Snapshots:
 
     def model(self, moment: ScheduleState) -> ModelFile:
         """The content of a model file at this moment."""
-        origin = {"kimg": moment.nimg / 1000, "pggan": pggan.__version__, "torch": torch.__version__}
+        origin = {"kimg": moment.nimg / 1000, "pggan": __version__, "torch": torch.__version__}
         info = {**self.info, **origin}
         average, discriminator = self.state.average, self.state.discriminator
         return ModelFile(average, discriminator, moment.level, moment.alpha, self.labels, info)
