@@ -84,7 +84,7 @@ def test_options_go_over_a_preset():
         ({"fmap_base": 100}, "fmap base"),
         ({"workers": -1}, "--workers"),
         ({"channels": 2}, "channels"),
-        ({"latent_size": 0}, "latent size"),
+        ({"latent_size": 0}, "--latent-size"),
         ({"snapshot_ticks": 0}, "--snapshot-ticks"),
     ],
 )
