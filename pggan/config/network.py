@@ -173,7 +173,7 @@ class DiscriminatorConfig(NetworkConfig):
         label="minibatch-stddev form",
     )
     fades_at_8: bool = setting(
-        True, "8x8 images fade in from 4x4. False: they are read at 8x8 only, whatever alpha (pytorch_GAN_zoo)."
+        True, "Whether 8x8 images fade in from 4x4. False: they are read at 8x8 only, whatever alpha (pytorch_GAN_zoo)."
     )
     norm: str = setting(
         "none",

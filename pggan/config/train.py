@@ -15,18 +15,18 @@ from pggan.config import compatibility
 from pggan.config.losses import OBJECTIVES, OptimizerDefaults, needs_of, optimizers, regularizers_of
 from pggan.config.metrics import METRICS
 from pggan.config.network import D_NORMS, DiscriminatorConfig, GeneratorConfig, NetworkConfig, require
-from pggan.config.option import Group, OnResume, check_ranges, option, options_of
+from pggan.config.option import Group, OnResume, check_ranges, names_where, option, options_of
 from pggan.config.resolution import PerResolution, level_of
 from pggan.config.schedule import Schedule
 from pggan.config.serialization import from_json, to_json
 
 __all__ = [
-    "CACHES", "OPTIONS", "PRECISIONS", "DiscriminatorConfig", "GeneratorConfig", "NetworkConfig", "PerResolution",
-    "TrainConfig", "from_json", "level_of", "to_json",
+    "CACHES", "FIXED_BY_MODEL", "IN_RECIPE", "OPTIONS", "PRECISIONS", "DiscriminatorConfig", "GeneratorConfig",
+    "NetworkConfig", "PerResolution", "TrainConfig", "from_json", "level_of", "to_json",
 ]  # fmt: skip
 
 RUN, DATA, SCHEDULE, NETWORKS, LOSS, TECHNIQUES, COMPUTING, EVALUATION = Group
-SAFE, CHANGES_RESULT, IMMUTABLE = OnResume
+SAFE, IMMUTABLE = OnResume.SAFE, OnResume.IMMUTABLE
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 CACHES = ("auto", "none", "ram", "device")
@@ -57,138 +57,72 @@ class TrainConfig:
     each next one up to `max_res` fades in over `fade_kimg` and then trains for `stable_kimg` (progressive growing).
     """
 
-    preset: str | None = option(
-        RUN, None, "Name of the recipe that the options change.", on_resume=IMMUTABLE, on_command_line=False
-    )
-    start_from: str | None = option(
-        RUN,
-        None,
-        "Warm start: begin with the networks and weights of MODEL, at its resolution. A model file, a run, or the name "
-        "of a shipped model.",
-        alias="--from",
-        metavar="MODEL",
-        on_resume=IMMUTABLE,
-    )
+    # fmt: off
+    preset: str | None = option(RUN, None, "Name of the recipe that the options change.", on_resume=IMMUTABLE,
+        on_command_line=False)
+    start_from: str | None = option(RUN, None,
+        "Warm start: begin with the networks and weights of MODEL, at its resolution. A model file, a run, or the "
+        "name of a shipped model.", alias="--from", metavar="MODEL", on_resume=IMMUTABLE)
     seed: int = option(RUN, 0, "Random seed of weights, image order and noise.", 0, 2**31 - 1)
-    tick_kimg: PerResolution = option(
-        RUN, TICKS, "Thousands of images from log line to log line.", 1e-3, 1e6, on_resume=SAFE
-    )
-    snapshot_ticks: int = option(
-        RUN, 10, "Log lines from snapshot to snapshot (sample grid and model).", 1, 1_000_000, on_resume=SAFE
-    )
-    checkpoint_ticks: int = option(
-        RUN, 10, "Log lines from checkpoint to checkpoint, from which a run resumes.", 1, 1_000_000, on_resume=SAFE
-    )
+    tick_kimg: PerResolution = option(RUN, TICKS, "Thousands of images from log line to log line.", 1e-3, 1e6,
+        on_resume=SAFE)
+    snapshot_ticks: int = option(RUN, 10, "Log lines from snapshot to snapshot (sample grid and model).", 1, 1_000_000,
+        on_resume=SAFE)
+    checkpoint_ticks: int = option(RUN, 10, "Log lines from checkpoint to checkpoint, from which a run resumes.", 1,
+        1_000_000, on_resume=SAFE)
     keep_checkpoints: int = option(RUN, 3, "How many of the newest checkpoints to keep.", 1, on_resume=SAFE)
     keep_models: int = option(RUN, 0, "How many of the newest models to keep; 0: all.", 0, on_resume=SAFE)
-    max_rollbacks: int = option(
-        RUN, 3, "How often a run that diverges may roll back to its last good checkpoint.", 0, 1000, on_resume=SAFE
-    )
-    rollback_lr: float = option(
-        RUN, 0.5, "Factor on the learning rates at each rollback.", 0, 1, above_low=True, on_resume=SAFE
-    )
-    grid: tuple[int, int] | None = option(
-        RUN, None, "Columns x rows of the sample grids, e.g. 8x4.", on_resume=SAFE, default_text="by the resolution"
-    )
+    max_rollbacks: int = option(RUN, 3, "How often a run that diverges may roll back to its last good checkpoint.", 0,
+        1000, on_resume=SAFE)
+    rollback_lr: float = option(RUN, 0.5, "Factor on the learning rates at each rollback.", 0, 1, above_low=True,
+        on_resume=SAFE)
+    grid: tuple[int, int] | None = option(RUN, None, "Columns x rows of the sample grids, e.g. 8x4.", on_resume=SAFE,
+        default_text="by the resolution")
 
     data: str | None = option(DATA, None, "The prepared data store.", on_command_line=False)
-    channels: int = option(
-        DATA, 3, "Channels of an image, as the data have them.", on_resume=IMMUTABLE, on_command_line=False,
-        networks="gd",
-    )  # fmt: skip
-    label_size: int = option(
-        DATA, 0, "Number of classes, as the data have them; 0: unconditional.", on_resume=IMMUTABLE,
-        on_command_line=False, networks="gd",
-    )  # fmt: skip
-    labels: str | None = option(
-        DATA,
-        None,
-        "Train conditionally on this label column of the data (AC-GAN).",
-        metavar="COLUMN",
-        on_resume=IMMUTABLE,
-        default_text="unconditional",
-    )
+    channels: int = option(DATA, 3, "Channels of an image, as the data have them.", on_resume=IMMUTABLE,
+        on_command_line=False, networks="gd")
+    label_size: int = option(DATA, 0, "Number of classes, as the data have them; 0: unconditional.",
+        on_resume=IMMUTABLE, on_command_line=False, networks="gd")
+    labels: str | None = option(DATA, None, "Train conditionally on this label column of the data (AC-GAN).",
+        metavar="COLUMN", on_resume=IMMUTABLE, default_text="unconditional")
     mirror: bool = option(DATA, True, "Mirror half of the images, chosen at random.")
-    held_out: float = option(
-        DATA, 0.0, "Share of the images never shown to the discriminator, to measure overfitting.", 0, 0.99,
-        metavar="SHARE",
-    )  # fmt: skip
-    workers: int = option(
-        DATA, 2, "Threads that prefetch images; 0: the training thread reads them.", 0, 256, on_resume=SAFE
-    )
-    cache: str = option(
-        DATA,
-        "auto",
+    held_out: float = option(DATA, 0.0, "Share of the images never shown to the discriminator, to measure overfitting.",
+        0, 0.99, metavar="SHARE")
+    workers: int = option(DATA, 2, "Threads that prefetch images; 0: the training thread reads them.", 0, 256,
+        on_resume=SAFE)
+    cache: str = option(DATA, "auto",
         "Where decoded images of the current resolution stay: device (GPU memory, up to 70 % of what is free), ram "
         "(shared by the processes of a machine), or none. auto: the first with room, at most 25 % of free GPU memory.",
-        choices=CACHES,
-        on_resume=SAFE,
-    )
+        choices=CACHES, on_resume=SAFE)
     cache_mb: int = option(DATA, 1024, "Main memory that --cache may take, in MB.", 0, metavar="MB", on_resume=SAFE)
 
     start_res: int = option(SCHEDULE, 4, "First resolution.")
-    max_res: int = option(
-        SCHEDULE, 1024, "Last resolution.", on_resume=IMMUTABLE, default_text="the preset's, at most the data's"
-    )
-    growth: str = option(
-        SCHEDULE,
-        "progressive",
+    max_res: int = option(SCHEDULE, 1024, "Last resolution.", on_resume=IMMUTABLE,
+        default_text="the preset's, at most the data's")
+    growth: str = option(SCHEDULE, "progressive",
         "Progressive growing of the networks; none: all levels train from the start; data: so too, while the real "
-        "images sharpen from --start-res to --max-res.",
-        choices=GROWTHS,
-        on_resume=IMMUTABLE,
-    )
-    stable_kimg: PerResolution = option(
-        SCHEDULE, PerResolution(600), "Thousands of images for which each resolution trains after its fade-in.", 0, 1e9
-    )
-    fade_kimg: PerResolution = option(
-        SCHEDULE, PerResolution(600), "Thousands of images over which each resolution fades in.", 0, 1e9
-    )
-    total_kimg: float | None = option(
-        SCHEDULE,
-        None,
-        "Length of the run in thousands of images; lengthens or cuts the phases.",
-        0,
-        1e9,
-        above_low=True,
-        metavar="KIMG",
-    )
-    batch: PerResolution = option(
-        SCHEDULE,
-        PerResolution(16),
-        "Batch size. auto: the preset's, split into the largest micro-batches that fit the memory.",
-        1,
-        65536,
-        whole=True,
-        metavar="auto|N|R:N,...",
-    )
+        "images sharpen from --start-res to --max-res.", choices=GROWTHS, on_resume=IMMUTABLE)
+    stable_kimg: PerResolution = option(SCHEDULE, PerResolution(600),
+        "Thousands of images for which each resolution trains after its fade-in.", 0, 1e9)
+    fade_kimg: PerResolution = option(SCHEDULE, PerResolution(600),
+        "Thousands of images over which each resolution fades in.", 0, 1e9)
+    total_kimg: float | None = option(SCHEDULE, None,
+        "Length of the run in thousands of images; lengthens or cuts the phases.", 0, 1e9, above_low=True,
+        metavar="KIMG")
+    batch: PerResolution = option(SCHEDULE, PerResolution(16),
+        "Batch size. auto: the preset's, split into the largest micro-batches that fit the memory.", 1, 65536,
+        whole=True, metavar="auto|N|R:N,...")
     g_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the generator.", 0, 10)
     d_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the discriminator.", 0, 10)
-    adam_betas: tuple[float, float] | None = option(
-        SCHEDULE,
-        None,
-        "Betas of Adam for both networks, e.g. 0.5,0.999.",
-        0,
-        1,
-        below_high=True,
-        on_resume=IMMUTABLE,
-        default_text="the optimiser of the loss",
-    )
-    n_critic: int | None = option(
-        SCHEDULE, None, "Discriminator steps per generator step.", 1, 100, default_text="the loss's"
-    )
-    ema_decay: float = option(
-        SCHEDULE, 0.999, "EMA decay of the generator's weights per discriminator step.", 0, 1, below_high=True
-    )
-    ema_half_life: float | None = option(
-        SCHEDULE,
-        None,
-        "EMA half-life in thousands of images, instead of --ema-decay.",
-        1e-3,
-        1e6,
-        metavar="KIMG",
-        default_text="none",
-    )
+    adam_betas: tuple[float, float] | None = option(SCHEDULE, None, "Betas of Adam for both networks, e.g. 0.5,0.999.",
+        0, 1, below_high=True, on_resume=IMMUTABLE, default_text="the optimiser of the loss")
+    n_critic: int | None = option(SCHEDULE, None, "Discriminator steps per generator step.", 1, 100,
+        default_text="the loss's")
+    ema_decay: float = option(SCHEDULE, 0.999, "EMA decay of the generator's weights per discriminator step.", 0, 1,
+        below_high=True)
+    ema_half_life: float | None = option(SCHEDULE, None,
+        "EMA half-life in thousands of images, instead of --ema-decay.", 1e-3, 1e6, metavar="KIMG", default_text="none")
 
     arch_g: str = network_option("g", "arch", help="Generator: pggan grows, fc and dcgan are small baselines.")
     arch_d: str = network_option("d", "arch", help="Discriminator: pggan grows, fc and dcgan are small baselines.")
@@ -198,98 +132,57 @@ class TrainConfig:
     fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
     g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")
     # not `choices`: compatibility.py says why "batch" is none of them
-    d_norm: str = network_option(
-        "d", "norm", help="Normalisation in the discriminator.", choices=(), metavar="|".join(D_NORMS)
-    )
+    d_norm: str = network_option("d", "norm", help="Normalisation in the discriminator.", choices=(),
+        metavar="|".join(D_NORMS))
     diversity: str = network_option("d", "diversity")
     stddev_group: int = network_option("d", "stddev_group")
     discrimination_kernels: int = network_option("d", "discrimination_kernels")
     discrimination_dim: int = network_option("d", "discrimination_dim")
     discrimination_group: int = network_option("d", "discrimination_group")
-    g_network: tuple[tuple[str, Any], ...] = option(
-        NETWORKS, (), "Fields of `GeneratorConfig` that replace what the options give.", on_command_line=False
-    )
-    d_network: tuple[tuple[str, Any], ...] = option(
-        NETWORKS, (), "Fields of `DiscriminatorConfig` that replace what the options give.", on_command_line=False
-    )
+    g_network: tuple[tuple[str, Any], ...] = option(NETWORKS, (),
+        "Fields of `GeneratorConfig` that replace what the options give.", on_command_line=False)
+    d_network: tuple[tuple[str, Any], ...] = option(NETWORKS, (),
+        "Fields of `DiscriminatorConfig` that replace what the options give.", on_command_line=False)
 
-    loss: str = option(
-        LOSS, "wgan-gp", "Loss of generator and discriminator.", choices=tuple(OBJECTIVES.names()), on_resume=IMMUTABLE
-    )
-    loss_options: tuple[tuple[str, Any], ...] = option(
-        LOSS, (), "Options of the loss and the techniques, by name (config/losses.py).", on_command_line=False
-    )
+    loss: str = option(LOSS, "wgan-gp", "Loss of generator and discriminator.", choices=tuple(OBJECTIVES.names()),
+        on_resume=IMMUTABLE)
+    loss_options: tuple[tuple[str, Any], ...] = option(LOSS, (),
+        "Options of the loss and the techniques, by name (config/losses.py).", on_command_line=False)
+
     categorical: tuple[int, ...] = network_option("gd", "categorical", group=TECHNIQUES)
     continuous: int = network_option("gd", "continuous", group=TECHNIQUES)
 
     device: str = option(COMPUTING, "auto", "auto, cpu, cuda or cuda:N.", metavar="DEVICE", in_recipe=False)
-    precision: str = option(
-        COMPUTING,
-        "auto",
+    precision: str = option(COMPUTING, "auto",
         "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
-        choices=PRECISIONS,
-    )
-    mode: str = option(
-        COMPUTING,
-        "auto",
-        "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: the fastest on "
-        "a GPU, measured in the run; eager on a CPU.",
-        choices=MODES,
-        on_resume=SAFE,
-    )
-    micro_batch: PerResolution | None = option(
-        COMPUTING,
-        None,
-        "Gradient accumulation: most images per forward and backward pass; gradients add up to the batch's.",
-        1,
-        65536,
-        whole=True,
-        default_text="the batch",
-    )
-    auto_batch: bool = option(
-        COMPUTING, False, "Gradient accumulation as the memory requires: --batch auto.", on_resume=SAFE,
-        on_command_line=False,
-    )  # fmt: skip
-    budget: float | None = option(
-        COMPUTING,
-        None,
+        choices=PRECISIONS)
+    mode: str = option(COMPUTING, "auto",
+        "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: the fastest "
+        "on a GPU, measured in the run; eager on a CPU.", choices=MODES, on_resume=SAFE)
+    micro_batch: PerResolution | None = option(COMPUTING, None,
+        "Gradient accumulation: most images per forward and backward pass; gradients add up to the batch's.", 1, 65536,
+        whole=True, default_text="the batch")
+    auto_batch: bool = option(COMPUTING, False, "Gradient accumulation as the memory requires: --batch auto.",
+        on_resume=SAFE, on_command_line=False)
+    budget: float | None = option(COMPUTING, None,
         "Memory that training may take per GPU (CPU: per process). Keeps within it by smaller micro-batches, then by "
-        "activation checkpointing; measured when the run starts.",
-        metavar="24GB",
-        on_resume=SAFE,
-        default_text="no limit",
-    )
+        "activation checkpointing; measured when the run starts.", metavar="24GB", on_resume=SAFE,
+        default_text="no limit")
 
-    eval_every: int = option(
-        EVALUATION, 1, "Snapshots from evaluation to evaluation; 0: never.", 0, 1_000_000, on_resume=SAFE
-    )
-    eval_metrics: tuple[str, ...] = option(
-        EVALUATION, ("swd",), "Metrics of the generator's EMA; see pggan evaluate --help.", on_resume=SAFE
-    )
+    eval_every: int = option(EVALUATION, 1, "Snapshots from evaluation to evaluation; 0: never.", 0, 1_000_000,
+        on_resume=SAFE)
+    eval_metrics: tuple[str, ...] = option(EVALUATION, ("swd",),
+        "Metrics of the generator's EMA; see pggan evaluate --help.", on_resume=SAFE)
     eval_samples: int = option(EVALUATION, 1024, "Generated images per evaluation.", 4, 1_000_000, on_resume=SAFE)
-    best_metric: str | None = option(
-        EVALUATION,
-        None,
-        "Metric by which the best model is chosen and kept.",
-        choices=tuple(METRICS.names()),
-        on_resume=SAFE,
-        default_text="the first of --eval-metrics",
-    )
-    inception_weights: str | None = option(
-        EVALUATION,
-        None,
-        "torch-fidelity's file of Inception weights, for fid, kid, is and pr.",
-        metavar="FILE",
-        on_resume=SAFE,
-        default_text="downloaded",
-    )
-    embedding: str | None = option(
-        EVALUATION,
-        None,
-        "The network of fd, kd, epr and eneighbours: an ONNX file, or efficientnet-lite0.",
-        metavar="FILE",
-        on_resume=SAFE,
-    )
+    best_metric: str | None = option(EVALUATION, None, "Metric by which the best model is chosen and kept.",
+        choices=tuple(METRICS.names()), on_resume=SAFE, default_text="the first of --eval-metrics")
+    inception_weights: str | None = option(EVALUATION, None,
+        "torch-fidelity's file of Inception weights, for fid, kid, is and pr.", metavar="FILE", on_resume=SAFE,
+        default_text="downloaded")
+    embedding: str | None = option(EVALUATION, None,
+        "The network of fd, kd, epr and eneighbours: an ONNX file, or efficientnet-lite0.", metavar="FILE",
+        on_resume=SAFE)
+    # fmt: on
 
     def __post_init__(self) -> None:
         level_of(self.start_res)
@@ -368,3 +261,11 @@ class TrainConfig:
 
 # The options of training by field, in the order of the help.
 OPTIONS = options_of(TrainConfig)
+# Those in the command that trains the same model again.
+IN_RECIPE = names_where(OPTIONS, lambda o: o.on_command_line and o.in_recipe and o.on_resume is not SAFE)
+# Those that a model decides in a warm start: field -> its network ("g" where both have it), and its field there.
+FIXED_BY_MODEL = {
+    name: (option.networks[0], option.network_field)
+    for name, option in OPTIONS.items()
+    if option.networks and option.on_command_line
+}
