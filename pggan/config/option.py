@@ -171,7 +171,7 @@ def options_of(configuration: type) -> Mapping[str, Option]:
 
 def check_ranges(configuration: object) -> None:
     """Raises `UsageError` for the first field of a configuration that is out of its range or no choice."""
-    for name, entry in options_of(type(configuration)).items():
+    for name, entry in options_of(type(configuration)).items():  # type: ignore[arg-type]  # classes are hashable
         value = getattr(configuration, name)
         if entry.kind is not bool and not (value is None and entry.default is None):
             entry.check(value)
