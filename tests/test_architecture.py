@@ -1,10 +1,17 @@
-"""The house: imports point downward, torch stays out of help and errors of usage, files stay short."""
+"""How the package is laid out: imports point downward without circles, names are the field's, functions are short.
+
+Torch stays out of help and errors of usage.
+"""
 
 from __future__ import annotations
 
 import ast
+import copy
+import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +30,22 @@ FLOORS = [
     ["config"],
     ["utils"],
 ]
+MOST_FOLDERS, MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 13, 16, 350, 50
+# one file a command, one file a format
+WIDE_FOLDERS = {"cli", "data/sources"}
+# names that every reader knows by their folder
+REPEATED_FILE_NAMES = {"__init__", "__main__", "base", "cache"}
+# words that say nothing to a newcomer who searches for the field's terms
+FORBIDDEN_WORDS = {"pace", "exam", "ahead", "mend", "leash", "kept", "told", "owed", "boxed", "found"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
 
 
 def floor(module: str) -> int:
@@ -30,33 +53,89 @@ def floor(module: str) -> int:
     return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name not in ("pggan", "pggan.__main__"):
-            yield name, path
-
-
-def imported(path: Path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pggan."):
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The modules of the package that a module imports, also within functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pggan":
             for alias in node.names:
-                inner = PACKAGE.parent / Path(*node.module.split("."), alias.name)
-                yield f"{node.module}.{alias.name}" if inner.with_suffix(".py").exists() else node.module
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in PATHS else str(node.module)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("pggan."))
+            yield from (alias.name for alias in node.names if alias.name in PATHS)
 
 
-@pytest.mark.parametrize("name,path", list(modules()))
-def test_imports_point_downward(name, path):
-    for target in imported(path):
-        assert floor(target) >= floor(name), f"{name} imports {target}"
+def at_run_time(tree: ast.Module) -> ast.Module:
+    """The module without what type checkers alone read."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | None:
+            return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+    return Strip().visit(copy.deepcopy(tree))
 
 
-def test_no_file_is_a_house_of_its_own():
-    long = {str(p.relative_to(ROOT)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
-    assert not long
+def definitions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                yield name, node
+
+
+def words_of(name: str) -> set[str]:
+    """`StepExecutor`, `step_executor` -> step, executor."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)}
+
+
+def test_imports_point_downward():
+    upward = [
+        f"{name} imports {target}"
+        for name, tree in TREES.items()
+        if name not in ("pggan", "pggan.__main__")
+        for target in imported(tree)
+        if target != "pggan" and floor(target) < floor(name)
+    ]
+    assert not upward
+
+
+def test_imports_make_no_circle():
+    arrows = {name: {*imported(at_run_time(tree))} - {name, "pggan"} for name, tree in TREES.items()}
+    # modules that import none of the modules left are taken away, until circles alone are left
+    while free := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for name in free:
+            del arrows[name]
+    circles = {name: targets & arrows.keys() for name, targets in arrows.items()}
+    entered = {target for targets in circles.values() for target in targets}
+    assert not {name: sorted(targets) for name, targets in circles.items() if name in entered}
+
+
+def test_folders_hold_what_one_can_take_in_at_a_glance():
+    assert len([path for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))]) <= MOST_FOLDERS
+    modules = Counter(path.parent.relative_to(PACKAGE).as_posix() for path in PATHS.values() if path.stem != "__init__")
+    assert not {folder: n for folder, n in modules.items() if n > MOST_MODULES and folder not in WIDE_FOLDERS}
+
+
+def test_file_names_are_unique():
+    names = Counter(path.stem for path in PATHS.values() if path.parent.name != "cli")
+    assert not {name: n for name, n in names.items() if n > 1 and name not in REPEATED_FILE_NAMES}
+
+
+def test_names_are_words_that_a_newcomer_searches_for():
+    named = [(name, name.rpartition(".")[2]) for name in PATHS] + [(name, node.name) for name, node in definitions()]
+    assert not [f"{module}: {name}" for module, name in named if words_of(name) & FORBIDDEN_WORDS]
+
+
+def test_files_and_functions_are_short():
+    long_files = {
+        name: lines for name, path in PATHS.items() if (lines := len(path.read_text().splitlines())) > MOST_LINES
+    }
+    assert not long_files
+    long_functions = {
+        f"{name}: {node.name}": lines
+        for name, node in definitions()
+        if not isinstance(node, ast.ClassDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_FUNCTION_LINES
+    }
+    assert not long_functions
 
 
 @pytest.mark.parametrize(
