@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import as_json, quiet
+from pggan.cli.options import Output, dry_run_option, json_option, quiet_option
 from pggan.cli.train_options import collect, train_options
 from pggan.config.losses import resolve_options
 from pggan.config.option import Group
@@ -25,32 +25,31 @@ if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
     from pggan.training.loop import Display, RunResult
 
-OUT = click.option(
+OUT = cloup.option(
     "--out", type=click.Path(path_type=Path), help="Run directory to create.  [default: the next runs/NNN]"
 )
-RESUME = click.option(
+RESUME = cloup.option(
     "--resume",
     "resumed",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Resume a run from its last checkpoint; give DATA only where it has moved.",
+    help="Resume a run from its last checkpoint; give DATA only where it has moved.  [default: none]",
 )
-PRESET = click.option(
+PRESET = cloup.option(
     "--preset",
     metavar="NAME",
     type=click.Choice(PRESETS.names()),
     help=f"Recipe that the other options change: {', '.join(PRESETS.names())}.  [default: {DEFAULT_PRESET}]",
 )
-GPUS = click.option(
+GPUS = cloup.option(
     "--gpus",
     type=click.IntRange(1, 1024),
     help="Train on this many GPUs of this machine (with --device cpu: in this many processes). For several machines "
     "use torchrun.  [default: 1]",
 )
-OVERRIDE = click.option(
+OVERRIDE = cloup.option(
     "--override", is_flag=True, help="With --resume: accept options that change the run's result, and record them."
 )
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the whole plan and train nothing.")
 
 
 @dataclass(frozen=True)
@@ -63,19 +62,15 @@ class Request:
     gpus: int | None
     override: bool
     dry_run: bool
-    as_json: bool
-    quiet: bool
+    output: Output
     options: dict[str, Any]  # fields of `TrainConfig`; None where not given
-
-    @property
-    def silent(self) -> bool:
-        """Whether progress stays unprinted."""
-        return self.quiet or self.as_json or not _is_main_process()
 
 
 @cloup.command("train")
 @click.argument("data", required=False, type=click.Path())
-@train_options({Group.RUN: [OUT, RESUME, OVERRIDE, PRESET, DRY_RUN, as_json, quiet], Group.COMPUTING: [GPUS]})
+@train_options(
+    {Group.RUN: [OUT, RESUME, OVERRIDE, PRESET, dry_run_option, json_option, quiet_option], Group.COMPUTING: [GPUS]}
+)
 def command(
     data: str | None,
     out: Path | None,
@@ -87,13 +82,14 @@ def command(
     quiet: bool,
     **values: Any,
 ) -> int:
-    """Train a generator and a discriminator on DATA, a store made by prepare-data.
+    """Train a generator and a discriminator on a data store.
 
-    Without DATA, synthetic faces are drawn first. The preset decides first, the other options go over it; a default
-    below is that of a run without --preset. Ctrl-C saves a checkpoint, prints how to resume and exits with status 130
-    (SIGTERM: 143).
+    DATA is a store that prepare-data made; without it, synthetic faces are drawn first. Options replace what the preset
+    says; a default below is that of a run without --preset. Ctrl-C saves a checkpoint, prints how to resume and exits
+    with status 130 (SIGTERM: 143).
     """
-    request = Request(data, out, resumed, gpus, override, dry_run, as_json, quiet, collect(values))
+    output = Output(as_json, quiet or not _is_main_process())
+    request = Request(data, out, resumed, gpus, override, dry_run, output, collect(values))
     if override and resumed is None:
         raise UsageError("--override is about --resume; leave it out")
     if gpus is not None and gpus > 1 and not dry_run:
@@ -161,17 +157,16 @@ def _configure(request: Request) -> TrainConfig:
     return config
 
 
-def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
+def _draw(config: TrainConfig, run: Path, output: Output) -> TrainConfig:
     """Draws synthetic faces into the run's own directory and returns the configuration with them as its data."""
-    from pggan.cli.prepare_data import cores
-    from pggan.cli.progress_bar import progress
     from pggan.data.prepare.prepare import PrepareOptions, prepare
     from pggan.training.run.directory import RunDirectory
     from pggan.training.start import DRAWN_COUNT
+    from pggan.utils.process_pool import available_cores
 
     store = RunDirectory(run).data
-    options = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=cores(), overwrite=True)
-    with progress("drawing faces", DRAWN_COUNT, quiet=quiet) as advance:
+    options = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=available_cores(), overwrite=True)
+    with output.progress("drawing faces", DRAWN_COUNT) as advance:
         report = prepare(f"drawn:{DRAWN_COUNT}", store, options, on_progress=advance)
     click.echo(f"drew {report.count} faces into {store}; {report.attribution}", err=True)
     return replace(config, data=str(store.resolve()))
@@ -192,13 +187,12 @@ def _begin(config: TrainConfig, run: Path, request: Request) -> RunResult:
     # before faces are drawn: a configuration that cannot be trained is refused at once
     schedule, resolved = config.schedule, resolve(config)
     if config.data is None:
-        config = _draw(config, run, request.silent)
-    if not request.silent:
-        click.echo(_summary(config, resolved, run), err=True)
-        for line in [*computing(resolved), *advice(config, _image_count(config))]:
-            click.echo(line, err=True)
+        config = _draw(config, run, request.output)
+    if not request.output.silent:
+        for line in [_summary(config, resolved, run), *computing(resolved), *advice(config, _image_count(config))]:
+            request.output.note(line)
     with ExitStack() as stack:
-        return begin(config, run, _display(schedule, request.silent, stack), resolved)
+        return begin(config, run, _display(schedule, request.output.silent, stack), resolved)
 
 
 def _image_count(config: TrainConfig) -> int:
@@ -225,7 +219,7 @@ def _resume(request: Request, path: Path) -> RunResult:
     from pggan.training.start import resume
 
     with ExitStack() as stack:
-        display = _display(new.schedule, request.silent, stack)
+        display = _display(new.schedule, request.output.silent, stack)
         return resume(run, display, device, request.data, options, request.override)
 
 

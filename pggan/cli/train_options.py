@@ -9,13 +9,12 @@ from typing import Any
 import click
 import cloup
 
-from pggan.cli.options import GridSize, MetricNames, Numbers
+from pggan.cli.options import GridSize, MetricNames, Numbers, ParsedType
 from pggan.config.losses import all_options
 from pggan.config.option import Group, Option
 from pggan.config.presets import DEFAULT_PRESET, PRESETS
 from pggan.config.resolution import PerResolution
 from pggan.config.train import OPTIONS
-from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
 
 # The help does not show a range that goes up to this number or further.
@@ -28,40 +27,29 @@ HEADINGS = {
 }
 
 
-class PerResolutionType(click.ParamType):
-    """`128`, `4:128,8:64` or `16,256:8`."""
+class PerResolutionType(ParsedType):
+    """`128`, `4:128,8:64` or `16,256:8` as a `PerResolution`."""
 
     name = "N|R:N,..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns a `PerResolution`."""
-        if isinstance(value, PerResolution):
-            return value
-        try:
-            return PerResolution.parse(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+    def parse(self, text: str) -> Any:
+        return PerResolution.parse(text)
 
 
 class BatchType(PerResolutionType):
     """A batch size by resolution, or `auto`."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns a `PerResolution`, or "auto"."""
-        return value if value == "auto" else super().convert(value, param, ctx)
+    def parse(self, text: str) -> Any:
+        return text if text == "auto" else super().parse(text)
 
 
-class MemoryType(click.ParamType):
-    """An amount of memory, e.g. `24GB`."""
+class MemoryType(ParsedType):
+    """An amount of memory, e.g. `24GB`, as bytes."""
 
     name = "24GB"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns bytes."""
-        try:
-            return value if isinstance(value, float) else bytes_of(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    def parse(self, text: str) -> float:
+        return bytes_of(text)
 
 
 # The click types of options whose annotation does not say enough.

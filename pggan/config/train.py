@@ -152,7 +152,7 @@ class TrainConfig:
     categorical: tuple[int, ...] = network_option("gd", "categorical", group=TECHNIQUES)
     continuous: int = network_option("gd", "continuous", group=TECHNIQUES)
 
-    device: str = option(COMPUTING, "auto", "auto, cpu, cuda or cuda:N.", metavar="DEVICE", in_recipe=False)
+    device: str = option(COMPUTING, "auto", "Where to compute: auto, cpu, cuda or cuda:N.", in_recipe=False)
     precision: str = option(COMPUTING, "auto",
         "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
         choices=PRECISIONS)

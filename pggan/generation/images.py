@@ -29,12 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-import pggan
 from pggan.generation.png import png_bytes
 from pggan.generation.seeds import Seeds
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.process_pool import available_cores
+from pggan.utils.version import __version__
 
 if TYPE_CHECKING:
     from pggan.generation.model import Model
@@ -125,7 +125,7 @@ def encode_png(picture: Pictures, about: dict[str, Any] | None = None) -> bytes:
     """A picture (H, W, C), C 1 to 4, as a PNG with `about` as its iTXt entry `pggan`."""
     if about is None:
         return png_bytes(picture, {}, {})
-    software = f"pggan {pggan.__version__}"
+    software = f"pggan {__version__}"
     return png_bytes(picture, {KEY: json.dumps(about, ensure_ascii=False)}, {"Software": software})
 
 
@@ -164,7 +164,7 @@ def describe(model: Model) -> dict[str, Any]:
         "model": model.name,
         "sha256": file_digest(model.path) if model.path is not None else None,
         "resolution": model.resolution,
-        "pggan": pggan.__version__,
+        "pggan": __version__,
     }
     if model.info.get("attribution"):
         about["attribution"] = model.info["attribution"]

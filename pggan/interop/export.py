@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import pggan
 from pggan.generation.model import Model
 from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, _spread
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.version import __version__
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4
@@ -222,7 +222,7 @@ def _newest_opset(onnx: Any, runtime: Any) -> int:
 def _about(model: Model, level: int, alpha: float) -> dict[str, str]:
     """What the program is and comes from, for its metadata; `about` is JSON: the model's name, classes and info."""
     known = {"model": model.name, "classes": model.classes, **{k: v for k, v in model.info.items() if v is not None}}
-    about = {"pggan": pggan.__version__, "resolution": str(2**level), "alpha": str(alpha), "range": "[-1, 1]"}
+    about = {"pggan": __version__, "resolution": str(2**level), "alpha": str(alpha), "range": "[-1, 1]"}
     if credit := model.info.get("attribution"):
         about["attribution"] = credit if isinstance(credit, str) else json.dumps(credit, ensure_ascii=False)
     return {**about, "about": json.dumps(known, ensure_ascii=False)}

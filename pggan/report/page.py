@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pggan
 from pggan.report import sections
 from pggan.report.chart import Axis, draw
 from pggan.report.markup import Markup, join, kimg, tag
@@ -20,6 +19,7 @@ from pggan.report.series import figure_charts, training_charts
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import UsageError
+from pggan.utils.version import __version__
 
 PAGE = "report.html"
 
@@ -261,4 +261,4 @@ def _footer(gathered: RunData, pictures: Gallery) -> Markup:
         lost.append(f"Lines of the log that could not be read: {gathered.log.damaged}.")
     if pictures.unreadable:
         lost.append(f"Pictures that could not be read: {pictures.unreadable}.")
-    return tag("footer", tag("p", " ".join([*lost, f"Written by pggan {pggan.__version__}."])))
+    return tag("footer", tag("p", " ".join([*lost, f"Written by pggan {__version__}."])))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,6 @@ from pggan.config.serialization import from_json, to_json
 from pggan.config.train import FIXED_BY_MODEL, IN_RECIPE, OPTIONS, TrainConfig
 from pggan.utils.errors import UsageError
 
-ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = [TrainConfig, GeneratorConfig, DiscriminatorConfig]
 
 
@@ -54,17 +52,6 @@ def test_each_option_has_a_flag_of_its_own():
     flags = [flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)]
     assert len(flags) == len(set(flags))
     assert {option.flag for option in shown_options()} <= set(flags)
-
-
-def test_documents_name_only_options_that_exist():
-    known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-    named = set()
-    for document in ROOT.rglob("README.md"):
-        if not any(part.startswith(".") for part in document.relative_to(ROOT).parts):
-            for line in re.findall(r"pggan train (.*)", document.read_text(encoding="utf-8")):
-                named |= set(re.findall(r"(?<!\S)--[a-z-]+", line.split("#")[0].split("`")[0]))
-    assert named
-    assert named <= known
 
 
 @pytest.mark.parametrize(

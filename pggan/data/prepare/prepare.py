@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pggan
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.prepare.conversion_stats import ConversionStats, printable
 from pggan.data.prepare.convert import Converted, Converter, converted
@@ -32,6 +31,7 @@ from pggan.data.store.staging import Unusable, check_destination, staging_direct
 from pggan.data.store.store import FILE, Manifest, Store
 from pggan.data.store.writer import StoreWriter, full_disk_told
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.version import __version__
 
 __all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare", "printable"]
 
@@ -115,7 +115,7 @@ class _Job:
         files = [self.options.align, self.options.labels if self.options.labels != FOLDERS else None]
         return {
             "command": "prepare-data",
-            "pggan": pggan.__version__,
+            "pggan": __version__,
             "digest": fingerprint(self.spec, files, own),
             "pictures": len(self.source),
             "options": self.recorded(),
@@ -143,7 +143,7 @@ class _Job:
             left_out=dict(tally.left_out),
             exact=codecs[self.max_res] in LOSSLESS and not reader.boxed,
             shard={"number": shard[0], "of": shard[1], "pictures": self.total} if shard else None,
-            pggan=pggan.__version__,
+            pggan=__version__,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         )
 

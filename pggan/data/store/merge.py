@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import pggan
 from pggan.data.store.checksums import part_names, row
 from pggan.data.store.manifest import LabelColumn, Manifest
 from pggan.data.store.resume import Progress, load_resume_point
@@ -27,6 +26,7 @@ from pggan.data.store.store import FILE, Store
 from pggan.data.store.writer import StoreWriter, full_disk_told
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.formatting import size
+from pggan.utils.version import __version__
 
 
 @dataclass
@@ -164,7 +164,7 @@ def joined(stores: Sequence[Store]) -> Manifest:
         attribution=_together([manifest.attribution for manifest in manifests], "; "),
         left_out=dict(sum((Counter(manifest.left_out) for manifest in manifests), Counter())),
         exact=all(manifest.exact for manifest in manifests),
-        pggan=pggan.__version__,
+        pggan=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
@@ -191,7 +191,7 @@ def _identity(stores: Sequence[Store]) -> dict[str, Any]:
     texts = [json.dumps(store.manifest.to_json(), sort_keys=True) for store in stores]
     return {
         "command": "merge-data",
-        "pggan": pggan.__version__,
+        "pggan": __version__,
         "digest": blake2b("\n".join(texts).encode(), digest_size=16).hexdigest(),
     }
 

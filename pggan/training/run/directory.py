@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pggan
 from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.utils.atomic_files import claimed, write_json
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.paths import BEST, MODELS, STATES, numbered
+from pggan.utils.version import __version__
 
 OPTIONS, LOCK = "options.json", "run.lock"
 
@@ -73,7 +73,7 @@ class RunDirectory:
     def create(self, config: TrainConfig, resolved: dict[str, Any]) -> None:
         """Makes the directory and records the options."""
         self.samples.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / OPTIONS, {"pggan": pggan.__version__, "config": to_json(config), "resolved": resolved})
+        write_json(self.path / OPTIONS, {"pggan": __version__, "config": to_json(config), "resolved": resolved})
 
     def record_changes(self, config: TrainConfig, resolved: dict[str, Any], change: dict[str, Any]) -> None:
         """Options that a person changed when the run went on: they hold from there, and when they did is kept."""

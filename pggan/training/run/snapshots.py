@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import pggan
 from pggan.config.schedule import ScheduleState
 from pggan.generation.images import enlarge, grid_image, write_png
 from pggan.generation.model import Model
@@ -18,6 +17,7 @@ from pggan.networks.model_file import ModelFile, save_model
 from pggan.training.engine.loss_functions import real_images
 from pggan.training.engine.state import TrainState
 from pggan.training.run.directory import RunDirectory
+from pggan.utils.version import __version__
 
 # Sample grids fill about this many pixels at the run's last resolution, in at most this many tiles.
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
@@ -48,7 +48,7 @@ class Snapshots:
         self._reals: NDArray[np.uint8] | None = None  # those that an auto-encoder's work is shown by
 
     def model(self, moment: ScheduleState) -> ModelFile:
-        made = {"kimg": moment.nimg / 1000, "pggan": pggan.__version__, "torch": torch.__version__}
+        made = {"kimg": moment.nimg / 1000, "pggan": __version__, "torch": torch.__version__}
         return ModelFile(
             self.state.average, self.state.discriminator, moment.level, moment.alpha, self.labels, {**self.info, **made}
         )
