@@ -33,6 +33,7 @@ class PerResolutionType(ParsedType):
     name = "N|R:N,..."
 
     def parse(self, text: str) -> Any:
+        """Returns a `PerResolution`."""
         return PerResolution.parse(text)
 
 
@@ -40,6 +41,7 @@ class BatchType(PerResolutionType):
     """A batch size by resolution, or `auto`."""
 
     def parse(self, text: str) -> Any:
+        """Returns a `PerResolution` or "auto"."""
         return text if text == "auto" else super().parse(text)
 
 
@@ -49,6 +51,7 @@ class MemoryType(ParsedType):
     name = "24GB"
 
     def parse(self, text: str) -> float:
+        """Returns bytes."""
         return bytes_of(text)
 
 

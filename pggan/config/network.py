@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -228,18 +229,6 @@ class DiscriminatorConfig(NetworkConfig):
     @property
     def decoder(self) -> GeneratorConfig:
         """Configuration of the auto-encoder's second half: a generator from the hidden numbers to an image."""
-        return GeneratorConfig(
-            resolution=self.resolution,
-            channels=self.channels,
-            fmap_base=self.fmap_base,
-            fmap_max=self.fmap_max,
-            fmap_decay=self.fmap_decay,
-            widths=self.widths,
-            fused_scale=self.fused_scale,
-            equalized=self.equalized,
-            leak=self.leak,
-            arch=self.arch,
-            latent_size=self.hidden_size,
-            norm="none",
-            normalize_latents=False,
-        )
+        shared = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(NetworkConfig)}
+        shared |= {"label_size": 0, "categorical": (), "continuous": 0}
+        return GeneratorConfig(**shared, latent_size=self.hidden_size, norm="none", normalize_latents=False)

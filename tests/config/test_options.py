@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -107,6 +109,35 @@ def test_networks_and_schedule_are_made_once_and_belong_to_no_comparison():
     assert changed.generator.resolution == 64
     assert changed.schedule.total < config.schedule.total
     assert "schedule" not in dataclasses.asdict(config)
+
+
+NEW_LOSS = """
+import sys
+from pggan.config.losses import OBJECTIVES, REGULARIZERS, ObjectiveSpec, Option, RegularizerSpec
+weight = Option("square_weight", 2.0, 0.0, 9.0, "Weight of the square.")
+strength = Option("blur", 0.0, 0.0, 1.0, "Strength of the blur.")
+OBJECTIVES.register(ObjectiveSpec("square", "nowhere:Square", "a new loss", options=(weight,)))
+REGULARIZERS.register(RegularizerSpec("blur", "nowhere:Blur", "a new technique", options=(strength,), switch="blur"))
+from pggan.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments,status,says",
+    [
+        (["--help"], 0, ["--square-weight FLOAT", "Weight of the square.", "[default: 2;", "--blur FLOAT", "|square]"]),
+        (["--dry-run", "--loss", "square", "--square-weight", "3", "--blur", "0.5"], 0, ["loss square", "blur"]),
+        (["--dry-run", "--loss", "square", "--square-weight", "10"], 2, ["--square-weight 10 is not from 0 to 9"]),
+        (["--dry-run", "--square-weight", "3"], 2, ["--square-weight means nothing to --loss wgan-gp"]),
+    ],
+)
+def test_a_new_loss_or_technique_is_one_entry_in_the_table(arguments, status, says):
+    code = [sys.executable, "-c", NEW_LOSS, "train", *arguments]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    for text in says:
+        assert text in " ".join((done.stdout + done.stderr).split())
 
 
 def test_mistakes_in_the_command_line_are_one_line(capsys):
