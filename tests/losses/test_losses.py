@@ -13,7 +13,7 @@ from pggan.losses.base import Batch
 from pggan.training.engine import loss_functions, rng
 from pggan.training.engine.state import TrainState
 from tests.helpers.train_steps import CLASSES, tiny
-from tests.losses.test_every_combination import SWITCHES, value_of
+from tests.losses.test_every_combination import SWITCHES, labels_of, switched_on
 
 ONE, ALPHA, LEVEL, COUNT = torch.tensor(1.0, dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64), 3, 4
 CPU = torch.device("cpu")
@@ -89,10 +89,8 @@ def test_gradients_of_losses_are_finite_differences(loss):
 
 @pytest.mark.parametrize("spec", SWITCHES, ids=lambda spec: spec.name)
 def test_gradients_of_techniques_are_finite_differences(spec):
-    switch = next(option for option in spec.options if option.name == spec.switch)
-    labels = {"labels": "kind", "label_size": CLASSES} if "labels" in spec.needs else {}
     loss = "gan" if "probability" in spec.needs else "lsgan"
-    check_gradients(*setup_and_batch(loss, [(spec.switch, value_of(switch))], **labels))
+    check_gradients(*setup_and_batch(loss, [switched_on(spec)], **labels_of(spec)))
 
 
 @pytest.mark.parametrize("fields", [{"labels": "kind", "label_size": CLASSES}, {"categorical": (3,), "continuous": 2}])
