@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.data.label_columns import LabelSpace
 from pggan.generation.batching import IN_FLIGHT, stream
 from pggan.generation.generator_runner import MODES, GeneratorRunner
+from pggan.generation.labels import LabelSpace
 from pggan.generation.to_uint8 import fetch
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.flops import synthesis_bytes
