@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from pggan.metrics.evaluate import Comparison
-    from pggan.metrics.image_sets import Pictures
+    from pggan.metrics.image_sets import ImageSet
     from pggan.utils.distributed import World
 
 INPUTS = ["imagenet", "unit", "signed", "bytes"]
@@ -106,9 +106,9 @@ def command(
         )  # fmt: skip
         if world.is_main_process:
             if neighbours is not None:
-                from pggan.metrics.neighbour_grid import write_gallery
+                from pggan.metrics.neighbour_grid import write_neighbour_grid
 
-                write_gallery(neighbours, found, fakes, reals, k)
+                write_neighbour_grid(neighbours, found, fakes, reals, k)
             _tell(found, fakes, reals, neighbours, time.perf_counter() - start, as_json, world)
 
 
@@ -138,11 +138,11 @@ def _is_model(what: str | None) -> bool:
 
 def _both(
     what: str | None, data: str, res: int | None, first_seed: int, where: torch.device, best: bool
-) -> tuple[Pictures, Pictures]:
+) -> tuple[ImageSet, ImageSet]:
     """Generated and real pictures of one size."""
-    from pggan.metrics.image_sets import Generated, open_pictures
+    from pggan.metrics.image_sets import GeneratedImages, open_images
 
-    fakes: Pictures
+    fakes: ImageSet
     if best or _is_model(what):
         from pggan.generation.model import load
         from pggan.utils.paths import find_model
@@ -150,15 +150,15 @@ def _both(
         model = load(find_model(what, best), str(where))
         if res is not None and res != model.resolution:
             raise UsageError(f"--res {res}: {model.name} makes pictures of {model.resolution}x{model.resolution}")
-        fakes = Generated(model.generate, model.resolution, model.channels, first_seed, model.name)
+        fakes = GeneratedImages(model.generate, model.resolution, model.channels, first_seed, model.name)
     else:
         assert what is not None
-        fakes = open_pictures(what, res)
-    return fakes, open_pictures(data, fakes.resolution)
+        fakes = open_images(what, res)
+    return fakes, open_images(data, fakes.resolution)
 
 
 def _tell(
-    found: Comparison, fakes: Pictures, reals: Pictures, grid: Path | None, seconds: float, as_json: bool, world: World
+    found: Comparison, fakes: ImageSet, reals: ImageSet, grid: Path | None, seconds: float, as_json: bool, world: World
 ) -> None:
     if as_json:
         about = {

@@ -13,12 +13,12 @@ from pggan.metrics.laplacian import laplacian_pyramid
 from pggan.metrics.ms_ssim import MSSSIM, ms_ssim
 from pggan.metrics.swd import (
     SWD,
-    Rooms,
-    _on_card,
-    _on_cores,
+    ProjectionBuffers,
+    _distances_on_cpu,
+    _distances_on_gpu,
     channel_statistics,
-    normalised,
-    patches,
+    cut_patches,
+    normalise,
     sliced_wasserstein,
 )
 from pggan.utils.errors import UsageError
@@ -59,11 +59,11 @@ def test_pyramids(known, images, name):
 def test_descriptors(known, images, side):
     level = laplacian_pyramid(torch.tensor(images["A"]).float())[side]
     places = np.stack([known[f"desc/A/{side}/{axis}"] for axis in "xy"], -1).astype(np.int64)
-    found = patches(level, torch.tensor(places).reshape(64, 128, 2)).flatten(0, 1)
+    found = cut_patches(level, torch.tensor(places).reshape(64, 128, 2)).flatten(0, 1)
     mean, std = channel_statistics(found, 3)
     np.testing.assert_allclose(mean, known[f"desc/A/{side}/mean"], atol=1e-5)
     np.testing.assert_allclose(std, known[f"desc/A/{side}/std"], atol=1e-5)
-    final = normalised(found, 3)
+    final = normalise(found, 3)
     assert final.shape == tuple(known[f"desc/A/{side}/final_shape"])
     np.testing.assert_allclose(final[:8], known[f"desc/A/{side}/final_first8"], rtol=0, atol=2e-5)
     assert float(final.double().abs().mean()) == pytest.approx(float(known[f"desc/A/{side}/final_mean_abs"]), abs=2e-5)
@@ -76,7 +76,7 @@ def test_distance_along_given_directions(known):
     plain = [(each.double() @ directions.double()).sort(dim=0).values for each in (a, b)]
     assert float((plain[0] - plain[1]).abs().mean()) == pytest.approx(float(known["sw_fixed/value"]), abs=1e-5)
     ours = sliced_wasserstein(a, b, directions, 3)
-    expected = [(normalised(each, 3).double() @ directions.double()).sort(dim=0).values for each in (a, b)]
+    expected = [(normalise(each, 3).double() @ directions.double()).sort(dim=0).values for each in (a, b)]
     np.testing.assert_allclose(ours, (expected[0] - expected[1]).abs().mean(0), atol=1e-5)
 
 
@@ -92,11 +92,11 @@ def test_distance_on_cores_and_on_a_card(threads):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        found = _on_cores(*as_numpy, Rooms(5000))
+        found = _distances_on_cpu(*as_numpy, ProjectionBuffers(5000))
     finally:
         torch.set_num_threads(before)
     np.testing.assert_allclose(found, expected, rtol=2e-6)
-    np.testing.assert_allclose(_on_card(sets, weights, apart), expected, rtol=2e-6)
+    np.testing.assert_allclose(_distances_on_gpu(sets, weights, apart), expected, rtol=2e-6)
 
 
 def test_swd_within_the_spread_of_seeds(known, images):
