@@ -96,7 +96,8 @@ def command(
     from pggan.utils.paths import find_model
 
     path = find_model(model, best)
-    from pggan.generation.images import grid_shape, write_pictures
+    from pggan.generation.grid import grid_shape
+    from pggan.generation.images import write_images
     from pggan.generation.model import load
 
     if layout != "flat":
@@ -108,14 +109,14 @@ def command(
         shape = None
     start = time.perf_counter()
     with progress("generating", len(wanted), quiet=quiet or as_json) as advance:
-        written = write_pictures(
+        written = write_images(
             loaded,
             wanted,
             out,
             label=label,
             codes=dict(codes),
             grid=shape,
-            pictures=not only_grid,
+            images=not only_grid,
             batch=batch,
             advance=advance,
         )
@@ -127,7 +128,7 @@ def command(
             "resolution": loaded.resolution,
             "folder": str(out),
             "seeds": str(written.seeds),
-            "pictures": len(written.seeds) if written.pictures else 0,
+            "pictures": len(written.seeds) if written.images else 0,
             "files": list(written.names()),
             "grid": str(written.grid) if written.grid else None,
             "seconds": round(seconds, 3),
@@ -137,7 +138,7 @@ def command(
         click.echo(json.dumps(about))
         return
     side = loaded.resolution
-    if written.pictures:
+    if written.images:
         click.echo(f"{len(written.seeds)} pictures of {side}x{side} in {out} ({rate:.1f} img/s)")
     if written.grid:
         click.echo(f"grid: {written.grid}")
@@ -178,11 +179,11 @@ def _shards(
         return
     seconds = round(time.perf_counter() - start, 3)
     if as_json:
-        about = {"model": str(path), "folder": str(out), "layout": layout, "pictures": done.pictures}
-        about |= {"shards": done.shards, "made": done.made, "seconds": seconds, "mode": model.computing.describe()}
+        about = {"model": str(path), "folder": str(out), "layout": layout, "pictures": done.images}
+        about |= {"shards": done.shards, "made": done.written, "seconds": seconds, "mode": model.computing.describe()}
         click.echo(json.dumps(about))
     else:
-        others = f" ({done.made} made by the first of {world.size} processes)" if world.size > 1 else ""
-        click.echo(f"{done.pictures} pictures in {done.shards} shards in {out}{others}")
+        others = f" ({done.written} made by the first of {world.size} processes)" if world.size > 1 else ""
+        click.echo(f"{done.images} pictures in {done.shards} shards in {out}{others}")
         if not quiet and (mode != "auto" or model.computing.shape is not None):
             click.echo(f"mode: {model.computing.describe()}")

@@ -79,10 +79,10 @@ def command(
 
     path = find_model(model, best)
     from pggan.generation.model import load
-    from pggan.generation.traverse import Traverse, traverse_grid, traverse_video
+    from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
-    loaded, what = load(path, device), Traverse(codes or (), tuple(seeds), steps, reach)
-    rows = len(what.chosen(loaded.codes)) * len(what.seeds)
+    loaded, what = load(path, device), TraverseOptions(codes or (), tuple(seeds), steps, reach)
+    rows = len(what.codes_of(loaded.codes)) * len(what.seeds)
     length, rate = seconds or 6.0, fps or 30.0
     with progress(
         "traversing",

@@ -66,8 +66,12 @@ METRICS: Registry[MetricSpec] = Registry(
             "pr", f"{_D}:PrecisionRecall", "precision and recall on Inception",
             50_000, "once", "higher", "inception", least=4, headline="precision",
         ),
-        MetricSpec("fd", f"{_D}:FrechetDistance", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding"),
-        MetricSpec("kd", f"{_D}:KernelDistance", "kernel distance over --embedding", 50_000, "all", "lower", "embedding"),
+        MetricSpec(
+            "fd", f"{_D}:FrechetDistance", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding",
+        ),
+        MetricSpec(
+            "kd", f"{_D}:KernelDistance", "kernel distance over --embedding", 50_000, "all", "lower", "embedding",
+        ),
         MetricSpec(
             "epr", f"{_D}:PrecisionRecall", "precision and recall over --embedding",
             50_000, "once", "higher", "embedding", least=4, headline="embedding_precision",
