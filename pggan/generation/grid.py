@@ -58,10 +58,12 @@ def shrink(images: Images, factor: int) -> Images:
 class Grid:
     """A grid that batches of images fill one after another, in memory for the grid itself alone.
 
-    Its sides are at most 4096 pixels. Raises `UsageError` for too many tiles a side.
+    Its sides are at most 4096 pixels. Raises `UsageError` for no tiles, or too many a side.
     """
 
     def __init__(self, columns: int, rows: int, side: int, channels: int) -> None:
+        if columns * rows == 0:
+            raise UsageError("a grid has at least one column and one row")
         if max(columns, rows) > GRID_SIDE // 4:
             raise UsageError(f"a grid of {columns}x{rows} is too large; it has at most {GRID_SIDE // 4} tiles a side")
         self.columns, self.rows = columns, rows

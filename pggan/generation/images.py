@@ -117,8 +117,6 @@ def write_images(
         OSError: `out` cannot be written.
     """
     request = ImageRequest(Seeds.of(seeds), label, codes, batch)
-    if grid is not None and grid[0] * grid[1] == 0:
-        raise UsageError("a grid has at least one column and one row")
     suffix, folder = class_suffix(model, label) + code_suffix(codes), Path(out)
     model.seed_latents(request.seeds[:1], codes)  # refuses codes that the model lacks before any work
     canvas = Grid(*grid, model.resolution, model.channels) if grid is not None else None

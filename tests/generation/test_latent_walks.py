@@ -15,7 +15,7 @@ vectors = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)
 
 
 @given(vectors, vectors, st.floats(0, 1))
-def test_slerp_is_finite_and_keeps_its_ends(a, b, t):
+def test_slerp_is_finite_and_begins_and_ends_at_its_vectors(a, b, t):
     assert np.isfinite(slerp(a, b, t)).all()
     assert np.allclose(slerp(a, b, 0.0), a, atol=1e-6)
     assert np.allclose(slerp(a, b, 1.0), b, atol=1e-6)
