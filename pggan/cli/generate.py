@@ -133,7 +133,7 @@ def command(
             "grid": str(written.grid) if written.grid else None,
             "seconds": round(seconds, 3),
             "img_per_second": round(rate, 2),
-            "mode": loaded.computing.describe(),
+            "mode": loaded.runner.describe(),
         }
         click.echo(json.dumps(about))
         return
@@ -142,8 +142,8 @@ def command(
         click.echo(f"{len(written.seeds)} pictures of {side}x{side} in {out} ({rate:.1f} img/s)")
     if written.grid:
         click.echo(f"grid: {written.grid}")
-    if not quiet and (mode != "auto" or loaded.computing.shape is not None):
-        click.echo(f"mode: {loaded.computing.describe()}")
+    if not quiet and (mode != "auto" or loaded.runner.shape is not None):
+        click.echo(f"mode: {loaded.runner.describe()}")
 
 
 def _notes(quiet: bool) -> Callable[[str], None]:
@@ -180,10 +180,10 @@ def _shards(
     seconds = round(time.perf_counter() - start, 3)
     if as_json:
         about = {"model": str(path), "folder": str(out), "layout": layout, "pictures": done.images}
-        about |= {"shards": done.shards, "made": done.written, "seconds": seconds, "mode": model.computing.describe()}
+        about |= {"shards": done.shards, "made": done.written, "seconds": seconds, "mode": model.runner.describe()}
         click.echo(json.dumps(about))
     else:
         others = f" ({done.written} made by the first of {world.size} processes)" if world.size > 1 else ""
         click.echo(f"{done.images} pictures in {done.shards} shards in {out}{others}")
-        if not quiet and (mode != "auto" or model.computing.shape is not None):
-            click.echo(f"mode: {model.computing.describe()}")
+        if not quiet and (mode != "auto" or model.runner.shape is not None):
+            click.echo(f"mode: {model.runner.describe()}")

@@ -70,7 +70,7 @@ class Model:
         self.file = file
         self.device = device
         self.path = path
-        self.computing = GeneratorRunner(file.generator, mode, note)
+        self.runner = GeneratorRunner(file.generator, mode, note)
 
     @property
     def name(self) -> str:
@@ -154,7 +154,7 @@ class Model:
         if y is not None and len(y) != len(z):
             raise UsageError(f"{len(z)} latents but {len(y)} labels")
         with _translate_out_of_memory(len(z)), full_float32(self.device):
-            return self.computing(z, level, fade, y, remaining)
+            return self.runner(z, level, fade, y, remaining)
 
     @torch.inference_mode()
     def discriminator(
@@ -234,13 +234,13 @@ class Model:
             latents, labels = self.seed_latents(part, codes), self.seed_labels(part, label)
             # a batch size that the user chose is the size of every batch, computed in one mode: a seed then gives the
             # same image to the last bit
-            fills_compiled = size == self.computing.batch and len(part) >= PAD_FROM * size
+            fills_compiled = size == self.runner.batch and len(part) >= PAD_FROM * size
             if batch is not None or fills_compiled:
                 padding = ((0, size - len(part)), (0, 0))
                 latents = np.pad(latents, padding)
                 labels = None if labels is None else np.pad(labels, padding)
-            if batch is not None and self.computing.mode == "auto":
-                remaining, self.computing.why = 0, "a batch that was asked for is computed in one way"
+            if batch is not None and self.runner.mode == "auto":
+                remaining, self.runner.why = 0, "a batch that was asked for is computed in one way"
             return self.start_images(latents, labels, remaining)
 
         return stream_batches(
@@ -250,7 +250,7 @@ class Model:
     def _stream_batch_size(self, count: int) -> int:
         """Returns the batch size for `count` images: the compiled one where that is more than half the largest."""
         largest = min(self.batch_size(), max(1, count))
-        return self.computing.batch if 2 * self.computing.batch > largest else largest
+        return self.runner.batch if 2 * self.runner.batch > largest else largest
 
     def start_images(
         self, latents: NDArray[Any], labels: NDArray[Any] | None = None, remaining: int = 0
