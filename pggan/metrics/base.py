@@ -123,7 +123,7 @@ class Metric(ABC):
 
     @property
     def prefix(self) -> str:
-        """What the names of figures begin with where both the pixels or Inception and the embedding give them."""
+        """Prefix of figure names over the embedding, which keeps them apart from those over pixels or Inception."""
         return "embedding_" if self.role == "embedding" else ""
 
     @property
