@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from pggan.config.train import GeneratorConfig
-from pggan.generation.to_uint8 import Images, PendingImages
+from pggan.generation.grid import Images
+from pggan.generation.to_uint8 import PendingImages
 from pggan.networks.flops import synthesis_bytes
 from pggan.utils.devices import free_cached, free_memory
 from pggan.utils.errors import OutOfMemoryError

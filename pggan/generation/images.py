@@ -66,7 +66,6 @@ class WrittenImages:
     suffix: str = ""  # of every name, before `.png`
     images: bool = True  # whether there are images, or the grid alone
     grid: Path | None = None  # file of the grid
-    shape: tuple[int, int] | None = None  # columns and rows of the grid
 
     def names(self) -> Iterator[str]:
         """Yields the file names of the images, in the order of the seeds."""
@@ -133,7 +132,7 @@ def write_images(
     if canvas is not None:
         path = folder / f"grid{suffix}.png"
         write_png(path, canvas.image, _grid_about(model, request, canvas, about))
-    return WrittenImages(folder, request.seeds, suffix, images, path, grid)
+    return WrittenImages(folder, request.seeds, suffix, images, path)
 
 
 def _image_files(

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from pggan.generation.batching import largest_batch, stream_batches
 from pggan.generation.generator_runner import MODES, GeneratorRunner
+from pggan.generation.grid import Images
 from pggan.generation.labels import LabelSpace
 from pggan.generation.seeds import check_seeds
-from pggan.generation.to_uint8 import Images, PendingImages, start_to_uint8
+from pggan.generation.to_uint8 import PendingImages, start_to_uint8
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.model_file import ModelFile, load_model

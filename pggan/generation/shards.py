@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from pggan.generation.grid import Images
 from pggan.generation.images import (
+    Advance,
     ImageFile,
     Writers,
     class_suffix,
@@ -38,8 +39,6 @@ from pggan.utils.errors import UsageError
 LAYOUTS = ("folders", "tar")
 SHARD = 1000
 ABOUT = "generated.json"
-
-Advance = Callable[[int], None]
 
 
 class NamedImage(NamedTuple):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Images = NDArray[np.uint8]
+from pggan.generation.grid import Images
+
 # Images under way to the host: the call waits for them and returns uint8 (N, H, W, C).
 PendingImages = Callable[[], Images]
 
