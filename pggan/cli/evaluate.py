@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pggan.metrics.cache import Cache
     from pggan.metrics.evaluate import Comparison
-    from pggan.metrics.image_sets import Pictures
+    from pggan.metrics.image_sets import ImageSet
     from pggan.utils.distributed import World
 
 INPUTS = ["imagenet", "unit", "signed", "bytes"]
@@ -152,9 +152,9 @@ def command(model: ModelChoice, output: Output, **options: Any) -> None:
         if not world.is_main_process:
             return
         if request.neighbours is not None:
-            from pggan.metrics.neighbour_grid import write_gallery
+            from pggan.metrics.neighbour_grid import write_neighbour_grid
 
-            write_gallery(request.neighbours, comparison, fakes, reals, request.k)
+            write_neighbour_grid(request.neighbours, comparison, fakes, reals, request.k)
         seconds = time.perf_counter() - start
         values = _values(comparison, fakes, reals, request.neighbours, world, seconds)
         output.result(values, *_lines(comparison, request.neighbours))
@@ -186,24 +186,24 @@ def _is_model(name: str | None) -> bool:
     return not path.exists() and (name in shipped() or not any(mark in name for mark in ":{*"))
 
 
-def _image_sets(choice: ModelChoice, request: Request, device: torch.device) -> tuple[Pictures, Pictures]:
+def _image_sets(choice: ModelChoice, request: Request, device: torch.device) -> tuple[ImageSet, ImageSet]:
     """Generated and real pictures of one size."""
-    from pggan.metrics.image_sets import Generated, open_pictures
+    from pggan.metrics.image_sets import GeneratedImages, open_images
 
-    fakes: Pictures
+    fakes: ImageSet
     if choice.best or choice.name is None or _is_model(choice.name):
         model = replace(choice, device=str(device)).load()
         side = model.resolution
         if request.res is not None and request.res != side:
             raise UsageError(f"--res {request.res}: {model.name} makes pictures of {side}x{side}")
-        fakes = Generated(model.generate, side, model.channels, request.first_seed, model.name)
+        fakes = GeneratedImages(model.generate, side, model.channels, request.first_seed, model.name)
     else:
-        fakes = open_pictures(choice.name, request.res)
-    return fakes, open_pictures(request.data, fakes.resolution)
+        fakes = open_images(choice.name, request.res)
+    return fakes, open_images(request.data, fakes.resolution)
 
 
 def _compare(
-    request: Request, fakes: Pictures, reals: Pictures, device: torch.device, world: World, output: Output
+    request: Request, fakes: ImageSet, reals: ImageSet, device: torch.device, world: World, output: Output
 ) -> Comparison:
     from pggan.metrics.embeddings import embeddings_for
     from pggan.metrics.evaluate import compare
@@ -221,7 +221,7 @@ def _compare(
     )  # fmt: skip
 
 
-def _cache(request: Request, reals: Pictures) -> Cache:
+def _cache(request: Request, reals: ImageSet) -> Cache:
     from pggan.metrics.cache import Cache
 
     if request.no_cache:
@@ -230,7 +230,7 @@ def _cache(request: Request, reals: Pictures) -> Cache:
 
 
 def _values(
-    comparison: Comparison, fakes: Pictures, reals: Pictures, grid: Path | None, world: World, seconds: float
+    comparison: Comparison, fakes: ImageSet, reals: ImageSet, grid: Path | None, world: World, seconds: float
 ) -> dict[str, Any]:
     """The result for --json."""
     return {

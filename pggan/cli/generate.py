@@ -130,16 +130,17 @@ def _seeds(count: int | None, seeds: Seeds | None, request: Request) -> Seeds:
 def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: Output) -> None:
     """--layout flat: every picture in one folder, with a grid."""
     model = choice.load(mode=request.mode, note=output.note)
-    from pggan.generation.images import grid_shape, write_pictures
+    from pggan.generation.grid import grid_shape
+    from pggan.generation.images import write_images
 
     grid = None if request.no_grid else request.grid or grid_shape(len(seeds))
     if len(seeds) == 1 and request.grid is None and not request.only_grid:
         grid = None
     start = time.perf_counter()
     with output.progress("generating", len(seeds)) as advance:
-        written = write_pictures(
+        written = write_images(
             model, seeds, request.out, label=request.label, codes=dict(request.codes), grid=grid,
-            pictures=not request.only_grid, batch=request.batch, advance=advance,
+            images=not request.only_grid, batch=request.batch, advance=advance,
         )  # fmt: skip
     seconds = time.perf_counter() - start
     rate = len(written.seeds) / max(seconds, 1e-9)
@@ -148,15 +149,15 @@ def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: O
         "resolution": model.resolution,
         "folder": str(request.out),
         "seeds": str(written.seeds),
-        "pictures": len(written.seeds) if written.pictures else 0,
+        "pictures": len(written.seeds) if written.images else 0,
         "files": list(written.names()) if output.as_json else [],
         "grid": str(written.grid) if written.grid else None,
         "seconds": round(seconds, 3),
         "img_per_second": round(rate, 2),
-        "mode": model.computing.describe(),
+        "mode": model.runner.describe(),
     }
     size, lines = f"{model.resolution}x{model.resolution}", []
-    if written.pictures:
+    if written.images:
         lines.append(f"{len(written.seeds)} pictures of {size} in {request.out} ({rate:.1f} img/s)")
     if written.grid:
         lines.append(f"grid: {written.grid}")
@@ -180,18 +181,18 @@ def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: O
         "model": str(model.path),
         "folder": str(request.out),
         "layout": request.layout,
-        "pictures": written.pictures,
+        "pictures": written.images,
         "shards": written.shards,
-        "made": written.made,
+        "made": written.written,
         "seconds": round(time.perf_counter() - start, 3),
-        "mode": model.computing.describe(),
+        "mode": model.runner.describe(),
     }
-    others = f" ({written.made} made by the first of {world.size} processes)" if world.size > 1 else ""
-    line = f"{written.pictures} pictures in {written.shards} shards in {request.out}{others}"
+    others = f" ({written.written} made by the first of {world.size} processes)" if world.size > 1 else ""
+    line = f"{written.images} pictures in {written.shards} shards in {request.out}{others}"
     output.result(values, line, *_mode_line(model, request, output))
 
 
 def _mode_line(model: Model, request: Request, output: Output) -> list[str]:
     """How the pictures were computed, where the user asked for a mode or `auto` compiled."""
-    shown = not output.quiet and (request.mode != "auto" or model.computing.shape is not None)
-    return [f"mode: {model.computing.describe()}"] if shown else []
+    shown = not output.quiet and (request.mode != "auto" or model.runner.shape is not None)
+    return [f"mode: {model.runner.describe()}"] if shown else []

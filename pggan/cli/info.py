@@ -163,7 +163,7 @@ def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, An
 
 def _model(path: Path) -> dict[str, Any]:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
-    from pggan.data.label_columns import LabelSpace
+    from pggan.generation.labels import LabelSpace
     from pggan.networks.flops import parameters
     from pggan.networks.model_file import MODEL_KEY, read_metadata
     from pggan.utils.errors import ModelError

@@ -72,18 +72,18 @@ def command(
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
     loaded = model.load()
-    from pggan.generation.traverse import Traverse, traverse_grid, traverse_video
+    from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
-    options = Traverse(codes or (), tuple(seeds), steps, reach)
+    options = TraverseOptions(codes or (), tuple(seeds), steps, reach)
     if is_grid:
-        rows = len(options.chosen(loaded.codes)) * len(options.seeds)
+        rows = len(options.codes_of(loaded.codes)) * len(options.seeds)
         with output.progress("traversing", rows, "rows") as advance:
             result = traverse_grid(loaded, out, options, advance)
         numbers = ", ".join(map(str, result["codes"]))
         line = f"{result['file']}: codes {numbers}, {result['columns']} values a row at most"
     else:
         seconds, fps = seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS
-        options.chosen(loaded.codes)  # refuses a model without codes before the progress bar appears
+        options.codes_of(loaded.codes)  # refuses a model without codes before the progress bar appears
         with output.progress("traversing", round(seconds * fps), "frames") as advance:
             result = traverse_video(loaded, out, options, seconds, fps, scale, advance)
         line = (

@@ -51,24 +51,28 @@ METRICS: Registry[MetricSpec] = Registry(
             "msssim", "pggan.metrics.ms_ssim:MSSSIM", "MS-SSIM between generated pairs", 20_000, "", "lower", side=16,
         ),
         MetricSpec(
-            "neighbours", f"{_N}:PixelNeighbours", "copies of training pictures and near-duplicates, by pixels",
+            "neighbours", f"{_N}:Neighbours", "copies of training pictures and near-duplicates, by pixels",
             1000, "all", "higher", least=4, headline="nearest_ratio",
         ),
-        MetricSpec("fid", f"{_D}:FID", "Frechet inception distance", 50_000, "all", "lower", "inception"),
-        MetricSpec("kid", f"{_D}:KID", "kernel inception distance", 50_000, "all", "lower", "inception"),
+        MetricSpec("fid", f"{_D}:FrechetDistance", "Frechet inception distance", 50_000, "all", "lower", "inception"),
+        MetricSpec("kid", f"{_D}:KernelDistance", "kernel inception distance", 50_000, "all", "lower", "inception"),
         MetricSpec("is", f"{_D}:InceptionScore", "inception score", 50_000, "", "higher", "inception"),
         MetricSpec(
-            "pr", f"{_D}:InceptionPR", "precision and recall on Inception",
+            "pr", f"{_D}:PrecisionRecall", "precision and recall on Inception",
             50_000, "once", "higher", "inception", least=4, headline="precision",
         ),
-        MetricSpec("fd", f"{_D}:FD", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding"),
-        MetricSpec("kd", f"{_D}:KD", "kernel distance over --embedding", 50_000, "all", "lower", "embedding"),
         MetricSpec(
-            "epr", f"{_D}:EmbeddingPR", "precision and recall over --embedding",
+            "fd", f"{_D}:FrechetDistance", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding",
+        ),
+        MetricSpec(
+            "kd", f"{_D}:KernelDistance", "kernel distance over --embedding", 50_000, "all", "lower", "embedding",
+        ),
+        MetricSpec(
+            "epr", f"{_D}:PrecisionRecall", "precision and recall over --embedding",
             50_000, "once", "higher", "embedding", least=4, headline="embedding_precision",
         ),
         MetricSpec(
-            "eneighbours", f"{_N}:EmbeddingNeighbours", "as neighbours, over --embedding",
+            "eneighbours", f"{_N}:Neighbours", "as neighbours, over --embedding",
             1000, "all", "higher", "embedding", least=4, headline="embedding_nearest_ratio",
         ),
     ],

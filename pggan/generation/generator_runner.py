@@ -83,7 +83,8 @@ class GeneratorRunner:
                 self._give_up(error)
             else:
                 return self._measured(self._eager.setdefault(shape, []), self.generator, z, level, alpha, labels)
-        return self.generator(z, level, alpha, labels)
+        images: Tensor = self.generator(z, level, alpha, labels)
+        return images
 
     def describe(self) -> str:
         """`eager (compiling would take about 52 s, and not win that back)`."""
@@ -140,7 +141,8 @@ class GeneratorRunner:
 
 def _compiled(generator: nn.Module, shape: Shape, backend: str) -> Callable[..., Tensor]:
     def forward(z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
-        return generator(z, shape.level, alpha, labels)
+        images: Tensor = generator(z, shape.level, alpha, labels)
+        return images
 
     return compiled(named(forward, f"generator_{2**shape.level}x{2**shape.level}_by_{shape.batch}"), backend)
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from pggan.generation.images import grid_image, write_png
+from pggan.generation.grid import grid_image
+from pggan.generation.images import write_png
 from pggan.generation.model import Model
 from pggan.networks.model_file import MODEL_KEY, ModelFile, load_model, read_metadata, save_model
 from pggan.training.run.directory import RunDirectory

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.config.schedule import ScheduleState
-from pggan.generation.images import enlarge, grid_image, write_png
+from pggan.generation.grid import enlarge, grid_image
+from pggan.generation.images import write_png
 from pggan.generation.model import Model
 from pggan.generation.to_uint8 import to_uint8
 from pggan.networks.model_file import ModelFile, save_model
