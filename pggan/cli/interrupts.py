@@ -24,9 +24,9 @@ def can_go_on(dest: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
-        from pggan.data.store.resume import read_progress, unfinished
+        from pggan.data.store.resume import partial_path, read_progress
 
-        partial = unfinished(Path(os.path.realpath(dest)))
+        partial = partial_path(Path(os.path.realpath(dest)))
         try:
             kept = read_progress(partial)
         except PgganError:

@@ -32,22 +32,22 @@ def command(data: str, quick: bool, fix: bool, most: int, workers: int | None, a
     --fix builds damaged lower levels from the full size and drops pictures whose full size is damaged; labels that are
     damaged become unknown. It needs as much space as the store, which stays as it is until the new one is whole.
     """
-    from pggan.data.store.repair import mend
+    from pggan.data.store.repair import repair
     from pggan.data.store.verify import verify
 
     with ExitStack() as stack:
         begin, advance = _shown("verifying", quiet, stack)
         found = verify(data, quick, workers or cores(), begin, advance)
     mended = None
-    if fix and not found.whole:
+    if fix and not found.intact:
         with ExitStack() as stack:
             begin, advance = _shown("mending", quiet, stack)
-            mended = mend(data, found, workers or cores(), begin, advance)
+            mended = repair(data, found, workers or cores(), begin, advance)
     if as_json:
         click.echo(json.dumps({**found.to_json(), "fixed": mended.to_json() if mended else None}))
     else:
         _show(found, mended, most)
-    return 0 if found.whole or mended is not None else 1
+    return 0 if found.intact or mended is not None else 1
 
 
 def _shown(what: str, quiet: bool, stack: ExitStack) -> tuple[Any, Any]:
@@ -66,16 +66,16 @@ def _show(found: Any, mended: Any, most: int) -> None:
     looked = "structure and digests" if found.quick else "digests, pictures and levels"
     if not found.with_digests:
         looked = "structure" if found.quick else "pictures and levels"
-    if found.whole:
+    if found.intact:
         click.echo(f"{what}, whole ({looked} in {duration(found.seconds)})")
         if not found.with_digests:
             click.echo("  it keeps no digests, as older versions made it; pggan merge-data NEW DATA adds them")
         return
-    click.echo(f"{what}, damaged: {len(found.pictures)} of them, {found.found} damages ({looked})")
+    click.echo(f"{what}, damaged: {len(found.damaged_images)} of them, {found.damage_count} damages ({looked})")
     for damage in found.damages(most):
         click.echo(f"  {damage}")
-    if found.found > most:
-        click.echo(f"  and {found.found - most} more")
+    if found.damage_count > most:
+        click.echo(f"  and {found.damage_count - most} more")
     if mended is None:
         click.echo(f"  mend it with: pggan verify-data {found.path} --fix")
         return

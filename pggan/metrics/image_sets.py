@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pggan.config.resolution import level_of
 from pggan.data.sources import open_source
-from pggan.data.sources.base import BadPicture
+from pggan.data.sources.base import BadImage
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import FILE, Store, is_store
@@ -121,7 +121,7 @@ class SourcePictures:
             try:
                 if not any("grey to colour" in note for note in self._reader.read(ref, 3).notes):
                     return 3
-            except BadPicture:
+            except BadImage:
                 continue
         return 1
 
@@ -129,7 +129,7 @@ class SourcePictures:
         ref = self._refs[number]
         try:
             found = self._reader.read(ref, channels)
-        except BadPicture as bad:
+        except BadImage as bad:
             raise DataError(f"{self.name}: {ref.name} cannot be read ({bad}); take it out") from None
         if channels == 1 and any("colour to grey" in note for note in found.notes):
             raise DataError(

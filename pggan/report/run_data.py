@@ -12,8 +12,8 @@ from pggan.config.train import TrainConfig
 from pggan.report.log_reader import MOST_IMAGES, NAME, Event, Log, number, read_log
 from pggan.report.markup import option
 from pggan.training.run.directory import LOCK, OPTIONS, RunDirectory
-from pggan.utils.atomic_files import is_claimed
 from pggan.utils.errors import DataError, PgganError, TrainingError
+from pggan.utils.file_lock import is_locked
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def gather(path: Path) -> RunData:
     data, attribution = _data(run, config, resolved)
     if attribution is None:
         attribution = next((said for model in [*models[-1:], *best] if (said := _attributed(model))), None)
-    version, running = str(recorded.get("pggan", "")), is_claimed(path / LOCK)
+    version, running = str(recorded.get("pggan", "")), is_locked(path / LOCK)
     return RunData(run, config, resolved, version, schedule, log, models, best, data, attribution, running)
 
 

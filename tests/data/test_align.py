@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.data.sources.aligned import NOTE, AlignedReader, AlignedSource, aligned, crop_square
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
+from pggan.data.sources.aligned import NOTE, AlignedReader, AlignedSource, align_face, crop_square
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.landmarks import Landmarks
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
@@ -76,7 +76,7 @@ def test_square_turns_with_the_face_and_left_may_be_either(degrees):
     [np.full((4, 2), 7.0), [[0, 0]] * 3 + [[0.1, 0]], np.full((4, 2), np.nan), UPRIGHT * 1e6, UPRIGHT * 1e306],
 )
 def test_points_that_make_no_square(points):
-    with pytest.raises(BadPicture, match=r"^landmarks "):
+    with pytest.raises(BadImage, match=r"^landmarks "):
         crop_square(points)
 
 
@@ -87,13 +87,13 @@ def test_landmarks_land_where_they_should(degrees, side):
     points = UPRIGHT + np.array([180, 195])  # the square is at the middle: 210..390
     upright = face(points, size, 8)
     picture = upright.rotate(degrees, Image.Resampling.BICUBIC)
-    crop = aligned(np.asarray(picture), turned(points, degrees, (299.5, 299.5)), side)
+    crop = align_face(np.asarray(picture), turned(points, degrees, (299.5, 299.5)), side)
     assert crop.shape == (side, side, 3)
     scale = side / 180
     for (x, y), colour in zip(points, COLOURS):
         expected = np.array([x + 0.5 - 210.5, y + 0.5 - 210.5]) * scale - 0.5
         np.testing.assert_allclose(spot(crop, colour), expected, atol=0.6 * max(1, scale))
-    plain = aligned(np.asarray(upright), points, side)
+    plain = align_face(np.asarray(upright), points, side)
     assert np.abs(crop.astype(int) - plain).mean() < 1
 
 
@@ -105,8 +105,8 @@ def square_of(side, left, top):
 
 def test_unturned_and_of_the_same_size_is_a_plain_crop():
     image = np.random.default_rng(0).integers(0, 256, (200, 160, 3), np.uint8)
-    np.testing.assert_array_equal(aligned(image, square_of(64, 50, 90), 64), image[90:154, 50:114])
-    np.testing.assert_array_equal(aligned(image[:, :, :1], square_of(64, 50, 90), 64), image[90:154, 50:114, :1])
+    np.testing.assert_array_equal(align_face(image, square_of(64, 50, 90), 64), image[90:154, 50:114])
+    np.testing.assert_array_equal(align_face(image[:, :, :1], square_of(64, 50, 90), 64), image[90:154, 50:114, :1])
 
 
 @pytest.mark.parametrize("degrees", [0, 20])
@@ -114,13 +114,13 @@ def test_no_aliasing(degrees):
     checks = ((np.indices((1024, 1024)).sum(0) % 2) * 255).astype(np.uint8)[:, :, None]
     points = turned(square_of(512, 256, 256), degrees, (511.5, 511.5))
     for side in (64, 200):
-        crop = aligned(checks, points, side).astype(int)
+        crop = align_face(checks, points, side).astype(int)
         assert np.abs(crop - 127.5).max() < 6
 
 
 def test_outside_is_dissolved_and_inside_untouched():
     noise = np.random.default_rng(1).integers(100, 256, (300, 300, 3), np.uint8)
-    crop = aligned(noise, square_of(128, -40, -56), 128)
+    crop = align_face(noise, square_of(128, -40, -56), 128)
     np.testing.assert_array_equal(crop[56:, 40:], noise[:72, :88])
     assert crop.min() >= 95  # no black
     # a reflection at the very edge, smoother with the distance
@@ -128,21 +128,21 @@ def test_outside_is_dissolved_and_inside_untouched():
     near, far = crop[60:, 34:39].std(), crop[60:, :5].std()
     assert near > 2 * far
     # a corner far out is the median colour
-    corner = aligned(noise, square_of(128, -64, -64), 128)[0, 0]
+    corner = align_face(noise, square_of(128, -64, -64), 128)[0, 0]
     assert np.abs(corner - np.median(noise[:64, :64], (0, 1))).max() <= 2
 
 
 def test_what_lies_mostly_outside_is_refused():
     image = np.zeros((300, 300, 3), np.uint8)
     for points in (square_of(128, -110, -80), square_of(4000, 0, 0), square_of(2e6, 0, 0), square_of(64, 9000, 0)):
-        with pytest.raises(BadPicture, match="of the crop lies in the picture"):
-            aligned(image, points, 64)
+        with pytest.raises(BadImage, match="of the crop lies in the picture"):
+            align_face(image, points, 64)
 
 
 def test_a_large_photograph_takes_no_long_time():
     image = np.full((6000, 4000, 3), 130, np.uint8)
     began = time.perf_counter()
-    crop = aligned(image, turned(square_of(5000, -500, 500), 20, (2000, 3000)), 256)
+    crop = align_face(image, turned(square_of(5000, -500, 500), 20, (2000, 3000)), 256)
     assert time.perf_counter() - began < 5
     assert np.abs(crop.astype(int) - 130).max() <= 1
 
@@ -155,8 +155,8 @@ ANY = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-40, 90) | st
 def test_any_landmarks_give_a_picture_or_a_report(numbers, side, channels):
     image = np.full((40, 50, channels), 200, np.uint8)
     try:
-        crop = aligned(image, np.array(numbers, float).reshape(4, 2), side)
-    except BadPicture:
+        crop = align_face(image, np.array(numbers, float).reshape(4, 2), side)
+    except BadImage:
         pass
     else:
         assert crop.shape == (side, side, channels)
@@ -262,7 +262,7 @@ def test_two_hundred_thousand_stay_small(tmp_path):
 
 class _Reader(Reader):
     def read(self, ref, channels):
-        return Picture(np.full((400, 400, channels), ref.payload, np.uint8), (3,), ("palette",))
+        return DecodedImage(np.full((400, 400, channels), ref.payload, np.uint8), (3,), ("palette",))
 
     def size(self, ref):
         raise AssertionError("the crop's size is known without the picture")
@@ -308,7 +308,7 @@ def test_source_and_reader(tmp_path):
         assert picture.labels == (3,)
         assert picture.notes == ("palette", NOTE)
         for call in (reader.size, lambda ref, reader=reader: reader.read(ref, 3)):
-            with pytest.raises(BadPicture, match="no landmarks"):
+            with pytest.raises(BadImage, match="no landmarks"):
                 call(refs[2])
 
 

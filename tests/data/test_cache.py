@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.data.loading import device_cache, shared_memory
-from pggan.data.loading.cache import CachePolicy, RamCache, mirror
+from pggan.data.loading.cache import RamCache, mirror
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.shared_memory import SharedMemory
 from pggan.data.store import codecs
 from pggan.data.store.codecs import decode, encode
@@ -25,7 +26,7 @@ NO_FLIPS = np.zeros(4, bool)
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(shared_memory, "PLACE", tmp_path)
+    monkeypatch.setattr(shared_memory, "DIRECTORY", tmp_path)
     return tmp_path
 
 
@@ -86,7 +87,7 @@ HOLDS = """
 import sys, time
 from pathlib import Path
 from pggan.data.loading import shared_memory as shared
-shared.PLACE = Path(sys.argv[1])
+shared.DIRECTORY = Path(sys.argv[1])
 held = shared.SharedMemory.attach("key", 100)
 held.view[7] = 42
 print(held.view[8], flush=True)
@@ -102,7 +103,7 @@ def holder(place, then):
 def test_other_processes_see_it_and_what_a_killed_one_left_is_swept(memory):
     with holder(memory, "time.sleep(60)") as process:
         assert process.stdout.readline() == b"0\n"
-        shared_memory.sweep()  # in use: stays
+        shared_memory.remove_unused_files()  # in use: stays
         mine = SharedMemory.attach("key", 100)
         assert mine.view[7] == 42
         process.kill()
@@ -130,7 +131,7 @@ def test_without_room_or_place_memory_is_private(memory, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     for place in (memory, memory / "nowhere"):
-        monkeypatch.setattr(shared_memory, "PLACE", place)
+        monkeypatch.setattr(shared_memory, "DIRECTORY", place)
         cache = RamCache(Reading(), SHAPE, "key")
         assert cache.memory is None
         take(cache, 1, 2)
@@ -160,10 +161,10 @@ def test_without_room_or_place_memory_is_private(memory, monkeypatch):
 def test_the_choice(monkeypatch, mode, device, free, ram, kind):
     """Memory in units of the level: a quarter of a GPU's unasked, 70 % when asked for."""
     need = int(np.prod(SHAPE))
-    made = device_cache.DeviceCache.made
-    monkeypatch.setattr(device_cache, "room", lambda device: int(free * need) + 1)
-    monkeypatch.setattr(device_cache.DeviceCache, "made", lambda read, shape, device: made(read, shape, "cpu"))
-    cache = CachePolicy(mode, int(ram * need), device).cache(Reading(), SHAPE, "key")
+    made = device_cache.DeviceCache.try_create
+    monkeypatch.setattr(device_cache, "free_device_bytes", lambda device: int(free * need) + 1)
+    monkeypatch.setattr(device_cache.DeviceCache, "try_create", lambda read, shape, device: made(read, shape, "cpu"))
+    cache = CachePolicy(mode, int(ram * need), device).create_cache(Reading(), SHAPE, "key")
     assert cache.kind == kind
     np.testing.assert_array_equal(np.asarray(take(cache, 5, 6, 5)), PICTURES[[5, 6, 5]])
     cache.close()
@@ -174,7 +175,7 @@ def test_memory_that_ends_after_all(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch, "empty", full)
-    assert CachePolicy("device", 1 << 30, "cpu").cache(Reading(), SHAPE, "key").kind == "ram"
+    assert CachePolicy("device", 1 << 30, "cpu").create_cache(Reading(), SHAPE, "key").kind == "ram"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -184,11 +185,11 @@ def test_torchvision_decodes_as_pillow_does(codec, channels, monkeypatch):
     smooth = np.kron(random.integers(0, 256, (channels, 8, 8), np.uint8), np.ones((16, 16), np.uint8))
     image = (smooth // 2 + random.integers(0, 64, (channels, 128, 128))).astype(np.uint8)
     data = encode(image, codec, 90)
-    monkeypatch.setattr(codecs, "FASTER", {})
+    monkeypatch.setattr(codecs, "FAST_DECODERS", {})
     pillow = decode(data, codec, channels, 128)
     assert codec == "jpeg" or np.array_equal(pillow, image)
     assert use_torchvision()
-    assert set(codecs.FASTER) == {"png", "webp", "jpeg"}
+    assert set(codecs.FAST_DECODERS) == {"png", "webp", "jpeg"}
     np.testing.assert_array_equal(decode(data, codec, channels, 128), pillow)
     if codec != "raw":
         for damaged in (b"", data[: len(data) // 2], b"nothing" + data[7:]):

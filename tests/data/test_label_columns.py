@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pggan.data.label_columns import LabelColumn, LabelSpace, in_class_order
+from pggan.data.label_columns import LabelColumn, LabelSpace, order_classes
 from pggan.utils.errors import UsageError
 
 HAIR = LabelColumn("hair", ("none", "red", "blond"))
@@ -26,7 +26,7 @@ SMILE = LabelColumn("smile", ("no", "yes"))
     ],
 )
 def test_order_of_classes(values, expected):
-    found = in_class_order(values)
+    found = order_classes(values)
     assert sorted(found) == sorted(expected)
     assert found == expected
     assert {str(value) for value in values} <= set(found)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, Loader
 from pggan.data.loading.sampler import Sampler
 from pggan.data.prepare.prepare import PrepareOptions, prepare
@@ -27,7 +27,7 @@ def memory(tmp_path, monkeypatch):
     """A memory file system of the test's own: what lies in it at the end was left behind."""
     place = tmp_path / "shm"
     place.mkdir()
-    monkeypatch.setattr("pggan.data.loading.shared_memory.PLACE", place)
+    monkeypatch.setattr("pggan.data.loading.shared_memory.DIRECTORY", place)
     return place
 
 
@@ -129,19 +129,19 @@ def check(store, found, wanted, **how):
     assert [b.request for b in found] == wanted
     for batch, request in zip(found, wanted):
         images, labels = expected(store, request, **how)
-        np.testing.assert_array_equal(batch.pictures(), images)
+        np.testing.assert_array_equal(batch.numpy_images(), images)
         np.testing.assert_array_equal(batch.labels, labels)
-        assert batch.pictures().dtype == np.uint8
+        assert batch.numpy_images().dtype == np.uint8
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("mode", CACHES)
 def test_batches_are_what_the_sampler_says(store, mode, workers, memory):
-    with Loader(store, 5, workers=workers, caching=CACHES[mode]) as loader:
+    with Loader(store, 5, workers=workers, cache_policy=CACHES[mode]) as loader:
         found = list(loader.stream(requests(*STEPS)))
         assert loader.kind == {"auto": "ram"}.get(mode, mode)
     check(store, found, list(requests(*STEPS)))
-    assert any((b.pictures() != b.pictures()[:, :, :, ::-1]).any() for b in found)  # mirroring would be seen
+    assert any((b.numpy_images() != b.numpy_images()[:, :, :, ::-1]).any() for b in found)  # mirroring would be seen
     assert not list(memory.iterdir())
 
 
@@ -150,7 +150,7 @@ def test_resuming_anywhere_and_processes_change_nothing(store, mode):
     wanted = list(requests(*STEPS))
     for start in range(len(wanted)):
         for rank, world in ((0, 1), (1, 2), (4, 5)):
-            with Loader(store, 5, workers=2, caching=CACHES[mode], rank=rank, world=world) as loader:
+            with Loader(store, 5, workers=2, cache_policy=CACHES[mode], rank=rank, world=world) as loader:
                 found = list(loader.stream(wanted[start:]))
             check(store, found, wanted[start:], rank=rank, world=world)
 
@@ -158,7 +158,7 @@ def test_resuming_anywhere_and_processes_change_nothing(store, mode):
 @pytest.mark.parametrize("mode", CACHES)
 def test_a_stream_given_up_leaves_no_holes(store, mode):
     wanted = list(requests(*[(5, 8)] * 12))
-    with Loader(store, 5, workers=2, caching=CACHES[mode]) as loader:
+    with Loader(store, 5, workers=2, cache_policy=CACHES[mode]) as loader:
         for taken in (1, 4, 2):
             stream = loader.stream(wanted)
             check(store, [next(stream) for _ in range(taken)], wanted[:taken])
@@ -189,7 +189,7 @@ def test_a_worker_s_error_reaches_the_consumer_in_its_turn(store, monkeypatch):
         return read(self, resolution, indices)
 
     monkeypatch.setattr(Store, "read", failing)
-    stream = Loader(store, 0, workers=2, caching=CachePolicy(mode="none")).stream(requests((4, 4), (4, 8), (4, 4)))
+    stream = Loader(store, 0, workers=2, cache_policy=CachePolicy(mode="none")).stream(requests((4, 4), (4, 8), (4, 4)))
     assert next(stream).request.resolution == 4
     with pytest.raises(DataError, match="damaged"):
         next(stream)
@@ -240,7 +240,7 @@ def test_a_cached_level_is_decoded_once_within_its_budget(store, monkeypatch, mo
     for limit, kind, times in ((level, mode, 1), (level - 1, "none", 3)):
         reads.clear()
         caching = CachePolicy(mode, limit, "cpu", notes.append)
-        with Loader(store, 5, workers=workers, caching=caching) as loader:
+        with Loader(store, 5, workers=workers, cache_policy=caching) as loader:
             check(store, list(loader.stream(requests(*[(9, 8)] * 8))), list(requests(*[(9, 8)] * 8)))
             assert loader.kind == kind
             if kind == "none":
@@ -277,7 +277,7 @@ def touch(path):
     ],
 )
 def test_a_file_that_changes_underneath_is_an_error(copy, spoil, message):
-    with Loader(copy, 0, workers=0, caching=CachePolicy("none")) as loader:
+    with Loader(copy, 0, workers=0, cache_policy=CachePolicy("none")) as loader:
         stream = loader.stream(endless())
         next(stream)
         spoil(copy.path / FILE)
@@ -300,11 +300,11 @@ def test_a_file_that_changes_while_a_batch_is_read_is_an_error(copy, monkeypatch
 
 TRUNCATED = """
 import os, sys, time
-from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, Loader
 from pggan.data.store.store import Store
 from pggan.utils.errors import PgganError
-with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, caching=CachePolicy(sys.argv[2])) as loader:
+with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, cache_policy=CachePolicy(sys.argv[2])) as loader:
     try:
         for number, _ in enumerate(loader.stream(BatchRequest(2 * n, 2, 16) for n in range(1000))):
             if number == 3:

@@ -13,7 +13,7 @@ from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 from pggan.data.store import writer as writer_module
 from pggan.data.store.merge import merge
 from pggan.data.store.resume import read_progress
-from pggan.data.store.store import LabelColumn, Store, key
+from pggan.data.store.store import LabelColumn, Store, record_key
 from pggan.data.store.verify import verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
@@ -55,7 +55,7 @@ def test_merged_shards_are_the_unsharded_store(folder, tmp_path, of):
     assert report.parts == [str(part) for part in parts]
     for name in ("count", "left_out", "labels", "bytes", "attribution"):
         assert getattr(report, name) == getattr(whole, name)
-    assert verify(tmp_path / "data").whole
+    assert verify(tmp_path / "data").intact
 
 
 def test_shards_agree_on_the_resolution_of_the_whole(tmp_path):
@@ -141,13 +141,13 @@ def test_classes_are_joined_by_name(tmp_path):
     with Store(tmp_path / "data") as store:
         assert store.manifest.labels == (LabelColumn("kind", ("owl", "cat", "dog")),)
         assert store.labels[:, 0].tolist() == [0, -1, 1, 1, 2]
-    assert verify(tmp_path / "data").whole
+    assert verify(tmp_path / "data").intact
 
 
 def test_damage_is_named_and_not_copied(tmp_path):
     one, other = (write(tmp_path / name, [0, 1], CODECS, CLASSES, (KIND,)) for name in ("one", "other"))
-    record = get(other, "8x8", key(1))
-    put(other, "8x8", key(1), record[:-1])
+    record = get(other, "8x8", record_key(1))
+    put(other, "8x8", record_key(1), record[:-1])
     with pytest.raises(DataError, match=r"other: picture 1: damaged \(8x8\); run pggan verify-data --fix on it"):
         merge(tmp_path / "data", [one, other])
     data = bytearray(get(one, "meta", b"labels"))

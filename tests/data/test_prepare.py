@@ -10,7 +10,7 @@ from PIL import Image
 
 from pggan.data.prepare import size_estimate as estimate_module
 from pggan.data.prepare.prepare import PrepareOptions, prepare, printable
-from pggan.data.sources.image_io import fit
+from pggan.data.sources.image_io import fit_to_square
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import Store
 from pggan.data.store.writer import StoreWriter
@@ -115,7 +115,7 @@ def test_not_square(tmp_path):
     np.testing.assert_array_equal(contents(tmp_path / "crop")[32][2], np.asarray(tall)[8:40].transpose(2, 0, 1))
     assert made["pad"].converted == {"padded to a square": 1, "resized down": 1}
     np.testing.assert_array_equal(
-        contents(tmp_path / "pad")[32][2], fit(np.asarray(tall), 32, "pad").transpose(2, 0, 1)
+        contents(tmp_path / "pad")[32][2], fit_to_square(np.asarray(tall), 32, "pad").transpose(2, 0, 1)
     )
     assert (made["reject"].count, made["reject"].left_out) == (2, {"not square": 1})
 

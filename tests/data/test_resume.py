@@ -274,7 +274,7 @@ def test_stopped_before_anything_is_written(tmp_path, monkeypatch):
 
     folder = write_folder(tmp_path / "pictures", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(writer_module, "sync_entries", stopped)
+        patch.setattr(writer_module, "sync_directory", stopped)
         with pytest.raises(KeyboardInterrupt):
             prepare(str(folder), tmp_path / "data")
     assert os.listdir(tmp_path) == ["pictures"]
@@ -328,11 +328,11 @@ def test_a_disk_that_is_full(tmp_path, small_disk, capsys):
 
 def test_the_message_of_a_full_disk(tmp_path):
     writer = StoreWriter(tmp_path / "data.partial", {4: "raw"})
-    told = writer_module.full_disk_told(writer, 10, 2 << 20)
+    told = writer_module.explain_full_disk(writer, 10, 2 << 20)
     with pytest.raises(DiskFull, match=r"about 2.0 MiB more are needed, with 0 of 10") as caught, told:
         raise OSError(errno.EDQUOT, "quota", "x")
     assert (caught.value.errno, caught.value.filename) == (errno.EDQUOT, str(writer.path))
-    with pytest.raises(PermissionError), writer_module.full_disk_told(writer, 10):
+    with pytest.raises(PermissionError), writer_module.explain_full_disk(writer, 10):
         raise PermissionError(errno.EACCES, "no")
     writer.close()
 

@@ -21,10 +21,10 @@ import pytest
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
 from pggan.data.sources.archives import TarSource, ZipSource
-from pggan.data.sources.base import BadPicture
+from pggan.data.sources.base import BadImage
 from pggan.data.sources.celebamask import CelebAMaskSource
 from pggan.data.sources.folder import FolderSource
-from pggan.data.sources.webdataset import ShardedSource
+from pggan.data.sources.webdataset import WebDatasetSource
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError
@@ -67,7 +67,7 @@ def assert_portraits(source, tmp_path, names=None, indices=range(COUNT), **optio
     shutil.rmtree(tmp_path / "data")
 
 
-def pictures(source):
+def numpy_images(source):
     """What a source gives, by readers and references that have been sent to another process."""
     reader = pickle.loads(pickle.dumps(source.reader(32, 0)))
     found = []
@@ -76,7 +76,7 @@ def pictures(source):
             picture = reader.read(pickle.loads(pickle.dumps(ref)), source.channels or 3)
             assert reader.size(ref) == picture.image.shape[1::-1]
             found.append(picture)
-        except BadPicture as bad:
+        except BadImage as bad:
             found.append(str(bad))
     assert len(found) == len(source)
     assert len(list(source.sample(3, len(source)))) <= 3
@@ -84,7 +84,7 @@ def pictures(source):
 
 
 def reasons(source):
-    return [each if isinstance(each, str) else None for each in pictures(source)]
+    return [each if isinstance(each, str) else None for each in numpy_images(source)]
 
 
 # the official TFRecords and HDF5
@@ -139,7 +139,7 @@ def test_other_damage_to_tfrecords_is_named(tfrecords):
             open_source(str(tfrecords))
         assert "\n" not in str(caught.value)
     path.unlink()  # the largest that is left counts
-    assert pictures(open_source(str(tfrecords)))[0].image.shape == (32, 32, 3)
+    assert numpy_images(open_source(str(tfrecords)))[0].image.shape == (32, 32, 3)
 
 
 def test_two_sets_of_tfrecords_are_told_apart_by_naming(tfrecords):
@@ -705,7 +705,7 @@ def test_webdataset_labels_that_are_none(tmp_path):
             file.addfile(info, io.BytesIO(data))
     source = open_source(str(tmp_path / "a.tar"))
     assert source.label_columns[0].classes == ("0", "1", "2")
-    assert [picture.labels for picture in pictures(source)] == [(2,), (-1,), (-1,), (-1,), (-1,)]
+    assert [picture.labels for picture in numpy_images(source)] == [(2,), (-1,), (-1,), (-1,), (-1,)]
 
 
 def test_a_damaged_compressed_shard(tmp_path):
@@ -736,7 +736,7 @@ def test_pictures_with_a_stray_file_of_another_format_stay_pictures(tmp_path):
     # the more files of a set there are, the more it is one
     for number in range(5):
         shard(folder / f"data-{number}.tar", range(2))
-    assert isinstance(open_source(str(folder)), ShardedSource)
+    assert isinstance(open_source(str(folder)), WebDatasetSource)
 
 
 def test_a_zip_of_pictures_with_an_array_stays_a_zip(tmp_path):

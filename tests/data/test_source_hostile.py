@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pggan.data.sources import open_source
-from pggan.data.sources.base import BadPicture, Picture
+from pggan.data.sources.base import BadImage, DecodedImage
 from pggan.data.sources.label_files import LabelTable, labelled
 from pggan.utils.errors import DataError, PgganError
 from tests.helpers.image_files import encoded, portrait
@@ -102,10 +102,10 @@ def take(path):
             try:
                 assert min(reader.size(ref)) >= 0
                 picture = reader.read(ref, 3)
-            except BadPicture as bad:
+            except BadImage as bad:
                 said.append(str(bad))
                 continue
-            assert isinstance(picture, Picture)
+            assert isinstance(picture, DecodedImage)
             assert picture.image.dtype == np.uint8
             assert picture.image.ndim == 3
             assert len(picture.labels) == len(columns)

@@ -9,7 +9,7 @@ import pytest
 
 from pggan.data.sources import SOURCES, open_source
 from pggan.data.sources.archives import TarSource, ZipSource
-from pggan.data.sources.base import BadPicture, Picture
+from pggan.data.sources.base import BadImage, DecodedImage
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.synthetic import DrawnSource
 from pggan.utils.errors import DataError, UsageError
@@ -53,7 +53,7 @@ def everything(source):
             picture = reader.read(pickle.loads(pickle.dumps(ref)), 3)
             found[name] = picture.image.tobytes()
             assert reader.size(ref) == picture.image.shape[1::-1]
-        except BadPicture:
+        except BadImage:
             found[name] = None
     return found
 
@@ -73,7 +73,7 @@ def test_a_folder_in_natural_order(folder):
 
 def test_iteration_gives_pictures_and_reports(folder):
     items = list(open_source(str(folder)))
-    assert [type(item) for item in items] == [Picture] * COUNT + [BadPicture, Picture]
+    assert [type(item) for item in items] == [DecodedImage] * COUNT + [BadImage, DecodedImage]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from PIL import Image
 from benchmarks.measuring import as_json, machine, median, show
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.base import BadPicture
-from pggan.data.sources.image_io import fit
+from pggan.data.sources.base import BadImage
+from pggan.data.sources.image_io import fit_to_square
 from pggan.data.store.codecs import encode
 from pggan.data.store.pyramid import pyramid
 from pggan.utils.errors import DataError
@@ -90,8 +90,8 @@ def _pictures(source: str | None, side: int) -> Iterator[np.ndarray]:
     reader, random, found = opened.reader(side, 0), np.random.default_rng(0), []
     for ref in opened.sample(64, len(opened)):
         try:
-            image = fit(reader.read(ref, 3).image, side, "crop")
-        except BadPicture:
+            image = fit_to_square(reader.read(ref, 3).image, side, "crop")
+        except BadImage:
             continue
         if source is None:  # drawn areas are flat, photographs are not
             image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.measuring import Numbers, Rate, as_json, machine, median, rate, show
 from pggan.config.train import CACHES
-from pggan.data.loading.cache import CachePolicy
-from pggan.data.loading.loader import AHEAD, BatchRequest, Loader
+from pggan.data.loading.cache_policy import CachePolicy
+from pggan.data.loading.loader import PREFETCH, BatchRequest, Loader
 from pggan.data.store.codecs import decode
 from pggan.data.store.decoders import use_torchvision
 from pggan.data.store.store import Store
@@ -90,7 +90,7 @@ def _measured(
     bare_rates: list[Rate] = []
     with ExitStack() as stack:
         feeds = [
-            _Feed(stack.enter_context(Loader(store, 0, workers=count, caching=how)), mode, resolution, batch)
+            _Feed(stack.enter_context(Loader(store, 0, workers=count, cache_policy=how)), mode, resolution, batch)
             for mode, how in caching.items()
             for count in workers
         ]
@@ -137,7 +137,7 @@ class _Feed:
         self.stream = loader.stream(self._requests())
         next(self.stream)
         self.kind = loader.kind
-        self.ahead = AHEAD * loader.workers + 1
+        self.ahead = PREFETCH * loader.workers + 1
         self.rates: list[Rate] = []
         for _ in range(-(-len(loader.store) // batch) if self.kind != "none" else 0):
             next(self.stream)

@@ -24,7 +24,7 @@ SOURCES: Registry[SourceSpec] = Registry(
     [
         SourceSpec("drawn", "pggan.data.sources.synthetic:DrawnSource", "drawn:COUNT, faces drawn on the spot"),
         SourceSpec("store", "pggan.data.sources.lmdb:StoreSource", "another store of pggan's"),
-        SourceSpec("lmdb", "pggan.data.sources.lmdb:PortSource", "an LMDB of the StyleGAN ports"),
+        SourceSpec("lmdb", "pggan.data.sources.lmdb:StyleGanLmdbSource", "an LMDB of the StyleGAN ports"),
         SourceSpec("tfrecords", "pggan.data.sources.tfrecords:TfrecordSource", "the official TFRecords"),
         SourceSpec("hdf5", "pggan.data.sources.hdf5:Hdf5Source", "an HDF5 file of pictures"),
         SourceSpec("parquet", "pggan.data.sources.parquet:ParquetSource", "Hugging Face's Parquet, a file or a folder"),
@@ -33,7 +33,7 @@ SOURCES: Registry[SourceSpec] = Registry(
         SourceSpec("npz", "pggan.data.sources.arrays:NpzSource", "a .npz with an array of pictures"),
         SourceSpec("arrays", "pggan.data.sources.arrays:ArrayFolderSource", "a folder of .npy arrays, one a picture"),
         SourceSpec("celebamask", "pggan.data.sources.celebamask:CelebAMaskSource", "CelebAMask-HQ, folder or zip"),
-        SourceSpec("webdataset", "pggan.data.sources.webdataset:ShardedSource", "webdataset, as data-{00..09}.tar"),
+        SourceSpec("webdataset", "pggan.data.sources.webdataset:WebDatasetSource", "webdataset, as data-{00..09}.tar"),
         SourceSpec("zip", "pggan.data.sources.archives:ZipSource", "a zip of pictures"),
         SourceSpec("tar", "pggan.data.sources.archives:TarSource", "a tar of pictures, compressed or not"),
         SourceSpec("folder", "pggan.data.sources.folder:FolderSource", "a folder of pictures, nested or not"),

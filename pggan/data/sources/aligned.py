@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 
 from pggan.data.label_columns import LabelColumn
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.sources.landmarks import Landmarks, in_order
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
+from pggan.data.sources.landmarks import Landmarks, order_left_to_right
 
 NOTE = "aligned by landmarks"
 
@@ -31,7 +31,7 @@ _MIN_INSIDE = 0.2
 _FARTHEST = 1e7  # pixels
 
 
-class Square(NamedTuple):
+class CropSquare(NamedTuple):
     """`x_axis` points to the crop's right, `y_axis` down it (unit vectors); `side` in pixels of the picture."""
 
     centre: NDArray[np.float64]
@@ -40,43 +40,43 @@ class Square(NamedTuple):
     side: float
 
 
-def crop_square(points: ArrayLike) -> Square:
+def crop_square(points: ArrayLike) -> CropSquare:
     """The oriented square of appendix C for points (4, 2): left eye, right eye, left and right mouth corner.
 
     With y down, eyes to mouth (`down`) is the negative of the paper's y', and our quarter turn (x, y) -> (-y, x)
-    takes "right" to "down". Raises `BadPicture` where the points make no square.
+    takes "right" to "down". Raises `BadImage` where the points make no square.
     """
     ordered = np.asarray(points, np.float64)
     if not (np.abs(ordered) <= _FARTHEST).all():
-        raise BadPicture("landmarks are far outside any picture")
-    e0, e1, m0, m1 = in_order(ordered)
+        raise BadImage("landmarks are far outside any picture")
+    e0, e1, m0, m1 = order_left_to_right(ordered)
     across, down = e1 - e0, (m0 + m1) / 2 - (e0 + e1) / 2
     side = max(4.0 * math.hypot(*across), 3.6 * math.hypot(*down))
     if side < 1:
-        raise BadPicture("landmarks all lie on one spot")
+        raise BadImage("landmarks all lie on one spot")
     # never nought: in order, `across` and the turned `down` are no more than a right angle apart
     x_axis = across + np.array([down[1], -down[0]])
     x_axis /= math.hypot(*x_axis)
-    return Square((e0 + e1) / 2 + 0.1 * down, x_axis, np.array([-x_axis[1], x_axis[0]]), side)
+    return CropSquare((e0 + e1) / 2 + 0.1 * down, x_axis, np.array([-x_axis[1], x_axis[0]]), side)
 
 
-def aligned(image: NDArray[np.uint8], points: ArrayLike, side: int) -> NDArray[np.uint8]:
+def align_face(image: NDArray[np.uint8], points: ArrayLike, side: int) -> NDArray[np.uint8]:
     """The face of `points` (4, 2) upright: uint8 (side, side, C) out of a picture uint8 (H, W, C), C 1 or 3.
 
     What lies outside the picture is its reflection, dissolved. Work and memory beside the picture's own go by `side`.
-    Raises `BadPicture` where the points make no square, or one that lies mostly outside.
+    Raises `BadImage` where the points make no square, or one that lies mostly outside.
     """
     square = crop_square(points)
     height, width, channels = image.shape
     share = float((_outside(square, width, height, 64) == 0).mean())
     if share < _MIN_INSIDE:
-        raise BadPicture(f"only {share:.0%} of the crop lies in the picture; are the landmarks this picture's?")
+        raise BadImage(f"only {share:.0%} of the crop lies in the picture; are the landmarks this picture's?")
     crop = _resampled(image, square, side).reshape(side, side, channels)
     distance = _outside(square, width, height, side)
     return _dissolved(crop, distance) if distance.any() else crop
 
 
-def _outside(square: Square, width: int, height: int, side: int) -> NDArray[np.float32]:
+def _outside(square: CropSquare, width: int, height: int, side: int) -> NDArray[np.float32]:
     """How far each pixel of a crop (side, side) is from the picture, in sides of the square; 0 inside."""
     steps = ((np.arange(side) + 0.5) / side - 0.5) * square.side
     distances = []
@@ -87,7 +87,7 @@ def _outside(square: Square, width: int, height: int, side: int) -> NDArray[np.f
     return np.hypot(*distances) / np.float32(square.side)
 
 
-def _resampled(image: NDArray[np.uint8], square: Square, side: int) -> NDArray[np.uint8]:
+def _resampled(image: NDArray[np.uint8], square: CropSquare, side: int) -> NDArray[np.uint8]:
     """The square at the wanted side, without aliasing: the picture is first reduced to twice the resolution, then
     turned on a grid of up to twice the side whose cells are averaged."""
     scale = min(1.0, 2 * side / square.side)
@@ -169,14 +169,14 @@ class AlignedReader(Reader):
     def _points(self, ref: Ref) -> NDArray[np.float64]:
         points = self._landmarks.get(ref.name)
         if points is None:
-            raise BadPicture("no landmarks of it in the file")
+            raise BadImage("no landmarks of it in the file")
         return points
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         points = self._points(ref)
         side = min(self._resolution, self.size(ref)[0])
         picture = self._inner.read(ref, channels)
-        return picture._replace(image=aligned(picture.image, points, side), notes=(*picture.notes, NOTE))
+        return picture._replace(image=align_face(picture.image, points, side), notes=(*picture.notes, NOTE))
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = round(crop_square(self._points(ref)).side)

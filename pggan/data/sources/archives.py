@@ -12,10 +12,10 @@ from functools import lru_cache
 from itertools import islice
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
-from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.data.sources.file_base import NO_PICTURES, READ_ERRORS, FileReader
-from pggan.data.sources.image_io import MAX_FILE_BYTES, is_picture_name
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, reason
+from pggan.data.sources.file_base import NO_IMAGES, READ_ERRORS, FileReader
+from pggan.data.sources.image_io import MAX_FILE_BYTES, is_image_name
 from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
@@ -30,7 +30,7 @@ _MOST_LABEL, _MOST_LIST = 1 << 16, 1 << 28
 
 def _check_size(size: int) -> None:
     if size > MAX_FILE_BYTES:
-        raise BadPicture(f"a file of {size >> 20} MiB; the limit is {MAX_FILE_BYTES >> 20}")
+        raise BadImage(f"a file of {size >> 20} MiB; the limit is {MAX_FILE_BYTES >> 20}")
 
 
 def zip_names(path: str) -> tuple[str, ...]:
@@ -82,10 +82,10 @@ class ZipSource(Source):
             raise
         except READ_ERRORS as error:
             raise DataError(f"{spec} is not a whole zip file ({reason(error)}); copy or make it again") from None
-        pictures = {name for name in names if name.startswith(within) and is_picture_name(name)}
+        pictures = {name for name in names if name.startswith(within) and is_image_name(name)}
         self._names = sorted(pictures, key=lambda name: (natural_key(name), name))
         if not self._names:
-            raise DataError(f"{spec} {NO_PICTURES}")
+            raise DataError(f"{spec} {NO_IMAGES}")
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -97,7 +97,7 @@ class ZipSource(Source):
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
 
-    def beside(self, name: str) -> bytes | None:
+    def read_companion(self, name: str) -> bytes | None:
         """A file at the top of the archive, if there is one."""
         try:
             with zipfile.ZipFile(self.path) as file:
@@ -119,14 +119,14 @@ class TarReader(FileReader):
     def open(self, ref: Ref) -> BinaryIO:
         place, _ = ref.payload
         if place is None:
-            raise BadPicture(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
+            raise BadImage(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
         if isinstance(place, bytes):
             return io.BytesIO(place)
         path, offset, size = place
         _check_size(size)
         return cast(BinaryIO, io.BufferedReader(_Section(open(path, "rb"), offset, size)))
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         return super().read(ref, channels)._replace(labels=ref.payload[1])
 
 
@@ -188,10 +188,10 @@ class TarSource(Source):
                 members if self._compressed else sorted(members, key=lambda m: (natural_key(m.name), m.offset))
             )
         if not self._members:
-            raise DataError(f"{spec} {NO_PICTURES}")
+            raise DataError(f"{spec} {NO_IMAGES}")
         # numbers of their own for nearly every picture are names, not classes
         distinct = set(found.values()) - {"-1"}
-        named = in_class_order(distinct) if len(distinct) <= MOST_CLASSES else ()
+        named = order_classes(distinct) if len(distinct) <= MAX_CLASSES else ()
         self._columns = (LabelColumn("class", named),) if named else ()
         numbers = {name: number for number, name in enumerate(named)}
         self._numbers = {key: numbers.get(name, -1) for key, name in found.items()}
@@ -232,7 +232,7 @@ class TarSource(Source):
         if label is not None and (key not in found or name.endswith(".cls")):
             found[key] = label
 
-    def beside(self, name: str) -> bytes | None:
+    def read_companion(self, name: str) -> bytes | None:
         return self._beside.get(name)
 
     @staticmethod
@@ -284,7 +284,7 @@ class TarSource(Source):
 
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
-    return member.isreg() and not member.issparse() and is_picture_name(member.name)
+    return member.isreg() and not member.issparse() and is_image_name(member.name)
 
 
 def _sample_key(path: str, name: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.data.sources.image_io import MAX_PIXELS, as_channels
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, reason
+from pggan.data.sources.image_io import MAX_PIXELS, convert_channels
 from pggan.utils.errors import DataError
 
 CHANNELS = (1, 3, 4)
@@ -26,40 +26,40 @@ Labels = tuple[tuple[LabelColumn, ...], NDArray[np.int32] | None]
 NO_LABELS: Labels = ((), None)
 
 
-class NumberedReader(Reader):
+class IndexedReader(Reader):
     """Reads pictures by number; a reference's payload is the number and the labels."""
 
     @abstractmethod
     def image(self, index: int) -> NDArray[np.uint8]:
-        """A picture (H, W, C). Raises `BadPicture`."""
+        """A picture (H, W, C). Raises `BadImage`."""
 
     @abstractmethod
     def shape(self, index: int) -> tuple[int, int]:
         """Width and height."""
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         index, labels = ref.payload
-        image, notes = as_channels(self.image(index), channels)
-        return Picture(image, labels, notes)
+        image, notes = convert_channels(self.image(index), channels)
+        return DecodedImage(image, labels, notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         return self.shape(ref.payload[0])
 
 
-class CarriedReader(Reader):
+class InlineArrayReader(Reader):
     """A reference's payload is the picture's array itself, and the labels."""
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         array, labels = ref.payload
-        image, notes = as_channels(channels_last(array), channels)
-        return Picture(image, labels, notes)
+        image, notes = convert_channels(channels_last(array), channels)
+        return DecodedImage(image, labels, notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         height, width = channels_last(ref.payload[0]).shape[:2]
         return width, height
 
 
-class NumberedSource(Source):
+class IndexedSource(Source):
     """Pictures 0 to count - 1, with an array of class numbers (N, columns) or none."""
 
     def __init__(self, count: int, columns: tuple[LabelColumn, ...] = (), labels: NDArray[Any] | None = None) -> None:
@@ -79,7 +79,7 @@ class NumberedSource(Source):
         return self._columns
 
 
-def picture_form(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
     """Height, width and channels of an array of one picture, None where it is none, or far too large for one."""
     if len(shape) == 2:
         form = (shape[0], shape[1], 1)
@@ -92,12 +92,12 @@ def picture_form(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
     return form if 0 < form[0] * form[1] <= MAX_PIXELS else None
 
 
-def pictures_form(shape: tuple[int, ...], dtype: Any) -> tuple[int, int, int] | None:
+def stacked_image_shape(shape: tuple[int, ...], dtype: Any) -> tuple[int, int, int] | None:
     """Height, width and channels in an array of many pictures, None where it is none."""
     if dtype != np.uint8 or len(shape) not in (3, 4) or not shape[0]:
         return None
     one = len(shape) == 3 and (shape[0] in CHANNELS[1:] or shape[2] in CHANNELS)  # in colour, not many grey ones
-    return None if one else picture_form(shape[1:])
+    return None if one else image_shape(shape[1:])
 
 
 def _channels_first(shape: tuple[int, ...]) -> bool:
@@ -110,14 +110,14 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
 def channels_last(array: NDArray[Any]) -> NDArray[np.uint8]:
     """An array of one picture as (H, W, C): from (H, W), (C, H, W), (H, W, C), or one of those in a batch of one.
 
-    Channels are the axis of length 1, 3 or 4. Raises `BadPicture`.
+    Channels are the axis of length 1, 3 or 4. Raises `BadImage`.
     """
     if array.dtype != np.uint8:
-        raise BadPicture(f"an array of {str(array.dtype)[:40]}; pictures are uint8 from 0 to 255")
+        raise BadImage(f"an array of {str(array.dtype)[:40]}; pictures are uint8 from 0 to 255")
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
-    if picture_form(array.shape) is None:
-        raise BadPicture(f"an array of shape {array.shape}, which is no picture")
+    if image_shape(array.shape) is None:
+        raise BadImage(f"an array of shape {array.shape}, which is no picture")
     if array.ndim == 2:
         return array[:, :, None]
     return array.transpose(1, 2, 0) if _channels_first(array.shape) else array
@@ -190,8 +190,8 @@ def _classes(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, 
         return LabelColumn(name, tuple(map(str, range(int(values.max()) + 1)))), values.astype(np.int32)
     if kind in "US":
         texts = np.char.decode(values, "utf-8", "replace") if kind == "S" else values
-        classes = in_class_order(set(texts.tolist()) - {""})
-        if 0 < len(classes) <= MOST_CLASSES:
+        classes = order_classes(set(texts.tolist()) - {""})
+        if 0 < len(classes) <= MAX_CLASSES:
             numbers = {text: number for number, text in enumerate(classes)}
             return LabelColumn(name, classes), np.array([numbers.get(text, -1) for text in texts.tolist()], np.int32)
     raise DataError(f"{where}: labels of {str(values.dtype)[:40]} are neither class numbers nor names of a few classes")

@@ -23,20 +23,20 @@ from pggan.data.sources.array_base import (
     MOST_LABEL_BYTES,
     NO_LABELS,
     PICTURES,
-    CarriedReader,
+    IndexedReader,
+    IndexedSource,
+    InlineArrayReader,
     Labels,
-    NumberedReader,
-    NumberedSource,
     channels_last,
     load_array,
     load_labels,
     own_labels,
-    pictures_form,
+    stacked_image_shape,
 )
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.data.sources.file_base import outnumbered
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, reason
+from pggan.data.sources.file_base import is_mostly_images
 from pggan.data.sources.folder import FolderSource
-from pggan.data.sources.image_io import as_channels
+from pggan.data.sources.image_io import convert_channels
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key
 
@@ -47,7 +47,7 @@ _SAMPLE = 256
 _MOST_ARRAYS = 16
 
 
-class NpyReader(NumberedReader):
+class NpyReader(IndexedReader):
     def __init__(self, path: str, side: tuple[int, int]) -> None:
         self.path, self.side = path, side
         self._array: NDArray[np.uint8] | None = None
@@ -61,20 +61,20 @@ class NpyReader(NumberedReader):
                 self._array = load_array(Path(self.path), mapped=True)
             return channels_last(np.array(self._array[index]))
         except (OSError, ValueError, IndexError) as error:
-            raise BadPicture(reason(error)) from None
+            raise BadImage(reason(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.side
 
 
-class NpySource(NumberedSource):
+class NpySource(IndexedSource):
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
         try:
             array = load_array(Path(spec), mapped=True)
         except ValueError as error:
             raise DataError(f"{spec} is not a whole array of pictures ({error}); copy or make it again") from None
-        form = pictures_form(array.shape, array.dtype)
+        form = stacked_image_shape(array.shape, array.dtype)
         if form is None:
             raise DataError(f"{spec} is {str(array.dtype)[:40]} of shape {array.shape}; {PICTURES}")
         self._side, self._channels = (form[1], form[0]), form[2]
@@ -105,7 +105,7 @@ class _Member(NamedTuple):
 
     @property
     def form(self) -> tuple[int, int, int] | None:
-        return pictures_form(self.shape, self.dtype)
+        return stacked_image_shape(self.shape, self.dtype)
 
     @property
     def size(self) -> int:
@@ -113,7 +113,7 @@ class _Member(NamedTuple):
         return self.shape[0] * height * width * channels
 
 
-class NpzSource(NumberedSource):
+class NpzSource(IndexedSource):
     """The largest array of pictures is read."""
 
     def __init__(self, spec: str) -> None:
@@ -156,7 +156,7 @@ class NpzSource(NumberedSource):
             raise DataError(f"{self.path} is damaged ({reason(error)}); copy or make it again") from None
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return CarriedReader()
+        return InlineArrayReader()
 
 
 def _choose(file: zipfile.ZipFile, where: str) -> tuple[_Member, Any, Any]:
@@ -205,13 +205,13 @@ class ArrayFolderReader(Reader):
         try:
             return channels_last(load_array(Path(self.root, ref.payload), mapped=True))
         except OSError as error:
-            raise BadPicture(error.strerror or str(error)) from None
+            raise BadImage(error.strerror or str(error)) from None
         except ValueError as error:
-            raise BadPicture(f"not a whole array ({error})") from None
+            raise BadImage(f"not a whole array ({error})") from None
 
-    def read(self, ref: Ref, channels: int) -> Picture:
-        image, notes = as_channels(np.array(self._load(ref)), channels)
-        return Picture(image, (), notes)
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        image, notes = convert_channels(np.array(self._load(ref)), channels)
+        return DecodedImage(image, (), notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         height, width = self._load(ref).shape[:2]
@@ -228,7 +228,7 @@ class ArrayFolderSource(Source):
     @staticmethod
     def sniff(spec: str) -> bool:
         found = len(_arrays(spec)) if os.path.isdir(spec) else 0
-        return found > 0 and not outnumbered(spec, found)
+        return found > 0 and not is_mostly_images(spec, found)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -236,8 +236,8 @@ class ArrayFolderSource(Source):
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
 
-    def beside(self, name: str) -> bytes | None:
-        return FolderSource.beside_in(self.root, name)
+    def read_companion(self, name: str) -> bytes | None:
+        return FolderSource.read_companion_in(self.root, name)
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return ArrayFolderReader(os.path.abspath(self.root))

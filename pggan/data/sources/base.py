@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pggan.data.label_columns import LabelColumn
 
 
-class Picture(NamedTuple):
+class DecodedImage(NamedTuple):
     """`image` uint8 (H, W, C) in full size; `labels` one class number a column; `notes`: what was converted."""
 
     image: NDArray[np.uint8]
@@ -28,7 +28,7 @@ class Ref(NamedTuple):
     payload: Any
 
 
-class BadPicture(Exception):  # noqa: N818 (a report more than an error)
+class BadImage(Exception):  # noqa: N818 (a report more than an error)
     """A picture that cannot be used; the message says why. One of them does not stop the rest."""
 
 
@@ -40,18 +40,18 @@ def reason(error: BaseException) -> str:
 class Reader(ABC):
     """Reads references; picklable, so that worker processes can. Opens what it needs on first use.
 
-    `boxed`: the pictures come from a store of all resolutions, whose lower ones are 2x2 means of them; so are ours.
+    `box_filtered`: the pictures come from a store of all resolutions, whose lower ones are 2x2 means of them; so are ours.
     """
 
-    boxed = False
+    box_filtered = False
 
     @abstractmethod
-    def read(self, ref: Ref, channels: int) -> Picture:
-        """The picture with 1 or 3 channels. Raises `BadPicture`."""
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        """The picture with 1 or 3 channels. Raises `BadImage`."""
 
     @abstractmethod
     def size(self, ref: Ref) -> tuple[int, int]:
-        """Width and height, without decoding the picture where possible. Raises `BadPicture`."""
+        """Width and height, without decoding the picture where possible. Raises `BadImage`."""
 
 
 class Source(ABC):
@@ -84,7 +84,7 @@ class Source(ABC):
     def label_columns(self) -> tuple[LabelColumn, ...]:
         return ()
 
-    def beside(self, name: str) -> bytes | None:
+    def read_companion(self, name: str) -> bytes | None:
         """A file of this name beside the pictures, such as a list of labels, if there is one."""
         return None
 
@@ -98,11 +98,11 @@ class Source(ABC):
         """Whom the pictures' licence asks to name, if anyone."""
         return None
 
-    def __iter__(self) -> Iterator[Picture | BadPicture]:
+    def __iter__(self) -> Iterator[DecodedImage | BadImage]:
         """Pictures in colour at full size (256 for drawn ones); a report in the place of one that cannot be read."""
         reader = self.reader(256, 0)
         for ref in self.refs():
             try:
                 yield reader.read(ref, 3)
-            except BadPicture as bad:
+            except BadImage as bad:
                 yield bad

@@ -10,7 +10,7 @@ import os
 from pggan.data.sources.archives import ZipSource, zip_names
 from pggan.data.sources.base import Source
 from pggan.data.sources.folder import FolderSource
-from pggan.data.sources.image_io import is_picture_name
+from pggan.data.sources.image_io import is_image_name
 from pggan.data.sources.label_files import LabelledSource, LabelTable
 
 PICTURES, ATTRIBUTES = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt"
@@ -21,11 +21,11 @@ class CelebAMaskSource(LabelledSource):
         inner: Source
         if os.path.isdir(spec):
             root = _root(spec)
-            inner, listed = FolderSource(os.path.join(root, PICTURES)), FolderSource.beside_in(root, ATTRIBUTES)
+            inner, listed = FolderSource(os.path.join(root, PICTURES)), FolderSource.read_companion_in(root, ATTRIBUTES)
         else:
             prefix = _prefix(spec) or ""
             inner = ZipSource(spec, prefix + PICTURES + "/")
-            listed = inner.beside(prefix + ATTRIBUTES)
+            listed = inner.read_companion(prefix + ATTRIBUTES)
         table = LabelTable.read_list(listed.decode("utf-8", "replace"), ATTRIBUTES) if listed else LabelTable()
         super().__init__(inner, table)
 
@@ -45,6 +45,6 @@ def _prefix(spec: str) -> str | None:
     """What comes before the folder of pictures in the archive's names."""
     for name in zip_names(spec):
         before, found, _ = f"/{name}".partition(f"/{PICTURES}/")
-        if found and is_picture_name(name):
+        if found and is_image_name(name):
             return f"{before}/"[1:]
     return None

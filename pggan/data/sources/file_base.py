@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
-from pggan.data.sources.image_io import MAX_FILE_BYTES, is_picture_name, read_picture, read_size
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, reason
+from pggan.data.sources.image_io import MAX_FILE_BYTES, is_image_name, read_image, read_size
 
-NO_PICTURES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
+NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 
 # What damaged, encrypted, vanished or unreadable files and archive members raise.
 READ_ERRORS = (
@@ -32,7 +32,7 @@ READ_ERRORS = (
 )
 
 
-def outnumbered(folder: str, count: int) -> bool:
+def is_mostly_images(folder: str, count: int) -> bool:
     """Whether a folder holds at least as many pictures, at whatever depth, as `count` files of another format.
 
     It is a folder of pictures then, with a stray file of that format.
@@ -40,7 +40,7 @@ def outnumbered(folder: str, count: int) -> bool:
     pictures = 0
     for _, inner, files in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        pictures += sum(map(is_picture_name, files))
+        pictures += sum(map(is_image_name, files))
         if pictures >= count:
             return True
     return False
@@ -53,13 +53,13 @@ class FileReader(Reader):
     def open(self, ref: Ref) -> BinaryIO:
         """The file behind a reference, open for reading and seekable."""
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         with self._opened(ref) as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise BadPicture(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
-        image, notes = read_picture(data, channels)
-        return Picture(image, (), notes)
+            raise BadImage(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
+        image, notes = read_image(data, channels)
+        return DecodedImage(image, (), notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         with self._opened(ref) as file:
@@ -71,6 +71,6 @@ class FileReader(Reader):
             with self.open(ref) as file:
                 yield file
         except OSError as error:
-            raise BadPicture(error.strerror or str(error)) from None
+            raise BadImage(error.strerror or str(error)) from None
         except READ_ERRORS as error:
-            raise BadPicture(reason(error)) from None
+            raise BadImage(reason(error)) from None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 
-from pggan.data.sources.image_io import is_picture_name
+from pggan.data.sources.image_io import is_image_name
 
 # Files whose size and time are looked at; of all others of a folder, the names.
 _LOOKED_AT = 10_000
@@ -58,5 +58,5 @@ def _within(folder: str, without: Collection[str]) -> Iterator[str]:
         seen.add(real)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in files:
-            if is_picture_name(name) or name.lower().endswith(_DATA):
+            if is_image_name(name) or name.lower().endswith(_DATA):
                 yield os.path.join(place, name)

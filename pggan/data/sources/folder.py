@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from pggan.data.sources.base import Reader, Ref, Source
-from pggan.data.sources.file_base import NO_PICTURES, FileReader
-from pggan.data.sources.image_io import is_picture_name
+from pggan.data.sources.file_base import NO_IMAGES, FileReader
+from pggan.data.sources.image_io import is_image_name
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
 
@@ -31,7 +31,7 @@ class FolderSource(Source):
         self.root = spec
         self._names = sorted(self._walk(), key=lambda name: (natural_key(name), name))
         if not self._names:
-            raise DataError(f"{spec} {NO_PICTURES}")
+            raise DataError(f"{spec} {NO_IMAGES}")
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -56,7 +56,7 @@ class FolderSource(Source):
             inner[:] = sorted((name for name in inner if not name.startswith(".")), key=natural_key)
             inner.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
             paths = (os.path.relpath(os.path.join(folder, name), self.root) for name in files)
-            found += [path for path in paths if is_picture_name(path)]
+            found += [path for path in paths if is_image_name(path)]
         return found
 
     def __len__(self) -> int:
@@ -65,11 +65,11 @@ class FolderSource(Source):
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
 
-    def beside(self, name: str) -> bytes | None:
-        return self.beside_in(self.root, name)
+    def read_companion(self, name: str) -> bytes | None:
+        return self.read_companion_in(self.root, name)
 
     @staticmethod
-    def beside_in(root: str, name: str) -> bytes | None:
+    def read_companion_in(root: str, name: str) -> bytes | None:
         path = os.path.join(root, name)
         if not os.path.isfile(path):
             return None

@@ -18,15 +18,15 @@ from pggan.data.sources.array_base import (
     MOST_LABEL_BYTES,
     NO_LABELS,
     PICTURES,
+    IndexedReader,
+    IndexedSource,
     Labels,
-    NumberedReader,
-    NumberedSource,
     channels_last,
     load_labels,
     own_labels,
-    pictures_form,
+    stacked_image_shape,
 )
-from pggan.data.sources.base import BadPicture, Reader, reason
+from pggan.data.sources.base import BadImage, Reader, reason
 from pggan.utils.errors import DataError, PgganError, UsageError
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -40,11 +40,11 @@ def _h5py() -> Any:
     return h5py
 
 
-class Hdf5Reader(NumberedReader):
+class Hdf5Reader(IndexedReader):
     def __init__(self, path: str, name: str, side: tuple[int, int]) -> None:
         self.path, self.name, self.side = path, name, side
         # the official files hold the lower resolutions, too
-        self.boxed = re.fullmatch(r"data(\d+)x\1", name) is not None
+        self.box_filtered = re.fullmatch(r"data(\d+)x\1", name) is not None
         self._data: Any = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -55,16 +55,16 @@ class Hdf5Reader(NumberedReader):
             if self._data is None:
                 self._data = _h5py().File(self.path, "r")[self.name]
             return channels_last(np.asarray(self._data[index]))
-        except (PgganError, BadPicture, MemoryError):
+        except (PgganError, BadImage, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (HDF5 raises a dozen kinds for damaged files)
-            raise BadPicture(reason(error)) from None
+            raise BadImage(reason(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.side
 
 
-class Hdf5Source(NumberedSource):
+class Hdf5Source(IndexedSource):
     def __init__(self, spec: str) -> None:
         self.path = spec
         h5py = _h5py()
@@ -106,7 +106,7 @@ def _pictures(file: Any) -> tuple[int, str, int, tuple[int, int, int]] | None:
 
     def look(name: str, item: Any) -> None:
         shape: tuple[int, ...] = getattr(item, "shape", None) or ()
-        if len(shape) in (3, 4) and (form := pictures_form(shape, item.dtype)):
+        if len(shape) in (3, 4) and (form := stacked_image_shape(shape, item.dtype)):
             found.append((form[0] * form[1] * form[2], name, shape[0], form))
 
     file.visititems(look)

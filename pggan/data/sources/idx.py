@@ -16,9 +16,9 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.array_base import NO_LABELS, CarriedReader, NumberedSource, label_array, picture_form
+from pggan.data.sources.array_base import NO_LABELS, IndexedSource, InlineArrayReader, image_shape, label_array
 from pggan.data.sources.base import Reader, Ref, reason
-from pggan.data.sources.file_base import READ_ERRORS, outnumbered
+from pggan.data.sources.file_base import READ_ERRORS, is_mostly_images
 from pggan.utils.errors import DataError
 
 _IMAGES, _LABELS = 3, 1
@@ -26,7 +26,7 @@ _IMAGES, _LABELS = 3, 1
 _MOST_BYTES = 1 << 32
 
 
-class IdxSource(NumberedSource):
+class IdxSource(IndexedSource):
     """Holds all pictures: such sets are small."""
 
     def __init__(self, spec: str) -> None:
@@ -36,7 +36,7 @@ class IdxSource(NumberedSource):
         if len({part.shape[1:] for part in parts}) > 1:
             raise DataError(f"{spec} holds pictures of several sizes; name one file")
         self._images = np.concatenate(parts)
-        if not len(self._images) or picture_form(self._images.shape[1:]) is None:
+        if not len(self._images) or image_shape(self._images.shape[1:]) is None:
             raise DataError(f"{spec} holds no pictures: an array of shape {self._images.shape}")
         found = [_labels_of(file) for file in files]
         columns, classes = NO_LABELS
@@ -50,7 +50,7 @@ class IdxSource(NumberedSource):
         if os.path.isfile(spec):
             return _is_idx(Path(spec))
         found = len(_image_files(Path(spec))) if os.path.isdir(spec) else 0
-        return found > 0 and not outnumbered(spec, found)
+        return found > 0 and not is_mostly_images(spec, found)
 
     def refs(self) -> Iterable[Ref]:
         return (Ref(f"picture {i}", (self._images[i], self.classes(i))) for i in range(len(self)))
@@ -60,7 +60,7 @@ class IdxSource(NumberedSource):
         return 1
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return CarriedReader()
+        return InlineArrayReader()
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pggan.data.sources.base import BadPicture
+from pggan.data.sources.base import BadImage
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
@@ -31,7 +31,7 @@ _TURNS = {
 }
 
 
-def is_picture_name(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """By its ending; hidden files and a Mac's archive litter are none."""
     parts = name.replace("\\", "/").split("/")
     dot = parts[-1].rfind(".")
@@ -40,15 +40,15 @@ def is_picture_name(name: str) -> bool:
 
 
 def read_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height as shown (EXIF orientation applied), from the header. Raises `BadPicture`."""
+    """Width and height as shown (EXIF orientation applied), from the header. Raises `BadImage`."""
     picture = _open(file)
     # Pillow itself turns TIFFs
     turned = picture.format != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
     return picture.size[::-1] if turned else picture.size
 
 
-def read_picture(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """A file's bytes as uint8 (H, W, channels), and what had to be converted. Raises `BadPicture`."""
+def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """A file's bytes as uint8 (H, W, channels), and what had to be converted. Raises `BadImage`."""
     picture = _open(io.BytesIO(data))
     notes: list[str] = []
     try:
@@ -62,11 +62,11 @@ def read_picture(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[s
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
-        raise BadPicture(_reason(error)) from None
+        raise BadImage(_reason(error)) from None
     return array.reshape(*array.shape[:2], channels), tuple(notes)
 
 
-def as_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def convert_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """A decoded picture (H, W, 1, 3 or 4) with 1 or 3 channels, and what had to be converted."""
     if image.shape[2] == channels:
         return image, ()
@@ -86,9 +86,9 @@ def _open(file: BinaryIO) -> Image.Image:
             warnings.simplefilter("ignore")
             picture = Image.open(file, formats=FORMATS)
     except Exception as error:  # noqa: BLE001
-        raise BadPicture(_reason(error)) from None
+        raise BadImage(_reason(error)) from None
     if picture.width * picture.height > MAX_PIXELS:
-        raise BadPicture(f"{picture.width}x{picture.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+        raise BadImage(f"{picture.width}x{picture.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
     return picture
 
 
@@ -175,15 +175,15 @@ def fitted_side(width: int, height: int, how: str) -> int:
     return max(width, height) if how == "pad" else min(width, height)
 
 
-def fit(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.uint8]:
+def fit_to_square(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.uint8]:
     """A picture (H, W, C) as a square of `side`: cropped at the centre or padded with its border, then resized.
 
-    "frame" pads square ones, too: to the next power of two. Raises `BadPicture` where it is not square and `how` is
+    "frame" pads square ones, too: to the next power of two. Raises `BadImage` where it is not square and `how` is
     "reject".
     """
     height, width = image.shape[:2]
     if height != width and how == "reject":
-        raise BadPicture(f"{width}x{height} is not square (--fit reject)")
+        raise BadImage(f"{width}x{height} is not square (--fit reject)")
     wanted = fitted_side(width, height, how)
     if (height, width) != (wanted, wanted):
         image = _crop(image) if how == "crop" else _pad(image, wanted)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import Picture, Reader, Ref, Source
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.base import DecodedImage, Reader, Ref, Source
 from pggan.utils.errors import DataError
 
 FOLDERS = "folders"
@@ -166,10 +166,10 @@ def _as_classes(values: Sequence[str], order: Any) -> tuple[tuple[str, ...], NDA
         classes = tuple(map(str, order))
     elif found and found <= {"1", "-1"}:
         return ("no", "yes"), np.array([{"1": 1, "-1": 0}.get(v, -1) for v in values], np.int32)
-    elif len(found) > MOST_CLASSES or any(_is_fraction(value) for value in found):
+    elif len(found) > MAX_CLASSES or any(_is_fraction(value) for value in found):
         return (), np.zeros(0, np.int32)
     else:
-        classes = in_class_order(value for value in found if value != "-1")
+        classes = order_classes(value for value in found if value != "-1")
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers.get(value, -1) for value in values], np.int32)
 
@@ -185,9 +185,9 @@ class LabelledReader(Reader):
     """A reference carries the inner one's payload and the labels (None: none are known)."""
 
     def __init__(self, inner: Reader, unknown: tuple[int, ...]) -> None:
-        self.inner, self.unknown, self.boxed = inner, unknown, inner.boxed
+        self.inner, self.unknown, self.box_filtered = inner, unknown, inner.box_filtered
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         payload, labels = ref.payload
         picture = self.inner.read(Ref(ref.name, payload), channels)
         if labels is None:
@@ -239,7 +239,7 @@ class LabelledSource(Source):
         return self.inner.attribution
 
 
-def labelled(source: Source, labels: str | None) -> Source:
+def with_labels(source: Source, labels: str | None) -> Source:
     """A source with the labels asked for: "folders", a file of them; None: its own, or a list beside its pictures.
 
     Raises `DataError` where none of the pictures has one.
@@ -279,10 +279,10 @@ def _folders(source: Source) -> LabelTable:
 
 
 def _beside(source: Source) -> LabelTable | None:
-    listed = source.beside(TABLE)
+    listed = source.read_companion(TABLE)
     if listed is not None:
-        table = LabelTable.read_csv(listed.decode("utf-8-sig", "replace"), TABLE, source.beside(CLASSES))
+        table = LabelTable.read_csv(listed.decode("utf-8-sig", "replace"), TABLE, source.read_companion(CLASSES))
         return _fitting(table, source, f"the {TABLE} beside them") if table.columns else None
-    listed = source.beside(DATASET)
+    listed = source.read_companion(DATASET)
     table = LabelTable() if listed is None else LabelTable.read_json(listed.decode("utf-8-sig", "replace"), DATASET)
     return _fitting(table, source, f"the {DATASET} beside them") if table.columns else None

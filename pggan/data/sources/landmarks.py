@@ -21,7 +21,7 @@ _ROW = "a row is a name and 10 numbers (eyes, nose, mouth corners: x y of each),
 _MAX_LINE = 4096
 
 
-def in_order(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def order_left_to_right(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each pair from left to right for one who sees the mouth below the eyes, whatever the file calls left."""
     pairs = points.reshape(2, 2, 2)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -63,7 +63,7 @@ class Landmarks:
         row = self._rows.get(name)
         if row is None:
             row = self._rows.get(name.replace("\\", "/").rpartition("/")[2])
-        return None if row is None else in_order(self._points[row])
+        return None if row is None else order_left_to_right(self._points[row])
 
 
 def _lines(path: str) -> Iterator[tuple[int, list[str]]]:

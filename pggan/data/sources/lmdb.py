@@ -15,15 +15,15 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.array_base import NumberedReader, NumberedSource
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, reason
-from pggan.data.sources.image_io import read_picture
+from pggan.data.sources.array_base import IndexedReader, IndexedSource
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, reason
+from pggan.data.sources.image_io import read_image
 from pggan.data.store.store import FILE, META, Store, is_store
 from pggan.utils.errors import DataError
 
 
-class StoreReader(NumberedReader):
-    boxed = True
+class StoreReader(IndexedReader):
+    box_filtered = True
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -32,13 +32,13 @@ class StoreReader(NumberedReader):
         try:
             return self.store.read(self.store.max_resolution, [index])[0].transpose(1, 2, 0)
         except DataError as error:
-            raise BadPicture(str(error)) from None
+            raise BadImage(str(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.store.max_resolution, self.store.max_resolution
 
 
-class StoreSource(NumberedSource):
+class StoreSource(IndexedSource):
     def __init__(self, spec: str) -> None:
         self.store = Store(os.path.abspath(spec))
         manifest = self.store.manifest
@@ -86,7 +86,7 @@ def _is_port(spec: str) -> bool:
         return False
 
 
-class PortReader(Reader):
+class StyleGanLmdbReader(Reader):
     """A reference carries the picture's key."""
 
     def __init__(self, path: str) -> None:
@@ -96,25 +96,25 @@ class PortReader(Reader):
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "_env": None}
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         try:
             if self._env is None:
                 self._env = _open(self.path)
             with self._env.begin() as txn:
                 data = txn.get(ref.payload)
         except (lmdb.Error, OSError) as error:
-            raise BadPicture(reason(error)) from None
+            raise BadImage(reason(error)) from None
         if data is None:
-            raise BadPicture("no such record")
-        image, notes = read_picture(data, channels)
-        return Picture(image, (), notes)
+            raise BadImage("no such record")
+        image, notes = read_image(data, channels)
+        return DecodedImage(image, (), notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = int(ref.payload.partition(b"-")[0])
         return side, side
 
 
-class PortSource(NumberedSource):
+class StyleGanLmdbSource(IndexedSource):
     """Of several sizes the largest is read; each was resized on its own, so that none follows from another."""
 
     def __init__(self, spec: str) -> None:
@@ -142,7 +142,7 @@ class PortSource(NumberedSource):
         return (Ref(f"picture {i}", f"{self._size}-{i:05d}".encode()) for i in range(len(self)))
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return PortReader(self.path)
+        return StyleGanLmdbReader(self.path)
 
 
 def _first_keys(txn: Any) -> Any:

@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source, reason
-from pggan.data.sources.file_base import outnumbered
-from pggan.data.sources.image_io import read_picture, read_size
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, reason
+from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.image_io import read_image, read_size
 from pggan.utils.errors import DataError, PgganError, UsageError
 from pggan.utils.formatting import natural_key
 
@@ -42,10 +42,10 @@ def pyarrow(what: str = "reading Parquet") -> Any:
 class ParquetReader(Reader):
     """A reference carries the picture's bytes and its labels."""
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         data, labels = ref.payload
-        image, notes = read_picture(self._data(data), channels)
-        return Picture(image, labels, notes)
+        image, notes = read_image(self._data(data), channels)
+        return DecodedImage(image, labels, notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         return read_size(io.BytesIO(self._data(ref.payload[0])))
@@ -53,7 +53,7 @@ class ParquetReader(Reader):
     @staticmethod
     def _data(data: Any) -> bytes:
         if not isinstance(data, bytes):
-            raise BadPicture("the row holds no picture, or only the path of one that is not there")
+            raise BadImage("the row holds no picture, or only the path of one that is not there")
         return data
 
 
@@ -86,7 +86,7 @@ class ParquetSource(Source):
             with open(spec, "rb") as file:
                 return file.read(len(_MAGIC)) == _MAGIC
         found = len(_shards(Path(spec))) if os.path.isdir(spec) else 0
-        return found > 0 and not outnumbered(spec, found)
+        return found > 0 and not is_mostly_images(spec, found)
 
     def __len__(self) -> int:
         return self._count
@@ -186,8 +186,8 @@ def _label_columns(
         elif types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind):
             found = _distinct(files, name) - {None, "", -1}
             # a value of its own for nearly every picture is a name; one for all tells nothing
-            if 1 < len(found) <= MOST_CLASSES and (len(found) <= count // 2 or len(found) == 2):
-                columns.append(LabelColumn(name, in_class_order(found)))
+            if 1 < len(found) <= MAX_CLASSES and (len(found) <= count // 2 or len(found) == 2):
+                columns.append(LabelColumn(name, order_classes(found)))
     return tuple(columns)
 
 
@@ -198,7 +198,7 @@ def _distinct(files: list[Path], name: str) -> set[Any]:
         with _open(path) as file:
             for batch in file.iter_batches(batch_size=_BUFFER >> 10, columns=[name]):
                 found.update(batch.column(0).unique().to_pylist())
-                if len(found) > MOST_CLASSES + 3:
+                if len(found) > MAX_CLASSES + 3:
                     return found
     return found
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.store.manifest import LabelColumn
 from pggan.utils.errors import UsageError
 
@@ -67,7 +67,7 @@ class DrawnReader(Reader):
     def size(self, ref: Ref) -> tuple[int, int]:
         return self.resolution, self.resolution
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         random = np.random.default_rng((self.seed, ref.payload))
         options, labels = self._draw_choices(random)
         face = self._render(options, random)
@@ -76,7 +76,7 @@ class DrawnReader(Reader):
             from PIL import Image
 
             image = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
-        return Picture(image, labels)
+        return DecodedImage(image, labels)
 
     def _prepare(self) -> None:
         from dicebear import Style
@@ -118,7 +118,7 @@ class DrawnReader(Reader):
                 resvg_py.svg_to_bytes(svg, width=self.resolution, height=self.resolution, skip_system_fonts=True)
             )
         except ValueError as error:
-            raise BadPicture(f"not drawn: {error}") from None
+            raise BadImage(f"not drawn: {error}") from None
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
 

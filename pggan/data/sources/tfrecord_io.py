@@ -69,7 +69,7 @@ def read_record(file: BinaryIO, offset: int) -> bytes:
     return data[:-_FOOT]
 
 
-def encode_picture(image: NDArray[np.uint8]) -> bytes:
+def encode_image(image: NDArray[np.uint8]) -> bytes:
     """A picture (C, H, W) as an Example."""
     shape = b"".join(_varint(side) for side in image.shape)
     features = {
@@ -80,7 +80,7 @@ def encode_picture(image: NDArray[np.uint8]) -> bytes:
     return _field(1, b"".join(_field(1, entry) for entry in entries))
 
 
-def decode_picture(data: bytes) -> NDArray[np.uint8]:
+def decode_image(data: bytes) -> NDArray[np.uint8]:
     """The picture (C, H, W) of an Example. Raises `ValueError` for anything else."""
     found: dict[str, bytes | list[int]] = {}
     for number, features in _fields(data):

@@ -14,10 +14,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.array_base import NO_LABELS, NumberedReader, NumberedSource, channels_last, load_labels
-from pggan.data.sources.base import BadPicture, Reader
-from pggan.data.sources.file_base import outnumbered
-from pggan.data.sources.tfrecord_io import decode_picture, find_records, read_record
+from pggan.data.sources.array_base import NO_LABELS, IndexedReader, IndexedSource, channels_last, load_labels
+from pggan.data.sources.base import BadImage, Reader
+from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.tfrecord_io import decode_image, find_records, read_record
 from pggan.utils.errors import DataError
 
 _NAME = re.compile(r"(.*)-r(\d{2})\.tfrecords")
@@ -25,8 +25,8 @@ _NAME = re.compile(r"(.*)-r(\d{2})\.tfrecords")
 _LOOKED_AT = 100
 
 
-class TfrecordReader(NumberedReader):
-    boxed = True
+class TfrecordReader(IndexedReader):
+    box_filtered = True
 
     def __init__(self, path: str, offsets: NDArray[np.int64], side: tuple[int, int]) -> None:
         self.path, self.offsets, self.side = path, offsets, side
@@ -39,17 +39,17 @@ class TfrecordReader(NumberedReader):
         try:
             if self._file is None:
                 self._file = open(self.path, "rb")  # noqa: SIM115 (kept open for the next picture)
-            return channels_last(decode_picture(read_record(self._file, int(self.offsets[index]))))
+            return channels_last(decode_image(read_record(self._file, int(self.offsets[index]))))
         except OSError as error:
-            raise BadPicture(error.strerror or str(error)) from None
+            raise BadImage(error.strerror or str(error)) from None
         except ValueError as error:
-            raise BadPicture(str(error)) from None
+            raise BadImage(str(error)) from None
 
     def shape(self, index: int) -> tuple[int, int]:
         return self.side  # one file, one resolution; what a record says counts when it is read
 
 
-class TfrecordSource(NumberedSource):
+class TfrecordSource(IndexedSource):
     def __init__(self, spec: str) -> None:
         self.path = _largest(Path(spec))
         offsets = find_records(self.path)
@@ -69,8 +69,8 @@ class TfrecordSource(NumberedSource):
         with open(self.path, "rb") as file:
             for offset in islice(self._offsets, _LOOKED_AT):
                 try:
-                    return channels_last(decode_picture(read_record(file, int(offset)))).shape
-                except (ValueError, BadPicture) as error:
+                    return channels_last(decode_image(read_record(file, int(offset)))).shape
+                except (ValueError, BadImage) as error:
                     why = why or str(error)
         raise DataError(f"{self.path} holds no pictures of the official release: {why}")
 
@@ -78,7 +78,7 @@ class TfrecordSource(NumberedSource):
     def sniff(spec: str) -> bool:
         if os.path.isdir(spec):
             found = len(_files(Path(spec)))
-            return found > 0 and not outnumbered(spec, found)
+            return found > 0 and not is_mostly_images(spec, found)
         return os.path.isfile(spec) and spec.endswith(".tfrecords")
 
     @property

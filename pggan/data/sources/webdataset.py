@@ -6,7 +6,7 @@ import os
 import re
 
 from pggan.data.sources.archives import TAR_ENDINGS, TarSource
-from pggan.data.sources.file_base import outnumbered
+from pggan.data.sources.file_base import is_mostly_images
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
 
@@ -14,7 +14,7 @@ _BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_SHARDS = 1_000_000
 
 
-class ShardedSource(TarSource):
+class WebDatasetSource(TarSource):
     """Shards in order, each as a tar of its own."""
 
     @staticmethod
@@ -30,7 +30,7 @@ class ShardedSource(TarSource):
         if not os.path.isdir(spec):
             return False
         found = len(_shards(spec))
-        return found > 0 and not outnumbered(spec, found)
+        return found > 0 and not is_mostly_images(spec, found)
 
 
 def _shards(folder: str) -> list[str]:
