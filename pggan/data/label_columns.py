@@ -17,7 +17,7 @@ from pggan.utils.formatting import natural_key
 # One class number a column; None: not asked for, each picture has its own.
 Choice = tuple[int | None, ...]
 _NAMED = 40
-# Numbers above this are names of something else than classes.
+# Most classes of a column: more distinct values are names, not classes.
 MAX_CLASSES = 1000
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
@@ -31,9 +31,13 @@ class LabelColumn:
 
 
 def order_classes(values: Iterable[Any]) -> tuple[str, ...]:
-    """Names of classes in order: whole numbers from 0 with none left out between, else as numbers, else naturally."""
+    """Returns the distinct values as names of classes in order.
+
+    Whole numbers up to MAX_CLASSES become all numbers from 0 to the largest. Other whole numbers are sorted as numbers,
+    other texts naturally ("a2" before "a10").
+    """
     texts = {str(value) for value in values}
-    if not all(_WHOLE.fullmatch(text) for text in texts):  # "007" is a name
+    if not all(_WHOLE.fullmatch(text) for text in texts):  # "007" is a text
         return tuple(sorted(texts, key=lambda text: (natural_key(text), text)))
     numbers = {text: int(text) for text in texts}
     if numbers and min(numbers.values()) >= 0 and max(numbers.values()) <= MAX_CLASSES:

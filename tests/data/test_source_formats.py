@@ -20,11 +20,12 @@ import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.archives import TarSource, ZipSource
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.celebamask import CelebAMaskSource
 from pggan.data.sources.folder import FolderSource
+from pggan.data.sources.tar_archive import TarSource
 from pggan.data.sources.webdataset import WebDatasetSource
+from pggan.data.sources.zip_archive import ZipSource
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError

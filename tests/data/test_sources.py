@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from pggan.data.sources import SOURCES, open_source
-from pggan.data.sources.archives import TarSource, ZipSource
 from pggan.data.sources.base import BadImage, DecodedImage
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.synthetic import DrawnSource
+from pggan.data.sources.tar_archive import TarSource
+from pggan.data.sources.zip_archive import ZipSource
 from pggan.utils.errors import DataError, UsageError
 from tests.helpers.image_files import encoded, portrait, tree, write_folder
 
