@@ -9,7 +9,7 @@ import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.label_files import LabelTable, labelled
+from pggan.data.sources.label_files import LabelTable, with_labels
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 from tests.helpers.image_files import encoded, portrait, write_folder
@@ -36,7 +36,7 @@ def packed(folder, path):
 
 def rows(source, labels=None):
     """A source's columns, and its labels as names by picture."""
-    opened = labelled(open_source(str(source)), None if labels is None else str(labels))
+    opened = with_labels(open_source(str(source)), None if labels is None else str(labels))
     reader = opened.reader(32, 0)
     columns = opened.label_columns
     found = {}

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadImage, DecodedImage
-from pggan.data.sources.label_files import LabelTable, labelled
+from pggan.data.sources.label_files import LabelTable, with_labels
 from pggan.utils.errors import DataError, PgganError
 from tests.helpers.image_files import encoded, portrait
 
@@ -95,7 +95,7 @@ def take(path):
     """Whether there is a source; all of it is read. The test is that nothing else is raised."""
     said = []
     try:
-        source = labelled(open_source(str(path)), None)
+        source = with_labels(open_source(str(path)), None)
         reader = source.reader(8, 0)
         columns = source.label_columns
         for _, ref in zip(range(20), source.refs()):
