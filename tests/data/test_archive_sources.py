@@ -48,7 +48,7 @@ def celebamask(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["folder", "parent", "zip", "bare zip"])
-def test_celebamask(celebamask, tmp_path, form):
+def test_celebamask_is_read_from_folders_and_zips(celebamask, tmp_path, form):
     litter = [("__MACOSX/CelebAMask-HQ/CelebA-HQ-img/._0.jpg", b"x"), ("other-CelebA-HQ-img/0.jpg", b"x")]
     source = {
         "folder": lambda: celebamask,
@@ -74,7 +74,7 @@ def test_celebamask_without_its_list_or_with_another(celebamask, tmp_path):
 
 @pytest.mark.parametrize("mode, ending", [("w", "tar"), ("w:gz", "tar.gz")])
 @pytest.mark.parametrize("labels", ["cls", "json", None])
-def test_webdataset_shards(tmp_path, labels, mode, ending):
+def test_webdataset_shards_are_one_source(tmp_path, labels, mode, ending):
     for number in range(3):
         write_shard(
             tmp_path / "set" / f"data-{number + 8:02d}.{ending}", range(number * 4, number * 4 + 4), labels, mode
@@ -86,7 +86,7 @@ def test_webdataset_shards(tmp_path, labels, mode, ending):
     assert not any(reasons(open_source(str(tmp_path / "set"))))
 
 
-def test_webdataset_ranges_with_something_wrong(tmp_path):
+def test_wrong_webdataset_ranges_are_refused(tmp_path):
     write_shard(tmp_path / "data-00.tar", range(4))
     for spec, message in (
         ("data-{00..01}.tar", r"data-01\.tar does not exist; check the numbers in braces"),
@@ -98,7 +98,7 @@ def test_webdataset_ranges_with_something_wrong(tmp_path):
             open_source(str(tmp_path / spec))
 
 
-def test_webdataset_labels_that_are_none(tmp_path):
+def test_webdataset_labels_that_name_no_class_are_unknown(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as file:
         for name, data in {
             "0.png": encoded(portrait(0)),
@@ -122,7 +122,7 @@ def test_webdataset_labels_that_are_none(tmp_path):
     assert [picture.labels for picture in read_all(source)] == [(2,), (-1,), (-1,), (-1,), (-1,)]
 
 
-def test_a_damaged_compressed_shard(tmp_path):
+def test_a_damaged_compressed_shard_is_an_error(tmp_path):
     path = write_shard(tmp_path / "a.tar.bz2", range(12), mode="w:bz2")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF

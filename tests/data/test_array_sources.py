@@ -23,7 +23,7 @@ from tests.helpers.source_files import (
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_idx_files(tmp_path, ending):
+def test_idx_files_are_read_with_their_labels(tmp_path, ending):
     folder = write_idx(tmp_path / "mnist", [("t10k", slice(8, 12), True), ("train", slice(0, 8), True)], ending)
     names = [(str(c),) for c in CLASSES]
     for part in (slice(0, 12), slice(8, 12)):
@@ -40,7 +40,7 @@ def test_idx_beside_its_own_gzip_counts_once(tmp_path):
     assert len(open_source(str(tmp_path / "mnist"))) == 8
 
 
-def test_idx_where_a_part_has_no_labels(tmp_path):
+def test_labels_that_a_part_of_idx_lacks_are_unknown(tmp_path):
     folder = write_idx(tmp_path / "mnist", [("t10k", slice(8, 12), False), ("train", slice(0, 8), True)])
     _, rows = stored(folder, tmp_path / "data")
     assert rows == [(str(c),) for c in CLASSES[:8]] + [(None,)] * 4
@@ -57,13 +57,13 @@ def test_idx_where_a_part_has_no_labels(tmp_path):
         (idx_bytes(GREY[:, :0]), "holds no pictures"),
     ],
 )
-def test_wrong_idx_files(tmp_path, data, message):
+def test_damaged_idx_files_are_refused(tmp_path, data, message):
     (tmp_path / "a-images-idx3-ubyte").write_bytes(data)
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / "a-images-idx3-ubyte"))
 
 
-def test_idx_files_that_do_not_fit(tmp_path):
+def test_idx_files_that_do_not_fit_are_refused(tmp_path):
     folder = write_idx(tmp_path / "mnist", [("train", slice(0, 8), True)], "")
     (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(CLASSES))
     with pytest.raises(DataError, match="has 12 labels for 8 pictures"):
@@ -75,7 +75,7 @@ def test_idx_files_that_do_not_fit(tmp_path):
 
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2)])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_npy_of_all_pictures(tmp_path, axes, order):
+def test_an_npy_of_all_pictures_is_read_in_any_layout(tmp_path, axes, order):
     np.save(tmp_path / "a.npy", np.asarray(ARRAYS.transpose(axes), order=order))
     assert_portraits(tmp_path / "a.npy", tmp_path)
     np.save(tmp_path / "a-labels.npy", np.array(["b", "a", ""])[CLASSES])
@@ -83,7 +83,7 @@ def test_npy_of_all_pictures(tmp_path, axes, order):
     assert not any(reasons(open_source(str(tmp_path / "a.npy"))))
 
 
-def test_npy_in_grey_and_with_transparency(tmp_path):
+def test_an_npy_may_be_grey_or_have_an_alpha_channel(tmp_path):
     np.save(tmp_path / "a.npy", GREY)
     levels, _ = stored(tmp_path / "a.npy", tmp_path / "grey")
     np.testing.assert_array_equal(levels[32][:, 0], GREY)
@@ -103,7 +103,7 @@ def test_npy_in_grey_and_with_transparency(tmp_path):
         (np.array([{"a": 1}], dtype=object), "is not a whole array of pictures"),
     ],
 )
-def test_npy_of_something_else(tmp_path, array, message):
+def test_an_npy_of_something_else_is_refused(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / "a.npy"))
@@ -113,7 +113,7 @@ def test_npy_of_something_else(tmp_path, array, message):
 @pytest.mark.parametrize(
     "images, labels", [("x_train", "y_train"), ("train_images", "train_labels"), ("arr_0", "none")]
 )
-def test_npz(tmp_path, save, images, labels):
+def test_the_largest_array_of_an_npz_is_read(tmp_path, save, images, labels):
     path = tmp_path / "a.npz"
     save(path, **{images: ARRAYS, "x_test": ARRAYS[:3], labels: np.array(CLASSES)[:, None]})
     assert_portraits(path, tmp_path, None if labels == "none" else [str(c) for c in CLASSES])
@@ -130,7 +130,7 @@ def test_npz(tmp_path, save, images, labels):
         ({f"a{i}": each[None] for i, each in enumerate(np.tile(ARRAYS, (2, 1, 1, 1)))}, "24 arrays, .*; unpack it"),
     ],
 )
-def test_npz_of_something_else(tmp_path, arrays, message):
+def test_an_npz_of_something_else_is_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / "a.npz"))
@@ -143,7 +143,7 @@ def write_arrays(folder, first=0):
     return folder
 
 
-def test_a_folder_of_arrays(tmp_path):
+def test_a_folder_of_arrays_is_read_in_natural_order(tmp_path):
     folder = write_arrays(tmp_path / "arrays")
     (folder / "readme.txt").write_text("hello")
     (folder / "preview.png").write_bytes(encoded(portrait(0)))
@@ -152,7 +152,7 @@ def test_a_folder_of_arrays(tmp_path):
     assert_portraits(folder, tmp_path, [f"k{c}" for c in CLASSES])
 
 
-def test_bad_arrays_among_the_others(tmp_path):
+def test_bad_arrays_do_not_stop_the_others(tmp_path):
     folder = write_arrays(tmp_path / "arrays")
     (folder / "imgHQ00003.npy").write_bytes((folder / "imgHQ00003.npy").read_bytes()[:-100])
     np.save(folder / "imgHQ00004.npy", ARRAYS[4] / 255)

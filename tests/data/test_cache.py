@@ -37,7 +37,7 @@ def memory(tmp_path, monkeypatch):
     side=st.sampled_from([4, 8, 16, 64, 128, 256]),
     flips=st.lists(st.booleans(), min_size=6, max_size=6),
 )
-def test_mirroring(count, channels, side, flips):
+def test_mirroring_flips_left_to_right(count, channels, side, flips):
     pictures = np.random.default_rng(count).integers(0, 256, (count, channels, side, side), np.uint8)
     flips = np.array(flips[:count], bool)
     expected = np.array([p[:, :, ::-1] if flip else p for p, flip in zip(pictures, flips)]).reshape(pictures.shape)
@@ -54,12 +54,12 @@ class Reading:
 
 
 def take(cache, *indices):
-    wanted = np.array(indices)
-    work = cache.start_fetch(wanted, NO_FLIPS[: len(wanted)])
-    return cache.finish_fetch(None if work is None else work(), wanted, NO_FLIPS[: len(wanted)])
+    numbers = np.array(indices)
+    work = cache.start_fetch(numbers, NO_FLIPS[: len(numbers)])
+    return cache.finish_fetch(None if work is None else work(), numbers, NO_FLIPS[: len(numbers)])
 
 
-def test_one_copy_a_machine(memory):
+def test_processes_of_a_machine_share_one_copy(memory):
     first, second = (RamCache(Reading(), SHAPE, "key") for _ in range(2))
     other = RamCache(Reading(), SHAPE, "another store")
     take(first, 1, 2, 3)
@@ -158,19 +158,19 @@ def test_without_room_or_place_memory_is_private(memory, monkeypatch):
         ("device", "cpu", 0, 1, "device"),
     ],
 )
-def test_the_choice(monkeypatch, mode, device, free, ram, kind):
+def test_a_cache_is_chosen_by_the_memory_that_is_free(monkeypatch, mode, device, free, ram, kind):
     """Memory in units of the level: a quarter of a GPU's unasked, 70 % when asked for."""
     need = int(np.prod(SHAPE))
-    made = device_cache.DeviceCache.try_create
+    create = device_cache.DeviceCache.try_create
     monkeypatch.setattr(device_cache, "free_device_bytes", lambda device: int(free * need) + 1)
-    monkeypatch.setattr(device_cache.DeviceCache, "try_create", lambda read, shape, device: made(read, shape, "cpu"))
+    monkeypatch.setattr(device_cache.DeviceCache, "try_create", lambda read, shape, device: create(read, shape, "cpu"))
     cache = CachePolicy(mode, int(ram * need), device).create_cache(Reading(), SHAPE, "key")
     assert cache.kind == kind
     np.testing.assert_array_equal(np.asarray(take(cache, 5, 6, 5)), PICTURES[[5, 6, 5]])
     cache.close()
 
 
-def test_memory_that_ends_after_all(monkeypatch):
+def test_a_device_out_of_memory_falls_back_to_ram(monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -45,7 +45,7 @@ def test_another_seed_holds_out_others():
 
 
 @pytest.mark.parametrize("count,share,message", [(40, 0.1, "holds out 4; give 0.2"), (12, 0.5, "too few pictures")])
-def test_too_few_held_out(count, share, message):
+def test_too_few_held_out_are_refused(count, share, message):
     with pytest.raises(DataError, match=message):
         split_held_out(count, share, 0)
     if "give" in message:
@@ -73,13 +73,13 @@ def test_batches_bring_held_out_pictures_along(store, mode, workers):
     seed, share = 3, 0.25
     trained, held = split_held_out(COUNT, share, seed)
     caching = CachePolicy(mode, device="cpu")
-    wanted = [BatchRequest(0, 6, 4), BatchRequest(6, 6, 8), BatchRequest(12, 5, 8), BatchRequest(17, 30, 8)]
+    batch_requests = [BatchRequest(0, 6, 4), BatchRequest(6, 6, 8), BatchRequest(12, 5, 8), BatchRequest(17, 30, 8)]
     for rank, world in ((0, 1), (1, 2)):
         with Loader(
             store, seed, workers=workers, cache_policy=caching, rank=rank, world=world, held_out=share
         ) as loader:
-            found = list(loader.stream(wanted))
-        for batch, request in zip(found, wanted):
+            batches = list(loader.stream(batch_requests))
+        for batch, request in zip(batches, batch_requests):
             assert len(batch.held_out) == len(batch.numpy_images()) == len(batch.labels)
             for images, among in ((batch.numpy_images(), trained), (np.asarray(batch.held_out), held)):
                 indices, mirrored = Sampler(COUNT, seed, among=among).at(

@@ -25,11 +25,11 @@ SMILE = LabelColumn("smile", ("no", "yes"))
         (["", "a"], ("", "a")),
     ],
 )
-def test_order_of_classes(values, expected):
-    found = order_classes(values)
-    assert sorted(found) == sorted(expected)
-    assert found == expected
-    assert {str(value) for value in values} <= set(found)
+def test_classes_are_ordered_as_numbers_or_names(values, expected):
+    classes = order_classes(values)
+    assert sorted(classes) == sorted(expected)
+    assert classes == expected
+    assert {str(value) for value in values} <= set(classes)
 
 
 def test_one_column_is_asked_for_by_name_or_number():
@@ -60,7 +60,7 @@ def test_several_columns_are_asked_for_in_pairs():
         LabelSpace().choose("a")
 
 
-def test_vectors_and_descriptions():
+def test_labels_have_vectors_and_descriptions():
     space = LabelSpace((HAIR, SMILE))
     np.testing.assert_array_equal(space.vectors([(2, 0), (0, 1)]), [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]])
     assert space.vectors([]).shape[0] == 0
@@ -70,7 +70,7 @@ def test_vectors_and_descriptions():
     assert space.describe((None, None)) is None
 
 
-def test_labels_of_seeds_and_cells():
+def test_seeds_and_cells_get_labels():
     space = LabelSpace((HAIR, SMILE))
     own = space.of_seeds(range(50), 8, None)
     assert {row[0] for row in own} == {0, 1, 2}
@@ -83,7 +83,7 @@ def test_labels_of_seeds_and_cells():
     assert space.of_cells(2, "smile=yes") == [(0, 1), (1, 1)]
 
 
-def test_what_a_model_file_says():
+def test_a_label_space_is_read_from_a_model_file():
     assert LabelSpace.of(None, 0).columns == ()
     assert LabelSpace.of({"name": "hair", "classes": list(HAIR.classes)}, 3).columns == (HAIR,)
     two = {"columns": [{"name": "hair", "classes": HAIR.classes}, {"name": "smile", "classes": SMILE.classes}]}

@@ -45,7 +45,7 @@ def write_port(path, sizes=(32,), length=None, missing=(), count=COUNT):
     return path
 
 
-def test_the_lmdb_of_the_stylegan_ports(tmp_path):
+def test_the_lmdb_of_the_stylegan_ports_is_read(tmp_path):
     path = write_port(tmp_path / "port", sizes=(8, 16, 32))
     assert_portraits(path, tmp_path)
     source, other = open_source(str(path)), open_source(str(path))
@@ -64,12 +64,12 @@ def test_the_lmdb_of_the_stylegan_ports(tmp_path):
         ({"sizes": ()}, "is promised|are promised|holds no pictures"),
     ],
 )
-def test_wrong_lmdbs(tmp_path, change, message):
+def test_wrong_lmdbs_are_refused(tmp_path, change, message):
     with pytest.raises(DataError, match=message):
         open_source(str(write_port(tmp_path / "port", **change)))
 
 
-def test_lmdbs_that_are_neither(tmp_path):
+def test_lmdbs_that_are_neither_are_refused(tmp_path):
     with lmdb.open(str(tmp_path / "other")) as env, env.begin(write=True) as txn:
         txn.put(b"key", b"value")
     with pytest.raises(DataError, match="another program's LMDB"):

@@ -125,9 +125,9 @@ def expected(store, request, seed=5, rank=0, world=1):
     return np.array(pictures, np.uint8).reshape(shape), store.labels[indices[own]]
 
 
-def check(store, found, wanted, **how):
-    assert [b.request for b in found] == wanted
-    for batch, request in zip(found, wanted):
+def check(store, batches, batch_requests, **how):
+    assert [b.request for b in batches] == batch_requests
+    for batch, request in zip(batches, batch_requests):
         images, labels = expected(store, request, **how)
         np.testing.assert_array_equal(batch.numpy_images(), images)
         np.testing.assert_array_equal(batch.labels, labels)
@@ -138,32 +138,32 @@ def check(store, found, wanted, **how):
 @pytest.mark.parametrize("mode", CACHES)
 def test_batches_are_what_the_sampler_says(store, mode, workers, memory):
     with Loader(store, 5, workers=workers, cache_policy=CACHES[mode]) as loader:
-        found = list(loader.stream(requests(*STEPS)))
+        batches = list(loader.stream(requests(*STEPS)))
         assert loader.kind == {"auto": "ram"}.get(mode, mode)
-    check(store, found, list(requests(*STEPS)))
-    assert any((b.numpy_images() != b.numpy_images()[:, :, :, ::-1]).any() for b in found)  # mirroring would be seen
+    check(store, batches, list(requests(*STEPS)))
+    assert any((b.numpy_images() != b.numpy_images()[:, :, :, ::-1]).any() for b in batches)  # mirroring would be seen
     assert not list(memory.iterdir())
 
 
 @pytest.mark.parametrize("mode", CACHES)
 def test_resuming_anywhere_and_processes_change_nothing(store, mode):
-    wanted = list(requests(*STEPS))
-    for start in range(len(wanted)):
+    batch_requests = list(requests(*STEPS))
+    for start in range(len(batch_requests)):
         for rank, world in ((0, 1), (1, 2), (4, 5)):
             with Loader(store, 5, workers=2, cache_policy=CACHES[mode], rank=rank, world=world) as loader:
-                found = list(loader.stream(wanted[start:]))
-            check(store, found, wanted[start:], rank=rank, world=world)
+                batches = list(loader.stream(batch_requests[start:]))
+            check(store, batches, batch_requests[start:], rank=rank, world=world)
 
 
 @pytest.mark.parametrize("mode", CACHES)
 def test_a_stream_given_up_leaves_no_holes(store, mode):
-    wanted = list(requests(*[(5, 8)] * 12))
+    batch_requests = list(requests(*[(5, 8)] * 12))
     with Loader(store, 5, workers=2, cache_policy=CACHES[mode]) as loader:
         for taken in (1, 4, 2):
-            stream = loader.stream(wanted)
-            check(store, [next(stream) for _ in range(taken)], wanted[:taken])
+            stream = loader.stream(batch_requests)
+            check(store, [next(stream) for _ in range(taken)], batch_requests[:taken])
             stream.close()
-        check(store, list(loader.stream(wanted)), wanted)
+        check(store, list(loader.stream(batch_requests)), batch_requests)
 
 
 def test_a_batch_belongs_to_who_gets_it(store):
@@ -174,7 +174,7 @@ def test_a_batch_belongs_to_who_gets_it(store):
     np.testing.assert_array_equal(next(loader.stream([BatchRequest(0, 6, 8)])).images, expected)
 
 
-def test_too_high_a_resolution_is_an_error_that_says_the_mend(store):
+def test_too_high_a_resolution_is_an_error_with_advice(store):
     for workers in (0, 2):
         with pytest.raises(DataError, match=r"no 32x32 pictures.*--max-res 32"):
             list(Loader(store, 0, workers=workers).stream([BatchRequest(0, 4, 32)]))
@@ -249,7 +249,7 @@ def test_a_cached_level_is_decoded_once_within_its_budget(store, monkeypatch, mo
     assert notes == [f"--cache {mode} has no room for the 8x8 pictures (4.5 KiB): they are read each time"]
 
 
-def test_no_pictures():
+def test_a_sampler_of_no_pictures_is_refused():
     with pytest.raises(DataError, match="no pictures"):
         Sampler(0, 0)
 
@@ -289,9 +289,9 @@ def test_a_file_that_changes_while_a_batch_is_read_is_an_error(copy, monkeypatch
     read = Store.read
 
     def changed(self, resolution, indices):
-        found = read(self, resolution, indices)
+        images = read(self, resolution, indices)
         touch(self.path / FILE)
-        return found
+        return images
 
     monkeypatch.setattr(Store, "read", changed)
     with Loader(copy, 0, workers=0) as loader, pytest.raises(DataError, match="written to"):
@@ -316,7 +316,7 @@ with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, cache_policy=Cache
 
 
 @pytest.mark.parametrize("mode", ["none", "ram"])
-def test_truncated_while_workers_read(copy, mode):
+def test_a_file_truncated_while_workers_read_is_one_line(copy, mode):
     done = subprocess.run(
         [sys.executable, "-c", TRUNCATED, str(copy.path), mode], capture_output=True, text=True, cwd=ROOT, timeout=60
     )

@@ -38,12 +38,12 @@ def test_the_official_files_are_read_exactly(name, top, kind, expected, tmp_path
         "hdf5": FIXTURES / f"{name}-{top}x{top}.h5",
     }[kind]
     levels, rows = stored(source, tmp_path / "data")
-    made = {value.shape[-1]: value for key, value in expected.items() if key.startswith(f"{name}/lod")}
-    assert_same_levels(levels, made)
+    expected_levels = {value.shape[-1]: value for key, value in expected.items() if key.startswith(f"{name}/lod")}
+    assert_same_levels(levels, expected_levels)
     assert rows == [(str(number),) for number in expected[f"{name}/labels"]]
     # their lower levels are means of the highest, and so are ours
     levels, _ = stored(source, tmp_path / "low", max_res=8)
-    assert_same_levels(levels, {side: made[side] for side in (4, 8)})
+    assert_same_levels(levels, {side: expected_levels[side] for side in (4, 8)})
     assert not any(reasons(open_source(str(source))))
 
 
@@ -102,7 +102,7 @@ def test_two_sets_of_tfrecords_are_told_apart_by_naming(tfrecords):
         (None, r"rxx\.labels is not a whole array of labels .*; make it again, or remove it"),
     ],
 )
-def test_wrong_labels_beside_tfrecords(tfrecords, values, message):
+def test_wrong_labels_beside_tfrecords_are_refused(tfrecords, values, message):
     with open(tfrecords / "synthcolor-rxx.labels", "wb") as file:
         file.write(b"PK\3\4junk") if values is None else np.save(file, values)
     with pytest.raises(DataError, match=message):
@@ -128,12 +128,12 @@ def write_h5(path, **arrays):
         (np.zeros((3, 2)), None),  # of something else
     ],
 )
-def test_hdf5_of_any_layout(tmp_path, labels, names):
+def test_hdf5_of_any_layout_is_read(tmp_path, labels, names):
     path = write_h5(tmp_path / "a.h5", **{"train/images": ARRAYS, "thumbs": ARRAYS[:, ::2, ::2], "label": labels})
     assert_portraits(path, tmp_path, names)
 
 
-def test_hdf5_with_attributes(tmp_path):
+def test_hdf5_attributes_become_labels(tmp_path):
     marks = np.where(np.random.default_rng(0).random((COUNT, 4)) < 0.5, 1, -1)
     path = write_h5(tmp_path / "a.h5", images=ARRAYS, attributes=marks)
     _, rows = stored(path, tmp_path / "data")
@@ -141,7 +141,7 @@ def test_hdf5_with_attributes(tmp_path):
     assert open_source(str(path)).label_columns[3].name == "attribute3"
 
 
-def test_hdf5_without_pictures_and_damaged(tmp_path):
+def test_hdf5_without_pictures_or_damaged_is_an_error(tmp_path):
     whole = (FIXTURES / "synthcolor-64x64.h5").read_bytes()
     for name, data, message in (
         ("a.h5", write_h5(tmp_path / "a.h5", x=np.zeros((3, 4, 4, 3), np.float32)).read_bytes(), "no data set of pict"),
@@ -161,7 +161,7 @@ def test_hdf5_without_pictures_and_damaged(tmp_path):
 
 
 @pytest.mark.parametrize("module, extra", [("h5py", "hdf5"), ("pyarrow", "parquet")])
-def test_packages_that_are_not_installed(module, extra, tmp_path, monkeypatch):
+def test_packages_that_are_not_installed_are_named(module, extra, tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes({"hdf5": b"\x89HDF\r\n\x1a\n", "parquet": b"PAR1"}[extra])
     for name in [n for n in sys.modules if n.partition(".")[0] == module]:

@@ -11,7 +11,7 @@ from tests.helpers.source_files import CLASSES, COUNT, IMAGE, assert_portraits, 
 
 
 @pytest.mark.parametrize("layout", ["", "data"])
-def test_parquet_shards_with_named_classes(tmp_path, layout):
+def test_parquet_shards_keep_their_named_classes(tmp_path, layout):
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cat", "dog", "owl", "yak"]}}
     for shard in range(2):
         part = range(shard * 6, shard * 6 + 6)
@@ -28,7 +28,7 @@ def test_parquet_shards_with_named_classes(tmp_path, layout):
         open_source(str(tmp_path / "set"))
 
 
-def test_parquet_columns_that_are_labels(tmp_path):
+def test_parquet_columns_of_classes_become_labels(tmp_path):
     path = write_parquet(
         tmp_path / "a.parquet",
         image=pa.array(rows_of(), IMAGE),
@@ -62,7 +62,7 @@ def test_parquet_columns_that_are_labels(tmp_path):
     ]
 
 
-def test_parquet_rows_without_pictures(tmp_path):
+def test_parquet_rows_without_pictures_are_bad_pictures(tmp_path):
     rows = rows_of(range(4))
     rows[1] = None
     rows[2] = {"bytes": None, "path": "/etc/passwd"}
@@ -75,7 +75,7 @@ def test_parquet_rows_without_pictures(tmp_path):
     assert [ref.name for ref in open_source(str(path)).refs()] == ["0.png", "row 1", "/etc/passwd", "row 3"]
 
 
-def test_parquet_of_plain_bytes(tmp_path):
+def test_parquet_of_plain_bytes_is_read(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", jpg=pa.array([row["bytes"] for row in rows_of()], pa.binary()))
     assert_portraits(path, tmp_path)
 
@@ -89,13 +89,13 @@ def test_parquet_of_plain_bytes(tmp_path):
         ({"image": pa.array([], IMAGE)}, "holds no rows"),
     ],
 )
-def test_parquet_of_something_else(tmp_path, columns, message):
+def test_parquet_of_something_else_is_refused(tmp_path, columns, message):
     path = write_parquet(tmp_path / "a.parquet", **columns)
     with pytest.raises(DataError, match=message):
         open_source(str(path))
 
 
-def test_damaged_parquet(tmp_path):
+def test_damaged_parquet_is_refused(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", image=pa.array(rows_of(), IMAGE))
     data = path.read_bytes()
     path.write_bytes(data[:-100])

@@ -93,7 +93,7 @@ WHOLE = {
 
 def take(path):
     """Whether there is a source; all of it is read. The test is that nothing else is raised."""
-    said = []
+    messages = []
     try:
         source = with_labels(open_source(str(path)), None)
         reader = source.reader(8, 0)
@@ -103,7 +103,7 @@ def take(path):
                 assert min(reader.size(ref)) >= 0
                 picture = reader.read(ref, 3)
             except BadImage as bad:
-                said.append(str(bad))
+                messages.append(str(bad))
                 continue
             assert isinstance(picture, DecodedImage)
             assert picture.image.dtype == np.uint8
@@ -111,10 +111,10 @@ def take(path):
             assert len(picture.labels) == len(columns)
         return True
     except PgganError as error:
-        said.append(str(error))
+        messages.append(str(error))
         return False
     finally:
-        assert all(0 < len(line) < 2000 and "\n" not in line for line in said)
+        assert all(0 < len(line) < 2000 and "\n" not in line for line in messages)
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -35,10 +35,10 @@ def dump(path: Path) -> dict[str, dict[bytes, Any]]:
 def assert_same(one: Path, other: Path, but: tuple[str, ...] = ()) -> None:
     """All content is equal; `but`: entries of the manifest, and keys of "meta", that may differ."""
     a, b = dump(one), dump(other)
-    for each in (a, b):
+    for path in (a, b):
         for name in but:
-            each["meta"].pop(name.encode(), None)
-            each["meta"][b"manifest"].pop(name, None)
+            path["meta"].pop(name.encode(), None)
+            path["meta"][b"manifest"].pop(name, None)
     assert a["meta"] == b["meta"]
     assert a.keys() == b.keys()
     assert a == b
