@@ -1,3 +1,5 @@
+"""Caches of decoded images, memory shared between processes, and the decoders."""
+
 import os
 import signal
 import subprocess

@@ -1,3 +1,5 @@
+"""The order of images, and batches that are loaded, cached and prefetched."""
+
 import os
 import shutil
 import subprocess

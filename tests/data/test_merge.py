@@ -1,3 +1,5 @@
+"""Merging shards and other stores."""
+
 import json
 import os
 import shutil

@@ -1,3 +1,5 @@
+"""Preparing a store from images: content, options, destination, disk."""
+
 import errno
 import fcntl
 import os

@@ -1,3 +1,5 @@
+"""The pyramid of 2x2 means against the reference release and a float32 chain."""
+
 from pathlib import Path
 
 import numpy as np

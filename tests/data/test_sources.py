@@ -1,3 +1,5 @@
+"""Folders, archives and drawn faces as sources."""
+
 import io
 import os
 import pickle

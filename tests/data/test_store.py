@@ -1,3 +1,5 @@
+"""The store: codecs, writing, reading, the manifest, damage, threads and processes."""
+
 import json
 import os
 import pickle
@@ -19,6 +21,7 @@ from pggan.data.store.manifest import FORMAT, LabelColumn, Manifest
 from pggan.data.store.store import Store, is_store
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
+from tests.helpers.lmdb_contents import noise, rewrite
 
 
 def manifest(count, codecs, channels=3, **values):
@@ -35,10 +38,6 @@ def make(path, images, codecs, labels=None, columns=(), **writer):
         store_writer.add(records, tuple(labels[index]) if labels is not None else ())
     store_writer.finish(manifest(count, codecs, channels, labels=columns))
     return path
-
-
-def noise(count, side, channels=3, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, channels, side, side), np.uint8)
 
 
 @pytest.fixture
@@ -151,14 +150,6 @@ def test_another_program_s_lmdb_is_refused(tmp_path):
         txn.put(b"length", b"70000")
     with pytest.raises(DataError, match="another program's LMDB"):
         Store(tmp_path / "data")
-
-
-def rewrite(path, change):
-    """The manifest, changed behind the store's back."""
-    with lmdb.open(str(path), max_dbs=8, lock=False) as env:
-        meta = env.open_db(b"meta")
-        with env.begin(write=True, db=meta) as txn:
-            txn.put(b"manifest", change(json.loads(txn.get(b"manifest"))))
 
 
 @pytest.mark.parametrize(

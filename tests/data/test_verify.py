@@ -1,3 +1,5 @@
+"""Damage of stores: named by verify, mended by repair."""
+
 import json
 import os
 import random
@@ -17,9 +19,8 @@ from pggan.data.store.store import LABELS, LabelColumn, Store, record_key
 from pggan.data.store.verify import jpeg_tolerance, verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError
-from tests.data.test_store import noise, rewrite
 from tests.helpers.image_files import tree, write_folder
-from tests.helpers.lmdb_contents import assert_same, get, put, write
+from tests.helpers.lmdb_contents import assert_same, get, noise, put, rewrite, write
 
 CODECS = {4: "raw", 8: "raw", 16: "png", 32: "webp"}
 COLUMNS = (LabelColumn("kind", ("a", "b", "c")), LabelColumn("hat", ("no", "yes")))
