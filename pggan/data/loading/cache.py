@@ -55,7 +55,13 @@ class Cache:
         return lambda: mirror(self.read(indices), mirrored)
 
     def finish_fetch(self, result: Any, indices: Indices, mirrored: Flags) -> Any:
-        """Returns the batch, uint8 (N, C, R, R), which the caller may change. `result`: of the worker's work."""
+        """Returns the batch, uint8 (N, C, R, R), which the caller may change.
+
+        Args:
+            result: Of the function that `start_fetch` returned; None if it returned None.
+            indices: Image numbers (N,), as for `start_fetch`.
+            mirrored: Whether to flip each image (N,), as for `start_fetch`.
+        """
         return result
 
     def cancel(self) -> None:

@@ -14,10 +14,17 @@ MIN_HELD_OUT = 8
 
 
 def split_held_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Splits image numbers into those to train on and those held out, both ascending, by (seed, count, share).
+    """Splits image numbers into those to train on and those held out, both ascending.
 
-    With the same seed, a larger share includes the images of a smaller one. Raises `DataError` if either part would be
-    too small.
+    Only (count, share, seed) decides. With the same seed, a larger share includes the images of a smaller one.
+
+    Args:
+        count: Images of the store.
+        share: To hold out, from 0 to 1.
+        seed: Of the run.
+
+    Raises:
+        DataError: Either part would be too small.
     """
     held = round(count * share)
     if share and (held < MIN_HELD_OUT or count - held < 1):

@@ -71,8 +71,14 @@ class Converter:
 
 
 def convert_all(converter: Converter, refs: Iterator[Ref], workers: int) -> Generator[ConversionResult, None, None]:
-    """Yields results in the order of `refs`, from worker processes (one: this process), a bounded number in flight.
+    """Yields results in the order of `refs`, with a bounded number in flight.
 
-    Raises `DataError` if a worker process dies.
+    Args:
+        converter: Converts an image.
+        refs: References to the images.
+        workers: Worker processes; 1 converts in this process.
+
+    Raises:
+        DataError: A worker process died.
     """
     return ordered_map(converter, refs, workers)

@@ -169,7 +169,7 @@ def _float_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def fitted_side(width: int, height: int, how: str) -> int:
-    """Returns the side of the square that `fit_to_square` makes before it resizes."""
+    """Returns the side of the square that `fit_to_square` makes before it resizes, in pixels. `how`: as there."""
     if how == "frame":
         return 1 << (max(width, height) - 1).bit_length()
     return max(width, height) if how == "pad" else min(width, height)

@@ -111,7 +111,13 @@ class LabelTable:
     def read_csv(cls, text: str, where: str, order: bytes | None = None) -> LabelTable:
         """Parses a header and a row per image: its name in the first column, a label in each other one.
 
-        `where`: the file's name, for messages; `order`: content of CLASSES. Raises `DataError`.
+        Args:
+            text: Content of the CSV file.
+            where: The file's name, for messages.
+            order: Content of CLASSES beside it.
+
+        Raises:
+            DataError: The text is no such table.
         """
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)

@@ -29,6 +29,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def write_record(file: BinaryIO, data: bytes) -> None:
+    """Writes a record with its length and checksums."""
     length = struct.pack("<Q", len(data))
     file.write(length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data)))
 

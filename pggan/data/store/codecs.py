@@ -76,7 +76,13 @@ def _resolution(side: int) -> int:
 
 
 def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:
-    """Encodes an image, uint8 (C, R, R) with C 1 or 3. `quality`: of JPEG, 1 to 100."""
+    """Encodes an image.
+
+    Args:
+        image: uint8 (C, R, R), C 1 or 3.
+        codec: One of CODECS.
+        quality: Of JPEG, 1 to 100.
+    """
     if codec == "raw":
         return image.tobytes()
     pil_image = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
@@ -93,7 +99,17 @@ def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:
 
 
 def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[np.uint8]:
-    """Decodes bytes of `encode` to uint8 (C, R, R). Raises `ValueError` for damaged data or another shape."""
+    """Decodes bytes of `encode` to uint8 (C, R, R).
+
+    Args:
+        data: The record.
+        codec: One of CODECS.
+        channels: C, 1 or 3.
+        resolution: R.
+
+    Raises:
+        ValueError: The data are damaged, or of another shape.
+    """
     if codec == "raw":
         return np.frombuffer(data, np.uint8).reshape(channels, resolution, resolution)
     try:

@@ -33,7 +33,16 @@ class StoreSummary:
     def of(
         cls: type[Summary], path: str, store: Path, manifest: Manifest, resumed: int, seconds: float, **details: Any
     ) -> Summary:
-        """Summarises the store in the directory `store`. `details`: further fields of a subclass."""
+        """Summarises a complete store.
+
+        Args:
+            path: DEST as given.
+            store: Its directory.
+            manifest: Of the store.
+            resumed: Images that interrupted runs processed.
+            seconds: Of this run.
+            details: Further fields of a subclass.
+        """
         return cls(
             path=path,
             count=manifest.count,

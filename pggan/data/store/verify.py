@@ -126,20 +126,15 @@ def verify(
     start = time.monotonic()
     records = RawRecords(Path(path))
     try:
-        manifest = records.manifest
-        report = VerifyReport(
-            str(path), manifest.count, list(manifest.resolutions), quick, with_digests=bool(manifest.digests)
-        )
-        for damage in _general_damages(records):
-            report.add(damage)
-        parts = records.parts
+        manifest, parts = records.manifest, records.parts
+        report = _general_report(path, records, quick)
     finally:
         records.close()
     if on_start is not None:
         on_start(manifest.count)
     stored, computed = RunningChecksums(parts), RunningChecksums(parts)
-    tasks = split_into_tasks(manifest)
     try:
+        tasks = split_into_tasks(manifest)
         for result in ordered_map(RecordChecker(Path(path), quick), tasks, workers, inline=False):
             for damage in result.damages:
                 report.add(damage)
@@ -168,19 +163,21 @@ def split_into_tasks(manifest: Manifest) -> Iterator[range]:
     return (range(at, min(at + step, manifest.count)) for at in range(0, manifest.count, step))
 
 
-def _general_damages(records: RawRecords) -> Iterator[Damage]:
-    """Yields surplus records and damage of the label array."""
-    manifest = records.manifest
+def _general_report(path: str | Path, records: RawRecords, quick: bool) -> VerifyReport:
+    """Starts a report with the damage of the store as a whole: surplus records, an invalid label array."""
+    manifest, resolutions = records.manifest, list(records.manifest.resolutions)
+    report = VerifyReport(str(path), manifest.count, resolutions, quick, with_digests=bool(manifest.digests))
     databases = {level_part(side): database_name(side) for side in manifest.resolutions}
     if manifest.digests:
         databases["digests"] = DIGESTS
     for part, name in databases.items():
         count = records.entries(name)
         if count > manifest.count:
-            yield Damage(None, part, f"{count} records for {manifest.count} pictures")
+            report.add(Damage(None, part, f"{count} records for {manifest.count} pictures"))
     fault = records.check_label_array()
     if fault is not None:
-        yield Damage(None, LABELS_PART, fault)
+        report.add(Damage(None, LABELS_PART, fault))
+    return report
 
 
 def _check_totals(report: VerifyReport, manifest: Manifest, stored: dict[str, str], computed: dict[str, str]) -> None:
