@@ -72,7 +72,7 @@ def _label_file(images: Path) -> Path | None:
     name = images.name.replace("images", "labels").replace("idx3", "idx1")
     if name == images.name:
         return None
-    candidates = [images.parent / each for each in (name, name.removesuffix(".gz"), f"{name}.gz")]
+    candidates = [images.with_name(n) for n in (name, name.removesuffix(".gz"), f"{name}.gz")]
     return next((path for path in candidates if path.is_file()), None)
 
 
