@@ -13,13 +13,12 @@ from typing import Any
 
 import click
 import numpy as np
-from PIL import Image
 
 from benchmarks.measuring import as_json, machine, median, show
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadImage
-from pggan.data.sources.image_io import fit_to_square
+from pggan.data.sources.image_io import fit_to_square, to_pil
 from pggan.data.store.codecs import encode
 from pggan.data.store.pyramid import pyramid
 from pggan.utils.errors import DataError
@@ -81,8 +80,7 @@ def _write(source: str | None, folder: Path, name: str, side: int, count: int) -
     """Writes `count` files of a format, repeating the images of a source."""
     folder.mkdir()
     for at, image in enumerate(islice(_pictures(source, side), count)):
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        picture.save(folder / f"{at:06d}.{name}", name.upper(), **FORMATS[name])
+        to_pil(image).save(folder / f"{at:06d}.{name}", name.upper(), **FORMATS[name])
 
 
 def _pictures(source: str | None, side: int) -> Iterator[np.ndarray]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, WrappedSource
+from pggan.data.sources.image_io import to_pil
 from pggan.data.sources.landmarks import Landmarks, order_left_to_right
 
 NOTE = "aligned by landmarks"
@@ -108,7 +109,7 @@ def _resample(image: NDArray[np.uint8], square: CropSquare, side: int) -> NDArra
     start, extent = np.array([columns[0], rows[0]]), np.array(part.shape[1::-1])
     if scale < 1:
         small = np.maximum(1, np.rint(extent * scale)).astype(int)
-        reduced = _to_pil(part).resize((int(small[0]), int(small[1])), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        reduced = to_pil(part).resize((int(small[0]), int(small[1])), Image.Resampling.LANCZOS, reducing_gap=3.0)
         part = np.asarray(reduced).reshape(small[1], small[0], -1)
         scales = small / extent
     else:
@@ -123,12 +124,8 @@ def _resample(image: NDArray[np.uint8], square: CropSquare, side: int) -> NDArra
     (a, d), (b, e) = square.x_axis * step * scales, square.y_axis * step * scales
     matrix = (a, b, corner[0], d, e, corner[1])
     size = (fine * side, fine * side)
-    rotated = _to_pil(part).transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    rotated = to_pil(part).transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     return np.asarray(rotated.reduce(fine) if fine > 1 else rotated)
-
-
-def _to_pil(image: NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
 
 
 def _visible(near: float, far: float, length: int) -> tuple[int, int]:
@@ -151,7 +148,7 @@ def _dissolve(crop: NDArray[np.uint8], distance: NDArray[np.float32]) -> NDArray
     outside = distance > 0
     outside_distance = distance[outside, None]
     median = np.median(crop[distance <= distance.min()], axis=0).astype(np.float32)
-    pil_crop, mixed = _to_pil(crop), crop[outside].astype(np.float32)
+    pil_crop, mixed = to_pil(crop), crop[outside].astype(np.float32)
     for deviation, near, far in _BLURS:
         blur = ImageFilter.GaussianBlur(deviation * crop.shape[0])
         blurred = np.asarray(pil_crop.filter(blur)).reshape(crop.shape)[outside]
@@ -183,8 +180,8 @@ class AlignedReader(Reader):
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         points = self._points(ref)
         side = min(self._resolution, self.size(ref)[0])
-        picture = self._inner.read(ref, channels)
-        return picture._replace(image=align_face(picture.image, points, side), notes=(*picture.notes, NOTE))
+        decoded = self._inner.read(ref, channels)
+        return decoded._replace(image=align_face(decoded.image, points, side), notes=(*decoded.notes, NOTE))
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = round(crop_square(self._points(ref)).side)

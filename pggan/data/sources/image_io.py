@@ -41,19 +41,19 @@ def is_image_name(name: str) -> bool:
 
 def read_size(file: BinaryIO) -> tuple[int, int]:
     """Returns width and height as shown (EXIF orientation applied), from the header. Raises `BadImage`."""
-    picture = _open(file)
+    pil_image = _open(file)
     # Pillow applies the orientation of TIFFs itself
-    transposed = picture.format != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
-    return picture.size[::-1] if transposed else picture.size
+    transposed = pil_image.format != "TIFF" and _orientation(pil_image) in (5, 6, 7, 8)
+    return pil_image.size[::-1] if transposed else pil_image.size
 
 
 def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Decodes a file's bytes to uint8 (H, W, channels); also returns the conversions applied. Raises `BadImage`."""
-    picture = _open(io.BytesIO(data))
+    pil_image = _open(io.BytesIO(data))
     notes: list[str] = []
     try:
-        upright = _upright(picture, notes)
-        array = np.asarray(_to_mode(_to_8_bits(upright, _bits(picture, data), notes), channels, notes))
+        upright = _upright(pil_image, notes)
+        array = np.asarray(_to_mode(_to_8_bits(upright, _bits(pil_image, data), notes), channels, notes))
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
@@ -66,30 +66,34 @@ def convert_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[n
     if image.shape[2] == channels:
         return image, ()
     notes: list[str] = []
-    picture = Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
-    array = np.asarray(_to_mode(_to_8_bits(picture, 8, notes), channels, notes))
+    array = np.asarray(_to_mode(_to_8_bits(to_pil(image), 8, notes), channels, notes))
     return array.reshape(*array.shape[:2], channels), tuple(notes)
 
 
-def _to_mode(picture: Image.Image, channels: int, notes: list[str]) -> Image.Image:
+def to_pil(image: NDArray[np.uint8]) -> Image.Image:
+    """Converts an array (H, W, C) to Pillow's image."""
+    return Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
+
+
+def _to_mode(pil_image: Image.Image, channels: int, notes: list[str]) -> Image.Image:
     """Converts between "L" (1 channel) and "RGB" (3)."""
     mode = "L" if channels == 1 else "RGB"
-    if picture.mode == mode:
-        return picture
+    if pil_image.mode == mode:
+        return pil_image
     notes.append("grey to colour" if mode == "RGB" else "colour to grey")
-    return picture.convert(mode)
+    return pil_image.convert(mode)
 
 
 def _open(file: BinaryIO) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(file, formats=FORMATS)
+            pil_image = Image.open(file, formats=FORMATS)
     except Exception as error:  # noqa: BLE001
         raise BadImage(_reason(error)) from None
-    if picture.width * picture.height > MAX_PIXELS:
-        raise BadImage(f"{picture.width}x{picture.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
-    return picture
+    if pil_image.width * pil_image.height > MAX_PIXELS:
+        raise BadImage(f"{pil_image.width}x{pil_image.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+    return pil_image
 
 
 def _reason(error: Exception) -> str:
@@ -100,55 +104,55 @@ def _reason(error: Exception) -> str:
     return one_line(error)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(pil_image: Image.Image) -> int:
     try:
-        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+        return int(pil_image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # noqa: BLE001 (an image with damaged EXIF is still usable)
         return 1
 
 
-def _upright(picture: Image.Image, notes: list[str]) -> Image.Image:
+def _upright(pil_image: Image.Image, notes: list[str]) -> Image.Image:
     """Decodes the first frame and applies the EXIF orientation."""
-    if _orientation(picture) in _TURNS:
+    if _orientation(pil_image) in _TURNS:
         notes.append("turned by EXIF orientation")
-    picture.load()
+    pil_image.load()
     # read again: decoding a TIFF applies the orientation and removes the tag
-    turn = _TURNS.get(_orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
+    turn = _TURNS.get(_orientation(pil_image))
+    return pil_image if turn is None else pil_image.transpose(turn)
 
 
-def _bits(picture: Image.Image, data: bytes) -> int:
+def _bits(pil_image: Image.Image, data: bytes) -> int:
     """Returns the bits per channel in the file: Pillow reduces 16-bit colour to 8 bits silently."""
-    if picture.format == "PNG":
+    if pil_image.format == "PNG":
         return data[24]
-    if picture.format == "TIFF":
-        return max(picture.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
+    if pil_image.format == "TIFF":
+        return max(pil_image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
     return 8
 
 
-def _to_8_bits(picture: Image.Image, bits: int, notes: list[str]) -> Image.Image:
+def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
     """Converts any mode to "L" or "RGB" of 8 bits; transparency is composited over white."""
-    mode = picture.mode
+    mode = pil_image.mode
     if mode == "F":
         notes.append("floating point")
-        return Image.fromarray(_float_to_8_bits(np.asarray(picture)))
+        return Image.fromarray(_float_to_8_bits(np.asarray(pil_image)))
     if bits > 8:
         notes.append(f"{bits}-bit")
     if mode.startswith("I"):
-        return Image.fromarray(_integer_to_8_bits(np.asarray(picture)))
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
+        return Image.fromarray(_integer_to_8_bits(np.asarray(pil_image)))
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in pil_image.info:
+        rgba = pil_image.convert("RGBA")
         opaque = np.asarray(rgba)[:, :, 3].min() == 255
         notes.append("alpha channel dropped, opaque all over" if opaque else "transparency over white")
         composite = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         return composite.convert("L" if mode in ("L", "LA", "La") else "RGB")
     if mode in ("L", "RGB"):
-        return picture
+        return pil_image
     if mode == "1":
         notes.append("1-bit")
-        return picture.convert("L")
+        return pil_image.convert("L")
     notes.append({"P": "palette"}.get(mode, mode))
-    return picture.convert("RGB")
+    return pil_image.convert("RGB")
 
 
 def _integer_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -195,8 +199,7 @@ def fit_to_square(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.u
         image = _crop(image) if how == "crop" else _pad(image, square_side)
     if image.shape[0] == side:
         return image
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    resized = np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+    resized = np.asarray(to_pil(image).resize((side, side), Image.Resampling.LANCZOS))
     return resized.reshape(side, side, image.shape[2])
 
 

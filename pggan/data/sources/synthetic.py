@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.label_columns import LabelColumn
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
-from pggan.data.store.manifest import LabelColumn
+from pggan.data.sources.image_io import convert_channels
 from pggan.utils.errors import UsageError
 
 STYLE = "toon-head"
@@ -71,11 +72,7 @@ class DrawnReader(Reader):
         options, labels = self._draw_choices(random)
         face = self._render(options, random)
         image = _over(face, _background(self.resolution, random))
-        if channels == 1:
-            from PIL import Image
-
-            image = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
-        return DecodedImage(image, labels)
+        return DecodedImage(convert_channels(image, channels)[0], labels)
 
     def _prepare(self) -> None:
         from dicebear import Style
