@@ -1,8 +1,8 @@
-"""CelebA-HQ to a store: `python tools/prepare_celebahq.py SOURCE DEST`, over the functions of `pggan prepare-data`.
+"""Prepares a store of CelebA-HQ: `python tools/prepare_celebahq.py SOURCE DEST`, on top of `pggan prepare-data`.
 
 SOURCE is a folder, zip or tar of CelebA-HQ's 30,000 pictures of 1024x1024 (`00000.png`, `imgHQ00000.png`, `0.jpg`...),
-taken in natural order. What `pggan prepare-data` leaves open is fixed here: 1024x1024, RGB, nothing cropped, enlarged
-or left out, and a picture that is damaged or of another size is an error; so that the store is the whole set or none.
+taken in natural order. Unlike `pggan prepare-data`, nothing is cropped, enlarged or left out: a picture that is damaged
+or of another size is an error, so that the store is the whole set or none.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ COUNT, RESOLUTION = 30_000, 1024
 
 
 def convert(source: str, dest: str, count: int, options: PrepareOptions, quiet: bool = False) -> PrepareReport:
-    """Raises `DataError` unless the source holds exactly `count` whole, square pictures of at least the resolution."""
-    found = len(open_source(source))
-    if found != count:
+    """Prepares the store. Raises `DataError` unless the source has `count` intact, square, large enough images."""
+    available = len(open_source(source))
+    if available != count:
         raise DataError(
-            f"{source} holds {found} pictures, CelebA-HQ has {count}; give --count {found} if that is right"
+            f"{source} holds {available} pictures, CelebA-HQ has {count}; give --count {available} if that is right"
         )
-    with progress("CelebA-HQ", found, quiet=quiet) as advance:
+    with progress("CelebA-HQ", available, quiet=quiet) as advance:
         return prepare(source, dest, options, on_progress=advance)
 
 
@@ -41,17 +41,17 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--quiet", action="store_true")
-    given = parser.parse_args(args)
+    arguments = parser.parse_args(args)
     try:
         options = PrepareOptions(
-            max_res=given.max_res,
-            codec=given.codec,
+            max_res=arguments.max_res,
+            codec=arguments.codec,
             fit="reject",
             whole=True,
-            workers=given.workers,
-            overwrite=given.overwrite,
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
         )
-        report = convert(given.source, given.dest, given.count, options, given.quiet)
+        report = convert(arguments.source, arguments.dest, arguments.count, options, arguments.quiet)
     except (PgganError, OSError) as error:
         print(f"prepare_celebahq: error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, PgganError) else 1

@@ -24,9 +24,9 @@ def resume_hint(dest: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as interrupt:
-        from pggan.data.store.resume import read_progress, unfinished
+        from pggan.data.store.resume import partial_path, read_progress
 
-        partial = unfinished(Path(os.path.realpath(dest)))
+        partial = partial_path(Path(os.path.realpath(dest)))
         try:
             progress = read_progress(partial)
         except PgganError:

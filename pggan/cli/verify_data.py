@@ -12,7 +12,7 @@ from pggan.cli.progress_bar import deferred_progress
 from pggan.utils.formatting import duration
 
 if TYPE_CHECKING:
-    from pggan.data.store.repair import MendReport
+    from pggan.data.store.repair import RepairReport
     from pggan.data.store.verify import VerifyReport
 
 
@@ -40,49 +40,51 @@ def command(data: str, quick: bool, fix: bool, most: int, workers: int, output: 
     --fix builds damaged lower levels from the full size and drops pictures whose full size is damaged; damaged labels
     become unknown. It needs as much space as the store, which stays as it is until the repaired one is complete.
     """
-    from pggan.data.store.repair import mend
+    from pggan.data.store.repair import repair
     from pggan.data.store.verify import verify
 
     with deferred_progress("verifying", output.quiet) as (start, advance):
         report = verify(data, quick, workers, start, advance)
-    repair = None
-    if fix and not report.whole:
+    repaired = None
+    if fix and not report.intact:
         with deferred_progress("mending", output.quiet) as (start, advance):
-            repair = mend(data, report, workers, start, advance)
-    output.result({**report.to_json(), "fixed": repair.to_json() if repair else None}, *_lines(report, repair, most))
-    return 0 if report.whole or repair is not None else 1
+            repaired = repair(data, report, workers, start, advance)
+    output.result(
+        {**report.to_json(), "fixed": repaired.to_json() if repaired else None}, *_lines(report, repaired, most)
+    )
+    return 0 if report.intact or repaired is not None else 1
 
 
-def _lines(report: VerifyReport, repair: MendReport | None, most: int) -> list[str]:
+def _lines(report: VerifyReport, repaired: RepairReport | None, most: int) -> list[str]:
     """The result in words: the store is whole, or its damages, or what the repair did."""
     store = f"{report.path}: {report.count} pictures"
     checked = "structure and digests" if report.quick else "digests, pictures and levels"
     if not report.with_digests:
         checked = "structure" if report.quick else "pictures and levels"
-    if report.whole:
+    if report.intact:
         lines = [f"{store}, whole ({checked} in {duration(report.seconds)})"]
         if not report.with_digests:
             lines.append("  it keeps no digests, as older versions made it; pggan merge-data NEW DATA adds them")
         return lines
-    lines = [f"{store}, damaged: {len(report.pictures)} of them, {report.found} damages ({checked})"]
+    lines = [f"{store}, damaged: {len(report.damaged_images)} of them, {report.damage_count} damages ({checked})"]
     lines += [f"  {damage}" for damage in report.damages(most)]
-    if report.found > most:
-        lines.append(f"  and {report.found - most} more")
-    if repair is None:
+    if report.damage_count > most:
+        lines.append(f"  and {report.damage_count - most} more")
+    if repaired is None:
         return [*lines, f"  mend it with: pggan verify-data {report.path} --fix"]
-    return lines + _repair_lines(repair, most)
+    return lines + _repair_lines(repaired, most)
 
 
-def _repair_lines(repair: MendReport, most: int) -> list[str]:
-    lines = [f"mended: {repair.count} pictures, whole"]
-    if repair.rebuilt:
-        inexact = repair.rebuilt - repair.exactly
-        cause = " (from a JPEG)" if repair.from_jpeg else ""
+def _repair_lines(repaired: RepairReport, most: int) -> list[str]:
+    lines = [f"mended: {repaired.count} pictures, whole"]
+    if repaired.rebuilt:
+        inexact = repaired.rebuilt - repaired.exactly
+        cause = " (from a JPEG)" if repaired.from_jpeg else ""
         note = f", {inexact} of them not byte for byte{cause}" if inexact else ""
-        lines.append(f"  {repair.rebuilt} records built from the full size{note}")
-    if repair.dropped_count:
-        names = ", ".join(map(str, repair.dropped[:most])) + (" ..." if repair.dropped_count > most else "")
-        lines.append(f"  {repair.dropped_count} pictures dropped, whose full size was damaged: {names}")
-    if repair.unlabelled:
-        lines.append(f"  {repair.unlabelled} pictures whose labels are unknown now")
+        lines.append(f"  {repaired.rebuilt} records built from the full size{note}")
+    if repaired.dropped_count:
+        names = ", ".join(map(str, repaired.dropped[:most])) + (" ..." if repaired.dropped_count > most else "")
+        lines.append(f"  {repaired.dropped_count} pictures dropped, whose full size was damaged: {names}")
+    if repaired.unlabelled:
+        lines.append(f"  {repaired.unlabelled} pictures whose labels are unknown now")
     return lines

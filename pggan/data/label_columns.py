@@ -9,8 +9,8 @@ from typing import Any
 
 from pggan.utils.formatting import natural_key
 
-# Numbers above this are names of something else than classes.
-MOST_CLASSES = 1000
+# Most classes of a column: more distinct values are names, not classes.
+MAX_CLASSES = 1000
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
@@ -22,12 +22,16 @@ class LabelColumn:
     classes: tuple[str, ...]
 
 
-def in_class_order(values: Iterable[Any]) -> tuple[str, ...]:
-    """Names of classes in order: whole numbers from 0 with none left out between, else as numbers, else naturally."""
+def order_classes(values: Iterable[Any]) -> tuple[str, ...]:
+    """Returns the distinct values as names of classes in order.
+
+    Whole numbers up to MAX_CLASSES become all numbers from 0 to the largest. Other whole numbers are sorted as numbers,
+    other texts naturally ("a2" before "a10").
+    """
     texts = {str(value) for value in values}
-    if not all(_WHOLE.fullmatch(text) for text in texts):  # "007" is a name
+    if not all(_WHOLE.fullmatch(text) for text in texts):  # "007" is a text
         return tuple(sorted(texts, key=lambda text: (natural_key(text), text)))
     numbers = {text: int(text) for text in texts}
-    if numbers and min(numbers.values()) >= 0 and max(numbers.values()) <= MOST_CLASSES:
+    if numbers and min(numbers.values()) >= 0 and max(numbers.values()) <= MAX_CLASSES:
         return tuple(map(str, range(max(numbers.values()) + 1)))
     return tuple(sorted(texts, key=numbers.__getitem__))

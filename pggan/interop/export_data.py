@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pggan.data.label_columns import LabelColumn
 from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
 from pggan.data.sources.parquet import pyarrow
-from pggan.data.sources.tfrecord_io import encode_picture, write_record
+from pggan.data.sources.tfrecord_io import encode_image, write_record
 from pggan.data.store.codecs import encode
 from pggan.data.store.store import Store
 from pggan.networks.latents import one_hot
@@ -170,7 +170,7 @@ class _Export:
             if resolution <= self.resolution:
                 path = folder / f"{self.name}-r{resolution.bit_length() - 1:02d}.tfrecords"
                 with open(path, "wb") as file:
-                    for record in self._encoded(resolution, encode_picture):
+                    for record in self._encoded(resolution, encode_image):
                         write_record(file, record)
                         if resolution == self.resolution:
                             self.advance(1)

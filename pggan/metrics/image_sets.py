@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pggan.config.resolution import level_of
 from pggan.data.sources import open_source
-from pggan.data.sources.base import BadPicture
+from pggan.data.sources.base import BadImage
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import FILE, Store, is_store
@@ -125,7 +125,7 @@ class SourceImages:
             try:
                 if not any("grey to colour" in note for note in self._reader.read(ref, 3).notes):
                     return 3
-            except BadPicture:
+            except BadImage:
                 continue
         return 1
 
@@ -133,7 +133,7 @@ class SourceImages:
         ref = self._refs[number]
         try:
             record = self._reader.read(ref, channels)
-        except BadPicture as error:
+        except BadImage as error:
             raise DataError(f"{self.name}: {ref.name} cannot be read ({error}); take it out") from None
         if channels == 1 and any("colour to grey" in note for note in record.notes):
             raise DataError(

@@ -12,8 +12,8 @@ from pggan.config.train import TrainConfig
 from pggan.report.markup import option
 from pggan.training.run.directory import LOCK, OPTIONS, RunDirectory
 from pggan.training.run.log_reader import MAX_IMAGES, MAX_NAME, Event, LogSummary, finite_number, summarize_log
-from pggan.utils.atomic_files import is_claimed
 from pggan.utils.errors import DataError, PgganError, TrainingError
+from pggan.utils.file_lock import is_locked
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_run_data(path: Path) -> RunData:
     if attribution is None:
         attributions = [about(model).get("attribution") for model in (*models[-1:], *best)]
         attribution = next((str(text) for text in attributions if text), None)
-    version, running = str(recorded.get("pggan", "")), is_claimed(path / LOCK)
+    version, running = str(recorded.get("pggan", "")), is_locked(path / LOCK)
     return RunData(run, config, resolved, version, schedule, log, models, best, data, attribution, running)
 
 

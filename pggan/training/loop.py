@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pggan.config.schedule import Schedule, ScheduleState
 from pggan.config.train import TrainConfig, level_of
-from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, LoadedBatch, Loader
 from pggan.data.store.store import Store
 from pggan.training.engine.compile_worker import compiling_ahead
@@ -245,7 +245,7 @@ class Trainer:
         for loaded in batches:
             if self.world.is_main_process and loaded.request.resolution != self._pictured:
                 self._pictured = loaded.request.resolution
-                self.snapshots.reals(loaded.pictures())
+                self.snapshots.reals(loaded.numpy_images())
             self._reals = torch.as_tensor(loaded.images)
             yield loaded
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pggan.config.resume_policy import changed
 from pggan.config.train import TrainConfig
-from pggan.data.loading.sampler import split
+from pggan.data.loading.sampler import split_held_out
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
 
@@ -37,7 +37,7 @@ def fit_to_data(config: TrainConfig, manifest: Manifest) -> TrainConfig:
             f"--max-res {config.max_res}, or train with --max-res {largest}"
         )
     if config.held_out:
-        split(manifest.count, config.held_out, config.seed)
+        split_held_out(manifest.count, config.held_out, config.seed)
     return _fit(config, manifest.channels, manifest.labels)
 
 

@@ -1,4 +1,4 @@
-"""Work spread over processes, with its results in order and a bounded number of them on their way."""
+"""An ordered parallel map over worker processes, with a bounded number of tasks in flight."""
 
 from __future__ import annotations
 
@@ -14,80 +14,94 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pggan.utils.errors import DataError
+from pggan.utils.parent_watch import exit_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Tasks on their way per worker: enough to keep it busy, few enough to bound the memory.
+# Tasks in flight per worker: enough to keep it busy, few enough to bound memory.
 IN_FLIGHT = 8
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WorkerDied(DataError):  # noqa: N818 (what happened)
-    """A worker process ended in the middle of its work."""
+    """A worker process ended before it had returned its result."""
 
 
 def available_cores() -> int:
-    """Those that this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(
     work: Callable[[T], R], items: Iterable[T], workers: int, in_flight: int = IN_FLIGHT, inline: bool = True
 ) -> Generator[R, None, None]:
-    """`work(item)` for every item, in their order; `work`, items and results have to be picklable.
+    """Yields `work(item)` for every item, in the order of the items.
 
-    `inline`: one worker is this process itself. Raises `WorkerDied`, and what `work` raises.
+    Args:
+        work: Picklable; each worker process unpickles it once.
+        items: Picklable, as their results.
+        workers: Number of worker processes.
+        in_flight: Most tasks in flight per worker.
+        inline: With one worker, call `work` in this process instead of starting one.
+
+    Raises:
+        WorkerDied: A worker process ended, for example by the out-of-memory killer.
+        Exception: Whatever `work` raises.
     """
     if inline and workers == 1:
         yield from map(work, items)
         return
-    context = multiprocessing.get_context("spawn")  # no fork: threads and open files stay where they are
-    waiting: deque[Future[R]] = deque()
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(work,))
-    stopped: list[int] = []
+    context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
+    pending: deque[Future[R]] = deque()
+    pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
+    received: list[int] = []
     try:
-        with _interrupts_kept() as stopped:
-            for at, item in enumerate(items):
-                with _born_deaf(at < workers):  # the first submissions start the processes
-                    waiting.append(pool.submit(_do, item))
-                if len(waiting) >= in_flight * workers:
-                    result = waiting.popleft().result()
-                    if stopped:
+        with _deferred_interrupts() as received:
+            for index, item in enumerate(items):
+                with _sigint_blocked(index < workers):  # the first submissions start the processes
+                    pending.append(pool.submit(_run, item))
+                if len(pending) >= in_flight * workers:
+                    result = pending.popleft().result()
+                    if received:
                         return
                     yield result
-            while waiting and not stopped:
-                yield waiting.popleft().result()
+            while pending and not received:
+                yield pending.popleft().result()
     except BrokenProcessPool:
         raise WorkerDied("a worker process died (out of memory?); try fewer --workers") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        if stopped:
-            signal.raise_signal(stopped[0])
+        if received:
+            signal.raise_signal(received[0])
             raise KeyboardInterrupt  # whatever the handler does: the work is not done
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM only put their numbers into the list: raised anywhere, they could tear the pool's locks."""
-    came: list[int] = []
+def _deferred_interrupts() -> Iterator[list[int]]:
+    """Collects the numbers of SIGINT and SIGTERM in the list it yields, instead of raising.
+
+    Raised at an arbitrary place, KeyboardInterrupt could leave the pool's locks held. Only the main thread can set
+    handlers; in other threads the list stays empty.
+    """
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield received
         return
-    heard = [each for each in _INTERRUPTS if signal.getsignal(each) is not signal.SIG_IGN]
-    handlers = {each: signal.signal(each, lambda number, frame: came.append(number)) for each in heard}
+    handled = [number for number in _INTERRUPTS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in handled}
     try:
-        yield came
+        yield received
     finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
-def _born_deaf(wanted: bool) -> Iterator[None]:
-    """Processes started in the block do not hear Ctrl-C, from their first moment on."""
-    main = threading.current_thread() is threading.main_thread()
-    if not wanted or not main or not hasattr(signal, "pthread_sigmask"):
+def _sigint_blocked(enabled: bool) -> Iterator[None]:
+    """Blocks Ctrl-C for the block: processes started there inherit that, so they ignore it from their first moment."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not enabled or not in_main_thread or not hasattr(signal, "pthread_sigmask"):
         yield
         return
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -100,21 +114,13 @@ def _born_deaf(wanted: bool) -> Iterator[None]:
 _work: Callable[[Any], Any] | None = None
 
 
-def _begin_worker(work: Callable[[Any], Any]) -> None:
+def _init_worker(work: Callable[[Any], Any]) -> None:
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     _work = work
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    exit_with_parent()
 
 
-def _end_with_parent() -> None:
-    """A parent that was killed tells its workers nothing: they would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _do(item: Any) -> Any:
+def _run(item: Any) -> Any:
     assert _work is not None
     return _work(item)

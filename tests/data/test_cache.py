@@ -1,3 +1,5 @@
+"""Caches of decoded images, memory shared between processes, and the decoders."""
+
 import os
 import signal
 import subprocess
@@ -11,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.data.loading import device_cache, shared_memory
-from pggan.data.loading.cache import CachePolicy, RamCache, mirror
+from pggan.data.loading.cache import RamCache, mirror
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.shared_memory import SharedMemory
 from pggan.data.store import codecs
 from pggan.data.store.codecs import decode, encode
@@ -25,7 +28,7 @@ NO_FLIPS = np.zeros(4, bool)
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(shared_memory, "PLACE", tmp_path)
+    monkeypatch.setattr(shared_memory, "DIRECTORY", tmp_path)
     return tmp_path
 
 
@@ -36,7 +39,7 @@ def memory(tmp_path, monkeypatch):
     side=st.sampled_from([4, 8, 16, 64, 128, 256]),
     flips=st.lists(st.booleans(), min_size=6, max_size=6),
 )
-def test_mirroring(count, channels, side, flips):
+def test_mirroring_flips_left_to_right(count, channels, side, flips):
     pictures = np.random.default_rng(count).integers(0, 256, (count, channels, side, side), np.uint8)
     flips = np.array(flips[:count], bool)
     expected = np.array([p[:, :, ::-1] if flip else p for p, flip in zip(pictures, flips)]).reshape(pictures.shape)
@@ -53,12 +56,12 @@ class Reading:
 
 
 def take(cache, *indices):
-    wanted = np.array(indices)
-    work = cache.start_fetch(wanted, NO_FLIPS[: len(wanted)])
-    return cache.finish_fetch(None if work is None else work(), wanted, NO_FLIPS[: len(wanted)])
+    numbers = np.array(indices)
+    work = cache.start_fetch(numbers, NO_FLIPS[: len(numbers)])
+    return cache.finish_fetch(None if work is None else work(), numbers, NO_FLIPS[: len(numbers)])
 
 
-def test_one_copy_a_machine(memory):
+def test_processes_of_a_machine_share_one_copy(memory):
     first, second = (RamCache(Reading(), SHAPE, "key") for _ in range(2))
     other = RamCache(Reading(), SHAPE, "another store")
     take(first, 1, 2, 3)
@@ -86,7 +89,7 @@ HOLDS = """
 import sys, time
 from pathlib import Path
 from pggan.data.loading import shared_memory as shared
-shared.PLACE = Path(sys.argv[1])
+shared.DIRECTORY = Path(sys.argv[1])
 held = shared.SharedMemory.attach("key", 100)
 held.view[7] = 42
 print(held.view[8], flush=True)
@@ -102,7 +105,7 @@ def holder(place, then):
 def test_other_processes_see_it_and_what_a_killed_one_left_is_swept(memory):
     with holder(memory, "time.sleep(60)") as process:
         assert process.stdout.readline() == b"0\n"
-        shared_memory.sweep()  # in use: stays
+        shared_memory.remove_unused_files()  # in use: stays
         mine = SharedMemory.attach("key", 100)
         assert mine.view[7] == 42
         process.kill()
@@ -130,7 +133,7 @@ def test_without_room_or_place_memory_is_private(memory, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     for place in (memory, memory / "nowhere"):
-        monkeypatch.setattr(shared_memory, "PLACE", place)
+        monkeypatch.setattr(shared_memory, "DIRECTORY", place)
         cache = RamCache(Reading(), SHAPE, "key")
         assert cache.memory is None
         take(cache, 1, 2)
@@ -157,24 +160,24 @@ def test_without_room_or_place_memory_is_private(memory, monkeypatch):
         ("device", "cpu", 0, 1, "device"),
     ],
 )
-def test_the_choice(monkeypatch, mode, device, free, ram, kind):
+def test_a_cache_is_chosen_by_the_memory_that_is_free(monkeypatch, mode, device, free, ram, kind):
     """Memory in units of the level: a quarter of a GPU's unasked, 70 % when asked for."""
     need = int(np.prod(SHAPE))
-    made = device_cache.DeviceCache.made
-    monkeypatch.setattr(device_cache, "room", lambda device: int(free * need) + 1)
-    monkeypatch.setattr(device_cache.DeviceCache, "made", lambda read, shape, device: made(read, shape, "cpu"))
-    cache = CachePolicy(mode, int(ram * need), device).cache(Reading(), SHAPE, "key")
+    create = device_cache.DeviceCache.try_create
+    monkeypatch.setattr(device_cache, "free_device_bytes", lambda device: int(free * need) + 1)
+    monkeypatch.setattr(device_cache.DeviceCache, "try_create", lambda read, shape, device: create(read, shape, "cpu"))
+    cache = CachePolicy(mode, int(ram * need), device).create_cache(Reading(), SHAPE, "key")
     assert cache.kind == kind
     np.testing.assert_array_equal(np.asarray(take(cache, 5, 6, 5)), PICTURES[[5, 6, 5]])
     cache.close()
 
 
-def test_memory_that_ends_after_all(monkeypatch):
+def test_a_device_out_of_memory_falls_back_to_ram(monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch, "empty", full)
-    assert CachePolicy("device", 1 << 30, "cpu").cache(Reading(), SHAPE, "key").kind == "ram"
+    assert CachePolicy("device", 1 << 30, "cpu").create_cache(Reading(), SHAPE, "key").kind == "ram"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -184,11 +187,11 @@ def test_torchvision_decodes_as_pillow_does(codec, channels, monkeypatch):
     smooth = np.kron(random.integers(0, 256, (channels, 8, 8), np.uint8), np.ones((16, 16), np.uint8))
     image = (smooth // 2 + random.integers(0, 64, (channels, 128, 128))).astype(np.uint8)
     data = encode(image, codec, 90)
-    monkeypatch.setattr(codecs, "FASTER", {})
+    monkeypatch.setattr(codecs, "FAST_DECODERS", {})
     pillow = decode(data, codec, channels, 128)
     assert codec == "jpeg" or np.array_equal(pillow, image)
     assert use_torchvision()
-    assert set(codecs.FASTER) == {"png", "webp", "jpeg"}
+    assert set(codecs.FAST_DECODERS) == {"png", "webp", "jpeg"}
     np.testing.assert_array_equal(decode(data, codec, channels, 128), pillow)
     if codec != "raw":
         for damaged in (b"", data[: len(data) // 2], b"nothing" + data[7:]):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, Loader
-from pggan.data.loading.sampler import LEAST_HELD_OUT, Sampler, split
+from pggan.data.loading.sampler import MIN_HELD_OUT, Sampler, split_held_out
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
@@ -28,28 +28,28 @@ def store(tmp_path_factory):
 @settings(max_examples=60, deadline=None)
 @given(count=st.integers(20, 3000), share=st.floats(0.45, 0.9), seed=st.integers(0, 2**31))
 def test_a_split_parts_the_pictures_by_the_seed(count, share, seed):
-    trained, held = split(count, share, seed)
+    trained, held = split_held_out(count, share, seed)
     assert sorted([*trained, *held]) == list(range(count))
     assert len(held) == round(count * share)
-    again = split(count, share, seed)
+    again = split_held_out(count, share, seed)
     np.testing.assert_array_equal(again[1], held)
     assert (np.diff(held) > 0).all()
     assert (np.diff(trained) > 0).all()
-    smaller = split(count, share * 0.95, seed)[1]
+    smaller = split_held_out(count, share * 0.95, seed)[1]
     assert set(smaller) <= set(held)
 
 
 def test_another_seed_holds_out_others():
-    assert set(split(100, 0.3, 0)[1]) != set(split(100, 0.3, 1)[1])
-    assert not len(split(100, 0.0, 0)[1])
+    assert set(split_held_out(100, 0.3, 0)[1]) != set(split_held_out(100, 0.3, 1)[1])
+    assert not len(split_held_out(100, 0.0, 0)[1])
 
 
 @pytest.mark.parametrize("count,share,message", [(40, 0.1, "holds out 4; give 0.2"), (12, 0.5, "too few pictures")])
-def test_too_few_held_out(count, share, message):
+def test_too_few_held_out_are_refused(count, share, message):
     with pytest.raises(DataError, match=message):
-        split(count, share, 0)
+        split_held_out(count, share, 0)
     if "give" in message:
-        assert len(split(count, 0.2, 0)[1]) == LEAST_HELD_OUT
+        assert len(split_held_out(count, 0.2, 0)[1]) == MIN_HELD_OUT
 
 
 @settings(max_examples=40, deadline=None)
@@ -58,7 +58,7 @@ def test_too_few_held_out(count, share, message):
     world=st.integers(1, 5),
 )  # fmt: skip
 def test_held_out_pictures_are_never_trained_on(seed, share, nimg, batch, world):
-    trained, held = split(COUNT, share, seed)
+    trained, held = split_held_out(COUNT, share, seed)
     sampler = Sampler(COUNT, seed, among=trained)
     whole = sampler.at(nimg, batch)[0]
     assert not set(whole) & set(held)
@@ -71,15 +71,17 @@ def test_held_out_pictures_are_never_trained_on(seed, share, nimg, batch, world)
 @pytest.mark.parametrize("mode,workers", [("none", 0), ("none", 2), ("ram", 1), ("device", 2)])
 def test_batches_bring_held_out_pictures_along(store, mode, workers):
     seed, share = 3, 0.25
-    trained, held = split(COUNT, share, seed)
+    trained, held = split_held_out(COUNT, share, seed)
     caching = CachePolicy(mode, device="cpu")
-    wanted = [BatchRequest(0, 6, 4), BatchRequest(6, 6, 8), BatchRequest(12, 5, 8), BatchRequest(17, 30, 8)]
+    batch_requests = [BatchRequest(0, 6, 4), BatchRequest(6, 6, 8), BatchRequest(12, 5, 8), BatchRequest(17, 30, 8)]
     for rank, world in ((0, 1), (1, 2)):
-        with Loader(store, seed, workers=workers, caching=caching, rank=rank, world=world, held_out=share) as loader:
-            found = list(loader.stream(wanted))
-        for batch, request in zip(found, wanted):
-            assert len(batch.held_out) == len(batch.pictures()) == len(batch.labels)
-            for images, among in ((batch.pictures(), trained), (np.asarray(batch.held_out), held)):
+        with Loader(
+            store, seed, workers=workers, cache_policy=caching, rank=rank, world=world, held_out=share
+        ) as loader:
+            batches = list(loader.stream(batch_requests))
+        for batch, request in zip(batches, batch_requests):
+            assert len(batch.held_out) == len(batch.numpy_images()) == len(batch.labels)
+            for images, among in ((batch.numpy_images(), trained), (np.asarray(batch.held_out), held)):
                 indices, mirrored = Sampler(COUNT, seed, among=among).at(
                     request.nimg, request.batch, (request.nimg + rank) % world, world
                 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pggan.data.label_columns import in_class_order
+from pggan.data.label_columns import order_classes
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from pggan.data.label_columns import in_class_order
         (["", "a"], ("", "a")),
     ],
 )
-def test_order_of_classes(values, expected):
-    found = in_class_order(values)
-    assert sorted(found) == sorted(expected)
-    assert found == expected
-    assert {str(value) for value in values} <= set(found)
+def test_classes_are_ordered_as_numbers_or_names(values, expected):
+    classes = order_classes(values)
+    assert sorted(classes) == sorted(expected)
+    assert classes == expected
+    assert {str(value) for value in values} <= set(classes)

@@ -9,7 +9,7 @@ import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.label_files import LabelTable, labelled
+from pggan.data.sources.label_files import LabelTable, with_labels
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 from tests.helpers.image_files import encoded, portrait, write_folder
@@ -36,16 +36,16 @@ def packed(folder, path):
 
 def rows(source, labels=None):
     """A source's columns, and its labels as names by picture."""
-    opened = labelled(open_source(str(source)), None if labels is None else str(labels))
+    opened = with_labels(open_source(str(source)), None if labels is None else str(labels))
     reader = opened.reader(32, 0)
     columns = opened.label_columns
-    found = {}
+    labels = {}
     for ref in opened.refs():
         picture = reader.read(ref, 3)
         names = tuple(c.classes[n] if n >= 0 else None for c, n in zip(columns, picture.labels))
-        found[ref.name.removeprefix("./")] = names if len(names) != 1 else names[0]
+        labels[ref.name.removeprefix("./")] = names if len(names) != 1 else names[0]
     assert len(list(opened.sample(2, len(opened)))) <= 2
-    return {c.name: c.classes for c in columns}, found
+    return {c.name: c.classes for c in columns}, labels
 
 
 def listed(tmp_path, text, name="my.csv"):
@@ -60,14 +60,14 @@ def listed(tmp_path, text, name="my.csv"):
 @pytest.mark.parametrize("ending", ["", ".zip", ".tar", ".tgz"])
 def test_a_table_beside_the_pictures_is_found(folder, tmp_path, ending):
     (folder / "labels.csv").write_text("name,hair\n0.png,red\n1.png,blond\n2.png,red\n")
-    columns, found = rows(packed(folder, tmp_path / f"a{ending}"))
+    columns, labels = rows(packed(folder, tmp_path / f"a{ending}"))
     assert columns == {"hair": ("blond", "red")}
-    assert found == {"0.png": "red", "1.png": "blond", "2.png": "red", "3.png": None}
+    assert labels == {"0.png": "red", "1.png": "blond", "2.png": "red", "3.png": None}
     # the order of classes, and classes that no picture here has, come from beside, too
     (folder / "classes.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"hair": ["red", "grey", "blond"]}).encode())
     columns, again = rows(packed(folder, tmp_path / f"b{ending}"))
     assert columns == {"hair": ("red", "grey", "blond")}
-    assert again == found
+    assert again == labels
 
 
 @pytest.mark.parametrize("ending", ["", ".zip", ".tar"])
@@ -77,9 +77,9 @@ def test_stylegans_list_beside_the_pictures_is_found(folder, tmp_path, ending):
         (folder / f"{i}.png").rename(folder / f"00000/img{i:08d}.png")
     pairs = [[f"00000/img{i:08d}.png", [3, 0, 0, 1][i]] for i in range(4)]
     (folder / "dataset.json").write_text(json.dumps({"labels": pairs}))
-    columns, found = rows(packed(folder, tmp_path / f"a{ending}"))
+    columns, labels = rows(packed(folder, tmp_path / f"a{ending}"))
     assert columns == {"class": ("0", "1", "2", "3")}
-    assert list(found.values()) == ["3", "0", "0", "1"]
+    assert list(labels.values()) == ["3", "0", "0", "1"]
 
 
 @pytest.mark.parametrize("text", ['{"labels": null}', '{"images": []}'])
@@ -103,7 +103,7 @@ def test_a_list_without_labels_is_none(folder, text):
         ("dataset.json", b'{"labels": [["x.png", 1]]}', "none of the pictures is in the dataset.json"),
     ],
 )
-def test_wrong_lists_beside_the_pictures(folder, tmp_path, name, data, message):
+def test_wrong_lists_beside_the_pictures_are_errors(folder, tmp_path, name, data, message):
     (folder / name).write_bytes(data)
     with pytest.raises(DataError, match=message):
         rows(folder)
@@ -112,7 +112,7 @@ def test_wrong_lists_beside_the_pictures(folder, tmp_path, name, data, message):
 
 
 @pytest.mark.parametrize("order", [b"\xff\xfe", b"{", b"[" * 100_000])
-def test_a_damaged_order_of_classes(folder, order):
+def test_a_damaged_order_of_classes_is_an_error(folder, order):
     (folder / "labels.csv").write_text("name,kind\n0.png,a\n")
     (folder / "classes.json").write_bytes(order)
     with pytest.raises(DataError, match=r"the classes\.json beside labels\.csv is damaged; mend or remove it"):
@@ -147,17 +147,17 @@ PLAIN = "name,hair,age\n0.png,red,7\n1.png,blond,9\n2.png,red,7\n3.png,red,8\n"
         PLAIN.replace("0.png", "elsewhere/0.png") + "unknown.png,red,8\n",
     ],
 )
-def test_csv_in_all_its_forms(folder, tmp_path, text):
+def test_csv_is_read_in_all_its_forms(folder, tmp_path, text):
     for name in ("my.csv", "my.tsv"):
-        columns, found = rows(folder, listed(tmp_path, text, name))
+        columns, labels = rows(folder, listed(tmp_path, text, name))
         assert columns["hair"] == ("blond", "red")
-        assert list(found.values()) == [("red", "7"), ("blond", "9"), ("red", "7"), ("red", "8")]
+        assert list(labels.values()) == [("red", "7"), ("blond", "9"), ("red", "7"), ("red", "8")]
 
 
 def test_quotes_keep_the_delimiter(folder, tmp_path):
-    columns, found = rows(folder, listed(tmp_path, 'name,kind\n0.png,"a, b"\n1.png,"say ""c"""\n'))
+    columns, labels = rows(folder, listed(tmp_path, 'name,kind\n0.png,"a, b"\n1.png,"say ""c"""\n'))
     assert columns == {"kind": ("a, b", 'say "c"')}
-    assert found["0.png"] == "a, b"
+    assert labels["0.png"] == "a, b"
 
 
 def test_pictures_that_the_list_lacks_are_counted(folder, tmp_path):
@@ -180,13 +180,13 @@ def test_pictures_that_the_list_lacks_are_counted(folder, tmp_path):
         (["c10", "c9", "c9", "b"], ("b", "c9", "c10")),
     ],
 )
-def test_classes_and_their_order(folder, tmp_path, values, classes):
+def test_classes_get_an_order(folder, tmp_path, values, classes):
     text = "name,kind\n" + "".join(f"{i}.png,{value}\n" for i, value in enumerate(values))
-    columns, found = rows(folder, listed(tmp_path, text))
+    columns, labels = rows(folder, listed(tmp_path, text))
     assert columns == {"kind": classes}
     unknown = {"-1", ""} if classes != ("no", "yes") else {""}
     names = {"1": "yes", "-1": "no"} if classes == ("no", "yes") else {}
-    assert list(found.values()) == [None if v in unknown else names.get(v, v) for v in values]
+    assert list(labels.values()) == [None if v in unknown else names.get(v, v) for v in values]
 
 
 def test_columns_that_are_no_labels_are_left_out(folder, tmp_path):
@@ -215,25 +215,25 @@ def test_columns_that_are_no_labels_are_left_out(folder, tmp_path):
         ("my.json", "{", "mend or remove it"),
     ],
 )
-def test_wrong_lists(folder, tmp_path, name, text, message):
+def test_wrong_lists_are_errors(folder, tmp_path, name, text, message):
     with pytest.raises(DataError, match=message) as caught:
         rows(folder, listed(tmp_path, text, name))
     assert "\n" not in str(caught.value)
 
 
-def test_lists_that_are_not_there(folder, tmp_path):
+def test_lists_that_are_not_there_are_errors(folder, tmp_path):
     with pytest.raises(DataError, match="does not exist; give a CSV, an attribute list, or folders"):
         rows(folder, tmp_path / "none.csv")
     with pytest.raises(DataError, match=r"cannot be read \(Is a directory\); give a file, or folders"):
         rows(folder, tmp_path)
 
 
-def test_a_list_that_names_one_of_many(tmp_path):
+def test_a_list_that_names_one_of_many_is_used(tmp_path):
     folder = write_folder(tmp_path / "many", 30, side=8)
     assert rows(folder, listed(tmp_path, "name,kind\n29.png,a\n"))[1]["29.png"] == "a"
 
 
-def test_names_that_two_pictures_share(tmp_path):
+def test_names_that_two_pictures_share_are_ambiguous(tmp_path):
     table = LabelTable.read_csv("name,kind\na/1.png,x\nb/1.png,y\n2.png,x\n2.jpg,y\n3.jpg,y\nv1.0,x\n", "a")
     assert table.get("a/1.png") == (0,)
     assert table.get("b/1.png") == (1,)
@@ -249,12 +249,12 @@ def test_names_that_two_pictures_share(tmp_path):
 # CelebA's lists
 
 
-def test_celebas_list(folder, tmp_path):
+def test_celebas_list_is_read(folder, tmp_path):
     text = "4\nSmiling Young \n" + "".join(f"{i}.jpg  {1 if i % 2 else -1}   1\n" for i in range(4))
     for name in ("list_attr_celeba.txt", "list"):
-        columns, found = rows(folder, listed(tmp_path, text, name))
+        columns, labels = rows(folder, listed(tmp_path, text, name))
         assert columns == {"Smiling": ("no", "yes"), "Young": ("no", "yes")}
-        assert list(found.values()) == [("no", "yes"), ("yes", "yes")] * 2
+        assert list(labels.values()) == [("no", "yes"), ("yes", "yes")] * 2
     # as Kaggle has it
     text = "image_id,Smiling\n" + "".join(f"{i}.jpg,{1 if i % 2 else -1}\n" for i in range(4))
     assert list(rows(folder, listed(tmp_path, text))[1].values()) == ["no", "yes"] * 2
@@ -274,9 +274,9 @@ def sorted_folder(tmp_path):
 
 @pytest.mark.parametrize("ending", ["", ".zip", ".tar", ".tgz"])
 def test_folders_are_classes(sorted_folder, tmp_path, ending):
-    columns, found = rows(packed(sorted_folder, tmp_path / f"a{ending}"), "folders")
+    columns, labels = rows(packed(sorted_folder, tmp_path / f"a{ending}"), "folders")
     assert columns == {"class": ("cats", "dogs", "owls")}
-    assert found == {"cats/a/0.png": "cats", "cats/b/1.png": "cats", "dogs/2.png": "dogs", "owls/3.png": "owls"}
+    assert labels == {"cats/a/0.png": "cats", "cats/b/1.png": "cats", "dogs/2.png": "dogs", "owls/3.png": "owls"}
     assert rows(packed(sorted_folder, tmp_path / f"b{ending}"))[0] == {}  # only where asked for
 
 
@@ -288,9 +288,9 @@ def test_a_folder_around_all_is_no_class(sorted_folder, tmp_path, ending):
     columns, _ = rows(packed(outer, tmp_path / f"a{ending}"), "folders")
     assert columns == {"class": ("cats", "dogs", "owls")}
     (outer / "train/9.png").write_bytes(encoded(portrait(9)))
-    columns, found = rows(packed(outer, tmp_path / f"b{ending}"), "folders")
+    columns, labels = rows(packed(outer, tmp_path / f"b{ending}"), "folders")
     assert columns == {"class": ("cats", "dogs", "owls")}
-    assert found["train/9.png"] is None
+    assert labels["train/9.png"] is None
     (outer / "8.png").write_bytes(encoded(portrait(8)))
     assert rows(packed(outer, tmp_path / f"c{ending}"), "folders")[0] == {"class": ("train",)}
 
@@ -300,14 +300,14 @@ def test_one_folder_is_one_class(tmp_path):
     assert rows(tmp_path / "all", "folders")[0] == {"class": ("cats",)}
 
 
-def test_folders_where_there_are_none(folder):
+def test_labels_by_folders_need_folders(folder):
     with pytest.raises(DataError, match="--labels folders: the pictures lie in no folders; give a CSV"):
         rows(folder, "folders")
 
 
-def test_numbered_folders(tmp_path):
+def test_numbered_folders_are_ordered_as_numbers(tmp_path):
     for name in ("10", "2"):
         write_folder(Path(tmp_path, "all", name), 1)
-    columns, found = rows(tmp_path / "all", "folders")
+    columns, labels = rows(tmp_path / "all", "folders")
     assert columns == {"class": tuple(map(str, range(11)))}
-    assert found == {"2/0.png": "2", "10/0.png": "10"}
+    assert labels == {"2/0.png": "2", "10/0.png": "10"}

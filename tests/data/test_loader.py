@@ -1,3 +1,5 @@
+"""The order of images, and batches that are loaded, cached and prefetched."""
+
 import os
 import shutil
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, Loader
 from pggan.data.loading.sampler import Sampler
 from pggan.data.prepare.prepare import PrepareOptions, prepare
@@ -27,7 +29,7 @@ def memory(tmp_path, monkeypatch):
     """A memory file system of the test's own: what lies in it at the end was left behind."""
     place = tmp_path / "shm"
     place.mkdir()
-    monkeypatch.setattr("pggan.data.loading.shared_memory.PLACE", place)
+    monkeypatch.setattr("pggan.data.loading.shared_memory.DIRECTORY", place)
     return place
 
 
@@ -125,45 +127,45 @@ def expected(store, request, seed=5, rank=0, world=1):
     return np.array(pictures, np.uint8).reshape(shape), store.labels[indices[own]]
 
 
-def check(store, found, wanted, **how):
-    assert [b.request for b in found] == wanted
-    for batch, request in zip(found, wanted):
+def check(store, batches, batch_requests, **how):
+    assert [b.request for b in batches] == batch_requests
+    for batch, request in zip(batches, batch_requests):
         images, labels = expected(store, request, **how)
-        np.testing.assert_array_equal(batch.pictures(), images)
+        np.testing.assert_array_equal(batch.numpy_images(), images)
         np.testing.assert_array_equal(batch.labels, labels)
-        assert batch.pictures().dtype == np.uint8
+        assert batch.numpy_images().dtype == np.uint8
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("mode", CACHES)
 def test_batches_are_what_the_sampler_says(store, mode, workers, memory):
-    with Loader(store, 5, workers=workers, caching=CACHES[mode]) as loader:
-        found = list(loader.stream(requests(*STEPS)))
+    with Loader(store, 5, workers=workers, cache_policy=CACHES[mode]) as loader:
+        batches = list(loader.stream(requests(*STEPS)))
         assert loader.kind == {"auto": "ram"}.get(mode, mode)
-    check(store, found, list(requests(*STEPS)))
-    assert any((b.pictures() != b.pictures()[:, :, :, ::-1]).any() for b in found)  # mirroring would be seen
+    check(store, batches, list(requests(*STEPS)))
+    assert any((b.numpy_images() != b.numpy_images()[:, :, :, ::-1]).any() for b in batches)  # mirroring would be seen
     assert not list(memory.iterdir())
 
 
 @pytest.mark.parametrize("mode", CACHES)
 def test_resuming_anywhere_and_processes_change_nothing(store, mode):
-    wanted = list(requests(*STEPS))
-    for start in range(len(wanted)):
+    batch_requests = list(requests(*STEPS))
+    for start in range(len(batch_requests)):
         for rank, world in ((0, 1), (1, 2), (4, 5)):
-            with Loader(store, 5, workers=2, caching=CACHES[mode], rank=rank, world=world) as loader:
-                found = list(loader.stream(wanted[start:]))
-            check(store, found, wanted[start:], rank=rank, world=world)
+            with Loader(store, 5, workers=2, cache_policy=CACHES[mode], rank=rank, world=world) as loader:
+                batches = list(loader.stream(batch_requests[start:]))
+            check(store, batches, batch_requests[start:], rank=rank, world=world)
 
 
 @pytest.mark.parametrize("mode", CACHES)
 def test_a_stream_given_up_leaves_no_holes(store, mode):
-    wanted = list(requests(*[(5, 8)] * 12))
-    with Loader(store, 5, workers=2, caching=CACHES[mode]) as loader:
+    batch_requests = list(requests(*[(5, 8)] * 12))
+    with Loader(store, 5, workers=2, cache_policy=CACHES[mode]) as loader:
         for taken in (1, 4, 2):
-            stream = loader.stream(wanted)
-            check(store, [next(stream) for _ in range(taken)], wanted[:taken])
+            stream = loader.stream(batch_requests)
+            check(store, [next(stream) for _ in range(taken)], batch_requests[:taken])
             stream.close()
-        check(store, list(loader.stream(wanted)), wanted)
+        check(store, list(loader.stream(batch_requests)), batch_requests)
 
 
 def test_a_batch_belongs_to_who_gets_it(store):
@@ -174,7 +176,7 @@ def test_a_batch_belongs_to_who_gets_it(store):
     np.testing.assert_array_equal(next(loader.stream([BatchRequest(0, 6, 8)])).images, expected)
 
 
-def test_too_high_a_resolution_is_an_error_that_says_the_mend(store):
+def test_too_high_a_resolution_is_an_error_with_advice(store):
     for workers in (0, 2):
         with pytest.raises(DataError, match=r"no 32x32 pictures.*--max-res 32"):
             list(Loader(store, 0, workers=workers).stream([BatchRequest(0, 4, 32)]))
@@ -189,7 +191,7 @@ def test_a_worker_s_error_reaches_the_consumer_in_its_turn(store, monkeypatch):
         return read(self, resolution, indices)
 
     monkeypatch.setattr(Store, "read", failing)
-    stream = Loader(store, 0, workers=2, caching=CachePolicy(mode="none")).stream(requests((4, 4), (4, 8), (4, 4)))
+    stream = Loader(store, 0, workers=2, cache_policy=CachePolicy(mode="none")).stream(requests((4, 4), (4, 8), (4, 4)))
     assert next(stream).request.resolution == 4
     with pytest.raises(DataError, match="damaged"):
         next(stream)
@@ -240,7 +242,7 @@ def test_a_cached_level_is_decoded_once_within_its_budget(store, monkeypatch, mo
     for limit, kind, times in ((level, mode, 1), (level - 1, "none", 3)):
         reads.clear()
         caching = CachePolicy(mode, limit, "cpu", notes.append)
-        with Loader(store, 5, workers=workers, caching=caching) as loader:
+        with Loader(store, 5, workers=workers, cache_policy=caching) as loader:
             check(store, list(loader.stream(requests(*[(9, 8)] * 8))), list(requests(*[(9, 8)] * 8)))
             assert loader.kind == kind
             if kind == "none":
@@ -249,7 +251,7 @@ def test_a_cached_level_is_decoded_once_within_its_budget(store, monkeypatch, mo
     assert notes == [f"--cache {mode} has no room for the 8x8 pictures (4.5 KiB): they are read each time"]
 
 
-def test_no_pictures():
+def test_a_sampler_of_no_pictures_is_refused():
     with pytest.raises(DataError, match="no pictures"):
         Sampler(0, 0)
 
@@ -277,7 +279,7 @@ def touch(path):
     ],
 )
 def test_a_file_that_changes_underneath_is_an_error(copy, spoil, message):
-    with Loader(copy, 0, workers=0, caching=CachePolicy("none")) as loader:
+    with Loader(copy, 0, workers=0, cache_policy=CachePolicy("none")) as loader:
         stream = loader.stream(endless())
         next(stream)
         spoil(copy.path / FILE)
@@ -289,9 +291,9 @@ def test_a_file_that_changes_while_a_batch_is_read_is_an_error(copy, monkeypatch
     read = Store.read
 
     def changed(self, resolution, indices):
-        found = read(self, resolution, indices)
+        images = read(self, resolution, indices)
         touch(self.path / FILE)
-        return found
+        return images
 
     monkeypatch.setattr(Store, "read", changed)
     with Loader(copy, 0, workers=0) as loader, pytest.raises(DataError, match="written to"):
@@ -300,11 +302,11 @@ def test_a_file_that_changes_while_a_batch_is_read_is_an_error(copy, monkeypatch
 
 TRUNCATED = """
 import os, sys, time
-from pggan.data.loading.cache import CachePolicy
+from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, Loader
 from pggan.data.store.store import Store
 from pggan.utils.errors import PgganError
-with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, caching=CachePolicy(sys.argv[2])) as loader:
+with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, cache_policy=CachePolicy(sys.argv[2])) as loader:
     try:
         for number, _ in enumerate(loader.stream(BatchRequest(2 * n, 2, 16) for n in range(1000))):
             if number == 3:
@@ -316,7 +318,7 @@ with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, caching=CachePolic
 
 
 @pytest.mark.parametrize("mode", ["none", "ram"])
-def test_truncated_while_workers_read(copy, mode):
+def test_a_file_truncated_while_workers_read_is_one_line(copy, mode):
     done = subprocess.run(
         [sys.executable, "-c", TRUNCATED, str(copy.path), mode], capture_output=True, text=True, cwd=ROOT, timeout=60
     )

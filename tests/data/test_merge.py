@@ -1,3 +1,5 @@
+"""Merging shards and other stores."""
+
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 from pggan.data.store import writer as writer_module
 from pggan.data.store.merge import merge
 from pggan.data.store.resume import read_progress
-from pggan.data.store.store import LabelColumn, Store, key
+from pggan.data.store.store import LabelColumn, Store, record_key
 from pggan.data.store.verify import verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
@@ -36,11 +38,11 @@ def folder(tmp_path):
 
 
 def shards(source, tmp_path, of, **options):
-    made = []
+    parts = []
     for number in range(1, of + 1):
-        made.append(tmp_path / f"part{number}")
-        prepare(str(source), made[-1], PrepareOptions(shard=(number, of), **options))
-    return made
+        parts.append(tmp_path / f"part{number}")
+        prepare(str(source), parts[-1], PrepareOptions(shard=(number, of), **options))
+    return parts
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 13])
@@ -55,7 +57,7 @@ def test_merged_shards_are_the_unsharded_store(folder, tmp_path, of):
     assert report.parts == [str(part) for part in parts]
     for name in ("count", "left_out", "labels", "bytes", "attribution"):
         assert getattr(report, name) == getattr(whole, name)
-    assert verify(tmp_path / "data").whole
+    assert verify(tmp_path / "data").intact
 
 
 def test_shards_agree_on_the_resolution_of_the_whole(tmp_path):
@@ -67,7 +69,7 @@ def test_shards_agree_on_the_resolution_of_the_whole(tmp_path):
     assert plan("drawn:7", tmp_path / "data", PrepareOptions(shard=(3, 3), limit=5)).pictures == 2
 
 
-def test_a_shard_without_a_usable_picture(tmp_path):
+def test_a_shard_without_a_usable_picture_is_merged(tmp_path):
     folder = write_folder(tmp_path / "pictures", 6)
     for i in (0, 1):
         portrait(i, 8).save(folder / f"{i}.png")
@@ -80,7 +82,7 @@ def test_a_shard_without_a_usable_picture(tmp_path):
         merge(tmp_path / "other", [write(tmp_path / "empty", [], CODECS)])
 
 
-def test_missing_repeated_and_foreign_shards(folder, tmp_path):
+def test_missing_repeated_and_foreign_shards_are_refused(folder, tmp_path):
     parts = shards(folder, tmp_path, 4, max_res=8)
     dest = tmp_path / "data"
     with pytest.raises(UsageError, match=r"missing: shard 2/4, 3/4; make it with pggan prepare-data --shard"):
@@ -125,10 +127,10 @@ def test_any_split_merges_to_the_same(tmp_path_factory, cuts, labelled):
         ({"columns": (LabelColumn("hat", ("no", "yes", "?")),)}, r"has other label columns \(hat\)"),
     ],
 )
-def test_parts_that_differ(tmp_path, change, message):
+def test_parts_that_differ_are_refused(tmp_path, change, message):
     one = write(tmp_path / "one", [0, 1], CODECS, CLASSES, (KIND,))
-    given = {"codecs": CODECS, "labels": CLASSES, "columns": (KIND,), **change}
-    other = write(tmp_path / "other", [2], **given)
+    store_options = {"codecs": CODECS, "labels": CLASSES, "columns": (KIND,), **change}
+    other = write(tmp_path / "other", [2], **store_options)
     with pytest.raises(DataError, match=message):
         merge(tmp_path / "data", [one, other])
 
@@ -141,13 +143,13 @@ def test_classes_are_joined_by_name(tmp_path):
     with Store(tmp_path / "data") as store:
         assert store.manifest.labels == (LabelColumn("kind", ("owl", "cat", "dog")),)
         assert store.labels[:, 0].tolist() == [0, -1, 1, 1, 2]
-    assert verify(tmp_path / "data").whole
+    assert verify(tmp_path / "data").intact
 
 
 def test_damage_is_named_and_not_copied(tmp_path):
     one, other = (write(tmp_path / name, [0, 1], CODECS, CLASSES, (KIND,)) for name in ("one", "other"))
-    record = get(other, "8x8", key(1))
-    put(other, "8x8", key(1), record[:-1])
+    record = get(other, "8x8", record_key(1))
+    put(other, "8x8", record_key(1), record[:-1])
     with pytest.raises(DataError, match=r"other: picture 1: damaged \(8x8\); run pggan verify-data --fix on it"):
         merge(tmp_path / "data", [one, other])
     data = bytearray(get(one, "meta", b"labels"))
@@ -157,7 +159,7 @@ def test_damage_is_named_and_not_copied(tmp_path):
         merge(tmp_path / "data2", [one, other])
 
 
-def test_stopped_and_gone_on_with(tmp_path, monkeypatch):
+def test_a_stopped_merge_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(writer_module, "FLUSH_COUNT", 4)
     parts = [write(tmp_path / str(at), list(range(at, at + 5)), CODECS, CLASSES, (KIND,)) for at in (0, 5, 10)]
     write(tmp_path / "whole", list(range(15)), CODECS, CLASSES, (KIND,))
@@ -181,7 +183,7 @@ def test_stopped_and_gone_on_with(tmp_path, monkeypatch):
     assert_same(tmp_path / "data", tmp_path / "whole", but=("progress", "pggan"))
 
 
-def test_too_little_disk(tmp_path, monkeypatch):
+def test_a_merge_without_room_on_the_disk_is_refused(tmp_path, monkeypatch):
     part = write(tmp_path / "one", [0, 1], CODECS)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
@@ -190,7 +192,7 @@ def test_too_little_disk(tmp_path, monkeypatch):
     assert merge(tmp_path / "data", [part], force=True).count == 2
 
 
-def test_command(folder, tmp_path, capsys):
+def test_the_command_prints_a_summary(folder, tmp_path, capsys):
     for number in (1, 2):
         dest = str(tmp_path / f"part{number}")
         arguments = [str(folder), dest, "--shard", f"{number}/2", "--max-res", "16", "--workers", "1"]

@@ -1,3 +1,5 @@
+"""Preparing a store from images: content, options, destination, disk."""
+
 import errno
 import fcntl
 import os
@@ -10,7 +12,7 @@ from PIL import Image
 
 from pggan.data.prepare import size_estimate as estimate_module
 from pggan.data.prepare.prepare import PrepareOptions, prepare, printable
-from pggan.data.sources.image_io import fit
+from pggan.data.sources.image_io import fit_to_square
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import Store
 from pggan.data.store.writer import StoreWriter
@@ -28,22 +30,22 @@ def contents(path):
         return {side: store.read(side, range(len(store))) for side in store.resolutions}
 
 
-def assert_nothing_left(tmp_path, *kept):
-    assert sorted(os.listdir(tmp_path)) == sorted(("pictures", *kept))
+def assert_nothing_left(tmp_path, *names):
+    assert sorted(os.listdir(tmp_path)) == sorted(("pictures", *names))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_level_of_every_picture(folder, tmp_path, channels):
+def test_every_level_of_every_picture_is_stored(folder, tmp_path, channels):
     done = []
     options = PrepareOptions(channels=channels, codec="16:png,32:webp")
     report = prepare(str(folder), tmp_path / "data", options, on_progress=done.append)
     assert (report.count, report.resolutions, sum(done)) == (12, [4, 8, 16, 32], 12)
-    found = contents(tmp_path / "data")
+    levels = contents(tmp_path / "data")
     for index in range(12):
         picture = portrait(index) if channels == 3 else portrait(index).convert("L")
         expected = pyramid(np.asarray(picture).reshape(32, 32, channels))
         for side, level in expected.items():
-            np.testing.assert_array_equal(found[side][index], level)
+            np.testing.assert_array_equal(levels[side][index], level)
     with Store(tmp_path / "data") as store:
         manifest = store.manifest
         assert manifest.codecs == {4: "raw", 8: "raw", 16: "png", 32: "webp"}
@@ -104,20 +106,20 @@ def test_smaller_pictures_are_left_out_or_enlarged(folder, tmp_path):
         prepare(str(folder), tmp_path / "c", PrepareOptions(max_res=64))
 
 
-def test_not_square(tmp_path):
+def test_pictures_that_are_not_square_are_fitted_or_left_out(tmp_path):
     folder = write_folder(tmp_path / "pictures", 2)
     tall = portrait(60, 32, height=48)
     tall.save(folder / "2.png")
-    made = {}
+    reports = {}
     for how in ("crop", "pad", "reject"):
-        made[how] = prepare(str(folder), tmp_path / how, PrepareOptions(max_res=32, fit=how))
-    assert made["crop"].converted == {"cropped to a square": 1}
+        reports[how] = prepare(str(folder), tmp_path / how, PrepareOptions(max_res=32, fit=how))
+    assert reports["crop"].converted == {"cropped to a square": 1}
     np.testing.assert_array_equal(contents(tmp_path / "crop")[32][2], np.asarray(tall)[8:40].transpose(2, 0, 1))
-    assert made["pad"].converted == {"padded to a square": 1, "resized down": 1}
+    assert reports["pad"].converted == {"padded to a square": 1, "resized down": 1}
     np.testing.assert_array_equal(
-        contents(tmp_path / "pad")[32][2], fit(np.asarray(tall), 32, "pad").transpose(2, 0, 1)
+        contents(tmp_path / "pad")[32][2], fit_to_square(np.asarray(tall), 32, "pad").transpose(2, 0, 1)
     )
-    assert (made["reject"].count, made["reject"].left_out) == (2, {"not square": 1})
+    assert (reports["reject"].count, reports["reject"].left_out) == (2, {"not square": 1})
 
 
 def test_conversions_are_counted(tmp_path):
@@ -146,7 +148,7 @@ def test_bad_pictures_do_not_stop_the_rest(folder, tmp_path):
     assert_nothing_left(tmp_path, "data")
 
 
-def test_no_usable_picture(tmp_path):
+def test_a_source_without_a_usable_picture_is_an_error(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"broken")
@@ -156,7 +158,7 @@ def test_no_usable_picture(tmp_path):
     assert_nothing_left(tmp_path)
 
 
-def test_limit(folder, tmp_path):
+def test_a_limit_takes_the_first_pictures(folder, tmp_path):
     assert prepare(str(folder), tmp_path / "data", PrepareOptions(limit=5)).count == 5
     np.testing.assert_array_equal(contents(tmp_path / "data")[32][4], np.asarray(portrait(4)).transpose(2, 0, 1))
 
@@ -170,7 +172,7 @@ def test_an_existing_destination_is_never_lost(folder, tmp_path, monkeypatch):
     before = tree(dest)
     with pytest.raises(UsageError, match="exists already; give another DEST, or --overwrite"):
         prepare(str(folder), dest, PrepareOptions())
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="they are smaller than 64x64"):
         prepare(str(folder), dest, PrepareOptions(max_res=64, overwrite=True))
     with monkeypatch.context() as patch:  # a failure in the very last step
         patch.setattr(os, "replace", failing_after(os.replace, 1))
@@ -186,17 +188,17 @@ def test_an_existing_destination_is_never_lost(folder, tmp_path, monkeypatch):
 
 def failing_after(function, calls):
     """`function`, whose call number `calls` (from 0) fails."""
-    made = iter(range(10**6))
+    calls_made = iter(range(10**6))
 
     def replaced(*arguments):
-        if next(made) == calls:
+        if next(calls_made) == calls:
             raise OSError("no")
         return function(*arguments)
 
     return replaced
 
 
-def test_killed_between_two_renames(folder, tmp_path):
+def test_a_store_killed_between_two_renames_gets_its_name_back(folder, tmp_path):
     dest = tmp_path / "data"
     prepare(str(folder), dest, PrepareOptions(limit=3))
     before = tree(dest)
@@ -248,7 +250,7 @@ def test_what_a_killed_run_left_is_not_taken_for_whole(folder, tmp_path):
     assert_nothing_left(tmp_path, "data")
 
 
-def test_two_at_once(folder, tmp_path):
+def test_a_store_that_another_process_makes_is_refused(folder, tmp_path):
     with open(tmp_path / "data.lock", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="being made by another process"):
@@ -271,15 +273,15 @@ def test_too_little_disk_is_told_before(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("codec", ["raw", "4:png"])
 def test_the_estimate_is_about_right(codec, tmp_path, monkeypatch):
-    usage, told = shutil.disk_usage(tmp_path), []
+    usage, estimates = shutil.disk_usage(tmp_path), []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    monkeypatch.setattr(estimate_module, "size", lambda count: told.append(count) or "")
+    monkeypatch.setattr(estimate_module, "size", lambda count: estimates.append(count) or "")
     options = PrepareOptions(codec=codec, max_res=64, upscale=True)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="are needed at"):
         prepare("drawn:200", tmp_path / "data", options)
     monkeypatch.undo()
-    made = prepare("drawn:200", tmp_path / "data", options).bytes_on_disk
-    assert 0.85 < told[0] / made < 1.15
+    actual = prepare("drawn:200", tmp_path / "data", options).bytes_on_disk
+    assert 0.85 < estimates[0] / actual < 1.15
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def folder(tmp_path):
     return write_folder(tmp_path / "pictures", 12)
 
 
-def test_command(folder, tmp_path, capsys):
+def test_the_command_prints_a_summary(folder, tmp_path, capsys):
     (folder / "5.png").write_bytes(b"broken")
     assert run(["prepare-data", str(folder), str(tmp_path / "data"), "--workers", "1"]) == 0
     out, err = capsys.readouterr()
@@ -32,7 +32,7 @@ def test_command(folder, tmp_path, capsys):
     assert "12/12 pictures" in err
 
 
-def test_command_as_json(tmp_path, capsys):
+def test_the_command_prints_json(tmp_path, capsys):
     arguments = ["drawn:3", str(tmp_path / "data"), "--max-res", "8", "--channels", "1", "--workers", "1"]
     assert run(["prepare-data", *arguments, "--json", "--quiet"]) == 0
     out, err = capsys.readouterr()
@@ -65,7 +65,7 @@ def test_what_will_be_made_is_told_first(folder, tmp_path, capsys):
     assert run([*arguments, "--dry-run"]) == 2
 
 
-def test_command_shows_the_attribution(tmp_path, capsys):
+def test_the_command_prints_the_attribution(tmp_path, capsys):
     assert run(["prepare-data", "drawn:2", str(tmp_path / "data"), "--max-res", "8", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "Johan Melin" in out
@@ -121,7 +121,7 @@ def wait_for(path, seconds=60):
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_at_the_beginning(tmp_path, number, status):
+def test_a_command_stopped_at_the_beginning_leaves_nothing(tmp_path, number, status):
     # to the whole group, as a terminal does, while the workers start
     process = start("drawn:1000000", str(tmp_path / "data"), "--workers", "2", "--quiet", "--max-res", "64", "--force")
     wait_for(tmp_path / "data.partial")
@@ -151,7 +151,7 @@ def count(path):
         return len(store)
 
 
-def test_celebahq_script(tmp_path, capsys):
+def test_the_celebahq_script_prepares_its_store(tmp_path, capsys):
     sys.path.insert(0, str(ROOT / "tools"))
     try:
         import prepare_celebahq

@@ -1,3 +1,5 @@
+"""The pyramid of 2x2 means against the reference release and a float32 chain."""
+
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +26,15 @@ def float32_chain(image: np.ndarray) -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("name, levels", [("color", 4), ("gray", 2)])
-def test_equals_the_reference_release(name, levels):
+def test_the_pyramid_equals_the_reference_release(name, levels):
     sources = EXPECTED[name]
+    assert len(sources)
     for index, source in enumerate(sources):
-        made = pyramid(source.transpose(1, 2, 0))
-        assert sorted(made) == [source.shape[1] >> lod for lod in range(levels, -1, -1)]
+        result = pyramid(source.transpose(1, 2, 0))
+        assert sorted(result) == [source.shape[1] >> lod for lod in range(levels, -1, -1)]
         for lod in range(1, levels + 1):
-            np.testing.assert_array_equal(made[source.shape[1] >> lod], EXPECTED[f"{name}/lod{lod}"][index])
-        np.testing.assert_array_equal(made[source.shape[1]], source)
+            np.testing.assert_array_equal(result[source.shape[1] >> lod], EXPECTED[f"{name}/lod{lod}"][index])
+        np.testing.assert_array_equal(result[source.shape[1]], source)
 
 
 @settings(max_examples=60, deadline=None)
@@ -46,11 +49,11 @@ def test_integer_sums_equal_the_float32_chain(level, channels, seed, low, span):
     side = 2**level
     random = np.random.default_rng(seed)
     image = random.integers(low, min(low + span, 256), (side, side, channels), dtype=np.uint8, endpoint=False)
-    made, expected = pyramid(image), float32_chain(image)
-    assert made.keys() == expected.keys()
-    for each in expected:
-        np.testing.assert_array_equal(made[each], expected[each])
-        assert made[each].dtype == np.uint8
+    levels, expected = pyramid(image), float32_chain(image)
+    assert levels.keys() == expected.keys()
+    for side in expected:
+        np.testing.assert_array_equal(levels[side], expected[side])
+        assert levels[side].dtype == np.uint8
 
 
 @pytest.mark.parametrize("side", [1024, 2048])
@@ -61,18 +64,18 @@ def test_large_pictures_equal_the_float32_chain(side, kind):
     image = (
         random.integers(0, 256, (side, side, 1), np.uint8) if kind == "noise" else np.full((side, side, 1), 255, "u1")
     )
-    made, expected = pyramid(image), float32_chain(image)
-    for each in expected:
-        np.testing.assert_array_equal(made[each], expected[each])
+    levels, expected = pyramid(image), float32_chain(image)
+    for side in expected:
+        np.testing.assert_array_equal(levels[side], expected[side])
 
 
-def test_takes_views_that_are_not_contiguous():
+def test_views_that_are_not_contiguous_are_taken():
     image = np.random.default_rng(0).integers(0, 256, (3, 16, 32), np.uint8)[:, :, ::2]
-    made = pyramid(image.transpose(1, 2, 0))
-    np.testing.assert_array_equal(made[8], float32_chain(image.transpose(1, 2, 0))[8])
+    levels = pyramid(image.transpose(1, 2, 0))
+    np.testing.assert_array_equal(levels[8], float32_chain(image.transpose(1, 2, 0))[8])
 
 
 @pytest.mark.parametrize("shape", [(12, 12, 3), (8, 16, 3), (2, 2, 3), (8, 8)])
-def test_refuses_other_shapes(shape):
+def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="power of two"):
         pyramid(np.zeros(shape, np.uint8))

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pggan.data.sources import open_source
-from pggan.data.sources.base import BadPicture, Picture
-from pggan.data.sources.label_files import LabelTable, labelled
+from pggan.data.sources.base import BadImage, DecodedImage
+from pggan.data.sources.label_files import LabelTable, with_labels
 from pggan.utils.errors import DataError, PgganError
 from tests.helpers.image_files import encoded, portrait
 
@@ -93,28 +93,28 @@ WHOLE = {
 
 def take(path):
     """Whether there is a source; all of it is read. The test is that nothing else is raised."""
-    said = []
+    messages = []
     try:
-        source = labelled(open_source(str(path)), None)
+        source = with_labels(open_source(str(path)), None)
         reader = source.reader(8, 0)
         columns = source.label_columns
         for _, ref in zip(range(20), source.refs()):
             try:
                 assert min(reader.size(ref)) >= 0
                 picture = reader.read(ref, 3)
-            except BadPicture as bad:
-                said.append(str(bad))
+            except BadImage as bad:
+                messages.append(str(bad))
                 continue
-            assert isinstance(picture, Picture)
+            assert isinstance(picture, DecodedImage)
             assert picture.image.dtype == np.uint8
             assert picture.image.ndim == 3
             assert len(picture.labels) == len(columns)
         return True
     except PgganError as error:
-        said.append(str(error))
+        messages.append(str(error))
         return False
     finally:
-        assert all(0 < len(line) < 2000 and "\n" not in line for line in said)
+        assert all(0 < len(line) < 2000 and "\n" not in line for line in messages)
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -1,3 +1,5 @@
+"""Folders, archives and drawn faces as sources."""
+
 import io
 import os
 import pickle
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 
 from pggan.data.sources import SOURCES, open_source
-from pggan.data.sources.archives import TarSource, ZipSource
-from pggan.data.sources.base import BadPicture, Picture
+from pggan.data.sources.base import BadImage, DecodedImage
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.synthetic import DrawnSource
+from pggan.data.sources.tar_archive import TarSource
+from pggan.data.sources.zip_archive import ZipSource
 from pggan.utils.errors import DataError, UsageError
 from tests.helpers.image_files import encoded, portrait, tree, write_folder
 
@@ -46,16 +49,16 @@ def tarred(folder, path, mode):
 def everything(source):
     """{name: picture or the reason why not}, read by a reader that has been sent to another process."""
     reader = pickle.loads(pickle.dumps(source.reader(32, 0)))
-    found = {}
+    images = {}
     for ref in source.refs():
         name = ref.name.removeprefix("./")
         try:
             picture = reader.read(pickle.loads(pickle.dumps(ref)), 3)
-            found[name] = picture.image.tobytes()
+            images[name] = picture.image.tobytes()
             assert reader.size(ref) == picture.image.shape[1::-1]
-        except BadPicture:
-            found[name] = None
-    return found
+        except BadImage:
+            images[name] = None
+    return images
 
 
 NAMES = [*(f"{i}.png" for i in range(COUNT)), "broken.png", NESTED]
@@ -66,14 +69,14 @@ def test_a_folder_in_natural_order(folder):
     assert isinstance(source, FolderSource)
     assert len(source) == len(NAMES)
     assert [ref.name for ref in source.refs()] == NAMES
-    found = everything(source)
-    assert found["10.png"] == np.asarray(portrait(10)).tobytes()
-    assert [name for name, picture in found.items() if picture is None] == ["broken.png"]
+    images = everything(source)
+    assert images["10.png"] == np.asarray(portrait(10)).tobytes()
+    assert [name for name, picture in images.items() if picture is None] == ["broken.png"]
 
 
 def test_iteration_gives_pictures_and_reports(folder):
     items = list(open_source(str(folder)))
-    assert [type(item) for item in items] == [Picture] * COUNT + [BadPicture, Picture]
+    assert [type(item) for item in items] == [DecodedImage] * COUNT + [BadImage, DecodedImage]
 
 
 @pytest.mark.parametrize(
@@ -84,10 +87,10 @@ def test_archives_equal_the_folder(folder, tmp_path, ending, mode):
     zipped(folder, path) if ending == "zip" else tarred(folder, path, mode)
     source = open_source(str(path))
     assert isinstance(source, ZipSource if ending == "zip" else TarSource)
-    expected, found = everything(open_source(str(folder))), everything(source)
-    assert found == expected
+    expected, images = everything(open_source(str(folder))), everything(source)
+    assert images == expected
     if mode in ("", "w"):
-        assert list(found) == NAMES
+        assert list(images) == NAMES
     assert len(list(source.sample(5, len(source)))) <= 5
     assert source.sniff(str(path))
 
@@ -117,7 +120,7 @@ def test_members_never_leave_the_archive(tmp_path):
     assert not (tmp_path.parent / "out.png").exists()
 
 
-def test_damaged_members_and_damaged_archives(folder, tmp_path):
+def test_damaged_members_are_bad_pictures_and_damaged_archives_errors(folder, tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as file:  # stored: the damage hits one picture
         for index in range(3):
@@ -146,14 +149,14 @@ def test_a_folder_that_cannot_be_listed_is_one_bad_picture(folder):
     assert everything(open_source(str(folder)))["locked"] is None
 
 
-def test_names_that_are_no_text(folder):
+def test_names_that_are_no_text_are_read(folder):
     name = os.fsencode(str(folder)) + b"/\xff\xfe.png"
     with open(name, "wb") as file:
         file.write(encoded(portrait(5)))
     assert np.asarray(portrait(5)).tobytes() in everything(open_source(str(folder))).values()
 
 
-def test_nothing_to_take(tmp_path):
+def test_a_source_without_pictures_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("hello")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
@@ -168,7 +171,7 @@ def test_nothing_to_take(tmp_path):
             open_source(str(tmp_path / name))
 
 
-def test_the_table():
+def test_every_source_of_the_table_refuses_what_is_not_there():
     assert SOURCES.names()[0] == "drawn"
     assert SOURCES.names()[-3:] == ["zip", "tar", "folder"]  # what is asked last: the others look closer
     for name in SOURCES.names():
@@ -237,6 +240,6 @@ def test_drawn_attribution_names_author_title_and_licence():
 
 
 @pytest.mark.parametrize("spec", ["drawn", "drawn:", "drawn:0", "drawn:-1", "drawn:many", "drawn:1000000000"])
-def test_wrong_drawn_specs(spec):
+def test_wrong_drawn_specs_are_refused(spec):
     with pytest.raises(UsageError, match="drawn:COUNT"):
         open_source(spec)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.data.sources.tfrecord_io import (
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     find_records,
     masked_crc,
     read_record,
@@ -22,7 +22,7 @@ from pggan.utils.errors import DataError
 FIXTURES = Path(__file__).parents[1] / "fixtures/data"
 
 
-def test_checksums():
+def test_checksums_are_masked_crc32c():
     # CRC-32C's own check value, and the format's mask
     crc = 0xE3069283
     assert masked_crc(b"123456789") == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
@@ -33,14 +33,14 @@ def test_official_files_are_what_we_would_write(name, tmp_path):
     path = FIXTURES / f"{name}.tfrecords"
     with open(path, "rb") as file, open(tmp_path / "a", "wb") as out:
         for offset in find_records(path):
-            picture = decode_picture(read_record(file, offset))
-            write_record(out, encode_picture(picture))
-    found = (tmp_path / "a").read_bytes()
-    assert len(found) == path.stat().st_size
+            picture = decode_image(read_record(file, offset))
+            write_record(out, encode_image(picture))
+    written = (tmp_path / "a").read_bytes()
+    assert len(written) == path.stat().st_size
     with open(tmp_path / "a", "rb") as again, open(path, "rb") as file:
         for offset in find_records(path):
             np.testing.assert_array_equal(
-                decode_picture(read_record(again, offset)), decode_picture(read_record(file, offset))
+                decode_image(read_record(again, offset)), decode_image(read_record(file, offset))
             )
 
 
@@ -58,12 +58,12 @@ def example(shape, data, packed=True):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_other_ways_to_write_the_same(packed):
+def test_other_ways_to_write_the_same_are_read(packed):
     data = example([1, 2, 3], b"abcdef", packed)
-    np.testing.assert_array_equal(decode_picture(data), np.frombuffer(b"abcdef", np.uint8).reshape(1, 2, 3))
+    np.testing.assert_array_equal(decode_image(data), np.frombuffer(b"abcdef", np.uint8).reshape(1, 2, 3))
     # unknown fields, of all kinds, are passed over
     extra = field(7, b"new") + field(6, b"\x05", 0) + field(5, b"8 bytes.", 1) + field(4, b"four", 5)
-    np.testing.assert_array_equal(decode_picture(extra + data + extra), decode_picture(data))
+    np.testing.assert_array_equal(decode_image(extra + data + extra), decode_image(data))
 
 
 @pytest.mark.parametrize(
@@ -80,22 +80,22 @@ def test_other_ways_to_write_the_same(packed):
         (field(1, field(1, field(1, b"shape") + field(2, field(1, field(1, b"x"))))), "without shape and data"),
     ],
 )
-def test_what_is_no_picture(data, message):
+def test_an_example_that_is_no_picture_is_refused(data, message):
     with pytest.raises(ValueError, match=message):
-        decode_picture(data)
+        decode_image(data)
 
 
 @settings(derandomize=True, max_examples=80, deadline=None)
 @given(st.data())
-def test_hostile_records(data):
-    whole = bytearray(encode_picture(np.arange(48, dtype=np.uint8).reshape(3, 4, 4)))
+def test_hostile_records_are_value_errors(data):
+    whole = bytearray(encode_image(np.arange(48, dtype=np.uint8).reshape(3, 4, 4)))
     for _ in range(data.draw(st.integers(1, 6))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with suppress(ValueError):
-        assert decode_picture(bytes(whole[: data.draw(st.integers(0, len(whole)))])).ndim == 3
+        assert decode_image(bytes(whole[: data.draw(st.integers(0, len(whole)))])).ndim == 3
 
 
-def test_lengths_that_lie(tmp_path):
+def test_lengths_that_lie_are_refused(tmp_path):
     path = tmp_path / "a"
     for length in (2**63, 2**64 - 1, 1000):
         head = struct.pack("<Q", length)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from pggan.report import write_report
-from pggan.utils.atomic_files import claimed
 from pggan.utils.errors import TrainingError, UsageError
+from pggan.utils.file_lock import exclusive_lock
 from tests.helpers.model_files import saved
 from tests.helpers.run_directories import add_grid, add_lines, make_run
 
@@ -148,10 +148,10 @@ def test_a_run_in_progress_is_running_and_its_lock_stays_free(tmp_path):
     text = (run / "log.jsonl").read_text().splitlines(keepends=True)[:5]
     (run / "log.jsonl").write_text("".join(text))
     assert page_of(run)[1].status == "unfinished"
-    with claimed(run / "run.lock") as held:
+    with exclusive_lock(run / "run.lock") as held:
         assert held
         assert page_of(run)[1].status == "running"
-    with claimed(run / "run.lock") as held:
+    with exclusive_lock(run / "run.lock") as held:
         assert held
 
 

@@ -27,7 +27,7 @@ def last_state(run):
 def test_every_cache_trains_the_same(config, tmp_path, monkeypatch):
     memory = tmp_path / "shm"
     memory.mkdir()
-    monkeypatch.setattr("pggan.data.loading.shared_memory.PLACE", memory)
+    monkeypatch.setattr("pggan.data.loading.shared_memory.DIRECTORY", memory)
     states = []
     for number, (cache, workers) in enumerate([("none", 2), ("ram", 1), ("device", 0), ("device", 2), ("auto", 0)]):
         run = tmp_path / f"run{number}"

@@ -42,9 +42,9 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_json(tmp_path):
+def test_json_is_written_whole_or_not_at_all(tmp_path):
     write_json(tmp_path / "a.json", {"name": "größe", "n": [1, 2]})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "größe", "n": [1, 2]}
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(tmp_path / "a.json", {"bad": object()})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["n"] == [1, 2]

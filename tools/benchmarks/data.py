@@ -1,4 +1,4 @@
-"""Pictures a second of prepare-data beside the sum of what a picture needs: decoding, pyramid, encoding."""
+"""Throughput of prepare-data, compared with the bare time of decoding, pyramid and encoding."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from typing import Any
 
 import click
 import numpy as np
-from PIL import Image
 
 from benchmarks.measuring import as_json, machine, median, show
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.base import BadPicture
-from pggan.data.sources.image_io import fit
+from pggan.data.sources.base import BadImage
+from pggan.data.sources.image_io import fit_to_square, to_pil
 from pggan.data.store.codecs import encode
 from pggan.data.store.pyramid import pyramid
 from pggan.utils.errors import DataError
 from pggan.utils.process_pool import available_cores
 
 FORMATS = {"jpeg": {"quality": 95}, "png": {}}
-# Pictures that the bare parts are timed on, in each round.
+# Images on which the bare parts are timed, in each round.
 SAMPLE = 12
 
 COLUMNS = {
@@ -72,34 +71,33 @@ def command(source: str | None, as_json: bool, **given: Any) -> None:
             folder = Path(place) / "pictures"
             _write(source, folder, name, given["max_res"], given["count"])
             rounds = [_round(folder, Path(place) / f"store{at}", options) for at in range(given["rounds"])]
-        rows.append({"format": name, **{key: median([each[key] for each in rounds]) for key in rounds[0]}})
+        rows.append({"format": name, **{key: median([one[key] for one in rounds]) for key in rounds[0]}})
     result = {"machine": machine(), "workers": workers, "max_res": given["max_res"], "count": given["count"]}
     show({**result, "rows": rows}, "rows", COLUMNS, as_json)
 
 
 def _write(source: str | None, folder: Path, name: str, side: int, count: int) -> None:
-    """So many files of a format: the pictures of a source over and over."""
+    """Writes `count` files of a format, repeating the images of a source."""
     folder.mkdir()
     for at, image in enumerate(islice(_pictures(source, side), count)):
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        picture.save(folder / f"{at:06d}.{name}", name.upper(), **FORMATS[name])
+        to_pil(image).save(folder / f"{at:06d}.{name}", name.upper(), **FORMATS[name])
 
 
 def _pictures(source: str | None, side: int) -> Iterator[np.ndarray]:
     opened = open_source(source or "drawn:16")
-    reader, random, found = opened.reader(side, 0), np.random.default_rng(0), []
+    reader, random, images = opened.reader(side, 0), np.random.default_rng(0), []
     for ref in opened.sample(64, len(opened)):
         try:
-            image = fit(reader.read(ref, 3).image, side, "crop")
-        except BadPicture:
+            image = fit_to_square(reader.read(ref, 3).image, side, "crop")
+        except BadImage:
             continue
-        if source is None:  # drawn areas are flat, photographs are not
+        if source is None:  # as photographs have; drawn areas are flat
             image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
-        found.append(image)
+        images.append(image)
         yield image
-    if not found:
+    if not images:
         raise DataError(f"{source} holds no pictures that can be read")
-    yield from cycle(found)
+    yield from cycle(images)
 
 
 def _round(folder: Path, dest: Path, options: PrepareOptions) -> dict[str, float]:
@@ -108,13 +106,13 @@ def _round(folder: Path, dest: Path, options: PrepareOptions) -> dict[str, float
     total, memory = sum(bare.values()), _Memory()
     start, used = time.perf_counter(), _processor_time()
     report = prepare(str(folder), dest, options, on_progress=memory.look)
-    found, used = report.count / (time.perf_counter() - start), _processor_time() - used
+    throughput, used = report.count / (time.perf_counter() - start), _processor_time() - used
     limit = min(options.workers, available_cores()) / total
     return {
         **{part: 1000 * seconds for part, seconds in bare.items()},
-        "rate": found,
+        "rate": throughput,
         "limit": limit,
-        "ratio": found / limit,
+        "ratio": throughput / limit,
         "of_cpu": needed * report.count / max(used, 1e-9),
         "pyramid_share": bare["pyramid"] / total,
         **memory.result(),
@@ -122,9 +120,7 @@ def _round(folder: Path, dest: Path, options: PrepareOptions) -> dict[str, float
 
 
 def _bare(folder: Path, options: PrepareOptions) -> dict[str, float]:
-    """Seconds a picture, in this process: reading and decoding, the pyramid, encoding all levels (medians), and the
-    processor time of the three.
-    """
+    """Returns seconds per image in this process: "decode", "pyramid", "encode" (medians), and their CPU time, "cpu"."""
     source = open_source(str(folder))
     assert options.max_res is not None
     reader = source.reader(options.max_res, 0)
@@ -143,17 +139,17 @@ def _bare(folder: Path, options: PrepareOptions) -> dict[str, float]:
         for part, begin, end in zip(times, marks, marks[1:]):
             times[part].append(end - begin)
     cpu = (time.process_time() - used) / len(refs)
-    return {**{part: median(each) for part, each in times.items()}, "cpu": cpu}
+    return {**{part: median(seconds) for part, seconds in times.items()}, "cpu": cpu}
 
 
 def _processor_time() -> float:
-    """Seconds of this process and of those that it has started and that have ended."""
-    both = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in both)
+    """Returns CPU seconds of this process and of its ended child processes."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 class _Memory:
-    """Watches this process and its workers as pictures come; zeros where the system does not tell (/proc)."""
+    """Samples the resident memory of this process and its workers; zeros on systems without /proc."""
 
     def __init__(self) -> None:
         self.own: list[int] = []
@@ -175,7 +171,7 @@ class _Memory:
 
 
 def _resident(process: str) -> int:
-    """KiB in memory that belong to a process alone."""
+    """Returns a process's private resident memory in KiB."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Batches a training run would get, beside bare decoding and beside what training consumes."""
+"""Throughput of the data loader, compared with bare decoding and with what training consumes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from benchmarks.measuring import Numbers, Rate, as_json, machine, median, rate, show
 from pggan.config.train import CACHES
-from pggan.data.loading.cache import CachePolicy
-from pggan.data.loading.loader import AHEAD, BatchRequest, Loader
+from pggan.data.loading.cache_policy import CachePolicy
+from pggan.data.loading.loader import PREFETCH, BatchRequest, Loader
 from pggan.data.store.codecs import decode
 from pggan.data.store.decoders import use_torchvision
 from pggan.data.store.store import Store
 from pggan.utils.errors import UsageError
 from pggan.utils.process_pool import available_cores
 
-# Pictures that bare decoding goes round in, and the most bytes of them.
+# Images that bare decoding cycles through, and the most bytes of them.
 SAMPLE, SAMPLE_BYTES = 256, 256 << 20
 
 COLUMNS = {
@@ -68,8 +68,8 @@ def command(data: str, as_json: bool, **given: Any) -> None:
             if resolution not in store.resolutions:
                 raise UsageError(f"{data} has no {resolution}x{resolution} pictures")
             consumed = _training(given, resolution, store.channels, str(device)) if given["training"] else None
-            caching = {mode: CachePolicy(mode, given["cache_mb"] << 20, str(device)) for mode in modes}
-            rows += _measured(store, resolution, caching, workers, consumed, given)
+            policies = {mode: CachePolicy(mode, given["cache_mb"] << 20, str(device)) for mode in modes}
+            rows += _measured(store, resolution, policies, workers, consumed, given)
             if not as_json:
                 click.echo(f"measured {resolution}x{resolution}", err=True)
     result = {"machine": machine(), "data": data, "pictures": len(store), "device": str(device), "rows": rows}
@@ -79,19 +79,19 @@ def command(data: str, as_json: bool, **given: Any) -> None:
 def _measured(
     store: Store,
     resolution: int,
-    caching: dict[str, CachePolicy],
+    policies: dict[str, CachePolicy],
     workers: list[int],
     consumed: tuple[int, float] | None,
     given: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """A row for each cache and number of workers. Rounds go over all of them: what disturbs one disturbs its peers."""
+    """Returns a row per cache and number of workers. Each round measures all, so that all are disturbed alike."""
     batch = consumed[0] if consumed else max(4, min(128, 4096 // resolution))
     bare = _Bare(store, resolution)
     bare_rates: list[Rate] = []
     with ExitStack() as stack:
         feeds = [
-            _Feed(stack.enter_context(Loader(store, 0, workers=count, caching=how)), mode, resolution, batch)
-            for mode, how in caching.items()
+            _Feed(stack.enter_context(Loader(store, 0, workers=count, cache_policy=policy)), mode, resolution, batch)
+            for mode, policy in policies.items()
             for count in workers
         ]
         for _ in range(given["rounds"]):
@@ -100,20 +100,21 @@ def _measured(
                 feed.measure(given["seconds"])
     rows = []
     for feed in feeds:
-        found, cores = median([each.wall for each in feed.rates]), min(max(1, feed.loader.workers), available_cores())
+        cores = min(max(1, feed.loader.workers), available_cores())
+        throughput = median([one.wall for one in feed.rates])
         row: dict[str, Any] = {"resolution": resolution, "codec": bare.codec, "cache": feed.kind, "batch": batch}
-        row |= {"workers": feed.loader.workers, "rate": found, "bare": median([each.wall for each in bare_rates])}
+        row |= {"workers": feed.loader.workers, "rate": throughput, "bare": median([one.wall for one in bare_rates])}
         if feed.kind == "none" and bare.codec != "raw":  # raw pictures are not decoded
             row["of_bare"] = median([a.wall / b.wall / cores for a, b in zip(feed.rates, bare_rates)])
             row["of_cpu"] = median([a.cpu / b.cpu for a, b in zip(feed.rates, bare_rates)])
         if consumed:
-            row |= {"training": consumed[1], "times_training": found / consumed[1]}
+            row |= {"training": consumed[1], "times_training": throughput / consumed[1]}
         rows.append(row)
     return rows
 
 
 class _Bare:
-    """Decoding of records that are in memory already, picture by picture, into an array."""
+    """Decodes records that are in memory already, image by image, into an array."""
 
     def __init__(self, store: Store, resolution: int) -> None:
         self.codec, self.channels, self.resolution = store.manifest.codecs[resolution], store.channels, resolution
@@ -130,14 +131,14 @@ class _Bare:
 
 
 class _Feed:
-    """A loader's endless stream, taken from in measurements. `kind`: the cache that it really has."""
+    """Measures a loader's endless stream. `kind`: the cache that it really has."""
 
     def __init__(self, loader: Loader, mode: str, resolution: int, batch: int) -> None:
         self.loader, self.resolution, self.batch = loader, resolution, batch
         self.stream = loader.stream(self._requests())
         next(self.stream)
         self.kind = loader.kind
-        self.ahead = AHEAD * loader.workers + 1
+        self.prefetched = PREFETCH * loader.workers + 1
         self.rates: list[Rate] = []
         for _ in range(-(-len(loader.store) // batch) if self.kind != "none" else 0):
             next(self.stream)
@@ -149,7 +150,7 @@ class _Feed:
             nimg += self.batch
 
     def measure(self, seconds: float) -> None:
-        for _ in range(self.ahead):  # what was read while others were measured
+        for _ in range(self.prefetched):  # discards batches that were read while others were measured
             next(self.stream)
         self.rates.append(rate(self._step, seconds))
 
@@ -163,7 +164,7 @@ class _Feed:
 
 
 def _training(given: dict[str, Any], resolution: int, channels: int, device: str) -> tuple[int, float]:
-    """The batch at a resolution, and images a second that eager training takes of it; from one batch in memory."""
+    """Returns the batch at a resolution, and images per second of eager training on one batch in memory."""
     from dataclasses import replace
 
     from benchmarks.training import training_rate

@@ -1,4 +1,4 @@
-"""Decoded pictures of one resolution on the device that trains on them."""
+"""Cache of one resolution's decoded images in the memory of the device that trains."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from pggan.data.loading.cache import Cache, Flags, Indices, Read, Shape
 from pggan.utils.devices import free_cached, free_memory
 
 
-def room(device: str) -> int:
-    """Bytes that are free on it."""
+def free_device_bytes(device: str) -> int:
+    """Returns the free memory of a device, in bytes."""
     return free_memory(torch.device(device))
 
 
 def upload(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array as a tensor on the device; a GPU fetches it while both go on."""
+    """Copies an array to the device; to a GPU asynchronously, from pinned memory."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def words(pictures: Tensor) -> Tensor:
-    """The same memory, a row a picture, eight bytes at a time: torch copies rows of single bytes ten times slower."""
-    return pictures.flatten(1).view(torch.int64)
+def as_int64_rows(images: Tensor) -> Tensor:
+    """Views images uint8 (N, C, R, R) as int64 (N, C*R*R/8): torch copies rows of single bytes ten times slower."""
+    return images.flatten(1).view(torch.int64)
 
 
 class DeviceCache(Cache):
-    """A tensor of all pictures; batches are picked and mirrored where it lies. Each picture is read once.
+    """Caches all images in one tensor on the device, where batches are gathered and mirrored. Reads each image once.
 
-    Once all are there, no worker has anything to do and a batch costs the transfer of its picture numbers.
+    With all images present, workers are idle and a batch costs only the transfer of its image numbers.
     """
 
     kind = "device"
 
     def __init__(self, read: Read, shape: Shape, device: str) -> None:
         super().__init__(read)
-        self.pictures = torch.empty(shape, dtype=torch.uint8, device=device)
+        self.images = torch.empty(shape, dtype=torch.uint8, device=device)
         self._present = np.zeros(shape[0], bool)
-        self._asked = self._present.copy()
+        self._requested = self._present.copy()
 
     @classmethod
-    def made(cls, read: Read, shape: Shape, device: str) -> DeviceCache | None:
-        """None where memory ends after all."""
+    def try_create(cls, read: Read, shape: Shape, device: str) -> DeviceCache | None:
+        """Creates a cache, or returns None if the device runs out of memory."""
         try:
             return cls(read, shape, device)
         except RuntimeError as error:
@@ -54,30 +54,31 @@ class DeviceCache(Cache):
             raise
 
     def start_fetch(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
-        missing = np.unique(indices[~self._asked[indices]])
+        missing = np.unique(indices[~self._requested[indices]])
         if not len(missing):
-            return None  # there, or brought by a batch that finishes before this one
-        self._asked[missing] = True
+            return None  # all present, or read by a batch that finishes before this one
+        self._requested[missing] = True
         return lambda: (missing, self.read(missing))
 
-    def finish_fetch(self, done: Any, indices: Indices, mirrored: Flags) -> Tensor:
-        device = self.pictures.device
-        if done is not None:
-            missing, pictures = done
-            words(self.pictures).index_copy_(0, upload(missing, device), words(upload(pictures, device)))
+    def finish_fetch(self, result: Any, indices: Indices, mirrored: Flags) -> Tensor:
+        device = self.images.device
+        if result is not None:
+            missing, images = result
+            rows = as_int64_rows(upload(images, device))
+            as_int64_rows(self.images).index_copy_(0, upload(missing, device), rows)
             self._present[missing] = True
-        turned = np.flatnonzero(mirrored)
-        sent = upload(np.concatenate([indices, turned]), device)  # one transfer, and nothing to wait for
-        picked = words(self.pictures).index_select(0, sent[: len(indices)])
-        picked = picked.view(torch.uint8).reshape(len(indices), *self.pictures.shape[1:])
-        if len(turned):
-            flipped = picked.index_select(0, sent[len(indices) :]).flip(3)
-            words(picked).index_copy_(0, sent[len(indices) :], words(flipped))
-        return picked
+        flipped = np.flatnonzero(mirrored)
+        uploaded = upload(np.concatenate([indices, flipped]), device)  # one transfer, without synchronising
+        rows = as_int64_rows(self.images).index_select(0, uploaded[: len(indices)])
+        batch = rows.view(torch.uint8).reshape(len(indices), *self.images.shape[1:])
+        if len(flipped):
+            positions = uploaded[len(indices) :]
+            as_int64_rows(batch).index_copy_(0, positions, as_int64_rows(batch.index_select(0, positions).flip(3)))
+        return batch
 
     def cancel(self) -> None:
-        self._asked = self._present.copy()
+        self._requested = self._present.copy()
 
     def close(self) -> None:
-        self.pictures = self.pictures.new_empty(0)
-        free_cached(self.pictures.device)  # the next resolution needs it in another shape
+        self.images = self.images.new_empty(0)
+        free_cached(self.images.device)  # the next resolution needs the memory in another shape

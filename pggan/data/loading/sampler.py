@@ -1,4 +1,4 @@
-"""The order of pictures: a pure function of the seed and the images seen, cut up among processes by position."""
+"""The order of training images: a function of the seed and the images seen, divided among processes by position."""
 
 from __future__ import annotations
 
@@ -7,37 +7,50 @@ from numpy.typing import NDArray
 
 from pggan.utils.errors import DataError
 
-# Stream of the split in two, beside the epochs' ones.
+# Seed of the held-out split, distinct from those of the epochs.
 SPLIT = 0x5B117
-# Fewest pictures held out that a mean over them says something of.
-LEAST_HELD_OUT = 8
+# Fewest held-out images of which a mean is meaningful.
+MIN_HELD_OUT = 8
 
 
-def split(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Picture numbers to train on and those held out, ascending, decided by (seed, count, share) alone.
+def split_held_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Splits image numbers into those to train on and those held out, both ascending.
 
-    Of one seed, a larger share holds out those of a smaller one, too. Raises `DataError` where either side would be
-    left with too few.
+    Only (count, share, seed) decides. With the same seed, a larger share includes the images of a smaller one.
+
+    Args:
+        count: Images of the store.
+        share: To hold out, from 0 to 1.
+        seed: Of the run.
+
+    Raises:
+        DataError: Either part would be too small.
     """
     held = round(count * share)
-    if share and (held < LEAST_HELD_OUT or count - held < 1):
-        need = LEAST_HELD_OUT / count
-        mend = "leave it out: there are too few pictures"
-        if held >= LEAST_HELD_OUT:
-            mend = "give less, so that some are left to train on"
-        elif need < 0.5:
-            mend = f"give {np.ceil(need * 100) / 100:g} or more"
-        raise DataError(f"--held-out {share:g} of {count} pictures holds out {held}; {mend}")
+    if share and (held < MIN_HELD_OUT or count - held < 1):
+        needed = MIN_HELD_OUT / count
+        advice = "leave it out: there are too few pictures"
+        if held >= MIN_HELD_OUT:
+            advice = "give less, so that some are left to train on"
+        elif needed < 0.5:
+            advice = f"give {np.ceil(needed * 100) / 100:g} or more"
+        raise DataError(f"--held-out {share:g} of {count} pictures holds out {held}; {advice}")
     order = np.random.default_rng((seed, SPLIT, SPLIT)).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])
 
 
 class Sampler:
-    """Each epoch is a permutation decided by (seed, epoch) and shows each picture once.
+    """Returns which image is at which position of the training.
 
-    Position p is the p-th image that training sees, counted over all processes from the run's beginning; what stands
-    there depends on nothing else, so that resuming and the number of workers or processes change nothing. `among`:
-    the picture numbers that take part, where not all `count` do.
+    Each epoch is a permutation, decided by (seed, epoch), that shows each image once. Position p is the p-th image
+    that training sees, counted over all processes from the beginning of the run. Nothing else matters, so that
+    resuming and the number of workers or processes change nothing.
+
+    Args:
+        count: Images of the store.
+        seed: Of the order.
+        mirror: Flip half of the images.
+        among: Numbers of the images to use; None: all.
     """
 
     def __init__(self, count: int, seed: int, mirror: bool = True, among: NDArray[np.int64] | None = None) -> None:
@@ -55,13 +68,18 @@ class Sampler:
             if self.among is not None:
                 order = self.among[order]
             mirrored = random.random(self.count) < 0.5 if self.mirror else np.zeros(self.count, bool)
-            # two epochs at a time: a batch may reach over a border
+            # two epochs are stored: a batch may span both
             self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1} | {epoch: (order, mirrored)}
         return self._epochs[epoch]
 
     def at(self, nimg: int, count: int, rank: int = 0, world: int = 1) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Picture numbers (n,) and whether each is mirrored (n,): of the positions `nimg` to `nimg + count - 1` those
-        that leave the remainder `rank` when divided by `world`; all of them for one process.
+        """Returns image numbers (n,) and whether each is mirrored (n,).
+
+        Args:
+            nimg: The first position.
+            count: Number of positions, of all processes together.
+            rank: Take the positions p with p % world == rank.
+            world: Number of processes.
         """
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}")

@@ -1,8 +1,8 @@
-"""Memory that the processes of one machine share by name, and that nobody has to remember to give back.
+"""Named memory that processes of one machine share and that the last user, however it ends, gives back.
 
-A file in the memory file system. Whoever uses it holds a shared lock (flock), which the kernel takes back however a
-process ends; a file that can be locked exclusively has no user. The last user removes it; what a killed one left is
-removed by the next process that asks for shared memory.
+A file in the memory file system. Every user holds a shared lock on it, which the kernel releases with the process; a
+file that can be locked exclusively has no user. The last user removes it; the next process that needs shared memory
+removes what a killed one left.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from pggan.utils.file_lock import HAS_FLOCK, try_flock, unlock
 
-PLACE = Path("/dev/shm")
+DIRECTORY = Path("/dev/shm")
 PREFIX = "pggan-cache"
 
 
 class SharedMemory:
-    """`size` bytes, zeros at first, the same ones for every process of this user that gives the same key.
+    """`size` bytes, zeros at first, shared by all processes of this user that use the same key.
 
     `view` is valid until `close`, which also happens when the object or the process ends.
     """
@@ -38,55 +35,56 @@ class SharedMemory:
 
     @classmethod
     def attach(cls, key: object, size: int) -> SharedMemory | None:
-        """None where there is no memory file system, or not so much room in it."""
-        if fcntl is None or not os.access(PLACE, os.W_OK):
+        """Opens or creates the memory of this key. Returns None without a memory file system, or without room in it."""
+        if not HAS_FLOCK or not os.access(DIRECTORY, os.W_OK):
             return None
-        sweep()
-        path = PLACE / f"{_own()}{hashlib.sha256(repr((key, size)).encode()).hexdigest()[:24]}"
+        remove_unused_files()
+        path = DIRECTORY / f"{_own_prefix()}{hashlib.sha256(repr((key, size)).encode()).hexdigest()[:24]}"
         try:
-            descriptor = _locked(path)
+            descriptor = _open_locked(path)
         except OSError:
             return None
         try:
             if os.fstat(descriptor).st_uid != os.getuid():
                 raise PermissionError(13, "another user's", str(path))
-            # a file system that is full must say so now: later, writing to the map would end the process
+            # allocate now: on a full file system, writing to the map later would kill the process
             os.posix_fallocate(descriptor, 0, size)
             return cls(descriptor, path, size)
         except OSError:
-            _leave(descriptor, path)
+            _close(descriptor, path)
             return None
 
     def close(self) -> None:
-        """Gives the memory back; harmless when done twice. No array may look at `view` any more."""
+        """Gives the memory back; may be called twice. No array may refer to `view` any more."""
         self._release()
 
 
-def sweep() -> None:
-    """Removes this user's files that nobody uses any more."""
-    for path in PLACE.glob(f"{_own()}*"):
+def remove_unused_files() -> None:
+    """Removes this user's files that no process uses."""
+    for path in DIRECTORY.glob(f"{_own_prefix()}*"):
         _remove_unused(path)
 
 
-def _own() -> str:
+def _own_prefix() -> str:
     return f"{PREFIX}-{os.getuid()}-"
 
 
-def _locked(path: Path) -> int:
-    """A descriptor of the file of this name, made where there is none, with a shared lock on it."""
+def _open_locked(path: Path) -> int:
+    """Opens or creates a file with a shared lock; returns its descriptor."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for a removal at most
-            if _same(descriptor, path):
+            try_flock(descriptor, shared=True, wait=True)  # waits at most for a removal
+            if _is_at(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # removed between the two calls
+        os.close(descriptor)  # removed between opening and locking
 
 
-def _same(descriptor: int, path: Path) -> bool:
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has this path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -97,15 +95,15 @@ def _release(memory: mmap.mmap, view: memoryview, descriptor: int, path: Path) -
     try:
         view.release()
         memory.close()
-    except BufferError:  # an array still looks at it: the map goes with that array
+    except BufferError:  # an array still refers to it: the map is freed with that array
         pass
-    _leave(descriptor, path)
+    _close(descriptor, path)
 
 
-def _leave(descriptor: int, path: Path) -> None:
-    # our lock first: the last of several who leave at once finds the file free. Unlocked, not only closed: a map holds
-    # a copy of the descriptor, and the lock with it
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
+def _close(descriptor: int, path: Path) -> None:
+    # Unlock first: of several users that leave at once, the last one must find the file unlocked. Closing is not
+    # enough, because the map holds a copy of the descriptor, and with it the lock.
+    unlock(descriptor)
     os.close(descriptor)
     _remove_unused(path)
 
@@ -115,10 +113,9 @@ def _remove_unused(path: Path) -> None:
         if descriptor is None:
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same(descriptor, path):
+            if try_flock(descriptor, shared=False) and _is_at(descriptor, path):
                 os.unlink(path)
-        except OSError:  # in use, or gone already
+        except OSError:  # already gone
             pass
 
 

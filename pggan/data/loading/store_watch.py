@@ -1,4 +1,4 @@
-"""Whether a store is still the file that was opened: looked at around every reading."""
+"""Detects that a store's file was replaced, truncated or written to while a run reads it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from pggan.data.store.store import FILE
 from pggan.utils.errors import DataError
 
-Identity = tuple[int, int, int, int]
+FileIdentity = tuple[int, int, int, int]
 
 
-def identity(path: Path) -> Identity:
-    """Device, inode, size and time of the store's file. Raises `DataError` where it is gone."""
+def file_identity(path: Path) -> FileIdentity:
+    """Returns device, inode, size and modification time of the store's file. Raises `DataError` if it is gone."""
     try:
         status = os.stat(path / FILE)
     except (FileNotFoundError, NotADirectoryError):
@@ -21,21 +21,21 @@ def identity(path: Path) -> Identity:
 
 
 class StoreWatch:
-    """The store's file as it is now, to be compared with what it is later.
+    """Remembers the store's file, to compare it before and after every reading.
 
-    LMDB maps the file. One that is put in its place (another inode) leaves the map whole, but is another store; one
-    that is written or cut in place changes the pages under our hands. What remains: the moment, far below a millisecond
-    a picture, between a look and the copying of a record. A file cut short just then ends the process by a SIGBUS,
-    which no Python code can catch: a shell says "Bus error", nothing hangs, and the run goes on from its last
-    checkpoint. Worker processes would turn it into a line, at the price of their start, their memory and a copy.
+    LMDB maps the file into memory. A file that takes its name (another inode) leaves the map intact, but is another
+    store; writing to or truncating the file changes the mapped pages. A gap of well below a millisecond per image
+    remains between the check and the copying of a record: a file truncated just then ends the process by SIGBUS, which
+    Python cannot catch. A shell reports "Bus error", nothing hangs, and the run resumes from its last checkpoint.
+    Worker processes could turn that into a message, but would cost their start, memory and a copy of every image.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.identity = path, identity(path)
+        self.path, self.identity = path, file_identity(path)
 
     def check(self) -> None:
-        """Raises `DataError` where the file is not what it was."""
-        now = identity(self.path)
+        """Raises `DataError` if the file has changed."""
+        now = file_identity(self.path)
         if now == self.identity:
             return
         if now[:2] != self.identity[:2]:

@@ -1,29 +1,35 @@
-"""What came of the pictures: used, converted, left out, bad."""
+"""Counts of a preparation: images used, converted, left out, bad."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
-from pggan.data.prepare.convert import BAD, NOT_SQUARE, TOO_SMALL, Converted
-from pggan.data.store.staging import Unusable
+from pggan.data.prepare.convert import BAD, NOT_SQUARE, TOO_SMALL, ConversionResult
+from pggan.data.store.staging import UnusableStore
 
-NAMED_BAD = 100
+MAX_NAMED_BAD = 100
 
 
 class ConversionStats:
-    """Counts; goes on from another's `notes`."""
+    """Counts conversion results.
+
+    Args:
+        strict: A bad image is an error.
+        whole: Any image that is left out is an error.
+        notes: Counts of the run that is resumed, from `notes()`.
+    """
 
     def __init__(self, strict: bool, whole: bool, notes: dict[str, Any] | None = None) -> None:
         notes = notes or {}
         self.strict, self.whole = strict, whole
-        self.left_out: Counter[str] = Counter(notes.get("left_out"))
-        self.converted: Counter[str] = Counter(notes.get("converted"))
-        self.bad: list[dict[str, str]] = list(notes.get("bad", ()))
-        self.first: str = notes.get("first", "")
+        self.left_out: Counter[str] = Counter(notes.get("left_out"))  # by reason
+        self.converted: Counter[str] = Counter(notes.get("converted"))  # by conversion
+        self.bad: list[dict[str, str]] = list(notes.get("bad", ()))  # name and reason, the first MAX_NAMED_BAD
+        self.first: str = notes.get("first", "")  # the first image left out, and why
 
     def notes(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns the counts as JSON values."""
         return {
             "left_out": dict(self.left_out),
             "converted": dict(self.converted),
@@ -31,8 +37,8 @@ class ConversionStats:
             "first": self.first,
         }
 
-    def take(self, result: Converted) -> bool:
-        """Whether the picture is used. Raises `DataError` for a bad one under --strict."""
+    def count(self, result: ConversionResult) -> bool:
+        """Counts a result; returns whether the image is used. Raises `UnusableStore` if an option makes it an error."""
         if result.records is not None:
             self.converted.update(result.notes)
             return True
@@ -40,15 +46,16 @@ class ConversionStats:
         self.left_out[result.kind] += 1
         self.first = self.first or f"{name}: {result.kind} ({result.reason})"
         if self.whole:
-            raise Unusable(f"{self.first}; the set is to be taken whole, mend or replace this picture")
+            raise UnusableStore(f"{self.first}; the set is to be taken whole, mend or replace this picture")
         if result.kind == BAD:
             if self.strict:
-                raise Unusable(f"{name}: {result.reason} (--strict); mend or remove it, or leave --strict out")
-            if len(self.bad) < NAMED_BAD:
+                raise UnusableStore(f"{name}: {result.reason} (--strict); mend or remove it, or leave --strict out")
+            if len(self.bad) < MAX_NAMED_BAD:
                 self.bad.append({"name": name, "reason": result.reason})
         return False
 
     def why_none(self, max_res: int) -> str:
+        """Explains why no image could be used, with advice."""
         if set(self.left_out) == {TOO_SMALL}:
             return f"they are smaller than {max_res}x{max_res}; give a lower --max-res, or --upscale"
         if set(self.left_out) == {NOT_SQUARE}:
@@ -57,5 +64,5 @@ class ConversionStats:
 
 
 def printable(name: str) -> str:
-    """A file's name as it can be shown and stored anywhere: bytes that are no text, and control characters, escaped."""
+    """Escapes undecodable bytes and control characters of a file name, so that it can be shown and stored anywhere."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

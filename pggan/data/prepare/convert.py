@@ -1,4 +1,4 @@
-"""References to records: read, fitted, halved down to 4x4 and encoded, in worker processes and in order."""
+"""Converts images to records: read, fit to a square, downscale to 4x4, encode; in worker processes and in order."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
-from pggan.data.sources.image_io import fit, fitted_side
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
+from pggan.data.sources.image_io import fit_to_square, fitted_side
 from pggan.data.store.codecs import encode
 from pggan.data.store.pyramid import pyramid
 from pggan.utils.process_pool import ordered_map
@@ -15,20 +15,20 @@ from pggan.utils.process_pool import ordered_map
 TOO_SMALL, NOT_SQUARE, BAD = "too small", "not square", "bad"
 
 
-class Converted(NamedTuple):
-    """A picture's records by resolution; or None, and the kind (TOO_SMALL, NOT_SQUARE, BAD) and reason of that."""
+class ConversionResult(NamedTuple):
+    """One image converted or left out."""
 
     name: str
-    records: dict[int, bytes] | None
-    labels: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
-    kind: str = ""
-    reason: str = ""
+    records: dict[int, bytes] | None  # by resolution; None: left out
+    labels: tuple[int, ...] = ()  # a class number per column
+    notes: tuple[str, ...] = ()  # the conversions applied
+    kind: str = ""  # if left out: TOO_SMALL, NOT_SQUARE or BAD
+    reason: str = ""  # if left out: details
 
 
 @dataclass(frozen=True)
 class Converter:
-    """Turns a reference into records; what a worker process holds."""
+    """Converts references to records; one instance lives in each worker process."""
 
     reader: Reader
     max_res: int
@@ -36,40 +36,49 @@ class Converter:
     fit: str = "crop"
     upscale: bool = False
     quality: int = 95
-    codecs: dict[int, str] = field(default_factory=dict)
+    codecs: dict[int, str] = field(default_factory=dict)  # by resolution
 
-    def __call__(self, ref: Ref) -> Converted:
+    def __call__(self, ref: Ref) -> ConversionResult:
         try:
-            picture = self.reader.read(ref, self.channels)
-            return self._fitted(ref, picture)
-        except BadPicture as bad:
-            return Converted(ref.name, None, kind=BAD, reason=str(bad))
+            image = self.reader.read(ref, self.channels)
+            return self._convert(ref, image)
+        except BadImage as bad:
+            return ConversionResult(ref.name, None, kind=BAD, reason=str(bad))
         except MemoryError:
-            return Converted(ref.name, None, kind=BAD, reason="too large for the memory")
+            return ConversionResult(ref.name, None, kind=BAD, reason="too large for the memory")
 
-    def _fitted(self, ref: Ref, picture: Picture) -> Converted:
-        height, width = picture.image.shape[:2]
-        notes = picture.notes
+    def _convert(self, ref: Ref, decoded: DecodedImage) -> ConversionResult:
+        image, notes = decoded.image, decoded.notes
+        height, width = image.shape[:2]
         if height != width:
             if self.fit == "reject":
-                return Converted(ref.name, None, kind=NOT_SQUARE, reason=f"{width}x{height} (--fit reject)")
+                return ConversionResult(ref.name, None, kind=NOT_SQUARE, reason=f"{width}x{height} (--fit reject)")
             notes = (*notes, "cropped to a square" if self.fit == "crop" else "padded to a square")
         side = fitted_side(width, height, self.fit)
         if self.fit == "frame" and height == width != side:
             notes = (*notes, "padded to a power of two")
         if side < self.max_res and not self.upscale:
-            return Converted(ref.name, None, kind=TOO_SMALL, reason=f"{width}x{height}")
-        whole = self.reader.boxed and height == width and width & (width - 1) == 0
-        if side != self.max_res and not whole:
+            return ConversionResult(ref.name, None, kind=TOO_SMALL, reason=f"{width}x{height}")
+        # a box-filtered source's lower levels are 2x2 means of its full size, so that ours have to be those, too
+        use_pyramid = self.reader.box_filtered and height == width and width & (width - 1) == 0
+        if side != self.max_res and not use_pyramid:
             notes = (*notes, "resized down" if side > self.max_res else "enlarged")
-        levels = pyramid(picture.image if whole and side > self.max_res else fit(picture.image, self.max_res, self.fit))
-        records = {at: encode(levels[at], codec, self.quality) for at, codec in self.codecs.items()}
-        return Converted(ref.name, records, picture.labels, notes)
+        if not (use_pyramid and side > self.max_res):
+            image = fit_to_square(image, self.max_res, self.fit)
+        levels = pyramid(image)
+        records = {level: encode(levels[level], codec, self.quality) for level, codec in self.codecs.items()}
+        return ConversionResult(ref.name, records, decoded.labels, notes)
 
 
-def converted(converter: Converter, refs: Iterator[Ref], workers: int) -> Generator[Converted, None, None]:
-    """Results in the order of `refs`, made here or in worker processes, with a bounded number on their way.
+def convert_all(converter: Converter, refs: Iterator[Ref], workers: int) -> Generator[ConversionResult, None, None]:
+    """Yields results in the order of `refs`, with a bounded number in flight.
 
-    Raises `DataError` where a worker dies.
+    Args:
+        converter: Converts an image.
+        refs: References to the images.
+        workers: Worker processes; 1 converts in this process.
+
+    Raises:
+        DataError: A worker process died.
     """
     return ordered_map(converter, refs, workers)

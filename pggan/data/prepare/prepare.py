@@ -1,4 +1,4 @@
-"""Pictures to a store: read, fitted, halved down to 4x4 and encoded in worker processes, written in order by one."""
+"""Prepares a store from a source of images: worker processes convert them, this process writes them in order."""
 
 from __future__ import annotations
 
@@ -14,76 +14,59 @@ from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.prepare.conversion_stats import ConversionStats, printable
-from pggan.data.prepare.convert import Converted, Converter, converted
+from pggan.data.prepare.convert import ConversionResult, Converter, convert_all
 from pggan.data.prepare.prepare_options import PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
 from pggan.data.sources.aligned import AlignedSource
-from pggan.data.sources.base import BadPicture, Ref, Source
+from pggan.data.sources.base import BadImage, Ref, Source
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
-from pggan.data.sources.label_files import FOLDERS, labelled
+from pggan.data.sources.label_files import FOLDERS, with_labels
 from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
 from pggan.data.store.manifest import LOSSLESS
 from pggan.data.store.pyramid import LOWEST
-from pggan.data.store.resume import Progress, load_resume_point, unfinished
-from pggan.data.store.staging import Unusable, check_destination, staging_directory
-from pggan.data.store.store import FILE, Manifest, Store
-from pggan.data.store.writer import StoreWriter, full_disk_told
+from pggan.data.store.resume import StoreProgress, load_resume_point, partial_path
+from pggan.data.store.staging import UnusableStore, check_destination, staging_directory
+from pggan.data.store.store import Manifest, Store
+from pggan.data.store.summary import StoreSummary
+from pggan.data.store.writer import StoreWriter, explain_full_disk
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.version import __version__
 
 __all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare", "printable"]
 
-# The default resolution is one that so many of a hundred pictures reach.
+# The default resolution is the largest power of two that this percentage of the images reaches.
 REACHED_BY = 95
-# Pictures whose size is looked at to choose it.
+# Images whose size is read to choose it.
 SIZE_SAMPLE = 20_000
-# Options that do not change what is made.
-_NO_MATTER = ("workers", "overwrite", "force")
+# Options that do not affect the content of the store.
+_IRRELEVANT = ("workers", "overwrite", "force")
 
 
 @dataclass
-class PrepareReport:
-    """What was made. `left_out` by reason, `bad` the first of them by name, `converted` by kind.
+class PrepareReport(StoreSummary):
+    """Summary of a prepared store."""
 
-    `resumed`: pictures that an earlier run had done; `seconds` are this one's.
-    """
-
-    path: str
-    count: int
-    channels: int
-    resolutions: list[int]
-    codecs: dict[int, str]
-    bytes: dict[int, int]
-    bytes_on_disk: int
-    left_out: dict[str, int]
-    bad: list[dict[str, str]]
-    converted: dict[str, int]
-    labels: list[str]
-    attribution: str | None
-    resumed: int
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    bad: list[dict[str, str]]  # unreadable images: name and reason of the first ones
+    converted: dict[str, int]  # images, by conversion
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A source and what is to become of it: its pictures `first` to `last` of `total`, options resolved."""
+class _PrepareJob:
+    """A source and how to prepare it, with "auto" options resolved."""
 
-    spec: str
+    spec: str  # the SOURCE argument
     source: Source
     options: PrepareOptions
     max_res: int
-    total: int
-    first: int
-    last: int
+    total: int  # images of the source, at most --limit
+    first: int  # of this shard
+    last: int  # of this shard, exclusive
 
     @classmethod
-    def of(cls, spec: str, options: PrepareOptions) -> _Job:
-        source = labelled(open_source(spec), options.labels)
+    def of(cls, spec: str, options: PrepareOptions) -> _PrepareJob:
+        source = with_labels(open_source(spec), options.labels)
         if options.align is not None:
             source = AlignedSource(source, options.align)
         options = replace(options, channels=options.channels or source.channels or 3)
@@ -91,7 +74,7 @@ class _Job:
         number, of = options.shard or (1, 1)
         if of > total:
             raise UsageError(f"--shard {number}/{of}: there are only {total} pictures; give at most {total} shards")
-        max_res = _choose_resolution(source, options, total)  # of all pictures: shards agree on it
+        max_res = _choose_resolution(source, options, total)  # from all images, so that shards agree
         return cls(spec, source, options, max_res, total, (number - 1) * total // of, number * total // of)
 
     @property
@@ -102,16 +85,16 @@ class _Job:
         return self.options.converter(self.source.reader(self.max_res, self.options.seed), self.max_res)
 
     def refs(self, done: int) -> Iterator[Ref]:
-        """Those that are not done; a source that can only be read through is read up to them."""
+        """Returns the references after the first `done`; a source that can only be streamed is read up to them."""
         return islice(self.source.refs(), self.first + done, self.last)
 
     def recorded(self) -> dict[str, Any]:
-        """Options that change what is made."""
-        return {**{k: v for k, v in asdict(self.options).items() if k not in _NO_MATTER}, "max_res": self.max_res}
+        """Returns the options that affect the content of the store."""
+        return {**{k: v for k, v in asdict(self.options).items() if k not in _IRRELEVANT}, "max_res": self.max_res}
 
     def identity(self, dest: Path) -> dict[str, Any]:
-        """By which the same command is known again."""
-        own = {str(dest), str(unfinished(dest))}
+        """Returns what identifies the same command when it is run again."""
+        own = {str(dest), str(partial_path(dest))}
         files = [self.options.align, self.options.labels if self.options.labels != FOLDERS else None]
         return {
             "command": "prepare-data",
@@ -125,7 +108,8 @@ class _Job:
         shard, workers = self.options.shard, self.options.workers
         return estimate(self.source, self.converter(), dest, self.count, done, shard, workers, sample, self.total)
 
-    def manifest(self, count: int, sizes: dict[int, int], tally: ConversionStats) -> Manifest:
+    def manifest(self, count: int, sizes: dict[int, int], stats: ConversionStats) -> Manifest:
+        """Returns the manifest of `count` stored images, without its digests. `sizes`: bytes by resolution."""
         codecs = self.options.codecs(self.max_res)
         options, spec = self.recorded(), self.spec
         shard = options.pop("shard")
@@ -140,8 +124,8 @@ class _Job:
             options=options,
             labels=self.source.label_columns,
             attribution=self.source.attribution,
-            left_out=dict(tally.left_out),
-            exact=codecs[self.max_res] in LOSSLESS and not reader.boxed,
+            left_out=dict(stats.left_out),
+            exact=codecs[self.max_res] in LOSSLESS and not reader.box_filtered,
             shard={"number": shard[0], "of": shard[1], "pictures": self.total} if shard else None,
             pggan=__version__,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -156,23 +140,33 @@ def prepare(
     on_progress: Callable[[int], None] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
 ) -> PrepareReport:
-    """Makes a store at `dest` from a source of pictures; `dest` appears when it is whole, and only then.
+    """Makes a store at `dest` from a source of images. `dest` appears only when the store is complete.
 
-    Stopped by whatever, it leaves `dest`.partial, and the same call goes on from there. `on_plan` gets the estimate,
-    `on_start` the number of pictures to be done, `on_progress` those done since its last call. Raises `DataError` for
-    a source without usable pictures, a bad picture under `strict`, or too little disk; `UsageError` where `dest`
-    exists, or the unfinished store is another command's; `OSError` (also `DiskFull`) where the disk fills up meanwhile.
+    An interrupted call leaves `dest`.partial; the same call resumes it.
+
+    Args:
+        source: The SOURCE argument, see `open_source`.
+        dest: Directory of the new store.
+        options: None for the defaults.
+        on_start: Gets the number of images to process.
+        on_progress: Gets the number of images processed since its last call.
+        on_plan: Gets the estimate of size and time.
+
+    Raises:
+        DataError: The source has no usable images, an image is bad under `strict`, or the disk is too small.
+        UsageError: `dest` exists, or the unfinished store is another command's.
+        OSError: The disk filled up meanwhile (`DiskFull`) or failed.
     """
     options = options or PrepareOptions()
     place = Path(os.path.realpath(dest))
     check_destination(place, options.overwrite)
     start = time.monotonic()
-    job = _Job.of(source, options)
+    job = _PrepareJob.of(source, options)
     with staging_directory(place) as partial:
         progress = load_resume_point(partial, job.identity(place), options.overwrite)
-        tally = ConversionStats(options.strict, options.whole, progress.notes)
+        stats = ConversionStats(options.strict, options.whole, progress.notes)
         resumed = progress.consumed
-        if progress.whole:  # stopped between its last transaction and its name
+        if progress.complete:  # interrupted between the last transaction and the renaming
             with Store(partial) as store:
                 manifest = store.manifest
         else:
@@ -184,49 +178,53 @@ def prepare(
                 planned.check_disk()
             if on_start is not None:
                 on_start(job.count - resumed)
-            manifest = _make(job, partial, progress, tally, on_progress, planned.bytes)
-    return _report(str(dest), place, manifest, tally, resumed, time.monotonic() - start)
+            manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
+    seconds, converted = time.monotonic() - start, dict(stats.converted)
+    return PrepareReport.of(str(dest), place, manifest, resumed, seconds, bad=stats.bad, converted=converted)
 
 
 def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:
-    """What `prepare` would do; nothing is made. Raises as it does."""
+    """Returns the plan of `prepare` without making anything. Raises as `prepare` does."""
     options = options or PrepareOptions()
     place = Path(os.path.realpath(dest))
     check_destination(place, options.overwrite)
-    job = _Job.of(source, options)
-    progress = load_resume_point(unfinished(place), job.identity(place), options.overwrite, clear=False)
+    job = _PrepareJob.of(source, options)
+    progress = load_resume_point(partial_path(place), job.identity(place), options.overwrite, clear=False)
     return job.estimate(place, progress.consumed, True)
 
 
-def _make(
-    job: _Job,
+def _write_store(
+    job: _PrepareJob,
     partial: Path,
-    progress: Progress,
-    tally: ConversionStats,
+    progress: StoreProgress,
+    stats: ConversionStats,
     on_progress: Callable[[int], None] | None,
-    estimate: int | None,
+    estimated_bytes: int | None,
 ) -> Manifest:
-    """Writes what is not there yet, and the manifest."""
+    """Converts and writes the images that `progress` lacks, then the manifest, which it returns."""
     converter = job.converter()
-    writer = StoreWriter(partial, converter.codecs, progress, tally.notes)
+    writer = StoreWriter(partial, converter.codecs, progress, stats.notes)
     try:
-        with full_disk_told(writer, job.count, estimate):
-            results = converted(converter, job.refs(progress.consumed), job.options.workers)
+        with explain_full_disk(writer, job.count, estimated_bytes):
+            results = convert_all(converter, job.refs(progress.consumed), job.options.workers)
             with closing(results):  # workers end before the writer closes
-                _write(results, writer, tally, on_progress)
+                _write_results(results, writer, stats, on_progress)
             if not writer.count and job.options.shard is None:
-                why = tally.why_none(job.max_res)
-                raise Unusable(f"none of the {job.count} pictures of {job.spec} can be used: {why}")
-            return writer.finish(job.manifest(writer.count, writer.sizes, tally))
+                why = stats.why_none(job.max_res)
+                raise UnusableStore(f"none of the {job.count} pictures of {job.spec} can be used: {why}")
+            return writer.finish(job.manifest(writer.count, writer.sizes, stats))
     finally:
         writer.close()
 
 
-def _write(
-    results: Iterator[Converted], writer: StoreWriter, tally: ConversionStats, on_progress: Callable[[int], None] | None
+def _write_results(
+    results: Iterator[ConversionResult],
+    writer: StoreWriter,
+    stats: ConversionStats,
+    on_progress: Callable[[int], None] | None,
 ) -> None:
     for result in results:
-        if tally.take(result):
+        if stats.count(result):
             assert result.records is not None
             writer.add(result.records, result.labels)
         else:
@@ -236,7 +234,7 @@ def _write(
 
 
 def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> int:
-    """As asked; else, for drawn faces 256, for files the largest power of two that 95 % of them reach."""
+    """Returns --max-res; else 256 for drawn faces, and for files the largest power of two that 95 % of them reach."""
     if options.max_res is not None:
         return options.max_res
     if source.scalable:
@@ -246,8 +244,8 @@ def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> i
     for ref in source.sample(SIZE_SAMPLE, total):
         try:
             sides.append(fitted_side(*reader.size(ref), options.fit))
-        except BadPicture:
-            continue  # named when its turn comes
+        except BadImage:
+            continue  # the conversion will report it
     if not sides:
         raise DataError(f"none of the {total} pictures can be read; check that they are whole")
     reached = sorted(sides, reverse=True)[-(-len(sides) * REACHED_BY // 100) - 1]
@@ -256,24 +254,3 @@ def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> i
             f"most pictures are smaller than {LOWEST}x{LOWEST}; give larger ones, or --max-res and --upscale"
         )
     return 1 << (min(reached, MAX_RESOLUTION).bit_length() - 1)
-
-
-def _report(
-    dest: str, place: Path, manifest: Manifest, tally: ConversionStats, resumed: int, seconds: float
-) -> PrepareReport:
-    return PrepareReport(
-        path=dest,
-        count=manifest.count,
-        channels=manifest.channels,
-        resolutions=list(manifest.resolutions),
-        codecs=dict(manifest.codecs),
-        bytes=dict(manifest.bytes),
-        bytes_on_disk=(place / FILE).stat().st_size,
-        left_out=dict(tally.left_out),
-        bad=tally.bad,
-        converted=dict(tally.converted),
-        labels=[column.name for column in manifest.labels],
-        attribution=manifest.attribution,
-        resumed=resumed,
-        seconds=round(seconds, 3),
-    )

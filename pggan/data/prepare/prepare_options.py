@@ -1,4 +1,4 @@
-"""What can be asked of a preparation, checked."""
+"""Options of a preparation and their checks."""
 
 from __future__ import annotations
 
@@ -16,31 +16,24 @@ FITS = ("crop", "pad", "frame", "reject")
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How pictures become a store. `max_res` None: the largest power of two that 95 % of the pictures reach.
+    """How images become a store. Raises `UsageError` that names the invalid option."""
 
-    `codec`: as `choose_codecs`. `channels` None: 1 where the source is grey throughout, else 3. `labels`: "folders" or
-    a file of labels; None: the source's own. `align`: a file of face landmarks, by which faces are cut out upright.
-    `fit`: what non-square pictures become. `strict`: a bad picture is an error; `whole`: any that is left out is.
-    `shard` (i, n): the i-th (from 1) of n parts of the pictures, in their order; `merge` joins the stores. Raises
-    `UsageError`, naming the option.
-    """
-
-    max_res: int | None = None
-    codec: str | None = None
-    quality: int = 95
-    channels: int | None = None
-    labels: str | None = None
-    align: str | None = None
-    fit: str = "crop"
-    upscale: bool = False
-    limit: int | None = None
-    shard: tuple[int, int] | None = None
-    strict: bool = False
-    whole: bool = False
-    seed: int = 0
-    workers: int = 1
-    overwrite: bool = False
-    force: bool = False
+    max_res: int | None = None  # None: the largest power of two that 95 % of the images reach
+    codec: str | None = None  # see `choose_codecs`
+    quality: int = 95  # of JPEG, 1 to 100
+    channels: int | None = None  # 1 or 3; None: 1 if all of the source is grey, else 3
+    labels: str | None = None  # "folders" or a file of labels; None: the source's own
+    align: str | None = None  # file of face landmarks: store upright face crops
+    fit: str = "crop"  # how non-square images become square: one of FITS
+    upscale: bool = False  # enlarge images below max_res instead of leaving them out
+    limit: int | None = None  # use only the first images
+    shard: tuple[int, int] | None = None  # (i, n): only the i-th (from 1) of n parts; `merge` joins their stores
+    strict: bool = False  # a bad image is an error
+    whole: bool = False  # any image that is left out is an error
+    seed: int = 0  # of sources that draw their images
+    workers: int = 1  # processes
+    overwrite: bool = False  # replace an existing store
+    force: bool = False  # skip the check of the free disk space
 
     def __post_init__(self) -> None:
         if self.max_res is not None:
@@ -58,13 +51,14 @@ class PrepareOptions:
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit} is below 1")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
-            raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]} is not one of so many from 1, such as 2/8")
+            raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]} needs 1 <= I <= N, such as 2/8")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed} is below 0")
         if not 1 <= self.workers <= 256:
             raise UsageError(f"--workers {self.workers} is not from 1 to 256")
 
     def codecs(self, max_res: int) -> dict[int, str]:
+        """Returns the codec of each resolution from 4x4 up to `max_res`."""
         assert self.channels is not None
         sides = [2**level for level in range(level_of(LOWEST), level_of(max_res) + 1)]
         return choose_codecs(self.codec, sides, self.channels)

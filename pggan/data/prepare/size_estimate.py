@@ -1,4 +1,4 @@
-"""What a preparation will take, from a sample of the pictures; and whether the disk has it."""
+"""Estimates the size and time of a preparation from a sample of the images, and checks the free disk space."""
 
 from __future__ import annotations
 
@@ -18,35 +18,31 @@ from pggan.utils.errors import DataError
 from pggan.utils.formatting import duration, size
 from pggan.utils.process_pool import available_cores
 
-# Pictures converted to estimate size and time, at most; one in so many of few; and no more after so many seconds.
-SAMPLE, SAMPLE_SHARE, SAMPLE_SECONDS = 12, 8, 10.0
-# What a worker process gets done of what it would alone: they share memory, cores and the process that writes.
-PARALLEL = 0.7
+# Images converted for the estimate: at most this many, at most one in this many, for at most this many seconds.
+MAX_SAMPLE, SAMPLE_SHARE, SAMPLE_SECONDS = 12, 8, 10.0
+# Throughput of one of several worker processes relative to one alone: they share memory, cores and the writer.
+PARALLEL_EFFICIENCY = 0.7
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made. `pictures` are looked at, `done` of them already; `codecs` by resolution.
-
-    `bytes` of the store on the disk and `seconds` of the rest are estimates from `sampled` pictures, None without;
-    `free`: bytes of the disk.
-    """
+    """A store about to be made, with estimates of its size and time. The field names are keys of `--json`."""
 
     dest: str
-    pictures: int
-    done: int
-    resolution: int
+    pictures: int  # images to process, of this shard
+    done: int  # of these, already processed by interrupted runs
+    resolution: int  # the largest
     channels: int
-    codecs: Mapping[int, str]
+    codecs: Mapping[int, str]  # by resolution
     shard: tuple[int, int] | None
-    bytes: int | None
-    seconds: float | None
-    sampled: int
-    free: int
+    bytes: int | None  # estimated, of the whole store; None without a sample
+    seconds: float | None  # estimated, of the rest; None without a sample
+    sampled: int  # images converted for the estimate
+    free: int  # bytes of the disk
 
     @property
     def more(self) -> int | None:
-        """Bytes still to be written."""
+        """Estimated bytes still to be written."""
         return None if self.bytes is None else int(self.bytes * (1 - self.done / self.pictures))
 
     def to_json(self) -> dict[str, Any]:
@@ -54,17 +50,17 @@ class Plan:
 
     def __str__(self) -> str:
         """`about 38.0 GiB and 1:05:00 for 30000 pictures (from 12 of them)`."""
-        what = f"{self.pictures} pictures"
+        pictures = f"{self.pictures} pictures"
         if self.bytes is None or self.seconds is None or self.more is None:
-            return f"{self.done} of {what} are done" if self.done else what
+            return f"{self.done} of {pictures} are done" if self.done else pictures
         sample = f"(from {self.sampled} of them)"
         if self.done:
             more = f"about {size(self.more)} and {duration(self.seconds)} more"
-            return f"going on after {self.done} of {what}: {more} {sample}"
-        return f"about {size(self.bytes)} and {duration(self.seconds)} for {what} {sample}"
+            return f"going on after {self.done} of {pictures}: {more} {sample}"
+        return f"about {size(self.bytes)} and {duration(self.seconds)} for {pictures} {sample}"
 
     def check_disk(self) -> None:
-        """Raises `DataError` where it does not fit."""
+        """Raises `DataError` if the disk lacks room for the rest."""
         if self.more is not None and self.more > self.free:
             raise DataError(
                 f"about {size(self.more)} are needed at {self.dest}, {size(self.free)} are free; free some space, "
@@ -76,55 +72,65 @@ def estimate(
     source: Source,
     converter: Converter,
     dest: Path,
-    pictures: int,
+    images: int,
     done: int = 0,
     shard: tuple[int, int] | None = None,
     workers: int = 1,
     sample: bool | None = True,
     among: int | None = None,
 ) -> Plan:
-    """The plan of a store of `pictures` pictures, `among` (None: all) the first of the source.
+    """Plans a store of `images` images.
 
-    `sample` None: only where they might not fit on the disk.
+    Args:
+        source: Where the images come from.
+        converter: Converts them; a sample is converted here.
+        dest: Path of the store.
+        images: Images to process.
+        done: Of these, already processed.
+        shard: (i, n) of --shard, for the plan.
+        workers: Worker processes that will convert.
+        sample: Whether to convert a sample; None: only if raw images might not fit on the disk.
+        among: Take the sample from this many first images of the source; None: from all.
     """
     free = shutil.disk_usage(existing_parent(dest)).free
     if sample is None:
-        raw = sum(side * side for side in converter.codecs) * converter.channels
-        sample = pictures * (raw + PAGESIZE * len(converter.codecs)) >= free
-    sizes, times = (
-        _sampled(source, converter, pictures, among or len(source)) if sample and done < pictures else ([], [])
-    )
-    seconds = None
-    if times:
-        each = sum(times[1:]) / (len(times) - 1) if len(times) > 1 else times[0]  # the first one warms up
-        at_once = min(workers, available_cores())
-        seconds = (pictures - done) * each / (at_once * (PARALLEL if at_once > 1 else 1))
-    return Plan(
-        str(dest),
-        pictures,
-        done,
-        converter.max_res,
-        converter.channels,
-        dict(sorted(converter.codecs.items())),
-        shard,
-        int(pictures * sum(sizes) / len(sizes)) if sum(sizes) else None,
-        None if seconds is None else round(seconds, 1),
-        len(sizes),
-        free,
-    )
-
-
-def _sampled(source: Source, converter: Converter, pictures: int, among: int) -> tuple[list[float], list[float]]:
-    """Bytes on the disk (nothing for what is left out) and seconds of a few pictures, spread over the source."""
+        raw_bytes = sum(side * side for side in converter.codecs) * converter.channels
+        sample = images * (raw_bytes + PAGESIZE * len(converter.codecs)) >= free
     sizes: list[float] = []
     times: list[float] = []
-    begun = time.monotonic()
-    count = min(SAMPLE, max(1, pictures // SAMPLE_SHARE))
+    if sample and done < images:
+        sizes, times = _convert_sample(source, converter, images, among or len(source))
+    seconds = None
+    if times:
+        per_image = sum(times[1:]) / (len(times) - 1) if len(times) > 1 else times[0]  # the first one warms up
+        parallel = min(workers, available_cores())
+        seconds = (images - done) * per_image / (parallel * (PARALLEL_EFFICIENCY if parallel > 1 else 1))
+    return Plan(
+        dest=str(dest),
+        pictures=images,
+        done=done,
+        resolution=converter.max_res,
+        channels=converter.channels,
+        codecs=dict(sorted(converter.codecs.items())),
+        shard=shard,
+        bytes=int(images * sum(sizes) / len(sizes)) if sum(sizes) else None,
+        seconds=None if seconds is None else round(seconds, 1),
+        sampled=len(sizes),
+        free=free,
+    )
+
+
+def _convert_sample(source: Source, converter: Converter, images: int, among: int) -> tuple[list[float], list[float]]:
+    """Returns bytes on the disk (0 if left out) and seconds of a few images spread over the source."""
+    sizes: list[float] = []
+    times: list[float] = []
+    begin = time.monotonic()
+    count = min(MAX_SAMPLE, max(1, images // SAMPLE_SHARE))
     refs = iter(source.sample(count, among))
     while True:
         start = time.monotonic()
         ref = next(refs, None)
-        if ref is None or start - begun > SAMPLE_SECONDS:
+        if ref is None or start - begin > SAMPLE_SECONDS:
             return sizes, times
         records = converter(ref).records
         sizes.append(sum(bytes_on_disk(len(record)) for record in records.values()) if records is not None else 0)

@@ -1,7 +1,8 @@
-"""Where pictures come from: one file per format and one line in this table, asked in order."""
+"""Image sources: one file per format and one line in this table, tried in order."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceSpec:
+    """A row of the table of sources."""
+
     name: str
-    target: str
-    summary: str
+    target: str  # "module:Class"
+    summary: str  # for error messages
 
 
 SOURCES: Registry[SourceSpec] = Registry(
@@ -24,7 +27,7 @@ SOURCES: Registry[SourceSpec] = Registry(
     [
         SourceSpec("drawn", "pggan.data.sources.synthetic:DrawnSource", "drawn:COUNT, faces drawn on the spot"),
         SourceSpec("store", "pggan.data.sources.lmdb:StoreSource", "another store of pggan's"),
-        SourceSpec("lmdb", "pggan.data.sources.lmdb:PortSource", "an LMDB of the StyleGAN ports"),
+        SourceSpec("lmdb", "pggan.data.sources.lmdb:StyleGanLmdbSource", "an LMDB of the StyleGAN ports"),
         SourceSpec("tfrecords", "pggan.data.sources.tfrecords:TfrecordSource", "the official TFRecords"),
         SourceSpec("hdf5", "pggan.data.sources.hdf5:Hdf5Source", "an HDF5 file of pictures"),
         SourceSpec("parquet", "pggan.data.sources.parquet:ParquetSource", "Hugging Face's Parquet, a file or a folder"),
@@ -33,22 +36,20 @@ SOURCES: Registry[SourceSpec] = Registry(
         SourceSpec("npz", "pggan.data.sources.arrays:NpzSource", "a .npz with an array of pictures"),
         SourceSpec("arrays", "pggan.data.sources.arrays:ArrayFolderSource", "a folder of .npy arrays, one a picture"),
         SourceSpec("celebamask", "pggan.data.sources.celebamask:CelebAMaskSource", "CelebAMask-HQ, folder or zip"),
-        SourceSpec("webdataset", "pggan.data.sources.webdataset:ShardedSource", "webdataset, as data-{00..09}.tar"),
-        SourceSpec("zip", "pggan.data.sources.archives:ZipSource", "a zip of pictures"),
-        SourceSpec("tar", "pggan.data.sources.archives:TarSource", "a tar of pictures, compressed or not"),
+        SourceSpec("webdataset", "pggan.data.sources.webdataset:WebDatasetSource", "webdataset, as data-{00..09}.tar"),
+        SourceSpec("zip", "pggan.data.sources.zip_archive:ZipSource", "a zip of pictures"),
+        SourceSpec("tar", "pggan.data.sources.tar_archive:TarSource", "a tar of pictures, compressed or not"),
         SourceSpec("folder", "pggan.data.sources.folder:FolderSource", "a folder of pictures, nested or not"),
     ],
 )
 
 
 def open_source(spec: str) -> Source:
-    """The source behind a SOURCE argument. Raises `DataError` where it is missing or of no known kind."""
-    import os
-
+    """Opens a SOURCE argument. Raises `DataError` if it does not exist or has an unknown format."""
     for entry in SOURCES:
         source = SOURCES.load(entry.name)
         if source.sniff(spec):
             return source(spec)
     kinds = "; ".join(entry.summary for entry in SOURCES)
-    what = "is not a source of pictures" if os.path.exists(spec) else "does not exist"
-    raise DataError(f"{spec} {what}; give one of: {kinds}")
+    problem = "is not a source of pictures" if os.path.exists(spec) else "does not exist"
+    raise DataError(f"{spec} {problem}; give one of: {kinds}")

@@ -1,4 +1,4 @@
-"""What sources share whose pictures are arrays, with numbers instead of file names."""
+"""Base of the sources whose images are arrays, known by number instead of file name; and their arrays of labels."""
 
 from __future__ import annotations
 
@@ -10,61 +10,74 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.sources.image_io import MAX_PIXELS, as_channels
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
+from pggan.data.sources.image_io import MAX_PIXELS, convert_channels
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import one_line
 
 CHANNELS = (1, 3, 4)
-PICTURES = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"
-# What arrays of labels are called beside one of pictures, in this order.
+EXPECTED_ARRAY = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"
+# Names of label arrays beside an array of images, in the order of preference.
 LABEL_NAMES = ("labels", "label", "y", "y_train", "train_labels", "classes", "attributes")
-# Class numbers of labels made for this purpose, and bytes of the labels of any set.
-_MOST_NUMBERS, MOST_LABEL_BYTES = 100_000, 1 << 28
-# Label columns, and class numbers (N, columns) or none.
+# Largest class number, and most bytes of a label array in the images' own file.
+_MAX_CLASS_NUMBER, MAX_LABEL_BYTES = 100_000, 1 << 28
+# Label columns, and class numbers (N, columns) or None.
 Labels = tuple[tuple[LabelColumn, ...], NDArray[np.int32] | None]
 NO_LABELS: Labels = ((), None)
 
 
-class NumberedReader(Reader):
-    """Reads pictures by number; a reference's payload is the number and the labels."""
+class IndexedReader(Reader):
+    """Reads images by number, all of `image_size` (width, height). A reference's payload: (number, labels)."""
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        self.image_size = image_size
 
     @abstractmethod
     def image(self, index: int) -> NDArray[np.uint8]:
-        """A picture (H, W, C). Raises `BadPicture`."""
+        """Returns an image (H, W, C). Raises `BadImage`."""
 
-    @abstractmethod
-    def shape(self, index: int) -> tuple[int, int]:
-        """Width and height."""
-
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         index, labels = ref.payload
-        image, notes = as_channels(self.image(index), channels)
-        return Picture(image, labels, notes)
+        image, notes = convert_channels(self.image(index), channels)
+        return DecodedImage(image, labels, notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
-        return self.shape(ref.payload[0])
+        return self.image_size
 
 
-class CarriedReader(Reader):
-    """A reference's payload is the picture's array itself, and the labels."""
+class InlineArrayReader(Reader):
+    """Reads images from the references themselves. A reference's payload: (array, labels)."""
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         array, labels = ref.payload
-        image, notes = as_channels(channels_last(array), channels)
-        return Picture(image, labels, notes)
+        image, notes = convert_channels(channels_last(array), channels)
+        return DecodedImage(image, labels, notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         height, width = channels_last(ref.payload[0]).shape[:2]
         return width, height
 
 
-class NumberedSource(Source):
-    """Pictures 0 to count - 1, with an array of class numbers (N, columns) or none."""
+class IndexedSource(Source):
+    """Images 0 to count - 1.
 
-    def __init__(self, count: int, columns: tuple[LabelColumn, ...] = (), labels: NDArray[Any] | None = None) -> None:
-        self._count, self._columns, self._classes = count, columns, labels
+    Args:
+        count: Number of images.
+        columns: Label columns.
+        classes: Class numbers (N, columns), or None.
+        channels: Of all images' arrays, 1, 3 or 4; None if they differ or it is unknown.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        columns: tuple[LabelColumn, ...] = (),
+        classes: NDArray[Any] | None = None,
+        channels: int | None = None,
+    ) -> None:
+        self._count, self._columns, self._classes = count, columns, classes
+        self._channels = 3 if channels == 4 else channels
 
     def __len__(self) -> int:
         return self._count
@@ -73,59 +86,70 @@ class NumberedSource(Source):
         return (Ref(f"picture {i}", (i, self.classes(i))) for i in range(self._count))
 
     def classes(self, index: int) -> tuple[int, ...]:
+        """Returns an image's class numbers."""
         return () if self._classes is None else tuple(map(int, self._classes[index]))
 
     @property
     def label_columns(self) -> tuple[LabelColumn, ...]:
         return self._columns
 
+    @property
+    def channels(self) -> int | None:
+        return self._channels
 
-def picture_form(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """Height, width and channels of an array of one picture, None where it is none, or far too large for one."""
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Returns height, width and channels of an array of one image; None if it is none or above MAX_PIXELS."""
     if len(shape) == 2:
-        form = (shape[0], shape[1], 1)
+        height, width, channels = shape[0], shape[1], 1
     elif len(shape) == 3 and _channels_first(shape):
-        form = (shape[1], shape[2], shape[0])
+        channels, height, width = shape
     elif len(shape) == 3 and shape[2] in CHANNELS:
-        form = (shape[0], shape[1], shape[2])
+        height, width, channels = shape
     else:
         return None
-    return form if 0 < form[0] * form[1] <= MAX_PIXELS else None
+    return (height, width, channels) if 0 < height * width <= MAX_PIXELS else None
 
 
-def pictures_form(shape: tuple[int, ...], dtype: Any) -> tuple[int, int, int] | None:
-    """Height, width and channels in an array of many pictures, None where it is none."""
+def stacked_image_shape(shape: tuple[int, ...], dtype: Any) -> tuple[int, int, int] | None:
+    """Returns height, width and channels of the images in an array of many, None if it is none."""
     if dtype != np.uint8 or len(shape) not in (3, 4) or not shape[0]:
         return None
-    one = len(shape) == 3 and (shape[0] in CHANNELS[1:] or shape[2] in CHANNELS)  # in colour, not many grey ones
-    return None if one else picture_form(shape[1:])
+    one_in_colour = len(shape) == 3 and (shape[0] in CHANNELS[1:] or shape[2] in CHANNELS)
+    return None if one_in_colour else image_shape(shape[1:])
 
 
 def _channels_first(shape: tuple[int, ...]) -> bool:
-    """Where both ends could be the channels: the first, unless the picture is square the other way alone."""
+    """Whether the first axis is the channels.
+
+    If both ends could be, it is the first, unless only channels last makes a square image.
+    """
     if shape[0] in CHANNELS and shape[2] in CHANNELS:
         return shape[1] == shape[2] or shape[0] != shape[1]
     return shape[0] in CHANNELS
 
 
 def channels_last(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """An array of one picture as (H, W, C): from (H, W), (C, H, W), (H, W, C), or one of those in a batch of one.
+    """Returns one image as (H, W, C), from (H, W), (C, H, W), (H, W, C) or a batch of one of these.
 
-    Channels are the axis of length 1, 3 or 4. Raises `BadPicture`.
+    The channels are the axis of length 1, 3 or 4. Raises `BadImage` for other arrays.
     """
     if array.dtype != np.uint8:
-        raise BadPicture(f"an array of {str(array.dtype)[:40]}; pictures are uint8 from 0 to 255")
+        raise BadImage(f"an array of {str(array.dtype)[:40]}; pictures are uint8 from 0 to 255")
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
-    if picture_form(array.shape) is None:
-        raise BadPicture(f"an array of shape {array.shape}, which is no picture")
+    if image_shape(array.shape) is None:
+        raise BadImage(f"an array of shape {array.shape}, which is no picture")
     if array.ndim == 2:
         return array[:, :, None]
     return array.transpose(1, 2, 0) if _channels_first(array.shape) else array
 
 
 def load_array(path: Path, mapped: bool) -> NDArray[Any]:
-    """The array of an .npy file, whatever its ending; nothing pickled is loaded. Raises `OSError` or `ValueError`."""
+    """Loads an .npy file, whatever its ending, without pickles. Raises `OSError` or `ValueError`.
+
+    `mapped`: map the file into memory instead of reading it.
+    """
     try:
         if mapped:
             with np.errstate(over="raise"):
@@ -139,7 +163,9 @@ def load_array(path: Path, mapped: bool) -> NDArray[Any]:
 
 
 def load_labels(path: Path, count: int) -> Labels:
-    """Columns and class numbers of an .npy file, whatever its ending. Raises `DataError`."""
+    """Loads the labels of `count` images from an .npy file; no labels if it does not exist. Raises `DataError`."""
+    if not path.is_file():
+        return NO_LABELS
     try:
         values = load_array(path, mapped=False)
     except ValueError as error:
@@ -147,8 +173,8 @@ def load_labels(path: Path, count: int) -> Labels:
     return label_array(values, count, str(path))
 
 
-def own_labels(values: NDArray[Any], count: int) -> Labels:
-    """As `label_array`, of an array among the pictures' own file; none where it holds something else than labels."""
+def embedded_labels(values: NDArray[Any], count: int) -> Labels:
+    """As `label_array`, for an array in the images' own file; no labels if it holds something else."""
     try:
         return label_array(values, count, "")
     except DataError:
@@ -156,43 +182,51 @@ def own_labels(values: NDArray[Any], count: int) -> Labels:
 
 
 def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
-    """Label columns and class numbers (N, columns) of an array of labels.
+    """Returns the label columns and class numbers (N, columns) of an array of labels.
 
-    (N,): class numbers or names; (N, K) with at most one 1 a row: one column of K classes; any other (N, K) of zeros
-    and ones, or of -1 and 1: K columns of yes and no; of other whole numbers: K columns of those. Raises `DataError`
-    for something else.
+    (N,) or (N, 1): class numbers or names. (N, K) with at most one 1 per row: one column of K classes, one-hot. Other
+    (N, K) of 0 and 1, or of -1 and 1: K columns of no and yes. Other (N, K) of whole numbers: K columns of classes.
+
+    Args:
+        values: The array.
+        count: Number of images, N.
+        where: The array's place, for messages.
+
+    Raises:
+        DataError: The array holds something else.
     """
     if values.ndim not in (1, 2) or len(values) != count:
         raise DataError(f"{where}: labels of shape {values.shape} do not fit {count} pictures; mend or remove them")
     if values.ndim == 2 and values.shape[1] == 0:
         return NO_LABELS
     if values.ndim == 1 or values.shape[1] == 1:
-        column, numbers = _classes(values.reshape(count), "class", where)
+        column, numbers = _column(values.reshape(count), "class", where)
         return (column,), numbers[:, None]
     if values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
         ones = values.sum(axis=1)
         if (ones <= 1).all():
-            hot = np.where(ones == 1, values.argmax(axis=1), -1).astype(np.int32)
-            return (LabelColumn("class", tuple(map(str, range(values.shape[1])))),), hot[:, None]
+            classes = np.where(ones == 1, values.argmax(axis=1), -1).astype(np.int32)
+            return (LabelColumn("class", tuple(map(str, range(values.shape[1])))),), classes[:, None]
         values = values.astype(bool)
     elif values.dtype.kind in "if" and np.isin(values, (-1, 1)).all():
         values = values > 0
-    found = [_classes(values[:, i], f"attribute{i}", where) for i in range(values.shape[1])]
-    return tuple(column for column, _ in found), np.stack([numbers for _, numbers in found], axis=1)
+    columns = [_column(values[:, i], f"attribute{i}", where) for i in range(values.shape[1])]
+    return tuple(column for column, _ in columns), np.stack([numbers for _, numbers in columns], axis=1)
 
 
-def _classes(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, NDArray[np.int32]]:
+def _column(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, NDArray[np.int32]]:
+    """Returns one column and its class numbers (N,). Raises `DataError`."""
     kind = values.dtype.kind
     if kind == "b":
         return LabelColumn(name, ("no", "yes")), values.astype(np.int32)
     if kind in "iu" or (kind == "f" and (np.isfinite(values) & (values == np.rint(values))).all()):
-        if values.min() < -1 or values.max() > _MOST_NUMBERS:
-            raise DataError(f"{where}: class numbers run from 0 up to {_MOST_NUMBERS} at most (-1: unknown)")
+        if values.min() < -1 or values.max() > _MAX_CLASS_NUMBER:
+            raise DataError(f"{where}: class numbers run from 0 up to {_MAX_CLASS_NUMBER} at most (-1: unknown)")
         return LabelColumn(name, tuple(map(str, range(int(values.max()) + 1)))), values.astype(np.int32)
     if kind in "US":
         texts = np.char.decode(values, "utf-8", "replace") if kind == "S" else values
-        classes = in_class_order(set(texts.tolist()) - {""})
-        if 0 < len(classes) <= MOST_CLASSES:
+        classes = order_classes(set(texts.tolist()) - {""})
+        if 0 < len(classes) <= MAX_CLASSES:
             numbers = {text: number for number, text in enumerate(classes)}
             return LabelColumn(name, classes), np.array([numbers.get(text, -1) for text in texts.tolist()], np.int32)
     raise DataError(f"{where}: labels of {str(values.dtype)[:40]} are neither class numbers nor names of a few classes")

@@ -1,12 +1,13 @@
-"""NumPy arrays: one of all pictures (.npy, .npz), or a folder of one array a picture (`imgHQ00000.npy`, ...).
+"""NumPy arrays: all images in one (.npy, .npz), or a folder with an array per image (`imgHQ00000.npy`, ...).
 
-All pictures: uint8 (N, H, W, C), (N, C, H, W) or (N, H, W). A .npy file is mapped; of a .npz the pictures are streamed,
-so that neither has to fit the memory. Labels: an array of N in the .npz, or `NAME-labels.npy` beside the .npy.
+All images in one: uint8 (N, H, W, C), (N, C, H, W) or (N, H, W). A .npy file is memory-mapped and a .npz streamed, so
+that neither has to fit in memory. Labels: an array of length N in the .npz, or `NAME-labels.npy` beside the .npy.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -17,39 +18,40 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.archives import zip_names
 from pggan.data.sources.array_base import (
+    EXPECTED_ARRAY,
     LABEL_NAMES,
-    MOST_LABEL_BYTES,
+    MAX_LABEL_BYTES,
     NO_LABELS,
-    PICTURES,
-    CarriedReader,
+    IndexedReader,
+    IndexedSource,
+    InlineArrayReader,
     Labels,
-    NumberedReader,
-    NumberedSource,
     channels_last,
+    embedded_labels,
     load_array,
     load_labels,
-    own_labels,
-    pictures_form,
+    stacked_image_shape,
 )
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.sources.file_base import outnumbered
-from pggan.data.sources.folder import FolderSource
-from pggan.data.sources.image_io import as_channels
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, has_magic
+from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.folder import NamedFilesSource
+from pggan.data.sources.image_io import convert_channels
+from pggan.data.sources.zip_archive import zip_names
 from pggan.utils.errors import DataError, PgganError
-from pggan.utils.formatting import natural_key, one_line
+from pggan.utils.formatting import one_line
 
 _MAGIC = b"\x93NUMPY"
-# A .npz has no other order than its own, so that a sample is its beginning.
-_SAMPLE = 256
-# A .npz of more arrays of pictures than parts of a set have (train, test, validation, masks) has one a picture.
-_MOST_ARRAYS = 16
+# A .npz can only be streamed: a sample is its first images, at most this many.
+_MAX_SAMPLE = 256
+# A data set has a few arrays (train, test, validation, masks); a .npz with more of them holds an array per image.
+_MAX_ARRAYS = 16
 
 
-class NpyReader(NumberedReader):
-    def __init__(self, path: str, side: tuple[int, int]) -> None:
-        self.path, self.side = path, side
+class NpyReader(IndexedReader):
+    def __init__(self, path: str, image_size: tuple[int, int]) -> None:
+        super().__init__(image_size)
+        self.path = path
         self._array: NDArray[np.uint8] | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -61,143 +63,137 @@ class NpyReader(NumberedReader):
                 self._array = load_array(Path(self.path), mapped=True)
             return channels_last(np.array(self._array[index]))
         except (OSError, ValueError, IndexError) as error:
-            raise BadPicture(one_line(error)) from None
-
-    def shape(self, index: int) -> tuple[int, int]:
-        return self.side
+            raise BadImage(one_line(error)) from None
 
 
-class NpySource(NumberedSource):
+class NpySource(IndexedSource):
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
         try:
             array = load_array(Path(spec), mapped=True)
         except ValueError as error:
             raise DataError(f"{spec} is not a whole array of pictures ({error}); copy or make it again") from None
-        form = pictures_form(array.shape, array.dtype)
-        if form is None:
-            raise DataError(f"{spec} is {str(array.dtype)[:40]} of shape {array.shape}; {PICTURES}")
-        self._side, self._channels = (form[1], form[0]), form[2]
-        labels = Path(spec).with_name(f"{Path(spec).stem}-labels.npy")
-        columns, classes = load_labels(labels, len(array)) if labels.is_file() else NO_LABELS
-        super().__init__(len(array), columns, classes)
+        shape = stacked_image_shape(array.shape, array.dtype)
+        if shape is None:
+            raise DataError(f"{spec} is {str(array.dtype)[:40]} of shape {array.shape}; {EXPECTED_ARRAY}")
+        height, width, channels = shape
+        self._size = (width, height)
+        columns, classes = load_labels(Path(spec).with_name(f"{Path(spec).stem}-labels.npy"), len(array))
+        super().__init__(len(array), columns, classes, channels)
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        if not os.path.isfile(spec):
-            return False
-        with open(spec, "rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-
-    @property
-    def channels(self) -> int | None:
-        return 1 if self._channels == 1 else 3
+        return has_magic(spec, _MAGIC)
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return NpyReader(self.path, self._side)
+        return NpyReader(self.path, self._size)
 
 
 class _Member(NamedTuple):
+    """An array in a .npz, from its header."""
+
     name: str
     shape: tuple[int, ...]
-    fortran: bool
+    fortran_order: bool
     dtype: np.dtype[Any]
 
     @property
-    def form(self) -> tuple[int, int, int] | None:
-        return pictures_form(self.shape, self.dtype)
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Height, width and channels of the images, None if it is no array of images."""
+        return stacked_image_shape(self.shape, self.dtype)
+
+    @property
+    def image_bytes(self) -> int:
+        return math.prod(self.image_shape or (0,))
 
     @property
     def size(self) -> int:
-        height, width, channels = self.form or (0, 0, 0)
-        return self.shape[0] * height * width * channels
+        """Bytes of all images."""
+        return self.shape[0] * self.image_bytes
 
 
-class NpzSource(NumberedSource):
-    """The largest array of pictures is read."""
+class NpzSource(IndexedSource):
+    """Streams the largest array of images of a .npz."""
 
     def __init__(self, spec: str) -> None:
         self.path = spec
         try:
-            with zipfile.ZipFile(spec) as file:
-                self._member, columns, classes = _choose(file, spec)
+            with zipfile.ZipFile(spec) as archive:
+                self._member, columns, classes = _choose(archive, spec)
         except (PgganError, PermissionError):
             raise
         except Exception as error:  # noqa: BLE001 (zipfile and NumPy raise a dozen kinds for damaged files)
             raise DataError(f"{spec} is not a whole .npz ({one_line(error)}); copy or make it again") from None
-        super().__init__(self._member.shape[0], columns, classes)
+        assert self._member.image_shape is not None
+        super().__init__(self._member.shape[0], columns, classes, self._member.image_shape[2])
 
     @staticmethod
     def sniff(spec: str) -> bool:
         names = zip_names(spec)
         return bool(names) and all(name.endswith(".npy") for name in names)
 
-    @property
-    def channels(self) -> int | None:
-        assert self._member.form is not None
-        return 1 if self._member.form[2] == 1 else 3
-
     def refs(self) -> Iterable[Ref]:
-        return self._streamed()
+        return self._stream()
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
-        return islice(self._streamed(), min(count, among, _SAMPLE))
+        return islice(self._stream(), min(count, among, _MAX_SAMPLE))
 
-    def _streamed(self) -> Iterator[Ref]:
-        shape = self._member.shape[1:]
-        length = self._member.size // len(self)
+    def _stream(self) -> Iterator[Ref]:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._member.name) as file:
                 _read_header(file)
                 for i in range(len(self)):
-                    data = np.frombuffer(file.read(length), np.uint8).reshape(shape)
-                    yield Ref(f"picture {i}", (data, self.classes(i)))
+                    data = np.frombuffer(file.read(self._member.image_bytes), np.uint8)
+                    yield Ref(f"picture {i}", (data.reshape(self._member.shape[1:]), self.classes(i)))
         except Exception as error:  # noqa: BLE001
             raise DataError(f"{self.path} is damaged ({one_line(error)}); copy or make it again") from None
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return CarriedReader()
+        return InlineArrayReader()
 
 
-def _choose(file: zipfile.ZipFile, where: str) -> tuple[_Member, Any, Any]:
-    """The array of pictures of a .npz and its labels. Raises `DataError` where there is none."""
+def _choose(archive: zipfile.ZipFile, where: str) -> tuple[_Member, Any, Any]:
+    """Returns the largest array of images, its label columns and class numbers. Raises `DataError` if there is none."""
     members = []
-    for name in file.namelist():
-        with file.open(name) as member:
-            members.append(_Member(name, *_read_header(member)))
-    if len(members) > _MOST_ARRAYS:
+    for name in archive.namelist():
+        with archive.open(name) as file:
+            members.append(_Member(name, *_read_header(file)))
+    if len(members) > _MAX_ARRAYS:
         raise DataError(f"{where} holds {len(members)} arrays, it seems one a picture; unpack it and give the folder")
-    pictures = [member for member in members if member.form]
-    if not pictures:
-        held = ", ".join(f"{m.name.removesuffix('.npy')}: {str(m.dtype)[:40]} {m.shape}" for m in members[:4])
-        raise DataError(f"{where} holds no array of pictures ({held}); {PICTURES}")
-    chosen = max(pictures, key=lambda member: member.size)
-    if chosen.fortran:
+    image_members = [member for member in members if member.image_shape]
+    if not image_members:
+        arrays = ", ".join(f"{m.name.removesuffix('.npy')}: {str(m.dtype)[:40]} {m.shape}" for m in members[:4])
+        raise DataError(f"{where} holds no array of pictures ({arrays}); {EXPECTED_ARRAY}")
+    images = max(image_members, key=lambda member: member.size)
+    if images.fortran_order:
         raise DataError(f"{where}: its pictures are in Fortran's order; save them with np.ascontiguousarray")
-    named = {m.name.removesuffix(".npy"): m for m in members if m is not chosen and m.shape[:1] == chosen.shape[:1]}
-    found = next((named[name] for name in LABEL_NAMES if name in named), None)
-    columns, classes = NO_LABELS if found is None else _labels(file, found, where)
-    return chosen, columns, classes
+    others = {m.name.removesuffix(".npy"): m for m in members if m is not images and m.shape[:1] == images.shape[:1]}
+    labels = next((others[name] for name in LABEL_NAMES if name in others), None)
+    columns, classes = NO_LABELS if labels is None else _read_labels(archive, labels, where)
+    return images, columns, classes
 
 
-def _labels(file: zipfile.ZipFile, member: _Member, where: str) -> Labels:
+def _read_labels(archive: zipfile.ZipFile, member: _Member, where: str) -> Labels:
     if member.dtype.hasobject:
         raise DataError(f"{where}: {member.name} holds pickled objects, which are never loaded; save it as plain texts")
-    if file.getinfo(member.name).file_size > MOST_LABEL_BYTES:
+    if archive.getinfo(member.name).file_size > MAX_LABEL_BYTES:
         return NO_LABELS
-    values = np.lib.format.read_array(io.BytesIO(file.read(member.name)), allow_pickle=False)
-    return own_labels(values, member.shape[0])
+    values = np.lib.format.read_array(io.BytesIO(archive.read(member.name)), allow_pickle=False)
+    return embedded_labels(values, member.shape[0])
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Returns shape, whether it is in Fortran order, and type of an .npy file; stops before the data."""
     version = np.lib.format.read_magic(file)
     length = file.read(2 if version == (1, 0) else 4)
-    text = file.read(min(int.from_bytes(length, "little"), 1 << 16))  # no header of an array is that long
+    text = file.read(min(int.from_bytes(length, "little"), 1 << 16))  # bounds damaged lengths
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(io.BytesIO(length + text))
 
 
 class ArrayFolderReader(Reader):
+    """A reference's payload: the file's name in the folder."""
+
     def __init__(self, root: str) -> None:
         self.root = root
 
@@ -205,44 +201,34 @@ class ArrayFolderReader(Reader):
         try:
             return channels_last(load_array(Path(self.root, ref.payload), mapped=True))
         except OSError as error:
-            raise BadPicture(error.strerror or str(error)) from None
+            raise BadImage(error.strerror or str(error)) from None
         except ValueError as error:
-            raise BadPicture(f"not a whole array ({error})") from None
+            raise BadImage(f"not a whole array ({error})") from None
 
-    def read(self, ref: Ref, channels: int) -> Picture:
-        image, notes = as_channels(np.array(self._load(ref)), channels)
-        return Picture(image, (), notes)
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        image, notes = convert_channels(np.array(self._load(ref)), channels)
+        return DecodedImage(image, (), notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         height, width = self._load(ref).shape[:2]
         return width, height
 
 
-class ArrayFolderSource(Source):
+class ArrayFolderSource(NamedFilesSource):
     """Arrays (1, C, H, W), (C, H, W), (H, W, C) or (H, W) in natural order of their names."""
 
     def __init__(self, spec: str) -> None:
-        self.root = spec
-        self._names = sorted(_arrays(spec), key=lambda name: (natural_key(name), name))
+        super().__init__(spec, _array_names(spec))
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        found = len(_arrays(spec)) if os.path.isdir(spec) else 0
-        return found > 0 and not outnumbered(spec, found)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def refs(self) -> Iterable[Ref]:
-        return (Ref(name, name) for name in self._names)
-
-    def beside(self, name: str) -> bytes | None:
-        return FolderSource.beside_in(self.root, name)
+        count = len(_array_names(spec)) if os.path.isdir(spec) else 0
+        return count > 0 and not is_mostly_images(spec, count)
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return ArrayFolderReader(os.path.abspath(self.root))
 
 
-def _arrays(folder: str) -> list[str]:
+def _array_names(folder: str) -> list[str]:
     names = (name for name in os.listdir(folder) if name.endswith(".npy") and not name.startswith("."))
     return [name for name in names if not name.endswith(("-labels.npy", "_labels.npy")) and name != "labels.npy"]

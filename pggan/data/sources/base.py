@@ -1,7 +1,8 @@
-"""The contract of a source of pictures: cheap references, and a reader that turns one into a picture anywhere."""
+"""The contract of an image source: cheap references, and a picklable reader that decodes them in any process."""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -13,91 +14,128 @@ from numpy.typing import NDArray
 from pggan.data.label_columns import LabelColumn
 
 
-class Picture(NamedTuple):
-    """`image` uint8 (H, W, C) in full size; `labels` one class number a column; `notes`: what was converted."""
+class DecodedImage(NamedTuple):
+    """An image in full size."""
 
-    image: NDArray[np.uint8]
-    labels: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    image: NDArray[np.uint8]  # (H, W, C)
+    labels: tuple[int, ...] = ()  # a class number per column, -1 unknown
+    notes: tuple[str, ...] = ()  # the conversions applied, such as "16-bit"
 
 
 class Ref(NamedTuple):
-    """A picture not read yet: its name for people, and what the reader needs (small, picklable)."""
+    """A reference to an image that is not read yet."""
 
-    name: str
-    payload: Any
+    name: str  # for people
+    payload: Any  # what the reader needs; small and picklable
 
 
-class BadPicture(Exception):  # noqa: N818 (a report more than an error)
-    """A picture that cannot be used; the message says why. One of them does not stop the rest."""
+class BadImage(Exception):  # noqa: N818 (a report more than an error)
+    """An image that cannot be used; the message says why. The other images are used all the same."""
+
+
+def has_magic(path: str, magic: bytes) -> bool:
+    """Whether `path` is a file that begins with these bytes."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(magic)) == magic
 
 
 class Reader(ABC):
-    """Reads references; picklable, so that worker processes can. Opens what it needs on first use.
+    """Reads references. Picklable for worker processes; opens its files on first use.
 
-    `boxed`: the pictures come from a store of all resolutions, whose lower ones are 2x2 means of them; so are ours.
+    `box_filtered`: the source also holds lower resolutions, which are 2x2 means; ours are then made the same way.
     """
 
-    boxed = False
+    box_filtered = False
 
     @abstractmethod
-    def read(self, ref: Ref, channels: int) -> Picture:
-        """The picture with 1 or 3 channels. Raises `BadPicture`."""
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        """Decodes the image with 1 or 3 channels. Raises `BadImage`."""
 
     @abstractmethod
     def size(self, ref: Ref) -> tuple[int, int]:
-        """Width and height, without decoding the picture where possible. Raises `BadPicture`."""
+        """Returns width and height, without decoding the image if possible. Raises `BadImage`."""
 
 
 class Source(ABC):
-    """A collection of pictures. One file per format; `sniff` tells whether a SOURCE argument is of this kind."""
+    """A collection of images; one file per format."""
 
-    # whether this source's pictures come in any size that is asked for, so that none is too small
+    # whether the images come in any requested size, so that none is too small
     scalable = False
 
     @staticmethod
     @abstractmethod
-    def sniff(spec: str) -> bool: ...
+    def sniff(spec: str) -> bool:
+        """Whether a SOURCE argument is of this format."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def refs(self) -> Iterable[Ref]:
-        """Every picture, in a fixed order."""
+        """Returns references to all images, in a fixed order."""
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
-        """Up to `count` of the first `among` references, spread over them."""
+        """Returns up to `count` of the first `among` references, evenly spread."""
         step = max(1, -(-among // count))
         return islice(self.refs(), 0, among, step)
 
     @abstractmethod
     def reader(self, resolution: int, seed: int) -> Reader:
-        """A reader; `resolution` and `seed` matter to sources that draw their pictures."""
+        """Returns a reader; `resolution` and `seed` matter only to sources that draw their images."""
 
     @property
     def label_columns(self) -> tuple[LabelColumn, ...]:
         return ()
 
-    def beside(self, name: str) -> bytes | None:
-        """A file of this name beside the pictures, such as a list of labels, if there is one."""
+    def read_companion(self, name: str) -> bytes | None:
+        """Returns a file of this name beside the images, such as a list of labels, None if there is none."""
         return None
 
     @property
     def channels(self) -> int | None:
-        """1 (grey) or 3 where all pictures have as many, None where they differ or nobody knows."""
+        """1 (grey) or 3 if all images have the same channels, None if they differ or it is unknown."""
         return None
 
     @property
     def attribution(self) -> str | None:
-        """Whom the pictures' licence asks to name, if anyone."""
+        """Whom the licence of the images asks to name, None for nobody."""
         return None
 
-    def __iter__(self) -> Iterator[Picture | BadPicture]:
-        """Pictures in colour at full size (256 for drawn ones); a report in the place of one that cannot be read."""
+    def __iter__(self) -> Iterator[DecodedImage | BadImage]:
+        """Yields all images in RGB at full size (drawn ones: 256x256), or the `BadImage` of an unreadable one."""
         reader = self.reader(256, 0)
         for ref in self.refs():
             try:
                 yield reader.read(ref, 3)
-            except BadPicture as bad:
+            except BadImage as bad:
                 yield bad
+
+
+class WrappedSource(Source):
+    """Another source (`inner`) whose images or labels a subclass changes; it is not opened by a SOURCE argument."""
+
+    def __init__(self, inner: Source) -> None:
+        self.inner = inner
+
+    @staticmethod
+    def sniff(spec: str) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def refs(self) -> Iterable[Ref]:
+        return self.inner.refs()
+
+    def sample(self, count: int, among: int) -> Iterator[Ref]:
+        return self.inner.sample(count, among)
+
+    @property
+    def label_columns(self) -> tuple[LabelColumn, ...]:
+        return self.inner.label_columns
+
+    @property
+    def attribution(self) -> str | None:
+        return self.inner.attribution

@@ -1,19 +1,19 @@
-"""CelebAMask-HQ as it is published: `CelebA-HQ-img/0.jpg` ..., masks beside them, a list of attributes; folder or zip.
+"""CelebAMask-HQ as published: `CelebA-HQ-img/0.jpg` ..., masks beside them, a list of attributes; folder or zip.
 
-Only the pictures are read, in natural order; the forty attributes become labels.
+Only the images are read, in natural order; the forty attributes become labels.
 """
 
 from __future__ import annotations
 
 import os
 
-from pggan.data.sources.archives import ZipSource, zip_names
 from pggan.data.sources.base import Source
-from pggan.data.sources.folder import FolderSource
-from pggan.data.sources.image_io import is_picture_name
+from pggan.data.sources.folder import FolderSource, read_if_present
+from pggan.data.sources.image_io import is_image_name
 from pggan.data.sources.label_files import LabelledSource, LabelTable
+from pggan.data.sources.zip_archive import ZipSource, zip_names
 
-PICTURES, ATTRIBUTES = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt"
+IMAGES, ATTRIBUTES = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt"
 
 
 class CelebAMaskSource(LabelledSource):
@@ -21,30 +21,35 @@ class CelebAMaskSource(LabelledSource):
         inner: Source
         if os.path.isdir(spec):
             root = _root(spec)
-            inner, listed = FolderSource(os.path.join(root, PICTURES)), FolderSource.beside_in(root, ATTRIBUTES)
+            inner, attributes = (
+                FolderSource(os.path.join(root, IMAGES)),
+                read_if_present(os.path.join(root, ATTRIBUTES)),
+            )
         else:
             prefix = _prefix(spec) or ""
-            inner = ZipSource(spec, prefix + PICTURES + "/")
-            listed = inner.beside(prefix + ATTRIBUTES)
-        table = LabelTable.read_list(listed.decode("utf-8", "replace"), ATTRIBUTES) if listed else LabelTable()
+            inner = ZipSource(spec, prefix + IMAGES + "/")
+            attributes = inner.read_companion(prefix + ATTRIBUTES)
+        table = LabelTable()
+        if attributes:
+            table = LabelTable.read_list(attributes.decode("utf-8", "replace"), ATTRIBUTES)
         super().__init__(inner, table)
 
     @staticmethod
     def sniff(spec: str) -> bool:
         if os.path.isdir(spec):
-            return os.path.isdir(os.path.join(_root(spec), PICTURES))
+            return os.path.isdir(os.path.join(_root(spec), IMAGES))
         return _prefix(spec) is not None
 
 
 def _root(spec: str) -> str:
     inner = os.path.join(spec, "CelebAMask-HQ")
-    return inner if os.path.isdir(os.path.join(inner, PICTURES)) else spec
+    return inner if os.path.isdir(os.path.join(inner, IMAGES)) else spec
 
 
 def _prefix(spec: str) -> str | None:
-    """What comes before the folder of pictures in the archive's names."""
+    """Returns what precedes the image folder in an archive's names, None if it is another archive."""
     for name in zip_names(spec):
-        before, found, _ = f"/{name}".partition(f"/{PICTURES}/")
-        if found and is_picture_name(name):
+        before, separator, _ = f"/{name}".partition(f"/{IMAGES}/")
+        if separator and is_image_name(name):
             return f"{before}/"[1:]
     return None

@@ -1,4 +1,4 @@
-"""What a source is recognised by when an interrupted command is run again: cheaply, without reading the pictures."""
+"""Fingerprint of a source, by which an interrupted command recognises it: from file names, sizes and times only."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 
-from pggan.data.sources.image_io import is_picture_name
+from pggan.data.sources.image_io import is_image_name
 
-# Files whose size and time are looked at; of all others of a folder, the names.
-_LOOKED_AT = 10_000
+# Files of a folder whose size and time are read, spread over all; of the others only the names count.
+_MAX_FILES = 10_000
 _BRACES = re.compile(r"\{\d+\.\.\d+\}")
-# What sources read beside pictures.
+# Endings of the other files that sources read.
 _DATA = (
     ".npy", ".npz", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".parquet", ".tfrecords", ".labels", ".h5",
     ".hdf5", ".mdb", ".csv", ".json", "-anno.txt", "-ubyte",
@@ -21,15 +21,18 @@ _DATA = (
 
 
 def fingerprint(spec: str, beside: Iterable[str | None] = (), without: Collection[str] = ()) -> str:
-    """A digest of a SOURCE argument: its place, and the names, sizes and times of its files.
+    """Returns a digest of a SOURCE argument's path and of the names, sizes and times of its files.
 
-    `beside`: further files that it is read with. `without`: paths that are none of it, lying in its folder.
+    Args:
+        spec: The SOURCE argument.
+        beside: Further files to include, such as one of labels.
+        without: Paths in the source's folder that do not belong to it.
     """
     running = blake2b(digest_size=16)
     names = sorted(_files(spec, without)) if os.path.exists(spec) or _BRACES.search(spec) else []
     running.update("\0".join([os.path.realpath(spec) if names else spec, *names]).encode("utf-8", "surrogateescape"))
-    step = max(1, -(-len(names) // _LOOKED_AT))
-    for name in [*names[::step], *(each for each in beside if each is not None)]:
+    step = max(1, -(-len(names) // _MAX_FILES))
+    for name in [*names[::step], *(path for path in beside if path is not None)]:
         try:
             status = os.stat(name)
             running.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
@@ -44,19 +47,19 @@ def _files(spec: str, without: Collection[str]) -> Iterator[str]:
     elif os.path.isfile(spec):
         yield spec
     else:
-        yield from _within(spec, without)
+        yield from _files_in(spec, without)
 
 
-def _within(folder: str, without: Collection[str]) -> Iterator[str]:
-    """Files of a folder that a source may read; links are followed, each folder taken once."""
-    seen: set[str] = set()
-    for place, inner, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen or real in without:
-            inner.clear()
+def _files_in(root: str, without: Collection[str]) -> Iterator[str]:
+    """Yields the files of a folder that a source may read; follows links, visits each folder once."""
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited or real in without:
+            subfolders.clear()
             continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in files:
-            if is_picture_name(name) or name.lower().endswith(_DATA):
-                yield os.path.join(place, name)
+            if is_image_name(name) or name.lower().endswith(_DATA):
+                yield os.path.join(folder, name)

@@ -1,4 +1,4 @@
-"""A folder of pictures, nested or not, in natural order of their paths."""
+"""A folder of images, nested or not, in natural order of their paths."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from pggan.data.sources.base import Reader, Ref, Source
-from pggan.data.sources.file_base import NO_PICTURES, FileReader
-from pggan.data.sources.image_io import is_picture_name
+from pggan.data.sources.file_base import NO_IMAGES, FileReader
+from pggan.data.sources.image_io import is_image_name
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
 
 
 class FolderReader(FileReader):
+    """A reference's payload: the file's path relative to the root."""
+
     def __init__(self, root: str) -> None:
         self.root = root
 
@@ -21,43 +23,12 @@ class FolderReader(FileReader):
         return open(os.path.join(self.root, ref.payload), "rb")
 
 
-class FolderSource(Source):
-    """Hidden files and other endings are passed over; links are followed, each folder taken once, so that loops end.
+class NamedFilesSource(Source):
+    """Files of a folder, by their paths relative to it (`names`), in natural order."""
 
-    A folder that cannot be listed counts as one bad picture: it is named, not passed over in silence.
-    """
-
-    def __init__(self, spec: str) -> None:
-        self.root = spec
-        self._names = sorted(self._walk(), key=lambda name: (natural_key(name), name))
-        if not self._names:
-            raise DataError(f"{spec} {NO_PICTURES}")
-
-    @staticmethod
-    def sniff(spec: str) -> bool:
-        return os.path.isdir(spec)
-
-    def _walk(self) -> list[str]:
-        found: list[str] = []
-        seen: set[str] = set()
-
-        def unlisted(error: OSError) -> None:
-            if os.path.realpath(error.filename) == os.path.realpath(self.root):
-                raise error
-            found.append(os.path.relpath(error.filename, self.root))
-
-        for folder, inner, files in os.walk(self.root, followlinks=True, onerror=unlisted):
-            real = os.path.realpath(folder)
-            if real in seen:
-                inner.clear()
-                continue
-            seen.add(real)
-            # real folders before links to them, in a fixed order: which name a folder goes by is no accident
-            inner[:] = sorted((name for name in inner if not name.startswith(".")), key=natural_key)
-            inner.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
-            paths = (os.path.relpath(os.path.join(folder, name), self.root) for name in files)
-            found += [path for path in paths if is_picture_name(path)]
-        return found
+    def __init__(self, root: str, names: Iterable[str]) -> None:
+        self.root = root
+        self._names = sorted(names, key=lambda name: (natural_key(name), name))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -65,16 +36,56 @@ class FolderSource(Source):
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
 
-    def beside(self, name: str) -> bytes | None:
-        return self.beside_in(self.root, name)
+    def read_companion(self, name: str) -> bytes | None:
+        return read_if_present(os.path.join(self.root, name))
+
+
+class FolderSource(NamedFilesSource):
+    """Image files of a folder and its subfolders.
+
+    Ignores hidden files and other endings. Follows links, but visits each folder once, so that loops end. A subfolder
+    that cannot be listed counts as one bad image, so that the report names it.
+    """
+
+    def __init__(self, spec: str) -> None:
+        super().__init__(spec, _image_names(spec))
+        if not self._names:
+            raise DataError(f"{spec} {NO_IMAGES}")
 
     @staticmethod
-    def beside_in(root: str, name: str) -> bytes | None:
-        path = os.path.join(root, name)
-        if not os.path.isfile(path):
-            return None
-        with open(path, "rb") as file:
-            return file.read()
+    def sniff(spec: str) -> bool:
+        return os.path.isdir(spec)
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return FolderReader(os.path.abspath(self.root))
+
+
+def _image_names(root: str) -> list[str]:
+    names: list[str] = []
+    visited: set[str] = set()
+
+    def add_unlisted(error: OSError) -> None:
+        if os.path.realpath(error.filename) == os.path.realpath(root):
+            raise error
+        names.append(os.path.relpath(error.filename, root))
+
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=add_unlisted):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        # real folders before links to them, in a fixed order: it decides under which name a folder is visited
+        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_key)
+        subfolders.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
+        paths = (os.path.relpath(os.path.join(folder, name), root) for name in files)
+        names += [path for path in paths if is_image_name(path)]
+    return names
+
+
+def read_if_present(path: str) -> bytes | None:
+    """Returns a file's content, None if it does not exist."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        return file.read()

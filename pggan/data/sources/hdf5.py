@@ -1,10 +1,12 @@
-"""HDF5 files: the older official release's (`data1024x1024`, ... (N, C, R, R)) and other ones of uint8 pictures.
+"""HDF5 files: those of the older official release (`data1024x1024`, ... (N, C, R, R)) and others of uint8 images.
 
-The largest data set of pictures is read. Labels: a data set of such a name in the file, or `NAME-labels.npy` beside it.
+The data set with the largest images is read. Labels: a data set with one of LABEL_NAMES in the file, or
+`NAME-labels.npy` beside it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -14,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.array_base import (
+    EXPECTED_ARRAY,
     LABEL_NAMES,
-    MOST_LABEL_BYTES,
+    MAX_LABEL_BYTES,
     NO_LABELS,
-    PICTURES,
+    IndexedReader,
+    IndexedSource,
     Labels,
-    NumberedReader,
-    NumberedSource,
     channels_last,
+    embedded_labels,
     load_labels,
-    own_labels,
-    pictures_form,
+    stacked_image_shape,
 )
-from pggan.data.sources.base import BadPicture, Reader
+from pggan.data.sources.base import BadImage, Reader, has_magic
 from pggan.utils.errors import DataError, PgganError, UsageError
 from pggan.utils.formatting import one_line
 
@@ -41,11 +43,12 @@ def _h5py() -> Any:
     return h5py
 
 
-class Hdf5Reader(NumberedReader):
-    def __init__(self, path: str, name: str, side: tuple[int, int]) -> None:
-        self.path, self.name, self.side = path, name, side
-        # the official files hold the lower resolutions, too
-        self.boxed = re.fullmatch(r"data(\d+)x\1", name) is not None
+class Hdf5Reader(IndexedReader):
+    def __init__(self, path: str, name: str, image_size: tuple[int, int]) -> None:
+        super().__init__(image_size)
+        self.path, self.name = path, name
+        # the official files also hold the lower resolutions, as 2x2 means
+        self.box_filtered = re.fullmatch(r"data(\d+)x\1", name) is not None
         self._data: Any = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -56,71 +59,60 @@ class Hdf5Reader(NumberedReader):
             if self._data is None:
                 self._data = _h5py().File(self.path, "r")[self.name]
             return channels_last(np.asarray(self._data[index]))
-        except (PgganError, BadPicture, MemoryError):
+        except (PgganError, BadImage, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (HDF5 raises a dozen kinds for damaged files)
-            raise BadPicture(one_line(error)) from None
-
-    def shape(self, index: int) -> tuple[int, int]:
-        return self.side
+            raise BadImage(one_line(error)) from None
 
 
-class Hdf5Source(NumberedSource):
+class Hdf5Source(IndexedSource):
     def __init__(self, spec: str) -> None:
         self.path = spec
         h5py = _h5py()
         try:
             with h5py.File(spec, "r") as file:
-                found = _pictures(file)
-                if not found:
-                    raise DataError(f"{spec} holds no data set of pictures; {PICTURES}")
-                _, self._name, count, (height, width, self._channels) = found
-                columns, classes = _labels(h5py, file, count)
+                images = _largest_images(file)
+                if images is None:
+                    raise DataError(f"{spec} holds no data set of pictures; {EXPECTED_ARRAY}")
+                self._name, count, (height, width, channels) = images
+                columns, classes = _read_labels(h5py, file, count)
         except (PgganError, PermissionError):
             raise
         except Exception as error:  # noqa: BLE001
             raise DataError(f"{spec} is not a whole HDF5 file ({one_line(error)}); copy or make it again") from None
-        self._side = (width, height)
-        beside = Path(spec).with_name(f"{Path(spec).stem}-labels.npy")
-        if not columns and beside.is_file():
-            columns, classes = load_labels(beside, count)
-        super().__init__(count, columns, classes)
+        self._size = (width, height)
+        if not columns:
+            columns, classes = load_labels(Path(spec).with_name(f"{Path(spec).stem}-labels.npy"), count)
+        super().__init__(count, columns, classes, channels)
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        if not os.path.isfile(spec):
-            return False
-        with open(spec, "rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-
-    @property
-    def channels(self) -> int | None:
-        return 1 if self._channels == 1 else 3
+        return has_magic(spec, _MAGIC)
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return Hdf5Reader(os.path.abspath(self.path), self._name, self._side)
+        return Hdf5Reader(os.path.abspath(self.path), self._name, self._size)
 
 
-def _pictures(file: Any) -> tuple[int, str, int, tuple[int, int, int]] | None:
-    """Of the data set with the largest pictures: their values, its name, their number and their form."""
-    found: list[tuple[int, str, int, tuple[int, int, int]]] = []
+def _largest_images(file: Any) -> tuple[str, int, tuple[int, int, int]] | None:
+    """Returns name, count and (height, width, channels) of the data set with the largest images, None without one."""
+    data_sets: list[tuple[int, str, int, tuple[int, int, int]]] = []
 
-    def look(name: str, item: Any) -> None:
+    def visit(name: str, item: Any) -> None:
         shape: tuple[int, ...] = getattr(item, "shape", None) or ()
-        if len(shape) in (3, 4) and (form := pictures_form(shape, item.dtype)):
-            found.append((form[0] * form[1] * form[2], name, shape[0], form))
+        if len(shape) in (3, 4) and (one := stacked_image_shape(shape, item.dtype)):
+            data_sets.append((math.prod(one), name, shape[0], one))
 
-    file.visititems(look)
-    return max(found, default=None)
+    file.visititems(visit)
+    return max(data_sets)[1:] if data_sets else None
 
 
-def _labels(h5py: Any, file: Any, count: int) -> Labels:
-    """The labels among the data sets, where there are some that fit."""
+def _read_labels(h5py: Any, file: Any, count: int) -> Labels:
+    """Returns the labels in the first data set of LABEL_NAMES that fits."""
     for name in LABEL_NAMES:
         item = file.get(name)
         if not isinstance(item, h5py.Dataset) or item.ndim not in (1, 2) or len(item) != count:
             continue
-        if item.nbytes <= MOST_LABEL_BYTES:
-            texts = h5py.check_string_dtype(item.dtype) is not None
-            return own_labels(np.asarray(item.asstr()[()]).astype(str) if texts else item[()], count)
+        if item.nbytes <= MAX_LABEL_BYTES:
+            is_text = h5py.check_string_dtype(item.dtype) is not None
+            return embedded_labels(np.asarray(item.asstr()[()]).astype(str) if is_text else item[()], count)
     return NO_LABELS

@@ -1,6 +1,6 @@
 """idx files (MNIST, Fashion-MNIST): `*-images-idx3-ubyte` with `*-labels-idx1-ubyte`, plain or gzipped.
 
-SOURCE is a file of pictures, or a folder: all of its files of pictures, training before test.
+SOURCE is a file of images, or a folder: all of its image files, training before test.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.array_base import NO_LABELS, CarriedReader, NumberedSource, label_array, picture_form
+from pggan.data.sources.array_base import NO_LABELS, IndexedSource, InlineArrayReader, image_shape, label_array
 from pggan.data.sources.base import Reader, Ref
-from pggan.data.sources.file_base import READ_ERRORS, outnumbered
+from pggan.data.sources.file_base import READ_ERRORS, is_mostly_images
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import one_line
 
+# Dimensions of the arrays, which the magic number names.
 _IMAGES, _LABELS = 3, 1
-# The largest such sets take half a gigabyte decompressed.
-_MOST_BYTES = 1 << 32
+# The largest idx data sets take half a gigabyte decompressed.
+_MAX_BYTES = 1 << 32
 
 
-class IdxSource(NumberedSource):
-    """Holds all pictures: such sets are small."""
+class IdxSource(IndexedSource):
+    """Holds all images in memory: these data sets are small."""
 
     def __init__(self, spec: str) -> None:
         path = Path(spec)
@@ -37,61 +38,57 @@ class IdxSource(NumberedSource):
         if len({part.shape[1:] for part in parts}) > 1:
             raise DataError(f"{spec} holds pictures of several sizes; name one file")
         self._images = np.concatenate(parts)
-        if not len(self._images) or picture_form(self._images.shape[1:]) is None:
+        if not len(self._images) or image_shape(self._images.shape[1:]) is None:
             raise DataError(f"{spec} holds no pictures: an array of shape {self._images.shape}")
-        found = [_labels_of(file) for file in files]
+        label_files = [_label_file(file) for file in files]
         columns, classes = NO_LABELS
-        if any(found):
-            known = [_numbers(labels, len(part)) for labels, part in zip(found, parts)]
-            columns, classes = label_array(np.concatenate(known), len(self._images), spec)
-        super().__init__(len(self._images), columns, classes)
+        if any(label_files):
+            numbers = [_read_labels(file, len(part)) for file, part in zip(label_files, parts)]
+            columns, classes = label_array(np.concatenate(numbers), len(self._images), spec)
+        super().__init__(len(self._images), columns, classes, channels=1)
 
     @staticmethod
     def sniff(spec: str) -> bool:
         if os.path.isfile(spec):
             return _is_idx(Path(spec))
-        found = len(_image_files(Path(spec))) if os.path.isdir(spec) else 0
-        return found > 0 and not outnumbered(spec, found)
+        count = len(_image_files(Path(spec))) if os.path.isdir(spec) else 0
+        return count > 0 and not is_mostly_images(spec, count)
 
     def refs(self) -> Iterable[Ref]:
         return (Ref(f"picture {i}", (self._images[i], self.classes(i))) for i in range(len(self)))
 
-    @property
-    def channels(self) -> int | None:
-        return 1
-
     def reader(self, resolution: int, seed: int) -> Reader:
-        return CarriedReader()
+        return InlineArrayReader()
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """Training first; a file beside its own gzip counts once."""
-    found = sorted((n for n in os.listdir(folder) if "idx3" in n), key=lambda name: ("train" not in name, name))
-    plain = set(found)
-    names = [name for name in found if not (name.endswith(".gz") and name.removesuffix(".gz") in plain)]
+    """Returns the image files of a folder, training first; a file beside its own gzip counts once."""
+    candidates = sorted((n for n in os.listdir(folder) if "idx3" in n), key=lambda name: ("train" not in name, name))
+    names = [name for name in candidates if not (name.endswith(".gz") and name.removesuffix(".gz") in candidates)]
     return [folder / name for name in names if (folder / name).is_file() and _is_idx(folder / name)]
 
 
-def _labels_of(file: Path) -> Path | None:
-    name = file.name.replace("images", "labels").replace("idx3", "idx1")
-    if name == file.name:
+def _label_file(images: Path) -> Path | None:
+    """Returns the file with the labels of a file of images, None if there is none."""
+    name = images.name.replace("images", "labels").replace("idx3", "idx1")
+    if name == images.name:
         return None
-    names = (name, name.removesuffix(".gz"), f"{name}.gz")
-    return next((file.parent / each for each in names if (file.parent / each).is_file()), None)
+    candidates = [images.with_name(n) for n in (name, name.removesuffix(".gz"), f"{name}.gz")]
+    return next((path for path in candidates if path.is_file()), None)
 
 
-def _numbers(labels: Path | None, count: int) -> NDArray[np.int32]:
-    """Class numbers of a file of pictures, -1 where it has none."""
-    if labels is None:
+def _read_labels(file: Path | None, count: int) -> NDArray[np.int32]:
+    """Returns class numbers (count,), -1 without a file."""
+    if file is None:
         return np.full(count, -1, np.int32)
-    found = _read(labels, _LABELS)
-    if len(found) != count:
-        raise DataError(f"{labels} has {len(found)} labels for {count} pictures; copy it again, or remove it")
-    return found.astype(np.int32)
+    labels = _read(file, _LABELS)
+    if len(labels) != count:
+        raise DataError(f"{file} has {len(labels)} labels for {count} pictures; copy it again, or remove it")
+    return labels.astype(np.int32)
 
 
 def _is_idx(path: Path) -> bool:
-    """By the magic number: unsigned bytes in three dimensions."""
+    """Whether the magic number is that of unsigned bytes in three dimensions."""
     try:
         with _open(path) as file:
             return file.read(4) == bytes([0, 0, 8, _IMAGES])
@@ -103,18 +100,19 @@ def _is_idx(path: Path) -> bool:
 
 def _open(path: Path) -> IO[bytes]:
     with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast("IO[bytes]", gzip.open(path)) if packed else open(path, "rb")
+        compressed = file.read(2) == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(path)) if compressed else open(path, "rb")
 
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Reads a file's array. Raises `DataError` for a damaged file or another number of dimensions."""
     try:
         with _open(path) as file:
             if file.read(4) != bytes([0, 0, 8, dimensions]):
                 raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions; copy it again")
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             length = math.prod(shape)
-            if length > _MOST_BYTES:
+            if length > _MAX_BYTES:
                 raise DataError(f"{path} claims an array of {shape}, which is absurdly large; copy it again")
             data = file.read(length + 1)
     except PermissionError:

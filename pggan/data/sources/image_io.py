@@ -1,4 +1,4 @@
-"""Pictures as people have them to plain 8-bit arrays: modes, orientation, shape and size."""
+"""Decodes image files to plain 8-bit arrays (colour modes, EXIF orientation) and fits them to squares."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pggan.data.sources.base import BadPicture
+from pggan.data.sources.base import BadImage
 from pggan.utils.formatting import one_line
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
 
-# Refused above: a picture of this many pixels is a mistake or an attack, and would take gigabytes to decode.
+# Larger images are refused: they are mistakes or attacks, and take gigabytes to decode.
 MAX_PIXELS = 1 << 27
 MAX_FILE_BYTES = 1 << 30
 
@@ -32,8 +32,8 @@ _TURNS = {
 }
 
 
-def is_picture_name(name: str) -> bool:
-    """By its ending; hidden files and a Mac's archive litter are none."""
+def is_image_name(name: str) -> bool:
+    """Whether a path has the ending of an image. Hidden files and those of macOS in archives do not count."""
     parts = name.replace("\\", "/").split("/")
     dot = parts[-1].rfind(".")
     hidden = any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in parts)
@@ -41,56 +41,60 @@ def is_picture_name(name: str) -> bool:
 
 
 def read_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height as shown (EXIF orientation applied), from the header. Raises `BadPicture`."""
-    picture = _open(file)
-    # Pillow itself turns TIFFs
-    turned = picture.format != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
-    return picture.size[::-1] if turned else picture.size
+    """Returns width and height as shown (EXIF orientation applied), from the header. Raises `BadImage`."""
+    pil_image = _open(file)
+    # Pillow applies the orientation of TIFFs itself
+    transposed = pil_image.format != "TIFF" and _orientation(pil_image) in (5, 6, 7, 8)
+    return pil_image.size[::-1] if transposed else pil_image.size
 
 
-def read_picture(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """A file's bytes as uint8 (H, W, channels), and what had to be converted. Raises `BadPicture`."""
-    picture = _open(io.BytesIO(data))
+def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decodes a file's bytes to uint8 (H, W, channels); also returns the conversions applied. Raises `BadImage`."""
+    pil_image = _open(io.BytesIO(data))
     notes: list[str] = []
     try:
-        shown = _upright(picture, notes)
-        plain = _plain(shown, _bits(picture, data), notes)
-        wanted = "L" if channels == 1 else "RGB"
-        if plain.mode != wanted:
-            notes.append("grey to colour" if wanted == "RGB" else "colour to grey")
-            plain = plain.convert(wanted)
-        array = np.asarray(plain)
+        upright = _upright(pil_image, notes)
+        array = np.asarray(_to_mode(_to_8_bits(upright, _bits(pil_image, data), notes), channels, notes))
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
-        raise BadPicture(_reason(error)) from None
+        raise BadImage(_reason(error)) from None
     return array.reshape(*array.shape[:2], channels), tuple(notes)
 
 
-def as_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """A decoded picture (H, W, 1, 3 or 4) with 1 or 3 channels, and what had to be converted."""
+def convert_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Converts an array (H, W, 1, 3 or 4) to 1 or 3 channels; also returns the conversions applied."""
     if image.shape[2] == channels:
         return image, ()
     notes: list[str] = []
-    picture = Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
-    plain = _plain(picture, 8, notes)
-    if (plain.mode == "L") != (channels == 1):
-        notes.append("grey to colour" if channels == 3 else "colour to grey")
-        plain = plain.convert("L" if channels == 1 else "RGB")
-    array = np.asarray(plain)
+    array = np.asarray(_to_mode(_to_8_bits(to_pil(image), 8, notes), channels, notes))
     return array.reshape(*array.shape[:2], channels), tuple(notes)
+
+
+def to_pil(image: NDArray[np.uint8]) -> Image.Image:
+    """Converts an array (H, W, C) to Pillow's image."""
+    return Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
+
+
+def _to_mode(pil_image: Image.Image, channels: int, notes: list[str]) -> Image.Image:
+    """Converts between "L" (1 channel) and "RGB" (3)."""
+    mode = "L" if channels == 1 else "RGB"
+    if pil_image.mode == mode:
+        return pil_image
+    notes.append("grey to colour" if mode == "RGB" else "colour to grey")
+    return pil_image.convert(mode)
 
 
 def _open(file: BinaryIO) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(file, formats=FORMATS)
+            pil_image = Image.open(file, formats=FORMATS)
     except Exception as error:  # noqa: BLE001
-        raise BadPicture(_reason(error)) from None
-    if picture.width * picture.height > MAX_PIXELS:
-        raise BadPicture(f"{picture.width}x{picture.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
-    return picture
+        raise BadImage(_reason(error)) from None
+    if pil_image.width * pil_image.height > MAX_PIXELS:
+        raise BadImage(f"{pil_image.width}x{pil_image.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+    return pil_image
 
 
 def _reason(error: Exception) -> str:
@@ -101,59 +105,59 @@ def _reason(error: Exception) -> str:
     return one_line(error)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(pil_image: Image.Image) -> int:
     try:
-        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 (damaged EXIF does not make the picture bad)
+        return int(pil_image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # noqa: BLE001 (an image with damaged EXIF is still usable)
         return 1
 
 
-def _upright(picture: Image.Image, notes: list[str]) -> Image.Image:
-    """The first frame, decoded, as its EXIF orientation says."""
-    if _orientation(picture) in _TURNS:
+def _upright(pil_image: Image.Image, notes: list[str]) -> Image.Image:
+    """Decodes the first frame and applies the EXIF orientation."""
+    if _orientation(pil_image) in _TURNS:
         notes.append("turned by EXIF orientation")
-    picture.load()
-    # asked again: decoding a TIFF has turned it, and dropped the tag
-    turn = _TURNS.get(_orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
+    pil_image.load()
+    # read again: decoding a TIFF applies the orientation and removes the tag
+    turn = _TURNS.get(_orientation(pil_image))
+    return pil_image if turn is None else pil_image.transpose(turn)
 
 
-def _bits(picture: Image.Image, data: bytes) -> int:
-    """Of a channel in the file: Pillow makes 8 of the 16 of colour pictures, without a word."""
-    if picture.format == "PNG":
+def _bits(pil_image: Image.Image, data: bytes) -> int:
+    """Returns the bits per channel in the file: Pillow reduces 16-bit colour to 8 bits silently."""
+    if pil_image.format == "PNG":
         return data[24]
-    if picture.format == "TIFF":
-        return max(picture.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
+    if pil_image.format == "TIFF":
+        return max(pil_image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
     return 8
 
 
-def _plain(picture: Image.Image, bits: int, notes: list[str]) -> Image.Image:
-    """Any mode to "L" or "RGB" of 8 bits; transparency is shown over white."""
-    mode = picture.mode
+def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
+    """Converts any mode to "L" or "RGB" of 8 bits; transparency is composited over white."""
+    mode = pil_image.mode
     if mode == "F":
         notes.append("floating point")
-        return Image.fromarray(_float_to_8_bits(np.asarray(picture)))
+        return Image.fromarray(_float_to_8_bits(np.asarray(pil_image)))
     if bits > 8:
         notes.append(f"{bits}-bit")
     if mode.startswith("I"):
-        return Image.fromarray(_integer_to_8_bits(np.asarray(picture)))
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
+        return Image.fromarray(_integer_to_8_bits(np.asarray(pil_image)))
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in pil_image.info:
+        rgba = pil_image.convert("RGBA")
         opaque = np.asarray(rgba)[:, :, 3].min() == 255
         notes.append("alpha channel dropped, opaque all over" if opaque else "transparency over white")
-        shown = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return shown.convert("L" if mode in ("L", "LA", "La") else "RGB")
+        composite = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return composite.convert("L" if mode in ("L", "LA", "La") else "RGB")
     if mode in ("L", "RGB"):
-        return picture
+        return pil_image
     if mode == "1":
         notes.append("1-bit")
-        return picture.convert("L")
+        return pil_image.convert("L")
     notes.append({"P": "palette"}.get(mode, mode))
-    return picture.convert("RGB")
+    return pil_image.convert("RGB")
 
 
 def _integer_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """By the whole range of 16 bits, or of 32 where a value is above those: rescaled, never clipped."""
+    """Rescales from the whole range of 16 bits, or of 32 bits if any value needs them; never clips."""
     if values.dtype.itemsize > 2 and values.max(initial=0) <= 65535:
         values = np.maximum(values, 0)
     elif values.dtype.itemsize > 2:
@@ -162,7 +166,7 @@ def _integer_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _float_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """From 0..1, where highlights may go a little over; from 0..255 or 0..65535 where values are as large as those."""
+    """Rescales from 0..1 (highlights may exceed it), or from 0..255 or 0..65535 if the largest value suggests that."""
     values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     largest = values.max(initial=0)
     top = 1.0 if largest <= 4 else 255.0 if largest <= 300 else 65535.0
@@ -170,28 +174,33 @@ def _float_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def fitted_side(width: int, height: int, how: str) -> int:
-    """The side of the square that `fit` makes before it resizes."""
+    """Returns the side of the square that `fit_to_square` makes before it resizes, in pixels. `how`: as there."""
     if how == "frame":
         return 1 << (max(width, height) - 1).bit_length()
     return max(width, height) if how == "pad" else min(width, height)
 
 
-def fit(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.uint8]:
-    """A picture (H, W, C) as a square of `side`: cropped at the centre or padded with its border, then resized.
+def fit_to_square(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.uint8]:
+    """Makes an image (H, W, C) square and resizes it to (side, side, C).
 
-    "frame" pads square ones, too: to the next power of two. Raises `BadPicture` where it is not square and `how` is
-    "reject".
+    Args:
+        image: uint8.
+        side: In pixels.
+        how: "crop" at the centre, "pad" with the border's pixels, "frame": pad to a power of two, also square images,
+            or "reject" non-square images.
+
+    Raises:
+        BadImage: The image is not square and `how` is "reject".
     """
     height, width = image.shape[:2]
     if height != width and how == "reject":
-        raise BadPicture(f"{width}x{height} is not square (--fit reject)")
-    wanted = fitted_side(width, height, how)
-    if (height, width) != (wanted, wanted):
-        image = _crop(image) if how == "crop" else _pad(image, wanted)
+        raise BadImage(f"{width}x{height} is not square (--fit reject)")
+    square_side = fitted_side(width, height, how)
+    if (height, width) != (square_side, square_side):
+        image = _crop(image) if how == "crop" else _pad(image, square_side)
     if image.shape[0] == side:
         return image
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    resized = np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+    resized = np.asarray(to_pil(image).resize((side, side), Image.Resampling.LANCZOS))
     return resized.reshape(side, side, image.shape[2])
 
 

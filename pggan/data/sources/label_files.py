@@ -1,7 +1,7 @@
-"""Labels from outside the pictures: CSV tables, CelebA's attribute lists, `dataset.json`, folder names.
+"""Labels from outside the images: CSV tables, CelebA's attribute lists, `dataset.json`, folder names.
 
-A table gives every picture a class number a column; it is looked up by the picture's name in full, then without
-folders, then without its ending; the table's names may lack theirs, or have another one.
+A table holds a class number per image and column. It is looked up by the image's full name, then without folders, then
+without the ending, so that the table's names may lack endings or have others.
 """
 
 from __future__ import annotations
@@ -17,18 +17,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import Picture, Reader, Ref, Source
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.base import DecodedImage, Reader, Ref, Source, WrappedSource
 from pggan.utils.errors import DataError
 
 FOLDERS = "folders"
 UNLABELLED = "without a label"
-# What lies beside pictures that this program, or StyleGAN's tools, wrote; asked for in this order.
+# Label files beside images that this program or StyleGAN's tools wrote: the table, the order of its classes, the list.
 TABLE, CLASSES, DATASET = "labels.csv", "classes.json", "dataset.json"
+# Most bytes of such a file in an archive.
+MAX_LIST_BYTES = 1 << 28
 
 
 class LabelTable:
-    """Class numbers by picture name. Raises `DataError` for files that cannot be read as one."""
+    """Class numbers by image name.
+
+    Args:
+        columns: Label columns.
+        rows: Row of each image name.
+        numbers: Class numbers (rows, columns).
+    """
 
     def __init__(
         self,
@@ -37,8 +45,7 @@ class LabelTable:
         numbers: NDArray[np.int32] | None = None,
     ) -> None:
         self.columns, self._rows, self._numbers = columns, dict(rows or {}), numbers
-        # by name without the ending; none where two pictures share it
-        self._stems: dict[str, int] = {}
+        self._stems: dict[str, int] = {}  # row by name without the ending; -1 if two images share it
         for name, row in self._rows.items():
             stem = _stem(name)
             self._stems[stem] = -1 if self._stems.get(stem, row) != row else row
@@ -47,34 +54,44 @@ class LabelTable:
         return len(self._rows)
 
     def get(self, name: str) -> tuple[int, ...] | None:
-        """Class numbers of a picture, None where the table has none."""
+        """Returns an image's class numbers, None if the table lacks it."""
         base = name.replace("\\", "/").rpartition("/")[2]
-        found = next((self._rows[key] for key in (name, name.removeprefix("./"), base) if key in self._rows), None)
-        if found is None:
-            found = self._stems.get(_stem(base), -1)
-        if found < 0:
+        row = next((self._rows[key] for key in (name, name.removeprefix("./"), base) if key in self._rows), None)
+        if row is None:
+            row = self._stems.get(_stem(base), -1)
+        if row < 0:
             return None
         assert self._numbers is not None
-        return tuple(map(int, self._numbers[found]))
+        return tuple(map(int, self._numbers[row]))
 
     def first(self) -> str:
+        """Returns the first image name, for messages."""
         return next(iter(self._rows), "")
 
     @classmethod
     def of(cls, names: Sequence[str], columns: Mapping[str, Sequence[str]], order: Mapping[str, Any]) -> LabelTable:
-        """From texts by column; `order`: classes in order, for the columns where they are known."""
-        made, numbers = [], []
+        """Builds a table from texts.
+
+        Args:
+            names: Of the images.
+            columns: Texts of each column, one per image; columns that hold no classes are left out.
+            order: Classes in order, for the columns where it is known.
+        """
+        label_columns, numbers = [], []
         for name, values in columns.items():
-            classes, found = _as_classes(values, order.get(name))
+            classes, column_numbers = _as_classes(values, order.get(name))
             if classes:
-                made.append(LabelColumn(name, classes))
-                numbers.append(found)
+                label_columns.append(LabelColumn(name, classes))
+                numbers.append(column_numbers)
         stacked = np.stack(numbers, axis=1) if numbers else np.zeros((len(names), 0), np.int32)
-        return cls(tuple(made), {name: i for i, name in enumerate(names)}, stacked)
+        return cls(tuple(label_columns), {name: i for i, name in enumerate(names)}, stacked)
 
     @classmethod
     def read(cls, path: Path) -> LabelTable:
-        """A file, by its ending: .csv, .tsv, .json (StyleGAN's dataset.json), else a list as CelebA's."""
+        """Reads a file by its ending: .csv, .tsv, .json (StyleGAN's dataset.json), else a list as CelebA's.
+
+        Raises `DataError` for a missing or invalid file.
+        """
         try:
             text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
@@ -92,7 +109,16 @@ class LabelTable:
 
     @classmethod
     def read_csv(cls, text: str, where: str, order: bytes | None = None) -> LabelTable:
-        """A header, then a row a picture: its name in the first column, a label in each other one."""
+        """Parses a header and a row per image: its name in the first column, a label in each other one.
+
+        Args:
+            text: Content of the CSV file.
+            where: The file's name, for messages.
+            order: Content of CLASSES beside it.
+
+        Raises:
+            DataError: The text is no such table.
+        """
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         try:
@@ -113,7 +139,10 @@ class LabelTable:
 
     @classmethod
     def read_list(cls, text: str, where: str) -> LabelTable:
-        """CelebA's: a count, the names of the attributes, then a line a picture: its name and 1 or -1 for each."""
+        """Parses CelebA's list: a count, the attributes' names, then a line per image: name, and 1 or -1 for each.
+
+        `where`: the file's name, for messages. Raises `DataError`.
+        """
         lines = [line.split() for line in text.splitlines() if line.strip()]
         if lines and len(lines[0]) == 1 and lines[0][0].isdecimal():
             lines = lines[1:]
@@ -132,7 +161,10 @@ class LabelTable:
 
     @classmethod
     def read_json(cls, text: str, where: str) -> LabelTable:
-        """StyleGAN's dataset.json: {"labels": [[name, class], ...]}; without labels, an empty table."""
+        """Parses StyleGAN's dataset.json: {"labels": [[name, class], ...]}; without labels, the table is empty.
+
+        `where`: the file's name, for messages. Raises `DataError`.
+        """
         try:
             pairs = json.loads(text).get("labels") or []
             names, values = [str(name) for name, _ in pairs], [value for _, value in pairs]
@@ -144,11 +176,12 @@ class LabelTable:
 
 
 def _order(data: bytes | None, where: str) -> Mapping[str, Any]:
+    """Parses the content of CLASSES: classes in order, by column."""
     if data is None:
         return {}
     try:
-        found = json.loads(data.decode("utf-8-sig"))
-        return found if isinstance(found, dict) else {}
+        order = json.loads(data.decode("utf-8-sig"))
+        return order if isinstance(order, dict) else {}
     except (ValueError, RecursionError):
         raise DataError(f"the {CLASSES} beside {where} is damaged; mend or remove it") from None
 
@@ -160,16 +193,16 @@ def _stem(name: str) -> str:
 
 
 def _as_classes(values: Sequence[str], order: Any) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Classes and class numbers of a column; none where it has too many different values to be a label."""
-    found = {value for value in values if value != ""}
-    if isinstance(order, list) and found <= set(map(str, order)):
+    """Returns the classes and class numbers of a column; no classes if its values are too many, or fractions."""
+    distinct = {value for value in values if value != ""}
+    if isinstance(order, list) and distinct <= set(map(str, order)):
         classes = tuple(map(str, order))
-    elif found and found <= {"1", "-1"}:
+    elif distinct and distinct <= {"1", "-1"}:
         return ("no", "yes"), np.array([{"1": 1, "-1": 0}.get(v, -1) for v in values], np.int32)
-    elif len(found) > MOST_CLASSES or any(_is_fraction(value) for value in found):
+    elif len(distinct) > MAX_CLASSES or any(_is_fraction(value) for value in distinct):
         return (), np.zeros(0, np.int32)
     else:
-        classes = in_class_order(value for value in found if value != "-1")
+        classes = order_classes(value for value in distinct if value != "-1")
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers.get(value, -1) for value in values], np.int32)
 
@@ -182,35 +215,28 @@ def _is_fraction(text: str) -> bool:
 
 
 class LabelledReader(Reader):
-    """A reference carries the inner one's payload and the labels (None: none are known)."""
+    """Adds labels to another reader's images. A reference's payload: (inner payload, labels or None for `unknown`)."""
 
     def __init__(self, inner: Reader, unknown: tuple[int, ...]) -> None:
-        self.inner, self.unknown, self.boxed = inner, unknown, inner.boxed
+        self.inner, self.unknown, self.box_filtered = inner, unknown, inner.box_filtered
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         payload, labels = ref.payload
-        picture = self.inner.read(Ref(ref.name, payload), channels)
+        image = self.inner.read(Ref(ref.name, payload), channels)
         if labels is None:
-            return picture._replace(labels=self.unknown, notes=(*picture.notes, UNLABELLED))
-        return picture._replace(labels=labels)
+            return image._replace(labels=self.unknown, notes=(*image.notes, UNLABELLED))
+        return image._replace(labels=labels)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         return self.inner.size(Ref(ref.name, ref.payload[0]))
 
 
-class LabelledSource(Source):
-    """A source whose labels come from a table."""
+class LabelledSource(WrappedSource):
+    """Another source's images with labels from a table."""
 
     def __init__(self, inner: Source, table: LabelTable) -> None:
-        self.inner, self.table = inner, table
-        self.scalable = inner.scalable
-
-    @staticmethod
-    def sniff(spec: str) -> bool:
-        return False
-
-    def __len__(self) -> int:
-        return len(self.inner)
+        super().__init__(inner)
+        self.table, self.scalable = table, inner.scalable
 
     def refs(self) -> Iterable[Ref]:
         return self._labelled(self.inner.refs())
@@ -234,26 +260,24 @@ class LabelledSource(Source):
     def channels(self) -> int | None:
         return self.inner.channels
 
-    @property
-    def attribution(self) -> str | None:
-        return self.inner.attribution
 
+def with_labels(source: Source, labels: str | None) -> Source:
+    """Returns a source with the labels of --labels: "folders", a file, or None.
 
-def labelled(source: Source, labels: str | None) -> Source:
-    """A source with the labels asked for: "folders", a file of them; None: its own, or a list beside its pictures.
-
-    Raises `DataError` where none of the pictures has one.
+    None: a label file beside the images if there is one, else the source's own labels. Raises `DataError` if no image
+    has a label.
     """
     if labels is None:
-        table = _beside(source)
+        table = _companion_table(source)
         return source if table is None else LabelledSource(source, table)
-    table = _folders(source) if labels == FOLDERS else LabelTable.read(Path(labels))
+    table = _folder_table(source) if labels == FOLDERS else LabelTable.read(Path(labels))
     if not table.columns:
         raise DataError(f"--labels {labels} names no classes that the pictures could have")
-    return LabelledSource(source, _fitting(table, source, f"--labels {labels}"))
+    return LabelledSource(source, _check_any_match(table, source, f"--labels {labels}"))
 
 
-def _fitting(table: LabelTable, source: Source, where: str) -> LabelTable:
+def _check_any_match(table: LabelTable, source: Source, where: str) -> LabelTable:
+    """Returns the table. Raises `DataError` if it lacks all images of the source."""
     first = None
     for ref in source.refs():
         if table.get(ref.name) is not None:
@@ -264,25 +288,30 @@ def _fitting(table: LabelTable, source: Source, where: str) -> LabelTable:
     )
 
 
-def _folders(source: Source) -> LabelTable:
-    """The first folder of a picture's path is its class; not one that all share, as an archive's only folder."""
+def _folder_table(source: Source) -> LabelTable:
+    """Labels each image with the first folder of its path, not counting folders that all share (as in archives)."""
     names = [ref.name.removeprefix("./") for ref in source.refs()]
     paths = [name.split("/")[:-1] for name in names]
     if not any(paths):
         raise DataError("--labels folders: the pictures lie in no folders; give a CSV of file names and labels")
     first, last = min(paths), max(paths)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last)))
-    if shared == len(last):  # they all lie in one folder
+    if shared == len(last):  # all in one folder, which is then their class
         shared = 0
     folders = [path[shared] if len(path) > shared else "" for path in paths]
     return LabelTable.of(names, {"class": folders}, {})
 
 
-def _beside(source: Source) -> LabelTable | None:
-    listed = source.beside(TABLE)
-    if listed is not None:
-        table = LabelTable.read_csv(listed.decode("utf-8-sig", "replace"), TABLE, source.beside(CLASSES))
-        return _fitting(table, source, f"the {TABLE} beside them") if table.columns else None
-    listed = source.beside(DATASET)
-    table = LabelTable() if listed is None else LabelTable.read_json(listed.decode("utf-8-sig", "replace"), DATASET)
-    return _fitting(table, source, f"the {DATASET} beside them") if table.columns else None
+def _companion_table(source: Source) -> LabelTable | None:
+    """Reads TABLE, else DATASET, beside the images; None without them, or if they hold no labels."""
+    name, data = TABLE, source.read_companion(TABLE)
+    if data is None:
+        name, data = DATASET, source.read_companion(DATASET)
+    if data is None:
+        return None
+    text = data.decode("utf-8-sig", "replace")
+    if name == TABLE:
+        table = LabelTable.read_csv(text, name, source.read_companion(CLASSES))
+    else:
+        table = LabelTable.read_json(text, name)
+    return _check_any_match(table, source, f"the {name} beside them") if table.columns else None

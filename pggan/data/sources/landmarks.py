@@ -1,4 +1,4 @@
-"""Files of face landmarks: CelebA's list of them, with or without its header, and the CSV form of it."""
+"""Face landmark files: CelebA's list, with or without its header, and its CSV form."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from pggan.utils.errors import DataError
 
 _POINTS = ("lefteye", "righteye", "leftmouth", "rightmouth")
-_WANTED = [point + axis for point in _POINTS for axis in "xy"]
-# Without a header the columns are these, by the count of numbers in a row: with the nose, as in CelebA, or without.
+_REQUIRED = [point + axis for point in _POINTS for axis in "xy"]
+# Columns of these in files without a header, by the count of numbers per row: with the nose, as in CelebA, or without.
 _ORDERS = {10: [0, 1, 2, 3, 6, 7, 8, 9], 8: list(range(8))}
 _ROW = "a row is a name and 10 numbers (eyes, nose, mouth corners: x y of each), or 8 without the nose"
-_MAX_LINE = 4096
+_MAX_LINE = 4096  # bytes
 
 
-def in_order(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each pair from left to right for one who sees the mouth below the eyes, whatever the file calls left."""
+def order_left_to_right(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orders the eyes and the mouth corners (4, 2) left to right as seen with the mouth below the eyes.
+
+    So it does not matter which eye a file calls the left one.
+    """
     pairs = points.reshape(2, 2, 2)
     with np.errstate(over="ignore", invalid="ignore"):
         across, down = pairs[:, 1] - pairs[:, 0], pairs[1].mean(0) - pairs[0].mean(0)
@@ -32,18 +35,18 @@ def in_order(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """The eyes and mouth corners of many pictures: `_points` float64 (N, 4, 2), `_rows` the row of each name."""
+    """The eyes and mouth corners of many images."""
 
-    _rows: dict[str, int]
-    _points: NDArray[np.float64]
+    _rows: dict[str, int]  # by image name
+    _points: NDArray[np.float64]  # (N, 4, 2), pixels
 
     @classmethod
     def read(cls, path: str) -> Landmarks:
-        """From CelebA's list_landmarks_celeba.txt, with or without its two header lines, or a CSV of the same.
+        """Reads CelebA's list_landmarks_celeba.txt, with or without its two header lines, or a CSV of the same.
 
-        Columns go by the header's names, or without one by CelebA's order. Raises `DataError`.
+        The header names the columns; without one they are in CelebA's order. Raises `DataError` for an invalid file.
         """
-        table = _Table(path)
+        table = _TableParser(path)
         try:
             for table.line, fields in _lines(path):
                 table.add(fields)
@@ -56,18 +59,18 @@ class Landmarks:
         return len(self._rows)
 
     def get(self, name: str) -> NDArray[np.float64] | None:
-        """Left eye, right eye, left and right mouth corner as seen in the picture, (4, 2); None if not known.
+        """Returns left eye, right eye, left and right mouth corner as seen in the image, (4, 2); None if unknown.
 
-        Looked for by the whole name, then by what comes after its last slash.
+        Looks up the full name, then the name without folders.
         """
         row = self._rows.get(name)
         if row is None:
             row = self._rows.get(name.replace("\\", "/").rpartition("/")[2])
-        return None if row is None else in_order(self._points[row])
+        return None if row is None else order_left_to_right(self._points[row])
 
 
 def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of each line that is not blank; a binary file, however large, is given up at once."""
+    """Yields number and fields of each line that is not blank. Raises `DataError` for a binary file at once."""
     with open(path, "rb") as file:
         for number, raw in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), 1):
             try:
@@ -87,46 +90,48 @@ def _fields(text: str) -> list[str]:
     return [field.strip() for field in next(csv.reader([text.replace("\r", " ")], skipinitialspace=True))]
 
 
-class _Table:
-    """A landmarks file on the way in; `line` is the one at hand."""
+class _TableParser:
+    """Parses a landmarks file line by line; `line` is the number of the current one, for messages."""
 
     def __init__(self, path: str) -> None:
         self.path, self.line = path, 1
-        self.rows: dict[str, int] = {}
-        self.numbers = array("d")
-        self._promised: int | None = None
-        self._columns: list[int] = []
-        self._count = 0
+        self.rows: dict[str, int] = {}  # by image name
+        self.numbers = array("d")  # eight per row
+        self._expected_rows: int | None = None  # from CelebA's first line
+        self._columns: list[int] = []  # of the eight numbers
+        self._count = 0  # numbers per row; 0 before the header or the first row
 
-    def fail(self, what: str) -> DataError:
-        return DataError(f"{self.path}, line {self.line}: {what}")
+    def fail(self, message: str) -> DataError:
+        return DataError(f"{self.path}, line {self.line}: {message}")
 
     def add(self, fields: list[str]) -> None:
-        if not self._count and self._promised is None and len(fields) == 1 and fields[0].isdecimal():
-            self._promised = int(fields[0])
-        elif not self._count and self._header(fields):
+        """Parses a line. Raises `DataError`."""
+        if not self._count and self._expected_rows is None and len(fields) == 1 and fields[0].isdecimal():
+            self._expected_rows = int(fields[0])
+        elif not self._count and self._parse_header(fields):
             pass
         else:
-            self._row(fields[0], fields[1:])
+            self._parse_row(fields[0], fields[1:])
 
-    def _header(self, fields: list[str]) -> bool:
+    def _parse_header(self, fields: list[str]) -> bool:
+        """Returns whether the line is a header."""
         names = ["".join(c for c in field.lower() if c.isalnum()) for field in fields]
-        if not set(names) & set(_WANTED):
+        if not set(names) & set(_REQUIRED):
             return False
-        # CelebA's own header has no word for the name, which comes first all the same
-        names = names if names[0] in _WANTED or names[0].startswith("nose") else names[1:]
-        missing = [name for name in _WANTED if names.count(name) != 1]
+        # CelebA's own header names no column for the image name, which nevertheless comes first in each row
+        names = names if names[0] in _REQUIRED or names[0].startswith("nose") else names[1:]
+        missing = [name for name in _REQUIRED if names.count(name) != 1]
         if missing:
             raise self.fail(f"no column, or several, of the name {missing[0][:-1]}_{missing[0][-1]}; mend the header")
-        self._count, self._columns = len(names), [names.index(name) for name in _WANTED]
+        self._count, self._columns = len(names), [names.index(name) for name in _REQUIRED]
         return True
 
-    def _row(self, name: str, fields: list[str]) -> None:
+    def _parse_row(self, name: str, fields: list[str]) -> None:
         if not self._count:
             self._count, self._columns = len(fields), _ORDERS.get(len(fields), [])
         if len(fields) != self._count or not self._columns:
-            wanted = f"{self._count} as before" if self._columns else "10 or 8"
-            raise self.fail(f"{len(fields)} numbers in place of {wanted}; {_ROW}")
+            expected = f"{self._count} as before" if self._columns else "10 or 8"
+            raise self.fail(f"{len(fields)} numbers in place of {expected}; {_ROW}")
         for text in (fields[column] for column in self._columns):
             try:
                 number = float(text)
@@ -140,10 +145,11 @@ class _Table:
         self.rows[name] = len(self.rows)
 
     def finish(self) -> None:
+        """Raises `DataError` if there are no rows, or not as many as the first line says."""
         if not self.rows:
             raise self.fail(f"no landmarks in this file; {_ROW}")
-        if self._promised not in (None, len(self.rows)):
+        if self._expected_rows not in (None, len(self.rows)):
             self.line = 1
             raise self.fail(
-                f"says {self._promised} rows, but there are {len(self.rows)}; copy the file again or mend it"
+                f"says {self._expected_rows} rows, but there are {len(self.rows)}; copy the file again or mend it"
             )

@@ -1,12 +1,13 @@
-"""LMDB directories: another store of ours (to cut resolutions, change codecs), and that of the StyleGAN ports.
+"""LMDB directories: another store of pggan (to cut resolutions, change codecs), and those of the StyleGAN ports.
 
-The ports keep encoded pictures under `{size}-{index:05d}` and their number under `length`.
+The ports store encoded images under `{size}-{index:05d}` and their number under `length`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,43 +16,40 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.array_base import NumberedReader, NumberedSource
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref
-from pggan.data.sources.image_io import read_picture
-from pggan.data.store.store import FILE, META, Store, is_store
+from pggan.data.sources.array_base import IndexedReader, IndexedSource
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
+from pggan.data.sources.image_io import read_image
+from pggan.data.store.store import FILE, META, Store, check_file_length, is_store
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import one_line
 
 
-class StoreReader(NumberedReader):
-    boxed = True
+class StoreReader(IndexedReader):
+    box_filtered = True
 
     def __init__(self, store: Store) -> None:
+        super().__init__((store.max_resolution, store.max_resolution))
         self.store = store
 
     def image(self, index: int) -> NDArray[np.uint8]:
         try:
             return self.store.read(self.store.max_resolution, [index])[0].transpose(1, 2, 0)
         except DataError as error:
-            raise BadPicture(str(error)) from None
-
-    def shape(self, index: int) -> tuple[int, int]:
-        return self.store.max_resolution, self.store.max_resolution
+            raise BadImage(str(error)) from None
 
 
-class StoreSource(NumberedSource):
+class StoreSource(IndexedSource):
+    """The largest resolution of another store."""
+
     def __init__(self, spec: str) -> None:
         self.store = Store(os.path.abspath(spec))
-        manifest = self.store.manifest
-        super().__init__(manifest.count, manifest.labels, self.store.labels if manifest.labels else None)
+        manifest, channels = self.store.manifest, self.store.channels
+        classes = self.store.labels if manifest.labels else None
+        super().__init__(manifest.count, manifest.labels, classes, channels)
 
     @staticmethod
     def sniff(spec: str) -> bool:
         return is_store(spec) and not _is_port(spec)
-
-    @property
-    def channels(self) -> int | None:
-        return self.store.channels
 
     @property
     def attribution(self) -> str | None:
@@ -66,20 +64,21 @@ _OPEN: WeakValueDictionary[tuple[int, str], Any] = WeakValueDictionary()
 
 
 def _open(path: str) -> Any:
-    """Another program's environment; it closes with its last user. Raises `lmdb.Error`."""
+    """Opens another program's environment, shared within this process. Raises `lmdb.Error`."""
     key = (os.getpid(), os.path.realpath(path))
     env = _OPEN.get(key)
     if env is None:
         env = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, max_dbs=64, create=False)
-        # LMDB maps the file: reading past the end of one cut short would kill the process
-        if os.path.getsize(os.path.join(path, FILE)) < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
-            raise lmdb.CorruptedError("the file is cut short")
+        try:
+            check_file_length(env, Path(path))
+        except DataError:
+            raise lmdb.CorruptedError("the file is cut short") from None
         _OPEN[key] = env
     return env
 
 
 def _is_port(spec: str) -> bool:
-    """Whether an LMDB has the ports' `length`, and no databases of ours."""
+    """Whether an LMDB has the ports' `length` and no metadata of pggan."""
     try:
         with _open(spec).begin() as txn:
             return txn.get(b"length") is not None and txn.get(META) is None
@@ -87,8 +86,8 @@ def _is_port(spec: str) -> bool:
         return False
 
 
-class PortReader(Reader):
-    """A reference carries the picture's key."""
+class StyleGanLmdbReader(Reader):
+    """A reference's payload: the image's key."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -97,26 +96,26 @@ class PortReader(Reader):
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "_env": None}
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         try:
             if self._env is None:
                 self._env = _open(self.path)
             with self._env.begin() as txn:
                 data = txn.get(ref.payload)
         except (lmdb.Error, OSError) as error:
-            raise BadPicture(one_line(error)) from None
+            raise BadImage(one_line(error)) from None
         if data is None:
-            raise BadPicture("no such record")
-        image, notes = read_picture(data, channels)
-        return Picture(image, (), notes)
+            raise BadImage("no such record")
+        image, notes = read_image(data, channels)
+        return DecodedImage(image, (), notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = int(ref.payload.partition(b"-")[0])
         return side, side
 
 
-class PortSource(NumberedSource):
-    """Of several sizes the largest is read; each was resized on its own, so that none follows from another."""
+class StyleGanLmdbSource(IndexedSource):
+    """The largest size of a port's LMDB. The ports resize each size from the original: none follows from another."""
 
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
@@ -139,20 +138,20 @@ class PortSource(NumberedSource):
     def sniff(spec: str) -> bool:
         return (Path(spec) / FILE).is_file() and _is_port(spec)
 
-    def refs(self) -> Any:
+    def refs(self) -> Iterator[Ref]:
         return (Ref(f"picture {i}", f"{self._size}-{i:05d}".encode()) for i in range(len(self)))
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return PortReader(self.path)
+        return StyleGanLmdbReader(self.path)
 
 
-def _first_keys(txn: Any) -> Any:
-    """The first key of every size: keys are sorted as texts, so that one size's are together."""
+def _first_keys(txn: Any) -> Iterator[bytes]:
+    """Yields the first key of every size, and keys without a size: keys are sorted, so those of a size are adjacent."""
     cursor = txn.cursor()
-    found = cursor.first()
-    while found:
+    positioned = cursor.first()
+    while positioned:
         key = bytes(cursor.key())
         yield key
         prefix = key.partition(b"-")[0]
-        # past the last key that begins with this size and a hyphen ("." follows "-")
-        found = cursor.set_range(prefix + b".") if b"-" in key else cursor.next()
+        # to the first key after all that begin with this size and a hyphen ("." follows "-")
+        positioned = cursor.set_range(prefix + b".") if b"-" in key else cursor.next()

@@ -1,6 +1,6 @@
 """Hugging Face's Parquet shards: an image column (bytes and path), label columns; a file, or a folder of them.
 
-They are read once through, a page of the file at a time, so that a row group of gigabytes does not matter.
+They are streamed a few rows at a time, so that the size of the row groups does not matter.
 """
 
 from __future__ import annotations
@@ -13,39 +13,40 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pggan.data.label_columns import MOST_CLASSES, LabelColumn, in_class_order
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.sources.file_base import outnumbered
-from pggan.data.sources.image_io import read_picture, read_size
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, has_magic
+from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.image_io import read_image, read_size
 from pggan.utils.errors import DataError, PgganError, UsageError
 from pggan.utils.formatting import natural_key, one_line
 
 _MAGIC = b"PAR1"
+# Rows per batch, bytes of the read buffer.
 _ROWS, _BUFFER = 16, 1 << 20
-# They have no other order than their own, so that a sample is their beginning.
-_SAMPLE = 256
-_MOST_ROWS = 1 << 40
+# Shards can only be streamed: a sample is their first images, at most this many.
+_MAX_SAMPLE = 256
+_MAX_ROWS = 1 << 40
 _IMAGE_NAMES = ("image", "img", "picture", "jpg", "png", "webp", "bytes")
-# Columns that say something else of a picture than its class.
+# Columns that are no classes.
 _NO_LABELS = frozenset(("width", "height", "id", "idx", "index", "__index_level_0__"))
 
 
-def pyarrow(what: str = "reading Parquet") -> Any:
-    """`pyarrow.parquet`. Raises `UsageError` where it is not installed."""
+def pyarrow(purpose: str = "reading Parquet") -> Any:
+    """Imports `pyarrow.parquet`. Raises `UsageError` if it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError:
-        raise UsageError(f"{what} needs one more package: pip install 'pggan[parquet]'") from None
+        raise UsageError(f"{purpose} needs one more package: pip install 'pggan[parquet]'") from None
     return pyarrow.parquet
 
 
 class ParquetReader(Reader):
-    """A reference carries the picture's bytes and its labels."""
+    """A reference's payload: (bytes of the image file, labels)."""
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         data, labels = ref.payload
-        image, notes = read_picture(self._data(data), channels)
-        return Picture(image, labels, notes)
+        image, notes = read_image(self._data(data), channels)
+        return DecodedImage(image, labels, notes)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         return read_size(io.BytesIO(self._data(ref.payload[0])))
@@ -53,7 +54,7 @@ class ParquetReader(Reader):
     @staticmethod
     def _data(data: Any) -> bytes:
         if not isinstance(data, bytes):
-            raise BadPicture("the row holds no picture, or only the path of one that is not there")
+            raise BadImage("the row holds no picture, or only the path of one that is not there")
         return data
 
 
@@ -77,30 +78,29 @@ class ParquetSource(Source):
             raise
         except Exception as error:  # noqa: BLE001 (pyarrow raises a dozen kinds for damaged files)
             raise _damaged(path, error) from None
-        if not 0 < self._count < _MOST_ROWS:
+        if not 0 < self._count < _MAX_ROWS:
             raise DataError(f"{spec} holds no rows; copy or make it again")
 
     @staticmethod
     def sniff(spec: str) -> bool:
         if os.path.isfile(spec):
-            with open(spec, "rb") as file:
-                return file.read(len(_MAGIC)) == _MAGIC
-        found = len(_shards(Path(spec))) if os.path.isdir(spec) else 0
-        return found > 0 and not outnumbered(spec, found)
+            return has_magic(spec, _MAGIC)
+        count = len(_shards(Path(spec))) if os.path.isdir(spec) else 0
+        return count > 0 and not is_mostly_images(spec, count)
 
     def __len__(self) -> int:
         return self._count
 
     def refs(self) -> Iterable[Ref]:
-        return self._rows()
+        return self._stream()
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
-        return islice(self._rows(), min(count, among, _SAMPLE))
+        return islice(self._stream(), min(count, among, _MAX_SAMPLE))
 
-    def _rows(self) -> Iterator[Ref]:
-        number = 0
+    def _stream(self) -> Iterator[Ref]:
+        row_number = 0
         numbers = {
-            # the file's own classes are numbers already
+            # columns whose classes the file names hold class numbers already
             column.name: {} if column.name in self._named else {name: i for i, name in enumerate(column.classes)}
             for column in self._labels
         }
@@ -110,10 +110,10 @@ class ParquetSource(Source):
                 with _open(path) as file:
                     for batch in file.iter_batches(batch_size=_ROWS, columns=[self._image, *numbers]):
                         for row in batch.to_pylist():
-                            data, place = _image(row[self._image])
-                            classes = tuple(_number(row[name], known, counts[name]) for name, known in numbers.items())
-                            yield Ref(place or f"row {number}", (data, classes))
-                            number += 1
+                            data, path_in_row = _split_image(row[self._image])
+                            labels = tuple(_number(row[name], known, counts[name]) for name, known in numbers.items())
+                            yield Ref(path_in_row or f"row {row_number}", (data, labels))
+                            row_number += 1
             except Exception as error:  # noqa: BLE001
                 raise _damaged(path, error) from None
 
@@ -133,22 +133,24 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} is not a whole Parquet file ({one_line(error)}); copy or make it again")
 
 
-def _image(value: Any) -> tuple[Any, str]:
-    """Bytes and path of a row's picture, where it has them."""
+def _split_image(value: Any) -> tuple[Any, str]:
+    """Returns bytes and path of a row's image; None and "" where it lacks them."""
     return (value.get("bytes"), str(value.get("path") or "")) if isinstance(value, dict) else (value, "")
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The Parquet files of a folder, or of its `data` folder; of the train split where there are several."""
+    """Returns the Parquet files of a folder, or of its `data` folder; only those of the train split if there is one."""
     for place in (folder, folder / "data"):
         names = os.listdir(place) if place.is_dir() else []
-        found = sorted((n for n in names if n.endswith(".parquet") and not n.startswith(".")), key=natural_key)
-        if found:
-            return [place / name for name in [name for name in found if name.startswith("train")] or found]
+        shards = sorted((n for n in names if n.endswith(".parquet") and not n.startswith(".")), key=natural_key)
+        if shards:
+            train = [name for name in shards if name.startswith("train")]
+            return [place / name for name in train or shards]
     return []
 
 
 def _image_column(schema: Any, spec: str) -> str:
+    """Returns the column of images: of the usual names first, with structs of bytes first. Raises `DataError`."""
     import pyarrow.types as types
 
     def is_bytes(kind: Any) -> bool:
@@ -160,17 +162,25 @@ def _image_column(schema: Any, spec: str) -> str:
         for f in fields
         if types.is_struct(f.type) and any(x.name == "bytes" and is_bytes(x.type) for x in f.type)
     ]
-    found = structs + [f.name for f in fields if is_bytes(f.type)]
-    if not found:
+    candidates = structs + [f.name for f in fields if is_bytes(f.type)]
+    if not candidates:
         raise DataError(f"{spec} has no column of images (bytes); its columns: {', '.join(schema.names)[:200]}")
-    named = [name for name in found if name.lower() in _IMAGE_NAMES]
-    return str((named or found)[0])
+    named = [name for name in candidates if name.lower() in _IMAGE_NAMES]
+    return str((named or candidates)[0])
 
 
 def _label_columns(
     files: list[Path], schema: Any, image: str, count: int, known: dict[str, tuple[str, ...]]
 ) -> tuple[LabelColumn, ...]:
-    """Columns of class numbers, truth values and few texts; their classes by name where the file names them."""
+    """Returns the columns that hold classes: numbers, truth values, or few distinct texts.
+
+    Args:
+        files: The shards.
+        schema: Of the first shard.
+        image: Name of the image column.
+        count: Number of rows.
+        known: Class names by column, where the file has them.
+    """
     import pyarrow.types as types
 
     columns = []
@@ -184,40 +194,40 @@ def _label_columns(
         elif types.is_boolean(kind):
             columns.append(LabelColumn(name, ("no", "yes")))
         elif types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind):
-            found = _distinct(files, name) - {None, "", -1}
-            # a value of its own for nearly every picture is a name; one for all tells nothing
-            if 1 < len(found) <= MOST_CLASSES and (len(found) <= count // 2 or len(found) == 2):
-                columns.append(LabelColumn(name, in_class_order(found)))
+            distinct = _distinct(files, name) - {None, "", -1}
+            # values that differ for nearly every image are names; a single value is no information
+            if 1 < len(distinct) <= MAX_CLASSES and (len(distinct) <= count // 2 or len(distinct) == 2):
+                columns.append(LabelColumn(name, order_classes(distinct)))
     return tuple(columns)
 
 
 def _distinct(files: list[Path], name: str) -> set[Any]:
-    """A column's values, up to somewhat more than classes there can be."""
-    found: set[Any] = set()
+    """Returns a column's distinct values; stops when they are too many for classes."""
+    distinct: set[Any] = set()
     for path in files:
         with _open(path) as file:
             for batch in file.iter_batches(batch_size=_BUFFER >> 10, columns=[name]):
-                found.update(batch.column(0).unique().to_pylist())
-                if len(found) > MOST_CLASSES + 3:
-                    return found
-    return found
+                distinct.update(batch.column(0).unique().to_pylist())
+                if len(distinct) > MAX_CLASSES + 3:
+                    return distinct
+    return distinct
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """Hugging Face's own description of the columns: names of the classes."""
+    """Returns the class names by column from Hugging Face's metadata."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return {
-            str(name): tuple(map(str, about["names"]))
-            for name, about in features.items()
-            if isinstance(about, dict) and about.get("_type") == "ClassLabel" and about.get("names")
+            str(name): tuple(map(str, feature["names"]))
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
         }
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def _number(value: Any, known: dict[str, int], count: int) -> int:
-    """A value as its class number, -1 where it is unknown."""
+    """Returns a value's class number, -1 if unknown. `known`: numbers by name; empty if values are numbers already."""
     if isinstance(value, bool) or (not known and isinstance(value, int)):
         return int(value) if 0 <= int(value) < count else -1
     return known.get(str(value), -1)

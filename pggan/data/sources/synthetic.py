@@ -1,6 +1,6 @@
-"""Faces that the program draws itself: DiceBear's `toon-head` style over painted backgrounds, seeded and endless.
+"""Synthetic faces (`drawn:COUNT`): DiceBear's `toon-head` style over painted backgrounds, from a seed.
 
-`drawn:4000`: pictures 0 to 3999; picture i depends on (seed, i) alone. The style's choices are the labels.
+`drawn:4000` is images 0 to 3999; image i depends only on (seed, i). The style's choices are the labels.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.base import BadPicture, Picture, Reader, Ref, Source
-from pggan.data.store.manifest import LabelColumn
+from pggan.data.label_columns import LabelColumn
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
+from pggan.data.sources.image_io import convert_channels
 from pggan.utils.errors import UsageError
 
 STYLE = "toon-head"
 DEFAULT_RESOLUTION = 256
 MAX_COUNT = 100_000_000
 
-# What varies, as label columns: hair and clothes by shape and by colour.
+# Label columns: what varies in shape, and what varies in colour.
 PARTS = ("hair", "rearHair", "beard", "mouth", "eyes", "eyebrows", "clothes")
 COLOURS = ("skin", "hair", "clothes")
-# The style's colours in its own order, in words.
+# Names of the style's colours.
 COLOUR_NAMES = {
     "skin": {"#5c3829": "dark", "#f1c3a5": "light", "#a36b4f": "brown", "#c68e7a": "tan", "#b98e6a": "olive"},
     "hair": {"#2c1b18": "black", "#d6b370": "blond", "#724133": "brown", "#a55728": "auburn", "#b58143": "caramel"},
@@ -36,12 +37,11 @@ COLOUR_NAMES = {
         "#ec4899": "pink", "#731ac3": "violet", "#b11f1f": "red", "#e8e9e6": "white", "#eab308": "yellow",
     },
 }  # fmt: skip
-# Share of pictures with a part that may be missing.
+# Share of the images that have an optional part.
 OPTIONAL = {"rearHair": 0.45, "beard": 0.3}
-# The head's size beside the style's own frame, and its jitter in place: fractions of the picture.
-ZOOM = (1.05, 1.25)
-SHIFT = 0.035
-DROP = 0.03  # downwards, so that hair and shoulders have their room
+ZOOM = (1.05, 1.25)  # of the head, relative to the style's own frame
+SHIFT = 0.035  # largest random offset, as a fraction of the image
+DROP = 0.03  # constant offset downwards, to leave room for the hair
 
 
 @cache
@@ -54,7 +54,7 @@ def _colour_name(part: str, value: str) -> str:
 
 
 class DrawnReader(Reader):
-    """Draws pictures of one side; parses the style once per process."""
+    """Draws images (resolution, resolution, C). A reference's payload: the image's number."""
 
     def __init__(self, resolution: int, seed: int) -> None:
         self.resolution, self.seed = resolution, seed
@@ -67,16 +67,12 @@ class DrawnReader(Reader):
     def size(self, ref: Ref) -> tuple[int, int]:
         return self.resolution, self.resolution
 
-    def read(self, ref: Ref, channels: int) -> Picture:
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
         random = np.random.default_rng((self.seed, ref.payload))
         options, labels = self._draw_choices(random)
         face = self._render(options, random)
         image = _over(face, _background(self.resolution, random))
-        if channels == 1:
-            from PIL import Image
-
-            image = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
-        return Picture(image, labels)
+        return DecodedImage(convert_channels(image, channels)[0], labels)
 
     def _prepare(self) -> None:
         from dicebear import Style
@@ -87,18 +83,19 @@ class DrawnReader(Reader):
         self._style = Style(definition)
 
     def _draw_choices(self, random: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ...]]:
-        """The style's options and the class numbers, in the order of `columns`."""
-        if self._style is None:
+        """Returns the style's options and the class numbers, in the order of PARTS, then COLOURS."""
+        if self._style is None:  # parsed once per process
             self._prepare()
         options: dict[str, Any] = {}
         labels: list[int] = []
         for part in PARTS:
             variants = self._choices[part]
-            there = random.random() < OPTIONAL.get(part, 1.0)
+            present = random.random() < OPTIONAL.get(part, 1.0)
             chosen = int(random.integers(len(variants)))
             options[f"{part}Variant"] = variants[chosen]
-            options[f"{part}Probability"] = 100 if there else 0
-            labels.append(chosen + 1 if there and part in OPTIONAL else 0 if part in OPTIONAL else chosen)
+            options[f"{part}Probability"] = 100 if present else 0
+            # class 0 of an optional part is "none"
+            labels.append((chosen + 1 if present else 0) if part in OPTIONAL else chosen)
         for part in COLOURS:
             values = self._choices[f"{part} colour"]
             chosen = int(random.integers(len(values)))
@@ -107,23 +104,24 @@ class DrawnReader(Reader):
         return options, tuple(labels)
 
     def _render(self, options: dict[str, Any], random: np.random.Generator) -> NDArray[np.uint8]:
+        """Returns the drawing, RGBA (R, R, 4)."""
         import resvg_py
         from dicebear import Avatar
         from PIL import Image
 
         svg = Avatar(self._style, {"seed": "face", **options}).to_string()
-        svg = _placed(svg, random.uniform(*ZOOM), random.uniform(-SHIFT, SHIFT, 2))
+        svg = _zoom(svg, random.uniform(*ZOOM), random.uniform(-SHIFT, SHIFT, 2))
         try:
             data = bytes(
                 resvg_py.svg_to_bytes(svg, width=self.resolution, height=self.resolution, skip_system_fonts=True)
             )
         except ValueError as error:
-            raise BadPicture(f"not drawn: {error}") from None
+            raise BadImage(f"not drawn: {error}") from None
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
 
-def _placed(svg: str, zoom: float, shift: NDArray[np.float64]) -> str:
-    """The drawing with another window on it: nearer, and a little beside the middle."""
+def _zoom(svg: str, zoom: float, shift: NDArray[np.float64]) -> str:
+    """Changes the drawing's view box: enlarged by `zoom`, moved by `shift` (x, y) in fractions of its side."""
     match = re.search(r'viewBox="([-\d.]+) ([-\d.]+) ([-\d.]+) ([-\d.]+)"', svg)
     if match is None:
         return svg
@@ -135,16 +133,16 @@ def _placed(svg: str, zoom: float, shift: NDArray[np.float64]) -> str:
 
 
 def _over(face: NDArray[np.uint8], background: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The drawing (R, R, 4) over a background (R, R, 3), which it changes."""
+    """Composites a drawing (R, R, 4) over a background (R, R, 3), which is changed in place."""
     alpha = face[:, :, 3:].astype(np.float32)
     alpha *= np.float32(1 / 255)
     background += alpha * (face[:, :, :3] - background)
-    background += np.float32(0.5)  # colours are from 0 to 255: rounds
+    background += np.float32(0.5)  # rounds the conversion
     return background.astype(np.uint8)
 
 
 def _background(side: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """(side, side, 3) from 0 to 255: two muted colours, blended along a direction or around a point."""
+    """Returns (side, side, 3) from 0 to 255: two muted colours, blended along a direction or around a point."""
     near, far = random.uniform(70, 245, (2, 3)).astype(np.float32)
     far = near * np.float32(0.45) + far * np.float32(0.55)
     place = np.linspace(0, 1, side, dtype=np.float32)
@@ -160,6 +158,8 @@ def _background(side: int, random: np.random.Generator) -> NDArray[np.float32]:
 
 
 class DrawnSource(Source):
+    """`drawn:COUNT`."""
+
     scalable = True
 
     def __init__(self, spec: str) -> None:

@@ -1,7 +1,7 @@
-"""TFRecord files of `tf.train.Example` records with `shape` and `data`, as the official release keeps its pictures.
+"""Reads and writes TFRecord files of images as in the official release: `tf.train.Example` with `shape` and `data`.
 
 A record is: length (8 bytes, little-endian), its masked CRC, the data, their masked CRC (CRC-32C). An Example is a
-protocol buffer; only the two features that the format has are understood. No TensorFlow.
+protocol buffer; only these two features are parsed. Works without TensorFlow.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def masked_crc(data: bytes) -> int:
-    """TFRecord's checksum: CRC-32C, rotated and shifted by a constant."""
+    """Returns TFRecord's checksum: CRC-32C, rotated right by 15 bits, plus a constant."""
     crc = int(google_crc32c.value(data))
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def write_record(file: BinaryIO, data: bytes) -> None:
+    """Writes a record with its length and checksums."""
     length = struct.pack("<Q", len(data))
     file.write(length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data)))
 
 
 def find_records(path: Path) -> array[int]:
-    """Where the records begin, one after the other. Raises `DataError` where the file is cut short or damaged."""
+    """Returns the byte offset of each record. Raises `DataError` for a truncated or damaged file."""
     offsets = array("q")
     size, at = path.stat().st_size, 0
     with open(path, "rb") as file:
@@ -57,7 +58,7 @@ def _length(head: bytes, path: Path, number: int) -> int:
 
 
 def read_record(file: BinaryIO, offset: int) -> bytes:
-    """The data of the record at an offset. Raises `ValueError` where a checksum does not fit."""
+    """Returns the data of the record at a byte offset. Raises `ValueError` for a wrong checksum."""
     file.seek(offset)
     head = file.read(_HEAD)
     if len(head) < _HEAD or masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
@@ -69,8 +70,8 @@ def read_record(file: BinaryIO, offset: int) -> bytes:
     return data[:-_FOOT]
 
 
-def encode_picture(image: NDArray[np.uint8]) -> bytes:
-    """A picture (C, H, W) as an Example."""
+def encode_image(image: NDArray[np.uint8]) -> bytes:
+    """Encodes an image, uint8 (C, H, W), as an Example."""
     shape = b"".join(_varint(side) for side in image.shape)
     features = {
         "data": _field(1, _field(1, image.tobytes())),  # Feature.bytes_list
@@ -80,15 +81,15 @@ def encode_picture(image: NDArray[np.uint8]) -> bytes:
     return _field(1, b"".join(_field(1, entry) for entry in entries))
 
 
-def decode_picture(data: bytes) -> NDArray[np.uint8]:
-    """The picture (C, H, W) of an Example. Raises `ValueError` for anything else."""
-    found: dict[str, bytes | list[int]] = {}
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """Decodes the image, uint8 (C, H, W), of an Example. Raises `ValueError` for other data."""
+    parsed: dict[str, bytes | list[int]] = {}
     for number, features in _fields(data):
         for inner, entry in _fields(features) if number == 1 and isinstance(features, bytes) else ():
             if inner == 1 and isinstance(entry, bytes):
                 name, feature = _entry(entry)
-                found[name] = feature
-    shape, pixels = found.get("shape"), found.get("data")
+                parsed[name] = feature
+    shape, pixels = parsed.get("shape"), parsed.get("data")
     if not isinstance(shape, list) or not isinstance(pixels, bytes):
         raise ValueError("a record without shape and data: not one of the official release")
     if len(shape) != 3 or min(shape) < 1 or int(np.prod([int(s) for s in shape], dtype=object)) != len(pixels):
@@ -97,7 +98,7 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
 
 
 def _entry(data: bytes) -> tuple[str, bytes | list[int]]:
-    """A map entry: name and value of a feature, a list of bytes (its first) or of int64."""
+    """Parses a map entry: a feature's name, and its first byte string or its integers."""
     name, value = "", b""
     for number, part in _fields(data):
         if number == 1 and isinstance(part, bytes):
@@ -113,7 +114,7 @@ def _entry(data: bytes) -> tuple[str, bytes | list[int]]:
 
 
 def _numbers(part: bytes | int) -> Iterator[int]:
-    """Packed or single."""
+    """Yields the integers of a packed or a single value."""
     if isinstance(part, int):
         yield part
         return
@@ -124,7 +125,7 @@ def _numbers(part: bytes | int) -> Iterator[int]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Numbers and values of a message's fields. Raises `ValueError` where it is no message."""
+    """Yields number and value of each field of a message. Raises `ValueError` if it is no message."""
     at = 0
     while at < len(data):
         key, at = _read_varint(data, at)

@@ -1,6 +1,7 @@
-"""The official release's TFRecords: a directory of `NAME-rNN.tfrecords`, a file a resolution, and `NAME-rxx.labels`.
+"""TFRecords of the official release: a folder of `NAME-rNN.tfrecords`, one file per resolution, and `NAME-rxx.labels`.
 
-The largest resolution is read; the lower ones follow from it, byte for byte. The StyleGAN releases use the same files.
+The largest resolution is read; our lower levels equal the release's byte for byte. StyleGAN's releases use the same
+format.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.array_base import NO_LABELS, NumberedReader, NumberedSource, channels_last, load_labels
-from pggan.data.sources.base import BadPicture, Reader
-from pggan.data.sources.file_base import outnumbered
-from pggan.data.sources.tfrecord_io import decode_picture, find_records, read_record
+from pggan.data.sources.array_base import IndexedReader, IndexedSource, channels_last, load_labels
+from pggan.data.sources.base import BadImage, Reader
+from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.tfrecord_io import decode_image, find_records, read_record
 from pggan.utils.errors import DataError
 
 _NAME = re.compile(r"(.*)-r(\d{2})\.tfrecords")
-# Records looked at for the shape that all have: a damaged one does not stop the rest.
-_LOOKED_AT = 100
+# Records tried for the common image shape, in case the first ones are damaged.
+_MAX_TRIED = 100
 
 
-class TfrecordReader(NumberedReader):
-    boxed = True
+class TfrecordReader(IndexedReader):
+    box_filtered = True
 
-    def __init__(self, path: str, offsets: NDArray[np.int64], side: tuple[int, int]) -> None:
-        self.path, self.offsets, self.side = path, offsets, side
+    def __init__(self, path: str, offsets: NDArray[np.int64], image_size: tuple[int, int]) -> None:
+        super().__init__(image_size)  # of the file's resolution; `image` uses that of the record itself
+        self.path, self.offsets = path, offsets
         self._file: BinaryIO | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -38,55 +40,47 @@ class TfrecordReader(NumberedReader):
     def image(self, index: int) -> NDArray[np.uint8]:
         try:
             if self._file is None:
-                self._file = open(self.path, "rb")  # noqa: SIM115 (kept open for the next picture)
-            return channels_last(decode_picture(read_record(self._file, int(self.offsets[index]))))
+                self._file = open(self.path, "rb")  # noqa: SIM115 (stays open for the next image)
+            return channels_last(decode_image(read_record(self._file, int(self.offsets[index]))))
         except OSError as error:
-            raise BadPicture(error.strerror or str(error)) from None
+            raise BadImage(error.strerror or str(error)) from None
         except ValueError as error:
-            raise BadPicture(str(error)) from None
-
-    def shape(self, index: int) -> tuple[int, int]:
-        return self.side  # one file, one resolution; what a record says counts when it is read
+            raise BadImage(str(error)) from None
 
 
-class TfrecordSource(NumberedSource):
+class TfrecordSource(IndexedSource):
     def __init__(self, spec: str) -> None:
-        self.path = _largest(Path(spec))
+        self.path = _largest_file(Path(spec))
         offsets = find_records(self.path)
         if not offsets:
             raise DataError(f"{self.path} holds no records; copy or make it again")
         self._offsets = np.frombuffer(offsets, np.int64)
-        height, width, self._channels = self._shape()
-        self._side = (width, height)
-        match = _NAME.fullmatch(self.path.name)
-        labels = self.path.with_name(f"{match[1] if match else self.path.stem}-rxx.labels")
-        columns, classes = load_labels(labels, len(offsets)) if labels.is_file() else NO_LABELS
-        super().__init__(len(offsets), columns, classes)
+        height, width, channels = self._image_shape()
+        self._size = (width, height)
+        labels = self.path.with_name(f"{_data_set(self.path)[0]}-rxx.labels")
+        columns, classes = load_labels(labels, len(offsets))
+        super().__init__(len(offsets), columns, classes, channels)
 
-    def _shape(self) -> tuple[int, ...]:
-        """Height, width and channels of the first whole record."""
-        why = ""
+    def _image_shape(self) -> tuple[int, ...]:
+        """Returns height, width and channels of the first intact record."""
+        reason = ""
         with open(self.path, "rb") as file:
-            for offset in islice(self._offsets, _LOOKED_AT):
+            for offset in islice(self._offsets, _MAX_TRIED):
                 try:
-                    return channels_last(decode_picture(read_record(file, int(offset)))).shape
-                except (ValueError, BadPicture) as error:
-                    why = why or str(error)
-        raise DataError(f"{self.path} holds no pictures of the official release: {why}")
+                    return channels_last(decode_image(read_record(file, int(offset)))).shape
+                except (ValueError, BadImage) as error:
+                    reason = reason or str(error)
+        raise DataError(f"{self.path} holds no pictures of the official release: {reason}")
 
     @staticmethod
     def sniff(spec: str) -> bool:
         if os.path.isdir(spec):
-            found = len(_files(Path(spec)))
-            return found > 0 and not outnumbered(spec, found)
+            count = len(_files(Path(spec)))
+            return count > 0 and not is_mostly_images(spec, count)
         return os.path.isfile(spec) and spec.endswith(".tfrecords")
 
-    @property
-    def channels(self) -> int | None:
-        return 1 if self._channels == 1 else 3
-
     def reader(self, resolution: int, seed: int) -> Reader:
-        return TfrecordReader(os.path.abspath(self.path), self._offsets, self._side)
+        return TfrecordReader(os.path.abspath(self.path), self._offsets, self._size)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -94,15 +88,21 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in names if (folder / name).is_file()]
 
 
-def _largest(path: Path) -> Path:
-    """The file of the largest resolution in a directory of one data set."""
+def _data_set(file: Path) -> tuple[str, int]:
+    """Splits a file name into the data set's name and the level (0 if the name has none)."""
+    match = _NAME.fullmatch(file.name)
+    return (match[1], int(match[2])) if match else (file.stem, 0)
+
+
+def _largest_file(path: Path) -> Path:
+    """Returns the file of the largest resolution in a folder of one data set; a file itself."""
     if path.is_file():
         return path
-    found: dict[str, list[tuple[int, Path]]] = {}
-    for each in _files(path):
-        match = _NAME.fullmatch(each.name)
-        found.setdefault(match[1] if match else each.stem, []).append((int(match[2]) if match else 0, each))
-    if len(found) > 1:
-        first = max(next(iter(found.values())))[1]
-        raise DataError(f"{path} holds several data sets ({', '.join(found)}); name one's largest file, as {first}")
-    return max(next(iter(found.values())))[1]
+    levels: dict[str, list[tuple[int, Path]]] = {}
+    for file in _files(path):
+        name, level = _data_set(file)
+        levels.setdefault(name, []).append((level, file))
+    _, largest = max(next(iter(levels.values())))
+    if len(levels) > 1:
+        raise DataError(f"{path} holds several data sets ({', '.join(levels)}); name one's largest file, as {largest}")
+    return largest

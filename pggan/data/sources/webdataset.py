@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import re
 
-from pggan.data.sources.archives import TAR_ENDINGS, TarSource
-from pggan.data.sources.file_base import outnumbered
+from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.tar_archive import TAR_ENDINGS, TarSource
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
 
 _BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
-_MOST_SHARDS = 1_000_000
+_MAX_SHARDS = 1_000_000
 
 
-class ShardedSource(TarSource):
-    """Shards in order, each as a tar of its own."""
+class WebDatasetSource(TarSource):
+    """Shards in order, each read as a tar of its own."""
 
     @staticmethod
     def files(spec: str) -> list[str]:
         if not os.path.isdir(spec):
-            return _expanded(spec)
+            return _expand_braces(spec)
         return [os.path.join(spec, name) for name in _shards(spec)]
 
     @staticmethod
@@ -29,8 +29,8 @@ class ShardedSource(TarSource):
             return spec.lower().endswith(TAR_ENDINGS)
         if not os.path.isdir(spec):
             return False
-        found = len(_shards(spec))
-        return found > 0 and not outnumbered(spec, found)
+        count = len(_shards(spec))
+        return count > 0 and not is_mostly_images(spec, count)
 
 
 def _shards(folder: str) -> list[str]:
@@ -38,15 +38,16 @@ def _shards(folder: str) -> list[str]:
     return sorted(names, key=lambda name: (natural_key(name), name))
 
 
-def _expanded(spec: str) -> list[str]:
-    """`a-{08..10}.tar` as a-08.tar, a-09.tar, a-10.tar. Raises `DataError` where one is missing."""
+def _expand_braces(spec: str) -> list[str]:
+    """Expands `a-{08..10}.tar` to a-08.tar, a-09.tar, a-10.tar. Raises `DataError` if one is missing."""
     match = _BRACES.search(spec)
     if match is None:
         if not os.path.isfile(spec):
             raise DataError(f"{spec} does not exist; check the numbers in braces")
         return [spec]
     first, last = int(match[1]), int(match[2])
-    if not 0 <= last - first < _MOST_SHARDS:
+    if not 0 <= last - first < _MAX_SHARDS:
         raise DataError(f"{spec}: {match[0]} is no range of shards")
     numbers = (str(number).zfill(len(match[1])) for number in range(first, last + 1))
-    return [path for number in numbers for path in _expanded(spec[: match.start()] + number + spec[match.end() :])]
+    before, after = spec[: match.start()], spec[match.end() :]
+    return [path for number in numbers for path in _expand_braces(before + number + after)]

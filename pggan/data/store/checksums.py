@@ -1,7 +1,7 @@
-"""Digests that name a damaged record: eight bytes of BLAKE2b each, and one of all of a level's for the manifest.
+"""Checksums that name a damaged record: 8-byte BLAKE2b digests per record, and one 16-byte digest per level.
 
-A store's database "digests" holds, by picture, those of its records from 4x4 up and, where there are labels, that of
-its class numbers as little-endian int32. What is in the manifest is taken over these, picture after picture.
+The database "digests" of a store holds one row per image: the digests of its records from 4x4 up and, if there are
+labels, of its class numbers (little-endian int32). The manifest holds, per level, the digest of all these digests.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from hashlib import blake2b
 
 import numpy as np
 
-SIZE, TOTAL_SIZE = 8, 16
+SIZE, TOTAL_SIZE = 8, 16  # bytes
 LABELS_PART = "labels"
 
 
 def digest(data: bytes) -> bytes:
+    """Returns the 8-byte digest of a record."""
     return blake2b(data, digest_size=SIZE).digest()
 
 
 def label_bytes(labels: Sequence[int]) -> bytes:
-    """A picture's class numbers as they lie in the store."""
+    """Returns an image's class numbers as the store holds them, little-endian int32."""
     return struct.pack(f"<{len(labels)}i", *labels)
 
 
@@ -30,28 +31,29 @@ def level_part(resolution: int) -> str:
 
 
 def part_names(resolutions: Iterable[int], labelled: bool) -> list[str]:
-    """What the digests of a picture are of, in their order."""
+    """Names the parts of an image in the order of its checksum row: levels ascending, then the labels."""
     return [*map(level_part, sorted(resolutions)), *([LABELS_PART] if labelled else [])]
 
 
-def row(records: Mapping[int, bytes], labels: Sequence[int]) -> bytes:
-    """A picture's digests side by side."""
-    parts = [digest(records[resolution]) for resolution in sorted(records)]
-    return b"".join([*parts, digest(label_bytes(labels))] if labels else parts)
+def checksum_row(records: Mapping[int, bytes], labels: Sequence[int]) -> bytes:
+    """Returns the concatenated digests of an image's records (by resolution) and labels."""
+    digests = [digest(records[resolution]) for resolution in sorted(records)]
+    return b"".join([*digests, digest(label_bytes(labels))] if labels else digests)
 
 
 class RunningChecksums:
-    """The manifest's digests, of rows fed in order."""
+    """Accumulates the manifest's digests from checksum rows fed in the order of the images."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
         self._running = [blake2b(digest_size=TOTAL_SIZE) for _ in self.names]
 
     def feed(self, rows: bytes) -> None:
-        """Rows side by side. Raises `ValueError` where they are not whole."""
+        """Adds concatenated rows. Raises `ValueError` for an incomplete row."""
         table = np.frombuffer(rows, np.uint8).reshape(-1, len(self.names), SIZE)
-        for at, running in enumerate(self._running):
-            running.update(table[:, at].tobytes())
+        for part, running in enumerate(self._running):
+            running.update(table[:, part].tobytes())
 
     def values(self) -> dict[str, str]:
+        """Returns the hexadecimal digest of each part."""
         return {name: running.hexdigest() for name, running in zip(self.names, self._running)}

@@ -1,4 +1,4 @@
-"""How a picture of one resolution is kept: raw bytes, or compressed by Pillow."""
+"""Codecs of stored images: raw bytes, or PNG, WebP or JPEG through Pillow."""
 
 from __future__ import annotations
 
@@ -11,47 +11,54 @@ from PIL import Image
 
 from pggan.config.train import level_of
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import one_line
 
 CODECS = ("raw", "png", "webp", "jpeg")
 
-# Up to here raw bytes are the default: nothing to decode while the network is fast, and little to save.
-LAST_RAW = 64
+# Largest resolution stored raw by default: nothing to decode while the network is fast, and little to save.
+MAX_RAW = 64
 
-# By codec: from bytes and channels to a picture (C, H, W). Set by `decoders.use_torchvision`; else Pillow decodes.
-FASTER: dict[str, Callable[[bytes, int], NDArray[np.uint8]]] = {}
+# Decoders by codec that replace Pillow's: (bytes, channels) -> uint8 (C, H, W). `decoders.use_torchvision` sets them.
+FAST_DECODERS: dict[str, Callable[[bytes, int], NDArray[np.uint8]]] = {}
 
 
 def default_codec(resolution: int, channels: int) -> str:
-    """Raw to 64x64; above, lossless WebP for colour and PNG for grey.
+    """Returns raw up to 64x64; above, lossless WebP for RGB and PNG for grey.
 
-    On colour portraits WebP is a third smaller than PNG and as fast to write and read; on grey ones PNG is a quarter
+    On RGB portraits WebP is a third smaller than PNG and as fast to write and read; on grey ones PNG is a quarter
     smaller and written twice as fast.
     """
-    return "raw" if resolution <= LAST_RAW else "webp" if channels == 3 else "png"
+    return "raw" if resolution <= MAX_RAW else "webp" if channels == 3 else "png"
 
 
-def choose_codecs(wanted: str | None, resolutions: Iterable[int], channels: int = 3) -> dict[int, str]:
-    """The codec of each resolution. `wanted` None: the default; a codec: that one above 64x64; else pairs such as
-    `256:webp,1024:jpeg`, each from its resolution up to the next one named. Raises `UsageError`.
+def choose_codecs(requested: str | None, resolutions: Iterable[int], channels: int = 3) -> dict[int, str]:
+    """Returns the codec of each resolution.
+
+    Args:
+        requested: None for the defaults; a codec for all resolutions above 64x64; or pairs such as
+            `256:webp,1024:jpeg`, each valid from its resolution up to that of the next pair.
+        resolutions: Those of the store.
+        channels: 1 or 3.
+
+    Raises:
+        UsageError: `requested` names no codec or resolution.
     """
-    chosen = {side: default_codec(side, channels) for side in resolutions}
-    if wanted is None:
-        return chosen
-    if ":" not in wanted:
-        codec = _known(wanted)
-        return {side: codec if side > LAST_RAW else "raw" for side in chosen}
-    named: dict[int, str] = {}
-    for pair in wanted.split(","):
+    codecs = {side: default_codec(side, channels) for side in resolutions}
+    if requested is None:
+        return codecs
+    if ":" not in requested:
+        codec = _known(requested)
+        return {side: codec if side > MAX_RAW else "raw" for side in codecs}
+    starts: dict[int, str] = {}
+    for pair in requested.split(","):
         side, _, codec = pair.partition(":")
         if not side.strip().isdecimal():
-            raise UsageError(f"--codec {wanted!r}: {pair!r} is not RESOLUTION:CODEC, such as 256:webp")
-        named[_resolution(int(side))] = _known(codec)
-    for resolution in chosen:
-        below = [start for start in named if start <= resolution]
-        if below:
-            chosen[resolution] = named[max(below)]
-    return chosen
+            raise UsageError(f"--codec {requested!r}: {pair!r} is not RESOLUTION:CODEC, such as 256:webp")
+        starts[_resolution(int(side))] = _known(codec)
+    for resolution in codecs:
+        lower = [start for start in starts if start <= resolution]
+        if lower:
+            codecs[resolution] = starts[max(lower)]
+    return codecs
 
 
 def _known(codec: str) -> str:
@@ -69,41 +76,57 @@ def _resolution(side: int) -> int:
 
 
 def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:
-    """Bytes of a picture (C, R, R), C 1 or 3. `quality` is JPEG's, 1 to 100."""
+    """Encodes an image.
+
+    Args:
+        image: uint8 (C, R, R), C 1 or 3.
+        codec: One of CODECS.
+        quality: Of JPEG, 1 to 100.
+    """
     if codec == "raw":
         return image.tobytes()
-    picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    pil_image = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
     out = io.BytesIO()
     if codec == "png":
-        picture.save(out, "PNG", compress_level=1)
+        pil_image.save(out, "PNG", compress_level=1)
     elif codec == "webp":
-        # the fastest lossless setting: slower ones save a tenth of the size at five times the time
-        picture.convert("RGB").save(out, "WEBP", lossless=True, method=0, quality=0)
+        # the fastest lossless setting: slower ones save a tenth of the size and take five times as long
+        pil_image.convert("RGB").save(out, "WEBP", lossless=True, method=0, quality=0)
     else:
-        # no chroma subsampling: small pictures are trained on
-        picture.save(out, "JPEG", quality=quality, subsampling=0)
+        # no chroma subsampling: training also reads the small levels
+        pil_image.save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()
 
 
 def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[np.uint8]:
-    """The picture (C, R, R) of `encode`'s bytes. Raises `ValueError` where they are damaged or of another size."""
+    """Decodes bytes of `encode` to uint8 (C, R, R).
+
+    Args:
+        data: The record.
+        codec: One of CODECS.
+        channels: C, 1 or 3.
+        resolution: R.
+
+    Raises:
+        ValueError: The data are damaged, or of another shape.
+    """
     if codec == "raw":
         return np.frombuffer(data, np.uint8).reshape(channels, resolution, resolution)
     try:
-        # WebP keeps grey as three equal channels; to make grey of them would take time
-        stored = 3 if codec == "webp" else channels
-        found = (FASTER.get(codec) or _by_pillow(codec))(data, stored)[:channels]
+        # WebP stores grey as three equal channels; decoding them and taking one is faster than converting
+        stored_channels = 3 if codec == "webp" else channels
+        image = (FAST_DECODERS.get(codec) or _pillow_decoder(codec))(data, stored_channels)[:channels]
     except Exception as error:  # noqa: BLE001 (the decoders raise a dozen kinds for damaged data)
-        raise ValueError(f"damaged {codec} record ({one_line(error)})") from None
-    if found.shape != (channels, resolution, resolution):
-        raise ValueError(f"a record of shape {found.shape} where ({channels}, {resolution}, {resolution}) belongs")
-    return found
+        raise ValueError(f"damaged {codec} record ({' '.join(str(error).split())[:120]})") from None
+    if image.shape != (channels, resolution, resolution):
+        raise ValueError(f"a record of shape {image.shape} where ({channels}, {resolution}, {resolution}) belongs")
+    return image
 
 
-def _by_pillow(codec: str) -> Callable[[bytes, int], NDArray[np.uint8]]:
-    def decoded(data: bytes, channels: int) -> NDArray[np.uint8]:
-        with Image.open(io.BytesIO(data), formats=[codec.upper()]) as picture:
-            found = np.asarray(picture if codec == "webp" else picture.convert("L" if channels == 1 else "RGB"))
-        return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
+def _pillow_decoder(codec: str) -> Callable[[bytes, int], NDArray[np.uint8]]:
+    def decode_with_pillow(data: bytes, channels: int) -> NDArray[np.uint8]:
+        with Image.open(io.BytesIO(data), formats=[codec.upper()]) as pil_image:
+            pixels = np.asarray(pil_image if codec == "webp" else pil_image.convert("L" if channels == 1 else "RGB"))
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
-    return decoded
+    return decode_with_pillow

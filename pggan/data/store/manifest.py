@@ -1,4 +1,4 @@
-"""What a store says of itself: JSON, written last."""
+"""The manifest of a store: its content and how it was made, as JSON. It is written last."""
 
 from __future__ import annotations
 
@@ -16,28 +16,25 @@ LOSSLESS = frozenset({"raw", "png", "webp"})
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store holds and how it was made. `codecs` and `bytes` are by resolution.
+    """What a store holds and how it was made."""
 
-    `digests`: BLAKE2b of each resolution's ("64x64") and the labels' ("labels") table of digests, empty in stores made
-    before there were any. `exact`: every level is the mean of the full size that is kept. `shard`: of a part made by
-    --shard, its "number", "of" how many, of a source of how many "pictures".
-    """
-
-    count: int
-    channels: int
-    resolutions: tuple[int, ...]
-    codecs: Mapping[int, str]
-    bytes: Mapping[int, int]
-    source: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    count: int  # images
+    channels: int  # 1 or 3
+    resolutions: tuple[int, ...]  # ascending
+    codecs: Mapping[int, str]  # by resolution
+    bytes: Mapping[int, int]  # sum of the records, by resolution
+    source: str  # name of the SOURCE argument
+    options: Mapping[str, Any] = field(default_factory=dict)  # those that affect the content
     labels: tuple[LabelColumn, ...] = ()
-    attribution: str | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    attribution: str | None = None  # whom the licence of the images asks to name
+    left_out: Mapping[str, int] = field(default_factory=dict)  # images, by reason
+    # BLAKE2b of the digests of each level ("64x64") and of the labels ("labels"); empty in stores of old versions
     digests: Mapping[str, str] = field(default_factory=dict)
-    exact: bool = False
+    exact: bool = False  # every level is the 2x2 mean of the stored full size, to the bit
+    # of a part made by --shard: "number" (from 1), "of" (how many), "pictures" (images of the source)
     shard: Mapping[str, int] | None = None
-    pggan: str = ""
-    created: str = ""
+    pggan: str = ""  # version that made the store
+    created: str = ""  # UTC, ISO 8601
     format: int = FORMAT
 
     def is_lossless(self, resolution: int) -> bool:
@@ -54,13 +51,13 @@ class Manifest:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Manifest:
-        """Raises `KeyError`, `TypeError` or `ValueError` where something is missing or of another kind.
+        """Reads the values of `to_json`. Ignores unknown fields: later versions of the same format may add some.
 
-        Fields that this version does not know are passed over: a later one of the same format may add some.
+        Raises `KeyError`, `TypeError` or `ValueError` for missing or invalid values.
         """
         known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
         columns = tuple(LabelColumn(str(c["name"]), tuple(map(str, c["classes"]))) for c in known.get("labels", ()))
-        found = cls(
+        manifest = cls(
             **{
                 **known,
                 "resolutions": tuple(sorted(int(r) for r in known["resolutions"])),
@@ -70,12 +67,12 @@ class Manifest:
                 "digests": {str(k): str(v) for k, v in known.get("digests", {}).items()},
             }
         )
-        if not isinstance(found.count, int) or found.count < 0 or found.channels not in (1, 3):
-            raise ValueError(f"{found.count} pictures of {found.channels} channels")
-        if not found.resolutions or set(found.resolutions) != set(found.codecs):
+        if not isinstance(manifest.count, int) or manifest.count < 0 or manifest.channels not in (1, 3):
+            raise ValueError(f"{manifest.count} pictures of {manifest.channels} channels")
+        if not manifest.resolutions or set(manifest.resolutions) != set(manifest.codecs):
             raise ValueError("the resolutions and their codecs do not belong together")
-        if found.shard is not None and not all(
-            isinstance(found.shard[name], int) for name in ("number", "of", "pictures")
+        if manifest.shard is not None and not all(
+            isinstance(manifest.shard[name], int) for name in ("number", "of", "pictures")
         ):
             raise ValueError("the shard is not a number of how many")
-        return found
+        return manifest

@@ -1,4 +1,4 @@
-"""Stores to one: shards of a source in their order, or any stores of one kind one after the other."""
+"""Merges stores into one: shards in their order, or any compatible stores one after the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,37 +18,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.store.checksums import part_names, row
+import pggan
+from pggan.data.store.checksums import SIZE, checksum_row, part_names
 from pggan.data.store.manifest import LabelColumn, Manifest
-from pggan.data.store.resume import Progress, load_resume_point
+from pggan.data.store.resume import StoreProgress, load_resume_point
 from pggan.data.store.staging import check_destination, existing_parent, staging_directory
 from pggan.data.store.store import FILE, Store
-from pggan.data.store.writer import StoreWriter, full_disk_told
+from pggan.data.store.summary import StoreSummary
+from pggan.data.store.writer import StoreWriter, explain_full_disk
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.formatting import size
-from pggan.utils.version import __version__
 
 
 @dataclass
-class MergeReport:
-    """What was made of which `parts`, in their order. `resumed`: pictures that an earlier run had done."""
+class MergeReport(StoreSummary):
+    """Summary of a merged store and the `parts` it was made of, in their order."""
 
-    path: str
-    count: int
     parts: list[str]
-    channels: int
-    resolutions: list[int]
-    codecs: dict[int, str]
-    bytes: dict[int, int]
-    bytes_on_disk: int
-    left_out: dict[str, int]
-    labels: list[str]
-    attribution: str | None
-    resumed: int
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def merge(
@@ -59,10 +45,21 @@ def merge(
     on_start: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> MergeReport:
-    """Makes a store at `dest` of the pictures of `parts`, as `prepare` makes one: atomically, and to be gone on with.
+    """Makes a store at `dest` from the images of `parts`, atomically and resumably, as `prepare` makes one.
 
-    Shards come in their order, other stores in that given; records are copied as they are. Raises `UsageError` or
-    `DataError` for parts that do not belong together, a missing or repeated shard, a damaged record.
+    Records are copied without decoding.
+
+    Args:
+        dest: Directory of the new store.
+        parts: Stores; shards are sorted by their numbers, other stores stay in the given order.
+        overwrite: Replace a store at `dest`, or another command's unfinished one.
+        force: Skip the check of the free disk space.
+        on_start: Gets the number of images to copy.
+        on_progress: Gets the number of images copied since its last call.
+
+    Raises:
+        UsageError: `dest` exists, or a shard is missing or given twice.
+        DataError: The parts are incompatible, a record is damaged, or the disk is too small.
     """
     place = Path(os.path.realpath(dest))
     check_destination(place, overwrite)
@@ -70,13 +67,13 @@ def merge(
     if len({os.path.realpath(part) for part in parts}) < len(parts):
         raise UsageError("a store is named twice; give each part once")
     with ExitStack() as stack:
-        stores = [stack.enter_context(Store(part)) for part in parts]
-        stores = in_order(stores)
-        manifest = joined(stores)
+        stores = sort_shards([stack.enter_context(Store(part)) for part in parts])
+        check_compatible(stores)
+        manifest = merge_manifests([store.manifest for store in stores])
         with staging_directory(place) as partial:
             progress = load_resume_point(partial, _identity(stores), overwrite)
             resumed = progress.consumed
-            if progress.whole:
+            if progress.complete:
                 with Store(partial) as store:
                     manifest = store.manifest
             else:
@@ -84,12 +81,16 @@ def merge(
                     _check_disk(stores, place, resumed / max(1, manifest.count))
                 if on_start is not None:
                     on_start(manifest.count - resumed)
-                manifest = _make(stores, manifest, partial, progress, on_progress)
-    return _report(str(dest), place, manifest, stores, resumed, time.monotonic() - start)
+                manifest = _write(stores, manifest, partial, progress, on_progress)
+        names = [str(store.path) for store in stores]
+        return MergeReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, parts=names)
 
 
-def in_order(stores: Sequence[Store]) -> list[Store]:
-    """Shards by their numbers, others as they are. Raises `UsageError` where they do not make up a whole."""
+def sort_shards(stores: Sequence[Store]) -> list[Store]:
+    """Sorts shards by their numbers; returns other stores in the given order.
+
+    Raises `UsageError` for a missing or repeated shard, and for shards of different preparations.
+    """
     sharded = [store for store in stores if store.manifest.shard is not None]
     if not sharded:
         return list(stores)
@@ -97,23 +98,23 @@ def in_order(stores: Sequence[Store]) -> list[Store]:
         if store.manifest.shard is None:
             raise UsageError(f"{sharded[0].path} is {_shard(sharded[0])}, {store.path} is none; merge the shards first")
     first = sharded[0]
-    found: dict[int, Store] = {}
+    by_number: dict[int, Store] = {}
     for store in sharded:
-        if _whole(store) != _whole(first):
+        if _preparation(store) != _preparation(first):
             raise UsageError(
                 f"{first.path} ({_shard(first)}) and {store.path} ({_shard(store)}) are not of one preparation; give "
                 "shards of one SOURCE, made with the same options"
             )
         number = _numbers(store)["number"]
-        if number in found:
-            raise UsageError(f"{found[number].path} and {store.path} are the same, {_shard(store)}; give each once")
-        found[number] = store
+        if number in by_number:
+            raise UsageError(f"{by_number[number].path} and {store.path} are the same, {_shard(store)}; give each once")
+        by_number[number] = store
     of = _numbers(first)["of"]
-    missing = [number for number in range(1, of + 1) if number not in found]
+    missing = [number for number in range(1, of + 1) if number not in by_number]
     if missing:
-        named = ", ".join(f"{number}/{of}" for number in missing[:10]) + (" ..." if len(missing) > 10 else "")
-        raise UsageError(f"missing: shard {named}; make it with pggan prepare-data --shard, and give it too")
-    return [found[number] for number in sorted(found)]
+        names = ", ".join(f"{number}/{of}" for number in missing[:10]) + (" ..." if len(missing) > 10 else "")
+        raise UsageError(f"missing: shard {names}; make it with pggan prepare-data --shard, and give it too")
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def _numbers(store: Store) -> Mapping[str, int]:
@@ -126,47 +127,34 @@ def _shard(store: Store) -> str:
     return f"shard {numbers['number']}/{numbers['of']} of {numbers['pictures']} pictures of {store.manifest.source}"
 
 
-def _whole(store: Store) -> Any:
-    """What all shards of a preparation share."""
+def _preparation(store: Store) -> Any:
+    """What all shards of one preparation have in common."""
     numbers, manifest = _numbers(store), store.manifest
     return numbers["of"], numbers["pictures"], manifest.source, json.dumps(dict(manifest.options), sort_keys=True)
 
 
-def joined(stores: Sequence[Store]) -> Manifest:
-    """The manifest of all of them together, but for its digests. Raises `DataError` where they do not fit."""
-    manifests = [store.manifest for store in stores]
-    first = manifests[0]
-    for store, other in zip(stores, manifests):
-        for what, ours, theirs in (
-            ("resolutions", first.resolutions, other.resolutions),
-            ("channels", first.channels, other.channels),
-            ("codecs", dict(first.codecs), dict(other.codecs)),
-            ("label columns", [c.name for c in first.labels], [c.name for c in other.labels]),
-        ):
-            if ours != theirs:
+def check_compatible(stores: Sequence[Store]) -> None:
+    """Raises `DataError` unless all stores have the same levels, channels, codecs and label columns, and any image."""
+    first = stores[0]
+    expected = _layout(first.manifest)
+    for store in stores[1:]:
+        for name, value in _layout(store.manifest).items():
+            if value != expected[name]:
                 raise DataError(
-                    f"{store.path} has other {what} ({_listed(theirs)}) than {stores[0].path} ({_listed(ours)}); "
+                    f"{store.path} has other {name} ({_listed(value)}) than {first.path} ({_listed(expected[name])}); "
                     "prepare them alike"
                 )
-    count = sum(manifest.count for manifest in manifests)
-    if not count:
+    if not any(len(store) for store in stores):
         raise DataError(f"none of the {len(stores)} stores holds a picture; check what was left out of them")
-    common = {k: v for k, v in first.options.items() if all(k in m.options and m.options[k] == v for m in manifests)}
-    return Manifest(
-        count=count,
-        channels=first.channels,
-        resolutions=first.resolutions,
-        codecs=first.codecs,
-        bytes={side: sum(manifest.bytes[side] for manifest in manifests) for side in first.resolutions},
-        source=_together([manifest.source for manifest in manifests], ", ") or "",
-        options=common,
-        labels=_columns([manifest.labels for manifest in manifests]),
-        attribution=_together([manifest.attribution for manifest in manifests], "; "),
-        left_out=dict(sum((Counter(manifest.left_out) for manifest in manifests), Counter())),
-        exact=all(manifest.exact for manifest in manifests),
-        pggan=__version__,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    )
+
+
+def _layout(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "resolutions": manifest.resolutions,
+        "channels": manifest.channels,
+        "codecs": dict(manifest.codecs),
+        "label columns": [column.name for column in manifest.labels],
+    }
 
 
 def _listed(values: Any) -> str:
@@ -175,12 +163,43 @@ def _listed(values: Any) -> str:
     return ", ".join(map(str, values)) or "none" if isinstance(values, (list, tuple)) else str(values)
 
 
-def _together(texts: Sequence[str | None], between: str) -> str | None:
-    return between.join(dict.fromkeys(text for text in texts if text)) or None
+def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
+    """Returns the manifest of compatible stores merged in this order, without its digests.
+
+    Counts and bytes are summed. Options stay where all stores agree; sources and attributions are listed once each.
+    """
+    first, others = manifests[0], manifests[1:]
+    options = {
+        name: value
+        for name, value in first.options.items()
+        if all(name in other.options and other.options[name] == value for other in others)
+    }
+    left_out: Counter[str] = Counter()
+    for manifest in manifests:
+        left_out.update(manifest.left_out)
+    return Manifest(
+        count=sum(manifest.count for manifest in manifests),
+        channels=first.channels,
+        resolutions=first.resolutions,
+        codecs=first.codecs,
+        bytes={side: sum(manifest.bytes[side] for manifest in manifests) for side in first.resolutions},
+        source=_join_distinct([manifest.source for manifest in manifests], ", ") or "",
+        options=options,
+        labels=_merge_columns([manifest.labels for manifest in manifests]),
+        attribution=_join_distinct([manifest.attribution for manifest in manifests], "; "),
+        left_out=dict(left_out),
+        exact=all(manifest.exact for manifest in manifests),
+        pggan=pggan.__version__,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
 
 
-def _columns(parts: Sequence[tuple[LabelColumn, ...]]) -> tuple[LabelColumn, ...]:
-    """Of each column the classes of all parts, those of the first part first."""
+def _join_distinct(texts: Sequence[str | None], separator: str) -> str | None:
+    return separator.join(dict.fromkeys(text for text in texts if text)) or None
+
+
+def _merge_columns(parts: Sequence[tuple[LabelColumn, ...]]) -> tuple[LabelColumn, ...]:
+    """Returns each column with the classes of all parts, those of the first part first."""
     return tuple(
         LabelColumn(columns[0].name, tuple(dict.fromkeys(name for column in columns for name in column.classes)))
         for columns in zip(*parts)
@@ -188,36 +207,38 @@ def _columns(parts: Sequence[tuple[LabelColumn, ...]]) -> tuple[LabelColumn, ...
 
 
 def _identity(stores: Sequence[Store]) -> dict[str, Any]:
-    texts = [json.dumps(store.manifest.to_json(), sort_keys=True) for store in stores]
+    manifests = [json.dumps(store.manifest.to_json(), sort_keys=True) for store in stores]
     return {
         "command": "merge-data",
-        "pggan": __version__,
-        "digest": blake2b("\n".join(texts).encode(), digest_size=16).hexdigest(),
+        "pggan": pggan.__version__,
+        "digest": blake2b("\n".join(manifests).encode(), digest_size=16).hexdigest(),
     }
 
 
 def _check_disk(stores: Sequence[Store], place: Path, done: float) -> None:
+    """Raises `DataError` if the disk lacks room for the rest. `done`: share of the images already copied."""
     need = int(sum((store.path / FILE).stat().st_size for store in stores) * (1 - done))
     free = shutil.disk_usage(existing_parent(place)).free
     if need > free:
         raise DataError(f"about {size(need)} are needed at {place}, {size(free)} are free; free some space, or --force")
 
 
-def _make(
+def _write(
     stores: Sequence[Store],
     manifest: Manifest,
     partial: Path,
-    progress: Progress,
+    progress: StoreProgress,
     on_progress: Callable[[int], None] | None,
 ) -> Manifest:
+    """Copies the images that `progress` lacks; returns the manifest with its digests."""
     writer = StoreWriter(partial, manifest.codecs, progress)
     try:
-        with full_disk_told(writer, manifest.count):
+        with explain_full_disk(writer, manifest.count):
             skipped = progress.consumed
             for store in stores:
                 first = min(skipped, len(store))
                 skipped -= first
-                for records, labels in _copied(store, first, manifest.labels):
+                for records, labels in _checked_records(store, first, manifest.labels):
                     writer.add(records, labels)
                     if on_progress is not None:
                         on_progress(1)
@@ -226,53 +247,39 @@ def _make(
         writer.close()
 
 
-def _copied(
+def _checked_records(
     store: Store, first: int, columns: tuple[LabelColumn, ...]
 ) -> Iterator[tuple[dict[int, bytes], tuple[int, ...]]]:
-    """Records and class numbers, those by the classes of `columns`, from picture `first` on."""
-    tables = [_renumbered(own, column) for own, column in zip(store.manifest.labels, columns)]
+    """Yields each image's records and its class numbers in the merged `columns`, from image `first` on.
+
+    Raises `DataError` for damaged records or labels.
+    """
+    tables = [_renumbering(old, merged) for old, merged in zip(store.manifest.labels, columns)]
     if any(((n < -1) | (n >= len(table) - 1)).any() for n, table in zip(store.labels.T, tables)):
         raise DataError(f"{store.path}: its labels are damaged; run pggan verify-data --fix on it")
     names = part_names(store.resolutions, bool(columns))
-    for at, (records, digests) in enumerate(store.encoded(first), first):
-        own = tuple(map(int, store.labels[at])) if columns else ()
-        whole = {side: record for side, record in records.items() if record is not None}
-        if len(whole) < len(records) or (digests is not None and row(whole, own) != digests):
-            part = next((f"{side}x{side}" for side in records if side not in whole), None) or _first_other(
-                names, row(whole, own), digests or b""
-            )
-            raise DataError(f"{store.path}: picture {at}: damaged ({part}); run pggan verify-data --fix on it")
-        yield whole, tuple(int(table[number]) for table, number in zip(tables, own))
+    for index, (records, digests) in enumerate(store.encoded(first), first):
+        labels = tuple(map(int, store.labels[index])) if columns else ()
+        present = {side: record for side, record in records.items() if record is not None}
+        damaged = next((f"{side}x{side}" for side in records if side not in present), None)
+        if damaged is None and digests is not None:
+            damaged = _first_difference(names, checksum_row(present, labels), digests)
+        if damaged is not None:
+            raise DataError(f"{store.path}: picture {index}: damaged ({damaged}); run pggan verify-data --fix on it")
+        yield present, tuple(int(table[number]) for table, number in zip(tables, labels))
 
 
-def _first_other(names: Sequence[str], ours: bytes, theirs: bytes) -> str:
-    width = len(ours) // len(names)
-    return next(
-        (n for i, n in enumerate(names) if ours[i * width : (i + 1) * width] != theirs[i * width : (i + 1) * width]),
-        "digest",
-    )
+def _first_difference(names: Sequence[str], ours: bytes, theirs: bytes) -> str | None:
+    """Names the first part whose digest differs between two checksum rows, or "digest" for rows of other lengths."""
+    if ours == theirs:
+        return None
+    for index, name in enumerate(names):
+        digest = slice(index * SIZE, (index + 1) * SIZE)
+        if ours[digest] != theirs[digest]:
+            return name
+    return "digest"
 
 
-def _renumbered(own: LabelColumn, column: LabelColumn) -> NDArray[np.int32]:
-    """The new number of each class; the last entry is that of -1, unknown."""
-    return np.array([*(column.classes.index(name) for name in own.classes), -1], np.int32)
-
-
-def _report(
-    dest: str, place: Path, manifest: Manifest, stores: Sequence[Store], resumed: int, seconds: float
-) -> MergeReport:
-    return MergeReport(
-        path=dest,
-        count=manifest.count,
-        parts=[str(store.path) for store in stores],
-        channels=manifest.channels,
-        resolutions=list(manifest.resolutions),
-        codecs=dict(manifest.codecs),
-        bytes=dict(manifest.bytes),
-        bytes_on_disk=(place / FILE).stat().st_size,
-        left_out=dict(manifest.left_out),
-        labels=[column.name for column in manifest.labels],
-        attribution=manifest.attribution,
-        resumed=resumed,
-        seconds=round(seconds, 3),
-    )
+def _renumbering(old: LabelColumn, merged: LabelColumn) -> NDArray[np.int32]:
+    """Returns the merged number of each old class; the last entry maps -1 (unknown) to itself."""
+    return np.array([*(merged.classes.index(name) for name in old.classes), -1], np.int32)

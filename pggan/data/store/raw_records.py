@@ -1,4 +1,4 @@
-"""A store's records one by one, whatever is wrong with them: what verifying and mending read."""
+"""Fault-tolerant reading of a store's single records, as verify and repair need it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from pggan.data.store.checksums import LABELS_PART, SIZE, part_names
 from pggan.data.store.manifest import Manifest
-from pggan.data.store.store import DIGESTS, LABELS, META, database_name, key, share
+from pggan.data.store.store import DIGESTS, LABELS, META, database_name, open_shared, record_key
 
 
-class Records:
-    """Reads what is there; picklable. Nothing raises for a damaged record, it is None."""
+class RawRecords:
+    """Reads records without decoding them; picklable. A missing or unreadable record is None, not an exception."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -37,35 +37,39 @@ class Records:
 
     @property
     def parts(self) -> list[str]:
-        """Names of what a picture has: its levels from 4x4 up, and its labels if there are any."""
+        """Names of an image's parts: its levels from 4x4 up, and "labels" if there are any."""
         return part_names(self.manifest.resolutions, bool(self.manifest.labels))
 
     def entries(self, name: bytes) -> int:
-        """How many a database holds; none where it is missing."""
+        """Returns the number of records of a database, 0 if it is missing."""
         try:
             return int(self._environment().entries(name))
         except lmdb.Error:
             return 0
 
     def level(self, index: int, resolution: int) -> bytes | None:
-        return self._get(database_name(resolution), key(index))
+        """Returns an image's encoded record at a resolution."""
+        return self._get(database_name(resolution), record_key(index))
 
     def digests(self, index: int) -> dict[str, bytes]:
-        """By part, as the store has them; empty where they are missing or cut, or of a version without them."""
+        """Returns an image's stored digests by part; empty if they are missing, cut off, or the store has none."""
         if not self.manifest.digests:
             return {}
         names = self.parts
-        found = self._get(DIGESTS, key(index)) or b""
-        if len(found) != SIZE * len(names):
+        row = self._get(DIGESTS, record_key(index)) or b""
+        if len(row) != SIZE * len(names):
             return {}
-        return {name: found[at * SIZE : (at + 1) * SIZE] for at, name in enumerate(names)}
+        return {name: row[at * SIZE : (at + 1) * SIZE] for at, name in enumerate(names)}
 
     def label_row(self, index: int) -> bytes | None:
-        """A picture's class numbers as little-endian int32, found from the end: whatever the header says."""
+        """Returns an image's class numbers as little-endian int32.
+
+        Located from the end of the array, so that a damaged .npy header does not matter.
+        """
         width = 4 * len(self.manifest.labels)
         opened = self._environment()
         try:
-            # a look at the map: the array may be large
+            # buffers: a view of the memory map instead of a copy of the whole array
             with opened.env.begin(db=opened.database(META), buffers=True) as txn:
                 data = txn.get(LABELS, b"")
                 start = len(data) - width * (self.manifest.count - index)
@@ -74,30 +78,31 @@ class Records:
             return None
 
     def part(self, index: int, name: str) -> bytes | None:
-        """A level or the labels."""
+        """Returns an image's record of a part: a level such as "64x64", or "labels"."""
         return self.label_row(index) if name == LABELS_PART else self.level(index, int(name.partition("x")[0]))
 
-    def wrong_labels(self) -> str | None:
-        """What is wrong with the array of labels as a whole."""
-        manifest = self.manifest
-        wanted = (manifest.count, len(manifest.labels))
+    def check_label_array(self) -> str | None:
+        """Returns what is wrong with the label array as a whole, None if nothing."""
+        expected_shape = (self.manifest.count, len(self.manifest.labels))
         try:
-            found = np.load(io.BytesIO(self._get(META, LABELS) or b""), allow_pickle=False)
+            array = np.load(io.BytesIO(self._get(META, LABELS) or b""), allow_pickle=False)
         except (ValueError, EOFError, OSError):
             return "cannot be read"
-        return None if found.shape == wanted and found.dtype == np.int32 else f"{found.dtype} of shape {found.shape}"
+        if array.shape == expected_shape and array.dtype == np.int32:
+            return None
+        return f"{array.dtype} of shape {array.shape}"
 
     def _get(self, database: bytes, name: bytes) -> bytes | None:
         opened = self._environment()
         try:
             handle = opened.database(database)
             with opened.env.begin(db=handle) as txn:
-                found: bytes | None = txn.get(name)
-                return found
+                record: bytes | None = txn.get(name)
+                return record
         except lmdb.Error:
             return None
 
     def _environment(self) -> Any:
         if self._opened is None or self._pid != os.getpid():
-            self._opened, self._pid = share(self.path), os.getpid()
+            self._opened, self._pid = open_shared(self.path), os.getpid()
         return self._opened

@@ -1,4 +1,4 @@
-"""Mending a damaged store: levels made anew from the full size, pictures without one dropped, in a new store."""
+"""Repairs a damaged store in a new one: levels are rebuilt from the full size, images without one are dropped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pggan.data.store.checksums import LABELS_PART, digest, level_part
 from pggan.data.store.codecs import decode, encode
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
-from pggan.data.store.raw_records import Records
-from pggan.data.store.resume import load_resume_point, read_progress, unfinished
+from pggan.data.store.raw_records import RawRecords
+from pggan.data.store.resume import load_resume_point, partial_path, read_progress
 from pggan.data.store.staging import staging_directory
 from pggan.data.store.store import FILE
-from pggan.data.store.verify import LISTED, VerifyReport, pictures_in_tasks, unreadable
+from pggan.data.store.verify import MAX_LISTED, VerifyReport, split_into_tasks, unreadable_error
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
@@ -30,85 +30,88 @@ DROPPED = "damaged"
 
 
 @dataclass
-class MendReport:
-    """What was done. `dropped`: pictures without a whole full size, by their old numbers, the first of them.
-
-    `rebuilt`: records made from the full size, `exactly` so many of them to the byte; `unlabelled`: pictures whose
-    labels are now unknown.
-    """
+class RepairReport:
+    """What a repair changed. The field names are keys of `--json`."""
 
     path: str
-    count: int
-    dropped_count: int = 0
-    dropped: list[int] = field(default_factory=list)
-    rebuilt: int = 0
-    exactly: int = 0
-    unlabelled: int = 0
-    from_jpeg: bool = False
+    count: int  # images of the repaired store
+    dropped_count: int = 0  # images without an intact full size
+    dropped: list[int] = field(default_factory=list)  # their old numbers, the first MAX_LISTED
+    rebuilt: int = 0  # records rebuilt from the full size
+    exactly: int = 0  # of these, records equal to the lost ones byte for byte
+    unlabelled: int = 0  # images whose labels are unknown now
+    from_jpeg: bool = False  # the full size is lossy
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class RepairReport(NamedTuple):
-    """A picture: its records (None: it is dropped), labels, and how many were rebuilt, exactly, and unlabelled."""
+class RepairedRecords(NamedTuple):
+    """One image after the repair."""
 
-    number: int
-    records: dict[int, bytes] | None
+    number: int  # in the damaged store
+    records: dict[int, bytes] | None  # by resolution; None: the image is dropped
     labels: tuple[int, ...] = ()
-    rebuilt: int = 0
-    exactly: int = 0
-    unlabelled: bool = False
+    rebuilt: int = 0  # records rebuilt from the full size
+    exactly: int = 0  # of these, equal to the lost ones
+    unlabelled: bool = False  # the labels became unknown
 
 
-def mend(
+def repair(
     path: str | Path,
-    found: VerifyReport,
+    damage: VerifyReport,
     workers: int = 1,
     on_start: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
-) -> MendReport:
-    """Makes the store anew without the damage that `verify` found, beside the old one, which it then replaces.
+) -> RepairReport:
+    """Writes a repaired store beside the damaged one and then replaces it.
 
-    Raises `DataError` where no picture is whole, or the disk too small; the store stays as it is then.
+    Args:
+        path: The store.
+        damage: What `verify` reported of it.
+        workers: Number of worker processes.
+        on_start: Gets the number of images.
+        on_progress: Gets the number of images processed since its last call.
+
+    Raises:
+        DataError: No image has an intact full size, or the disk is too small; the store stays as it is.
     """
     place = Path(os.path.realpath(path))
-    records = Records(place)
+    records = RawRecords(place)
     manifest = records.manifest
     records.close()
     _check_disk(place)
     if on_start is not None:
         on_start(manifest.count)
-    jpeg = not manifest.is_lossless(max(manifest.resolutions))
-    report = MendReport(str(path), 0, from_jpeg=jpeg)
-    _check_free(place)
+    report = RepairReport(str(path), 0, from_jpeg=not manifest.is_lossless(max(manifest.resolutions)))
+    _check_no_unfinished_store(place)
     with staging_directory(place, keep=False) as partial:
         writer = StoreWriter(partial, manifest.codecs, load_resume_point(partial, {"command": COMMAND}, overwrite=True))
         try:
-            for mended in _mended(place, manifest, found, workers):
-                _take(mended, writer, report)
+            for image in _repaired_images(place, manifest, damage, workers):
+                _write(image, writer, report)
                 if on_progress is not None:
                     on_progress(1)
             if not writer.count:
                 raise DataError(f"no picture of {path} is whole, so it stays as it is; prepare the data again")
-            writer.finish(_manifest(manifest, writer, report))
+            writer.finish(_repaired_manifest(manifest, writer, report))
         finally:
             writer.close()
     return report
 
 
-def _take(mended: RepairReport, writer: StoreWriter, report: MendReport) -> None:
-    if mended.records is None:
+def _write(image: RepairedRecords, writer: StoreWriter, report: RepairReport) -> None:
+    if image.records is None:
         report.dropped_count += 1
-        if len(report.dropped) < LISTED:
-            report.dropped.append(mended.number)
+        if len(report.dropped) < MAX_LISTED:
+            report.dropped.append(image.number)
         writer.skip()
         return
     report.count += 1
-    report.rebuilt += mended.rebuilt
-    report.exactly += mended.exactly
-    report.unlabelled += mended.unlabelled
-    writer.add(mended.records, mended.labels)
+    report.rebuilt += image.rebuilt
+    report.exactly += image.exactly
+    report.unlabelled += image.unlabelled
+    writer.add(image.records, image.labels)
 
 
 def _check_disk(place: Path) -> None:
@@ -117,14 +120,16 @@ def _check_disk(place: Path) -> None:
         raise DataError(f"{size(need)} are needed to make {place} anew, {size(free)} are free; free some space")
 
 
-def _check_free(place: Path) -> None:
-    """Another command's unfinished store is not to be lost."""
-    other = read_progress(unfinished(place))
+def _check_no_unfinished_store(place: Path) -> None:
+    """Raises `DataError` if another command's unfinished store would be overwritten."""
+    other = read_progress(partial_path(place))
     if other is not None and other.identity.get("command") != COMMAND:
-        raise DataError(f"{unfinished(place)} is an unfinished store; finish it with its command, or remove it, first")
+        raise DataError(
+            f"{partial_path(place)} is an unfinished store; finish it with its command, or remove it, first"
+        )
 
 
-def _manifest(old: Manifest, writer: StoreWriter, report: MendReport) -> Manifest:
+def _repaired_manifest(old: Manifest, writer: StoreWriter, report: RepairReport) -> Manifest:
     left_out = dict(old.left_out)
     if report.dropped_count:
         left_out[DROPPED] = left_out.get(DROPPED, 0) + report.dropped_count
@@ -134,70 +139,67 @@ def _manifest(old: Manifest, writer: StoreWriter, report: MendReport) -> Manifes
         count=writer.count,
         bytes=writer.sizes,
         left_out=left_out,
-        # a run that trains on it has to know that it is another one
+        # a new date makes a run that trains on the store notice that it is another one
         created=datetime.now(timezone.utc).isoformat() if changed else old.created,
     )
 
 
-def _mended(place: Path, manifest: Manifest, found: VerifyReport, workers: int) -> Iterator[RepairReport]:
+def _repaired_images(place: Path, manifest: Manifest, damage: VerifyReport, workers: int) -> Iterator[RepairedRecords]:
     tasks = (
-        (pictures, {index: list(found.pictures[index]) for index in pictures if index in found.pictures})
-        for pictures in pictures_in_tasks(manifest)
+        (images, {index: list(damage.damaged_images[index]) for index in images if index in damage.damaged_images})
+        for images in split_into_tasks(manifest)
     )
     try:
-        # tasks carry their records: few of them are on their way
+        # in_flight: the results carry all records, so few of them may wait
         for batch in ordered_map(Repairer(place), tasks, workers, in_flight=2, inline=False):
             yield from batch
     except WorkerDied:
-        raise unreadable(place) from None
+        raise unreadable_error(place) from None
 
 
 class Repairer:
-    """Mends pictures; what a worker process holds."""
+    """Repairs images; one instance lives in each worker process."""
 
     def __init__(self, path: Path) -> None:
-        self.records = Records(path)
+        self.records = RawRecords(path)
 
-    def __call__(self, task: tuple[range, dict[int, list[str]]]) -> list[RepairReport]:
-        pictures, damaged = task
-        return [self._mended(index, damaged.get(index, [])) for index in pictures]
+    def __call__(self, task: tuple[range, dict[int, list[str]]]) -> list[RepairedRecords]:
+        """Repairs a range of images. `task`: their numbers, and the damaged parts by number."""
+        images, damaged_parts = task
+        return [self._repair(index, damaged_parts.get(index, [])) for index in images]
 
-    def _mended(self, index: int, damaged: list[str]) -> RepairReport:
+    def _repair(self, index: int, damaged_parts: list[str]) -> RepairedRecords:
+        resolutions = self.records.manifest.resolutions
+        records: dict[int, bytes] = {}
+        for side in resolutions:
+            record = None if level_part(side) in damaged_parts else self.records.level(index, side)
+            if record is not None:
+                records[side] = record
+        lost = [side for side in resolutions if side not in records]
+        if max(resolutions) in lost:
+            return RepairedRecords(index, None)
+        exactly = 0
+        if lost:
+            try:
+                rebuilt = self._rebuild(records[max(resolutions)], lost)
+            except ValueError:  # the full size does not decode
+                return RepairedRecords(index, None)
+            digests = self.records.digests(index)
+            exactly = sum(digests.get(level_part(side)) == digest(record) for side, record in rebuilt.items())
+            records |= rebuilt
+        labels, unlabelled = self._labels(index, LABELS_PART in damaged_parts)
+        return RepairedRecords(index, dict(sorted(records.items())), labels, len(lost), exactly, unlabelled)
+
+    def _rebuild(self, full_record: bytes, sides: list[int]) -> dict[int, bytes]:
+        """Returns records of these resolutions from the encoded full size. Raises `ValueError` if that is damaged."""
         manifest = self.records.manifest
         full = max(manifest.resolutions)
-        if level_part(full) in damaged:
-            return RepairReport(index, None)
-        records: dict[int, bytes] = {}
-        sides = [side for side in manifest.resolutions if level_part(side) in damaged]
-        for side in manifest.resolutions:
-            record = self.records.level(index, side)
-            if side not in sides and record is not None:
-                records[side] = record
-            elif side not in sides:
-                sides.append(side)
-        if full in sides:
-            return RepairReport(index, None)
-        exactly = 0
-        if sides:
-            try:
-                made = self._rebuilt(records[full], sides)
-            except ValueError:
-                return RepairReport(index, None)
-            known = self.records.digests(index)
-            exactly = sum(known.get(level_part(side)) == digest(record) for side, record in made.items())
-            records |= made
-        labels, unlabelled = self._labels(index, LABELS_PART in damaged)
-        return RepairReport(index, dict(sorted(records.items())), labels, len(sides), exactly, unlabelled)
-
-    def _rebuilt(self, full: bytes, sides: list[int]) -> dict[int, bytes]:
-        manifest = self.records.manifest
-        side = max(manifest.resolutions)
-        levels = pyramid(decode(full, manifest.codecs[side], manifest.channels, side).transpose(1, 2, 0))
+        levels = pyramid(decode(full_record, manifest.codecs[full], manifest.channels, full).transpose(1, 2, 0))
         quality = int(manifest.options.get("quality", 95))
-        return {each: encode(levels[each], manifest.codecs[each], quality) for each in sides}
+        return {side: encode(levels[side], manifest.codecs[side], quality) for side in sides}
 
     def _labels(self, index: int, damaged: bool) -> tuple[tuple[int, ...], bool]:
-        """Class numbers as they are, or unknown."""
+        """Returns an image's class numbers, or -1s (unknown) if they are damaged, and whether labels were lost."""
         width = len(self.records.manifest.labels)
         row = self.records.label_row(index)
         if damaged or row is None:

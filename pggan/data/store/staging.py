@@ -1,6 +1,6 @@
-"""Where a store is made: under a temporary name beside its own, which it takes when it is whole.
+"""Staging directory of a new store: written under a temporary name, renamed to its own when it is complete.
 
-What a run that was stopped left there stays, for the same command to go on from.
+An interrupted run leaves `DEST.partial` there; the same command resumes it.
 """
 
 from __future__ import annotations
@@ -8,31 +8,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-from pggan.data.store.resume import read_progress, unfinished
+from pggan.data.store.resume import partial_path, read_progress
 from pggan.data.store.store import FILE
+from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.file_lock import exclusive_lock
 
-try:
-    import fcntl
-except ImportError:  # Windows: two preparations of one store at once are not noticed there
-    fcntl = None  # type: ignore[assignment]
-
-# What a store's directory may hold, so that nothing else is ever replaced with it.
-_OWN_FILES = {FILE, "lock.mdb"}
+# The only files in a store's directory: --overwrite replaces no directory with other files.
+_STORE_FILES = {FILE, "lock.mdb"}
 
 
 def check_destination(dest: Path, overwrite: bool) -> None:
-    """Raises `UsageError` where something lies at `dest` that is not to be replaced."""
-    _recover(dest)
+    """Raises `UsageError` if `dest` exists and must not be replaced, `PermissionError` if it cannot be created."""
+    _recover_replaced(dest)
     if dest.is_dir():
         names = set(os.listdir(dest))
         if names and not overwrite:
             raise UsageError(f"{dest} exists already; give another DEST, or --overwrite to replace it")
-        if names and not (FILE in names and names <= _OWN_FILES):
+        if names and not (FILE in names and names <= _STORE_FILES):
             raise UsageError(f"{dest} is not a data store, so --overwrite does not replace it; give another DEST")
     elif dest.exists():
         raise UsageError(f"{dest} is a file; give a directory to be made as DEST")
@@ -46,37 +42,44 @@ def check_destination(dest: Path, overwrite: bool) -> None:
 
 
 def existing_parent(dest: Path) -> Path:
-    """The directory on whose disk `dest` will lie."""
+    """Returns the closest existing parent directory of `dest`, whose disk the store will use."""
     return next(parent for parent in dest.parents if parent.exists())
 
 
-class Unusable(DataError):  # noqa: N818 (of the store)
-    """A failure after which what has been made is of no use, so that it goes."""
+class UnusableStore(DataError):  # noqa: N818 (of the store)
+    """A failure that makes the unfinished store useless: it is removed."""
 
 
 @contextmanager
 def staging_directory(dest: Path, keep: bool = True) -> Iterator[Path]:
-    """The directory to make the store in, where there may be an unfinished one. It becomes `dest` after the block.
+    """Yields the directory to write the store into, and renames it to `dest` after the block.
 
-    If that fails, what has been committed there stays for the same command; all goes after `Unusable`, and unless
-    `keep`. Raises `DataError` where another process is making the same store.
+    The directory may hold an unfinished store to resume. After a failure, committed data stay there for the next run.
+
+    Args:
+        dest: Final path of the store.
+        keep: False removes the staging directory after any failure, not only after `UnusableStore`.
+
+    Raises:
+        DataError: Another process is making the same store.
+        UsageError: `DEST.partial` exists and is not an unfinished store.
     """
     dest.parent.mkdir(parents=True, exist_ok=True)
-    partial = unfinished(dest)
-    with _claimed(dest):
-        if partial.exists() and not (partial.is_dir() and set(os.listdir(partial)) <= _OWN_FILES):
+    partial = partial_path(dest)
+    with _locked(dest):
+        if partial.exists() and not (partial.is_dir() and set(os.listdir(partial)) <= _STORE_FILES):
             raise UsageError(f"{partial} is in the way, and no unfinished store; rename or remove it")
         try:
             yield partial
             _move_into_place(partial, dest)
         except BaseException as error:
-            if not keep or isinstance(error, Unusable) or _is_new(partial):
+            if not keep or isinstance(error, UnusableStore) or _is_empty(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
 
 
-def _is_new(partial: Path) -> bool:
-    """Whether nothing has been committed there."""
+def _is_empty(partial: Path) -> bool:
+    """Whether no transaction has been committed to the unfinished store."""
     try:
         return read_progress(partial) is None
     except DataError:
@@ -84,47 +87,32 @@ def _is_new(partial: Path) -> bool:
 
 
 @contextmanager
-def _claimed(dest: Path) -> Iterator[None]:
-    """The lock goes with the process, however it ends."""
-    if fcntl is None:
-        yield
-        return
+def _locked(dest: Path) -> Iterator[None]:
+    """Holds the lock file `DEST.lock` for the block, then removes it."""
     path = dest.with_name(dest.name + ".lock")
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{dest} is being made by another process; wait for it, or give another DEST") from None
-        except OSError:  # a file system without locks
-            pass
-        if not _is_at(file, path):  # its last holder has just removed it
-            raise DataError(f"{dest} was being made by another process; run the same again")
+    with exclusive_lock(path) as acquired:
+        if not acquired:
+            raise DataError(f"{dest} is being made by another process; wait for it, or give another DEST")
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
 def _replaced(dest: Path) -> Path:
     return dest.with_name(dest.name + ".replaced")
 
 
-def _recover(dest: Path) -> None:
-    """Gives back its name to a store that was being replaced when the process was killed between two renames."""
+def _recover_replaced(dest: Path) -> None:
+    """Restores the old store if a process was killed between the two renames of `_move_into_place`."""
     if not dest.exists() and _replaced(dest).is_dir():
         os.replace(_replaced(dest), dest)
 
 
 def _move_into_place(partial: Path, dest: Path) -> None:
-    """The new store takes its name; what was there before goes only then."""
-    sync_entries(partial)
+    """Renames the new store to `dest`; removes an old store there only afterwards."""
+    with suppress(OSError):  # some network file systems cannot sync directories
+        sync_directory(partial)
     if not dest.exists() or not os.listdir(dest):
         if dest.exists():
             dest.rmdir()
@@ -139,18 +127,5 @@ def _move_into_place(partial: Path, dest: Path) -> None:
             os.replace(old, dest)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    sync_entries(dest.parent)
-
-
-def sync_entries(directory: Path) -> None:
-    """Makes a directory's entries outlast a power cut, where the system can."""
-    try:
-        handle = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+    with suppress(OSError):
+        sync_directory(dest.parent)

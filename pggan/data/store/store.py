@@ -1,8 +1,9 @@
-"""The multi-resolution store: one LMDB environment, one named database a resolution, a manifest written last.
+"""The multi-resolution image store: one LMDB environment, one named database per resolution, a manifest written last.
 
-`DEST/data.mdb` holds databases "4x4" ... "RxR" (keys: 8-byte big-endian index; values: one picture by the codec of its
-resolution), "digests" (by the same keys: see `digests`) and "meta" ("manifest": JSON; "labels": a .npy of int32
-(N, columns), -1 unknown; "progress": see `progress`).
+`DEST/data.mdb` holds these databases:
+- "4x4" ... "RxR": 8-byte big-endian image number -> the image, encoded by the codec of its resolution;
+- "digests": the same keys -> the image's checksum row (see `checksums`);
+- "meta": "manifest" (JSON), "labels" (.npy, int32 (N, columns), -1 unknown), "progress" (see `resume`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import lmdb
@@ -37,17 +37,17 @@ def database_name(resolution: int) -> bytes:
     return f"{resolution}x{resolution}".encode()
 
 
-def key(index: int) -> bytes:
+def record_key(index: int) -> bytes:
     return struct.pack(">Q", index)
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a path looks like a store (made by this program or another one): a directory with an LMDB file."""
+    """Whether a path is a directory with an LMDB file, of this program or another one."""
     return (Path(path) / FILE).is_file()
 
 
-def check_length(env: Any, path: Path) -> None:
-    """Raises `DataError` for a file cut short: LMDB maps it, and reading past its end would kill the process."""
+def check_file_length(env: Any, path: Path) -> None:
+    """Raises `DataError` for a truncated file: LMDB maps it, and reading past its end would kill the process."""
     length = os.path.getsize(path / FILE)
     needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     if length < needed:
@@ -55,9 +55,9 @@ def check_length(env: Any, path: Path) -> None:
 
 
 class Store:
-    """A whole store, read-only; safe to read from threads. Sent to another process, it is opened there on first use.
+    """A complete store, opened read-only. Safe to read from several threads; picklable, reopened on first use.
 
-    Raises `DataError` where there is no store, or one that is half-made, damaged or of a newer version.
+    Raises `DataError` if there is no store at `path`, or it is unfinished, damaged or of a newer version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -76,7 +76,7 @@ class Store:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path, self.manifest = state["path"], state["manifest"]
         self._opened: _Environment | None = None
-        self._release = _nothing
+        self._release = _do_nothing
         self._labels: NDArray[np.int32] | None = None
         self._lock = threading.Lock()
 
@@ -86,9 +86,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property
@@ -105,18 +103,18 @@ class Store:
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Class numbers (N, columns), -1 where unknown; the columns are `manifest.labels`."""
+        """Class numbers, int32 (N, columns), -1 where unknown; the columns are `manifest.labels`."""
         if self._labels is None:
             (data,) = self._records(META, [LABELS])
             try:
-                found = np.load(io.BytesIO(data or b""), allow_pickle=False).astype(np.int32)
-                self._labels = found.reshape(len(self), len(self.manifest.labels))
+                array = np.load(io.BytesIO(data or b""), allow_pickle=False).astype(np.int32)
+                self._labels = array.reshape(len(self), len(self.manifest.labels))
             except (ValueError, EOFError, OSError):
                 raise DataError(f"{self.path}: the labels are damaged; prepare the data again") from None
         return self._labels
 
     def read(self, resolution: int, indices: Sequence[int] | NDArray[Any]) -> NDArray[np.uint8]:
-        """Pictures (N, C, R, R). Raises `DataError` for a resolution that is not there, or a damaged record."""
+        """Returns images, uint8 (N, C, R, R). Raises `DataError` for a missing resolution or a damaged record."""
         if resolution not in self.manifest.codecs:
             raise DataError(
                 f"{self.path} has no {resolution}x{resolution} pictures, its largest are "
@@ -124,7 +122,7 @@ class Store:
             )
         codec, channels = self.manifest.codecs[resolution], self.channels
         out = np.empty((len(indices), channels, resolution, resolution), np.uint8)
-        records = self._records(database_name(resolution), [key(int(index)) for index in indices])
+        records = self._records(database_name(resolution), [record_key(int(index)) for index in indices])
         for at, record in enumerate(records):
             try:
                 if record is None:
@@ -138,24 +136,24 @@ class Store:
         return out
 
     def encoded(self, first: int = 0) -> Iterator[tuple[dict[int, bytes | None], bytes | None]]:
-        """Of every picture from number `first` on: its records as they are kept, by resolution, and their digests.
+        """Yields each image's encoded records by resolution and its checksum row, from image number `first` on.
 
-        None where one is not there. Raises `DataError`.
+        Missing records and rows are None. Raises `DataError` if the file cannot be read.
         """
         opened = self._environment()
         databases = {r: opened.database(database_name(r)) for r in self.resolutions}
         digests = opened.database(DIGESTS) if self.manifest.digests else None
         try:
             with opened.env.begin() as txn:
-                for at in range(first, len(self)):
-                    name = key(at)
-                    records = {r: txn.get(name, db=database) for r, database in databases.items()}
-                    yield records, txn.get(name, db=digests) if digests is not None else None
+                for index in range(first, len(self)):
+                    key = record_key(index)
+                    records = {r: txn.get(key, db=database) for r, database in databases.items()}
+                    yield records, txn.get(key, db=digests) if digests is not None else None
         except lmdb.Error as error:
             raise DataError(f"{self.path} cannot be read ({error}); run pggan verify-data --fix") from None
 
     def close(self) -> None:
-        """Lets go of the file; harmless when done twice. Reading again opens it again."""
+        """Closes the file; may be called twice. Reading reopens it."""
         with self._lock:
             self._release()
             self._opened = None
@@ -164,15 +162,15 @@ class Store:
         opened = self._environment()
         try:
             with opened.env.begin(db=opened.database(database)) as txn:
-                return [txn.get(each) for each in keys]
+                return [txn.get(key) for key in keys]
         except lmdb.Error as error:
             raise DataError(f"{self.path} cannot be read ({error}); prepare the data again") from None
 
     def _environment(self) -> _Environment:
-        """This process's, shared by all its stores on the same file."""
+        """Returns this process's environment, opened on first use."""
         with self._lock:
             if self._opened is None or self._opened.pid != os.getpid():
-                opened = share(self.path)
+                opened = open_shared(self.path)
                 if self.manifest is not None and opened.manifest != self.manifest:
                     opened.release()
                     raise DataError(f"{self.path} has been replaced by another store; start again")
@@ -180,12 +178,12 @@ class Store:
             return self._opened
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     return None
 
 
 class _Environment:
-    """An LMDB environment shared by all stores of this process on one file: LMDB forbids opening it twice."""
+    """An LMDB environment that all `Store`s of this process on one file share: LMDB forbids opening a file twice."""
 
     def __init__(self, path: Path, identity: tuple[int, ...]) -> None:
         self.path, self.identity, self.pid, self.users = path, identity, os.getpid(), 0
@@ -200,7 +198,7 @@ class _Environment:
                 raise PermissionError(13, "Permission denied", str(path / FILE)) from None
             raise DataError(f"{path} is not a readable data store ({error}); prepare the data again") from None
         try:
-            check_length(self.env, path)
+            check_file_length(self.env, path)
             self.manifest = self._read_manifest()
         except BaseException:
             self.env.close()
@@ -220,19 +218,19 @@ class _Environment:
                 self.env.close()
 
     def entries(self, name: bytes) -> int:
-        """How many a database holds. Raises `lmdb.Error`."""
-        database = self.database(name)  # opened before the transaction that uses it
+        """Returns the number of records of a database. Raises `lmdb.Error` if it is missing."""
+        database = self.database(name)  # LMDB opens databases outside of other transactions
         with self.env.begin() as txn:
             return int(txn.stat(database)["entries"])
 
     def check_counts(self) -> None:
-        """Raises `DataError` unless every resolution holds as many records as there are pictures."""
+        """Raises `DataError` unless every resolution holds one record per image."""
         manifest = self.manifest
         try:
             for resolution in manifest.resolutions:
-                found = self.entries(database_name(resolution))
-                if found != manifest.count:
-                    raise ValueError(f"{found} of {manifest.count} pictures at {resolution}x{resolution}")
+                count = self.entries(database_name(resolution))
+                if count != manifest.count:
+                    raise ValueError(f"{count} of {manifest.count} pictures at {resolution}x{resolution}")
         except (lmdb.Error, ValueError) as error:
             raise DataError(
                 f"{self.path}: the store is damaged ({error}); run pggan verify-data --fix, or prepare the data again"
@@ -259,17 +257,17 @@ _OPEN: dict[tuple[int, ...], _Environment] = {}
 _OPEN_LOCK = threading.Lock()
 
 
-def share(path: Path) -> _Environment:
-    """This process's environment of the store at `path`, to be released. Raises `DataError`."""
+def open_shared(path: Path) -> _Environment:
+    """Returns this process's environment of the store at `path`; the caller releases it. Raises `DataError`."""
     try:
         status = os.stat(path / FILE)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} is no data store; make one with: pggan prepare-data PICTURES DEST") from None
-    # by file, not by name: the store of this name may have been replaced since
+    # keyed by file, not by name: another store may have taken the name since
     identity = (os.getpid(), status.st_dev, status.st_ino)
     with _OPEN_LOCK:
-        found = _OPEN.get(identity)
-        if found is None:
-            found = _OPEN[identity] = _Environment(path, identity)
-        found.users += 1
-        return found
+        environment = _OPEN.get(identity)
+        if environment is None:
+            environment = _OPEN[identity] = _Environment(path, identity)
+        environment.users += 1
+        return environment

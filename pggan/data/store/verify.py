@@ -1,4 +1,4 @@
-"""Whether a store is whole: every record is there, is what its digest says, decodes, and agrees with the full size."""
+"""Verifies a store: every record is present, matches its checksum, decodes, and agrees with the full size."""
 
 from __future__ import annotations
 
@@ -16,82 +16,87 @@ from pggan.data.store.checksums import LABELS_PART, SIZE, RunningChecksums, dige
 from pggan.data.store.codecs import decode
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
-from pggan.data.store.raw_records import Records
+from pggan.data.store.raw_records import RawRecords
 from pggan.data.store.store import DIGESTS, database_name
 from pggan.utils.errors import DataError
 from pggan.utils.process_pool import WorkerDied, ordered_map
 
-# Damage that is listed; all of it is counted.
-LISTED = 1000
-# A task: pictures of so many bytes, and so many of them.
+# Most damages that a report lists; all of them are counted.
+MAX_LISTED = 1000
+# A task of a worker: at most this many bytes of records, and this many images.
 TASK_BYTES, TASK_COUNT = 8 << 20, 512
 MISSING, OTHER_DIGEST = "missing", "digest differs"
 
 
 class Damage(NamedTuple):
-    """`part`: "256x256", "labels" or "digests"; `picture` None: of the store as a whole."""
+    """One damaged part of one image (`image` is its number), or of the store as a whole (`image` None).
 
-    picture: int | None
+    `part`: "256x256", "labels" or "digests".
+    """
+
+    image: int | None
     part: str
     reason: str
 
     def __str__(self) -> str:
         """`picture 17 at 256x256: digest differs`."""
-        if self.picture is None:
+        if self.image is None:
             return f"{self.part}: {self.reason}"
-        between = "'s " if self.part == LABELS_PART else " at "
-        return f"picture {self.picture}{between}{self.part}: {self.reason}"
+        preposition = "'s " if self.part == LABELS_PART else " at "
+        return f"picture {self.image}{preposition}{self.part}: {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"picture": self.image, "part": self.part, "reason": self.reason, "message": str(self)}
 
 
 @dataclass
 class VerifyReport:
-    """What was found. `pictures`: the damaged ones, by number, with what is wrong with their parts; `general`: damage
-    of the store as a whole.
-
-    `with_digests` False: made by a version without them, so that only decoding and levels tell.
-    """
+    """The damage of a store."""
 
     path: str
-    count: int
+    count: int  # images
     resolutions: list[int]
-    quick: bool
-    with_digests: bool
-    general: list[Damage] = field(default_factory=list)
-    pictures: dict[int, dict[str, str]] = field(default_factory=dict)
+    quick: bool  # nothing was decoded
+    with_digests: bool  # False: made by a version without checksums, so that only decoding shows damage
+    general: list[Damage] = field(default_factory=list)  # of the store as a whole
+    damaged_images: dict[int, dict[str, str]] = field(default_factory=dict)  # number -> part -> reason
     seconds: float = 0.0
 
     @property
-    def whole(self) -> bool:
-        return not self.general and not self.pictures
+    def intact(self) -> bool:
+        return not self.general and not self.damaged_images
 
     @property
-    def found(self) -> int:
-        """How many damages."""
-        return len(self.general) + sum(map(len, self.pictures.values()))
+    def damage_count(self) -> int:
+        """Number of damaged parts."""
+        return len(self.general) + sum(map(len, self.damaged_images.values()))
 
-    def damages(self, most: int = LISTED) -> list[Damage]:
-        """The first of them."""
-        each = (Damage(at, part, reason) for at, parts in self.pictures.items() for part, reason in parts.items())
-        return list(islice(chain(self.general, each), most))
+    def damages(self, limit: int = MAX_LISTED) -> list[Damage]:
+        """Returns the first `limit` damages."""
+        of_images = (
+            Damage(image, part, reason)
+            for image, parts in self.damaged_images.items()
+            for part, reason in parts.items()
+        )
+        return list(islice(chain(self.general, of_images), limit))
 
     def add(self, damage: Damage) -> None:
-        if damage.picture is None:
+        if damage.image is None:
             self.general.append(damage)
         else:
-            self.pictures.setdefault(damage.picture, {})[damage.part] = damage.reason
+            self.damaged_images.setdefault(damage.image, {})[damage.part] = damage.reason
 
     def to_json(self) -> dict[str, Any]:
-        """The first damages, and how many `found` there are."""
         return {
             "path": self.path,
             "count": self.count,
             "resolutions": self.resolutions,
-            "whole": self.whole,
+            "whole": self.intact,
             "quick": self.quick,
             "with_digests": self.with_digests,
-            "damaged_pictures": len(self.pictures),
-            "found": self.found,
-            "damages": [{**each._asdict(), "message": str(each)} for each in self.damages()],
+            "damaged_pictures": len(self.damaged_images),
+            "found": self.damage_count,
+            "damages": [damage.to_json() for damage in self.damages()],
             "seconds": self.seconds,
         }
 
@@ -103,140 +108,156 @@ def verify(
     on_start: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> VerifyReport:
-    """Looks at every record of a store, in `workers` processes. `quick`: at structure and digests, decoding nothing.
+    """Checks every record of a store.
 
-    Levels of a lossless full size are its 2x2 means to the bit (to one grey level where the full size itself was cut
-    out of a larger store's levels); of a JPEG one, to `jpeg_tolerance` on average. Raises `DataError` for what is no
-    whole store, or one whose index cannot be read.
+    Levels below a lossless full size must be its 2x2 means: exactly, or within one grey level if the full size itself
+    is a level of a larger store. Below a JPEG full size they must agree within `jpeg_tolerance` on average.
+
+    Args:
+        path: The store.
+        quick: Check structure and checksums only; decode nothing.
+        workers: Number of worker processes.
+        on_start: Gets the number of images.
+        on_progress: Gets the number of images checked since its last call.
+
+    Raises:
+        DataError: There is no complete store at `path`, or its index cannot be read.
     """
     start = time.monotonic()
-    records = Records(Path(path))
+    records = RawRecords(Path(path))
     try:
-        manifest = records.manifest
-        report = VerifyReport(
-            str(path), manifest.count, list(manifest.resolutions), quick, with_digests=bool(manifest.digests)
-        )
-        for damage in _as_a_whole(records):
-            report.add(damage)
-        parts = records.parts
+        manifest, parts = records.manifest, records.parts
+        report = _general_report(path, records, quick)
     finally:
         records.close()
     if on_start is not None:
         on_start(manifest.count)
-    told, found = RunningChecksums(parts), RunningChecksums(parts)
-    tasks = pictures_in_tasks(manifest)
+    stored, computed = RunningChecksums(parts), RunningChecksums(parts)
     try:
-        for checked in ordered_map(Checker(Path(path), quick), tasks, workers, inline=False):
-            for damage in checked.damages:
+        tasks = split_into_tasks(manifest)
+        for result in ordered_map(RecordChecker(Path(path), quick), tasks, workers, inline=False):
+            for damage in result.damages:
                 report.add(damage)
-            told.feed(checked.told)
-            found.feed(checked.found)
+            stored.feed(result.stored_digests)
+            computed.feed(result.computed_digests)
             if on_progress is not None:
-                on_progress(checked.pictures)
+                on_progress(result.images)
     except WorkerDied:
-        raise unreadable(path) from None
-    _settle(report, manifest, told.values(), found.values())
+        raise unreadable_error(path) from None
+    _check_totals(report, manifest, stored.values(), computed.values())
     report.seconds = round(time.monotonic() - start, 3)
     return report
 
 
-def unreadable(path: str | Path) -> DataError:
+def unreadable_error(path: str | Path) -> DataError:
     return DataError(
         f"{path}: a process that read it died, so its index is damaged, or the memory too small; copy it again, try "
         "fewer --workers, or prepare the data again"
     )
 
 
-def pictures_in_tasks(manifest: Manifest) -> Iterator[range]:
-    each = sum(manifest.bytes.values()) / max(1, manifest.count)
-    step = max(1, min(TASK_COUNT, int(TASK_BYTES / max(1, each))))
+def split_into_tasks(manifest: Manifest) -> Iterator[range]:
+    """Yields ranges of image numbers, each of at most TASK_BYTES and TASK_COUNT images."""
+    mean_bytes = sum(manifest.bytes.values()) / max(1, manifest.count)
+    step = max(1, min(TASK_COUNT, int(TASK_BYTES / max(1, mean_bytes))))
     return (range(at, min(at + step, manifest.count)) for at in range(0, manifest.count, step))
 
 
-def _as_a_whole(records: Records) -> Iterator[Damage]:
-    manifest = records.manifest
+def _general_report(path: str | Path, records: RawRecords, quick: bool) -> VerifyReport:
+    """Starts a report with the damage of the store as a whole: surplus records, an invalid label array."""
+    manifest, resolutions = records.manifest, list(records.manifest.resolutions)
+    report = VerifyReport(str(path), manifest.count, resolutions, quick, with_digests=bool(manifest.digests))
     databases = {level_part(side): database_name(side) for side in manifest.resolutions}
     if manifest.digests:
         databases["digests"] = DIGESTS
     for part, name in databases.items():
         count = records.entries(name)
         if count > manifest.count:
-            yield Damage(None, part, f"{count} records for {manifest.count} pictures")
-    wrong = records.wrong_labels()
-    if wrong is not None:
-        yield Damage(None, LABELS_PART, wrong)
+            report.add(Damage(None, part, f"{count} records for {manifest.count} pictures"))
+    fault = records.check_label_array()
+    if fault is not None:
+        report.add(Damage(None, LABELS_PART, fault))
+    return report
 
 
-def _settle(report: VerifyReport, manifest: Manifest, told: dict[str, str], found: dict[str, str]) -> None:
-    """Whether records or the digests kept beside them are damaged: the manifest's digests are of both."""
+def _check_totals(report: VerifyReport, manifest: Manifest, stored: dict[str, str], computed: dict[str, str]) -> None:
+    """Compares the manifest's digests with those of the stored digest table and those of the records.
+
+    Where the records agree with the manifest and the table does not, only the table is damaged: the images' damages
+    that the table suggested are withdrawn.
+    """
     if not manifest.digests:
         return
-    for part in told:
-        known = manifest.digests.get(part)
-        if told[part] == known:
+    for part in stored:
+        expected = manifest.digests.get(part)
+        if stored[part] == expected:
             continue
-        if found[part] == known:  # the records are what they were, the table of their digests is not
-            for picture, parts in list(report.pictures.items()):
-                if parts.get(part) == OTHER_DIGEST:
-                    del parts[part]
-                if not parts:
-                    del report.pictures[picture]
+        if computed[part] == expected:
+            _withdraw(report, part)
         report.add(Damage(None, "digests", f"those of {part} are not the manifest's"))
 
 
-class Checked(NamedTuple):
-    """Of a task's pictures: damage, digests as they are kept, and as they are."""
+def _withdraw(report: VerifyReport, part: str) -> None:
+    for image, parts in list(report.damaged_images.items()):
+        if parts.get(part) == OTHER_DIGEST:
+            del parts[part]
+        if not parts:
+            del report.damaged_images[image]
 
-    pictures: int
+
+class CheckResult(NamedTuple):
+    """Result of one task: the number of images, their damages, and their concatenated checksum rows."""
+
+    images: int
     damages: list[Damage]
-    told: bytes
-    found: bytes
+    stored_digests: bytes
+    computed_digests: bytes
 
 
-class Checker:
-    """Looks at pictures; what a worker process holds."""
+class RecordChecker:
+    """Checks the records of a range of images; one instance lives in each worker process."""
 
     def __init__(self, path: Path, quick: bool) -> None:
-        self.records, self.quick = Records(path), quick
+        self.records, self.quick = RawRecords(path), quick
 
-    def __call__(self, pictures: range) -> Checked:
+    def __call__(self, images: range) -> CheckResult:
         damages: list[Damage] = []
-        told, found = bytearray(), bytearray()
-        for index in pictures:
-            kept = self.records.digests(index)
-            here = {name: self.records.part(index, name) for name in self.records.parts}
-            wrong = self._wrong(here, kept)
-            damages += [Damage(index, part, reason) for part, reason in wrong.items()]
-            for name, data in here.items():
-                told += kept.get(name, bytes(SIZE))
-                found += bytes(SIZE) if data is None else digest(data)
-        return Checked(len(pictures), damages, bytes(told), bytes(found))
+        stored, computed = bytearray(), bytearray()
+        for index in images:
+            digests = self.records.digests(index)
+            parts = {name: self.records.part(index, name) for name in self.records.parts}
+            damages += [Damage(index, name, reason) for name, reason in self._damaged(parts, digests).items()]
+            for name, data in parts.items():
+                stored += digests.get(name, bytes(SIZE))
+                computed += bytes(SIZE) if data is None else digest(data)
+        return CheckResult(len(images), damages, bytes(stored), bytes(computed))
 
-    def _wrong(self, here: dict[str, bytes | None], kept: dict[str, bytes]) -> dict[str, str]:
-        """What is wrong with a picture's parts."""
+    def _damaged(self, parts: dict[str, bytes | None], digests: dict[str, bytes]) -> dict[str, str]:
+        """Returns the damaged parts of an image and why."""
         manifest = self.records.manifest
-        wrong: dict[str, str] = {}
-        for name, data in here.items():
+        damaged: dict[str, str] = {}
+        for name, data in parts.items():
             if data is None:
-                wrong[name] = MISSING
-            elif kept and kept[name] != digest(data):
-                wrong[name] = OTHER_DIGEST
-        row = here.get(LABELS_PART)
-        if row is not None and LABELS_PART not in wrong and not _are_classes(row, manifest):
-            wrong[LABELS_PART] = "no such class"
+                damaged[name] = MISSING
+            elif digests and digests[name] != digest(data):
+                damaged[name] = OTHER_DIGEST
+        labels = parts.get(LABELS_PART)
+        if labels is not None and LABELS_PART not in damaged and not _are_classes(labels, manifest):
+            damaged[LABELS_PART] = "no such class"
         if not self.quick:
-            wrong.update(wrong_levels({n: d for n, d in here.items() if d is not None and n not in wrong}, manifest))
-        return wrong
+            intact = {name: data for name, data in parts.items() if data is not None and name not in damaged}
+            damaged.update(check_levels(intact, manifest))
+        return damaged
 
 
-def _are_classes(row: bytes, manifest: Manifest) -> bool:
-    numbers = np.frombuffer(row, "<i4")
+def _are_classes(labels: bytes, manifest: Manifest) -> bool:
+    numbers = np.frombuffer(labels, "<i4")
     return all(-1 <= number < len(column.classes) for number, column in zip(numbers, manifest.labels))
 
 
-def wrong_levels(records: dict[str, bytes], manifest: Manifest) -> dict[str, str]:
-    """What does not decode, or is not the mean of the full size, among a picture's intact records by part."""
-    wrong: dict[str, str] = {}
+def check_levels(records: dict[str, bytes], manifest: Manifest) -> dict[str, str]:
+    """Returns which of an image's records (by part) do not decode or are not means of the full size, and why."""
+    damaged: dict[str, str] = {}
     images: dict[int, NDArray[np.uint8]] = {}
     for side in manifest.resolutions:
         data = records.get(level_part(side))
@@ -245,25 +266,25 @@ def wrong_levels(records: dict[str, bytes], manifest: Manifest) -> dict[str, str
         try:
             images[side] = decode(data, manifest.codecs[side], manifest.channels, side)
         except ValueError as error:
-            wrong[level_part(side)] = f"does not decode: {error}"
+            damaged[level_part(side)] = f"does not decode: {error}"
     full = max(manifest.resolutions)
     if full in images:
         means = pyramid(images.pop(full).transpose(1, 2, 0))
         for side, image in images.items():
             difference = np.abs(image.astype(np.int16) - means[side])
-            if not _agree(difference, manifest, side):
-                wrong[level_part(side)] = f"up to {difference.max()} grey levels from the mean of {level_part(full)}"
-    return wrong
+            if not _within_tolerance(difference, manifest, side):
+                damaged[level_part(side)] = f"up to {difference.max()} grey levels from the mean of {level_part(full)}"
+    return damaged
 
 
-def _agree(difference: NDArray[np.int16], manifest: Manifest, side: int) -> bool:
+def _within_tolerance(difference: NDArray[np.int16], manifest: Manifest, side: int) -> bool:
     if manifest.is_lossless(side) and manifest.is_lossless(max(manifest.resolutions)):
         return int(difference.max()) <= (0 if manifest.exact else 1)
     return float(difference.mean()) <= jpeg_tolerance(manifest)
 
 
 def jpeg_tolerance(manifest: Manifest) -> float:
-    """Grey levels that a JPEG level and its full size may differ by on average: 7 at quality 95, at most 60.
+    """Returns the largest mean difference, in grey levels, of a JPEG level and its full size: 7 at quality 95, <= 60.
 
     Noise, gradients and photographs reach two thirds of it at every quality; two different portraits differ by 60.
     """

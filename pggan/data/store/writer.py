@@ -1,4 +1,4 @@
-"""Writing a store: pictures in order, the manifest last, in a map that grows by itself."""
+"""Writes a store: images in order, transaction by transaction, into a memory map that grows; the manifest last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from mmap import PAGESIZE
 from pathlib import Path
@@ -19,96 +19,105 @@ from typing import Any, TypeVar
 import lmdb
 import numpy as np
 
-from pggan.data.store.checksums import RunningChecksums, part_names, row
+from pggan.data.store.checksums import RunningChecksums, checksum_row, part_names
 from pggan.data.store.manifest import Manifest
-from pggan.data.store.resume import PROGRESS, Progress
-from pggan.data.store.staging import sync_entries
-from pggan.data.store.store import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, key
+from pggan.data.store.resume import PROGRESS, StoreProgress
+from pggan.data.store.store import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
+from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
 
 T = TypeVar("T")
 
 FIRST_MAP = 16 << 20
-# A transaction holds at most so many bytes or pictures of the source, and what came in so many seconds.
+# Limits of a transaction: bytes of records, images of the source, seconds since the last one.
 FLUSH_BYTES, FLUSH_COUNT, FLUSH_SECONDS = 32 << 20, 2048, 10.0
-# Digests read at once when they are summed up.
-_DIGESTS_AT_ONCE = 10_000
+# Checksum rows that `finish` reads at once.
+_ROWS_AT_ONCE = 10_000
 
 
 class DiskFull(DataError, OSError):  # noqa: N818 (what happened)
-    """The disk filled up: `errno`, and what is needed, in words."""
+    """The disk filled up: an `OSError` with its `errno` whose message says how much space is needed."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 class StoreWriter:
-    """Writes a new store into a directory: `add` or `skip` every picture of the source, then `finish`.
+    """Writes a store into a directory: `add` or `skip` every image of the source in order, then `finish`.
 
-    The map doubles when it is full. A transaction at a time goes to the disk, with a record of how far the store is;
-    whatever ends the process, or the power, the last one that was committed stands, and a writer that gets this
-    `progress` (see `load_resume_point`) goes on from there. `notes()`: what is kept with the record.
+    Each transaction also stores the progress. A crash or power cut loses at most the transaction in progress; a
+    writer with the stored `progress` (see `load_resume_point`) continues after the last one. The memory map doubles
+    when it is full.
 
-    Raises `OSError` (ENOSPC or EIO) where the disk is full or fails.
+    Args:
+        path: Directory of the store.
+        codecs: Codec of each resolution.
+        progress: Of the unfinished store in `path`; None for a new one.
+        notes: Returns JSON values to store with the progress.
+        first_map: Initial size of the memory map, in bytes.
+
+    Raises:
+        OSError: The disk is full (ENOSPC) or fails (EIO).
     """
 
     def __init__(
         self,
         path: Path,
         codecs: Mapping[int, str],
-        progress: Progress | None = None,
+        progress: StoreProgress | None = None,
         notes: Callable[[], dict[str, Any]] | None = None,
         first_map: int = FIRST_MAP,
     ) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path, self.codecs = path, dict(codecs)
-        self.progress = progress or Progress()
+        self.progress = progress or StoreProgress()
         self.progress.sizes = self.progress.sizes or dict.fromkeys(self.codecs, 0)
         self.committed = self.progress.consumed
         self._notes = notes or dict
         self._pending: list[dict[int, bytes]] = []
         self._rows: list[bytes] = []
         self._pending_bytes, self._flushed = 0, time.monotonic()
-        self._labels = array("i")  # flat: millions of tuples would be gigabytes
-        # LMDB's own syncs stay on: pages reach the disk before the page that makes them count, at each commit. With
-        # sync=False and a sync afterwards, a power cut in between could leave that page without the others.
-        # lock=False: nobody else knows this directory, and no lock.mdb is left in the store.
-        self._env = self._grown(
+        self._labels = array("i")  # flat: millions of tuples would take gigabytes
+        # LMDB's own syncs stay on: each commit writes the data pages before the meta page that refers to them. With
+        # sync=False and a sync afterwards, a power cut could leave the meta page without its data.
+        # lock=False: no other process opens this directory, and no lock.mdb is left in the store.
+        self._env = self._retry_with_larger_map(
             lambda: lmdb.open(str(path), map_size=first_map, max_dbs=len(codecs) + 3, meminit=False, lock=False)
         )
         try:
-            self._begin()
+            self._open()
         except BaseException:
             self._env.close()
             raise
 
-    def _begin(self) -> None:
-        """Opens the databases, and reads what is needed of what they hold."""
-        opened = self._grown(self._open_databases)
+    def _open(self) -> None:
+        """Opens the databases; reads the labels of an unfinished store."""
+        databases = self._retry_with_larger_map(self._open_databases)
         for directory in (self.path, self.path.parent):
-            sync_entries(directory)
-        self._databases = {r: opened[database_name(r)] for r in self.codecs}
-        self._meta, self._digests = opened[META], opened[DIGESTS]
-        self._parts = opened[PROGRESS]  # the labels, a piece a transaction
+            with suppress(OSError):  # some network file systems cannot sync directories
+                sync_directory(directory)
+        self._databases = {r: databases[database_name(r)] for r in self.codecs}
+        self._meta, self._digests = databases[META], databases[DIGESTS]
+        self._label_pieces = databases[PROGRESS]  # one piece per transaction, until `finish`
         if self.progress.count:
             self._read_labels()
-        self._labels_kept = len(self._labels)
+        self._labels_committed = len(self._labels)
 
     @property
     def count(self) -> int:
-        """Pictures written."""
+        """Number of images written."""
         return self.progress.count
 
     @property
     def sizes(self) -> dict[int, int]:
-        """Of their records, by resolution."""
+        """Bytes of their records, by resolution."""
         return self.progress.sizes
 
     def add(self, records: Mapping[int, bytes], labels: tuple[int, ...] = ()) -> None:
-        """One picture: its record at every resolution, and a class number for each label column."""
+        """Adds an image: its record at every resolution, and a class number for each label column."""
         self._pending.append(dict(records))
-        self._rows.append(row(records, labels))
+        self._rows.append(checksum_row(records, labels))
         self._labels.extend(labels)
         for resolution, record in records.items():
             self.progress.sizes[resolution] += len(record)
@@ -117,7 +126,7 @@ class StoreWriter:
         self.skip()
 
     def skip(self) -> None:
-        """A picture of the source that is left out."""
+        """Counts an image of the source that is left out."""
         self.progress.consumed += 1
         if (
             self._pending_bytes >= FLUSH_BYTES
@@ -127,10 +136,10 @@ class StoreWriter:
             self._flush()
 
     def finish(self, manifest: Manifest) -> Manifest:
-        """Writes labels and manifest, which make the store whole, and closes it. The manifest gets its digests."""
+        """Writes labels and manifest, which complete the store, and closes it. Returns the manifest with digests."""
         self._flush()
         width = len(manifest.labels)
-        manifest = replace(manifest, digests=self._totals(bool(width)))
+        manifest = replace(manifest, digests=self._total_digests(bool(width)))
         labels = io.BytesIO()
         np.save(labels, np.asarray(self._labels, np.int32).reshape(self.count, width), allow_pickle=False)
 
@@ -138,15 +147,15 @@ class StoreWriter:
             with self._env.begin(write=True, db=self._meta) as txn:
                 txn.put(LABELS, labels.getbuffer())
                 txn.put(MANIFEST, json.dumps(manifest.to_json()).encode())
-                txn.drop(self._parts)
+                txn.drop(self._label_pieces)
 
-        self._grown(write)
-        self._grown(lambda: self._env.sync(True))
+        self._retry_with_larger_map(write)
+        self._retry_with_larger_map(lambda: self._env.sync(True))
         self._env.close()
         return manifest
 
     def close(self) -> None:
-        """Gives up what is not written yet. Harmless after `finish`."""
+        """Closes the store without writing pending images. May be called after `finish`."""
         self._env.close()
 
     def _open_databases(self) -> dict[bytes, Any]:
@@ -155,17 +164,17 @@ class StoreWriter:
             return {name: self._env.open_db(name, txn=txn) for name in names}
 
     def _read_labels(self) -> None:
-        with self._env.begin(db=self._parts) as txn:
+        with self._env.begin(db=self._label_pieces) as txn:
             for _, piece in txn.cursor():
                 self._labels.frombytes(piece)
 
-    def _totals(self, labelled: bool) -> dict[str, str]:
+    def _total_digests(self, labelled: bool) -> dict[str, str]:
         totals = RunningChecksums(part_names(self.codecs, labelled))
         with self._env.begin(db=self._digests) as txn:
             rows: list[bytes] = []
-            for _, each in txn.cursor():
-                rows.append(each)
-                if len(rows) == _DIGESTS_AT_ONCE:
+            for _, row in txn.cursor():
+                rows.append(row)
+                if len(rows) == _ROWS_AT_ONCE:
                     totals.feed(b"".join(rows))
                     rows.clear()
             totals.feed(b"".join(rows))
@@ -176,30 +185,30 @@ class StoreWriter:
             return
         first = self.count - len(self._pending)
         self.progress.notes = self._notes()
-        labels = self._labels[self._labels_kept :].tobytes()
+        labels = self._labels[self._labels_committed :].tobytes()
 
         def write() -> None:
             with self._env.begin(write=True) as txn:
                 for resolution, database in self._databases.items():
-                    for at, records in enumerate(self._pending):
-                        txn.put(key(first + at), records[resolution], db=database, append=True)
-                for at, each in enumerate(self._rows):
-                    txn.put(key(first + at), each, db=self._digests, append=True)
+                    for index, records in enumerate(self._pending, first):
+                        txn.put(record_key(index), records[resolution], db=database, append=True)
+                for index, row in enumerate(self._rows, first):
+                    txn.put(record_key(index), row, db=self._digests, append=True)
                 if labels:
-                    txn.put(key(first), labels, db=self._parts, append=True)
+                    txn.put(record_key(first), labels, db=self._label_pieces, append=True)
                 txn.put(PROGRESS, self.progress.dump(), db=self._meta)
 
-        self._grown(write)
-        self.committed, self._labels_kept = self.progress.consumed, len(self._labels)
+        self._retry_with_larger_map(write)
+        self.committed, self._labels_committed = self.progress.consumed, len(self._labels)
         self._pending.clear()
         self._rows.clear()
         self._pending_bytes, self._flushed = 0, time.monotonic()
 
-    def _grown(self, work: Callable[[], T]) -> T:
-        """Does a transaction, again with twice the map as long as it does not fit."""
+    def _retry_with_larger_map(self, transaction: Callable[[], T]) -> T:
+        """Runs a transaction; doubles the memory map and repeats it as long as it does not fit."""
         while True:
             try:
-                return work()
+                return transaction()
             except lmdb.MapFullError:
                 self._env.set_mapsize(self._env.info()["map_size"] * 2)
             except lmdb.DiskError as error:
@@ -209,10 +218,13 @@ class StoreWriter:
 
 
 @contextmanager
-def full_disk_told(writer: StoreWriter, total: int, estimate: float | None = None) -> Iterator[None]:
-    """A disk that fills up in the block: `DiskFull`, saying what is kept and how much more `total` pictures take.
+def explain_full_disk(writer: StoreWriter, total: int, estimate: float | None = None) -> Iterator[None]:
+    """Turns a full disk in the block into `DiskFull`, which says how much is done and how much space is missing.
 
-    `estimate`: bytes of all of them, used until some are written.
+    Args:
+        writer: The store being written.
+        total: Images of the source.
+        estimate: Bytes that all of them will take, used until some are written.
     """
     try:
         yield
@@ -220,9 +232,9 @@ def full_disk_told(writer: StoreWriter, total: int, estimate: float | None = Non
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         done = writer.committed
-        whole = (writer.path / FILE).stat().st_size / done * total if done else estimate
-        need = f"about {size(whole * (1 - done / total))} more are needed" if whole else "more is needed"
-        if done == total:  # the labels and the manifest
+        final_bytes = (writer.path / FILE).stat().st_size / done * total if done else estimate
+        need = f"about {size(final_bytes * (1 - done / total))} more are needed" if final_bytes else "more is needed"
+        if done == total:  # only the labels and the manifest are missing
             need = "a few bytes a picture more are needed"
         message = (
             f"the disk is full: {writer.path}; {need}, with {done} of {total} pictures done; free as much, then run "
@@ -231,18 +243,19 @@ def full_disk_told(writer: StoreWriter, total: int, estimate: float | None = Non
         raise DiskFull(error.errno, message, str(writer.path)) from error
 
 
-def bytes_on_disk(record: int) -> float:
-    """What LMDB takes for a record of so many bytes: a share of a page, or, from half a page, whole pages."""
-    node, room = record + 18, PAGESIZE - 16
-    if node <= room // 2:
-        return PAGESIZE / (room // node)
-    return -(-(record + 16) // PAGESIZE) * PAGESIZE + 26
+def bytes_on_disk(record_bytes: int) -> float:
+    """Returns the space LMDB needs for a record: a share of a page, or whole pages if it is larger than half a page."""
+    node, available = record_bytes + 18, PAGESIZE - 16
+    if node <= available // 2:
+        return PAGESIZE / (available // node)
+    return -(-(record_bytes + 16) // PAGESIZE) * PAGESIZE + 26
 
 
 def _as_os_error(error: Any, path: Path) -> OSError:
-    """LMDB names the system's failures only in its message ("mdb_txn_commit: Input/output error").
+    """Converts an LMDB error to an `OSError`.
 
-    A write that a full disk cuts short is an input/output error to it, too.
+    LMDB gives the system's reason only in its message ("mdb_txn_commit: Input/output error"), and reports a write that
+    a full disk cut short as an input/output error, too.
     """
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EFBIG):
         if os.strerror(number) in str(error):

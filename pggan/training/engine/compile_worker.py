@@ -13,13 +13,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.training.engine.step_executor import COMPILING
 from pggan.utils.formatting import one_line
+from pggan.utils.parent_watch import exit_with_parent
 from pggan.utils.process_pool import available_cores
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Compiled(Exception):  # noqa: N818 (no error)
 def main() -> None:
     """The process: reads its task from standard input, says on standard output what went wrong."""
     asked = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    exit_with_parent()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     try:
@@ -162,12 +162,6 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (whatever it is, the run does without)
         print(one_line(error))
         sys.exit(1)
-
-
-def _end_with_the_run() -> None:
-    while os.read(0, 1):  # not through sys.stdin, whose lock a thread must not hold when Python ends
-        pass
-    os._exit(1)
 
 
 def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = None) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.data.loading.cache import GPU_SHARE
+from pggan.data.loading.cache_policy import GPU_SHARE
 from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.networks.activation_checkpointing import checkpointable_blocks
 from pggan.networks.flops import parameters

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.train import TrainConfig, from_json, to_json
-from pggan.utils.atomic_files import claimed, write_json
+from pggan.utils.atomic_files import write_json
 from pggan.utils.errors import TrainingError, UsageError
+from pggan.utils.file_lock import exclusive_lock
 from pggan.utils.paths import BEST, MODELS, STATES, numbered
 from pggan.utils.version import __version__
 
@@ -138,7 +139,7 @@ class RunDirectory:
     def locked(self) -> Iterator[None]:
         """Locks the directory for the block. Raises `TrainingError` where another process trains in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with claimed(self.path / LOCK) as held:
+        with exclusive_lock(self.path / LOCK) as held:
             if not held:
                 raise TrainingError(
                     f"another process trains in {self.path}; wait for it, stop it, or give another --out"

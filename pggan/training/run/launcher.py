@@ -11,11 +11,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from types import FrameType
 from typing import IO, Any
+
+from pggan.utils.parent_watch import exit_with_parent
 
 LAUNCHED = "PGGAN_LAUNCHED"
 # Seconds between two looks at the processes, and that they have to end before they are killed.
@@ -115,12 +116,5 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
 
 def end_with_launcher() -> None:
     """In a process that `launch` started: ends it when the launcher is gone."""
-    if LAUNCHED not in os.environ:
-        return
-
-    def wait() -> None:
-        while os.read(0, 1):  # not through sys.stdin, whose lock a thread must not hold when Python ends
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    if LAUNCHED in os.environ:
+        exit_with_parent()
