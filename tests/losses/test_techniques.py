@@ -361,7 +361,7 @@ def test_noise_comes_after_augmentation():
     options = (("instance_noise", 0.5), ("augment", "diffaugment"))
     player = Player(tiny(loss="gan", loss_options=options, start_res=16))
     batch = player.feed.discriminator(loaded(player.config, 16), 0, torch.tensor(1.0))
-    seen = loss_functions.viewed(player.state.setup, torch.zeros_like(batch.reals), batch, real=True)
+    seen = loss_functions.augmented(player.state.setup, torch.zeros_like(batch.reals), batch, real=True)
     assert float((seen == 0).float().mean()) < 0.01
     assert float(seen.std()) == pytest.approx(0.5, abs=0.05)
 
