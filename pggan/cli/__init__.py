@@ -82,7 +82,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="pggan")
 def cli() -> None:
-    """Progressive-growing GANs: from pictures to a face generator.
+    r"""Progressive-growing GANs: from pictures to a face generator.
 
     \b
     pggan prepare-data PICTURES DATA

@@ -291,7 +291,13 @@ def evaluate_model(
         store: The real images.
         resolution: Side of the images.
         cache: A cache, or its folder; None: beside the store.
-        names, count, seed, device, embeddings, world, check: As for `compare`.
+        names: Names of the metrics.
+        count: Generated images; None: each metric's own number.
+        seed: Seed of patches, directions and subsets.
+        device: Device of the metrics' networks.
+        embeddings: Networks that metrics look through, by role.
+        world: The processes that share the work.
+        check: Called between batches; may raise to stop.
 
     Returns:
         Figures by name in the main process, an empty dictionary in the others.

@@ -49,6 +49,8 @@ _MAX_ARRAYS = 16
 
 
 class NpyReader(IndexedReader):
+    """Reads images of a memory-mapped `.npy` array."""
+
     def __init__(self, path: str, image_size: tuple[int, int]) -> None:
         super().__init__(image_size)
         self.path = path
@@ -67,6 +69,8 @@ class NpyReader(IndexedReader):
 
 
 class NpySource(IndexedSource):
+    """One `.npy` array of all images."""
+
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
         try:

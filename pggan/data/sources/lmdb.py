@@ -25,6 +25,8 @@ from pggan.utils.formatting import one_line
 
 
 class StoreReader(IndexedReader):
+    """Reads the full-size images of a store."""
+
     box_filtered = True
 
     def __init__(self, store: Store) -> None:

@@ -59,6 +59,8 @@ class ParquetReader(Reader):
 
 
 class ParquetSource(Source):
+    """Parquet shards with an image column and label columns."""
+
     def __init__(self, spec: str) -> None:
         self.files = [Path(spec)] if Path(spec).is_file() else _shards(Path(spec))
         self._count, schema, path = 0, None, self.files[0]
