@@ -135,8 +135,8 @@ def stopping_at(monkeypatch, flush, before):
 def tarred(tmp_path, mode, name, folder):
     path = tmp_path / name
     with tarfile.open(path, mode) as archive:
-        for path in sorted(folder.iterdir()):
-            archive.add(path, path.name)
+        for file in sorted(folder.iterdir()):
+            archive.add(file, file.name)
     return path
 
 

@@ -74,5 +74,5 @@ class Manifest:
         if manifest.shard is not None and not all(
             isinstance(manifest.shard[name], int) for name in ("number", "of", "pictures")
         ):
-            raise ValueError("the shard is not a number of how many")
+            raise ValueError("the shard needs whole numbers: number, of, pictures")
         return manifest
