@@ -117,7 +117,6 @@ def _data(path: str) -> dict[str, Any]:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    from pggan.config.schedule import Schedule
     from pggan.training.run.directory import RunDirectory
     from pggan.training.run.log_reader import read_log
 
@@ -125,7 +124,7 @@ def _run(path: Path) -> dict[str, Any]:
     config, resolved = run.read_options()
     lines = read_log(run.log) if run.log.exists() else []
     last = lines[-1] if lines else {}
-    total, sides = Schedule(config).total, config.resolutions()
+    total, sides = config.schedule.total, config.resolutions()
     models, states = run.models(), run.states()
     return {
         "run": str(path),

@@ -59,7 +59,7 @@ def read_run_data(path: Path) -> RunData:
     try:
         config, resolved = run.read_options()
         recorded = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
-        schedule = Schedule(config)
+        schedule = config.schedule
     except NotADirectoryError:
         raise TrainingError(f"{path} is a file, not a run; give a directory that pggan train made") from None
     except (PgganError, OSError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pggan.config.losses import REGULARIZERS
-from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
 from pggan.networks.flops import iteration_flops, parameters
 
@@ -22,7 +21,7 @@ def sizes(config: TrainConfig) -> list[dict[str, Any]]:
 
 def plan(config: TrainConfig) -> dict[str, Any]:
     """Returns a run's phases with their images, batch sizes, learning rates, parameters and FLOPs, as JSON values."""
-    schedule = Schedule(config)
+    schedule = config.schedule
     g, d = config.networks()
     phases = [
         {

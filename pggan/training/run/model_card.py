@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import time
 from collections.abc import Mapping
@@ -10,23 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.metrics import METRICS
+from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS, configure
-from pggan.config.resume_policy import SAFE_ON_RESUME
-from pggan.config.train import PerResolution, TrainConfig
+from pggan.config.train import IN_RECIPE, OPTIONS, TrainConfig
 from pggan.networks.model_file import ModelFile
 from pggan.utils.formatting import duration, size
-
-# Fields that no option sets, or that do not change the result.
-_OMITTED = SAFE_ON_RESUME | {
-    "data",
-    "preset",
-    "channels",
-    "label_size",
-    "g_network",
-    "d_network",
-    "loss_options",
-    "device",
-}
 
 
 def recipe(config: TrainConfig) -> str:
@@ -37,33 +24,23 @@ def recipe(config: TrainConfig) -> str:
     defaults = configure(preset, {})
     if preset is not None:
         words += ["--preset", preset]
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        if entry.name not in _OMITTED and value != getattr(defaults, entry.name) and value is not None:
-            words += _option(entry.name, value)
+    for name, option in OPTIONS.items():
+        value = getattr(config, name)
+        if name in IN_RECIPE and value != getattr(defaults, name) and value is not None:
+            words += _option(name, option.flag, value)
     for name, value in config.loss_options:
-        words += _option(name, value)
+        words += _option(name, flag_of(name), value)
     return shlex.join(words)
 
 
-def _option(name: str, value: Any) -> list[str]:
-    flag = "--from" if name == "start_from" else "--" + name.replace("_", "-")
+def _option(name: str, flag: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else "--no-" + flag[2:]]
     if name == "start_from":
         value = Path(str(value)).name
-    elif name == "grid":
-        value = "x".join(map(str, value))
-    elif isinstance(value, PerResolution):
-        value = _by_resolution(value)
     elif isinstance(value, tuple):
         value = ",".join(map(str, value))
     return [flag, f"{value:.10g}" if isinstance(value, float) else str(value)]
-
-
-def _by_resolution(numbers: PerResolution) -> str:
-    plain = [] if numbers.plain is None else [f"{numbers.plain:g}"]
-    return ",".join([*plain, *(f"{side}:{value:g}" for side, value in numbers.named)])
 
 
 def card(

@@ -6,21 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig, TrainConfig, from_json
+from pggan.config.network import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from pggan.config.serialization import from_json
+from pggan.config.train import FIXED_BY_MODEL, OPTIONS, TrainConfig
 from pggan.networks.model_file import MODEL_KEY, load_model, read_metadata
 from pggan.training.engine.state import TrainState
 from pggan.utils.errors import DataError, ModelError, UsageError
 from pggan.utils.paths import find_model
-
-# Training options that the model fixes: field -> the network ("g" or "d") and its field.
-_FIXED_BY_MODEL = {
-    "fmap_base": ("g", "fmap_base"), "fmap_max": ("g", "fmap_max"), "fused_scale": ("g", "fused_scale"),
-    "latent_size": ("g", "latent_size"), "stddev_group": ("d", "stddev_group"), "arch_g": ("g", "arch"),
-    "arch_d": ("d", "arch"), "g_norm": ("g", "norm"), "d_norm": ("d", "norm"), "diversity": ("d", "diversity"),
-    "discrimination_kernels": ("d", "discrimination_kernels"), "discrimination_dim": ("d", "discrimination_dim"),
-    "discrimination_group": ("d", "discrimination_group"),
-    "categorical": ("g", "categorical"), "continuous": ("g", "continuous"),
-}  # fmt: skip
 
 _COMMON = [entry.name for entry in dataclasses.fields(NetworkConfig)]
 
@@ -65,12 +57,12 @@ class WarmStart:
             UsageError: a requested option contradicts the model.
         """
         fixed = {}
-        for name, (network, field) in _FIXED_BY_MODEL.items():
+        for name, (network, field) in FIXED_BY_MODEL.items():
             if network == "d" and not self.keeps_discriminator:
                 continue
             own = getattr(self.generator if network == "g" else self.discriminator, field)
             if requested.get(name) not in (None, own):
-                flag = f"--{name.replace('_', '-')}"
+                flag = OPTIONS[name].flag
                 raise UsageError(f"{flag} {requested[name]} contradicts --from: that model has {own}; leave it out")
             fixed[name] = own
         last = requested.get("max_res") or min(self.generator.resolution, largest or self.generator.resolution)
