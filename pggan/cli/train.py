@@ -18,6 +18,8 @@ from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
+    from pggan.training.engine.environment import RunEnvironment
+    from pggan.training.engine.memory_estimate import MicroBatchPlan
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
 
@@ -89,9 +91,9 @@ def command(
     if dry_run:
         memory = {}
         if config.budget is not None:
-            from pggan.training.start import resolve
+            from pggan.training.engine.memory_estimate import estimate_memory
 
-            memory = resolve(config)["memory"]  # says what it does not suffice for
+            memory = estimate_memory(config)
         _show_plan(config, data, as_json, memory)
         return 0
     return _finish(_begin(config, out or _next_run(), drawn, as_json or quiet), as_json)
@@ -181,21 +183,22 @@ def _next_run() -> Path:
 
 def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> RunResult:
     from pggan.config.schedule import Schedule
+    from pggan.training.engine.environment import resolve
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.start import advice, begin, computing, resolve
+    from pggan.training.start import advice, begin
 
     if _leads():
         RunDirectory(run).check_free()
     # before faces are drawn: what cannot be trained is told at once
-    schedule, resolved = Schedule(config), resolve(config)
+    schedule, environment = Schedule(config), resolve(config)
     if drawn:
         config = _draw(config, run, quiet)
     if not quiet:
-        click.echo(_summary(config, resolved, run), err=True)
-        for line in [*computing(resolved), *advice(config, _pictures(config))]:
+        click.echo(_summary(config, environment, run), err=True)
+        for line in [*environment.describe_steps(), *advice(config, _pictures(config))]:
             click.echo(line, err=True)
     with ExitStack() as stack:
-        return begin(config, run, _display(schedule, quiet, stack), resolved)
+        return begin(config, run, _display(schedule, quiet, stack), environment)
 
 
 def _pictures(config: TrainConfig) -> int:
@@ -246,7 +249,7 @@ def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:
     return LineDisplay(schedule)
 
 
-def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
+def _summary(config: TrainConfig, environment: RunEnvironment, run: Path) -> str:
     from pggan.training.monitor.plan_table import sizes
 
     last = sizes(config)[-1]
@@ -255,25 +258,29 @@ def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
     return (
         f"run {run}: {grows}, preset {config.preset}, loss "
         f"{config.loss}; G {last['g'] / 1e6:.3f}M and D {last['d'] / 1e6:.3f}M parameters; "
-        f"{resolved['precision']} on {resolved['device']}"
+        f"{environment.precision} on {environment.device}"
     )
 
 
-def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dict[str, Any]) -> None:
+def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dict[int, MicroBatchPlan]) -> None:
     """`memory`: the plan within --budget, by estimate."""
     from pggan.config.train import to_json
-    from pggan.training.engine.memory_estimate import describe
+    from pggan.training.engine.memory_estimate import describe, plan_to_json
     from pggan.training.monitor.plan_table import plan, table
 
     if as_json:
-        click.echo(json.dumps({"config": to_json(config), **plan(config), **({"memory": memory} if memory else {})}))
+        click.echo(
+            json.dumps(
+                {"config": to_json(config), **plan(config), **({"memory": plan_to_json(memory)} if memory else {})}
+            )
+        )
         return
     click.echo(f"data: {data or 'faces drawn on the spot'}; preset {config.preset}")
     click.echo(table(config))
     for line in describe(memory):
-        click.echo(f"{line}; the run measures it")
+        click.echo(line)
     if config.auto_batch and not memory:
-        click.echo("images computed at once: as many as fit into what is free when the run starts, which measures it")
+        click.echo("images computed at once: as many as fit into what is free when a resolution begins")
 
 
 def _finish(outcome: RunResult, as_json: bool) -> int:

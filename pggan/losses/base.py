@@ -62,7 +62,6 @@ class DiscriminatorPass(NamedTuple):
     """The discriminator's side of a step. `d`: D of images alone; `scale`: the loss scale (1 if none).
 
     `batch.reals` and `fakes` are as D sees them: after every objective's `view`. `parameters`: D's own, by name.
-    `forward`: penalties on gradients are to be differentiated by forward mode; `still`: D with its weights held fixed.
     """
 
     d: Critic
@@ -72,8 +71,6 @@ class DiscriminatorPass(NamedTuple):
     fake: DiscriminatorOutput
     scale: Tensor
     parameters: Parameters = NO_PARAMETERS
-    forward: bool = False
-    still: Critic | None = None
 
 
 class GeneratorPass(NamedTuple):
@@ -118,8 +115,6 @@ class Objective(nn.Module):
 
     # Whether those functions can be compiled and captured; where not, the run is eager and says so.
     functional: bool = True
-    # Whether d holds gradients of D by its images, which can be taken in two ways (`DiscriminatorPass.forward`).
-    penalizes_gradient: ClassVar[bool] = False
     # Whether `g_terms` look at `batch.reals`.
     wants_reals: ClassVar[bool] = False
     # Whether g is these terms instead of the loss's own, which are then only reported.
