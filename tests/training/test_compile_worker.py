@@ -104,7 +104,7 @@ def _inheriting(handle):
         ("import os; os.kill(os.getpid(), 9)", "its process ended with -9"),
     ],
 )
-def test_a_process_that_fails_is_told(program, reason, monkeypatch):
+def test_a_failed_process_is_reported_and_the_run_goes_on_eagerly(program, reason, monkeypatch):
     executor, notes, inputs = executed({3: StepMode.COMPILED})
     executor.worker = helper(program, monkeypatch)
     until(lambda: executor(inputs) and executor.modes == {3: StepMode.EAGER})

@@ -90,16 +90,16 @@ def test_plans_keep_within_the_budget():
     config = TrainConfig(max_res=1024, batch=PerResolution.of({4: 128, 256: 16, 1024: 8}), stddev_group=4)
     before = None
     for gigabytes in (80, 24, 16, 12, 8):
-        plan = plan_memory(config, gigabytes * 2**30, "cpu", "bf16")
+        plan = plan_memory(config, gigabytes * 2**30, "cuda", "bf16")
         assert all(share.bytes <= gigabytes * 2**30 * 0.9 for share in plan.values())
         assert all(share.micro_batch in micro_batch_sizes(config, 1)[2**level] for level, share in plan.items())
         if before:
             assert all(plan[at].micro_batch <= before[at].micro_batch or plan[at].recompute for at in plan)
         before = plan
-    assert plan_memory(config, 80 * 2**30, "cpu", "bf16")[10].recompute is False
-    assert plan_memory(config, 8 * 2**30, "cpu", "bf16")[10].recompute is True
+    assert plan_memory(config, 80 * 2**30, "cuda", "bf16")[10].recompute is False
+    assert plan_memory(config, 8 * 2**30, "cuda", "bf16")[10].recompute is True
     with pytest.raises(UsageError, match=r"too little for 4x4: 4 images at once take about .*--budget"):
-        plan_memory(config, 0.5 * 2**30, "cpu", "bf16")
+        plan_memory(config, 0.5 * 2**30, "cuda", "bf16")
 
 
 def test_sizes_keep_groups_whole_within_what_is_asked_for(config):
@@ -117,7 +117,7 @@ def bytes_for(config, images, recompute=False):
 
 
 def test_what_a_run_plans_on_a_cpu(config, monkeypatch):
-    """Within a budget of two images and a half, by estimate; unasked nothing, unless memory has no room for the batch."""
+    """Within a budget of two images and a half, by estimate; unasked only where memory has no room for the batch."""
     config = dataclasses.replace(config, stddev_group=2, start_res=16, precision="fp32")
     share = resolve_memory(dataclasses.replace(config, budget=bytes_for(config, 2.5)), CPU, "fp32")[4]
     assert (share.micro_batch, share.recompute) == (2, False)
@@ -161,15 +161,15 @@ def test_estimates_refuse_on_gpus_only_what_is_far_too_much(config):
 
 def test_a_limit_is_what_is_free_and_held_and_at_most_the_budget(monkeypatch, config):
     """Processes on one machine share its memory, on a GPU each has its own."""
-    monkeypatch.setattr(devices, "free_memory", lambda device: 1000)
-    monkeypatch.setattr(devices, "held_memory", lambda device: 10)
+    monkeypatch.setattr(devices, "free_memory", lambda device: 1000 << 20)
+    monkeypatch.setattr(devices, "held_memory", lambda device: 10 << 20)
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
-    assert memory_limit(config, CPU) == 260
+    assert memory_limit(config, CPU) == 260 << 20
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert memory_limit(config, CPU) == 510
-    assert memory_limit(config, torch.device("cuda", 0)) == 1010
-    assert memory_limit(dataclasses.replace(config, budget=300.0), CPU) == 300
+    assert memory_limit(config, CPU) == 510 << 20
+    assert memory_limit(config, torch.device("cuda", 0)) == 1010 << 20
+    assert memory_limit(dataclasses.replace(config, budget=float(300 << 20)), CPU) == 300 << 20
 
 
 def test_dry_run_says_that_it_estimates(data):

@@ -360,6 +360,7 @@ def test_recorded_environments():
 def test_a_run_keeps_its_mode(config, tmp_path, monkeypatch):
     """Recorded with the run, taken up with it, changed when asked."""
     monkeypatch.setattr("pggan.training.loop.StepExecutor", partial(StepExecutor, backend=None, capturer=recorder))
+    monkeypatch.setattr("pggan.training.loop.start_compile_worker", lambda executor: None)
     cut = dataclasses.replace(config, mode="compiled", total_kimg=0.064)
     run, notes = RunDirectory(tmp_path / "run"), Notes()
     begin(cut, run.path, notes)
@@ -405,7 +406,7 @@ def test_channels_last_changes_nothing(monkeypatch, fused):
             assert (value - found[1][name]).abs().max() < 1e-4, name
 
 
-def test_where_compiled_code_is_kept(monkeypatch, tmp_path):
+def test_compiled_code_is_stored_outside_the_temporary_folder(monkeypatch, tmp_path):
     """Not in the temporary folder, which torch chooses when it is imported; wherever a person says."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for before, after in (

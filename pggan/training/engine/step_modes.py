@@ -35,8 +35,8 @@ class StepMode(Enum):
 
 # By kind of device: the iterations at a resolution from which `auto` compiles, at 4x4 and for every level above. On a
 # GPU compiling takes 40 s and 15 s a level, an iteration is expected to save at least 10 ms of launches, and the gain
-# has to be twice the cost. On CPUs `auto` stays eager: the compiler takes cores from the run, and only eager runs resume to
-# the same bits.
+# has to be twice the cost. On CPUs `auto` stays eager: the compiler takes cores from the run, and only eager runs
+# resume to the same bits.
 PAYS_FROM: dict[str, tuple[int, int] | None] = {"cuda": (8_000, 3_000), "cpu": None}
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
