@@ -20,6 +20,7 @@ _NO_MEMORY = (
     "CUDA error: out of memory",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN, on CPUs
 )
 # Bytes that `limit_memory` leaves torch, by the number of the GPU.
 _limits: dict[int | None, float] = {}

@@ -239,8 +239,8 @@ def test_wrong_gradients_are_noticed():
 
 @pytest.mark.parametrize("player", ["d", "g"])
 def test_an_uncompiled_recording_differentiates_by_autograd(player, monkeypatch):
-    """torch.func.grad would keep what autograd frees on the way; the penalty's own, by images, is none of the weights'."""
-    executor, said, inputs = executed({3: RECORDED})
+    """torch.func.grad by the weights would keep what autograd frees on the way."""
+    executor, _, inputs = executed({3: RECORDED})
     state, inputs = executor.state, dataclasses.replace(inputs, player=player)
     monkeypatch.setattr(gradients, "gradient_function", broken)
     expected = eager(state.context, inputs)
