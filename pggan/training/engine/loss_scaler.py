@@ -30,7 +30,7 @@ class LossScaler:
         return torch.exp2(self.log2)
 
     def check_finite_and_update(self, gradients: Iterable[Tensor | None]) -> Tensor:
-        """Returns 1.0 where these unscaled gradients are finite and the step may be taken, else 0.0; adapts the scale."""
+        """Returns 1.0 where these unscaled gradients are finite, else 0.0: the step is skipped; adapts the scale."""
         norms = torch._foreach_norm([g for g in gradients if g is not None])
         # the largest of norms: infinite or NaN where any value is (a sum of finite norms might overflow)
         good = torch.stack([norm.float() for norm in norms]).amax().isfinite().float()
