@@ -80,7 +80,7 @@ class Trainer:
         set_precision(environment.precision)
         enable_cudnn_benchmark(device)
         if config.budget is not None:
-            limit_memory(device, config.budget - LIBRARIES["cuda"])  # on a GPU; the context takes its part
+            limit_memory(device, max(0.0, config.budget - LIBRARIES["cuda"]))  # on a GPU; its context takes the rest
         self.store = Store(str(config.data))
         self.state = TrainState(config, device, environment.precision, world)
         self.schedule = self.state.schedule

@@ -1,4 +1,4 @@
-"""A configuration fitted to its data, and runs begun or taken up again: what the command line and scripts call."""
+"""Start of a run: a configuration is fitted to its data, and a run begins or resumes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from pggan.training.monitor.display import Display
     from pggan.utils.distributed import World
 
-# Below so many pictures a discriminator may learn them by heart (Karras et al. 2020: their 30,000 and fewer suffer).
+# Below this number of images D may memorise them (Karras et al. 2020: sets of 30,000 and fewer suffer).
 FEW_PICTURES = 20_000
-# What `resolve` decides by.
+# Fields of the configuration that `resolve` decides by.
 RESOLVED = ("precision", "mode", "auto_batch", "budget")
-# Faces drawn where no data is given, and their largest side unless one is asked for.
+# Synthetic faces that stand in where no data is given, and their largest side by default.
 DRAWN_COUNT, DRAWN_RESOLUTION = 4000, 256
 
 
 def fit_to_data(config: TrainConfig, manifest: Manifest) -> TrainConfig:
-    """The configuration with the data's channels and classes. Raises `DataError` where it lacks what is asked for."""
+    """Returns the configuration with the data's channels and classes. Raises `DataError` where the data lacks some."""
     largest = max(manifest.resolutions)
     if config.max_res > largest:
         raise DataError(
@@ -46,24 +46,24 @@ def fit_to_data(config: TrainConfig, manifest: Manifest) -> TrainConfig:
 
 
 def advice(config: TrainConfig, count: int) -> list[str]:
-    """What a person who trains on `count` pictures may want to know, a line each."""
+    """Returns advice for training on `count` images, a line each."""
     options = dict(config.loss_options)
-    told = []
+    lines = []
     if count < FEW_PICTURES and "augment" not in options:
-        told.append(
+        lines.append(
             f"{count:,} pictures are few, and the discriminator may learn them by heart: --augment ada --held-out 0.1 "
             "is for that (--augment none: leave it, and say no more)"
         )
     if options.get("augment") == "ada" and not options.get("augment_p") and not config.held_out:
-        told.append(
+        lines.append(
             "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
             "overfitting less well than pictures held out do"
         )
-    return told
+    return lines
 
 
 def fit_to_drawn(config: TrainConfig) -> TrainConfig:
-    """The configuration for faces drawn on the spot."""
+    """Returns the configuration for synthetic faces."""
     from pggan.data.sources.synthetic import DrawnSource
 
     return _fit(config, 3, DrawnSource(f"drawn:{DRAWN_COUNT}").label_columns)

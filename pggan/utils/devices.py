@@ -20,6 +20,7 @@ _NO_MEMORY = (
     "CUDA error: out of memory",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN, on CPUs
 )
 # Limits set by `limit_memory`, in bytes, by GPU number.
 _limits: dict[int | None, float] = {}

@@ -127,7 +127,7 @@ def test_log_lines_beyond_the_state_are_cut(config, tmp_path):
     assert int(kept.stem.split("-")[1]) in nimg
 
 
-def test_only_the_newest_states_are_kept(config, tmp_path):
+def test_only_the_newest_states_remain(config, tmp_path):
     begin(dataclasses.replace(config, keep_checkpoints=2, keep_models=3), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
     assert len(run.states()) == 2
@@ -221,7 +221,7 @@ def test_parts_of_another_run_are_not_taken_over(config, tmp_path):
         begin(config, tmp_path / "run", QuietDisplay())
 
 
-def test_odd_run_files_are_told(config, tmp_path):
+def test_odd_run_files_raise_one_line(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
     run.log.write_text('[1]\n{"other": 1}\n' + run.log.read_text())
@@ -244,7 +244,7 @@ def test_state_of_another_network_is_refused(config, tmp_path):
         resume(a, QuietDisplay())
 
 
-def test_out_of_memory_says_the_mend(config, tmp_path, monkeypatch):
+def test_out_of_memory_says_what_helps(config, tmp_path, monkeypatch):
     def fails(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -239,7 +239,7 @@ def test_wrong_gradients_are_noticed():
 
 @pytest.mark.parametrize("player", ["d", "g"])
 def test_an_uncompiled_recording_differentiates_by_autograd(player, monkeypatch):
-    """torch.func.grad would keep activations that autograd frees; the penalty differentiates by images, not weights."""
+    """torch.func.grad by the weights would keep what autograd frees on the way."""
     executor, _, inputs = executed({3: RECORDED})
     state, inputs = executor.state, dataclasses.replace(inputs, player=player)
     monkeypatch.setattr(gradients, "gradient_function", broken)

@@ -1,4 +1,4 @@
-"""Training alone, without a loader: at the one resolution of a configuration, in any mode."""
+"""Training steps without a loader, at the one resolution of a configuration, in any step mode."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from pggan.utils.devices import enable_cudnn_benchmark, pick_device, pick_precis
 
 
 class Trainer:
-    """Iterations on one batch of noise, half faded in: one graph serves fade and stable. `notes`: what fell back."""
+    """Iterations on one batch of noise, half faded in: one graph serves fade and stable phases.
+
+    `notes` holds what the executor said, such as a mode that failed.
+    """
 
     def __init__(self, config: TrainConfig, device: str, mode: str = "eager") -> None:
         self.device = pick_device(device)

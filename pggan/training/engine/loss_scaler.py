@@ -1,4 +1,4 @@
-"""Dynamic loss scaling for half precision (reference release, fp16 mode), and the check that a gradient is finite."""
+"""Dynamic loss scaling for mixed precision in fp16 (reference release), and the check that gradients are finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 START, GROWTH, BACKOFF = 64.0, 0.0005, 1.0
-# Below this scale half precision is not what overflows: a gradient that is not finite then is a fault.
+# log2 of the scale below which half precision is not what overflows: gradients that are not finite then are a fault.
 SEARCH_ENDS = 0.0
 
 
@@ -22,7 +22,7 @@ class LossScaler:
     def __init__(self, enabled: bool, device: torch.device) -> None:
         self.enabled = enabled
         self.log2 = torch.tensor(START if enabled else 0.0, dtype=torch.float32, device=device)
-        # steps not taken since the counts were read last, and those of them that were no search for the scale
+        # steps skipped since the counts were read last, and those of them that were no search for the scale
         self.skipped = torch.zeros((), device=device)
         self.faults = torch.zeros((), device=device)
 
@@ -30,7 +30,7 @@ class LossScaler:
         return torch.exp2(self.log2)
 
     def check_finite_and_update(self, gradients: Iterable[Tensor | None]) -> Tensor:
-        """1.0 where these (unscaled) gradients are finite and the step may be taken, else 0.0; adapts the scale."""
+        """Returns 1.0 where these unscaled gradients are finite, else 0.0: the step is skipped; adapts the scale."""
         norms = torch._foreach_norm([g for g in gradients if g is not None])
         # the largest of norms: infinite or NaN where any value is (a sum of finite norms might overflow)
         good = torch.stack([norm.float() for norm in norms]).amax().isfinite().float()
@@ -42,7 +42,7 @@ class LossScaler:
         return good
 
     def read_counts(self) -> tuple[int, int]:
-        """Steps skipped, and faults among them, since the last reading."""
+        """Returns the steps skipped since the last reading, and the faults among them."""
         counts = torch.stack([self.skipped, self.faults]).tolist()
         self.skipped.zero_()
         self.faults.zero_()

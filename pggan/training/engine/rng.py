@@ -1,4 +1,4 @@
-"""Randomness of the step, addressed instead of stored: (seed, images seen, purpose) decides every number.
+"""Random numbers of a step, addressed instead of stored: (seed, images seen, purpose) decides every number.
 
 A resumed run needs no random state, and the same images seen get the same noise whatever came before.
 """
@@ -16,7 +16,7 @@ D_LATENTS, G_LATENTS, MIXING, FAKE_LABELS, G_LABELS = range(5)
 
 
 def purpose(name: str) -> int:
-    """The stream of a name, the same in every version and on every machine; none of those above."""
+    """Returns the stream of a name: the same in every version and on every machine, and none of those above."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") | 1 << 63
 
 
