@@ -1,17 +1,18 @@
-"""pggan: progressive-growing GANs, from pictures to a face generator.
+"""pggan: progressive-growing GANs, from images to a face generator.
 
 >>> import pggan
->>> model = pggan.load("run")            # a file, a run directory or a shipped model's name
->>> pictures = model.generate([0, 1, 2])  # uint8 (3, H, W, C)
+>>> model = pggan.load("run")          # a model file, a run directory or the name of a shipped model
+>>> images = model.generate([0, 1, 2])  # uint8 (3, H, W, C)
 
-Importing the package is instant: torch is loaded by the first call that needs it.
+`import pggan` is instant: `load` and `Model` import torch when they are first used.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pggan.utils.version import __version__
+
 __all__ = ["Model", "__version__", "load"]
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    """Imports `load` and `Model` on first use (PEP 562)."""
     if name in ("load", "Model"):
         from pggan.generation import model
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from pggan.data.store.store import Store
 from pggan.training.run.directory import RunDirectory, is_run
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 
 COLUMNS = {"gap": "gap of D", "r": "r", "p": "p at the end", "swd": "SWD x 1000", "msssim": "MS-SSIM"}
 # the last part of a run that the gap is a mean over

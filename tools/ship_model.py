@@ -1,9 +1,9 @@
-"""A run's model as one that ships: the generator alone, up to the level it was trained to, in half precision.
+"""Makes a model that ships from a run's: the generator alone, up to its trained level, in half precision.
 
     python tools/ship_model.py RUN_OR_MODEL checkpoints/NAME.safetensors
 
-Half precision moves a picture by less than a grey level here and there (the script prints by how much) and halves the
-file. What the model file says of its data, attribution and training is kept.
+Half precision halves the file and changes few values of an image by one grey level; the script prints by how much. The
+model file's notes on data, attribution and training stay.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pggan.networks.model_file import ModelFile, save_model
 from pggan.utils.errors import PgganError
 
 
-def shipped(file: ModelFile) -> ModelFile:
-    """The model without its discriminator and without the levels above the stored one."""
+def strip_model(file: ModelFile) -> ModelFile:
+    """Returns the model in half precision, without discriminator and without the levels above the stored one."""
     config = dataclasses.replace(file.generator.config, resolution=2**file.level)
     generator = make_generator(config)
     state = file.generator.state_dict()
@@ -35,18 +35,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("out", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        model = pggan.load(given.model, device="cpu")
-        save_model(given.out, shipped(model.file))
-        small = pggan.load(given.out, device="cpu")
+        model = pggan.load(options.model, device="cpu")
+        save_model(options.out, strip_model(model.file))
+        small = pggan.load(options.out, device="cpu")
     except (PgganError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     before, after = (m.generate(range(64)).astype(int) for m in (model, small))
-    apart = np.abs(before - after)
-    print(f"{given.out}: {small.resolution}x{small.resolution}, {given.out.stat().st_size:,} bytes")
-    print(f"against full precision: {apart.mean():.3f} of 255 on average, {apart.max()} at most (64 pictures)")
+    difference = np.abs(before - after)
+    print(f"{options.out}: {small.resolution}x{small.resolution}, {options.out.stat().st_size:,} bytes")
+    print(
+        f"against full precision: {difference.mean():.3f} of 255 on average, {difference.max()} at most (64 pictures)"
+    )
     return 0
 
 

@@ -1,4 +1,7 @@
-"""The `pggan` command. Commands are imported when asked for; what is heavy, inside them."""
+"""The `pggan` command: the table of its commands, and how a failure becomes one line and an exit status.
+
+A command's module is imported when that command runs, and torch within it: `pggan --help` imports neither.
+"""
 
 from __future__ import annotations
 
@@ -8,75 +11,88 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from pggan import __version__
 from pggan.utils.errors import PgganError
+from pggan.utils.version import __version__
 
-# command -> module of pggan.cli that holds it (as `command`); the order is the order of `pggan --help`
-COMMANDS = {
-    "prepare-data": "prepare_data",
-    "verify-data": "verify_data",
-    "merge-data": "merge_data",
-    "train": "train",
-    "generate": "generate",
-    "interpolate": "interpolate",
-    "traverse": "traverse",
-    "evaluate": "evaluate",
-    "report": "report",
-    "export-data": "export_data",
-    "import": "import_model",
-    "export": "export",
-    "prune": "prune",
-    "info": "info",
+
+class Entry(NamedTuple):
+    """A command in the table."""
+
+    module: str  # the module of pggan.cli that holds the command, under the name `command`
+    summary: str  # its line in `pggan --help`: the first sentence of its docstring, as a test checks
+
+
+# Heading in `pggan --help` -> name of the command -> entry. Order is the order of the help.
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Data": {
+        "prepare-data": Entry("prepare_data", "Convert pictures to a data store of all resolutions."),
+        "verify-data": Entry("verify_data", "Check every record of a data store, and repair damage."),
+        "merge-data": Entry("merge_data", "Join several data stores into one."),
+    },
+    "Train": {
+        "train": Entry("train", "Train a generator and a discriminator on a data store."),
+    },
+    "Make pictures": {
+        "generate": Entry("generate", "Make new pictures with a model."),
+        "interpolate": Entry("interpolate", "Make a video of faces that turn into each other."),
+        "traverse": Entry("traverse", "Show what each structured code of an InfoGAN model does."),
+    },
+    "Judge": {
+        "evaluate": Entry("evaluate", "Measure how good and how varied generated pictures are."),
+        "report": Entry("report", "Write a run as one HTML page with curves and samples."),
+        "info": Entry("info", "Describe a model, a run or a data store."),
+    },
+    "Exchange": {
+        "export-data": Entry("export_data", "Write a data store as files that other programs read."),
+        "import": Entry("import_model", "Convert a model of another program to a pggan model."),
+        "export": Entry("export", "Convert a model to ONNX or to a torch.export program."),
+        "prune": Entry("prune", "Reduce a run to the files that are worth sharing."),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when that command is run or listed."""
+    """A group that lists its commands from the table and imports the module of a command when that command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
-        return None if module is None else importlib.import_module(f"pggan.cli.{module}").command
+        entry = COMMANDS.get(cmd_name)
+        return None if entry is None else importlib.import_module(f"pggan.cli.{entry.module}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the table, a section under each heading; names are padded so that all sections align."""
+        width = max(map(len, COMMANDS))
+        for heading, entries in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<{width}}", entry.summary) for name, entry in entries.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
+)
 @click.version_option(__version__, prog_name="pggan")
 def cli() -> None:
-    """Progressive-growing GANs: from pictures to a face generator.
+    r"""Progressive-growing GANs: from pictures to a face generator.
 
     \b
-    pggan prepare-data PICTURES DATA     pictures to one multi-resolution store
-    pggan verify-data DATA               whether every record of it is whole
-    pggan train DATA --out RUN           grow a generator and a discriminator
-    pggan generate RUN --n 64 --out DIR  new pictures, and a grid of them
-    pggan interpolate RUN --out walk.mp4 a video from face to face
-    pggan traverse RUN                   what each structured code does (InfoGAN)
-    pggan evaluate RUN --data DATA       how good and how varied they are
+    pggan prepare-data PICTURES DATA
+    pggan train DATA --out RUN
+    pggan generate RUN --n 64 --out DIR
     """
 
 
-def _fail(message: str, status: int) -> int:
-    click.echo(f"pggan: error: {' '.join(message.split())}", err=True)
-    return status
-
-
-def _click_message(error: click.ClickException) -> str:
-    message = error.format_message().rstrip(".")
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        message += f" (see '{error.ctx.command_path} --help')"
-    return message
-
-
 def run(args: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit status; every foreseeable failure is one line on stderr."""
+    """Runs the command line and returns its exit status; a foreseeable failure prints one line on stderr."""
     try:
         result: Any = cli.main(args, prog_name="pggan", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -90,30 +106,47 @@ def run(args: list[str] | None = None) -> int:
     except PgganError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; say no more
+        # `pggan ... | head` closed the pipe: send what Python flushes at exit nowhere, so that it raises no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(_os_message(error), 1)
 
 
+def _fail(message: str, status: int) -> int:
+    """Prints `message` as one line on stderr and returns `status`."""
+    click.echo(f"pggan: error: {' '.join(message.split())}", err=True)
+    return status
+
+
+def _click_message(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        message += f" (see '{error.ctx.command_path} --help')"
+    return message
+
+
 def _os_message(error: OSError) -> str:
-    where = f": {error.filename}" if error.filename else ""
+    """What the operating system refused and what helps: the last resort for errors that no command foresaw."""
+    place = f": {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}; free some space or choose another place, then run the same command again"
+        return f"the disk is full{place}; free some space or choose another place, then run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission{where} ({error.strerror}); choose a place that you may write to"
-    return f"{error.strerror or error}{where}"
+        return f"no permission{place} ({error.strerror}); choose a place that you may write to"
+    return f"{error.strerror or error}{place}"
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:
+    """Handles SIGTERM: the exception runs `finally` blocks, which remove half-written files. Exit status 143."""
     raise SystemExit(128 + number)
 
 
 def main() -> None:
-    # SIGTERM unwinds as Ctrl-C does, so that nothing half-written stays; training has its own way
-    signal.signal(signal.SIGTERM, _terminated)
+    """Entry point of the `pggan` script. `pggan train` replaces the handler by its own, which saves first."""
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
         status = run()
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is ending has nothing to unwind
+        # from here on nothing needs cleaning up: a second SIGTERM ends the process at once
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(status)

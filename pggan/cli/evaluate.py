@@ -1,194 +1,269 @@
-"""`pggan evaluate`: how good and how varied a model's pictures are, or a folder's."""
+"""`pggan evaluate`: measures how good and how varied the pictures of a model or of a folder are."""
 
 from __future__ import annotations
 
-import json
+import math
 import os
+import textwrap
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from pggan.cli.options import MetricNames, as_json, best, device, quiet
-from pggan.cli.progress_bar import Advance, progress
+from pggan.cli.options import MetricNames, ModelChoice, Output, model_options, output_options
+from pggan.cli.progress_bar import Advance
 from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
+    from pggan.metrics.cache import Cache
     from pggan.metrics.evaluate import Comparison
-    from pggan.metrics.image_sets import Pictures
+    from pggan.metrics.image_sets import ImageSet
     from pggan.utils.distributed import World
 
 INPUTS = ["imagenet", "unit", "signed", "bytes"]
+METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
+    textwrap.fill(
+        f"{metric.summary} ({metric.count:,} pictures, {metric.better} is better)",
+        width=79,
+        initial_indent=f"  {metric.name:<12} ",
+        subsequent_indent=" " * 15,
+    )
+    for metric in METRICS
+)
 
 
-@click.command(
-    "evaluate",
-    epilog="\b\nMetrics:\n"
-    + "\n".join(f"  {m.name:<12} {m.summary} ({m.count:,} pictures, {m.better} is better)" for m in METRICS),
-)
-@click.argument("model", required=False, type=click.Path())
-@click.option(
-    "--data", required=True, type=click.Path(), help="Real pictures: a data store, or what prepare-data reads."
-)
-@click.option(
-    "--metrics", "names", type=MetricNames(), default="swd,msssim,neighbours", show_default=True, help="See below."
-)
-@click.option(
-    "--n", "--count", "count", type=click.IntRange(2, 1_000_000), help="Generated pictures.  [default: as published]"
-)
-@click.option("--res", type=click.IntRange(4, 4096), help="Side of the pictures of a folder.  [default: their own]")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of patches, directions, subsets."
-)
-@click.option("--first-seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="The first picture's.")
-@click.option(
-    "--inception-weights", type=click.Path(path_type=Path), help="torch-fidelity's file.  [default: downloaded]"
-)
-@click.option("--embedding", help="An ONNX file, or efficientnet-lite0: the network of fd, kd, epr and eneighbours.")
-@click.option(
-    "--embedding-input", type=click.Choice(INPUTS), help="Scale of the ONNX file's input.  [default: the file's]"
-)
-@click.option(
-    "--neighbours", type=click.Path(path_type=Path), help="PNG of generated pictures beside their nearest real ones."
-)
-@click.option("--k", type=click.IntRange(1, 16), default=4, show_default=True, help="Nearest ones in it.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder of real statistics.  [default: DATA.metrics]")
-@click.option("--no-cache", is_flag=True, help="Keep no statistics.")
-@best
-@device
-@as_json
-@quiet
-def command(
-    model: str | None, data: str, names: tuple[str, ...], count: int | None, res: int | None, seed: int,
-    first_seed: int, inception_weights: Path | None, embedding: str | None, embedding_input: str | None,
-    neighbours: Path | None, k: int, cache: Path | None, no_cache: bool, best: bool, device: str,
-    as_json: bool, quiet: bool,
-) -> None:  # fmt: skip
-    """Compare the pictures of MODEL with real ones: a model file, a run, a shipped name (none: the shipped one), or a
-    folder of pictures or anything else that prepare-data reads.
+@dataclass(frozen=True)
+class Request:
+    """What to measure: the options of the command, but for those that commands share."""
 
-    Statistics of the real pictures are made once and kept beside them. Several processes (torchrun -m pggan evaluate
-    ...) share the work.
+    data: str
+    metrics: tuple[str, ...]
+    count: int | None
+    res: int | None
+    seed: int
+    first_seed: int
+    inception_weights: Path | None
+    embedding: str | None
+    embedding_input: str | None
+    neighbours: Path | None
+    k: int
+    cache: Path | None
+    no_cache: bool
+
+    def checked(self) -> Request:
+        """The request with the metric that --neighbours needs. Raises `UsageError` before hours of work, not after."""
+        if self.cache is not None and self.no_cache:
+            raise UsageError("--cache and --no-cache exclude each other")
+        needing = [name for name in self.metrics if METRICS[name].needs == "embedding"]
+        if self.embedding is None and needing:
+            names = ", ".join(needing)
+            raise UsageError(f"{names}: give the network with --embedding FILE, or --embedding efficientnet-lite0")
+        if self.neighbours is not None:
+            _check_picture(self.neighbours)
+        if self.cache is not None:
+            _check_cache(self.cache)
+        if self.neighbours is None or {"neighbours", "eneighbours"} & set(self.metrics):
+            return self
+        return replace(self, metrics=(*self.metrics, "eneighbours" if self.embedding else "neighbours"))
+
+
+@cloup.command("evaluate", epilog=METRICS_TABLE)
+@model_options
+@cloup.option_group(
+    "Pictures",
+    cloup.option(
+        "--data", required=True, type=click.Path(),
+        help="Real pictures to compare with: a data store, or anything that prepare-data reads.",
+    ),
+    cloup.option(
+        "--n", "--count", "count", type=click.IntRange(2, 1_000_000), metavar="N",
+        show_default="as published, by metric", help="Number of generated pictures.",
+    ),
+    cloup.option(
+        "--first-seed", type=click.IntRange(0, 2**31), default=0, metavar="SEED", help="Seed of the first picture."
+    ),
+    cloup.option(
+        "--res", type=click.IntRange(4, 4096), metavar="R", show_default="their own",
+        help="Resolution to which the pictures of a folder are read.",
+    ),
+)  # fmt: skip
+@cloup.option_group(
+    "Metrics",
+    cloup.option("--metrics", type=MetricNames(), default="swd,msssim,neighbours", help="Metrics, listed below."),
+    cloup.option(
+        "--seed", type=click.IntRange(0, 2**31), default=0, metavar="SEED",
+        help="Seed of random patches, directions and subsets.",
+    ),
+    cloup.option(
+        "--inception-weights", type=click.Path(path_type=Path), metavar="FILE", show_default="downloaded",
+        help="torch-fidelity's file of Inception weights, for fid, kid, is and pr.",
+    ),
+    cloup.option(
+        "--embedding", metavar="FILE", show_default="none",
+        help="The network of fd, kd, epr and eneighbours: an ONNX file, or efficientnet-lite0.",
+    ),
+    cloup.option(
+        "--embedding-input", type=click.Choice(INPUTS), show_default="the file's",
+        help="Range of the pixels that the ONNX file takes.",
+    ),
+    cloup.option(
+        "--cache", type=click.Path(path_type=Path), metavar="FOLDER", show_default="DATA.metrics",
+        help="Where to keep the statistics of the real pictures.",
+    ),
+    cloup.option("--no-cache", is_flag=True, help="Keep no statistics."),
+)  # fmt: skip
+@cloup.option_group(
+    "Nearest neighbours",
+    cloup.option(
+        "--neighbours", type=click.Path(path_type=Path), metavar="FILE", show_default="none",
+        help="PNG to write: generated pictures beside the real ones that are nearest to them.",
+    ),
+    cloup.option(
+        "--k", type=click.IntRange(1, 16), default=4, metavar="K", help="Real pictures beside each generated one."
+    ),
+)  # fmt: skip
+@output_options
+def command(model: ModelChoice, output: Output, **options: Any) -> None:
+    """Measure how good and how varied generated pictures are.
+
+    MODEL is a model file, a run directory or a shipped model's name (none: the shipped one). It may also be a folder of
+    pictures, or anything else that prepare-data reads.
+
+    Statistics of the real pictures are computed once and kept beside them. Several processes (torchrun -m pggan
+    evaluate ...) share the work.
     """
-    if cache is not None and no_cache:
-        raise UsageError("--cache and --no-cache exclude each other")
-    if embedding is None and any(METRICS[name].needs == "embedding" for name in names):
-        which = ", ".join(name for name in names if METRICS[name].needs == "embedding")
-        raise UsageError(f"{which}: give the network with --embedding FILE, or --embedding efficientnet-lite0")
-    if neighbours is not None and not {"neighbours", "eneighbours"} & set(names):
-        names = (*names, "eneighbours" if embedding else "neighbours")
-    _check_places(neighbours, cache)
+    request = Request(**options).checked()
     from pggan.utils.devices import pick_device
-    from pggan.utils.distributed import own_device, process_group
+    from pggan.utils.distributed import local_device, process_group
 
-    where = pick_device(own_device(device))
-    with process_group(where) as world:
+    device = pick_device(local_device(model.device))
+    with process_group(device) as world:
         start = time.perf_counter()
-        fakes, reals = _both(model, data, res, first_seed, where, best)
-        from pggan.metrics.cache import Cache
-        from pggan.metrics.embeddings import embeddings_for
-        from pggan.metrics.evaluate import compare
+        fakes, reals = _image_sets(model, request, device)
+        shown = output if world.is_main_process else replace(output, quiet=True)
+        comparison = _compare(request, fakes, reals, device, world, shown)
+        if not world.is_main_process:
+            return
+        if request.neighbours is not None:
+            from pggan.metrics.neighbour_grid import write_neighbour_grid
 
-        embeddings = embeddings_for(names, inception_weights, embedding, where, embedding_input)
-        kept = Cache(None) if no_cache else Cache(cache) if cache is not None else Cache.beside(reals.place)
-
-        def stage(what: str, total: int) -> AbstractContextManager[Advance]:
-            return progress(what, total, quiet=quiet or as_json or not world.is_main_process)
-
-        found = compare(
-            fakes, reals, names, count=count, seed=seed, device=where, embeddings=embeddings, cache=kept, world=world,
-            stage=stage,
-        )  # fmt: skip
-        if world.is_main_process:
-            if neighbours is not None:
-                from pggan.metrics.neighbour_grid import write_gallery
-
-                write_gallery(neighbours, found, fakes, reals, k)
-            _tell(found, fakes, reals, neighbours, time.perf_counter() - start, as_json, world)
+            write_neighbour_grid(request.neighbours, comparison, fakes, reals, request.k)
+        seconds = time.perf_counter() - start
+        values = _values(comparison, fakes, reals, request.neighbours, world, seconds)
+        output.result(values, *_lines(comparison, request.neighbours))
 
 
-def _check_places(neighbours: Path | None, cache: Path | None) -> None:
-    """Before hours of work, not after them."""
-    if neighbours is not None and (neighbours.is_dir() or neighbours.suffix.lower() != ".png"):
-        raise UsageError(f"--neighbours {neighbours}: give the name of a PNG file, as {neighbours.with_suffix('.png')}")
-    if cache is not None:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--cache {cache}: {error.strerror}; give another folder, or --no-cache") from None
-        if not os.access(cache, os.W_OK):
-            raise UsageError(f"--cache {cache} cannot be written; give another folder, or --no-cache")
+def _check_picture(path: Path) -> None:
+    if path.is_dir() or path.suffix.lower() != ".png":
+        raise UsageError(f"--neighbours {path}: give the name of a PNG file, as {path.with_suffix('.png')}")
 
 
-def _is_model(what: str | None) -> bool:
+def _check_cache(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--cache {folder}: {error.strerror}; give another folder, or --no-cache") from None
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--cache {folder} cannot be written; give another folder, or --no-cache")
+
+
+def _is_model(name: str | None) -> bool:
+    """Whether MODEL names a model, not pictures; where it names nothing that exists, whether it looks like one."""
     from pggan.utils.paths import MODELS, shipped
 
-    if what is None:
+    if name is None:
         return True
-    path = Path(what)
+    path = Path(name)
     if path.suffix == ".safetensors" or (path / MODELS).is_dir():
         return True
-    return not path.exists() and (what in shipped() or not any(mark in what for mark in ":{*"))
+    return not path.exists() and (name in shipped() or not any(mark in name for mark in ":{*"))
 
 
-def _both(
-    what: str | None, data: str, res: int | None, first_seed: int, where: torch.device, best: bool
-) -> tuple[Pictures, Pictures]:
+def _image_sets(choice: ModelChoice, request: Request, device: torch.device) -> tuple[ImageSet, ImageSet]:
     """Generated and real pictures of one size."""
-    from pggan.metrics.image_sets import Generated, open_pictures
+    from pggan.metrics.image_sets import GeneratedImages, open_images
 
-    fakes: Pictures
-    if best or _is_model(what):
-        from pggan.generation.model import load
-        from pggan.utils.paths import find_model
-
-        model = load(find_model(what, best), str(where))
-        if res is not None and res != model.resolution:
-            raise UsageError(f"--res {res}: {model.name} makes pictures of {model.resolution}x{model.resolution}")
-        fakes = Generated(model.generate, model.resolution, model.channels, first_seed, model.name)
+    fakes: ImageSet
+    if choice.best or choice.name is None or _is_model(choice.name):
+        model = replace(choice, device=str(device)).load()
+        side = model.resolution
+        if request.res is not None and request.res != side:
+            raise UsageError(f"--res {request.res}: {model.name} makes pictures of {side}x{side}")
+        fakes = GeneratedImages(model.generate, side, model.channels, request.first_seed, model.name)
     else:
-        assert what is not None
-        fakes = open_pictures(what, res)
-    return fakes, open_pictures(data, fakes.resolution)
+        fakes = open_images(choice.name, request.res)
+    return fakes, open_images(request.data, fakes.resolution)
 
 
-def _tell(
-    found: Comparison, fakes: Pictures, reals: Pictures, grid: Path | None, seconds: float, as_json: bool, world: World
-) -> None:
-    if as_json:
-        about = {
-            "pictures": fakes.name,
-            "data": reals.name,
-            "resolution": reals.resolution,
-            "metrics": {key: _json_number(value) for key, value in found.figures.items()},
-            "generated": {job.name: job.count for job in found.jobs},
-            "real": {job.name: len(set(job.reals)) for job in found.jobs},
-            "cached": found.reals.cached,
-            "neighbours": str(grid) if grid is not None else None,
-            "processes": world.size,
-            "seconds": round(seconds, 3),
-        }
-        click.echo(json.dumps(about))
-        return
-    for job in found.jobs:
-        spec, figure = METRICS[job.name], METRICS[job.name].figure
+def _compare(
+    request: Request, fakes: ImageSet, reals: ImageSet, device: torch.device, world: World, output: Output
+) -> Comparison:
+    from pggan.metrics.embeddings import embeddings_for
+    from pggan.metrics.evaluate import compare
+
+    embeddings = embeddings_for(
+        request.metrics, request.inception_weights, request.embedding, device, request.embedding_input
+    )
+
+    def stage(description: str, total: int) -> AbstractContextManager[Advance]:
+        return output.progress(description, total)
+
+    return compare(
+        fakes, reals, request.metrics, count=request.count, seed=request.seed, device=device, embeddings=embeddings,
+        cache=_cache(request, reals), world=world, stage=stage,
+    )  # fmt: skip
+
+
+def _cache(request: Request, reals: ImageSet) -> Cache:
+    from pggan.metrics.cache import Cache
+
+    if request.no_cache:
+        return Cache(None)
+    return Cache(request.cache) if request.cache is not None else Cache.beside(reals.place)
+
+
+def _values(
+    comparison: Comparison, fakes: ImageSet, reals: ImageSet, grid: Path | None, world: World, seconds: float
+) -> dict[str, Any]:
+    """The result for --json."""
+    return {
+        "pictures": fakes.name,
+        "data": reals.name,
+        "resolution": reals.resolution,
+        "metrics": {key: _json_number(value) for key, value in comparison.figures.items()},
+        "generated": {job.name: job.count for job in comparison.jobs},
+        "real": {job.name: len(set(job.reals)) for job in comparison.jobs},
+        "cached": comparison.reals.cached,
+        "neighbours": str(grid) if grid is not None else None,
+        "processes": world.size,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _lines(comparison: Comparison, grid: Path | None) -> list[str]:
+    """The result as text: each metric with its figures below it."""
+    lines = []
+    for job in comparison.jobs:
+        metric = METRICS[job.name]
         against = f" against {len(set(job.reals)):,} real ones" if job.reals else ""
-        click.echo(f"{spec.summary} ({job.count:,} pictures{against}; {spec.better} is better)")
-        for key, value in found.figures.items():
-            if _belongs(key, job.name, figure) and not key.endswith("_std"):
-                error = found.figures.get(f"{key}_std")
-                click.echo(f"  {key}: {value:.4g}" + (f" +- {error:.2g}" if error is not None else ""))
-    if grid is not None:
-        click.echo(f"nearest real pictures: {grid}")
+        lines.append(f"{metric.summary} ({job.count:,} pictures{against}; {metric.better} is better)")
+        for key, value in comparison.figures.items():
+            if _belongs(key, job.name, metric.figure) and not key.endswith("_std"):
+                error = comparison.figures.get(f"{key}_std")
+                lines.append(f"  {key}: {value:.4g}" + (f" +- {error:.2g}" if error is not None else ""))
+    return [*lines, f"nearest real pictures: {grid}"] if grid is not None else lines
 
 
 def _json_number(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None
+    """JSON has neither NaN nor infinity: they become null."""
+    return value if math.isfinite(value) else None
 
 
 def _belongs(key: str, name: str, figure: str) -> bool:
@@ -199,7 +274,7 @@ def _belongs(key: str, name: str, figure: str) -> bool:
         "neighbours": ("nearest_ratio", "copied", "duplicates", "duplicate_pairs"),
     }
     if name == "eneighbours":
-        return key in {f"embedding_{each}" for each in own["neighbours"]}
+        return key in {f"embedding_{figure}" for figure in own["neighbours"]}
     if name in own:
         return key in own[name]
     return key == figure or key.startswith(f"{name}_")

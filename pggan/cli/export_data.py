@@ -1,64 +1,49 @@
-"""`pggan export-data`: a store as files that other programs read."""
+"""`pggan export-data`: a data store as files that other programs read."""
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
+import cloup
 
-from pggan.cli.options import as_json, quiet
-from pggan.cli.progress_bar import progress
+from pggan.cli.options import Output, limit_option, output_options
+from pggan.cli.progress_bar import deferred_progress
 from pggan.utils.formatting import size
 
 
-@click.command("export-data")
-@click.argument("data", type=click.Path())
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--as",
-    "kind",
-    type=click.Choice(["folder", "zip", "tfrecord", "parquet"]),
-    required=True,
-    help="folder, zip: PNGs with labels.csv (and dataset.json for StyleGAN's tools). tfrecord: the official release's, "
-    "all resolutions. parquet: Hugging Face's.",
-)
-@click.option("--res", "resolution", type=int, help="Resolution of the pictures.  [default: the largest]")
-@click.option("--labels", metavar="COLUMN", help="For formats with one column of labels.  [default: the only one]")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many pictures.")
-@as_json
-@quiet
+@cloup.command("export-data")
+@cloup.argument("data", type=click.Path())
+@cloup.argument("out", type=click.Path(path_type=Path))
+@cloup.option_group(
+    "Files",
+    cloup.option(
+        "--as", "kind", type=click.Choice(["folder", "zip", "tfrecord", "parquet"]), required=True,
+        help="Format to write. folder, zip: PNGs with labels.csv (and dataset.json for StyleGAN's tools). tfrecord: "
+        "that of the official release, all resolutions. parquet: Hugging Face's.",
+    ),
+    cloup.option(
+        "--res", "resolution", type=int, metavar="R", show_default="the largest", help="Resolution of the pictures."
+    ),
+    cloup.option(
+        "--labels", metavar="COLUMN", show_default="the only one",
+        help="Label column to write, for formats that hold one column.",
+    ),
+    limit_option,
+)  # fmt: skip
+@output_options
 def command(
-    data: str,
-    out: Path,
-    kind: str,
-    resolution: int | None,
-    labels: str | None,
-    limit: int | None,
-    as_json: bool,
-    quiet: bool,
+    data: str, out: Path, kind: str, resolution: int | None, labels: str | None, limit: int | None, output: Output
 ) -> None:
-    """Write the pictures and labels of DATA, a store, to OUT, so that nobody is locked in.
+    """Write a data store as files that other programs read.
 
-    What is written reads back to the same pixels, with prepare-data or anything else. OUT appears when it is whole.
+    The pictures and labels of DATA, a store, go to OUT, so that nobody is locked in. prepare-data reads the same pixels
+    back from there. OUT appears when it is complete.
     """
     from pggan.interop.export_data import export_data
 
-    with ExitStack() as stack:
-        advance: Any = None
-
-        def start(total: int) -> None:
-            nonlocal advance
-            advance = stack.enter_context(progress("exporting", total, quiet=quiet or as_json))
-
-        done = export_data(data, out, kind, resolution, labels, limit, start, lambda n: advance(n))
-    if as_json:
-        click.echo(json.dumps(done))
-        return
-    side, named = done["resolution"], ", ".join(done["labels"])
-    click.echo(
-        f"{out}: {done['pictures']} pictures of {side}x{side} as {kind}, {size(done['bytes'])}"
-        + (f"; labels: {named}" if named else "")
-    )
+    with deferred_progress("exporting", output.silent) as (start, advance):
+        result = export_data(data, out, kind, resolution, labels, limit, start, advance)
+    side, columns = result["resolution"], ", ".join(result["labels"])
+    summary = f"{out}: {result['pictures']} pictures of {side}x{side} as {kind}, {size(result['bytes'])}"
+    output.result(result, summary + (f"; labels: {columns}" if columns else ""))

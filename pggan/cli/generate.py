@@ -1,188 +1,198 @@
-"""`pggan generate`: pictures of seeds, and a grid of them."""
+"""`pggan generate`: pictures of seeds as PNG files, and a grid of them."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from pggan.cli.options import CodeValue, GridSize, SeedRange, as_json, best, device, quiet
+from pggan.cli.options import (
+    CodeValue,
+    GridSize,
+    ModelChoice,
+    Output,
+    SeedRange,
+    label_option,
+    model_options,
+    output_options,
+)
 from pggan.generation.seeds import MAX_SEED, Seeds
 from pggan.utils.errors import UsageError
 
+if TYPE_CHECKING:
+    from pggan.generation.model import Model
 
-@click.command("generate")
-@click.argument("model", required=False, type=click.Path())
-@click.option("--n", "--count", "count", type=click.IntRange(1, MAX_SEED), help="Seeds 0 to N - 1.  [default: 64]")
-@click.option("--seeds", type=SeedRange(), help="Which seeds instead: 7 or 0,5-9,12.")
-@click.option("--out", default="generated", show_default=True, type=click.Path(path_type=Path), help="Folder.")
-@click.option("--label", help="Class of a conditional model, by name or number.  [default: each seed's own]")
-@click.option(
-    "--code",
-    "codes",
-    multiple=True,
-    type=CodeValue(),
-    help="Set a structured code of an InfoGAN model, as 0=3; again for others.  [default: each seed's own]",
-)
-@click.option("--grid", type=GridSize(), help="Shape of grid.png.  [default: all pictures, up to 10x10]")
-@click.option("--no-grid", is_flag=True, help="No grid.png.")
-@click.option("--only-grid", is_flag=True, help="Nothing but grid.png.")
-@click.option(
-    "--layout",
-    type=click.Choice(["flat", "folders", "tar"]),
-    default="flat",
-    show_default=True,
-    help="folders, tar: a thousand pictures in each, for very many of them. Run again, it goes on; several processes "
-    "(torchrun -m pggan generate ...) share the work.",
-)
-@click.option("--batch", type=click.IntRange(1, 65536), help="Pictures at a time.  [default: what fits the memory]")
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "eager", "compiled"]),
-    default="auto",
-    show_default=True,
-    help="auto: compiled where so many pictures are to be made that it pays.",
-)
-@best
-@device
-@as_json
-@quiet
-def command(
-    model: str | None,
-    count: int | None,
-    seeds: Seeds | None,
-    out: Path,
-    label: str | None,
-    codes: tuple[tuple[int, float], ...],
-    grid: tuple[int, int] | None,
-    no_grid: bool,
-    only_grid: bool,
-    layout: str,
-    batch: int | None,
-    mode: str,
-    best: bool,
-    device: str,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Make new pictures with MODEL: a file, a run directory or a shipped model's name (none: the shipped one).
+DEFAULT_COUNT = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make: the options of the command, but for the seeds and those that commands share."""
+
+    out: Path
+    label: str | None
+    codes: tuple[tuple[int, float], ...]
+    grid: tuple[int, int] | None
+    no_grid: bool
+    only_grid: bool
+    layout: str
+    batch: int | None
+    mode: str
+
+    def check(self) -> None:
+        """Raises `UsageError` for options that exclude each other."""
+        if self.no_grid and (self.grid is not None or self.only_grid):
+            raise UsageError("--no-grid excludes --grid and --only-grid")
+        if len(dict(self.codes)) < len(self.codes):
+            raise UsageError("--code: the same code is there twice; it has one value")
+        if self.layout == "flat":
+            if os.environ.get("WORLD_SIZE", "1") != "1":
+                raise UsageError("several processes share --layout folders or tar; give one of them")
+        elif self.grid is not None or self.only_grid:
+            raise UsageError(f"--layout {self.layout} makes no grid; leave --grid and --only-grid out")
+        elif self.codes:
+            raise UsageError(f"--layout {self.layout} keeps each seed's own codes; leave --code out")
+
+
+@cloup.command("generate")
+@model_options
+@cloup.option_group(
+    "Pictures",
+    cloup.option(
+        "--n", "--count", "count", type=click.IntRange(1, MAX_SEED), metavar="N", show_default=str(DEFAULT_COUNT),
+        help="Number of pictures: seeds 0 to N - 1.",
+    ),
+    cloup.option("--seeds", type=SeedRange(), show_default="0 to N - 1", help="These seeds instead: 7 or 0,5-9,12."),
+    label_option,
+    cloup.option(
+        "--code", "codes", multiple=True, type=CodeValue(), show_default="each seed's own",
+        help="Set a structured code of an InfoGAN model, as 0=3. Repeat for further codes.",
+    ),
+)  # fmt: skip
+@cloup.option_group(
+    "Files",
+    cloup.option("--out", default="generated", type=click.Path(path_type=Path), help="Folder to write to."),
+    cloup.option(
+        "--layout", type=click.Choice(["flat", "folders", "tar"]), default="flat",
+        help="flat: all pictures in one folder. folders, tar: shards of 1000 pictures, for very many of them. Run "
+        "again, it resumes; several processes (torchrun -m pggan generate ...) share the work.",
+    ),
+    cloup.option(
+        "--grid", type=GridSize(), show_default="all pictures, up to 10x10", help="Columns x rows of grid.png."
+    ),
+    cloup.option("--no-grid", is_flag=True, help="Do not write grid.png."),
+    cloup.option("--only-grid", is_flag=True, help="Write grid.png alone."),
+)  # fmt: skip
+@cloup.option_group(
+    "Speed",
+    cloup.option(
+        "--batch", type=click.IntRange(1, 65536), metavar="N", show_default="what fits the memory",
+        help="Pictures computed at a time.",
+    ),
+    cloup.option(
+        "--mode", type=click.Choice(["auto", "eager", "compiled"]), default="auto",
+        help="auto: compile the generator where the number of pictures repays the time that compiling takes.",
+    ),
+)  # fmt: skip
+@output_options
+def command(model: ModelChoice, output: Output, count: int | None, seeds: Seeds | None, **options: Any) -> None:
+    """Make new pictures with a model.
+
+    MODEL is a file, a run directory or a shipped model's name (none: the shipped one).
 
     A seed is a picture: its latent is numpy.random.RandomState(seed).randn(latent_size), whatever the batch and the
     other seeds. Each PNG's metadata (entry pggan, JSON) says seed and model. Files of the same names are replaced.
     """
+    request = Request(**options)
+    request.check()
+    chosen = _seeds(count, seeds, request)
+    write = _write_folder if request.layout == "flat" else _write_shards
+    write(model, chosen, request, output)
+
+
+def _seeds(count: int | None, seeds: Seeds | None, request: Request) -> Seeds:
     if count is not None and seeds is not None:
         raise UsageError("--n and --seeds exclude each other: give one of them")
-    if no_grid and (grid is not None or only_grid):
-        raise UsageError("--no-grid excludes --grid and --only-grid")
-    if layout != "flat" and (grid is not None or only_grid):
-        raise UsageError(f"--layout {layout} makes no grid; leave --grid and --only-grid out")
-    if layout != "flat" and codes:
-        raise UsageError(f"--layout {layout} keeps each seed's own codes; leave --code out")
-    if len(dict(codes)) < len(codes):
-        raise UsageError("--code: the same code is there twice; it has one value")
-    if layout == "flat" and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("several processes share --layout folders or tar; give one of them")
-    if only_grid and grid is not None and seeds is None and count is None:
-        count = grid[0] * grid[1]
-    wanted = seeds if seeds is not None else Seeds([range(count or 64)])
-    if wanted.repeated() is not None:
-        raise UsageError(f"--seeds: {wanted.repeated()} is there twice; a seed is one picture")
+    if seeds is None:
+        if count is None and request.only_grid and request.grid is not None:
+            count = request.grid[0] * request.grid[1]
+        return Seeds([range(count or DEFAULT_COUNT)])
+    if (repeated := seeds.repeated()) is not None:
+        raise UsageError(f"--seeds: {repeated} is there twice; a seed is one picture")
+    return seeds
 
-    from pggan.cli.progress_bar import progress
-    from pggan.utils.paths import find_model
 
-    path = find_model(model, best)
-    from pggan.generation.images import grid_shape, write_pictures
-    from pggan.generation.model import load
+def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: Output) -> None:
+    """--layout flat: every picture in one folder, with a grid."""
+    model = choice.load(mode=request.mode, note=output.note)
+    from pggan.generation.grid import grid_shape
+    from pggan.generation.images import write_images
 
-    if layout != "flat":
-        _shards(path, wanted, out, layout, label, batch, mode, device, as_json, quiet)
-        return
-    loaded = load(path, device, mode=mode, note=_notes(quiet or as_json))
-    shape = None if no_grid else grid or grid_shape(len(wanted))
-    if len(wanted) == 1 and grid is None and not only_grid:
-        shape = None
+    grid = None if request.no_grid else request.grid or grid_shape(len(seeds))
+    if len(seeds) == 1 and request.grid is None and not request.only_grid:
+        grid = None
     start = time.perf_counter()
-    with progress("generating", len(wanted), quiet=quiet or as_json) as advance:
-        written = write_pictures(
-            loaded,
-            wanted,
-            out,
-            label=label,
-            codes=dict(codes),
-            grid=shape,
-            pictures=not only_grid,
-            batch=batch,
-            advance=advance,
-        )
+    with output.progress("generating", len(seeds)) as advance:
+        written = write_images(
+            model, seeds, request.out, label=request.label, codes=dict(request.codes), grid=grid,
+            images=not request.only_grid, batch=request.batch, advance=advance,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
     rate = len(written.seeds) / max(seconds, 1e-9)
-    if as_json:
-        about = {
-            "model": str(path),
-            "resolution": loaded.resolution,
-            "folder": str(out),
-            "seeds": str(written.seeds),
-            "pictures": len(written.seeds) if written.pictures else 0,
-            "files": list(written.names()),
-            "grid": str(written.grid) if written.grid else None,
-            "seconds": round(seconds, 3),
-            "img_per_second": round(rate, 2),
-            "mode": loaded.computing.describe(),
-        }
-        click.echo(json.dumps(about))
-        return
-    side = loaded.resolution
-    if written.pictures:
-        click.echo(f"{len(written.seeds)} pictures of {side}x{side} in {out} ({rate:.1f} img/s)")
+    values = {
+        "model": str(model.path),
+        "resolution": model.resolution,
+        "folder": str(request.out),
+        "seeds": str(written.seeds),
+        "pictures": len(written.seeds) if written.images else 0,
+        "files": list(written.names()) if output.as_json else [],
+        "grid": str(written.grid) if written.grid else None,
+        "seconds": round(seconds, 3),
+        "img_per_second": round(rate, 2),
+        "mode": model.runner.describe(),
+    }
+    size, lines = f"{model.resolution}x{model.resolution}", []
+    if written.images:
+        lines.append(f"{len(written.seeds)} pictures of {size} in {request.out} ({rate:.1f} img/s)")
     if written.grid:
-        click.echo(f"grid: {written.grid}")
-    if not quiet and (mode != "auto" or loaded.computing.shape is not None):
-        click.echo(f"mode: {loaded.computing.describe()}")
+        lines.append(f"grid: {written.grid}")
+    output.result(values, *lines, *_mode_line(model, request, output))
 
 
-def _notes(quiet: bool) -> Callable[[str], None]:
-    return lambda message: None if quiet else click.echo(message, err=True)
-
-
-def _shards(
-    path: Path,
-    seeds: Seeds,
-    out: Path,
-    layout: str,
-    label: str | None,
-    batch: int | None,
-    mode: str,
-    device: str,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """This process's share of very many pictures."""
-    from pggan.cli.progress_bar import progress
-    from pggan.generation.model import load
-    from pggan.generation.shards import write_shards
-    from pggan.utils.distributed import asked_for, own_device
-
-    world = asked_for()
+def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: Output) -> None:
+    """--layout folders or tar: this process's share of the shards."""
     start = time.perf_counter()
-    share = len(seeds) // world.size
-    silent = quiet or as_json or not world.is_main_process
-    model = load(path, own_device(device), mode=mode, note=_notes(silent))
-    with progress("generating", share, quiet=silent) as advance:
-        done = write_shards(model, seeds, out, layout, label, batch, world, advance)
+    from pggan.generation.shards import write_shards
+    from pggan.utils.distributed import world_from_environment
+
+    world = world_from_environment()
+    shown = output if world.is_main_process else replace(output, quiet=True)
+    model = choice.load(mode=request.mode, note=shown.note)
+    with shown.progress("generating", len(seeds) // world.size) as advance:
+        written = write_shards(model, seeds, request.out, request.layout, request.label, request.batch, world, advance)
     if not world.is_main_process:
         return
-    seconds = round(time.perf_counter() - start, 3)
-    if as_json:
-        about = {"model": str(path), "folder": str(out), "layout": layout, "pictures": done.pictures}
-        about |= {"shards": done.shards, "made": done.made, "seconds": seconds, "mode": model.computing.describe()}
-        click.echo(json.dumps(about))
-    else:
-        others = f" ({done.made} made by the first of {world.size} processes)" if world.size > 1 else ""
-        click.echo(f"{done.pictures} pictures in {done.shards} shards in {out}{others}")
-        if not quiet and (mode != "auto" or model.computing.shape is not None):
-            click.echo(f"mode: {model.computing.describe()}")
+    values = {
+        "model": str(model.path),
+        "folder": str(request.out),
+        "layout": request.layout,
+        "pictures": written.images,
+        "shards": written.shards,
+        "made": written.written,
+        "seconds": round(time.perf_counter() - start, 3),
+        "mode": model.runner.describe(),
+    }
+    others = f" ({written.written} made by the first of {world.size} processes)" if world.size > 1 else ""
+    line = f"{written.images} pictures in {written.shards} shards in {request.out}{others}"
+    output.result(values, line, *_mode_line(model, request, output))
+
+
+def _mode_line(model: Model, request: Request, output: Output) -> list[str]:
+    """How the pictures were computed, where the user asked for a mode or `auto` compiled."""
+    shown = not output.quiet and (request.mode != "auto" or model.runner.shape is not None)
+    return [f"mode: {model.runner.describe()}"] if shown else []

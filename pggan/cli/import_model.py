@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+import cloup
 
-from pggan.cli.options import as_json
+from pggan.cli.options import Output, json_option, overwrite_option
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import size
 
 
-@click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--which",
-    type=click.Choice(["gs", "g", "all"]),
-    default="gs",
-    show_default=True,
-    help="gs: the generator's running average; g: the generator itself in its place; all: both.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace OUT.")
-@as_json
+@cloup.command("import")
+@cloup.argument("file", type=click.Path(path_type=Path))
+@cloup.argument("out", type=click.Path(path_type=Path))
+@cloup.option_group(
+    "Model",
+    cloup.option(
+        "--which", type=click.Choice(["gs", "g", "all"]), default="gs",
+        help="Generator to import. gs: its running average. g: the generator itself in its place. all: both.",
+    ),
+)  # fmt: skip
+@cloup.option_group("Output", overwrite_option, json_option)
 def command(file: Path, out: Path, which: str, overwrite: bool, as_json: bool) -> None:
-    """Turn a model of another program into a model file OUT (.safetensors).
+    """Convert a model of another program to a pggan model.
 
     FILE is a network pickle of the official PG-GAN release, as karras2018iclr-celebahq-1024x1024.pkl (any resolution,
-    channels, labels; the older Theano release, too), or a PGAN checkpoint of pytorch_GAN_zoo. Nothing in it is
-    executed. The discriminator is kept: `pggan train DATA --from OUT` goes on from there.
+    channels, labels; of the older Theano release, too), or a PGAN checkpoint of pytorch_GAN_zoo. Nothing in it is
+    executed. OUT is the model file to write (.safetensors). The discriminator is kept, so that `pggan train DATA
+    --from OUT` continues training.
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"OUT {out} has to end in .safetensors")
@@ -43,11 +43,11 @@ def command(file: Path, out: Path, which: str, overwrite: bool, as_json: bool) -
     model = import_model(file, which)
     save_model(out, model)
     g, d = model.generator.config, model.discriminator
-    side = 2**model.level
-    about = {
+    resolution = f"{2**model.level}x{2**model.level}"
+    values = {
         "model": str(out),
         "imported_from": model.info.get("imported_from"),
-        "resolution": f"{side}x{side}",
+        "resolution": resolution,
         "alpha": model.alpha,
         "channels": g.channels,
         "label_size": g.label_size,
@@ -57,11 +57,11 @@ def command(file: Path, out: Path, which: str, overwrite: bool, as_json: bool) -
         "discriminator_parameters": parameters(d.config, model.level) if d is not None else None,
         "bytes": out.stat().st_size,
     }
-    if as_json:
-        click.echo(json.dumps(about))
-        return
     fading = f" (alpha {model.alpha:.3g})" if model.alpha < 1 else ""
-    kind = {1: "grey", 3: "RGB"}.get(g.channels, f"{g.channels} channels")
+    colours = {1: "grey", 3: "RGB"}.get(g.channels, f"{g.channels} channels")
     labels = f", {g.label_size} classes" if g.label_size else ""
-    click.echo(f"{out}: {about['imported_from']}, {side}x{side}{fading}, {kind}{labels}, {size(out.stat().st_size)}")
-    click.echo(f"new pictures: pggan generate {out} --n 64 --out pictures")
+    Output(as_json).result(
+        values,
+        f"{out}: {values['imported_from']}, {resolution}{fading}, {colours}{labels}, {size(out.stat().st_size)}",
+        f"new pictures: pggan generate {out} --n 64 --out pictures",
+    )

@@ -1,48 +1,98 @@
-"""`pggan info`: what a model, a data store or a run is."""
+"""`pggan info`: describes a model, a run or a data store."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
+from pggan.cli.options import Output, json_option
 from pggan.utils.formatting import duration, size
 
 if TYPE_CHECKING:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 
+# an object with a longer text than this gets a row for each of its values
+INLINE_LENGTH = 60
 
-@click.command("info")
-@click.argument("what", required=False, type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+
+@cloup.command("info")
+@cloup.argument("what", required=False, type=click.Path())
+@cloup.option_group("Output", json_option)
 def command(what: str | None, as_json: bool) -> None:
-    """Say what WHAT is: a model file, a data store, a run or a shipped model's name (none: the shipped one)."""
-    about = describe(what)
-    if as_json:
-        click.echo(json.dumps(about))
-        return
-    for key, value in about.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{k}: {v}" for k, v in value.items())
-        elif isinstance(value, list):
-            value = ", ".join(map(str, value))
-        if value is not None and value != "":
-            click.echo(f"{key.replace('_', ' ')}: {value}")
+    """Describe a model, a run or a data store.
+
+    WHAT is a model file, a run directory, a data store or a shipped model's name (none: the shipped one).
+    """
+    values = describe(what)
+    Output(as_json).result(values, *_sentences(values))
 
 
-def describe(what: str | None) -> dict[str, Any]:
-    """What a path or name is, as JSON values. Raises `DataError` or `ModelError` for what is none of these."""
+def describe(name: str | None) -> dict[str, Any]:
+    """Describes a path or a shipped name as JSON values. Raises `DataError` or `ModelError` for anything else."""
     from pggan.data.store.store import is_store
     from pggan.training.run.directory import is_run
     from pggan.utils.paths import find_model
 
-    if what is not None and is_store(what):
-        return _data(what)
-    if what is not None and is_run(Path(what)):
-        return _run(Path(what))
-    return _model(find_model(what))
+    if name is not None and is_store(name):
+        return _data(name)
+    if name is not None and is_run(Path(name)):
+        return _run(Path(name))
+    return _model(find_model(name))
+
+
+def _sentences(values: Mapping[str, Any]) -> Iterator[str]:
+    """The description as text: what it is in a sentence, then an aligned row for each other value."""
+    rest = dict(values)
+    colours = {1: "grey", 3: "RGB"}.get(rest.get("channels", 0), f"{rest.get('channels')}-channel")
+    resume = rest.pop("go_on_with", None)
+    if "run" in rest:
+        yield f"run {rest.pop('run')}: trained {rest.pop('progress')} in {rest.pop('trained_for')}, {rest.pop('stage')}"
+    elif "model" in rest:
+        yield f"model {rest.pop('model')}: {colours} pictures of {rest.pop('resolution')}, {rest.pop('file_size')}"
+    else:
+        sides = rest.pop("resolutions")
+        span = f"{sides[0]} to {sides[-1]}, {rest.pop('size')}"
+        yield f"data {rest.pop('data')}: {rest.pop('pictures'):,} {colours} pictures, {span}"
+        rest["labels"] = {column: f"{count} classes" for column, count in rest["labels"].items()}
+    rest.pop("channels", None)
+    yield from _rows(rest)
+    if resume:
+        yield f"resume it with: {resume}"
+
+
+def _rows(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Aligned rows of names and values, but for empty ones; a long object becomes a heading with indented rows."""
+    texts = {key: text for key, value in values.items() if (text := _inline(value))}
+    width = max((len(_label(key)) for key in texts), default=0)
+    for key, text in texts.items():
+        value = values[key]
+        if isinstance(value, dict) and (len(text) > INLINE_LENGTH or any(", " in _inline(v) for v in value.values())):
+            yield f"{indent}{_label(key)}"
+            yield from _rows(value, indent + "  ")
+        else:
+            yield f"{indent}{_label(key):<{width}}  {text}"
+
+
+def _label(key: str) -> str:
+    """`latent_size` -> `latent size`; `64`, a resolution, -> `64x64`."""
+    return f"{key}x{key}" if key.isdecimal() else key.replace("_", " ")
+
+
+def _inline(value: Any) -> str:
+    """A JSON value in one line of words, without braces; empty for null and for empty lists and objects."""
+    if isinstance(value, dict):
+        return ", ".join(f"{_label(key)} {text}" for key, inner in value.items() if (text := _inline(inner)))
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_inline, value)))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return "" if value is None else str(value)
 
 
 def _data(path: str) -> dict[str, Any]:
@@ -67,15 +117,14 @@ def _data(path: str) -> dict[str, Any]:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    from pggan.config.schedule import Schedule
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.run.log import read_log
+    from pggan.training.run.log_reader import read_log
 
     run = RunDirectory(path)
     config, resolved = run.read_options()
     lines = read_log(run.log) if run.log.exists() else []
     last = lines[-1] if lines else {}
-    total, sides = Schedule(config).total, config.resolutions()
+    total, sides = config.schedule.total, config.resolutions()
     models, states = run.models(), run.states()
     return {
         "run": str(path),
@@ -98,22 +147,22 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, Any]:
-    """What a model's networks have that others have not."""
+    """Architectures and normalisations, and what the discriminator has beside them."""
     about: dict[str, Any] = {}
     for name, config in (("generator", g), ("discriminator", d)):
         if config is not None:
             about[f"{name}_architecture"] = config.arch
             about[f"{name}_normalisation"] = config.norm
     if d is not None:
-        alone = "none" if d.minibatch_group == 1 else d.diversity
-        about["diversity"] = f"{alone}, groups of {d.minibatch_group}" if alone != "none" else alone
+        diversity = "none" if d.minibatch_group == 1 else d.diversity
+        about["diversity"] = f"{diversity}, groups of {d.minibatch_group}" if diversity != "none" else diversity
         about["discriminator_decodes"] = d.decodes or None
     return about
 
 
 def _model(path: Path) -> dict[str, Any]:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
-    from pggan.data.label_columns import LabelSpace
+    from pggan.generation.labels import LabelSpace
     from pggan.networks.flops import parameters
     from pggan.networks.model_file import MODEL_KEY, read_metadata
     from pggan.utils.errors import ModelError

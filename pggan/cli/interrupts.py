@@ -1,4 +1,4 @@
-"""What is said where work that can be gone on with is stopped (torch-free)."""
+"""The message after Ctrl-C or SIGTERM where the same command resumes the work. Torch-free."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from pggan.utils.errors import PgganError
 
 
-class Stopped(PgganError):  # noqa: N818 (what happened)
-    """Ctrl-C or SIGTERM, with the exit status that it has."""
+class Interrupted(PgganError):  # noqa: N818 (an event, not a mistake)
+    """Ctrl-C or SIGTERM: its message says how to resume, its exit status is the signal's, 130 or 143."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -19,23 +19,23 @@ class Stopped(PgganError):  # noqa: N818 (what happened)
 
 
 @contextmanager
-def can_go_on(dest: str) -> Iterator[None]:
-    """Says so when the block is stopped and an unfinished store of `dest` stays."""
+def resume_hint(dest: str) -> Iterator[None]:
+    """Raises `Interrupted` where the block is interrupted and leaves an unfinished store of `dest` to resume from."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SystemExit) as interrupt:
         from pggan.data.store.resume import partial_path, read_progress
 
         partial = partial_path(Path(os.path.realpath(dest)))
         try:
-            kept = read_progress(partial)
+            progress = read_progress(partial)
         except PgganError:
-            kept = None
-        if kept is None:
-            raise stop from None
-        status = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
-        raise Stopped(
-            f"interrupted; {kept.consumed} pictures are done and kept in {partial}, run the same command again to go "
-            "on",
-            status,
+            progress = None
+        if progress is None:
+            raise interrupt from None
+        status = interrupt.code if isinstance(interrupt, SystemExit) else None
+        raise Interrupted(
+            f"interrupted; {progress.consumed} pictures are done and kept in {partial}, run the same command again to "
+            "go on",
+            status if isinstance(status, int) else 130,
         ) from None

@@ -1,94 +1,217 @@
-"""Option types that several commands share (torch-free)."""
+"""Types of option values, and the options that several commands share. Torch-free.
+
+An option that means the same in several commands is declared here, once, so that its help is the same everywhere.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
 import re
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
+from pggan.cli.progress_bar import Advance, progress
 from pggan.config.metrics import chosen
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
 
+if TYPE_CHECKING:
+    from pggan.generation.model import Model
 
-class SeedRange(click.ParamType):
+Command = Callable[..., Any]
+
+
+class ParsedType(click.ParamType):
+    """A type whose `parse` turns the text of an option into a value, or raises `ValueError` or `UsageError`."""
+
+    def parse(self, text: str) -> Any:
+        raise NotImplementedError
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except (UsageError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class SeedRange(ParsedType):
     """`7`, `5-9` or a list of them, `0,5-9,12`, as `Seeds`."""
 
     name = "seeds"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Seeds:
-        if isinstance(value, Seeds):
-            return value
-        try:
-            return Seeds.parse(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+    def parse(self, text: str) -> Seeds:
+        return Seeds.parse(text)
 
 
-class MetricNames(click.ParamType):
-    """`swd,msssim` as known names."""
+class MetricNames(ParsedType):
+    """`swd,msssim` as names of metrics."""
 
     name = "NAME,..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        try:
-            return tuple(chosen(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+    def parse(self, text: str) -> tuple[str, ...]:
+        return tuple(chosen(text))
 
 
-class GridSize(click.ParamType):
+class GridSize(ParsedType):
     """Columns x rows, `3x2`, as two numbers from 1 to 100."""
 
     name = "CxR"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(\d{1,3})[xX](\d{1,3})", value.strip())
+    def parse(self, text: str) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{1,3})[xX](\d{1,3})", text.strip())
         if match is None or not all(1 <= int(part) <= 100 for part in match.groups()):
-            self.fail(f"{value!r} is not columns x rows from 1x1 to 100x100, as 3x2", param, ctx)
+            raise ValueError(f"{text!r} is not columns x rows from 1x1 to 100x100, as 3x2")
         return int(match[1]), int(match[2])
 
 
-class Numbers(click.ParamType):
-    """`10,4`: numbers of one kind, with commas between them; so many of them if `count` is given."""
+class Numbers(ParsedType):
+    """`10,4`: numbers of type `kind` with commas between them; exactly `count` of them where it is given."""
 
     def __init__(self, kind: type, count: int | None = None) -> None:
         self.kind, self.count = kind, count
         self.name = ",".join(["number"] * count) if count else "number,..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        if isinstance(value, tuple):
-            return value
+    def parse(self, text: str) -> tuple[Any, ...]:
         try:
-            numbers = tuple(self.kind(part) for part in value.split(","))
+            numbers = tuple(self.kind(part) for part in text.split(","))
         except ValueError:
-            self.fail(f"{value!r} is no list of numbers, as {'10,4' if self.kind is int else '0.5,0.999'}", param, ctx)
+            example = "10,4" if self.kind is int else "0.5,0.999"
+            raise ValueError(f"{text!r} is no list of numbers, as {example}") from None
         if self.count is not None and len(numbers) != self.count:
-            self.fail(f"{value!r} has to be {self.count} numbers with commas between them", param, ctx)
+            raise ValueError(f"{text!r} has to be {self.count} numbers with commas between them")
         return numbers
 
 
-class CodeValue(click.ParamType):
-    """`0=3`: a structured code's number and the value it is to have."""
+class CodeValue(ParsedType):
+    """`0=3`: the number of a structured code and the value to set it to."""
 
     name = "CODE=VALUE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, float]:
-        if isinstance(value, tuple):
-            return value
-        number, equals, wanted = value.partition("=")
+    def parse(self, text: str) -> tuple[int, float]:
+        number, equals, value = text.partition("=")
         try:
             if not equals or not number.strip().isdecimal():
                 raise ValueError
-            return int(number), float(wanted)
+            return int(number), float(value)
         except ValueError:
-            self.fail(f"{value!r} is not a code's number and value, as 0=3 or 2=-0.5", param, ctx)
+            raise ValueError(f"{text!r} is not a code's number and value, as 0=3 or 2=-0.5") from None
 
 
-best = click.option("--best", is_flag=True, help="Of a run: the model its metric found best, not the newest.")
-device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
-quiet = click.option("--quiet", is_flag=True, help="No progress.")
+@dataclass(frozen=True)
+class ModelChoice:
+    """The argument MODEL with the options of the group "Model"."""
+
+    name: str | None  # a file, a run directory or the name of a shipped model; None: the shipped one
+    best: bool  # of a run, its best model instead of its newest one
+    device: str
+
+    def load(self, **options: Any) -> Model:
+        """Loads the model with `pggan.generation.model.load`, whose `mode` and `note` may be given.
+
+        A wrong name is an error at once, before the seconds that the import of torch takes. Of several processes that
+        share GPUs, each takes its own.
+        """
+        from pggan.utils.paths import find_model
+
+        path = find_model(self.name, self.best)
+        from pggan.generation.model import load
+        from pggan.utils.distributed import local_device
+
+        return load(path, local_device(self.device), **options)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command prints: its result on stdout, as text or JSON; progress and notes on stderr."""
+
+    as_json: bool
+    quiet: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether progress and notes are left out: with --quiet or --json."""
+        return self.quiet or self.as_json
+
+    def progress(self, description: str, total: int, unit: str = "pictures") -> AbstractContextManager[Advance]:
+        return progress(description, total, unit, self.silent)
+
+    def note(self, message: object) -> None:
+        if not self.silent:
+            click.echo(message, err=True)
+
+    def result(self, values: Any, *lines: str) -> None:
+        """Prints `values` with --json, else `lines`."""
+        for line in [json.dumps(values)] if self.as_json else lines:
+            click.echo(line)
+
+
+def model_options(function: Command) -> Command:
+    """Adds the argument MODEL and the group "Model"; the command receives them as `model`, a `ModelChoice`."""
+
+    @functools.wraps(function)
+    def command(*, model: str | None, best: bool, device: str, **others: Any) -> Any:
+        return function(model=ModelChoice(model, best, device), **others)
+
+    grouped = cloup.option_group("Model", best_option, device_option)(command)
+    return cloup.argument("model", required=False, type=click.Path())(grouped)
+
+
+def output_options(function: Command) -> Command:
+    """Adds the group "Output", --json and --quiet; the command receives them as `output`, an `Output`."""
+
+    @functools.wraps(function)
+    def command(*, as_json: bool, quiet: bool, **others: Any) -> Any:
+        return function(output=Output(as_json, quiet), **others)
+
+    return cloup.option_group("Output", json_option, quiet_option)(command)
+
+
+def _or_all_cores(ctx: click.Context, param: click.Parameter, value: int | None) -> int:
+    from pggan.utils.process_pool import available_cores
+
+    return value or available_cores()
+
+
+best_option = cloup.option("--best", is_flag=True, help="Of a run: use its best model by its metric, not its newest.")
+device_option = cloup.option("--device", default="auto", help="Where to compute: auto, cpu, cuda or cuda:N.")
+json_option = cloup.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+quiet_option = cloup.option("--quiet", is_flag=True, help="Show no progress.")
+dry_run_option = cloup.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
+overwrite_option = cloup.option(
+    "--overwrite", is_flag=True, help="Replace existing output, once the new one is complete."
+)
+force_option = cloup.option("--force", is_flag=True, help="Start even if the disk seems too small.")
+limit_option = cloup.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", show_default="all", help="Use only the first N pictures."
+)
+workers_option = cloup.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    callback=_or_all_cores,
+    show_default="one per core",
+    help="Worker processes.",
+)
+label_option = cloup.option(
+    "--label", show_default="each seed's own", help="Class of a conditional model, by name or number."
+)
+# partial: each command adds its own default or range
+fps_option = functools.partial(
+    cloup.option, "--fps", type=click.FloatRange(1, 120), metavar="N", help="Frames per second of the video."
+)
+seconds_option = functools.partial(cloup.option, "--seconds", metavar="N", help="Length of the video in seconds.")
+scale_option = cloup.option(
+    "--scale",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    show_default="to at least 256 pixels a side",
+    help="Enlarge the video by this factor.",
+)

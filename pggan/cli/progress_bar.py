@@ -1,6 +1,6 @@
-"""Progress of long work: a live bar with rate and time left on a terminal, a line now and then elsewhere.
+"""Progress of long work, with throughput and time left: a live bar on a terminal, a line now and then elsewhere.
 
-Everything goes to stderr, so that stdout carries results (`--json`) only.
+All of it goes to stderr, so that stdout carries results only.
 """
 
 from __future__ import annotations
@@ -8,18 +8,27 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from pggan.utils.formatting import duration
 
-LINE_EVERY_SECONDS = 10.0
+# seconds between two lines where stderr is no terminal
+LINE_INTERVAL = 10.0
 
-Advance = Callable[[int], None]
+Advance = Callable[[int], None]  # counts n more units as done
+Start = Callable[[int], None]  # sets the total
 
 
 @contextmanager
 def progress(description: str, total: int, unit: str = "pictures", quiet: bool = False) -> Iterator[Advance]:
-    """Yields `advance(n)`, to be called as n more units are done. `total` 0: unknown, so no time left is shown."""
+    """Shows the progress of the block and yields `advance(n)`, which counts n more units as done.
+
+    Args:
+        description: What is done, such as "generating".
+        total: Units of work in all; 0 where it is unknown, which leaves the time left out.
+        unit: Plural of what is counted.
+        quiet: Show nothing.
+    """
     if quiet:
         yield lambda n: None
     elif sys.stderr.isatty():
@@ -30,19 +39,35 @@ def progress(description: str, total: int, unit: str = "pictures", quiet: bool =
 
 
 @contextmanager
+def deferred_progress(description: str, quiet: bool = False) -> Iterator[tuple[Start, Advance]]:
+    """Like `progress`, where the work itself finds its total: yields `start(total)` and `advance(n)`."""
+    with ExitStack() as stack:
+        advance: Advance | None = None
+
+        def start(total: int) -> None:
+            nonlocal advance
+            advance = stack.enter_context(progress(description, total, quiet=quiet))
+
+        yield start, lambda n: advance(n) if advance else None
+
+
+def _throughput(rate: float, unit: str, seconds_left: float | None) -> str:
+    """`12.3 pictures/s, 1:15 left`."""
+    eta = f", {duration(seconds_left)} left" if seconds_left is not None else ""
+    return f"{rate:.1f} {unit}/s{eta}"
+
+
+@contextmanager
 def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
-    class Rate(ProgressColumn):
+    class Throughput(ProgressColumn):
         def render(self, task: Task) -> Text:
-            if not task.speed:
-                return Text("")
-            left = f", {duration(task.time_remaining)} left" if task.time_remaining is not None else ""
-            return Text(f"{task.speed:.1f} {unit}/s{left}")
+            return Text(_throughput(task.speed, unit, task.time_remaining) if task.speed else "")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), Rate())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), Throughput())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total or None)
         yield lambda n: bar.advance(task, n)
@@ -56,12 +81,12 @@ def _lines(description: str, total: int, unit: str) -> Advance:
         nonlocal done, last
         done += n
         now = time.monotonic()
-        if done != total and now - last < LINE_EVERY_SECONDS:
+        if done != total and now - last < LINE_INTERVAL:
             return
         last = now
         rate = done / max(now - start, 1e-9)
-        left = f", {duration((total - done) / rate)} left" if total and rate and done < total else ""
-        of = f"/{total}" if total else ""
-        print(f"{description}: {done}{of} {unit}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
+        seconds_left = (total - done) / rate if rate and done < total else None
+        count = f"{done}/{total}" if total else f"{done}"
+        print(f"{description}: {count} {unit}, {_throughput(rate, unit, seconds_left)}", file=sys.stderr, flush=True)
 
     return advance

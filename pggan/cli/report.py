@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+import cloup
 
-from pggan.cli.options import as_json as json_option
+from pggan.cli.options import Output, json_option
 from pggan.utils.formatting import size
 
 
-@click.command("report")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The file to write.  [default: RUN/report.html]")
-@json_option
+@cloup.command("report")
+@cloup.argument("run", type=click.Path(path_type=Path))
+@cloup.option_group(
+    "Output",
+    cloup.option("--out", type=click.Path(path_type=Path), show_default="RUN/report.html", help="HTML file to write."),
+    json_option,
+)
 def command(run: Path, out: Path | None, as_json: bool) -> None:
-    """Write all of RUN into one HTML page: curves, samples through time, phases, models, options, machine.
+    """Write a run as one HTML page with curves and samples.
 
-    The page holds everything it shows: it needs no server and asks for nothing from outside. RUN may be unfinished.
+    RUN is a run directory; the run may be unfinished. The page shows curves, samples through time, phases, models,
+    options and the machine. It holds everything that it shows: it needs no server and loads nothing from outside.
     """
     from pggan.report import write_report
 
     report = write_report(run, out)
-    if as_json:
-        click.echo(json.dumps(report.to_json()))
-    else:
-        click.echo(f"{report.path} ({size(report.bytes)})")
+    Output(as_json).result(report.to_json(), f"{report.path} ({size(report.bytes)})")

@@ -1,4 +1,4 @@
-"""`pggan train`: grow a generator and a discriminator, or go on with a run."""
+"""`pggan train`: trains a generator and a discriminator, or resumes a run."""
 
 from __future__ import annotations
 
@@ -6,108 +6,118 @@ import json
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from pggan.cli.train_options import options
-from pggan.config.losses import OBJECTIVES, all_options, resolve_options
+from pggan.cli.options import Output, dry_run_option, json_option, quiet_option
+from pggan.cli.train_options import collect, train_options
+from pggan.config.losses import resolve_options
+from pggan.config.option import Group
 from pggan.config.presets import DEFAULT_PRESET, PRESETS, configure
 from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
-    from pggan.training.loop import Display, RunResult
+    from pggan.config.schedule import Schedule
+    from pggan.training.loop import RunResult
+    from pggan.training.monitor.display import Display
 
-
-@click.command("train")
-@click.argument("data", required=False, type=click.Path())
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory to make. Default: the next runs/NNN.")
-@click.option(
+OUT = cloup.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory to create.  [default: the next runs/NNN]"
+)
+RESUME = cloup.option(
     "--resume",
     "resumed",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Go on with a run; DATA only where it has moved.",
+    help="Resume a run from its last checkpoint; give DATA only where it has moved.  [default: none]",
 )
-@click.option(
+PRESET = cloup.option(
     "--preset",
+    metavar="NAME",
     type=click.Choice(PRESETS.names()),
-    help=f"Recipe that the other options change ({DEFAULT_PRESET}).",
+    help=f"Recipe that the other options change: {', '.join(PRESETS.names())}.  [default: {DEFAULT_PRESET}]",
 )
-@click.option(
-    "--from",
-    "start_from",
-    metavar="MODEL",
-    help="Begin with this model's networks and weights, at its resolution: a file, a run or a shipped model's name.",
-)
-@click.option("--max-res", type=int, help="Last resolution. Default: the preset's, at most the data's.")
-@click.option("--loss", type=click.Choice(OBJECTIVES.names()), help="Loss of the two players (wgan-gp).")
-@options
-@click.option(
+GPUS = cloup.option(
     "--gpus",
     type=click.IntRange(1, 1024),
-    help="Train on so many GPUs of this machine (with --device cpu: in so many processes). Several machines: torchrun.",
+    help="Train on this many GPUs of this machine (with --device cpu: in this many processes). For several machines "
+    "use torchrun.  [default: 1]",
 )
-@click.option("--override", is_flag=True, help="With --resume: take options that change the run's result.")
-@click.option("--dry-run", is_flag=True, help="Print the whole plan and train nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome (or the plan) as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+OVERRIDE = cloup.option(
+    "--override", is_flag=True, help="With --resume: accept options that change the run's result, and record them."
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    data: str | None  # a prepared store; None: synthetic faces
+    out: Path | None  # run directory to create
+    resumed: Path | None  # run directory to resume
+    gpus: int | None
+    override: bool
+    dry_run: bool
+    output: Output
+    options: dict[str, Any]  # fields of `TrainConfig`; None where not given
+
+
+@cloup.command("train")
+@click.argument("data", required=False, type=click.Path())
+@train_options(
+    {Group.RUN: [OUT, RESUME, OVERRIDE, PRESET, dry_run_option, json_option, quiet_option], Group.COMPUTING: [GPUS]}
+)
 def command(
     data: str | None,
     out: Path | None,
     resumed: Path | None,
-    preset: str | None,
     gpus: int | None,
     override: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-    **given: Any,
+    **values: Any,
 ) -> int:
-    """Grow a generator and a discriminator on DATA, a store that prepare-data made.
+    """Train a generator and a discriminator on a data store.
 
-    Without DATA, faces are drawn first. Options go over the preset's values; `number|R:number,...` is one number for
-    all resolutions (128), numbers by resolution (4:128,8:64; unnamed ones keep the preset's), or both (16,256:8).
-    Ctrl-C saves, says how to go on and exits 130 (SIGTERM: 143).
+    DATA is a store that prepare-data made; without it, synthetic faces are drawn first. Options replace what the preset
+    says; a default below is that of a run without --preset. Ctrl-C saves a checkpoint, prints how to resume and exits
+    with status 130 (SIGTERM: 143).
     """
-    if given["batch"] == "auto":
-        given |= {"batch": None, "auto_batch": True}
+    output = Output(as_json, quiet or not _is_main_process())
+    request = Request(data, out, resumed, gpus, override, dry_run, output, collect(values))
     if override and resumed is None:
         raise UsageError("--override is about --resume; leave it out")
     if gpus is not None and gpus > 1 and not dry_run:
-        return _on_gpus(gpus, data, out, resumed, given)
-    quiet = quiet or not _leads()
+        return _launch_on_gpus(request, gpus)
     if "RANK" in os.environ and resumed is None and (data is None or out is None):
         raise UsageError("several processes of one run need to be given DATA and --out")
     if resumed is not None:
-        outcome = _resume(resumed, data, out, preset, dry_run, as_json or quiet, given, override)
-        return _finish(outcome, as_json)
-    config, drawn = _configure(data, preset, given)
+        return _report(_resume(request, resumed), as_json)
+    config = _configure(request)
     if dry_run:
-        memory = {}
-        if config.budget is not None:
-            from pggan.training.start import resolve
-
-            memory = resolve(config)["memory"]  # says what it does not suffice for
-        _show_plan(config, data, as_json, memory)
+        _show_plan(config, data, as_json)
         return 0
-    return _finish(_begin(config, out or _next_run(), drawn, as_json or quiet), as_json)
+    return _report(_begin(config, out or _next_run(), request), as_json)
 
 
-def _leads() -> bool:
-    """Whether this process speaks for the run: a launcher numbers them."""
+def _is_main_process() -> bool:
+    """Returns whether this process prints for the run: a launcher numbers its processes."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _on_gpus(count: int, data: str | None, out: Path | None, resumed: Path | None, given: dict[str, Any]) -> int:
-    """Starts this same command once for every GPU."""
+def _launch_on_gpus(request: Request, count: int) -> int:
+    """Starts this same command once per GPU and returns the exit status."""
     from pggan.training.run.launcher import launch
 
-    if data is None and resumed is None:
+    if request.data is None and request.resumed is None:
         raise UsageError("--gpus shares prepared data: prepare it first, then give DATA")
-    if not str(given.get("device") or "").startswith("cpu"):
+    if not str(request.options["device"] or "").startswith("cpu"):
         import torch
 
         if torch.cuda.device_count() < count:
@@ -115,130 +125,112 @@ def _on_gpus(count: int, data: str | None, out: Path | None, resumed: Path | Non
     arguments = sys.argv[1:]
     at = next(i for i, argument in enumerate(arguments) if argument.split("=")[0] == "--gpus")
     del arguments[at : at + (1 if "=" in arguments[at] else 2)]
-    if resumed is None and out is None:
+    if request.resumed is None and request.out is None:
         arguments += ["--out", str(_next_run())]
     return launch(count, arguments)
 
 
-def _configure(data: str | None, preset: str | None, given: dict[str, Any]) -> tuple[TrainConfig, bool]:
-    """The configuration fitted to its data, and whether faces have to be drawn first."""
+def _configure(request: Request) -> TrainConfig:
+    """Returns the configuration, fitted to its data: without DATA, to the faces that are to be drawn."""
     from pggan.training.start import DRAWN_RESOLUTION, fit_to_data, fit_to_drawn
 
-    chosen = {name: given.pop(name) for name in all_options()}
-    loss_options = tuple((name, value) for name, value in chosen.items() if value is not None)
-    given["loss_options"] = loss_options or None
-    origin = None
-    if given["start_from"] is not None:
+    options, warm_start = request.options, None
+    if options["start_from"] is not None:
         from pggan.training.run.warm_start import WarmStart
 
-        origin = WarmStart.read(given["start_from"])
+        warm_start = WarmStart.read(options["start_from"])
 
-    def made(largest: int) -> TrainConfig:
-        return configure(preset, origin.options(given, largest) if origin else given, largest)
+    def configured(largest: int) -> TrainConfig:
+        return configure(options["preset"], warm_start.options(options, largest) if warm_start else options, largest)
 
-    if data is None:
-        config = fit_to_drawn(made(DRAWN_RESOLUTION))
+    if request.data is None:
+        config = fit_to_drawn(configured(DRAWN_RESOLUTION))
     else:
         from pggan.data.store.store import Store
 
-        with Store(data) as store:
-            config = fit_to_data(made(store.max_resolution), store.manifest)
-        config = _replace(config, data=str(Path(data).resolve()))
-    if origin:
+        with Store(request.data) as store:
+            config = fit_to_data(configured(store.max_resolution), store.manifest)
+        config = replace(config, data=str(Path(request.data).resolve()))
+    if warm_start:
         # a preset's length is that of its own phases
-        config = _replace(origin.fit(config), total_kimg=given["total_kimg"])
+        config = replace(warm_start.fit(config), total_kimg=options["total_kimg"])
     resolve_options(config.loss, config.labels is not None, dict(config.loss_options), config.has_codes)
-    return config, data is None
+    return config
 
 
-def _replace(config: TrainConfig, **values: Any) -> TrainConfig:
-    from dataclasses import replace
-
-    return replace(config, **values)
-
-
-def _draw(config: TrainConfig, run: Path, quiet: bool) -> TrainConfig:
-    """Draws faces into the run's own directory."""
-    from pggan.cli.prepare_data import cores
-    from pggan.cli.progress_bar import progress
+def _draw(config: TrainConfig, run: Path, output: Output) -> TrainConfig:
+    """Draws synthetic faces into the run's own directory and returns the configuration with them as its data."""
     from pggan.data.prepare.prepare import PrepareOptions, prepare
     from pggan.training.run.directory import RunDirectory
     from pggan.training.start import DRAWN_COUNT
+    from pggan.utils.process_pool import available_cores
 
-    where = RunDirectory(run).data
-    wanted = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=cores(), overwrite=True)
-    with progress("drawing faces", DRAWN_COUNT, quiet=quiet) as advance:
-        report = prepare(f"drawn:{DRAWN_COUNT}", where, wanted, on_progress=advance)
-    click.echo(f"drew {report.count} faces into {where}; {report.attribution}", err=True)
-    return _replace(config, data=str(where.resolve()))
+    store = RunDirectory(run).data
+    options = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=available_cores(), overwrite=True)
+    with output.progress("drawing faces", DRAWN_COUNT) as advance:
+        report = prepare(f"drawn:{DRAWN_COUNT}", store, options, on_progress=advance)
+    click.echo(f"drew {report.count} faces into {store}; {report.attribution}", err=True)
+    return replace(config, data=str(store.resolve()))
 
 
 def _next_run() -> Path:
+    """Returns the first free runs/NNN."""
     taken = [int(p.name) for p in Path("runs").glob("[0-9][0-9][0-9]*") if p.name.isdecimal()]
     return Path("runs") / f"{max(taken, default=-1) + 1:03d}"
 
 
-def _begin(config: TrainConfig, run: Path, drawn: bool, quiet: bool) -> RunResult:
-    from pggan.config.schedule import Schedule
+def _begin(config: TrainConfig, run: Path, request: Request) -> RunResult:
     from pggan.training.run.directory import RunDirectory
     from pggan.training.start import advice, begin, computing, resolve
 
-    if _leads():
+    if _is_main_process():
         RunDirectory(run).check_free()
-    # before faces are drawn: what cannot be trained is told at once
-    schedule, resolved = Schedule(config), resolve(config)
-    if drawn:
-        config = _draw(config, run, quiet)
-    if not quiet:
-        click.echo(_summary(config, resolved, run), err=True)
-        for line in [*computing(resolved), *advice(config, _pictures(config))]:
-            click.echo(line, err=True)
+    # before faces are drawn: a configuration that cannot be trained is refused at once
+    schedule, resolved = config.schedule, resolve(config)
+    if config.data is None:
+        config = _draw(config, run, request.output)
+    if not request.output.silent:
+        for line in [_summary(config, resolved, run), *computing(resolved), *advice(config, _image_count(config))]:
+            request.output.note(line)
     with ExitStack() as stack:
-        return begin(config, run, _display(schedule, quiet, stack), resolved)
+        return begin(config, run, _display(schedule, request.output.silent, stack), resolved)
 
 
-def _pictures(config: TrainConfig) -> int:
+def _image_count(config: TrainConfig) -> int:
     from pggan.data.store.store import Store
 
     with Store(str(config.data)) as store:
         return len(store)
 
 
-def _resume(
-    path: Path,
-    data: str | None,
-    out: Path | None,
-    preset: str | None,
-    dry_run: bool,
-    quiet: bool,
-    given: dict[str, Any],
-    override: bool,
-) -> RunResult:
+def _resume(request: Request, path: Path) -> RunResult:
     from pggan.config.resume_policy import changed
-    from pggan.config.schedule import Schedule
     from pggan.training.run.directory import RunDirectory
 
-    if out is not None or dry_run:
-        raise UsageError(f"--resume goes on in the run's own directory; leave {'--out' if out else '--dry-run'} out")
-    device = given.pop("device")
+    if request.out is not None or request.dry_run:
+        flag = "--out" if request.out else "--dry-run"
+        raise UsageError(f"--resume goes on in the run's own directory; leave {flag} out")
     run = RunDirectory(path)
     config, _ = run.read_options()
-    chosen = {name: value for name in all_options() if (value := given.pop(name)) is not None}
-    loss_options = tuple({**dict(config.loss_options), **chosen}.items()) if chosen else None
-    changes = {**given, "preset": preset, "loss_options": loss_options}
-    shown, _ = changed(config, changes, override)
+    options = dict(request.options)
+    device = options.pop("device")
+    if options["loss_options"] is not None:
+        options["loss_options"] = tuple({**dict(config.loss_options), **dict(options["loss_options"])}.items())
+    new, _ = changed(config, options, request.override)
     from pggan.training.start import resume
 
     with ExitStack() as stack:
-        return resume(run, _display(Schedule(shown), quiet, stack), device, data, changes, override)
+        display = _display(new.schedule, request.output.silent, stack)
+        return resume(run, display, device, request.data, options, request.override)
 
 
-def _display(schedule: Any, quiet: bool, stack: ExitStack) -> Display:
+def _display(schedule: Schedule, silent: bool, stack: ExitStack) -> Display:
+    """Returns what shows the run's progress; `stack` closes it."""
     from pggan.training.monitor.display import LineDisplay, LiveDisplay, QuietDisplay, SilentDisplay
 
-    if not _leads():
+    if not _is_main_process():
         return SilentDisplay()
-    if quiet:
+    if silent:
         return QuietDisplay()
     if sys.stderr.isatty():
         return stack.enter_context(LiveDisplay(schedule))
@@ -258,12 +250,17 @@ def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
     )
 
 
-def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dict[str, Any]) -> None:
-    """`memory`: the plan within --budget, by estimate."""
-    from pggan.config.train import to_json
+def _show_plan(config: TrainConfig, data: str | None, as_json: bool) -> None:
+    """Prints the phases, with --budget also the estimated micro-batches."""
+    from pggan.config.serialization import to_json
     from pggan.training.engine.memory_estimate import describe
     from pggan.training.monitor.plan_table import plan, table
 
+    memory: dict[str, Any] = {}
+    if config.budget is not None:
+        from pggan.training.start import resolve
+
+        memory = resolve(config)["memory"]  # raises where the budget does not suffice
     if as_json:
         click.echo(json.dumps({"config": to_json(config), **plan(config), **({"memory": memory} if memory else {})}))
         return
@@ -275,24 +272,23 @@ def _show_plan(config: TrainConfig, data: str | None, as_json: bool, memory: dic
         click.echo("images computed at once: as many as fit into what is free when the run starts, which measures it")
 
 
-def _finish(outcome: RunResult, as_json: bool) -> int:
-    run = outcome.run.path
-    models = outcome.run.models()
-    if not _leads():
-        return 128 + outcome.signal if outcome.signal else 0
+def _report(result: RunResult, as_json: bool) -> int:
+    """Prints what a run has reached and returns the exit status."""
+    run, nimg = result.run, result.nimg
+    status = 128 + result.signal if result.signal else 0
+    if not _is_main_process():
+        return status
+    best = run.best if run.best.exists() else None
     if as_json:
-        model = str(models[-1]) if models else None
-        done = {"run": str(run), "nimg": outcome.nimg, "signal": outcome.signal, "seconds": outcome.seconds}
-        best = str(outcome.run.best) if outcome.run.best.exists() else None
-        click.echo(json.dumps({**done, "model": model, "best": best, "last": outcome.last}))
-    elif not outcome.signal:
-        click.echo(f"trained {outcome.nimg / 1000:g} kimg; sample grids: {outcome.run.samples}")
-        click.echo(f"new pictures: pggan generate {run} --n 64 --out pictures")
-        if outcome.run.best.exists():
-            click.echo(f"the best model by its figures: {outcome.run.best} (pggan generate {run} --best)")
-    if outcome.signal:
-        click.echo(
-            f"stopped and saved at {outcome.nimg / 1000:g} kimg; go on with: pggan train --resume {run}", err=True
-        )
-        return 128 + outcome.signal
-    return 0
+        models = run.models()
+        report = {"run": str(run.path), "nimg": nimg, "signal": result.signal, "seconds": result.seconds}
+        report |= {"model": str(models[-1]) if models else None, "best": str(best) if best else None}
+        click.echo(json.dumps({**report, "last": result.last}))
+    elif not result.signal:
+        click.echo(f"trained {nimg / 1000:g} kimg; sample grids: {run.samples}")
+        click.echo(f"new pictures: pggan generate {run.path} --n 64 --out pictures")
+        if best:
+            click.echo(f"the best model by its figures: {best} (pggan generate {run.path} --best)")
+    if result.signal:
+        click.echo(f"stopped and saved at {nimg / 1000:g} kimg; go on with: pggan train --resume {run.path}", err=True)
+    return status

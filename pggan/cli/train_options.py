@@ -1,173 +1,143 @@
-"""The options of `pggan train`, as click takes them: the table of TrainConfig's fields, and the losses' own."""
+"""The options of `pggan train`, derived from their declarations in config/train.py and config/losses.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
+import cloup
 
-from pggan.cli.options import GridSize, MetricNames, Numbers
-from pggan.config.losses import Option, all_options
-from pggan.config.metrics import METRICS
-from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
-from pggan.config.train import CACHES, GROWTHS, MODES, PRECISIONS, PerResolution
-from pggan.utils.errors import UsageError
+from pggan.cli.options import GridSize, MetricNames, Numbers, ParsedType
+from pggan.config.losses import all_options
+from pggan.config.option import Group, Option
+from pggan.config.presets import DEFAULT_PRESET, PRESETS
+from pggan.config.resolution import PerResolution
+from pggan.config.train import OPTIONS
 from pggan.utils.formatting import bytes_of
 
+# The help does not show a range that goes up to this number or further.
+UNLIMITED = 1e6
+# Explanations under the headings of the help.
+HEADINGS = {
+    Group.SCHEDULE: "N|R:N,... is one number for all resolutions (128), numbers by resolution (4:128,8:64; the preset "
+    "keeps the others), or both (16,256:8).",
+    Group.LOSS: "Options of a --loss are refused with the others.",
+}
 
-class PerResolutionType(click.ParamType):
-    """`128`, `4:128,8:64` or `16,256:8`."""
 
-    name = "number|R:number,..."
+class PerResolutionType(ParsedType):
+    """`128`, `4:128,8:64` or `16,256:8` as a `PerResolution`."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PerResolution:
-        if isinstance(value, PerResolution):
-            return value
-        try:
-            return PerResolution.parse(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+    name = "N|R:N,..."
+
+    def parse(self, text: str) -> Any:
+        """Returns a `PerResolution`."""
+        return PerResolution.parse(text)
 
 
 class BatchType(PerResolutionType):
-    """As above, or `auto`."""
+    """A batch size by resolution, or `auto`."""
 
-    name = "auto|number|R:number,..."
+    def parse(self, text: str) -> Any:
+        """Returns a `PerResolution` or "auto"."""
+        return text if text == "auto" else super().parse(text)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "auto" else super().convert(value, param, ctx)
 
-
-class MemoryType(click.ParamType):
-    """`24GB` as bytes."""
+class MemoryType(ParsedType):
+    """An amount of memory, e.g. `24GB`, as bytes."""
 
     name = "24GB"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return value if isinstance(value, float) else bytes_of(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    def parse(self, text: str) -> float:
+        """Returns bytes."""
+        return bytes_of(text)
 
 
-PER_RESOLUTION = PerResolutionType()
-
-# option -> (click arguments); each sets the field of its name in config.TrainConfig, where the default and range are
-OPTIONS: list[tuple[str, dict[str, Any]]] = [
-    ("--start-res", {"type": int, "help": "First resolution (4)."}),
-    ("--stable-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images a resolution trains after its fade."}),
-    ("--fade-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images a resolution fades in over."}),
-    ("--total-kimg", {"type": float, "help": "Length of the run; lengthens or cuts the phases."}),
-    (
-        "--batch",
-        {
-            "type": BatchType(),
-            "help": "Images an iteration. auto: the preset's, computed as many at once as fit the memory.",
-        },
-    ),
-    ("--micro-batch", {"type": PER_RESOLUTION, "help": "Most images computed at once; gradients add up to the batch."}),
-    (
-        "--budget",
-        {
-            "type": MemoryType(),
-            "help": "Memory that training may take of each GPU (CPU: of each process): fewer images are computed at "
-            "once, then activations are computed again. Measured when the run starts.",
-        },
-    ),
-    ("--g-lr", {"type": PER_RESOLUTION, "help": "Learning rate of the generator."}),
-    ("--d-lr", {"type": PER_RESOLUTION, "help": "Learning rate of the discriminator."}),
-    ("--fmap-base", {"type": int, "help": "Feature maps: stage s has min(base / 2^s, max)."}),
-    ("--fmap-max", {"type": int, "help": "Most feature maps of a layer."}),
-    ("--latent-size", {"type": int, "help": "Dimensions of the latent."}),
-    ("--fused-scale/--no-fused-scale", {"default": None, "help": "Scaling fused into strided convolutions."}),
-    ("--stddev-group", {"type": int, "help": "Group of the minibatch statistic; 1: none."}),
-    ("--growth", {"type": click.Choice(GROWTHS), "help": "Grow the networks, nothing, or the data's detail."}),
-    ("--arch-g", {"type": click.Choice(ARCHS), "help": "Generator: progressive, or a small baseline."}),
-    ("--arch-d", {"type": click.Choice(ARCHS), "help": "Discriminator: progressive, or a small baseline."}),
-    ("--g-norm", {"type": click.Choice(G_NORMS), "help": "Normalisation in the generator."}),
-    ("--d-norm", {"metavar": "|".join(D_NORMS), "help": "Normalisation in the discriminator."}),
-    ("--diversity", {"type": click.Choice(DIVERSITIES), "help": "How D compares the samples of a minibatch."}),
-    ("--discrimination-kernels", {"type": int, "help": "Kernels B of --diversity discrimination."}),
-    ("--discrimination-dim", {"type": int, "help": "Dimensions C of each of them."}),
-    ("--discrimination-group", {"type": int, "help": "Samples it compares, at most; a whole minibatch as published."}),
-    ("--categorical", {"type": Numbers(int), "help": "InfoGAN: values of each categorical code, as 10 or 10,4."}),
-    ("--continuous", {"type": int, "help": "InfoGAN: number of continuous codes in -1 to 1."}),
-    ("--adam-betas", {"type": Numbers(float, 2), "help": "Adam's betas of both players, as 0.5,0.999."}),
-    ("--n-critic", {"type": int, "help": "Discriminator steps for each generator step."}),
-    ("--ema-decay", {"type": float, "help": "Decay of the generator's running average."}),
-    (
-        "--ema-half-life",
-        {"type": float, "metavar": "KIMG", "help": "Half-life of that average instead, in thousands of images."},
-    ),
-    (
-        "--held-out",
-        {"type": float, "metavar": "SHARE", "help": "Share of the pictures kept from training, whose scores are told."},
-    ),
-    ("--mirror/--no-mirror", {"default": None, "help": "Mirror half of the pictures."}),
-    ("--labels", {"help": "Train conditionally on this label column of the data."}),
-    (
-        "--precision",
-        {
-            "type": click.Choice(PRECISIONS),
-            "help": "auto: bf16 on a GPU that has it, tf32 on one that has that, else fp32.",
-        },
-    ),
-    (
-        "--mode",
-        {
-            "type": click.Choice(MODES),
-            "help": "How steps are computed: eager, compiled, or captured (recorded as CUDA graphs, too). auto: the "
-            "fastest, measured in the run, on a GPU; eager on the CPU.",
-        },
-    ),
-    ("--device", {"help": "auto, cpu, cuda or cuda:N."}),
-    ("--seed", {"type": int, "help": "Decides weights, order and noise."}),
-    ("--workers", {"type": int, "help": "Threads that read pictures; 0: none beside training."}),
-    (
-        "--cache",
-        {
-            "type": click.Choice(CACHES),
-            "help": "Where the decoded pictures of the resolution that trains are kept: in the GPU's memory, in main "
-            "memory (shared by the machine's processes), or nowhere. auto: the first that has room, taking a quarter "
-            "of a GPU's free memory at most (device: up to 70 %).",
-        },
-    ),
-    ("--cache-mb", {"type": int, "help": "Main memory that --cache may take."}),
-    ("--tick-kimg", {"type": PER_RESOLUTION, "help": "Thousands of images between lines of the log."}),
-    ("--snapshot-ticks", {"type": int, "help": "Ticks between snapshots (sample grid and model)."}),
-    ("--checkpoint-ticks", {"type": int, "help": "Ticks between checkpoints to resume from."}),
-    ("--keep-checkpoints", {"type": int, "help": "Checkpoints kept; the newest ones."}),
-    ("--keep-models", {"type": int, "help": "Models kept; 0: all."}),
-    ("--max-rollbacks", {"type": int, "help": "Times a run that goes wrong returns to its last good checkpoint."}),
-    ("--rollback-lr", {"type": float, "help": "Factor on the learning rates at each such return."}),
-    ("--grid", {"type": GridSize(), "help": "Shape of the sample grids, as 8x4."}),
-    ("--eval-every", {"type": int, "help": "Snapshots from one evaluation to the next; 0: none."}),
-    ("--eval-metrics", {"type": MetricNames(), "help": "What is measured then (swd); see pggan evaluate --help."}),
-    ("--eval-samples", {"type": int, "help": "Generated pictures that are measured."}),
-    (
-        "--best-metric",
-        {"type": click.Choice(METRICS.names()), "help": "Which of them says which model is kept as the best (first)."},
-    ),
-    ("--inception-weights", {"help": "torch-fidelity's file, for fid, kid, is and pr. Default: downloaded."}),
-    ("--embedding", {"help": "ONNX file, or efficientnet-lite0: the network of fd, kd, epr and eneighbours."}),
-]
+# The click types of options whose annotation does not say enough.
+NAMED_TYPES: Mapping[str, click.ParamType] = {
+    "batch": BatchType(),
+    "budget": MemoryType(),
+    "grid": GridSize(),
+    "eval_metrics": MetricNames(),
+}
 
 
-def options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The table above, and every loss's and regulariser's own numbers, as click options."""
-    for option in reversed(list(all_options().values())):
-        function = _loss_option(option)(function)
-    for flag, arguments in reversed(OPTIONS):
-        function = click.option(flag, **arguments)(function)
-    return function
+def shown_options() -> list[Option]:
+    """Returns the options of configuration, losses and techniques that the command line has."""
+    return [*(option for option in OPTIONS.values() if option.on_command_line), *all_options().values()]
 
 
-def _loss_option(option: Option) -> Callable[[Any], Any]:
-    """An entry of the tables of losses and regularisers as a click option; None where it is not given."""
-    text = f"{option.help[0].upper()}{option.help[1:]}."
-    if option.choices:
-        return click.option(option.flag, type=click.Choice(option.choices), help=text)
+def train_options(
+    own: Mapping[Group, Iterable[Callable[[Any], Any]]],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns a decorator that adds all options under their headings; each is None where it is not given.
+
+    Args:
+        own: options of the command itself by heading, which come first there.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for group in reversed(Group):
+            options = [*own.get(group, ()), *(_click_option(o) for o in shown_options() if o.group is group)]
+            function = cloup.option_group(group.value, *options, help=HEADINGS.get(group))(function)
+        return function
+
+    return decorate
+
+
+def collect(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of `TrainConfig` that the options set; None where an option is not given.
+
+    The options of losses and techniques become `loss_options`, and `--batch auto` becomes `auto_batch`.
+    """
+    names = all_options().keys()
+    fields = {name: value for name, value in values.items() if name not in names}
+    loss_options = tuple((name, values[name]) for name in names if values[name] is not None)
+    fields["loss_options"] = loss_options or None
+    if fields["batch"] == "auto":
+        fields |= {"batch": None, "auto_batch": True}
+    return fields
+
+
+def _click_option(option: Option) -> Callable[[Any], Any]:
+    flags = [option.flag]
+    arguments: dict[str, Any] = {"type": _click_type(option), "metavar": option.metavar or None}
     if option.kind is bool:
-        return click.option(f"{option.flag}/--no-{option.flag[2:]}", default=None, help=text)
-    return click.option(option.flag, type=option.kind, help=f"{text} [{option.low:g} to {option.high:g}]")
+        flags, arguments = [f"{option.flag}/--no-{option.flag[2:]}"], {"default": None}
+    return cloup.option(*flags, option.name, **arguments, help=help_of(option))
+
+
+def help_of(option: Option) -> str:
+    """Returns the help text of an option, with its default, and its range where that is not practically unlimited."""
+    limits = f"; {option.range}" if option.range and option.high < UNLIMITED else ""
+    return f"{option.help}  [default: {default_of(option)}{limits}]"
+
+
+def default_of(option: Option) -> str:
+    """Returns what the help shows as an option's default: that of a run without --preset."""
+    if option.default_text:
+        return option.default_text
+    if option.name in PRESETS[DEFAULT_PRESET].values:
+        return "the preset's"
+    if isinstance(option.default, bool):
+        return option.flag if option.default else f"--no-{option.flag[2:]}"
+    if isinstance(option.default, tuple):
+        return ",".join(map(str, option.default)) or "none"
+    if isinstance(option.default, float):
+        return f"{option.default:g}"
+    return "none" if option.default is None else str(option.default)
+
+
+def _click_type(option: Option) -> Any:
+    if option.name in NAMED_TYPES:
+        return NAMED_TYPES[option.name]
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.kind is PerResolution:
+        return PerResolutionType()
+    if typing.get_origin(option.kind) is tuple:
+        number, *others = typing.get_args(option.kind)
+        return Numbers(number) if others == [...] else Numbers(number, 1 + len(others))
+    return option.kind

@@ -1,106 +1,93 @@
-"""`pggan traverse`: what each structured code of an InfoGAN model does."""
+"""`pggan traverse`: a grid or a video of what each structured code of an InfoGAN model does."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+import cloup
 
-from pggan.cli.options import Numbers, SeedRange, as_json, best, device, quiet
+from pggan.cli.options import (
+    ModelChoice,
+    Numbers,
+    Output,
+    SeedRange,
+    fps_option,
+    model_options,
+    output_options,
+    scale_option,
+    seconds_option,
+)
 from pggan.generation.seeds import Seeds
 from pggan.generation.video_formats import check_fps, video_format
-from pggan.networks.latents import FURTHEST
+from pggan.networks.latents import MAX_CONTINUOUS
 from pggan.utils.errors import UsageError
 
 MOST_SEEDS = 64
+DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 
 
-@click.command("traverse")
-@click.argument("model", required=False, type=click.Path())
-@click.option(
-    "--out",
-    default="traverse.png",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="A .png: a grid, or .mp4, .gif, .webp: a looping video.",
-)
-@click.option("--codes", type=Numbers(int), help="Which codes, by number, as 0,2.  [default: all]")
-@click.option("--seeds", type=SeedRange(), default="0", show_default=True, help="Whose noise and other codes.")
-@click.option("--steps", type=click.IntRange(2, 100), default=10, show_default=True, help="Of a continuous code's row.")
-@click.option(
-    "--range",
-    "reach",
-    type=click.FloatRange(0.01, FURTHEST),
-    default=1.0,
-    show_default=True,
-    help="Continuous codes go from minus this to this; training draws them from -1 to 1.",
-)
-@click.option("--seconds", type=click.FloatRange(0.1, 3600), help="Length of a video.  [default: 6]")
-@click.option("--fps", type=click.FloatRange(1, 120), help="Frames a second of a video.  [default: 30]")
-@click.option("--scale", type=click.IntRange(1, 64), help="Enlarge a video by this.  [default: to 256 pixels a side]")
-@best
-@device
-@as_json
-@quiet
+@cloup.command("traverse")
+@model_options
+@cloup.option_group(
+    "Codes",
+    cloup.option("--codes", type=Numbers(int), show_default="all", help="Which codes to show, by number, as 0,2."),
+    cloup.option("--seeds", type=SeedRange(), default="0", help="Seeds of the noise and of the other codes."),
+    cloup.option(
+        "--steps", type=click.IntRange(2, 100), default=10, metavar="N", help="Values of a continuous code in its row."
+    ),
+    cloup.option(
+        "--range", "reach", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
+        help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
+    ),
+)  # fmt: skip
+@cloup.option_group(
+    "Files",
+    cloup.option(
+        "--out", default="traverse.png", type=click.Path(path_type=Path),
+        help="File to write: .png for a grid, or .mp4, .gif or .webp for a looping video.",
+    ),
+    seconds_option(type=click.FloatRange(0.1, 3600), show_default=f"{DEFAULT_SECONDS}"),
+    fps_option(show_default=f"{DEFAULT_FPS}"),
+    scale_option,
+)  # fmt: skip
+@output_options
 def command(
-    model: str | None,
-    out: Path,
-    codes: tuple[int, ...] | None,
-    seeds: Seeds,
-    steps: int,
-    reach: float,
-    seconds: float | None,
-    fps: float | None,
-    scale: int | None,
-    best: bool,
-    device: str,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Show what each structured code of MODEL does: one code a row, everything else held.
+    model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int,
+    reach: float, seconds: float | None, fps: float | None, scale: int | None,
+) -> None:  # fmt: skip
+    """Show what each structured code of an InfoGAN model does.
 
-    MODEL is a file, a run directory or a shipped model's name, trained with --categorical or --continuous. In a grid a
-    row shows a code's values from left to right, a row for each of the seeds; in a video a column is a seed, and
-    every code passes through its values.
+    MODEL is a file, a run directory or a shipped model's name, trained with --categorical or --continuous. One code
+    changes, everything else is held. In a grid, a row shows the values of one code from left to right, with a row for
+    each of the seeds. In a video, a row is a code and a column is a seed, and every code passes through its values.
     """
-    still = out.suffix.lower() == ".png"
-    if not still:
-        check_fps(video_format(out), fps or 30.0)
+    is_grid = out.suffix.lower() == ".png"
+    if not is_grid:
+        check_fps(video_format(out), fps or DEFAULT_FPS)
     elif seconds is not None or fps is not None or scale is not None:
         raise UsageError("--seconds, --fps and --scale are about videos; give --out with .mp4, .gif or .webp")
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
+    loaded = model.load()
+    from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
-    from pggan.cli.progress_bar import progress
-    from pggan.utils.paths import find_model
-
-    path = find_model(model, best)
-    from pggan.generation.model import load
-    from pggan.generation.traverse import Traverse, traverse_grid, traverse_video
-
-    loaded, what = load(path, device), Traverse(codes or (), tuple(seeds), steps, reach)
-    rows = len(what.chosen(loaded.codes)) * len(what.seeds)
-    length, rate = seconds or 6.0, fps or 30.0
-    with progress(
-        "traversing",
-        rows if still else round(length * rate),
-        unit="rows" if still else "frames",
-        quiet=quiet or as_json,
-    ) as advance:
-        if still:
-            made = traverse_grid(loaded, out, what, advance)
-        else:
-            made = traverse_video(loaded, out, what, length, rate, scale, advance)
-    if as_json:
-        click.echo(json.dumps({"model": str(path), **made}))
-    elif still:
-        click.echo(
-            f"{made['file']}: codes {', '.join(map(str, made['codes']))}, {made['columns']} values a row at most"
-        )
+    options = TraverseOptions(codes or (), tuple(seeds), steps, reach)
+    if is_grid:
+        rows = len(options.codes_of(loaded.codes)) * len(options.seeds)
+        with output.progress("traversing", rows, "rows") as advance:
+            result = traverse_grid(loaded, out, options, advance)
+        numbers = ", ".join(map(str, result["codes"]))
+        line = f"{result['file']}: codes {numbers}, {result['columns']} values a row at most"
     else:
-        click.echo(
-            f"{made['file']}: {made['frames']} frames of {made['width']}x{made['height']}, {made['seconds']:g} s"
+        seconds, fps = seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS
+        options.codes_of(loaded.codes)  # refuses a model without codes before the progress bar appears
+        with output.progress("traversing", round(seconds * fps), "frames") as advance:
+            result = traverse_video(loaded, out, options, seconds, fps, scale, advance)
+        line = (
+            f"{result['file']}: {result['frames']} frames of {result['width']}x{result['height']}, "
+            f"{result['seconds']:g} s"
         )
+    output.result({"model": str(loaded.path), **result}, line)

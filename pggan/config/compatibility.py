@@ -1,99 +1,46 @@
-"""Combinations of losses, techniques and networks that make no sense, each refused by name (torch-free)."""
+"""Combinations of options that make no sense: each is refused by its flags, with the reason (torch-free)."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pggan.config.losses import OBJECTIVES, REGULARIZERS
+from pggan.config.metrics import METRICS, READY
+from pggan.config.metrics import chosen as chosen_metrics
 from pggan.config.network import DiscriminatorConfig
+from pggan.config.option import flag_of
 from pggan.utils.errors import UsageError
 
-DISCRIMINATION = ("discrimination_kernels", "discrimination_dim", "discrimination_group")
+if TYPE_CHECKING:
+    from pggan.config.train import TrainConfig
+
+DISCRIMINATION = [entry for entry in dataclasses.fields(DiscriminatorConfig) if entry.name.startswith("discrimination")]
 
 
-class Choices(Protocol):
-    """What is looked at: fields of `config.TrainConfig`."""
-
-    @property
-    def loss(self) -> str: ...
-    @property
-    def loss_options(self) -> tuple[tuple[str, Any], ...]: ...
-    @property
-    def diversity(self) -> str: ...
-    @property
-    def labels(self) -> str | None: ...
-    @property
-    def label_size(self) -> int: ...
-    @property
-    def micro_batch(self) -> object: ...
-    @property
-    def d_norm(self) -> str: ...
-    @property
-    def arch_g(self) -> str: ...
-    @property
-    def arch_d(self) -> str: ...
-    @property
-    def growth(self) -> str: ...
-    @property
-    def start_res(self) -> int: ...
-    @property
-    def max_res(self) -> int: ...
-
-    def needs(self) -> frozenset[str]: ...
-
-    def regularizers(self) -> list[str]: ...
-
-
-def check(config: Choices) -> None:
+def check(config: TrainConfig) -> None:
     """Raises `UsageError` for the first combination that makes no sense, with the reason and the mend."""
-    _check_norm(config)
-    names = config.regularizers()
-    for spec in (REGULARIZERS[name] for name in names):
-        flag = f"--{(spec.switch or spec.name).replace('_', '-')}"
-        if "labels" in spec.needs and config.labels is None and not config.label_size:
-            raise UsageError(f"{flag} learns from labels; give the data's column of them with --labels")
-        if "probability" in spec.needs and not OBJECTIVES[config.loss].probability:
-            fitting = ", ".join(loss.name for loss in OBJECTIVES if loss.probability)
-            raise UsageError(
-                f"{flag} makes D's score the odds of a real, which --loss {config.loss} does not take it for; "
-                f"give one of: {fitting}"
-            )
-        if "whole" in spec.needs and config.micro_batch is not None:
-            raise UsageError(
-                f"--micro-batch with {flag}: its term is made of means over the minibatch, which parts of it do not "
-                "add up to; leave one of them out"
-            )
-    _check_diversity(config)
+    _check_evaluation(config)
+    _check_d_norm(config)
+    for name in config.regularizers():
+        _check_needs(config, name)
+    _check_discrimination(config)
     _check_augmentation(dict(config.loss_options))
-    baselines = [f"--arch-{player} {arch}" for player, arch in (("g", config.arch_g), ("d", config.arch_d))
-                 if arch != "pggan"]  # fmt: skip
-    if baselines and config.growth == "progressive" and config.start_res != config.max_res:
-        raise UsageError(f"{baselines[0]} has one resolution and does not grow; give --growth none (or data) with it")
+    _check_baselines(config)
+    _check_minibatch_group(config, config.discriminator)
 
 
-def _check_diversity(config: Choices) -> None:
-    """Options of a statistic that D does not have."""
-    for name in DISCRIMINATION:
-        if config.diversity != "discrimination" and getattr(config, name) != getattr(DiscriminatorConfig, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} goes with --diversity discrimination, not {config.diversity}; leave one out")
+def _check_evaluation(config: TrainConfig) -> None:
+    names = chosen_metrics(config.eval_metrics)
+    if config.best_metric is not None and config.best_metric not in names:
+        raise UsageError(f"--best-metric {config.best_metric} is none of --eval-metrics {','.join(names)}")
+    embedded = [name for name in names if METRICS[name].needs == "embedding"]
+    if config.eval_every and embedded and config.embedding is None:
+        raise UsageError(f"--eval-metrics {','.join(embedded)}: give the network with --embedding FILE, or {READY}")
 
 
-def _check_augmentation(given: dict[str, Any]) -> None:
-    kind = given.get("augment", "none")
-    for name in ("augment_p", "ada_target", "ada_kimg"):
-        if name in given and kind == "diffaugment":
-            raise UsageError(
-                f"--{name.replace('_', '-')} goes with --augment ada; diffaugment has no strength, leave it out"
-            )
-    for name in ("ada_target", "ada_kimg"):
-        if name in given and given.get("augment_p"):
-            raise UsageError(
-                f"--{name.replace('_', '-')} tunes ADA's p, which --augment-p fixes; leave one of them out"
-            )
-
-
-def _check_norm(config: Choices) -> None:
+def _check_d_norm(config: TrainConfig) -> None:
     if config.d_norm != "batch":
         return
     reason = "batch normalisation makes a sample's score depend on the others'"
@@ -103,3 +50,66 @@ def _check_norm(config: Choices) -> None:
             "the gradient of each score by its own sample; give --d-norm layer"
         )
     raise UsageError(f"--d-norm batch: {reason}, which --diversity is for; give --d-norm layer, instance or weight")
+
+
+def _check_needs(config: TrainConfig, regularizer: str) -> None:
+    """Raises `UsageError` where a run lacks what a regulariser needs (`RegularizerSpec.needs`)."""
+    spec = REGULARIZERS[regularizer]
+    flag = flag_of(spec.switch or spec.name)
+    if "labels" in spec.needs and config.labels is None and not config.label_size:
+        raise UsageError(f"{flag} learns from labels; give the data's column of them with --labels")
+    if "probability" in spec.needs and not OBJECTIVES[config.loss].probability:
+        fitting = ", ".join(loss.name for loss in OBJECTIVES if loss.probability)
+        raise UsageError(
+            f"{flag} makes D's score the odds of a real, which --loss {config.loss} does not take it for; "
+            f"give one of: {fitting}"
+        )
+    if "whole" in spec.needs and config.micro_batch is not None:
+        raise UsageError(
+            f"--micro-batch with {flag}: its term is made of means over the minibatch, which parts of it do not "
+            "add up to; leave one of them out"
+        )
+
+
+def _check_discrimination(config: TrainConfig) -> None:
+    """Raises `UsageError` for options of minibatch discrimination without it."""
+    for entry in DISCRIMINATION:
+        if config.diversity != "discrimination" and getattr(config, entry.name) != entry.default:
+            raise UsageError(
+                f"{flag_of(entry.name)} goes with --diversity discrimination, not {config.diversity}; leave one out"
+            )
+
+
+def _check_augmentation(options: Mapping[str, Any]) -> None:
+    for name in ("augment_p", "ada_target", "ada_kimg"):
+        if name in options and options.get("augment") == "diffaugment":
+            raise UsageError(f"{flag_of(name)} goes with --augment ada; diffaugment has no strength, leave it out")
+    for name in ("ada_target", "ada_kimg"):
+        if name in options and options.get("augment_p"):
+            raise UsageError(f"{flag_of(name)} tunes ADA's p, which --augment-p fixes; leave one of them out")
+
+
+def _check_baselines(config: TrainConfig) -> None:
+    for flag, arch in (("--arch-g", config.arch_g), ("--arch-d", config.arch_d)):
+        if arch != "pggan" and config.growth == "progressive" and config.start_res != config.max_res:
+            raise UsageError(
+                f"{flag} {arch} has one resolution and does not grow; give --growth none (or data) with it"
+            )
+
+
+def _check_minibatch_group(config: TrainConfig, d: DiscriminatorConfig) -> None:
+    """Raises `UsageError` where a batch cannot be divided into groups of the minibatch statistic."""
+    if d.stddev_form == "zoo":
+        return  # takes a minibatch of any size
+    statistic, flag = "minibatch-stddev", "--stddev-group"
+    if d.diversity == "discrimination":
+        statistic, flag = "minibatch-discrimination", "--discrimination-group"
+    for resolution in config.resolutions():
+        batch = int(config.batch.at(resolution))
+        group = min(d.minibatch_group, batch)
+        if batch % group:
+            below = batch // group * group
+            raise UsageError(
+                f"--batch {batch} at {resolution}x{resolution} is no multiple of the {statistic} group "
+                f"{d.minibatch_group}; give {below} or {below + group}, or another {flag}"
+            )

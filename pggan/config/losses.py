@@ -1,21 +1,23 @@
-"""The losses and regularisers, as torch-free tables; one short file each.
+"""The tables of losses, regularisers and techniques, with their options (torch-free).
 
-A new loss is one file with an `Objective` and one `ObjectiveSpec` here, a technique one file in pggan/regularizers and
-one `RegularizerSpec`: the step, the command line and the tests read the tables and know none by name.
+A new loss is one file in pggan/losses and one `ObjectiveSpec` here; a regulariser or technique is one file in
+pggan/losses/regularizers and one `RegularizerSpec` here. Training, command line, help and tests read these tables.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
+from collections.abc import Mapping
 
-from pggan.config.loss_options import ObjectiveSpec, OptimizerDefaults, Option, RegularizerSpec, Value, choice, flag
+from pggan.config.loss_options import ObjectiveSpec, OptimizerDefaults, RegularizerSpec, choice, flag
+from pggan.config.option import Group, Option, Value, flag_of
 from pggan.config.registry import Registry
 from pggan.utils.errors import UsageError
 
 __all__ = ["OBJECTIVES", "REGULARIZERS", "ObjectiveSpec", "OptimizerDefaults", "Option", "RegularizerSpec", "Value"]
 
-LABEL_SMOOTHING = Option("label_smoothing", 1.0, 0.5, 1.0, "real target of the cross-entropy (one-sided: 0.9)")
-CLASS_WEIGHT = Option("class_weight", 1.0, 0.0, 1e3, "weight of the cross-entropy of the data's classes")
+LABEL_SMOOTHING = Option("label_smoothing", 1.0, 0.5, 1.0, "Target of reals in the cross-entropy; one-sided: 0.9.")
+CLASS_WEIGHT = Option("class_weight", 1.0, 0.0, 1e3, "Weight of the cross-entropy of the data's classes.")
 
 OBJECTIVES: Registry[ObjectiveSpec] = Registry(
     "loss",
@@ -31,7 +33,7 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry(
             "wgan",
             "pggan.losses.wgan_clip:ClippedWasserstein",
             "Wasserstein critic with clipped weights, five critic steps, RMSprop (Arjovsky et al. 2017)",
-            options=(Option("clip", 0.01, 1e-6, 1e3, "D's weights, as they are used, are clipped to [-c, c]"),),
+            options=(Option("clip", 0.01, 1e-6, 1e3, "Clip D's weights, as layers use them, to [-c, c]."),),
             # like the clip, the published rate is that of weights as they are used: stored ones hardly move at it
             g_optimizer=OptimizerDefaults("rmsprop", 5e-5, as_used=True),
             d_optimizer=OptimizerDefaults("rmsprop", 5e-5, as_used=True),
@@ -71,8 +73,8 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry(
             "pggan.losses.began:BoundaryEquilibrium",
             "boundary equilibrium: D is an auto-encoder, its error the score (Berthelot et al. 2017)",
             options=(
-                Option("began_gamma", 0.5, 1e-3, 1.0, "diversity ratio gamma: error of fakes over that of reals"),
-                Option("began_lambda_k", 0.001, 0.0, 1.0, "pace of the balance k"),
+                Option("began_gamma", 0.5, 1e-3, 1.0, "Diversity ratio gamma: error of fakes over that of reals."),
+                Option("began_lambda_k", 0.001, 0.0, 1.0, "Learning rate of the balance k."),
             ),
             needs=frozenset({"reconstruction"}),
             # published: 1e-4, for weights drawn near 0; equalized ones are of the size of 1
@@ -90,8 +92,8 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             "pggan.losses.regularizers.gradient_penalty:GradientPenalty",
             "two-sided penalty on the gradient norm between reals and fakes (Gulrajani et al. 2017)",
             options=(
-                Option("gp_weight", 10.0, 0.0, 1e6, "weight lambda of the gradient penalty"),
-                Option("gp_target", 1.0, 1e-3, 1e6, "gradient norm that the penalty asks for"),
+                Option("gp_weight", 10.0, 0.0, 1e6, "Weight lambda of the gradient penalty."),
+                Option("gp_target", 1.0, 1e-3, 1e6, "Gradient norm at which the penalty is 0."),
             ),
             needs=frozenset({"penalty"}),
         ),
@@ -99,7 +101,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             "drift",
             "pggan.losses.regularizers.drift:Drift",
             "keeps real scores near zero: weight * E D(x)^2 (Karras et al. 2018)",
-            options=(Option("drift_weight", 0.001, 0.0, 1e3, "weight of the drift term on real scores"),),
+            options=(Option("drift_weight", 0.001, 0.0, 1e3, "Weight of the drift term on real scores."),),
         ),
         RegularizerSpec(
             "classification",
@@ -113,33 +115,41 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             "r1-penalty",
             "pggan.losses.regularizers.r1:R1",
             "penalty on the gradient at reals (Mescheder et al. 2018)",
-            options=(Option("r1_gamma", 10.0, 0.0, 1e6, "weight gamma: gamma/2 * E ||grad D(x)||^2"),),
+            options=(Option("r1_gamma", 10.0, 0.0, 1e6, "Weight gamma of the penalty gamma/2 * E ||grad D(x)||^2."),),
             needs=frozenset({"penalty"}),
         ),
-        # before instance noise: D sees noise on augmented pictures, not augmented noise
+        # before instance noise: D sees noise on augmented images, not augmented noise
         RegularizerSpec(
             "augmentation",
             "pggan.losses.regularizers.augmentation:Augmentation",
-            "differentiable augmentation of what D sees, for few pictures (Karras et al. 2020, Zhao et al. 2020)",
+            "differentiable augmentation of D's images, for small data sets (Karras et al. 2020, Zhao et al. 2020)",
             options=(
                 choice(
                     "augment",
                     ("none", "diffaugment", "ada"),
-                    "augment what the discriminator sees; ada tunes its strength p, best with --held-out",
+                    "Augment the images that the discriminator sees; ada tunes its strength p, best with --held-out.",
                 ),
-                Option("augment_p", 0.0, 0.0, 1.0, "fixes ADA's p instead of tuning it; 0: tuned"),
-                Option("ada_target", 0.6, 0.0, 1.0, "how far D may overfit before ADA's p rises"),
-                Option("ada_kimg", 500.0, 0.001, 1e6, "thousands of images that take ADA's p from 0 to 1"),
+                Option("augment_p", 0.0, 0.0, 1.0, "Fix ADA's p at this value; 0: tune it."),
+                Option("ada_target", 0.6, 0.0, 1.0, "Overfitting of D above which ADA's p rises."),
+                Option("ada_kimg", 500.0, 0.001, 1e6, "Thousands of images in which ADA's p can rise from 0 to 1."),
             ),
             switch="augment",
         ),
         RegularizerSpec(
             "instance-noise",
             "pggan.losses.regularizers.instance_noise:InstanceNoise",
-            "Gaussian noise on what D sees, real and generated, falling to 0 (Arjovsky and Bottou 2017)",
+            "Gaussian noise on the images that D sees, real and generated, falling to 0 (Arjovsky and Bottou 2017)",
             options=(
-                Option("instance_noise", 0.0, 0.0, 10.0, "noise on what D sees, of this deviation at first"),
-                Option("instance_noise_kimg", 0.0, 0.0, 1e9, "kimg over which it falls to 0; 0: the whole run"),
+                Option(
+                    "instance_noise", 0.0, 0.0, 10.0, "Add noise of this standard deviation to the images that D sees."
+                ),
+                Option(
+                    "instance_noise_kimg",
+                    0.0,
+                    0.0,
+                    1e9,
+                    "Thousands of images over which the noise falls to 0; 0: the whole run.",
+                ),
             ),
             switch="instance_noise",
         ),
@@ -148,8 +158,10 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             "pggan.losses.regularizers.feature_matching:FeatureMatching",
             "g is the distance of mean features of reals and fakes (Salimans et al. 2016)",
             options=(
-                Option("feature_matching", 0.0, 0.0, 1e6, "weight of the distance of D's mean features in g"),
-                choice("feature_matching_mode", ("replace", "add"), "instead of the loss's g, or beside it"),
+                Option(
+                    "feature_matching", 0.0, 0.0, 1e6, "Weight of the distance between D's mean features, in G's loss."
+                ),
+                choice("feature_matching_mode", ("replace", "add"), "Replace G's loss, or add to it."),
             ),
             needs=frozenset({"whole"}),
             switch="feature_matching",
@@ -158,7 +170,11 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             "historical-averaging",
             "pggan.losses.regularizers.historical_averaging:HistoricalAveraging",
             "keeps each player's weights near the mean of their past (Salimans et al. 2016)",
-            options=(Option("historical_averaging", 0.0, 0.0, 1e6, "weight of the distance to past weights' mean"),),
+            options=(
+                Option(
+                    "historical_averaging", 0.0, 0.0, 1e6, "Weight of the distance between weights and their past mean."
+                ),
+            ),
             switch="historical_averaging",
         ),
         RegularizerSpec(
@@ -166,20 +182,26 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
             "pggan.losses.regularizers.semi_supervised:SemiSupervised",
             "D tells the K classes of --labels and generated as K+1-th (Salimans et al. 2016)",
             options=(
-                flag("semi_supervised", "D learns the classes of --labels from some labels; G is told none"),
-                Option("labelled", 0.5, 1e-4, 1.0, "share of the labels that training sees; the others measure D"),
+                flag("semi_supervised", "D learns the classes of --labels from a share of the labels; G gets none."),
+                Option(
+                    "labelled",
+                    0.5,
+                    1e-4,
+                    1.0,
+                    "Share of the labels used for training; the others measure D's accuracy.",
+                ),
                 CLASS_WEIGHT,
             ),
             needs=frozenset({"labels", "unconditional", "probability"}),
             switch="semi_supervised",
             replaces=("classification",),
-            brings=(("feature_matching", 1.0),),
+            implies=(("feature_matching", 1.0),),
         ),
         RegularizerSpec(
             "information",
             "pggan.losses.regularizers.infogan:Information",
             "D's Q head reads the codes of --categorical and --continuous from fakes (InfoGAN, Chen et al. 2016)",
-            options=(Option("code_weight", 1.0, 0.0, 1e3, "weight of the codes' mutual information in d and g"),),
+            options=(Option("code_weight", 1.0, 0.0, 1e3, "Weight of the codes' mutual information, in both losses."),),
             joins="codes",
             g_lr=1e-3,
             d_lr=2e-4,
@@ -189,87 +211,96 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry(
 
 
 def all_options() -> dict[str, Option]:
-    """Every loss's and regulariser's options by name; one name means one thing everywhere."""
-    found: dict[str, Option] = {}
+    """Returns the options of every loss and regulariser by name, each under its heading of the help."""
+    declared: dict[str, Option] = {}
+    options: dict[str, Option] = {}
+    of_losses = {name for loss in OBJECTIVES for name in loss.regularizers}
     for spec in [*OBJECTIVES, *REGULARIZERS]:
+        group = Group.LOSS if spec.name in OBJECTIVES or spec.name in of_losses else Group.TECHNIQUES
         for option in spec.options:
-            if found.setdefault(option.name, option) is not option:
+            if declared.setdefault(option.name, option) is not option:
                 raise ValueError(f"option {option.name} is declared twice")
-    return found
+            options.setdefault(option.name, dataclasses.replace(option, group=group))
+    return options
 
 
-def completed(given: dict[str, Value]) -> dict[str, Value]:
-    """What a person gave, and what the techniques that it switches on bring along unless it is given otherwise."""
+def with_implied(options: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns the options, and those that the techniques which they switch on imply."""
+    result = dict(options)
     for spec in REGULARIZERS:
-        if spec.switched_on(given):
-            given = {**dict(spec.brings), **given}
-    return given
+        if spec.switched_on(result):
+            result = {**dict(spec.implies), **result}
+    return result
 
 
 def regularizers_of(
-    loss: str, conditional: bool, given: dict[str, Value] | None = None, codes: bool = False
+    loss: str, conditional: bool, options: Mapping[str, Value] | None = None, codes: bool = False
 ) -> list[str]:
-    """The regularisers of a run: the loss's own, what labels and codes bring along, and techniques switched on."""
-    given = completed(given or {})
+    """Returns the names of a run's regularisers and techniques.
+
+    Args:
+        loss: name of the loss; its own regularisers come first.
+        conditional: whether the run has labels.
+        options: options of losses and techniques, which may switch techniques on.
+        codes: whether the latents have structured codes.
+    """
+    options = with_implied(options or {})
     names = list(OBJECTIVES[loss].regularizers)
     has = {"labels": conditional, "codes": codes}
     for spec in REGULARIZERS:
-        if (has.get(spec.joins, False) or spec.switched_on(given)) and spec.name not in names:
+        if (has.get(spec.joins, False) or spec.switched_on(options)) and spec.name not in names:
             names.append(spec.name)
     replaced = {other for name in names for other in REGULARIZERS[name].replaces}
     return [name for name in names if name not in replaced]
 
 
 def resolve_options(
-    loss: str, conditional: bool, given: dict[str, Value], codes: bool = False
+    loss: str, conditional: bool, options: Mapping[str, Value], codes: bool = False
 ) -> dict[str, dict[str, Value]]:
-    """Options for the loss and each of its regularisers, by entry name; what is not given takes its default.
+    """Returns the options of the loss and of each regulariser by entry name, with defaults. Arguments as above.
 
-    Raises `UsageError` for an option that nothing in this run takes, or a value out of range.
+    Raises:
+        UsageError: nothing in this run takes an option, or a value is out of range.
     """
-    given = completed(given)
+    options = with_implied(options)
     entries = [(loss, OBJECTIVES[loss].options)]
-    entries += [(name, REGULARIZERS[name].options) for name in regularizers_of(loss, conditional, given, codes)]
-    known = {option.name for _, options in entries for option in options}
+    entries += [(name, REGULARIZERS[name].options) for name in regularizers_of(loss, conditional, options, codes)]
+    known = {option.name for _, taken in entries for option in taken}
     # a switch may be given the value that leaves its technique out
-    off = {spec.switch: spec for spec in REGULARIZERS if spec.switch and not spec.switched_on(given)}
-    for name in given:
+    off = {spec.switch for spec in REGULARIZERS if spec.switch and not spec.switched_on(options)}
+    for name in options:
         if name not in known and name not in off:
             raise UsageError(_refusal(name, loss, known))
-    return {entry: {o.name: o.check(given.get(o.name, o.default)) for o in options} for entry, options in entries}
+    return {entry: {o.name: o.check(options.get(o.name, o.default)) for o in taken} for entry, taken in entries}
 
 
-# What makes a run have labels and codes.
+# What gives a run labels and codes.
 JOINED_BY = {"labels": "--labels", "codes": "--categorical or --continuous"}
 
 
 def _refusal(name: str, loss: str, known: set[str]) -> str:
-    """Why an option means nothing here, and what would make it mean something."""
+    """Says why nothing in the run takes an option, and what would."""
     takers = [spec for spec in REGULARIZERS if name in {option.name for option in spec.options}]
     if takers and all(spec.switch or spec.joins for spec in takers):
-        ways = [_flag(spec.switch) for spec in takers if spec.switch]
+        ways = [flag_of(spec.switch) for spec in takers if spec.switch]
         ways += [JOINED_BY[spec.joins] for spec in takers if spec.joins]
-        return f"{_flag(name)} goes with {' or '.join(ways)}; give that, too, or leave it out"
+        return f"{flag_of(name)} goes with {' or '.join(ways)}; give that, too, or leave it out"
     losses = [spec.name for spec in OBJECTIVES if name in {option.name for option in spec.options}]
     losses += [spec.name for spec in OBJECTIVES if {taker.name for taker in takers} & set(spec.regularizers)]
-    flags = ", ".join(sorted(map(_flag, known))) or "no option of its own"
-    return f"{_flag(name)} means nothing to --loss {loss}, which takes {flags}; it is for --loss {', '.join(losses)}"
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    flags = ", ".join(sorted(map(flag_of, known))) or "no option of its own"
+    return f"{flag_of(name)} means nothing to --loss {loss}, which takes {flags}; it is for --loss {', '.join(losses)}"
 
 
 def needs_of(loss: str, regularizers: list[str]) -> frozenset[str]:
-    """What the loss and these regularisers need of the networks and the data."""
+    """Returns what the loss and its regularisers need of the networks and the data."""
     return OBJECTIVES[loss].needs.union(*(REGULARIZERS[name].needs for name in regularizers))
 
 
 def optimizers(loss: str, regularizers: list[str]) -> tuple[OptimizerDefaults, OptimizerDefaults]:
-    """The optimisers of G and D that a run has where no others are asked for: the loss's, with a technique's rates."""
+    """Returns the default optimisers of G and D: the loss's, with the learning rates of techniques."""
     g, d = OBJECTIVES[loss].g_optimizer, OBJECTIVES[loss].d_optimizer
     for name in regularizers:
         spec = REGULARIZERS[name]
-        g = g if spec.g_lr is None else replace(g, lr=spec.g_lr)
-        d = d if spec.d_lr is None else replace(d, lr=spec.d_lr)
+        g = g if spec.g_lr is None else dataclasses.replace(g, lr=spec.g_lr)
+        d = d if spec.d_lr is None else dataclasses.replace(d, lr=spec.d_lr)
     return g, d

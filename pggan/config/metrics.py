@@ -1,7 +1,7 @@
-"""How good and how varied pictures are: figures over 8-bit pictures, whoever made them (this table is torch-free).
+"""The table of metrics: the quality and variety of generated images, from 8-bit images (torch-free).
 
-Pictures -> features -> statistics -> numbers: statistics of parts merge into those of the whole, so that processes
-share the work, and those of real pictures are kept.
+Images -> features -> statistics -> numbers. Statistics of parts merge into those of the whole, so that processes share
+the work; those of the real images are cached.
 """
 
 from __future__ import annotations
@@ -18,29 +18,24 @@ READY = "efficientnet-lite0"
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric as a table knows it.
+    """A metric of generated images."""
 
-    `count`: generated pictures by default. `least`: fewest that make sense. `needs`: "" (pixels alone), "inception" or
-    "embedding" (the user's). `reals`: which real pictures it is compared with: "" (none), "paired" (as many as the
-    generated ones, in turn where there are fewer), "once" (as many, none twice), "all" (up to 50,000).
-    `side`: the smallest pictures that it can look at.
-    `better`: "lower", "higher". `headline`: its main figure, where that is not called as the metric.
-    """
-
-    name: str
-    target: str
-    summary: str
-    count: int
+    name: str  # on the command line
+    target: str  # `module:class`, imported on first use
+    summary: str  # what it is, for people
+    count: int  # generated images by default
+    # Real images that it compares with: "" (none), "paired" (as many as generated ones, repeated where there are
+    # fewer), "once" (as many, none twice), "all" (up to 50,000).
     reals: str
-    better: str
-    needs: str = ""
-    least: int = 2
-    side: int = 4
-    headline: str = ""
+    better: str  # "lower" or "higher"
+    needs: str = ""  # network: "" (none), "inception" or "embedding" (the user's)
+    least: int = 2  # fewest generated images
+    side: int = 4  # smallest side of the images
+    headline: str = ""  # key of its main figure, where that is not its name
 
     @property
     def figure(self) -> str:
-        """The key of its main number."""
+        """Key of its main figure."""
         return self.headline or self.name
 
 
@@ -56,24 +51,28 @@ METRICS: Registry[MetricSpec] = Registry(
             "msssim", "pggan.metrics.ms_ssim:MSSSIM", "MS-SSIM between generated pairs", 20_000, "", "lower", side=16,
         ),
         MetricSpec(
-            "neighbours", f"{_N}:PixelNeighbours", "copies of training pictures and near-duplicates, by pixels",
+            "neighbours", f"{_N}:Neighbours", "copies of training pictures and near-duplicates, by pixels",
             1000, "all", "higher", least=4, headline="nearest_ratio",
         ),
-        MetricSpec("fid", f"{_D}:FID", "Frechet inception distance", 50_000, "all", "lower", "inception"),
-        MetricSpec("kid", f"{_D}:KID", "kernel inception distance", 50_000, "all", "lower", "inception"),
+        MetricSpec("fid", f"{_D}:FrechetDistance", "Frechet inception distance", 50_000, "all", "lower", "inception"),
+        MetricSpec("kid", f"{_D}:KernelDistance", "kernel inception distance", 50_000, "all", "lower", "inception"),
         MetricSpec("is", f"{_D}:InceptionScore", "inception score", 50_000, "", "higher", "inception"),
         MetricSpec(
-            "pr", f"{_D}:InceptionPR", "precision and recall on Inception",
+            "pr", f"{_D}:PrecisionRecall", "precision and recall on Inception",
             50_000, "once", "higher", "inception", least=4, headline="precision",
         ),
-        MetricSpec("fd", f"{_D}:FD", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding"),
-        MetricSpec("kd", f"{_D}:KD", "kernel distance over --embedding", 50_000, "all", "lower", "embedding"),
         MetricSpec(
-            "epr", f"{_D}:EmbeddingPR", "precision and recall over --embedding",
+            "fd", f"{_D}:FrechetDistance", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding",
+        ),
+        MetricSpec(
+            "kd", f"{_D}:KernelDistance", "kernel distance over --embedding", 50_000, "all", "lower", "embedding",
+        ),
+        MetricSpec(
+            "epr", f"{_D}:PrecisionRecall", "precision and recall over --embedding",
             50_000, "once", "higher", "embedding", least=4, headline="embedding_precision",
         ),
         MetricSpec(
-            "eneighbours", f"{_N}:EmbeddingNeighbours", "as neighbours, over --embedding",
+            "eneighbours", f"{_N}:Neighbours", "as neighbours, over --embedding",
             1000, "all", "higher", "embedding", least=4, headline="embedding_nearest_ratio",
         ),
     ],
@@ -81,7 +80,7 @@ METRICS: Registry[MetricSpec] = Registry(
 
 
 def chosen(text: str | Sequence[str]) -> list[str]:
-    """Names out of `swd,msssim` or a list, in order. Raises `UsageError` for unknown or repeated ones, or none."""
+    """Parses `swd,msssim` or a list into names. Raises `UsageError` for unknown or repeated names, or none."""
     names = [part.strip() for part in (text.split(",") if isinstance(text, str) else text) if part.strip()]
     for name in names:
         _ = METRICS[name]

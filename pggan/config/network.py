@@ -1,10 +1,13 @@
-"""Configurations of the two networks: frozen, validated, torch-free. Imported from config.py, which gives them on."""
+"""Configurations of the generator and the discriminator: frozen, validated, torch-free."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from pggan.config.option import Group, check_ranges, option
 from pggan.config.resolution import level_of
 from pggan.utils.errors import UsageError
 
@@ -12,69 +15,70 @@ ARCHS = ("pggan", "fc", "dcgan")
 G_NORMS = ("pixel", "virtual-batch", "none")
 D_NORMS = ("none", "layer", "instance", "weight")
 DIVERSITIES = ("stddev", "discrimination", "none")
-OUTPUTS = ("linear", "tanh")
-DENSE_BIASES = ("map", "output")
-STDDEV_FORMS = ("official", "zoo")
-# Pictures that the baseline networks are for.
+# Resolutions of the baseline networks, fc and dcgan.
 BASELINE_RESOLUTIONS = (8, 64)
+
+T = TypeVar("T")
 
 
 def require(condition: bool, message: str) -> None:
+    """Raises `UsageError` with the message unless the condition holds."""
     if not condition:
         raise UsageError(message)
 
 
-def _choice(what: str, value: str, among: tuple[str, ...]) -> None:
-    require(value in among, f"{what} {value!r} is none of {', '.join(among)}")
+def setting(default: T, help: str, low: float = -math.inf, high: float = math.inf, **details: Any) -> T:
+    """Declares a field of a network configuration. See `option` for the arguments."""
+    return option(Group.NETWORKS, default, help, low, high, on_command_line=False, **details)
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """What the generator and the discriminator have in common (Karras et al. 2018, appendix A).
 
-    `fmap_base`, `fmap_max`, `fmap_decay`: stage s has `min(fmap_base / 2**(s * fmap_decay), fmap_max)` feature maps;
-    `widths` lists them instead, from stage 0 (what is not listed halves the last one).
-    `fused_scale`: upscale + convolution (convolution + downscale) as one strided 4x4 convolution; in the
-    discriminator it also puts bias and activation after the average instead of before it.
-    `equalized`: weights drawn from N(0, 1) and scaled at run time. `leak`: slope of the activation below 0; 0 is ReLU.
-    `arch`: "pggan", or a baseline of one resolution, 8 to 64: "fc" (three fully connected layers) or "dcgan" (four
-    layers, three of them strided 4x4 convolutions). A baseline's widest layer is `fmaps(0)`; it knows no
-    `fused_scale`, `stddev_form`, `dense_bias`.
-    `categorical`, `continuous`: structured codes (InfoGAN), the number of values of each categorical one and how many
-    continuous ones. The generator reads them after the noise, the discriminator has a head that tells them.
+    Stage s has `min(fmap_base / 2**(s * fmap_decay), fmap_max)` feature maps, unless `widths` lists them.
+    The baseline architectures use `fmaps(0)` for their widest layer and ignore `fused_scale`, `stddev_form` and
+    `dense_bias`.
     """
 
-    resolution: int = 1024
-    channels: int = 3
-    label_size: int = 0
-    fmap_base: int = 8192
-    fmap_max: int = 512
-    fmap_decay: float = 1.0
-    widths: tuple[int, ...] = ()
-    fused_scale: bool = True
-    equalized: bool = True
-    leak: float = 0.2
-    arch: str = "pggan"
-    categorical: tuple[int, ...] = ()
-    continuous: int = 0
+    resolution: int = setting(1024, "Side of the largest images, a power of two.")
+    channels: int = setting(3, "Channels of an image: 1 (grey) or 3 (RGB).", 1, 64)
+    label_size: int = setting(0, "Numbers of a one-hot label; 0: unconditional.", 0, 100_000)
+    fmap_base: int = setting(8192, "Feature maps: stage s has min(base / 2^s, max).", 1, 1 << 20)
+    fmap_max: int = setting(512, "Most feature maps of a layer.", 1, 8192)
+    fmap_decay: float = setting(1.0, "Halvings of the feature maps from a stage to the next.", 0, 4)
+    widths: tuple[int, ...] = setting((), "Feature maps from stage 0 on, instead; unlisted stages halve the last one.")
+    fused_scale: bool = setting(
+        True,
+        "Compute upscale + convolution and convolution + downscale as one strided 4x4 convolution. In the "
+        "discriminator, bias and activation then follow the average instead of preceding it.",
+    )
+    equalized: bool = setting(True, "Equalized learning rate: weights drawn from N(0, 1), scaled at run time.")
+    leak: float = setting(0.2, "Slope of the leaky ReLU below 0; 0: ReLU.", 0, 1)
+    arch: str = setting(
+        "pggan",
+        "Architecture: pggan grows; fc (three fully connected layers) and dcgan (four layers, three of them strided "
+        "4x4 convolutions) are baselines of one resolution, 8x8 to 64x64.",
+        choices=ARCHS,
+        label="architecture",
+    )
+    categorical: tuple[int, ...] = setting((), "InfoGAN: number of values of each categorical code, e.g. 10 or 10,4.")
+    continuous: int = setting(0, "InfoGAN: number of continuous codes in -1 to 1.", 0, 1000)
 
     def __post_init__(self) -> None:
-        for name in ("widths", "categorical"):  # JSON knows no tuples
+        for name in ("widths", "categorical"):  # JSON has lists, no tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
         level_of(self.resolution)
-        require(1 <= self.channels <= 64, f"channels {self.channels} is not from 1 to 64")
-        require(0 <= self.label_size <= 100_000, f"label size {self.label_size} is not from 0 to 100000")
-        require(1 <= self.fmap_base <= 1 << 20, f"fmap base {self.fmap_base} is not from 1 to {1 << 20}")
-        require(1 <= self.fmap_max <= 8192, f"fmap max {self.fmap_max} is not from 1 to 8192")
-        require(0 <= self.fmap_decay <= 4, f"fmap decay {self.fmap_decay} is not from 0 to 4")
+        check_ranges(self)
         for width in self.widths:
             require(isinstance(width, int) and 1 <= width <= 8192, f"a width of {width} is not from 1 to 8192")
-        require(0 <= self.leak <= 1, f"leak {self.leak} is not from 0 (ReLU) to 1")
+        for values in self.categorical:
+            in_range = isinstance(values, int) and 2 <= values <= 1000
+            require(in_range, f"a categorical code of {values} values is not from 2 to 1000")
+        require(self.code_size <= 8192, f"codes of {self.code_size} numbers in all are more than 8192")
         self._check_arch()
-        self._check_codes()
 
     def _check_arch(self) -> None:
-        _choice("architecture", self.arch, ARCHS)
         if self.arch != "pggan":
             low, high = BASELINE_RESOLUTIONS
             require(
@@ -84,41 +88,35 @@ class NetworkConfig:
             )
             return
         last = self.max_level - 1
-        need = math.ceil(2 ** (last * self.fmap_decay))
+        enough = math.ceil(2 ** (last * self.fmap_decay))
         require(
             self.fmaps(last) >= 1,
-            f"fmap base {self.fmap_base} leaves no map at {self.resolution}x{self.resolution}; give {need} or more",
+            f"fmap base {self.fmap_base} leaves no map at {self.resolution}x{self.resolution}; give {enough} or more",
         )
-
-    def _check_codes(self) -> None:
-        for values in self.categorical:
-            ok = isinstance(values, int) and 2 <= values <= 1000
-            require(ok, f"a categorical code of {values} values is not from 2 to 1000")
-        require(0 <= self.continuous <= 1000, f"{self.continuous} continuous codes are not from 0 to 1000")
-        require(self.code_size <= 8192, f"codes of {self.code_size} numbers in all are more than 8192")
 
     @property
     def max_level(self) -> int:
+        """log2 of the resolution."""
         return level_of(self.resolution)
 
     @property
     def min_level(self) -> int:
-        """The lowest level there is: a baseline has one level only."""
+        """Lowest level; a baseline has one level only."""
         return 2 if self.arch == "pggan" else self.max_level
 
     @property
     def code_size(self) -> int:
-        """Numbers of all codes as the generator takes them: categorical ones one-hot, then the continuous ones."""
+        """Length of the codes as the generator's input: categorical ones one-hot, then the continuous ones."""
         return sum(self.categorical) + self.continuous
 
     @property
     def baseline_widths(self) -> tuple[int, int, int]:
-        """Maps of a convolutional baseline at an eighth, a quarter and half of its resolution."""
+        """Feature maps of a dcgan baseline at an eighth, a quarter and half of its resolution."""
         widest = self.fmaps(0)
         return widest, max(1, widest // 2), max(1, widest // 4)
 
     def fmaps(self, stage: int) -> int:
-        """Feature maps at a stage; the block of level l (resolution 2**l) has `fmaps(l - 1)`."""
+        """Returns the feature maps of a stage; the block of level l (resolution 2**l) has `fmaps(l - 1)`."""
         if self.widths:
             last = len(self.widths) - 1
             return self.widths[stage] if stage <= last else max(1, self.widths[last] >> (stage - last))
@@ -127,80 +125,79 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig(NetworkConfig):
-    """The generator. `pixelnorm_epsilon` is 1e-4 at least wherever half precision computes (reference release).
+    """The generator: from a latent, the label and the structured codes to an image."""
 
-    `norm`: "pixel" after every activation; "virtual-batch" before it, by the statistics of `reference_size` fixed
-    latents and of the sample itself (Salimans et al. 2016); "none". `normalize_latents`: noise and labels together,
-    first of all; codes stay as they are. `dense_bias`: of the first layer, one a map or one an output
-    (pytorch_GAN_zoo). `output`: activation of the picture, none by default.
-    """
-
-    latent_size: int = 512
-    pixelnorm_epsilon: float = 1e-8
-    norm: str = "pixel"
-    normalize_latents: bool = True
-    dense_bias: str = "map"
-    output: str = "linear"
-    reference_size: int = 16
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(1 <= self.latent_size <= 8192, f"latent size {self.latent_size} is not from 1 to 8192")
-        require(self.pixelnorm_epsilon > 0, f"pixelnorm epsilon {self.pixelnorm_epsilon} is not above 0")
-        _choice("generator normalisation", self.norm, G_NORMS)
-        _choice("dense bias", self.dense_bias, DENSE_BIASES)
-        _choice("output", self.output, OUTPUTS)
-        size = self.reference_size
-        require(2 <= size <= 1024, f"a reference batch of {size} latents is not from 2 to 1024")
+    latent_size: int = setting(512, "Dimensions of the latent.", 1, 8192)
+    pixelnorm_epsilon: float = setting(
+        1e-8,
+        "Epsilon of pixelwise normalisation; 1e-4 at least in half precision (reference release).",
+        0,
+        above_low=True,
+    )
+    norm: str = setting(
+        "pixel",
+        "Normalisation in the generator: pixel, after every activation; virtual-batch, before it, with the statistics "
+        "of fixed latents and the sample itself (Salimans et al. 2016); or none.",
+        choices=G_NORMS,
+        label="generator normalisation",
+    )
+    normalize_latents: bool = setting(True, "Normalise noise and labels together before the first layer; codes stay.")
+    dense_bias: str = setting(
+        "map", "Bias of the first layer: one per map, or one per output (pytorch_GAN_zoo).", choices=("map", "output")
+    )
+    output: str = setting("linear", "Activation of the image.", choices=("linear", "tanh"))
+    reference_size: int = setting(
+        16, "Fixed latents of virtual batch normalisation.", 2, 1024, label="a reference batch of"
+    )
 
     @property
     def inputs(self) -> int:
-        """Numbers that the first layer reads: noise, labels, codes."""
+        """Inputs of the first layer: noise, labels, codes."""
         return self.latent_size + self.label_size + self.code_size
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig(NetworkConfig):
-    """The discriminator. `stddev_group`: largest group of the minibatch statistic; 1 leaves the statistic out.
+    """The discriminator: from an image to a score, class logits and structured codes.
 
-    `stddev_form`: as in the reference release, or as in pytorch_GAN_zoo (`layers.consecutive_stddev`). `fades_at_8`
-    False: 8x8 pictures are read at 8x8 only, whatever alpha (a quirk of pytorch_GAN_zoo).
-    `norm`: of the hidden convolutions (a baseline's hidden layers), before their activation: "layer", "instance" or
-    "weight" (of every layer). There is no batch normalisation: with it the gradient of a sample's score, which
-    penalties ask for, would depend on the other samples.
-    `diversity`: how samples of a minibatch see each other: "stddev"; "discrimination" (Salimans et al. 2016):
-    `discrimination_kernels` (B) sums of similarities in `discrimination_dim` (C) dimensions, within groups of at most
-    `discrimination_group`; "none".
-    `decodes`: an auto-encoder (BEGAN): pictures to `hidden_size` numbers, and those to pictures of the same level.
+    It has no batch normalisation: the gradient of a sample's score, which penalties use, would depend on the other
+    samples.
     """
 
-    stddev_group: int = 4
-    stddev_form: str = "official"
-    fades_at_8: bool = True
-    norm: str = "none"
-    diversity: str = "stddev"
-    discrimination_kernels: int = 100
-    discrimination_dim: int = 5
-    discrimination_group: int = 16
-    decodes: bool = False
-    hidden_size: int = 64
+    stddev_group: int = setting(
+        4, "Largest group of the minibatch stddev statistic; 1: none.", 1, 1024, label="minibatch-stddev group"
+    )
+    stddev_form: str = setting(
+        "official",
+        "Minibatch stddev as in the reference release, or as in pytorch_GAN_zoo.",
+        choices=("official", "zoo"),
+        label="minibatch-stddev form",
+    )
+    fades_at_8: bool = setting(
+        True, "Whether 8x8 images fade in from 4x4. False: they are read at 8x8 only, whatever alpha (pytorch_GAN_zoo)."
+    )
+    norm: str = setting(
+        "none",
+        "Normalisation of the discriminator's hidden layers, before the activation (weight: of every layer).",
+        choices=D_NORMS,
+        label="discriminator normalisation",
+    )
+    diversity: str = setting(
+        "stddev",
+        "How the discriminator compares the samples of a minibatch: minibatch stddev, minibatch discrimination "
+        "(Salimans et al. 2016), or not at all.",
+        choices=DIVERSITIES,
+    )
+    discrimination_kernels: int = setting(100, "Kernels B of --diversity discrimination.", 1, 4096)
+    discrimination_dim: int = setting(5, "Dimensions C of each of these kernels.", 1, 1024)
+    discrimination_group: int = setting(
+        16, "Most samples that it compares with each other; as published: the whole minibatch.", 2, 1024
+    )
+    decodes: bool = setting(False, "An auto-encoder (BEGAN): its score is the error of the reconstructed image.")
+    hidden_size: int = setting(64, "Numbers to which the auto-encoder encodes an image.", 1, 8192)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(1 <= self.stddev_group <= 1024, f"minibatch-stddev group {self.stddev_group} is not from 1 to 1024")
-        _choice("minibatch-stddev form", self.stddev_form, STDDEV_FORMS)
-        _choice("discriminator normalisation", self.norm, D_NORMS)
-        _choice("diversity", self.diversity, DIVERSITIES)
-        for what, number, low, high in (
-            ("discrimination kernels", self.discrimination_kernels, 1, 4096),
-            ("discrimination dim", self.discrimination_dim, 1, 1024),
-            ("discrimination group", self.discrimination_group, 2, 1024),
-            ("hidden size", self.hidden_size, 1, 8192),
-        ):
-            require(low <= number <= high, f"{what} {number} is not from {low} to {high}")
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
         if self.norm == "instance":
             require(
                 self.arch != "fc",
@@ -220,30 +217,18 @@ class DiscriminatorConfig(NetworkConfig):
 
     @property
     def minibatch_group(self) -> int:
-        """Largest group of samples whose outputs depend on each other; 1: none do."""
+        """Largest group of samples whose outputs depend on each other; 1: all are independent."""
         groups = {"stddev": self.stddev_group, "discrimination": self.discrimination_group, "none": 1}
         return groups[self.diversity]
 
     @property
     def code_outputs(self) -> int:
-        """Numbers that tell the codes: logits of categorical ones, means, then log-variances of continuous ones."""
+        """Outputs of the code head: logits of categorical codes, means, then log-variances of continuous ones."""
         return sum(self.categorical) + 2 * self.continuous
 
     @property
     def decoder(self) -> GeneratorConfig:
-        """The second half of an auto-encoder: the generator's structure, from the hidden numbers."""
-        return GeneratorConfig(
-            resolution=self.resolution,
-            channels=self.channels,
-            fmap_base=self.fmap_base,
-            fmap_max=self.fmap_max,
-            fmap_decay=self.fmap_decay,
-            widths=self.widths,
-            fused_scale=self.fused_scale,
-            equalized=self.equalized,
-            leak=self.leak,
-            arch=self.arch,
-            latent_size=self.hidden_size,
-            norm="none",
-            normalize_latents=False,
-        )
+        """Configuration of the auto-encoder's second half: a generator from the hidden numbers to an image."""
+        shared = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(NetworkConfig)}
+        shared |= {"label_size": 0, "categorical": (), "continuous": 0}
+        return GeneratorConfig(**shared, latent_size=self.hidden_size, norm="none", normalize_latents=False)

@@ -1,30 +1,33 @@
-"""Named recipes: deviations from config.TrainConfig's defaults. The command line's options go over them.
+"""Presets: named recipes that replace defaults of `TrainConfig`; options replace theirs (torch-free).
 
 The celebahq presets are the published ones (official release of Karras et al. 2018; paper, appendix A).
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pggan.config.losses import optimizers, regularizers_of
 from pggan.config.registry import Registry
-from pggan.config.train import PerResolution, TrainConfig
+from pggan.config.resolution import PerResolution, overlay
+from pggan.config.train import OPTIONS, TrainConfig
 from pggan.utils.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Preset:
+    """A recipe by name."""
+
     name: str
     summary: str
-    values: dict[str, Any]
-    target: str = ""
+    values: dict[str, Any]  # fields of `TrainConfig`
+    target: str = ""  # a preset has no implementation
 
 
 def _celebahq_v2(gpus: int, batch: dict[int, float], rates: dict[int, float]) -> Preset:
-    # past the last named resolution a rate holds (1024 at eight GPUs is that of 512)
+    # a learning rate also holds above the last named resolution (with eight GPUs, 1024 has that of 512)
     rate = PerResolution.of({4: 0.001, **rates})
     return Preset(
         f"celebahq-v2-{gpus}gpu",
@@ -34,8 +37,8 @@ def _celebahq_v2(gpus: int, batch: dict[int, float], rates: dict[int, float]) ->
 
 
 def _baseline(name: str, summary: str, arch_g: str, arch_d: str) -> Preset:
-    # weights as they were drawn then, not equalized: the published rate is theirs
-    drawn = (("equalized", False),)
+    # plain weights instead of equalized ones, as published: the learning rate suits them
+    plain = (("equalized", False),)
     return Preset(
         name,
         f"{summary} on 28x28 pictures padded to 32x32 (Fashion-MNIST), 50 epochs of 60,000; 3,000 kimg",
@@ -44,8 +47,8 @@ def _baseline(name: str, summary: str, arch_g: str, arch_d: str) -> Preset:
             "arch_d": arch_d,
             "g_norm": "virtual-batch" if arch_g == "dcgan" else "none",
             "diversity": "none",
-            "g_network": (*drawn, ("output", "tanh")),
-            "d_network": drawn,
+            "g_network": (*plain, ("output", "tanh")),
+            "d_network": plain,
             "start_res": 32,
             "max_res": 32,
             "latent_size": 100,
@@ -135,47 +138,41 @@ PRESETS: Registry[Preset] = Registry(
 DEFAULT_PRESET = "celebahq-v2-1gpu"
 
 
-def configure(preset: str | None, given: dict[str, Any], largest: int | None = None) -> TrainConfig:
-    """A preset (None: the default one) with what a person gave over it. Values None are not given.
+def configure(preset: str | None, options: Mapping[str, Any], largest: int | None = None) -> TrainConfig:
+    """Returns the configuration of a preset with options over it.
 
-    A per-resolution value that names only some resolutions keeps the preset's for the others. `largest`: the last
-    resolution that the data allows, where none is given.
+    Args:
+        preset: name of the preset; None: the default one.
+        options: fields of `TrainConfig`; None where an option is not given. Numbers per resolution keep the preset's
+            where they name no resolution.
+        largest: the data's largest resolution, which limits `max_res` unless that is given.
     """
-    if given.get("ema_decay") is not None and given.get("ema_half_life") is not None:
+    options = {name: value for name, value in options.items() if value is not None}
+    if {"ema_decay", "ema_half_life"} <= options.keys():
         raise UsageError("--ema-decay and --ema-half-life say the same in two ways; give one of them")
-    chosen = PRESETS[preset or DEFAULT_PRESET]
-    defaults = {entry.name: entry for entry in dataclasses.fields(TrainConfig)}
-    values: dict[str, Any] = {**chosen.values, "preset": chosen.name}
-    _leave_rates(values, given)
-    for name, value in given.items():
-        if value is None:
-            continue
-        base = values.get(name)
-        if base is None and isinstance(value, PerResolution):
-            factory = defaults[name].default_factory
-            base = factory() if factory is not dataclasses.MISSING else None
-        values[name] = value.with_base(base) if isinstance(value, PerResolution) and base is not None else value
-    # a person's phases end where they end: the preset's total is that of the preset's phases
-    phases_given = any(given.get(name) is not None for name in ("stable_kimg", "fade_kimg"))
-    if phases_given and given.get("total_kimg") is None:
-        values["total_kimg"] = None
-    if largest is not None and given.get("max_res") is None:
-        values["max_res"] = min(values.get("max_res", defaults["max_res"].default), largest)
-    return TrainConfig(**values)
+    recipe = PRESETS[preset or DEFAULT_PRESET]
+    base = {name: option.default for name, option in OPTIONS.items()} | recipe.values | {"preset": recipe.name}
+    if _optimizers(base) != _optimizers({**base, **options}):
+        base |= _rates_of_the_loss(base)
+    if {"stable_kimg", "fade_kimg"} & options.keys():
+        base["total_kimg"] = None  # the preset's total is that of the preset's phases
+    if largest is not None:
+        base["max_res"] = min(base["max_res"], largest)
+    return TrainConfig(**base | {name: overlay(value, base.get(name)) for name, value in options.items()})
 
 
-def _leave_rates(values: dict[str, Any], given: dict[str, Any]) -> None:
-    """Takes a preset's rates out where another loss or technique brings its own: they belong to the preset's loss."""
+def _optimizers(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns the loss, and the optimisers with which it and the techniques were published."""
+    codes = bool(values["categorical"] or values["continuous"])
+    regularizers = regularizers_of(values["loss"], values["labels"] is not None, dict(values["loss_options"]), codes)
+    return values["loss"], optimizers(values["loss"], regularizers)
 
-    def published(chosen: dict[str, Any]) -> Any:
-        loss = chosen.get("loss") or TrainConfig.loss
-        options = dict(chosen.get("loss_options") or ())
-        codes = bool(chosen.get("categorical") or chosen.get("continuous"))
-        conditional = chosen.get("labels") is not None
-        return loss, optimizers(loss, regularizers_of(loss, conditional, options, codes))
 
-    if published(values) != published({**values, **{k: v for k, v in given.items() if v is not None}}):
-        # rates suit weights: without the equalized learning rate those of the loss would be far too high
-        equalized = dict(values.get("g_network", ())).get("equalized", True)
-        for name in ("g_lr", "d_lr", "adam_betas") if equalized else ("adam_betas",):
-            values.pop(name, None)
+def _rates_of_the_loss(values: Mapping[str, Any]) -> dict[str, None]:
+    """Returns the fields that have the loss's own optimiser and learning rates replace the preset's.
+
+    The losses' rates suit equalized weights. Without the equalized learning rate they would be far too high, and the
+    preset's rates stay.
+    """
+    equalized = dict(values["g_network"]).get("equalized", True)
+    return dict.fromkeys(("g_lr", "d_lr", "adam_betas") if equalized else ("adam_betas",))

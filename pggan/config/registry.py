@@ -1,4 +1,4 @@
-"""Named choices as torch-free tables: a name is known, and its options checked, before anything heavy is imported."""
+"""Registries: tables of named choices whose implementations are imported on first use (torch-free)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pggan.utils.errors import UsageError
 
 
 class Spec(Protocol):
-    """What every entry of a registry tells without importing its implementation."""
+    """What every entry of a registry has, without importing its implementation."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name on the command line."""
+        ...
 
     @property
     def target(self) -> str:
-        """`package.module:attribute`, imported on first use."""
+        """Implementation as `package.module:attribute`."""
         ...
 
 
@@ -26,10 +28,7 @@ S = TypeVar("S", bound=Spec)
 
 
 class Registry(Generic[S]):
-    """An ordered table of specs of one kind ("objective", "regularizer", ...).
-
-    Raises `ValueError` on a duplicate entry, `UsageError` on an unknown name, listing the valid ones.
-    """
+    """An ordered table of entries of one kind ("loss", "preset", ...)."""
 
     def __init__(self, kind: str, specs: list[S]) -> None:
         self.kind = kind
@@ -38,6 +37,7 @@ class Registry(Generic[S]):
             self.register(spec)
 
     def register(self, spec: S) -> S:
+        """Adds an entry and returns it. Raises `ValueError` where the name is taken."""
         if spec.name in self._specs:
             raise ValueError(f"{self.kind} {spec.name!r} is registered twice")
         self._specs[spec.name] = spec
@@ -50,9 +50,11 @@ class Registry(Generic[S]):
         return name in self._specs
 
     def names(self) -> list[str]:
+        """Returns the names in their order."""
         return list(self._specs)
 
     def __getitem__(self, name: str) -> S:
+        """Returns the entry. Raises `UsageError` for an unknown name, listing the valid ones."""
         if name not in self._specs:
             near = difflib.get_close_matches(name, self._specs, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -60,6 +62,6 @@ class Registry(Generic[S]):
         return self._specs[name]
 
     def load(self, name: str) -> Any:
-        """Imports and returns the implementation behind a name."""
+        """Imports and returns the implementation of an entry."""
         module, _, attribute = self[name].target.partition(":")
         return getattr(importlib.import_module(module), attribute)

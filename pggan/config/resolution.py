@@ -1,10 +1,11 @@
-"""Resolutions as powers of two, and numbers that a person gives for each of them (torch-free)."""
+"""Resolutions as powers of two, and numbers given per resolution, e.g. batch sizes (torch-free)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pggan.utils.errors import UsageError
 
@@ -13,7 +14,7 @@ MAX_RESOLUTION = 4096
 
 
 def level_of(resolution: int) -> int:
-    """log2 of a resolution, e.g. 4 -> 2. Raises `UsageError` unless it is a power of two from 4 up."""
+    """Returns log2 of a resolution, e.g. 4 -> 2. Raises `UsageError` unless it is a power of two from 4 to 4096."""
     if resolution < MIN_RESOLUTION or resolution > MAX_RESOLUTION or resolution & (resolution - 1):
         raise UsageError(f"resolution {resolution} is not a power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}")
     return resolution.bit_length() - 1
@@ -21,10 +22,10 @@ def level_of(resolution: int) -> int:
 
 @dataclass(frozen=True)
 class PerResolution:
-    """A number for every resolution: one plain value, values by name, or both (`16,256:8` or `4:128,8:64`).
+    """A number for every resolution: a plain one, named ones, or both (`128`, `4:128,8:64`, `16,256:8`).
 
-    A resolution that is not named takes the plain value; without one, that of the nearest lower named resolution
-    (the lowest named one below all of them).
+    A resolution that is not named takes the plain number; without one, that of the nearest lower named resolution,
+    or of the lowest named one.
     """
 
     plain: float | None = None
@@ -32,6 +33,7 @@ class PerResolution:
 
     @classmethod
     def of(cls, value: float | Mapping[int, float] | PerResolution) -> PerResolution:
+        """Returns a plain number, a mapping from resolutions, or a `PerResolution` as a `PerResolution`."""
         if isinstance(value, PerResolution):
             return value
         if isinstance(value, Mapping):
@@ -40,7 +42,7 @@ class PerResolution:
 
     @classmethod
     def parse(cls, text: str) -> PerResolution:
-        """Reads `128`, `4:128,8:64` or `16,256:8`; raises `UsageError` for anything else."""
+        """Parses `128`, `4:128,8:64` or `16,256:8`. Raises `UsageError` for anything else."""
         plain: float | None = None
         named: dict[int, float] = {}
         for part in text.split(","):
@@ -64,23 +66,32 @@ class PerResolution:
         return cls(plain, tuple(sorted(named.items())))
 
     def at(self, resolution: int) -> float:
+        """Returns the number at a resolution."""
         values = dict(self.named)
         if resolution in values:
             return values[resolution]
         if self.plain is not None:
             return self.plain
-        lower = [r for r in values if r < resolution]
+        lower = [named for named in values if named < resolution]
         return values[max(lower) if lower else min(values)]
 
     def with_base(self, base: PerResolution) -> PerResolution:
-        """These values over those of `base`: what is not said here keeps the base's value."""
+        """Returns these numbers over those of `base`, which hold for the resolutions that are not named here."""
         if self.plain is not None:
             return self
         return PerResolution(base.plain, tuple(sorted({**dict(base.named), **dict(self.named)}.items())))
 
     def values(self) -> list[float]:
-        return [v for _, v in self.named] + ([] if self.plain is None else [self.plain])
+        """Returns all numbers, in no order of resolutions."""
+        return [number for _, number in self.named] + ([] if self.plain is None else [self.plain])
 
     def __str__(self) -> str:
         plain = [] if self.plain is None else [f"{self.plain:g}"]
         return ",".join(plain + [f"{r}:{v:g}" for r, v in self.named])
+
+
+def overlay(value: Any, base: Any) -> Any:
+    """Returns an option's value over an earlier one: numbers per resolution keep the base's where not named."""
+    if isinstance(value, PerResolution) and isinstance(base, PerResolution):
+        return value.with_base(base)
+    return value

@@ -1,73 +1,74 @@
-"""Everything that varies with progress, as a pure function of images seen (torch-free)."""
+"""The schedule: resolution, fade-in, batch and learning rates as a pure function of images seen (torch-free)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pggan.config.losses import OBJECTIVES
-from pggan.config.train import PerResolution, TrainConfig, level_of
+from pggan.config.resolution import PerResolution, level_of
 from pggan.utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from pggan.config.train import TrainConfig
 
 
 class ScheduleState(NamedTuple):
-    """The training parameters at a number of images seen. `alpha` 1: the level trains alone, below: it fades in.
+    """The training parameters at a number of images seen."""
 
-    `detail`, `detail_alpha`: the reals' level of detail and its fade, where the data grow instead of the networks.
-    """
-
-    nimg: int
-    phase: int
-    level: int
-    alpha: float
-    batch: int
+    nimg: int  # real images seen by the discriminator
+    phase: int  # index of the phase
+    level: int  # log2 of the resolution
+    alpha: float  # fade-in of the level, 0 to 1; 1: it trains alone
+    batch: int  # images per discriminator step, of all processes together
     g_lr: float
     d_lr: float
-    detail: int | None = None
-    detail_alpha: float = 1.0
+    detail: int | None = None  # level of detail of the reals; None: that of the networks
+    detail_alpha: float = 1.0  # fade-in of that detail, with --growth data
 
     @property
     def resolution(self) -> int:
+        """Side of the images."""
         return int(2**self.level)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Images `start` (exclusive) to `end` (inclusive) at one resolution, fading in or stable.
-
-    `detail`: level of detail of the reals; where it is not `level`, that is what fades in or is stable.
-    """
+    """A stretch of training at one resolution, which fades in or is stable."""
 
     index: int
-    level: int
+    level: int  # log2 of the resolution
     fading: bool
-    start: int
-    end: int
+    start: int  # images seen before it
+    end: int  # images seen at its end, inclusive
     batch: int
     g_lr: float
     d_lr: float
-    detail: int
+    detail: int  # level of detail of the reals; where it is not `level`, the detail fades in or is stable
 
     @property
     def resolution(self) -> int:
+        """Side of the images."""
         return int(2**self.level)
 
     @property
     def images(self) -> int:
+        """Images seen during the phase."""
         return self.end - self.start
 
     @property
     def iterations(self) -> int:
+        """Discriminator steps of the phase."""
         return -(-self.images // self.batch)
 
 
 class Schedule:
-    """The phases of a run and the training parameters at every point of it.
+    """The phases of a run, and the training parameters at every point of it.
 
-    As in the reference release, resolution, batch and learning rates switch at the start of a fade; a boundary still
-    belongs to the phase that it ends. The last phase goes on for ever; `total` is where the run stops.
-    Without growing there is one phase, as long as all would be together. Where the data grow, every phase trains the
-    networks' last level, with its batch and rates.
+    As in the reference release, resolution, batch and learning rates switch at the start of a fade-in, and a boundary
+    belongs to the phase that it ends. The last phase never ends; training stops at `total` images.
+    With `growth` "none" there is one phase as long as all together. With "data" every phase trains the last level,
+    with its batch and learning rates.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -76,7 +77,6 @@ class Schedule:
         g_defaults, d_defaults = config.optimizers()
         self._g_lr = config.g_lr or PerResolution(g_defaults.lr)
         self._d_lr = config.d_lr or PerResolution(d_defaults.lr)
-        self._blurs = config.growth == "data"
         self._phases = self._lay_out()
         self.total = self._phases[-1].end if config.total_kimg is None else round(config.total_kimg * 1000)
         if self.total < 1:
@@ -91,11 +91,13 @@ class Schedule:
                 kinds.insert(0, (True, self.config.fade_kimg))
             for fading, kimg in kinds:
                 end = start + round(kimg.at(resolution) * 1000)
-                last = resolution == self.config.max_res and not fading  # kept even if empty: it goes on for ever
+                last = resolution == self.config.max_res and not fading  # stays even if empty: it never ends
                 if end > start or last:
                     phases.append(self._phase(len(phases), resolution, fading, start, end))
                 start = end
-        return [self._phase(0, self.config.max_res, False, 0, start)] if self.config.growth == "none" else phases
+        if self.config.growth == "none":
+            return [self._phase(0, self.config.max_res, False, 0, start)]
+        return phases
 
     def _phase(self, index: int, detail: int, fading: bool, start: int, end: int) -> Phase:
         resolution = detail if self.config.growth == "progressive" else self.config.max_res
@@ -105,19 +107,21 @@ class Schedule:
 
     @property
     def phases(self) -> list[Phase]:
-        """The phases up to the total, the last one lengthened or cut to end there."""
-        kept = [p for p in self._phases if p.start < self.total]
-        last = kept[-1]
+        """The phases up to the total; the last one is lengthened or cut to end there."""
+        started = [phase for phase in self._phases if phase.start < self.total]
+        last = started[-1]
         end = self.total if last is self._phases[-1] else min(last.end, self.total)
-        return [*kept[:-1], self._phase(last.index, int(2**last.detail), last.fading, last.start, end)]
+        return [*started[:-1], self._phase(last.index, int(2**last.detail), last.fading, last.start, end)]
 
     def at(self, nimg: int) -> ScheduleState:
-        """The training parameters after `nimg` images."""
-        phase = next((p for p in self._phases if nimg <= p.end), self._phases[-1])
+        """Returns the training parameters after `nimg` images."""
+        phase = next((phase for phase in self._phases if nimg <= phase.end), self._phases[-1])
         alpha = (nimg - phase.start) / (phase.end - phase.start) if phase.fading else 1.0
-        own = ScheduleState(nimg, phase.index, phase.level, alpha, phase.batch, phase.g_lr, phase.d_lr)
-        return own._replace(alpha=1.0, detail=phase.detail, detail_alpha=alpha) if self._blurs else own
+        state = ScheduleState(nimg, phase.index, phase.level, alpha, phase.batch, phase.g_lr, phase.d_lr)
+        if self.config.growth == "data":
+            return state._replace(alpha=1.0, detail=phase.detail, detail_alpha=alpha)
+        return state
 
     def tick(self, nimg: int) -> int:
-        """Images between two lines of the log."""
+        """Returns the number of images from one log line to the next, after `nimg` images."""
         return max(1, round(self.config.tick_kimg.at(self.at(nimg).resolution) * 1000))

@@ -1,295 +1,271 @@
-"""Frozen, validated configurations. Torch-free: a wrong option is told before anything heavy is imported.
+"""Everything that decides a training run, as one frozen, validated configuration (torch-free).
 
-Every default of the product stands here (those of the networks in network_config.py), once; presets.py holds the
-named deviations from it.
+Each option is declared once, here: type, default, help, range, heading in the help, policy on resume. The command line,
+the range checks, the resume policy and the model card's recipe are derived from it. To add an option, add a field.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+import functools
+from dataclasses import dataclass
+from typing import Any
 
-from pggan.config.compatibility import check as check_combinations
-from pggan.config.losses import OptimizerDefaults, needs_of, optimizers, regularizers_of
-from pggan.config.metrics import METRICS, READY
-from pggan.config.metrics import chosen as chosen_metrics
-from pggan.config.network import DiscriminatorConfig, GeneratorConfig, NetworkConfig
-from pggan.config.network import require as _require
+from pggan.config import compatibility
+from pggan.config.losses import OBJECTIVES, OptimizerDefaults, needs_of, optimizers, regularizers_of
+from pggan.config.metrics import METRICS
+from pggan.config.network import D_NORMS, DiscriminatorConfig, GeneratorConfig, NetworkConfig, require
+from pggan.config.option import Group, OnResume, check_ranges, names_where, option, options_of
 from pggan.config.resolution import PerResolution, level_of
-from pggan.utils.errors import UsageError
+from pggan.config.schedule import Schedule
+from pggan.config.serialization import from_json, to_json
 
 __all__ = [
-    "CACHES", "PRECISIONS", "DiscriminatorConfig", "GeneratorConfig", "NetworkConfig", "PerResolution", "TrainConfig",
-    "from_json", "to_json",
+    "CACHES", "FIXED_BY_MODEL", "IN_RECIPE", "OPTIONS", "PRECISIONS", "DiscriminatorConfig", "GeneratorConfig",
+    "NetworkConfig", "PerResolution", "TrainConfig", "from_json", "level_of", "to_json",
 ]  # fmt: skip
+
+RUN, DATA, SCHEDULE, NETWORKS, LOSS, TECHNIQUES, COMPUTING, EVALUATION = Group
+SAFE, IMMUTABLE = OnResume.SAFE, OnResume.IMMUTABLE
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 CACHES = ("auto", "none", "ram", "device")
 MODES = ("auto", "eager", "compiled", "captured")
 GROWTHS = ("progressive", "none", "data")
+TICKS = PerResolution.of({4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10})
 
-T = TypeVar("T")
+
+def network_option(networks: str, field: str, **changes: Any) -> Any:
+    """Declares an option that sets a field of network configurations, with that field's default, range and help.
+
+    Args:
+        networks: which networks have it: "g", "d" or "gd".
+        field: its name in their configurations.
+        **changes: fields of `Option` that differ.
+    """
+    declared = options_of(DiscriminatorConfig if networks == "d" else GeneratorConfig)[field]
+    common = {"label": "", "on_command_line": True, "on_resume": IMMUTABLE}
+    entry = dataclasses.replace(declared, networks=networks, network_field=field, **{**common, **changes})
+    return dataclasses.field(default=entry.default, metadata={"option": entry})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run; written to the run directory as options.json.
+    """Everything that decides a training run; the run directory records it in options.json.
 
-    Phases: `start_res` trains `stable_kimg`; every next resolution up to `max_res` fades in over `fade_kimg` and then
-    trains `stable_kimg` more. `total_kimg` (None: the sum) lengthens or cuts the whole. kimg are thousands of reals
-    that the discriminator has seen. `g_lr`, `d_lr` and `n_critic` None: the objective's own default; `adam_betas` (of
-    both players) None: its own optimiser. `start_from`: the model whose weights the run begins with; `g_network`,
-    `d_network`: fields of the networks' configurations in which that model's differ from what the options above make.
-    `mode`: how the step is computed (training/modes.py). `micro_batch`: most images computed at once; `auto_batch`: as
-    many as fit the free memory, within `budget` (bytes of memory, measured as the run starts; None: no limit).
-    `growth`: "progressive"; "none": all levels from the start, at `max_res`, for as many images; "data": so too, and
-    the reals are blurred to the level of detail that the phases give. `loss_options`: those of the loss and of the
-    regularisers (pggan/objectives), by name. `ema_half_life` (kimg): after so many images the running average holds
-    half of what it held; None: `ema_decay` a step of D instead. `held_out`: share of the pictures that D never learns
-    from. `eval_every`: snapshots from one evaluation of the running average to the next, 0: none; `eval_metrics` (names
-    of pggan/metrics) of `eval_samples` generated pictures, the best model by `best_metric` (None: the first of them)
-    kept; `inception_weights`, `embedding`: the networks that some of them look through. What the fields from `arch_g`
-    on mean is told in network_config.py.
+    kimg are thousands of real images shown to the discriminator. The resolution `start_res` trains for `stable_kimg`;
+    each next one up to `max_res` fades in over `fade_kimg` and then trains for `stable_kimg` (progressive growing).
     """
 
-    data: str | None = None
-    start_from: str | None = None
-    labels: str | None = None
-    preset: str | None = None
-    start_res: int = 4
-    max_res: int = 1024
-    channels: int = 3
-    label_size: int = 0
-    latent_size: int = 512
-    fmap_base: int = 8192
-    fmap_max: int = 512
-    fused_scale: bool = True
-    stddev_group: int = 4
-    arch_g: str = GeneratorConfig.arch
-    arch_d: str = DiscriminatorConfig.arch
-    g_norm: str = GeneratorConfig.norm
-    d_norm: str = DiscriminatorConfig.norm
-    diversity: str = DiscriminatorConfig.diversity
-    discrimination_kernels: int = DiscriminatorConfig.discrimination_kernels
-    discrimination_dim: int = DiscriminatorConfig.discrimination_dim
-    discrimination_group: int = DiscriminatorConfig.discrimination_group
-    categorical: tuple[int, ...] = ()
-    continuous: int = 0
-    growth: str = GROWTHS[0]
-    g_network: tuple[tuple[str, Any], ...] = ()
-    d_network: tuple[tuple[str, Any], ...] = ()
-    stable_kimg: PerResolution = field(default_factory=lambda: PerResolution(600))
-    fade_kimg: PerResolution = field(default_factory=lambda: PerResolution(600))
-    total_kimg: float | None = None
-    batch: PerResolution = field(default_factory=lambda: PerResolution(16))
-    micro_batch: PerResolution | None = None
-    auto_batch: bool = False
-    budget: float | None = None
-    g_lr: PerResolution | None = None
-    d_lr: PerResolution | None = None
-    adam_betas: tuple[float, float] | None = None
-    loss: str = "wgan-gp"
-    loss_options: tuple[tuple[str, Any], ...] = ()
-    n_critic: int | None = None
-    ema_decay: float = 0.999
-    ema_half_life: float | None = None
-    held_out: float = 0.0
-    mirror: bool = True
-    precision: str = "auto"
-    mode: str = "auto"
-    device: str = "auto"
-    seed: int = 0
-    workers: int = 2
-    cache: str = "auto"
-    cache_mb: int = 1024
-    tick_kimg: PerResolution = field(
-        default_factory=lambda: PerResolution.of(
-            {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}
-        )
-    )
-    snapshot_ticks: int = 10
-    checkpoint_ticks: int = 10
-    keep_checkpoints: int = 3
-    keep_models: int = 0
-    max_rollbacks: int = 3
-    rollback_lr: float = 0.5
-    grid: tuple[int, int] | None = None
-    eval_every: int = 1
-    eval_metrics: tuple[str, ...] = ("swd",)
-    eval_samples: int = 1024
-    best_metric: str | None = None
-    inception_weights: str | None = None
-    embedding: str | None = None
+    # fmt: off
+    preset: str | None = option(RUN, None, "Name of the recipe that the options change.", on_resume=IMMUTABLE,
+        on_command_line=False)
+    start_from: str | None = option(RUN, None,
+        "Warm start: begin with the networks and weights of MODEL, at its resolution. A model file, a run, or the "
+        "name of a shipped model.", alias="--from", metavar="MODEL", on_resume=IMMUTABLE)
+    seed: int = option(RUN, 0, "Random seed of weights, image order and noise.", 0, 2**31 - 1)
+    tick_kimg: PerResolution = option(RUN, TICKS, "Thousands of images from log line to log line.", 1e-3, 1e6,
+        on_resume=SAFE)
+    snapshot_ticks: int = option(RUN, 10, "Log lines from snapshot to snapshot (sample grid and model).", 1, 1_000_000,
+        on_resume=SAFE)
+    checkpoint_ticks: int = option(RUN, 10, "Log lines from checkpoint to checkpoint, from which a run resumes.", 1,
+        1_000_000, on_resume=SAFE)
+    keep_checkpoints: int = option(RUN, 3, "How many of the newest checkpoints to keep.", 1, on_resume=SAFE)
+    keep_models: int = option(RUN, 0, "How many of the newest models to keep; 0: all.", 0, on_resume=SAFE)
+    max_rollbacks: int = option(RUN, 3, "How often a run that diverges may roll back to its last good checkpoint.", 0,
+        1000, on_resume=SAFE)
+    rollback_lr: float = option(RUN, 0.5, "Factor on the learning rates at each rollback.", 0, 1, above_low=True,
+        on_resume=SAFE)
+    grid: tuple[int, int] | None = option(RUN, None, "Columns x rows of the sample grids, e.g. 8x4.", on_resume=SAFE,
+        default_text="by the resolution")
+
+    data: str | None = option(DATA, None, "The prepared data store.", on_command_line=False)
+    channels: int = option(DATA, 3, "Channels of an image, as the data have them.", on_resume=IMMUTABLE,
+        on_command_line=False, networks="gd")
+    label_size: int = option(DATA, 0, "Number of classes, as the data have them; 0: unconditional.",
+        on_resume=IMMUTABLE, on_command_line=False, networks="gd")
+    labels: str | None = option(DATA, None, "Train conditionally on this label column of the data (AC-GAN).",
+        metavar="COLUMN", on_resume=IMMUTABLE, default_text="unconditional")
+    mirror: bool = option(DATA, True, "Mirror half of the images, chosen at random.")
+    held_out: float = option(DATA, 0.0, "Share of the images never shown to the discriminator, to measure overfitting.",
+        0, 0.99, metavar="SHARE")
+    workers: int = option(DATA, 2, "Threads that prefetch images; 0: the training thread reads them.", 0, 256,
+        on_resume=SAFE)
+    cache: str = option(DATA, "auto",
+        "Where decoded images of the current resolution stay: device (GPU memory, up to 70 % of what is free), ram "
+        "(shared by the processes of a machine), or none. auto: the first with room, at most 25 % of free GPU memory.",
+        choices=CACHES, on_resume=SAFE)
+    cache_mb: int = option(DATA, 1024, "Main memory that --cache may take, in MB.", 0, metavar="MB", on_resume=SAFE)
+
+    start_res: int = option(SCHEDULE, 4, "First resolution.")
+    max_res: int = option(SCHEDULE, 1024, "Last resolution.", on_resume=IMMUTABLE,
+        default_text="the preset's, at most the data's")
+    growth: str = option(SCHEDULE, "progressive",
+        "Progressive growing of the networks; none: all levels train from the start; data: so too, while the real "
+        "images sharpen from --start-res to --max-res.", choices=GROWTHS, on_resume=IMMUTABLE)
+    stable_kimg: PerResolution = option(SCHEDULE, PerResolution(600),
+        "Thousands of images for which each resolution trains after its fade-in.", 0, 1e9)
+    fade_kimg: PerResolution = option(SCHEDULE, PerResolution(600),
+        "Thousands of images over which each resolution fades in.", 0, 1e9)
+    total_kimg: float | None = option(SCHEDULE, None,
+        "Length of the run in thousands of images; lengthens or cuts the phases.", 0, 1e9, above_low=True,
+        metavar="KIMG")
+    batch: PerResolution = option(SCHEDULE, PerResolution(16),
+        "Batch size. auto: the preset's, split into the largest micro-batches that fit the memory.", 1, 65536,
+        whole=True, metavar="auto|N|R:N,...")
+    g_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the generator.", 0, 10)
+    d_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the discriminator.", 0, 10)
+    adam_betas: tuple[float, float] | None = option(SCHEDULE, None, "Betas of Adam for both networks, e.g. 0.5,0.999.",
+        0, 1, below_high=True, on_resume=IMMUTABLE, default_text="the optimiser of the loss")
+    n_critic: int | None = option(SCHEDULE, None, "Discriminator steps per generator step.", 1, 100,
+        default_text="the loss's")
+    ema_decay: float = option(SCHEDULE, 0.999, "EMA decay of the generator's weights per discriminator step.", 0, 1,
+        below_high=True)
+    ema_half_life: float | None = option(SCHEDULE, None,
+        "EMA half-life in thousands of images, instead of --ema-decay.", 1e-3, 1e6, metavar="KIMG", default_text="none")
+
+    arch_g: str = network_option("g", "arch", help="Generator: pggan grows, fc and dcgan are small baselines.")
+    arch_d: str = network_option("d", "arch", help="Discriminator: pggan grows, fc and dcgan are small baselines.")
+    fmap_base: int = network_option("gd", "fmap_base")
+    fmap_max: int = network_option("gd", "fmap_max")
+    latent_size: int = network_option("g", "latent_size")
+    fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
+    g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")
+    # not `choices`: compatibility.py says why "batch" is none of them
+    d_norm: str = network_option("d", "norm", help="Normalisation in the discriminator.", choices=(),
+        metavar="|".join(D_NORMS))
+    diversity: str = network_option("d", "diversity")
+    stddev_group: int = network_option("d", "stddev_group")
+    discrimination_kernels: int = network_option("d", "discrimination_kernels")
+    discrimination_dim: int = network_option("d", "discrimination_dim")
+    discrimination_group: int = network_option("d", "discrimination_group")
+    g_network: tuple[tuple[str, Any], ...] = option(NETWORKS, (),
+        "Fields of `GeneratorConfig` that replace what the options give.", on_command_line=False)
+    d_network: tuple[tuple[str, Any], ...] = option(NETWORKS, (),
+        "Fields of `DiscriminatorConfig` that replace what the options give.", on_command_line=False)
+
+    loss: str = option(LOSS, "wgan-gp", "Loss of generator and discriminator.", choices=tuple(OBJECTIVES.names()),
+        on_resume=IMMUTABLE)
+    loss_options: tuple[tuple[str, Any], ...] = option(LOSS, (),
+        "Options of the loss and the techniques, by name (config/losses.py).", on_command_line=False)
+
+    categorical: tuple[int, ...] = network_option("gd", "categorical", group=TECHNIQUES)
+    continuous: int = network_option("gd", "continuous", group=TECHNIQUES)
+
+    device: str = option(COMPUTING, "auto", "Where to compute: auto, cpu, cuda or cuda:N.", in_recipe=False)
+    precision: str = option(COMPUTING, "auto",
+        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
+        choices=PRECISIONS)
+    mode: str = option(COMPUTING, "auto",
+        "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: the fastest "
+        "on a GPU, measured in the run; eager on a CPU.", choices=MODES, on_resume=SAFE)
+    micro_batch: PerResolution | None = option(COMPUTING, None,
+        "Gradient accumulation: most images per forward and backward pass; gradients add up to the batch's.", 1, 65536,
+        whole=True, default_text="the batch")
+    auto_batch: bool = option(COMPUTING, False, "Gradient accumulation as the memory requires: --batch auto.",
+        on_resume=SAFE, on_command_line=False)
+    budget: float | None = option(COMPUTING, None,
+        "Memory that training may take per GPU (CPU: per process). Keeps within it by smaller micro-batches, then by "
+        "activation checkpointing; measured when the run starts.", metavar="24GB", on_resume=SAFE,
+        default_text="no limit")
+
+    eval_every: int = option(EVALUATION, 1, "Snapshots from evaluation to evaluation; 0: never.", 0, 1_000_000,
+        on_resume=SAFE)
+    eval_metrics: tuple[str, ...] = option(EVALUATION, ("swd",),
+        "Metrics of the generator's EMA; see pggan evaluate --help.", on_resume=SAFE)
+    eval_samples: int = option(EVALUATION, 1024, "Generated images per evaluation.", 4, 1_000_000, on_resume=SAFE)
+    best_metric: str | None = option(EVALUATION, None, "Metric by which the best model is chosen and kept.",
+        choices=tuple(METRICS.names()), on_resume=SAFE, default_text="the first of --eval-metrics")
+    inception_weights: str | None = option(EVALUATION, None,
+        "torch-fidelity's file of Inception weights, for fid, kid, is and pr.", metavar="FILE", on_resume=SAFE,
+        default_text="downloaded")
+    embedding: str | None = option(EVALUATION, None,
+        "The network of fd, kd, epr and eneighbours: an ONNX file, or efficientnet-lite0.", metavar="FILE",
+        on_resume=SAFE)
+    # fmt: on
 
     def __post_init__(self) -> None:
         level_of(self.start_res)
         level_of(self.max_res)
-        _require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
-        _require(self.start_res <= self.max_res, f"--start-res {self.start_res} is above --max-res {self.max_res}")
-        _check("--stable-kimg", self.stable_kimg, 0, 1e9)
-        _check("--fade-kimg", self.fade_kimg, 0, 1e9)
-        _check("--batch", self.batch, 1, 65536, whole=True)
-        if self.micro_batch is not None:
-            _check("--micro-batch", self.micro_batch, 1, 65536, whole=True)
+        require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
+        require(self.start_res <= self.max_res, f"--start-res {self.start_res} is above --max-res {self.max_res}")
+        _ = OBJECTIVES[self.loss]  # suggests a near name, which a choice does not
+        check_ranges(self)
         if self.budget is not None:
-            _require(self.budget >= 64 << 20, "--budget is below 64MB, which torch alone takes")
-        _check("--tick-kimg", self.tick_kimg, 1e-3, 1e6)
-        for flag, rate in (("--g-lr", self.g_lr), ("--d-lr", self.d_lr)):
-            if rate is not None:
-                _check(flag, rate, 0, 10)
-        if self.total_kimg is not None:
-            _require(0 < self.total_kimg <= 1e9, f"--total-kimg {self.total_kimg:g} is not above 0, up to 1e9")
-        _require(self.n_critic is None or 1 <= self.n_critic <= 100, f"--n-critic {self.n_critic} is not from 1 to 100")
-        _require(0 <= self.ema_decay < 1, f"--ema-decay {self.ema_decay} is not from 0 to below 1")
-        half = self.ema_half_life
-        _require(half is None or 1e-3 <= half <= 1e6, f"--ema-half-life {half} is not from 0.001 to 1e6 (kimg)")
-        _require(0 <= self.held_out <= 0.99, f"--held-out {self.held_out:g} is not from 0 to 0.99")
-        for beta in self.adam_betas or ():
-            _require(0 <= beta < 1, f"--adam-betas {beta:g} is not from 0 to below 1")
-        _require(self.growth in GROWTHS, f"--growth {self.growth} is none of {', '.join(GROWTHS)}")
-        _require(self.precision in PRECISIONS, f"--precision {self.precision} is none of {', '.join(PRECISIONS)}")
-        _require(self.mode in MODES, f"--mode {self.mode} is none of {', '.join(MODES)}")
-        _require(0 <= self.seed < 2**31, f"--seed {self.seed} is not from 0 to {2**31 - 1}")
-        _require(0 <= self.workers <= 256, f"--workers {self.workers} is not from 0 to 256")
-        _require(self.cache in CACHES, f"--cache {self.cache} is none of {', '.join(CACHES)}")
-        _require(self.cache_mb >= 0, f"--cache-mb {self.cache_mb} is below 0")
-        for flag, count in (("--snapshot-ticks", self.snapshot_ticks), ("--checkpoint-ticks", self.checkpoint_ticks)):
-            _require(1 <= count <= 1_000_000, f"{flag} {count} is not from 1 to 1000000")
-        _require(self.keep_checkpoints >= 1, "--keep-checkpoints must be 1 or more")
-        _require(0 <= self.max_rollbacks <= 1000, f"--max-rollbacks {self.max_rollbacks} is not from 0 to 1000")
-        _require(0 < self.rollback_lr <= 1, f"--rollback-lr {self.rollback_lr:g} is not above 0, up to 1")
-        _require(self.keep_models >= 0, "--keep-models must be 0 (all) or more")
-        self._check_evaluation()
-        check_combinations(self)
-        self._check_groups(self.networks()[1])
-
-    def _check_evaluation(self) -> None:
-        _require(0 <= self.eval_every <= 1_000_000, f"--eval-every {self.eval_every} is not from 0 (none) to 1000000")
-        _require(4 <= self.eval_samples <= 1_000_000, f"--eval-samples {self.eval_samples} is not from 4 to 1000000")
-        names = chosen_metrics(self.eval_metrics)
-        if self.best_metric is not None and self.best_metric not in names:
-            raise UsageError(f"--best-metric {self.best_metric} is none of --eval-metrics {','.join(names)}")
-        through = [name for name in names if METRICS[name].needs == "embedding"]
-        if self.eval_every and through and self.embedding is None:
-            raise UsageError(f"--eval-metrics {','.join(through)}: give the network with --embedding FILE, or {READY}")
-
-    def _check_groups(self, d: DiscriminatorConfig) -> None:
-        if d.stddev_form == "zoo":
-            return  # takes any minibatch
-        for resolution in self.resolutions():
-            batch = int(self.batch.at(resolution))
-            group = min(d.minibatch_group, batch)
-            if batch % group:
-                near = batch // group * group
-                statistic, mend = "minibatch-stddev", "or another --stddev-group"
-                if d.diversity == "discrimination":
-                    statistic, mend = "minibatch-discrimination", "or another --discrimination-group"
-                raise UsageError(
-                    f"--batch {batch} at {resolution}x{resolution} is no multiple of the {statistic} group "
-                    f"{d.minibatch_group}; give {near} or {near + group}, {mend}"
-                )
+            require(self.budget >= 64 << 20, "--budget is below 64MB, which torch alone takes")
+        compatibility.check(self)
 
     def resolutions(self) -> list[int]:
-        """Those that the networks train at, ascending."""
+        """Returns the resolutions at which the networks train, ascending."""
         return self.details() if self.growth == "progressive" else [self.max_res]
 
     def details(self) -> list[int]:
-        """The levels of detail that the phases pass through, as resolutions."""
+        """Returns the levels of detail that the phases pass through, as resolutions."""
         return [2**level for level in range(level_of(self.start_res), level_of(self.max_res) + 1)]
 
     @property
     def has_codes(self) -> bool:
-        """Whether the latents end with structured codes."""
+        """Whether the latents end with structured codes (InfoGAN)."""
         return bool(self.categorical) or self.continuous > 0
 
     def average_decay(self, batch: int) -> float:
-        """Decay of the generator's running average at a step of D that sees so many images."""
+        """Returns the EMA decay of one discriminator step on `batch` images."""
         if self.ema_half_life is None:
             return self.ema_decay
         return float(0.5 ** (batch / (self.ema_half_life * 1000)))
 
     def regularizers(self) -> list[str]:
-        """The regularisers and techniques of the run, by name."""
+        """Returns the names of the run's regularisers and techniques."""
         conditional = self.labels is not None or self.label_size > 0
         return regularizers_of(self.loss, conditional, dict(self.loss_options), self.has_codes)
 
     def needs(self) -> frozenset[str]:
-        """What the loss and the regularisers need (`ObjectiveSpec.needs`)."""
+        """Returns what the loss and the regularisers need (`ObjectiveSpec.needs`)."""
         return needs_of(self.loss, self.regularizers())
 
     def optimizers(self) -> tuple[OptimizerDefaults, OptimizerDefaults]:
-        """The optimisers of G and D; their rates where `g_lr`, `d_lr` are None."""
+        """Returns the optimisers of G and D, with the learning rates that hold where `g_lr` and `d_lr` are None."""
         g, d = optimizers(self.loss, self.regularizers())
         if self.adam_betas is None:
             return g, d
         betas = self.adam_betas
         return dataclasses.replace(g, name="adam", betas=betas), dataclasses.replace(d, name="adam", betas=betas)
 
+    @functools.cached_property
+    def schedule(self) -> Schedule:
+        """Phases, resolution, batch and learning rates as a function of images seen."""
+        return Schedule(self)
+
+    @functools.cached_property
+    def generator(self) -> GeneratorConfig:
+        """The generator's configuration."""
+        fields = self._network_fields("g")
+        if "unconditional" in self.needs():
+            fields["label_size"] = 0
+        return GeneratorConfig(**{**fields, **dict(self.g_network)})
+
+    @functools.cached_property
+    def discriminator(self) -> DiscriminatorConfig:
+        """The discriminator's configuration."""
+        fields = {**self._network_fields("d"), "decodes": "reconstruction" in self.needs()}
+        return DiscriminatorConfig(**{**fields, **dict(self.d_network)})
+
     def networks(self) -> tuple[GeneratorConfig, DiscriminatorConfig]:
-        """The two networks' configurations."""
-        common: dict[str, Any] = {
-            "resolution": self.max_res,
-            **{k: getattr(self, k) for k in ("channels", "label_size", "fmap_base", "fmap_max", "fused_scale")},
-            **{k: getattr(self, k) for k in ("categorical", "continuous")},
-        }
-        needs = self.needs()
-        g = {**common, "arch": self.arch_g, "norm": self.g_norm, "latent_size": self.latent_size}
-        if "unconditional" in needs:
-            g["label_size"] = 0
-        statistic = (
-            "stddev_group",
-            "diversity",
-            "discrimination_kernels",
-            "discrimination_dim",
-            "discrimination_group",
-        )
-        d = {**common, "arch": self.arch_d, "norm": self.d_norm, **{k: getattr(self, k) for k in statistic}}
-        d["decodes"] = "reconstruction" in needs
-        g, d = {**g, **dict(self.g_network)}, {**d, **dict(self.d_network)}
-        return GeneratorConfig(**g), DiscriminatorConfig(**d)
+        """Returns the configurations of the generator and the discriminator."""
+        return self.generator, self.discriminator
+
+    def _network_fields(self, network: str) -> dict[str, Any]:
+        chosen = {e.network_field or name: getattr(self, name) for name, e in OPTIONS.items() if network in e.networks}
+        return {"resolution": self.max_res, **chosen}
 
 
-def _check(flag: str, numbers: PerResolution, low: float, high: float, whole: bool = False) -> None:
-    _require(bool(numbers.values()), f"{flag} has no value")
-    for value in numbers.values():
-        _require(low <= value <= high, f"{flag} {value:g} is not from {low:g} to {high:g}")
-        _require(not whole or value == int(value), f"{flag} {value:g} is not a whole number")
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """A configuration as JSON values; `from_json` reads it back unchanged."""
-    out: dict[str, Any] = {}
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        if isinstance(value, PerResolution):
-            value = {"plain": value.plain, **{str(r): v for r, v in value.named}}
-        elif isinstance(value, tuple):
-            value = [list(v) if isinstance(v, tuple) else v for v in value]
-        out[entry.name] = value
-    return out
-
-
-def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Reads what `to_json` wrote. Raises `UsageError` for unknown fields (a newer version's) or wrong values."""
-    known = {entry.name: entry for entry in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    _refuse_unknown(values, known)
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            plain = value.get("plain")
-            value = PerResolution(plain, tuple(sorted((int(r), v) for r, v in value.items() if r != "plain")))
-        elif isinstance(value, list):
-            value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        out[name] = value
-    try:
-        return cls(**out)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"a recorded configuration holds an unusable value: {error}") from None
-
-
-def _refuse_unknown(values: Iterable[str], known: Iterable[str]) -> None:
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise UsageError(f"it was written by a newer pggan (unknown: {', '.join(unknown)}); update pggan to read it")
+# The options of training by field, in the order of the help.
+OPTIONS = options_of(TrainConfig)
+# Those in the command that trains the same model again.
+IN_RECIPE = names_where(OPTIONS, lambda o: o.on_command_line and o.in_recipe and o.on_resume is not SAFE)
+# Those that a model decides in a warm start: field -> its network ("g" where both have it), and its field there.
+FIXED_BY_MODEL = {
+    name: (option.networks[0], option.network_field)
+    for name, option in OPTIONS.items()
+    if option.networks and option.on_command_line
+}

@@ -1,102 +1,114 @@
-"""Pictures of seeds in batches: on a GPU the next one is under way while the last is fetched, converted and written."""
+"""Batches of generated images: how large they are, and prefetching, which computes one while the last is written.
+
+On a GPU two batches are in flight: while the host waits for the first, converts and writes it, the GPU computes the
+second.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from pggan.generation.seeds import Seeds
-from pggan.generation.to_uint8 import Fetch
-from pggan.networks.latents import MAX_SEED
-from pggan.utils.devices import free_cached
-from pggan.utils.errors import OutOfMemoryError, UsageError
+from pggan.config.train import GeneratorConfig
+from pggan.generation.grid import Images
+from pggan.generation.to_uint8 import PendingImages
+from pggan.networks.flops import synthesis_bytes
+from pggan.utils.devices import free_cached, free_memory
+from pggan.utils.errors import OutOfMemoryError
 
-if TYPE_CHECKING:
-    from pggan.generation.model import Model
-
-# Batches at a time, by kind of device (others: 1). A GPU's work is done in order, so that a second batch takes memory
-# for its pictures alone.
+# Batches in flight by kind of device (others: 1). A GPU works in order, so that a second batch adds the memory of its
+# 8-bit images alone.
 IN_FLIGHT = {"cuda": 2}
-# A last batch of less than this share of the others is not worth filling up for the compiled generator.
-WORTH_FILLING = 0.25
+# Share of the free memory that one batch may take, and images at most.
+MEMORY_SHARE = 0.25
+MAX_BATCH = 256
+# Pinned memory for the 8-bit images of a batch; fewer pixels keep a GPU busy.
+HOST_BYTES = 64 << 20
+# Activations that a CPU computes at once, and images at least: larger batches take up to twice the time an image,
+# measured from 4x4 to 128x128 on two cores.
+CPU_BYTES = 96 << 20
+CPU_BATCH = 16
 
-Pictures = NDArray[np.uint8]
+# Starts a batch: its seeds, the batch size, and how many images of the request remain, these included. May raise
+# `OutOfMemoryError`.
+StartBatch = Callable[[Sequence[int], int, int], PendingImages]
 
 
-def stream(
-    model: Model,
-    seeds: Sequence[int],
-    label: int | str | None = None,
-    batch: int | None = None,
-    codes: Mapping[int, float] | None = None,
-) -> Iterator[Pictures]:
-    """`Model.stream`. Raises as it does."""
-    for seed in () if isinstance(seeds, Seeds) else seeds:
-        if not 0 <= seed <= MAX_SEED:
-            raise UsageError(f"seed {seed} is not from 0 to {MAX_SEED}")
-    if batch is not None and batch < 1:
-        raise UsageError(f"a batch of {batch} is none; give 1 or more")
-    size = batch or _size(model, len(seeds))
-    together = IN_FLIGHT.get(model.device.type, 1)
-    flying: deque[tuple[int, Fetch]] = deque()
+def in_flight(device: torch.device) -> int:
+    """Returns how many batches are in flight on a device."""
+    return IN_FLIGHT.get(device.type, 1)
+
+
+def largest_batch(config: GeneratorConfig, level: int, device: torch.device) -> int:
+    """Returns the images of one batch of synthesis: a power of two, 1 to 256, that takes a quarter of the free memory.
+
+    Fewer on a CPU, whose caches hold no more, and of large images, two batches of which wait on the host.
+    """
+    pixels = config.channels * 4**level
+    image_bytes = synthesis_bytes(config, level) + in_flight(device) * pixels
+    # the reference batch of virtual batch normalisation passes through the layers with every batch
+    reference = config.reference_size if config.norm == "virtual-batch" else 0
+    most = min(MAX_BATCH, max(1, HOST_BYTES // pixels))
+    if device.type == "cpu":
+        most = min(most, max(CPU_BATCH, CPU_BYTES // image_bytes))
+    fitting = int(max(1, min(most, MEMORY_SHARE * free_memory(device) // image_bytes - reference)))
+    return 1 << (fitting.bit_length() - 1)  # so that small changes of the free memory change nothing
+
+
+def stream_batches(
+    seeds: Sequence[int], start_batch: StartBatch, size: int, device: torch.device, is_fixed: bool = False
+) -> Iterator[Images]:
+    """Yields the images of seeds in batches, prefetching as many as `in_flight` allows.
+
+    When memory runs out, first one batch at a time is tried, then half the batch size, again and again.
+
+    Args:
+        seeds: The seeds, in the order of the images.
+        start_batch: Starts to compute a batch.
+        size: Images a batch.
+        device: Where they are computed.
+        is_fixed: Whether the user chose the size, which is then never halved.
+
+    Yields:
+        uint8 (N, H, W, C), on a GPU in pinned memory.
+
+    Raises:
+        OutOfMemoryError: Memory runs out at the smallest size allowed.
+    """
+    limit = in_flight(device)
+    pending: deque[tuple[int, PendingImages]] = deque()
     start = 0
     while start < len(seeds):
-        part = seeds[start : start + size]
-        begun = _begin(model, part, label, codes, size, len(seeds) - start, batch is not None)
-        if begun is not None:
-            flying.append((len(part), begun))
-            start += len(part)
-        elif flying:
-            together = 1  # there may be room for one alone
-        elif batch or len(part) == 1:
-            raise OutOfMemoryError(
-                f"out of memory with {size if batch else 1} pictures at a time; give a smaller batch"
-            )
+        batch = seeds[start : start + size]
+        images = _try_to_start(start_batch, batch, size, len(seeds) - start)
+        if images is not None:
+            pending.append((len(batch), images))
+            start += len(batch)
+        elif pending:
+            limit = 1  # one batch alone may fit
+        elif is_fixed or len(batch) == 1:
+            count = size if is_fixed else 1
+            raise OutOfMemoryError(f"out of memory with {count} pictures at a time; give a smaller batch")
         else:
-            size = len(part) // 2
-        while flying and (len(flying) >= together or begun is None):
-            yield _landed(*flying.popleft())
-        if begun is None:
-            free_cached(model.device)
-    while flying:
-        yield _landed(*flying.popleft())
+            size = len(batch) // 2
+        while pending and (len(pending) >= limit or images is None):
+            yield _wait(*pending.popleft())
+        if images is None:
+            free_cached(device)
+    while pending:
+        yield _wait(*pending.popleft())
 
 
-def _size(model: Model, count: int) -> int:
-    """Images at a time; the size that is compiled, where it is about as large as it may be."""
-    wanted = min(model.batch_size(), max(1, count))
-    return model.computing.batch if 2 * model.computing.batch > wanted else wanted
-
-
-def _begin(
-    model: Model,
-    part: Sequence[int],
-    label: int | str | None,
-    codes: Mapping[int, float] | None,
-    size: int,
-    remaining: int,
-    fixed: bool,
-) -> Fetch | None:
-    """Begins a batch; None where the memory is short of it."""
-    latents, labels = model.seed_latents(part, codes), model.seed_labels(part, label)
-    # a batch that was asked for keeps its size to the end, and is computed in one way: the same seed is then the same
-    # to the last bit
-    filled = fixed or (size == model.computing.batch and len(part) >= WORTH_FILLING * size)
-    if filled and len(part) < size:
-        missing = size - len(part)
-        latents = np.pad(latents, ((0, missing), (0, 0)))
-        labels = None if labels is None else np.pad(labels, ((0, missing), (0, 0)))
-    if fixed and model.computing.mode == "auto":
-        remaining, model.computing.why = 0, "a batch that was asked for is computed in one way"
+def _try_to_start(start_batch: StartBatch, batch: Sequence[int], size: int, remaining: int) -> PendingImages | None:
+    """Starts a batch; returns None when memory runs out."""
     try:
-        return model.begin(latents, labels, remaining)
+        return start_batch(batch, size, remaining)
     except OutOfMemoryError:
         return None
 
 
-def _landed(count: int, fetch: Fetch) -> Pictures:
-    return fetch()[:count]
+def _wait(count: int, images: PendingImages) -> Images:
+    """Waits for a batch and drops the images that pad it to the batch size."""
+    return images()[:count]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pggan.utils.compile import compiled, named
 from pggan.utils.devices import out_of_memory
+from pggan.utils.formatting import one_line
 
 MODES = ("auto", "eager", "compiled")
 # Seconds to compile 4x4, and what each level above adds, by kind of device: measured on a CPU (two cores, a cold cache;
@@ -82,7 +83,8 @@ class GeneratorRunner:
                 self._give_up(error)
             else:
                 return self._measured(self._eager.setdefault(shape, []), self.generator, z, level, alpha, labels)
-        return self.generator(z, level, alpha, labels)
+        images: Tensor = self.generator(z, level, alpha, labels)
+        return images
 
     def describe(self) -> str:
         """`eager (compiling would take about 52 s, and not win that back)`."""
@@ -133,14 +135,14 @@ class GeneratorRunner:
         return made
 
     def _give_up(self, error: Exception) -> None:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        self.note(f"the generator could not be compiled ({reason}); going on with --mode eager")
+        self.note(f"the generator could not be compiled ({one_line(error)}); going on with --mode eager")
         self.mode, self.why = "eager", "it could not be compiled"
 
 
 def _compiled(generator: nn.Module, shape: Shape, backend: str) -> Callable[..., Tensor]:
     def forward(z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
-        return generator(z, shape.level, alpha, labels)
+        images: Tensor = generator(z, shape.level, alpha, labels)
+        return images
 
     return compiled(named(forward, f"generator_{2**shape.level}x{2**shape.level}_by_{shape.batch}"), backend)
 

@@ -1,39 +1,33 @@
-"""A trained model to use: `pggan.load(path)`, then pictures from seeds, raw outputs from latents, scores of images."""
+"""A trained model to use: `pggan.load(path)`, then images of seeds, raw outputs of latents, scores of images."""
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.data.label_columns import LabelSpace
-from pggan.generation.batching import IN_FLIGHT, stream
+from pggan.generation.batching import largest_batch, stream_batches
 from pggan.generation.generator_runner import MODES, GeneratorRunner
-from pggan.generation.to_uint8 import fetch
+from pggan.generation.grid import Images
+from pggan.generation.labels import LabelSpace
+from pggan.generation.seeds import check_seeds
+from pggan.generation.to_uint8 import PendingImages, start_to_uint8
 from pggan.networks.discriminator import DiscriminatorOutput
-from pggan.networks.flops import synthesis_bytes
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.model_file import ModelFile, load_model
-from pggan.utils.devices import free_memory, full_float32, out_of_memory, pick_device
+from pggan.utils.devices import full_float32, out_of_memory, pick_device
 from pggan.utils.errors import ModelError, OutOfMemoryError, UsageError
 from pggan.utils.paths import find_model
 
-# What one batch of synthesis may take of the memory that is free, and how many images at most.
-MEMORY_SHARE = 0.25
-MAX_BATCH = 256
-# 8-bit pictures of a batch, in pinned memory; a GPU is kept busy by fewer pixels.
-HOST_BYTES = 64 << 20
-# Values that the CPU computes on at once, and images at least: larger batches take up to twice the time an image, as
-# measured from 4x4 to 128x128 on two cores.
-CPU_BYTES = 96 << 20
-CPU_BATCH = 16
+# A last batch is padded to the compiled batch size where it has at least this share of it; a smaller one is eager.
+PAD_FROM = 0.25
 
 
 def load(
@@ -43,22 +37,28 @@ def load(
     mode: str = "auto",
     note: Callable[[str], None] = lambda message: None,
 ) -> Model:
-    """Loads a model: a file, a run directory (its newest model) or a shipped model's name; None: the shipped one.
+    """Loads a model.
 
-    `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1". `best`: of a run, the model that its metric found
-    best. `mode`: how pictures of seeds are computed, "eager", "compiled" or "auto": compiled where so many are to be
-    made that it pays; `note` is told what compiling took. Raises `ModelError` where it cannot be read, `UsageError`
-    for a mode that there is not, or a device that is not there.
+    Args:
+        path: A model file, a run directory (its newest model), a shipped model's name, or None: the shipped model.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
+        best: Of a run directory, load the model with the best figure of the run's metric instead.
+        mode: How images are computed: "eager", "compiled", or "auto", which compiles where enough images are to come.
+        note: Receives messages, such as how long compiling took.
+
+    Raises:
+        ModelError: The model cannot be read.
+        UsageError: No such mode or device.
     """
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}; choose one of: {', '.join(MODES)}")
-    where = pick_device(device)
-    found = find_model(path, best)
-    return Model(load_model(found, where), where, found, mode, note)
+    torch_device = pick_device(device)
+    file = find_model(path, best)
+    return Model(load_model(file, torch_device), torch_device, file, mode, note)
 
 
 class Model:
-    """A generator (and, where the file keeps it, its discriminator) at the level and alpha of its file."""
+    """A generator, and the discriminator where the file has it, at the resolution and fade-in alpha of its file."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Model:
         self.file = file
         self.device = device
         self.path = path
-        self.computing = GeneratorRunner(file.generator, mode, note)
+        self.runner = GeneratorRunner(file.generator, mode, note)
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ class Model:
 
     @property
     def resolution(self) -> int:
-        """Side of the generated pictures at the stored level."""
+        """Side of the generated images in pixels, at the stored level."""
         return int(2**self.file.level)
 
     @property
@@ -93,13 +93,13 @@ class Model:
 
     @property
     def codes(self) -> CodeSpace:
-        """The structured codes that the latents end with (InfoGAN); empty for most models."""
+        """The structured codes at the end of each latent (InfoGAN); empty for most models."""
         config = self.file.generator.config
         return CodeSpace(config.categorical, config.continuous)
 
     @property
     def label_size(self) -> int:
-        """Classes of a conditional model, else 0."""
+        """Length of the label vector of a conditional model, else 0."""
         return self.file.generator.config.label_size
 
     @property
@@ -114,23 +114,12 @@ class Model:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the file tells of its making: data, attribution, images seen, versions."""
+        """The file's notes on its origin: data, attribution, images seen, versions."""
         return self.file.info
 
     def batch_size(self, level: int | None = None) -> int:
-        """Images that one batch of synthesis holds within a quarter of the free memory, 1 to 256.
-
-        Fewer on the CPU, whose caches hold no more, and of large pictures, two batches of which wait on the host.
-        """
-        config, level = self.file.generator.config, level or self.file.level
-        shown = config.channels * 4**level
-        each = synthesis_bytes(config, level) + IN_FLIGHT.get(self.device.type, 1) * shown
-        beside = config.reference_size if config.norm == "virtual-batch" else 0  # goes through the layers with them
-        most = min(MAX_BATCH, max(1, HOST_BYTES // shown))
-        if self.device.type == "cpu":
-            most = min(most, max(CPU_BATCH, CPU_BYTES // each))
-        fitting = int(max(1, min(most, MEMORY_SHARE * free_memory(self.device) // each - beside)))
-        return 1 << (fitting.bit_length() - 1)  # a power of two: small changes of free memory change nothing
+        """Returns how many images one batch of synthesis holds: see `largest_batch`."""
+        return largest_batch(self.file.generator.config, level or self.file.level, self.device)
 
     @torch.inference_mode()
     def synthesize(
@@ -141,50 +130,62 @@ class Model:
         alpha: float | None = None,
         remaining: int = 0,
     ) -> Tensor:
-        """The raw network output, float (N, C, R, R) around [-1, 1], R = 2**level, on the model's device.
+        """Computes the raw network output.
 
-        `latents` (N, latent_size + codes.size), `labels` (N, label_size). `level` and `alpha` None: as the file stores
-        them; alpha is 1 at another level than the stored one. `remaining`: how many there will be of batches as large as
-        this one, these included, which tells whether compiling pays; 0: it is eager. Raises `UsageError` for shapes,
-        levels or alphas that do not fit.
+        Args:
+            latents: (N, latent_size + codes.size).
+            labels: (N, label_size), of a conditional model.
+            level: Output is 2**level pixels a side; None: the stored level.
+            alpha: Fade-in, 0 to 1; None: the stored alpha at the stored level, 1 at another.
+            remaining: Images still to come in batches of this size, these included: whether compiling pays. 0: eager.
+
+        Returns:
+            Float (N, C, R, R) around [-1, 1] on the model's device.
+
+        Raises:
+            UsageError: Shapes, level or alpha do not fit.
+            OutOfMemoryError: The batch does not fit the memory.
         """
-        level, share = self._stage(level, alpha)
-        fade = self._alpha(share) if share < 1 else None  # nothing is computed that would not show
-        z = self._tensor(latents, self.latent_size + self.codes.size, "latents")
-        y = self._tensor(labels, self.label_size, "labels") if labels is not None else None
+        level, alpha = self._level_and_alpha(level, alpha)
+        fade = self._to_scalar(alpha) if alpha < 1 else None  # at 1 the lower resolution is not computed at all
+        z = self._to_device(latents, self.latent_size + self.codes.size, "latents")
+        y = self._to_device(labels, self.label_size, "labels") if labels is not None else None
         if y is None and self.label_size:
             raise UsageError(f"this model is conditional: give labels of shape (N, {self.label_size})")
         if y is not None and len(y) != len(z):
             raise UsageError(f"{len(z)} latents but {len(y)} labels")
-        with self._enough_memory(len(z)), full_float32(self.device):
-            return self.computing(z, level, fade, y, remaining)
-
-    @contextmanager
-    def _enough_memory(self, count: int) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise OutOfMemoryError(f"out of memory with {count} pictures at a time; give a smaller batch") from None
+        with _translate_out_of_memory(len(z)), full_float32(self.device):
+            return self.runner(z, level, fade, y, remaining)
 
     @torch.inference_mode()
     def discriminator(
         self, images: Tensor | NDArray[Any], level: int | None = None, alpha: float | None = None
     ) -> DiscriminatorOutput:
-        """Scores of images (N, C, R, R) in [-1, 1], R = 2**level: `.score` (N,), `.class_logits` (N, K) or None.
+        """Scores images.
 
-        The minibatch statistic makes a score depend on its neighbours; it wants N up to its group (4 by default) or a
-        multiple of it. Raises `ModelError` where the file keeps no discriminator, `UsageError` for other images or N.
+        The minibatch statistic makes a score depend on the other images of its group.
+
+        Args:
+            images: (N, C, R, R) in [-1, 1], R = 2**level; N is at most the group size (4 by default) or a multiple.
+            level: As for `synthesize`.
+            alpha: As for `synthesize`.
+
+        Returns:
+            Its `.score` is (N,), its `.class_logits` (N, K) or None.
+
+        Raises:
+            ModelError: The file has no discriminator.
+            UsageError: The images' shape or number does not fit.
         """
         if self.file.discriminator is None:
             raise ModelError("this model file keeps no discriminator; use one of a run's models")
-        level, share = self._stage(level, alpha)
+        level, alpha = self._level_and_alpha(level, alpha)
         x = torch.as_tensor(images, device=self.device).to(self._dtype())
         try:
-            return self.file.discriminator(x, level, self._alpha(share))
+            output: DiscriminatorOutput = self.file.discriminator(x, level, self._to_scalar(alpha))
         except ValueError as error:
             raise UsageError(str(error)) from None
+        return output
 
     def generate(
         self,
@@ -192,20 +193,28 @@ class Model:
         label: int | str | None = None,
         batch: int | None = None,
         codes: Mapping[int, float] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Pictures of seeds, uint8 (N, H, W, C). A seed is a picture, whatever the others and the batch.
+    ) -> Images:
+        """Generates the images of seeds: a seed is always the same image, whatever the other seeds and the batch.
 
-        `label`: class (number, name, or `column=class` pairs) of a conditional model; None: each seed's own. `codes`:
-        value by number of structured codes; the others are each seed's own. Raises `UsageError` for seeds, labels or
-        codes out of range.
+        Args:
+            seeds: One or more, 0 to 2**32 - 1.
+            label: Class of a conditional model: number, name, or `column=class` pairs; None: each seed's own.
+            batch: Images computed at once; None: what fits the memory, halved if memory runs out.
+            codes: Values of structured codes by number; the others are each seed's own.
+
+        Returns:
+            uint8 (N, H, W, C).
+
+        Raises:
+            UsageError: A seed, label or code is out of range.
         """
-        wanted = [int(seeds)] if isinstance(seeds, numbers.Integral) else [int(seed) for seed in seeds]  # type: ignore[union-attr]
-        pictures = np.empty((len(wanted), self.resolution, self.resolution, self.channels), np.uint8)
+        numbers = [int(seeds)] if isinstance(seeds, Integral) else [int(seed) for seed in cast(Iterable[int], seeds)]
+        images = np.empty((len(numbers), self.resolution, self.resolution, self.channels), np.uint8)
         start = 0
-        for part in self.stream(wanted, label, batch, codes):
-            pictures[start : start + len(part)] = part  # copied: a GPU's batches lie in pinned memory
+        for part in self.stream(numbers, label, batch, codes):
+            images[start : start + len(part)] = part  # copied: a GPU's batches are in pinned memory
             start += len(part)
-        return pictures
+        return images
 
     def stream(
         self,
@@ -213,52 +222,79 @@ class Model:
         label: int | str | None = None,
         batch: int | None = None,
         codes: Mapping[int, float] | None = None,
-    ) -> Iterator[NDArray[np.uint8]]:
-        """As `generate`, in batches sized to memory: what files, grids, videos and metrics consume.
+    ) -> Iterator[Images]:
+        """Yields what `generate` returns in batches, computing the next one while a GPU's last one is used.
 
-        A batch that was not asked for is halved where memory turns out to be short of it.
+        Files, grids, videos and metrics consume this. Arguments and errors are those of `generate`.
         """
-        return stream(self, seeds, label, batch, codes)
+        check_seeds(seeds)
+        if batch is not None and batch < 1:
+            raise UsageError(f"a batch of {batch} is none; give 1 or more")
 
-    def begin(
+        def start_batch(part: Sequence[int], size: int, remaining: int) -> PendingImages:
+            latents, labels = self.seed_latents(part, codes), self.seed_labels(part, label)
+            # a batch size that the user chose is the size of every batch, computed in one mode: a seed then gives the
+            # same image to the last bit
+            fills_compiled = size == self.runner.batch and len(part) >= PAD_FROM * size
+            if batch is not None or fills_compiled:
+                padding = ((0, size - len(part)), (0, 0))
+                latents = np.pad(latents, padding)
+                labels = None if labels is None else np.pad(labels, padding)
+            if batch is not None and self.runner.mode == "auto":
+                remaining, self.runner.why = 0, "a batch that was asked for is computed in one way"
+            return self.start_images(latents, labels, remaining)
+
+        return stream_batches(
+            seeds, start_batch, batch or self._stream_batch_size(len(seeds)), self.device, is_fixed=batch is not None
+        )
+
+    def _stream_batch_size(self, count: int) -> int:
+        """Returns the batch size for `count` images: the compiled one where that is more than half the largest."""
+        largest = min(self.batch_size(), max(1, count))
+        return self.runner.batch if 2 * self.runner.batch > largest else largest
+
+    def start_images(
         self, latents: NDArray[Any], labels: NDArray[Any] | None = None, remaining: int = 0
-    ) -> Callable[[], NDArray[np.uint8]]:
-        """Begins to make pictures of latents, as `pictures`; the call that it returns waits for them.
+    ) -> PendingImages:
+        """Starts to compute images; the returned call waits for them. Arguments are those of `synthesize`."""
+        with _translate_out_of_memory(len(latents)):
+            return start_to_uint8(self.synthesize(latents, labels, remaining=remaining))
 
-        A GPU still computes when this returns. `remaining` as for `synthesize`.
-        """
-        with self._enough_memory(len(latents)):
-            return fetch(self.synthesize(latents, labels, remaining=remaining))
+    def images(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> Images:
+        """Returns the images uint8 (N, H, W, C) of latents (N, latent_size + codes.size), as one batch."""
+        return self.start_images(latents, labels)()
 
-    def pictures(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-        """8-bit pictures (N, H, W, C) of latents (N, latent_size + codes.size)."""
-        return self.begin(latents, labels)()
+    def images_in_batches(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> Images:
+        """Returns the images of any number of latents, computed in batches that fit the memory."""
+        size = self.batch_size()
+        batches = [slice(start, start + size) for start in range(0, len(latents), size)]
+        return np.concatenate([self.images(latents[b], None if labels is None else labels[b]) for b in batches])
 
     def seed_latents(self, seeds: Sequence[int], codes: Mapping[int, float] | None = None) -> NDArray[np.float32]:
-        """What the generator reads for seeds, (N, latent_size + codes.size): noise, then each seed's codes.
+        """Returns the latents of seeds, (N, latent_size + codes.size): noise, then each seed's codes.
 
-        `codes`: value by number, instead of the seeds' own. Raises `UsageError` for one the model lacks.
+        `codes` are values by number instead of the seeds' own. Raises `UsageError` for a code the model lacks.
         """
         if not self.codes.size and not codes:
             return seed_latents(seeds, self.latent_size)
         return np.concatenate([seed_latents(seeds, self.latent_size), self.codes.of_seeds(seeds, codes)], axis=1)
 
     def seed_classes(self, seeds: Sequence[int], label: int | str | None = None) -> list[tuple[int, ...]]:
-        """Class numbers, one a label column, of every seed: as asked for, else the seed's own.
+        """Returns class numbers of seeds, one for each label column: those of `label`, else the seed's own.
 
-        `label`: a class's name or number, or `column=class` pairs. Raises `UsageError` for one the model lacks.
+        Raises `UsageError` for a label the model lacks.
         """
         return self.labels.of_seeds(seeds, self.latent_size, label)
 
     def seed_labels(self, seeds: Sequence[int], label: int | str | None = None) -> NDArray[np.float32] | None:
-        """Label vectors (N, label_size) for seeds, None for a model without labels."""
+        """Returns the label vectors (N, label_size) of seeds, None for a model without labels."""
         rows = self.seed_classes(seeds, label)
         return self.labels.vectors(rows) if self.label_size else None
 
     def _dtype(self) -> torch.dtype:
         return next(self.file.generator.parameters()).dtype
 
-    def _stage(self, level: int | None, alpha: float | None) -> tuple[int, float]:
+    def _level_and_alpha(self, level: int | None, alpha: float | None) -> tuple[int, float]:
         chosen = self.file.level if level is None else level
         first, last = self.file.generator.config.min_level, self.file.generator.config.max_level
         if not first <= chosen <= last:
@@ -269,15 +305,26 @@ class Model:
             raise UsageError(f"alpha {alpha} is not from 0 to 1")
         return chosen, float(alpha)
 
-    def _alpha(self, alpha: float) -> Tensor:
-        # filled in on the device: a copy from the host would wait for what a GPU still computes
+    def _to_scalar(self, alpha: float) -> Tensor:
+        # filled in on the device: a copy from the host would wait for the GPU's work in flight
         return torch.full((), alpha, dtype=torch.float64, device=self.device)
 
-    def _tensor(self, values: Tensor | NDArray[Any], width: int, what: str) -> Tensor:
+    def _to_device(self, values: Tensor | NDArray[Any], width: int, name: str) -> Tensor:
         tensor = torch.as_tensor(values)
         if self.device.type == "cuda" and not tensor.is_cuda:
-            tensor = tensor.to(self._dtype()).pin_memory()  # other copies wait for what the GPU still computes
+            tensor = tensor.to(self._dtype()).pin_memory()  # copies from other memory wait for the GPU's work in flight
         tensor = tensor.to(self.device, self._dtype(), non_blocking=True)
         if tensor.ndim != 2 or tensor.shape[1] != width:
-            raise UsageError(f"{what} have shape {tuple(tensor.shape)}, this model takes (N, {width})")
+            raise UsageError(f"{name} have shape {tuple(tensor.shape)}, this model takes (N, {width})")
         return tensor
+
+
+@contextmanager
+def _translate_out_of_memory(count: int) -> Iterator[None]:
+    """Raises `OutOfMemoryError` for any of the errors by which torch says that memory ran out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"out of memory with {count} pictures at a time; give a smaller batch") from None

@@ -1,4 +1,4 @@
-"""Seeds as ranges: a million of them take no memory. Torch-free and numpy-free."""
+"""Lists of seeds, stored as ranges so that millions take no memory (free of torch and numpy)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ MAX_SEED = 2**32 - 1
 
 
 class Seeds(Sequence[int]):
-    """A sequence of seeds from 0 to 2**32 - 1, kept as ascending ranges in the order given; slices are `Seeds` too."""
+    """A sequence of seeds, 0 to 2**32 - 1, stored as ascending ranges in their order. Slices are `Seeds`, too."""
 
     def __init__(self, ranges: Iterable[range]) -> None:
-        self.ranges = tuple(part for part in ranges if part)
-        self._ends = list(accumulate(len(part) for part in self.ranges))
-        for part in self.ranges:
-            if part.step != 1 or part[0] < 0 or part[-1] > MAX_SEED:
-                raise UsageError(f"seeds {part[0]} to {part[-1]} are not from 0 to {MAX_SEED}")
+        self.ranges = tuple(run for run in ranges if run)
+        self._ends = list(accumulate(len(run) for run in self.ranges))  # positions after each range
+        for run in self.ranges:
+            if run.step != 1 or run[0] < 0 or run[-1] > MAX_SEED:
+                raise UsageError(f"seeds {run[0]} to {run[-1]} are not from 0 to {MAX_SEED}")
 
     @classmethod
     def parse(cls, text: str) -> Seeds:
-        """Reads `12`, `5-9` (both ends included) or a list of them, `0,5-9,12`; raises `UsageError` otherwise."""
+        """Parses `12`, `5-9` (both ends included) or a list `0,5-9,12`; raises `UsageError` for other text."""
         return cls(_parse_part(part.strip(), text) for part in text.split(","))
 
     @classmethod
     def of(cls, seeds: Iterable[int]) -> Seeds:
-        """Seeds of any numbers, neighbours joined; raises `UsageError` for one out of range."""
+        """Makes `Seeds` of any numbers, consecutive ones as a range; raises `UsageError` for one out of range."""
         if isinstance(seeds, Seeds):
             return seeds
         if isinstance(seeds, range) and seeds.step == 1:
@@ -44,9 +44,9 @@ class Seeds(Sequence[int]):
         return cls(ranges)
 
     def repeated(self) -> int | None:
-        """A seed that is there more than once, None if all differ."""
-        parts = sorted(self.ranges, key=lambda part: part.start)
-        return next((b.start for a, b in pairwise(parts) if b.start < a.stop), None)
+        """Returns a seed that occurs more than once, None if all differ."""
+        runs = sorted(self.ranges, key=lambda run: run.start)
+        return next((b.start for a, b in pairwise(runs) if b.start < a.stop), None)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -59,48 +59,56 @@ class Seeds(Sequence[int]):
     @overload
     def __getitem__(self, index: slice) -> Seeds: ...
     def __getitem__(self, index: int | slice) -> int | Seeds:
-        places = range(len(self))[index]
-        if isinstance(places, int):
-            part = bisect_right(self._ends, places)
-            return self.ranges[part][places - self._ends[part]]  # from the part's end: negative
-        if places.step != 1:
-            return Seeds.of(self[place] for place in places)
-        return Seeds(self._between(places.start, places.stop))
+        positions = range(len(self))[index]
+        if isinstance(positions, int):
+            i = bisect_right(self._ends, positions)
+            return self.ranges[i][positions - self._ends[i]]  # negative: counted from the range's end
+        if positions.step != 1:
+            return Seeds.of(self[position] for position in positions)
+        return Seeds(self._slice(positions.start, positions.stop))
 
-    def _between(self, start: int, stop: int) -> Iterator[range]:
-        for at in range(bisect_right(self._ends, start), len(self.ranges)):
-            part, offset = self.ranges[at], self._ends[at] - len(self.ranges[at])
+    def _slice(self, start: int, stop: int) -> Iterator[range]:
+        for i in range(bisect_right(self._ends, start), len(self.ranges)):
+            run, offset = self.ranges[i], self._ends[i] - len(self.ranges[i])
             if offset >= stop:
                 return
-            yield part[max(0, start - offset) : stop - offset]
+            yield run[max(0, start - offset) : stop - offset]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Seeds) and self._joined() == other._joined()
+        return isinstance(other, Seeds) and self._bounds() == other._bounds()
 
     def __hash__(self) -> int:
-        return hash(self._joined())
+        return hash(self._bounds())
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
-        return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in self._joined())
+        """Returns the text that `parse` reads."""
+        return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in self._bounds())
 
     def __repr__(self) -> str:
         return f"Seeds.parse({str(self)!r})"
 
-    def _joined(self) -> tuple[tuple[int, int], ...]:
-        joined: list[tuple[int, int]] = []
-        for part in self.ranges:
-            if joined and joined[-1][1] + 1 == part[0]:
-                joined[-1] = (joined[-1][0], part[-1])
+    def _bounds(self) -> tuple[tuple[int, int], ...]:
+        """Returns first and last seed of every range, adjacent ranges joined."""
+        bounds: list[tuple[int, int]] = []
+        for run in self.ranges:
+            if bounds and bounds[-1][1] + 1 == run[0]:
+                bounds[-1] = (bounds[-1][0], run[-1])
             else:
-                joined.append((part[0], part[-1]))
-        return tuple(joined)
+                bounds.append((run[0], run[-1]))
+        return tuple(bounds)
 
 
-def _parse_part(part: str, whole: str) -> range:
-    first, dash, last = (piece.strip() for piece in part.partition("-"))
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Raises `UsageError` for a seed out of range."""
+    for seed in () if isinstance(seeds, Seeds) else seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise UsageError(f"seed {seed} is not from 0 to {MAX_SEED}")
+
+
+def _parse_part(part: str, text: str) -> range:
+    first, dash, last = (number.strip() for number in part.partition("-"))
     ends = [first, last] if dash else [first]
-    shown = whole if len(whole) <= 40 else whole[:37] + "..."
+    shown = text if len(text) <= 40 else text[:37] + "..."
     if not all(end.isascii() and end.isdecimal() and len(end) <= 20 for end in ends):
         raise UsageError(f"{shown!r} is not a list of seeds like 7 or 0,5-9,12")
     low, high = int(ends[0]), int(ends[-1])

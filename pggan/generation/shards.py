@@ -1,7 +1,7 @@
-"""Very many pictures as numbered folders or tars of a thousand each: shared by processes, taken up where they stopped.
+"""Shards: very many images as numbered folders or tars of a thousand each, shared by processes, resumable.
 
-A shard appears when it is whole, so that one which is there is done. Process r of W makes shards r, r + W, ...: they
-need no word with each other, only a common folder.
+A shard appears under its name when it is complete, so that an existing shard is done. Process r of W makes the shards
+r, r + W, ...: processes need no messages, only a common folder.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pggan.generation.grid import Images
 from pggan.generation.images import (
-    Threads,
+    Advance,
+    ImageFile,
+    Writers,
     class_suffix,
     describe,
     encode_png,
+    image_name,
     in_threads,
     make_folder,
-    picture_name,
     write_all,
     writers,
 )
@@ -40,18 +40,23 @@ LAYOUTS = ("folders", "tar")
 SHARD = 1000
 ABOUT = "generated.json"
 
-Advance = Callable[[int], None]
-Picture = tuple[str, NDArray[np.uint8], dict[str, Any]]  # name, pixels, metadata
+
+class NamedImage(NamedTuple):
+    """An image of a shard."""
+
+    name: str
+    image: Images  # (H, W, C)
+    about: dict[str, Any]  # metadata
 
 
 @dataclass(frozen=True)
-class Sharded:
-    """What `write_shards` left: shards in all, and those that this call made."""
+class WrittenShards:
+    """What `write_shards` wrote."""
 
     folder: Path
-    shards: int
-    made: int
-    pictures: int
+    shards: int  # in all
+    written: int  # by this call
+    images: int  # in all shards
 
 
 def write_shards(
@@ -62,17 +67,27 @@ def write_shards(
     label: int | str | None = None,
     batch: int | None = None,
     world: World = SINGLE_PROCESS,
-    advance: Advance = lambda done: None,
-) -> Sharded:
-    """Writes the pictures of seeds in shards of 1000, those that are missing; `layout` is "folders" or "tar".
+    advance: Advance = lambda count: None,
+) -> WrittenShards:
+    """Writes the images of seeds in shards of 1000, as far as they are missing.
 
-    A process of several (`world`) makes its share. `advance` counts its pictures, those made before included. Raises
-    `UsageError` where `out` holds other pictures than these.
+    Args:
+        model: The model.
+        seeds: The seeds.
+        out: The common folder.
+        layout: "folders" or "tar".
+        label: Class of a conditional model; None: each seed's own.
+        batch: Images computed at once; None: what fits the memory.
+        world: The processes that share the shards.
+        advance: Is called with numbers of this process's images, those written before included.
+
+    Raises:
+        UsageError: `out` holds images of another request, or other files.
     """
     folder = Path(out)
     make_folder(folder)
     about = describe(model)
-    _check_same(folder, {**about, "seeds": str(seeds), "label": label, "layout": layout, "shard": SHARD})
+    _check_same_request(folder, {**about, "seeds": str(seeds), "label": label, "layout": layout, "shard": SHARD})
     count = -(-len(seeds) // SHARD)
     missing: list[tuple[Path, Seeds]] = []
     for number in range(world.rank, count, world.size):
@@ -82,62 +97,63 @@ def write_shards(
             advance(len(part))
         else:
             missing.append((path, part))
-    # one stream of all of them: batches reach over the ends of shards
-    wanted = Seeds(chain.from_iterable(part.ranges for _, part in missing))
-    pictures = _pictures(model, wanted, label, batch, about, advance)
-    write = _folder if layout == "folders" else _tar
+    # one stream for all shards: batches reach across their boundaries
+    missing_seeds = Seeds(chain.from_iterable(part.ranges for _, part in missing))
+    images = _named_images(model, missing_seeds, label, batch, about, advance)
+    write_shard = _write_folder if layout == "folders" else _write_tar
     for path, part in missing:
-        write(path, islice(pictures, len(part)), writers(model))
-    return Sharded(folder, count, len(missing), len(seeds))
+        write_shard(path, islice(images, len(part)), writers(model))
+    return WrittenShards(folder, count, len(missing), len(seeds))
 
 
-def _check_same(folder: Path, about: dict[str, Any]) -> None:
+def _check_same_request(folder: Path, about: dict[str, Any]) -> None:
+    """Records the request in an empty folder, or compares it with the recorded one."""
     path = folder / ABOUT
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        recorded = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        others = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
+        others = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
         if others and ABOUT not in others:  # another process of this request may have been first
             raise UsageError(f"{folder} holds other files already; give another --out") from None
         write_json(path, about)
         return
     except ValueError:
-        found = None
-    if found != json.loads(json.dumps(about)):
+        recorded = None
+    if recorded != json.loads(json.dumps(about)):
         differs = next(
-            (key for key in about if not isinstance(found, dict) or found.get(key) != about[key]), "contents"
+            (key for key in about if not isinstance(recorded, dict) or recorded.get(key) != about[key]), "contents"
         )
         raise UsageError(f"{folder} holds pictures of another {differs}; give another --out, or the same request")
 
 
-def _pictures(
+def _named_images(
     model: Model, seeds: Seeds, label: int | str | None, batch: int | None, about: dict[str, Any], advance: Advance
-) -> Iterator[Picture]:
+) -> Iterator[NamedImage]:
     suffix, start = class_suffix(model, label), 0
-    for pictures in model.stream(seeds, label, batch):
-        part = seeds[start : start + len(pictures)]
+    for images in model.stream(seeds, label, batch):
+        part = seeds[start : start + len(images)]
         start += len(part)
-        advance(len(part))  # now: nobody asks for more than the last picture
-        for picture, seed, classes in zip(pictures, part, model.seed_classes(part, label)):
-            described = {"seed": seed, "class": model.labels.describe(classes), **about}
-            yield picture_name(seed, suffix), picture, described
+        advance(len(part))  # before the images: nobody asks for more after the last one
+        for image, seed, classes in zip(images, part, model.seed_classes(part, label)):
+            own_about = {"seed": seed, "class": model.labels.describe(classes), **about}
+            yield NamedImage(image_name(seed, suffix), image, own_about)
 
 
-def _folder(path: Path, pictures: Iterator[Picture], threads: Threads) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")  # one process makes a shard: no other name is needed
+def _write_folder(path: Path, images: Iterator[NamedImage], writers: Writers) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")  # one process makes a shard: the name needs no process number
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    write_all(((temporary / name, picture, about) for name, picture, about in pictures), threads)
-    for _ in in_threads(sync_file, ((each,) for each in temporary.iterdir()), threads):
-        pass  # a shard that is there is taken to be whole, whatever went down
+    write_all((ImageFile(temporary / name, image, about) for name, image, about in images), writers)
+    for _ in in_threads(sync_file, ((file,) for file in temporary.iterdir()), writers):
+        pass  # an existing shard counts as complete, even after a power failure
     temporary.rename(path)
     sync_directory(path.parent)
 
 
-def _tar(path: Path, pictures: Iterator[Picture], threads: Threads) -> None:
+def _write_tar(path: Path, images: Iterator[NamedImage], writers: Writers) -> None:
     def write(temporary: Path) -> None:
         with tarfile.open(temporary, "w") as archive:
-            for name, data in in_threads(lambda name, *rest: (name, encode_png(*rest)), pictures, threads):
+            for name, data in in_threads(lambda name, *rest: (name, encode_png(*rest)), images, writers):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))

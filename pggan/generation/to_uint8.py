@@ -1,39 +1,43 @@
-"""Network output on its way to the host as 8-bit pictures: a GPU goes on computing meanwhile."""
+"""Conversion of network output to 8-bit images, copied to the host while a GPU goes on computing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Fetch = Callable[[], NDArray[np.uint8]]
+from pggan.generation.grid import Images
+
+# Images under way to the host: the call waits for them and returns uint8 (N, H, W, C).
+PendingImages = Callable[[], Images]
 
 
-def to_uint8(images: Tensor) -> NDArray[np.uint8]:
-    """Network output (N, C, H, W) around [-1, 1] to 8 bits (N, H, W, C): `clip(rint(127.5 x + 127.5), 0, 255)`."""
-    return fetch(images)()
+def to_uint8(images: Tensor) -> Images:
+    """Converts network output (N, C, H, W) in [-1, 1] to uint8 (N, H, W, C): clip(rint(127.5 x + 127.5), 0, 255)."""
+    return start_to_uint8(images)()
 
 
-def fetch(images: Tensor) -> Fetch:
-    """Begins to bring network output to the host, as `to_uint8`; the call that it returns waits for it.
+def start_to_uint8(images: Tensor) -> PendingImages:
+    """Starts what `to_uint8` does; the returned call waits for the result.
 
-    Pictures of a GPU are converted there, and copied as soon as they are made; nothing waits before that call.
+    A GPU converts its images itself and copies them asynchronously: nothing waits before that call.
     """
     scaled = (images * 127.5).add_(127.5).round_().clamp_(0, 255)
-    pictures = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    if pictures.device.type != "cuda":
-        return pictures.cpu().numpy
-    # only a copy to pinned memory leaves this thread free; the stream keeps the order of copy and later work
-    host = torch.empty(pictures.shape, dtype=torch.uint8, pin_memory=True)
-    host.copy_(pictures, non_blocking=True)
-    done = torch.cuda.Event(blocking=True)  # sleeps while it waits: the cores are the writers'
-    done.record(torch.cuda.current_stream(pictures.device))
+    converted = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    if converted.device.type != "cuda":
+        array: Images = converted.cpu().numpy()
+        return lambda: array
+    # only a copy to pinned memory is asynchronous; the CUDA stream orders it before later work
+    host = torch.empty(converted.shape, dtype=torch.uint8, pin_memory=True)
+    host.copy_(converted, non_blocking=True)
+    # blocking: waits asleep, which leaves the core to the PNG writers
+    copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(converted.device))
 
-    def wait() -> NDArray[np.uint8]:
-        done.synchronize()
-        return host.numpy()
+    def wait() -> Images:
+        copied.synchronize()
+        result: Images = host.numpy()
+        return result
 
     return wait

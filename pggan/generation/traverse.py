@@ -1,9 +1,9 @@
-"""What each structured code does (InfoGAN): one code a row, the noise and the other codes held."""
+"""Traversals: what each structured code does (InfoGAN), one code a row, with the noise and the other codes fixed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.generation.images import Grid, describe, enlarge, grid_image, make_folder, write_png
+from pggan.generation.grid import Grid, Images, enlarge, grid_image
+from pggan.generation.images import describe, make_folder, write_png
 from pggan.generation.model import Model
-from pggan.generation.video import SMALLEST_SIDE, write_video
+from pggan.generation.video import Advance, scale_for, write_video
 from pggan.generation.video_formats import check_fps, check_size, video_format
 from pggan.networks.latents import CodeSpace
 from pggan.utils.errors import UsageError
@@ -22,18 +23,16 @@ Codes = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Traverse:
-    """`codes`: which, by number (none: all); `seeds`: whose noise and other codes; `reach`: continuous codes go from
-    -reach to reach, in a grid in `steps` steps. Categorical ones pass through all their values.
-    """
+class TraverseOptions:
+    """Which codes pass through which values."""
 
-    codes: tuple[int, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    steps: int = 10
-    reach: float = 1.0
+    codes: tuple[int, ...] = ()  # numbers of the codes; empty: all
+    seeds: tuple[int, ...] = (0,)  # whose noise and other codes are shown
+    steps: int = 10  # values of a continuous code in a grid; a categorical code has all its values
+    reach: float = 1.0  # continuous codes go from -reach to reach
 
-    def chosen(self, space: CodeSpace) -> list[int]:
-        """Raises `UsageError` for a model without codes, or without those asked for."""
+    def codes_of(self, space: CodeSpace) -> list[int]:
+        """Returns the numbers of the codes. Raises `UsageError` for a model without codes, or without these."""
         if not space.count:
             raise UsageError("this model has no structured codes; train one with --categorical or --continuous")
         if len(set(self.codes)) < len(self.codes):
@@ -44,97 +43,117 @@ class Traverse:
         return list(self.codes) or list(range(space.count))
 
     def values(self, space: CodeSpace, number: int) -> list[float]:
-        """The values of a code that a grid shows, from left to right."""
+        """Returns the values of a code in a grid, from left to right."""
         if number < len(space.categorical):
             return [float(value) for value in range(space.categorical[number])]
         return [float(value) for value in np.linspace(-self.reach, self.reach, self.steps)]
 
-    def put_at(self, space: CodeSpace, rows: Codes, number: int, place: float) -> None:
-        """Sets a code in rows (N, size) as at `place` of a loop, 0 to below 1: there and back, or value after value."""
+    def set_at(self, space: CodeSpace, rows: Codes, number: int, time: float) -> None:
+        """Sets a code in rows (N, size) to its value at a time of the loop, 0 to below 1.
+
+        A continuous code goes there and back by a cosine. A categorical one passes through its values: each stays for
+        two thirds of its time, then blends into the next one.
+        """
         if number >= len(space.categorical):
-            space.put(rows, number, -self.reach * math.cos(2 * math.pi * place))
+            space.set_code(rows, number, -self.reach * math.cos(2 * math.pi * time))
             return
-        values = space.categorical[number]
-        before, part = divmod(place * values, 1)
-        space.put(rows, number, before)
-        # each value stays for two thirds of its time, then turns into the next one
-        turned = max(0.0, 3 * part - 2)
-        at = sum(space.categorical[:number])
-        rows[:, at + int(before)] = 1 - turned
-        rows[:, at + (int(before) + 1) % values] += turned
+        count = space.categorical[number]
+        value, elapsed = divmod(time * count, 1)
+        space.set_code(rows, number, value)
+        next_weight = max(0.0, 3 * elapsed - 2)
+        first = sum(space.categorical[:number])
+        rows[:, first + int(value)] = 1 - next_weight
+        rows[:, first + (int(value) + 1) % count] += next_weight
 
 
 def traverse_grid(
-    model: Model, out: str | Path, what: Traverse, advance: Callable[[int], None] = lambda done: None
+    model: Model, out: str | Path, options: TraverseOptions, advance: Advance = lambda rows: None
 ) -> dict[str, Any]:
-    """Writes a PNG: a row for each code (and seed), its values from left to right. Returns its codes, rows, columns."""
+    """Writes a PNG with a row for each code and seed, the code's values from left to right.
+
+    Args:
+        model: A model with structured codes.
+        out: The PNG.
+        options: Codes, seeds and values.
+        advance: Is called with the number of rows since the last call.
+
+    Returns:
+        File, codes, rows, columns and resolution.
+
+    Raises:
+        UsageError: The model lacks the codes, or the grid is too large.
+    """
     space, path = model.codes, Path(out)
-    chosen = what.chosen(space)
-    values = {number: what.values(space, number) for number in chosen}
-    columns, rows = max(map(len, values.values())), len(chosen) * len(what.seeds)
+    codes = options.codes_of(space)
+    values = {number: options.values(space, number) for number in codes}
+    columns, rows = max(map(len, values.values())), len(codes) * len(options.seeds)
     canvas = Grid(columns, rows, model.resolution, model.channels)
     make_folder(path.parent)
     side = model.resolution
-    for number in chosen:
-        for seed in what.seeds:
-            latents = model.seed_latents([seed] * len(values[number]))
-            for at, value in enumerate(values[number]):
-                space.put(latents[at : at + 1, model.latent_size :], number, value)
-            canvas.add(_pictures(model, latents, [seed] * len(latents)))
+    for number in codes:
+        for seed in options.seeds:
+            seeds = [seed] * len(values[number])
+            latents = model.seed_latents(seeds)
+            for row, value in enumerate(values[number]):
+                space.set_code(latents[row : row + 1, model.latent_size :], number, value)
+            canvas.add(model.images_in_batches(latents, model.seed_labels(seeds)))
             canvas.add(np.zeros((columns - len(latents), side, side, model.channels), np.uint8))
             advance(1)
-    about = {"traversed": {str(k): v for k, v in values.items()}, "seeds": list(what.seeds), **describe(model)}
-    write_png(path, canvas.image, about)
-    return {"file": str(path), "codes": chosen, "rows": rows, "columns": columns, "resolution": side}
+    traversed = {str(number): code_values for number, code_values in values.items()}
+    write_png(path, canvas.image, {"traversed": traversed, "seeds": list(options.seeds), **describe(model)})
+    return {"file": str(path), "codes": codes, "rows": rows, "columns": columns, "resolution": side}
 
 
 def traverse_video(
     model: Model,
     out: str | Path,
-    what: Traverse,
+    options: TraverseOptions,
     seconds: float,
     fps: float,
     scale: int | None = None,
-    advance: Callable[[int], None] = lambda done: None,
+    advance: Advance = lambda frames: None,
 ) -> dict[str, Any]:
-    """Writes a looping video: a row for each code, a column for each seed; every code passes through its values.
+    """Writes a looping video with a row for each code and a column for each seed; every code passes through its values.
 
-    Raises as `video.write_video`.
+    Args:
+        model: A model with structured codes.
+        out: File ending in .mp4, .gif or .webp.
+        options: Codes and seeds.
+        seconds: Length.
+        fps: Frames a second.
+        scale: Enlargement; None: to 256 pixels a side at least.
+        advance: Is called with the number of frames since the last call.
+
+    Returns:
+        File, codes, frames, width, height, fps and seconds.
+
+    Raises:
+        UsageError: The model lacks the codes, or see `video.write_video`.
     """
-    chosen = what.chosen(model.codes)
-    kind = video_format(out)
-    check_fps(kind, fps)
+    codes = options.codes_of(model.codes)
+    container = video_format(out)
+    check_fps(container, fps)
     count = max(2, round(seconds * fps))
-    factor = scale or max(1, -(-SMALLEST_SIDE // model.resolution))
-    width, height = (tiles * model.resolution * factor for tiles in (len(what.seeds), len(chosen)))
-    check_size(kind, width, height)
-    written = write_video(out, _frames(model, what, chosen, count, factor, advance), fps)
+    factor = scale_for(model.resolution, scale)
+    width, height = (tiles * model.resolution * factor for tiles in (len(options.seeds), len(codes)))
+    check_size(container, width, height)
+    frames = write_video(out, _video_frames(model, options, codes, count, factor, advance), fps)
     return {
-        "file": str(out), "codes": chosen, "frames": written, "width": width, "height": height, "fps": fps,
-        "seconds": written / fps,
+        "file": str(out), "codes": codes, "frames": frames, "width": width, "height": height, "fps": fps,
+        "seconds": frames / fps,
     }  # fmt: skip
 
 
-def _frames(
-    model: Model, what: Traverse, chosen: Sequence[int], count: int, factor: int, advance: Callable[[int], None]
-) -> Iterator[NDArray[np.uint8]]:
-    seeds = list(what.seeds) * len(chosen)
-    base = model.seed_latents(seeds)
+def _video_frames(
+    model: Model, options: TraverseOptions, codes: Sequence[int], count: int, factor: int, advance: Advance
+) -> Iterator[Images]:
+    columns, rows = len(options.seeds), len(codes)
+    seeds = list(options.seeds) * rows
+    base, labels = model.seed_latents(seeds), model.seed_labels(seeds)
     for frame in range(count):
         latents = base.copy()
-        for row, number in enumerate(chosen):
-            own = latents[row * len(what.seeds) : (row + 1) * len(what.seeds), model.latent_size :]
-            what.put_at(model.codes, own, number, frame / count)
-        pictures = _pictures(model, latents, seeds)
-        yield grid_image(enlarge(pictures, factor), len(what.seeds), len(chosen))
+        for row, number in enumerate(codes):
+            row_codes = latents[row * columns : (row + 1) * columns, model.latent_size :]
+            options.set_at(model.codes, row_codes, number, frame / count)
+        yield grid_image(enlarge(model.images_in_batches(latents, labels), factor), columns, rows)
         advance(1)
-
-
-def _pictures(model: Model, latents: Codes, seeds: Sequence[int]) -> NDArray[np.uint8]:
-    """Pictures of latents, in batches that the memory takes; labels are the seeds' own."""
-    labels, size = model.seed_labels(seeds), model.batch_size()
-    parts = [
-        model.pictures(latents[at : at + size], None if labels is None else labels[at : at + size])
-        for at in range(0, len(latents), size)
-    ]
-    return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Models of other programs: one importer a format, asked in order (torch-free table)."""
+"""The table of importers: one per format of another program, tried in order (torch-free)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pggan.config.registry import Registry
 
 @dataclass(frozen=True)
 class ImporterSpec:
-    """`target`: a class with `sniff(path)` and `read(path)`, which gives a `foreign.ForeignModel`."""
+    """One importer. `target`: a class with `sniff(path) -> bool` and `read(path) -> ImportedModel`."""
 
     name: str
     target: str

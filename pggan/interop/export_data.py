@@ -1,4 +1,4 @@
-"""A store as files of other programs: a folder or a zip of PNGs, the official TFRecords, Hugging Face's Parquet."""
+"""Exports a data store: as a folder or a zip of PNGs, as the official TFRecords, as Parquet for Hugging Face."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ from pggan.utils.atomic_files import replace_atomically, sync_directory
 from pggan.utils.errors import DataError, UsageError
 
 KINDS = ("folder", "zip", "tfrecord", "parquet")
-# Pictures a folder holds, rows a row group, bytes a Parquet file.
+# Images per folder, rows per row group, bytes per Parquet file.
 FOLDER_COUNT, GROUP_ROWS, SHARD_BYTES = 1000, 100, 500 << 20
-_READ_TOGETHER = 16
+# Images read from the store at once; at most twice as many wait for a thread to encode them.
+_READ_BATCH = 16
 _THREADS = min(8, os.cpu_count() or 1)
 
+# Called with the number of images just written.
 Advance = Callable[[int], None]
 
 
@@ -48,39 +50,45 @@ def export_data(
     on_start: Callable[[int], None] = lambda total: None,
     advance: Advance = lambda done: None,
 ) -> dict[str, Any]:
-    """Writes the pictures of a store to `out`, which appears when it is whole. Returns what was written.
+    """Writes the images of a store to `out`, losslessly. `out` appears once it is complete.
 
-    `kind`: one of KINDS. `resolution`: of the pictures (default: the largest); TFRecords hold all up to it. `labels`:
-    the column for formats that take one (default: the only one there is). `limit`: the first so many pictures. What is
-    written reads back to the same pixels. Raises `UsageError` where `out` exists or a choice makes no sense,
-    `DataError` where the store cannot be read.
+    Args:
+        data: the store.
+        out: the folder or file to write.
+        kind: one of KINDS.
+        resolution: of the images, by default the largest; TFRecords hold all resolutions up to it.
+        labels: the column, for formats that take one; by default the only one.
+        limit: of images, the first ones.
+        on_start: is called with the number of images.
+        advance: is called with the number of images just written.
+
+    Returns:
+        What was written: path, kind, images, resolution, label columns, bytes.
+
+    Raises:
+        UsageError: `out` exists, or there is no such format or label column.
+        DataError: the store cannot be read, or lacks the resolution.
     """
-    where = Path(out)
+    path = Path(out)
     if kind not in KINDS:
         raise UsageError(f"--as {kind} is none of {', '.join(KINDS)}")
-    if where.exists() or where.is_symlink():
-        raise UsageError(f"{where} exists already; give another OUT")
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists already; give another OUT")
     with Store(data) as store:
-        job = _Job(store, where.name, resolution, labels, limit, advance)
-        on_start(job.count)
-        where.parent.mkdir(parents=True, exist_ok=True)
+        export = _Export(store, path.name, resolution, labels, limit, advance)
+        on_start(export.count)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "zip":
-            replace_atomically(where, job.zip)
+            replace_atomically(path, export.zip)
         else:
-            with _made_whole(where) as folder:
-                {"folder": job.folder, "tfrecord": job.tfrecord, "parquet": job.parquet}[kind](folder)
-        return {
-            "out": str(where),
-            "as": kind,
-            "pictures": job.count,
-            "resolution": job.resolution,
-            "labels": [column.name for column in job.columns],
-            "bytes": _size(where),
-        }
+            write = {"folder": export.folder, "tfrecord": export.tfrecord, "parquet": export.parquet}[kind]
+            with _temporary_directory(path) as folder:
+                write(folder)
+        return {"out": str(path), "as": kind, **export.to_json(), "bytes": _size(path)}
 
 
-class _Job:
-    """One export: what is read, and the ways to write it."""
+class _Export:
+    """What is exported from a store, and a method for every format."""
 
     def __init__(
         self, store: Store, name: str, resolution: int | None, labels: str | None, limit: int | None, advance: Advance
@@ -95,24 +103,28 @@ class _Job:
         self.labels = store.labels[: self.count] if self.columns else np.zeros((self.count, 0), np.int32)
         self.column = self._column(labels)
 
-    def _column(self, wanted: str | None) -> int | None:
-        """The number of the column asked for, or of the only one."""
+    def to_json(self) -> dict[str, Any]:
         names = [column.name for column in self.columns]
-        if wanted is None:
-            return 0 if len(names) == 1 else None
-        if wanted not in names:
-            raise UsageError(f"--labels: the data has no {wanted!r}; it has: {', '.join(names) or 'none'}")
-        return names.index(wanted)
+        return {"pictures": self.count, "resolution": self.resolution, "labels": names}
 
-    def _made(self, resolution: int, work: Callable[[NDArray[np.uint8]], bytes]) -> Iterator[bytes]:
-        """`work` done on every picture (C, R, R) in threads, in order; a bounded number is on its way."""
+    def _column(self, requested: str | None) -> int | None:
+        """The index of the requested label column, or of the only one; None where there is no such choice."""
+        names = [column.name for column in self.columns]
+        if requested is None:
+            return 0 if len(names) == 1 else None
+        if requested not in names:
+            raise UsageError(f"--labels: the data has no {requested!r}; it has: {', '.join(names) or 'none'}")
+        return names.index(requested)
+
+    def _encoded(self, resolution: int, encoder: Callable[[NDArray[np.uint8]], bytes]) -> Iterator[bytes]:
+        """Encodes every image (C, R, R) in threads, and yields the results in order."""
         waiting: deque[Future[bytes]] = deque()
         pool = ThreadPoolExecutor(_THREADS)
         try:
-            for start in range(0, self.count, _READ_TOGETHER):
-                for picture in self.store.read(resolution, range(start, min(start + _READ_TOGETHER, self.count))):
-                    waiting.append(pool.submit(work, picture))
-                while len(waiting) > 2 * _READ_TOGETHER:
+            for start in range(0, self.count, _READ_BATCH):
+                for image in self.store.read(resolution, range(start, min(start + _READ_BATCH, self.count))):
+                    waiting.append(pool.submit(encoder, image))
+                while len(waiting) > 2 * _READ_BATCH:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -120,9 +132,9 @@ class _Job:
             pool.shutdown(cancel_futures=True)
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of a folder or an archive, pictures first."""
+        """Yields names and contents of the files in a folder or a zip, images first."""
         names = [f"{i // FOLDER_COUNT:05d}/img{i:08d}.png" for i in range(self.count)]
-        for name, data in zip(names, self._made(self.resolution, lambda picture: encode(picture, "png", 0))):
+        for name, data in zip(names, self._encoded(self.resolution, _encode_png)):
             yield name, data
             self.advance(1)
         if self.columns:
@@ -131,7 +143,7 @@ class _Job:
             yield CLASSES, json.dumps(order, ensure_ascii=False, indent=1).encode()
         if self.column is not None:
             pairs = [[name, int(row[self.column])] for name, row in zip(names, self.labels) if row[self.column] >= 0]
-            yield DATASET, json.dumps({"labels": pairs}).encode()  # as the StyleGAN tools read it
+            yield DATASET, json.dumps({"labels": pairs}).encode()  # the StyleGAN tools read this one
         yield from self._attribution()
 
     def _attribution(self) -> Iterator[tuple[str, bytes]]:
@@ -139,24 +151,26 @@ class _Job:
             yield "ATTRIBUTION.txt", (self.store.manifest.attribution + "\n").encode()
 
     def folder(self, folder: Path) -> None:
+        """Writes PNGs in folders of FOLDER_COUNT, and the labels."""
         for name, data in self._files():
             path = folder / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
 
     def zip(self, path: Path) -> None:
+        """Writes the files of a folder to a zip, without compression: PNGs are compressed."""
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name, data in self._files():
-                # the format's first day: the same store gives the same bytes
+                # ZipInfo's default date, 1980: the same store gives the same bytes
                 archive.writestr(zipfile.ZipInfo(name), data)
 
     def tfrecord(self, folder: Path) -> None:
-        """The official release's files: one a resolution, and one-hot labels."""
+        """Writes the official release's files: one per resolution, and one-hot labels."""
         for resolution in self.store.resolutions:
             if resolution <= self.resolution:
                 path = folder / f"{self.name}-r{resolution.bit_length() - 1:02d}.tfrecords"
                 with open(path, "wb") as file:
-                    for record in self._made(resolution, encode_image):
+                    for record in self._encoded(resolution, encode_image):
                         write_record(file, record)
                         if resolution == self.resolution:
                             self.advance(1)
@@ -168,7 +182,7 @@ class _Job:
             (folder / name).write_bytes(data)
 
     def parquet(self, folder: Path) -> None:
-        """Shards in `data/`, as Hugging Face's hub lays them out; labels are ClassLabel columns."""
+        """Writes shards in `data/`, the layout of Hugging Face's hub; labels are ClassLabel columns."""
         parquet = pyarrow("writing Parquet")
         import pyarrow as arrow
 
@@ -179,7 +193,7 @@ class _Job:
         rows: list[dict[str, Any]] = []
         written = 0
         try:
-            for i, data in enumerate(self._made(self.resolution, lambda picture: encode(picture, "png", 0))):
+            for i, data in enumerate(self._encoded(self.resolution, _encode_png)):
                 labels = {column.name: int(n) for column, n in zip(self.columns, self.labels[i])}
                 rows.append({"image": {"bytes": data, "path": f"img{i:08d}.png"}, **labels})
                 written += len(data)
@@ -202,8 +216,12 @@ class _Job:
             (folder / name).write_bytes(content)
 
 
+def _encode_png(image: NDArray[np.uint8]) -> bytes:
+    return encode(image, "png", 0)
+
+
 def _table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDArray[np.int32]) -> str:
-    """File names and class names as CSV; what is unknown is empty."""
+    """Labels as CSV: file names and class names, empty where a label is unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["file", *(column.name for column in columns)])
@@ -213,6 +231,7 @@ def _table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDArray[n
 
 
 def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
+    """The Parquet schema, with the metadata by which Hugging Face's datasets know images and classes."""
     features: dict[str, Any] = {"image": {"_type": "Image"}}
     fields = [arrow.field("image", arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]))]
     for column in columns:
@@ -222,8 +241,8 @@ def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
 
 
 @contextmanager
-def _made_whole(out: Path) -> Iterator[Path]:
-    """A directory to write into, which takes its name at the end of the block and goes if that fails."""
+def _temporary_directory(out: Path) -> Iterator[Path]:
+    """Makes a directory to write into. After the block it is renamed to `out`; if the block fails, it is removed."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
         os.chmod(temporary, 0o777 & ~_umask())
@@ -244,4 +263,4 @@ def _umask() -> int:
 def _size(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""Models of other programs as model files of this one."""
+"""Imports a model of another program."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ _SAFETENSORS_HEADER = 8
 
 
 def import_model(path: str | Path, which: str = "gs") -> ModelFile:
-    """The model in a file of another program; `checkpoints.save_model` writes it, `pggan.load` reads that.
+    """Reads a model file of another program, without running anything in it. `model_file.save_model` writes the result.
 
-    `which`: the generator's running average ("gs"), the generator itself in its place ("g"), or both ("all"). The
-    discriminator is kept. Nothing in the file is executed. Raises `ModelError` for what cannot be read, `UsageError`
-    for another `which`.
+    Args:
+        path: the file.
+        which: the EMA generator ("gs"), the trained generator in its place ("g"), or both ("all"). The discriminator
+            comes along in any case.
+
+    Raises:
+        ModelError: the file cannot be read.
+        UsageError: `which` is another word.
     """
-    where = Path(path)
-    if not where.is_file():
-        what = "is a directory" if where.is_dir() else "does not exist"
-        raise ModelError(f"{where} {what}; give a model file of another program")
+    file = Path(path)
+    if not file.is_file():
+        problem = "is a directory" if file.is_dir() else "does not exist"
+        raise ModelError(f"{file} {problem}; give a model file of another program")
     for entry in IMPORTERS:
         importer = IMPORTERS.load(entry.name)
-        if importer.sniff(where):
-            return importer.read(where).model(which)
-    kinds = "; ".join(entry.summary for entry in IMPORTERS)
-    if _is_safetensors(where):
-        raise ModelError(f"{where} is a safetensors file; if it is pggan's, use it as it is. import reads {kinds}")
-    raise ModelError(f"{where} is no model that can be imported; import reads {kinds}")
+        if importer.sniff(file):
+            return importer.read(file).model(which)
+    formats = "; ".join(entry.summary for entry in IMPORTERS)
+    if _is_safetensors(file):
+        raise ModelError(f"{file} is a safetensors file; if it is pggan's, use it as it is. import reads {formats}")
+    raise ModelError(f"{file} is no model that can be imported; import reads {formats}")
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What importers give, whatever the format, and what is said of files that they do not read."""
+"""The common result of all importers, and the error for files of projects that no importer reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pggan.utils.errors import ModelError, UsageError
 
 WHICH = ("gs", "g", "all")
 
-# What a file of another project names; the first part of the name that is met tells which it is.
+# How the names (globals) in a pickle begin -> what it is; the first match counts.
 _PROJECTS = {
     "dnnlib.tflib": "a StyleGAN pickle (TensorFlow)",
     "dnnlib": "a StyleGAN pickle",
@@ -32,63 +32,61 @@ _PROJECTS = {
 }
 
 
-def refusal(path: Any, asked_for: str) -> ModelError:
-    """What is said of a pickle that asks for a global this program does not know."""
+def unknown_global_error(path: Any, name: str) -> ModelError:
+    """The error for a pickle that asks for the global `name`, which no importer knows."""
     for start, project in _PROJECTS.items():
-        if asked_for.startswith(start):
+        if name.startswith(start):
             return ModelError(
-                f"{path} is {project} (it asks for {asked_for}); import reads progressive GANs: pickles of the "
+                f"{path} is {project} (it asks for {name}); import reads progressive GANs: pickles of the "
                 "official release and PGAN checkpoints of pytorch_GAN_zoo"
             )
     return ModelError(
-        f"{path} asks for {asked_for}, which no progressive GAN's file needs; nothing of it was run. If it is a "
+        f"{path} asks for {name}, which no progressive GAN's file needs; nothing of it was run. If it is a "
         "model, take it from its publisher again"
     )
 
 
 @dataclass
-class ForeignModel:
-    """Networks of a file of another program as this one's: configurations and state dictionaries.
-
-    `average` is G's running average, `trained` G itself; `alpha` and `level` as this program has them.
-    """
+class ImportedModel:
+    """The networks of another program's file, converted: configurations and state dictionaries of this one."""
 
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig | None
-    level: int
-    alpha: float
-    average: dict[str, Tensor]
-    trained: dict[str, Tensor] | None
-    critic: dict[str, Tensor] | None
-    labels: dict[str, Any] | None = None
-    info: dict[str, Any] = field(default_factory=dict)
+    level: int  # log2 of the resolution that the model has reached
+    alpha: float  # share of the last level, 1: faded in
+    average: dict[str, Tensor]  # the EMA generator
+    trained: dict[str, Tensor] | None  # the generator itself
+    critic: dict[str, Tensor] | None  # the discriminator
+    labels: dict[str, Any] | None = None  # name and classes of the label column, or "columns", a list of such
+    info: dict[str, Any] = field(default_factory=dict)  # goes into the model file
 
     def model(self, which: str = "gs") -> ModelFile:
-        """A model file's content: the average ("gs"), G in its place ("g"), or both ("all"); D is kept."""
+        """Builds a model file's content: the EMA generator ("gs"), G in its place ("g"), or both ("all"); and D."""
         if which not in WHICH:
             raise UsageError(f"--which {which} is none of {', '.join(WHICH)}")
         if which != "gs" and self.trained is None:
             raise ModelError(f"the file holds the running average of G only, so --which {which} has nothing to take")
         main = self.average if which != "g" or self.trained is None else self.trained
         return ModelFile(
-            generator=_filled(make_generator, self.generator, main),
-            discriminator=_filled(make_discriminator, self.discriminator, self.critic) if self.critic else None,
+            generator=_build(make_generator, self.generator, main),
+            discriminator=_build(make_discriminator, self.discriminator, self.critic) if self.critic else None,
             level=self.level,
             alpha=self.alpha,
             labels=self.labels,
             info={**self.info, "generator": "G" if which == "g" else "Gs, the running average of G"},
-            trained=_filled(make_generator, self.generator, self.trained) if which == "all" else None,
+            trained=_build(make_generator, self.generator, self.trained) if which == "all" else None,
         )
 
 
-def _filled(kind: Any, config: Any, tensors: Any) -> Any:
+def _build(factory: Any, config: Any, tensors: Any) -> Any:
+    """Builds a network with these weights. Raises `ModelError` where names or shapes do not fit the configuration."""
     with torch.device("meta"):
-        module = kind(config)
+        module = factory(config)
     expected = module.state_dict()
     missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or extra:
-        what = f"lacks {missing[0]}" if missing else f"holds {extra[0]} besides"
-        raise ModelError(f"the file's networks do not fit their own description: it {what}")
+        difference = f"lacks {missing[0]}" if missing else f"holds {extra[0]} besides"
+        raise ModelError(f"the file's networks do not fit their own description: it {difference}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise ModelError(
@@ -100,15 +98,15 @@ def _filled(kind: Any, config: Any, tensors: Any) -> Any:
 
 
 def tensor(values: NDArray[Any]) -> Tensor:
-    """A float32 tensor of its own memory. Raises `ModelError` for what is not finite."""
+    """Copies an array to a float32 tensor. Raises `ModelError` where a value is not finite."""
     array = np.ascontiguousarray(values, dtype=np.float32)
     if not np.isfinite(array).all():
         raise ModelError("the file holds weights that are not finite numbers; it is damaged")
     return torch.from_numpy(array.copy() if array is values else array)
 
 
-def stage(lod: float, resolution: int) -> tuple[int, float]:
-    """The official `lod` (0: full resolution) as level and alpha."""
+def level_and_alpha(lod: float, resolution: int) -> tuple[int, float]:
+    """Converts the official `lod` ("level of detail", 0 for full resolution) to level and alpha."""
     last = resolution.bit_length() - 1
     lod = min(max(float(np.float32(lod)), 0.0), float(last - 2))
     return last - math.floor(lod), 1.0 - (lod - math.floor(lod))

@@ -1,7 +1,8 @@
-"""A pickle as plain data: only the few globals of official network pickles are known, and none of them does a thing.
+"""Reads official network pickles without running anything in them: a restricted unpickler and its stand-ins.
 
-Arrays are rebuilt here from their bytes; what stands for a class keeps its state as a dictionary. Nothing in a file is
-imported, called or executed.
+A pickle is a program that may import any name ("global") and call it. This reader resolves the few names that the
+official files use to stand-ins of its own, and refuses every other name. NumPy arrays are rebuilt from their bytes; a
+pickled network becomes a `Network` that holds its state as plain data.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.utils.errors import ModelError
+from pggan.utils.formatting import one_line
 
-# Kinds of numbers an array may hold: signed and unsigned integers, floats, booleans.
+# NumPy kinds that an array may hold: signed and unsigned integers, floats, booleans.
 _KINDS = "iufb"
-_MOST_VALUES = 1 << 31
+_MAX_VALUES = 1 << 31
+_MAX_DEPTH = 32
 
 
 class Network:
-    """Stands for a pickled network; `state` is what the file holds of it. `era` tells which release wrote it."""
-
-    era = "tensorflow"
+    """Stands for a network of the TensorFlow release. `state`: what the file holds of it."""
 
     def __init__(self) -> None:
         self.state: Any = None
@@ -33,12 +34,8 @@ class Network:
         self.state = state
 
 
-class TheanoNetwork(Network):
-    era = "theano"
-
-
-class ForeignGlobal(pickle.UnpicklingError):
-    """The file asks for something that this format does not need; `name` is its full name."""
+class UnknownGlobal(pickle.UnpicklingError):
+    """The pickle asks for a name that official networks do not need; `name` is the whole of it."""
 
     def __init__(self, module: str, name: str) -> None:
         self.name = f"{module}.{name}"
@@ -46,7 +43,7 @@ class ForeignGlobal(pickle.UnpicklingError):
 
 
 class _Array:
-    """An array on its way: `numpy.ndarray` as the pickle builds it."""
+    """Stands for an array: the pickle creates it empty, and then sets shape, type and bytes."""
 
     def __init__(self) -> None:
         self.value: NDArray[Any] | None = None
@@ -57,7 +54,7 @@ class _Array:
 
 
 class _Dtype:
-    """A number type on its way: `numpy.dtype('f4', False, True)`, then its byte order."""
+    """Stands for `numpy.dtype("f4", False, True)`: the pickle creates it by name, and then sets its byte order."""
 
     def __init__(self, *arguments: Any) -> None:
         self._name = str(arguments[0])
@@ -67,6 +64,7 @@ class _Dtype:
         self._order = str(state[1])
 
     def value(self) -> np.dtype[Any]:
+        """The NumPy type. Raises `UnpicklingError` for anything but numbers."""
         dtype = np.dtype(self._name)
         if dtype.kind not in _KINDS:
             raise pickle.UnpicklingError(f"an array of {self._name!r}, not of numbers")
@@ -74,124 +72,132 @@ class _Dtype:
 
 
 class _ArrayType:
-    """Stands for `numpy.ndarray` where the pickle hands it on as a value."""
+    """Stands for the class `numpy.ndarray`, which a pickle passes to `_reconstruct`."""
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    if isinstance(data, str):  # of Python 2, whose bytes are text here
+    """Rebuilds an array from its bytes. Raises `UnpicklingError` where they do not fit its shape and type."""
+    if isinstance(data, str):  # from Python 2, whose byte strings are read as text
         data = data.encode("latin1")
     if not isinstance(data, (bytes, bytearray)) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise pickle.UnpicklingError("an array in an unknown form")
-    kind = dtype.value()
+    file_dtype = dtype.value()
     count = 1
     for side in shape:
         if not isinstance(side, int) or side < 0:
             raise pickle.UnpicklingError("an array of an impossible shape")
         count *= side
-    if count > _MOST_VALUES or count * kind.itemsize != len(data):
+    if count > _MAX_VALUES or count * file_dtype.itemsize != len(data):
         raise pickle.UnpicklingError("an array whose bytes do not fit its shape")
-    # a copy in this machine's byte order, which nothing else refers to
-    values = np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
-    return np.array(values, dtype=kind.newbyteorder("="), order="C")
+    values = np.frombuffer(data, file_dtype).reshape(shape, order="F" if order == "F" else "C")
+    return np.array(values, dtype=file_dtype.newbyteorder("="), order="C")  # a copy, in this machine's byte order
 
 
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+def _reconstruct(array_type: Any, shape: Any, typecode: Any) -> _Array:
+    """Stands for NumPy's function of this name, which creates an empty array."""
     return _Array()
 
 
 def _scalar(dtype: Any, data: Any = b"") -> Any:
+    """Stands for NumPy's `scalar`."""
     return _array(data, dtype, (), "C")[()]
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+    """Stands for NumPy's `_frombuffer`, which protocol 5 uses."""
     return _array(data, dtype, shape, str(order))
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """Bytes as protocol 2 writes them."""
+    """Stands for `_codecs.encode`, by which protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError("bytes in an unknown form")
     return text.encode("latin1")
 
 
-def _no_bytes(*arguments: Any) -> bytes:
+def _empty_bytes(*arguments: Any) -> bytes:
+    """Stands for `bytes()`, by which protocol 2 writes empty bytes."""
     if arguments:
         raise pickle.UnpicklingError("bytes in an unknown form")
     return b""
 
 
-_NUMPY: dict[tuple[str, str], Any] = {
+_NUMPY_FUNCTIONS: dict[tuple[str, str], Any] = {
     ("multiarray", "_reconstruct"): _reconstruct,
     ("multiarray", "scalar"): _scalar,
     ("numeric", "_frombuffer"): _frombuffer,
 }
-_KNOWN: dict[tuple[str, str], Any] = {
+# (module, name) in the file -> its stand-in.
+_STAND_INS: dict[tuple[str, str], Any] = {
     ("tfutil", "Network"): Network,
-    ("network", "Network"): TheanoNetwork,
+    ("network", "Network"): Network,  # of the Theano release
     ("numpy", "ndarray"): _ArrayType,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
-    ("builtins", "bytes"): _no_bytes,
-    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _empty_bytes,
+    ("__builtin__", "bytes"): _empty_bytes,
     **{
-        (f"numpy.{core}.{module}", name): found
-        for core in ("core", "_core")
-        for (module, name), found in _NUMPY.items()
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")  # NumPy 1 and 2
+        for (module, name), function in _NUMPY_FUNCTIONS.items()
     },
 }
 
 
-# The unpickler written in Python: the one written in C sets memory aside for whatever number a hostile file names.
-class _Restricted(pickle._Unpickler):
+class _RestrictedUnpickler(pickle._Unpickler):
+    """Resolves names to stand-ins only.
+
+    It derives from the unpickler in Python: the one in C allocates as much memory as a hostile file asks for.
+    """
+
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        found: Callable[..., Any] | None = _KNOWN.get((module, name))
-        if found is None:
-            raise ForeignGlobal(module, name)
-        return found
+        stand_in: Callable[..., Any] | None = _STAND_INS.get((module, name))
+        if stand_in is None:
+            raise UnknownGlobal(module, name)
+        return stand_in
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it refers to another file")
 
 
 def is_pickle(path: Path) -> bool:
-    """By its first bytes: protocols 2 and up."""
+    """Whether a file begins as a pickle of protocol 2 or later."""
     with open(path, "rb") as file:
         start = file.read(2)
     return len(start) == 2 and start[0] == 0x80 and 2 <= start[1] <= 5
 
 
 def read_pickle(path: Path) -> Any:
-    """The file's first object, arrays as NumPy arrays, networks as `Network`.
+    """Reads a file's first object: plain data, with NumPy arrays, and networks as `Network`.
 
-    Raises `ForeignGlobal` for a file that asks for anything else, `ModelError` where it is no whole pickle.
+    Raises `UnknownGlobal` for a file that asks for any other name, `ModelError` where it is not an intact pickle.
     """
     with open(path, "rb") as file:
-        return _plain(_load(path, file))
+        return _unwrap(_load(path, file))
 
 
 def _load(path: Path, file: BinaryIO) -> Any:
     try:
-        return _Restricted(file, encoding="latin1").load()
-    except ForeignGlobal:
+        return _RestrictedUnpickler(file, encoding="latin1").load()
+    except UnknownGlobal:
         raise
     except MemoryError:
         raise ModelError(f"{path} needs more memory than there is; it is damaged, or no model") from None
     except Exception as error:  # noqa: BLE001 (a damaged pickle raises whatever its opcodes do)
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ModelError(f"{path} is not a whole model pickle ({reason}); copy it again") from None
+        raise ModelError(f"{path} is not a whole model pickle ({one_line(error)}); copy it again") from None
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Arrays out of their wrappers, in containers and network states."""
-    if depth > 32:
+def _unwrap(value: Any, depth: int = 0) -> Any:
+    """Replaces `_Array` by its NumPy array, inside containers and networks too."""
+    if depth > _MAX_DEPTH:
         raise ModelError("the pickle is nested too deeply for a model")
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, Network):
-        value.state = _plain(value.state, depth + 1)
+        value.state = _unwrap(value.state, depth + 1)
         return value
     if isinstance(value, dict):
-        return {key: _plain(each, depth + 1) for key, each in value.items()}
+        return {key: _unwrap(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(each, depth + 1) for each in value)
+        return type(value)(_unwrap(item, depth + 1) for item in value)
     return value

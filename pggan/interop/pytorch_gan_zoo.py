@@ -1,8 +1,8 @@
-"""pytorch_GAN_zoo's PGAN checkpoints: hub files in either serialization of torch, and those of its training script.
+"""Imports PGAN checkpoints of pytorch_GAN_zoo: files of its hub, in either format of torch.save, and of its script.
 
-Its networks differ from the official ones: unfused scaling, gain sqrt(2) everywhere, He's constant on the biases, too,
-one bias an output in the first layer, its own minibatch statistic, alpha as the coarse level's share. The numbers are
-converted; what is another function is carried by the configuration.
+Its networks differ from the official ones: scaling is not fused, every gain is sqrt(2), He's constant multiplies biases
+too, the first layer has one bias per output, the minibatch statistic is its own, and alpha is the coarse level's share.
+Differences in numbers are converted; differences in functions become fields of the configuration.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ import torch
 from torch import Tensor
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.interop.imported_model import ForeignModel, refusal, tensor
+from pggan.interop.imported_model import ImportedModel, tensor, unknown_global_error
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import one_line
 
-# How torch's files before version 1.6 begin: a pickled magic number.
+# First bytes of torch files before version 1.6: a pickled magic number.
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-# Run-time gain of every layer there, and of the layers that have another one here.
+# Run-time gain of every layer in the file, and of those layers that have another one in this program.
 GAIN = math.sqrt(2.0)
 _OUR_GAINS = {"blocks.4x4.dense": GAIN / 4, "to_rgb": 1.0, "head.dense1": 1.0}
 _TANH_LOSSES = ("MSE", "DCGAN")
 
 
 class _Config:
-    """Stands for the checkpoint's configuration class: attributes, nothing else."""
+    """Stands for the checkpoint's configuration class; it has attributes only."""
 
 
 _Config.__module__, _Config.__qualname__, _Config.__name__ = "models.utils.config", "BaseConfig", "BaseConfig"
 
 
 class ZooImporter:
+    """The importer of pytorch_GAN_zoo's checkpoints."""
+
     @staticmethod
     def sniff(path: Path) -> bool:
-        """Any file of torch.save."""
+        """Whether torch.save wrote the file."""
         with open(path, "rb") as file:
             if file.read(len(_LEGACY_START)) == _LEGACY_START:
                 return True
@@ -50,14 +53,14 @@ class ZooImporter:
             return any(name.endswith("/data.pkl") or name == "data.pkl" for name in archive.namelist())
 
     @staticmethod
-    def read(path: Path) -> ForeignModel:
-        """Raises `ModelError` for anything but a whole PGAN checkpoint."""
-        found = _load(path)
-        config = found.get("config") if isinstance(found, dict) else None
-        if not isinstance(found, dict) or not isinstance(config, _Config) or "netG" not in found:
-            raise ModelError(f"{path} is {_guess(found)}; import reads PGAN checkpoints of pytorch_GAN_zoo")
+    def read(path: Path) -> ImportedModel:
+        """Converts the checkpoint. Raises `ModelError` for anything but an intact PGAN checkpoint."""
+        content = _load(path)
+        config = content.get("config") if isinstance(content, dict) else None
+        if not isinstance(content, dict) or not isinstance(config, _Config) or "netG" not in content:
+            raise ModelError(f"{path} is {_guess(content)}; import reads PGAN checkpoints of pytorch_GAN_zoo")
         try:
-            return _convert(vars(config), found)
+            return _convert(vars(config), content)
         except (ModelError, UsageError) as error:
             raise ModelError(f"{path} cannot be imported: {error}") from None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -65,47 +68,42 @@ class ZooImporter:
 
 
 def _load(path: Path) -> Any:
+    """Reads the file without running anything in it: of classes, torch admits tensors and `_Config` only."""
     try:
         with torch.serialization.safe_globals([_Config]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if match := re.search(r"(?:GLOBAL|global|class|function) ([A-Za-z_][\w.]*\.[\w.]+)", str(error)):
-            raise refusal(path, match[1]) from None
-        raise _broken(path, error) from None
+            raise unknown_global_error(path, match[1]) from None
+        raise _damaged(path, error) from None
     except MemoryError:
         raise ModelError(f"{path} needs more memory than there is; it is damaged, or no model") from None
-    except Exception as error:  # noqa: BLE001 (torch raises what its reader meets in a damaged file)
-        raise _broken(path, error) from None
+    except Exception as error:  # noqa: BLE001 (torch raises many kinds for damaged files)
+        raise _damaged(path, error) from None
 
 
-def _broken(path: Path, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return ModelError(f"{path} is not a whole torch checkpoint ({reason}); copy it again")
+def _damaged(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path} is not a whole torch checkpoint ({one_line(error)}); copy it again")
 
 
-def _guess(found: Any) -> str:
-    """What a torch file of another project seems to be."""
-    if not isinstance(found, dict):
-        return f"a torch file that holds a {type(found).__name__}, not a checkpoint"
-    keys = set(map(str, found))
+def _guess(content: Any) -> str:
+    """What a torch file of another project seems to be, for the error message."""
+    if not isinstance(content, dict):
+        return f"a torch file that holds a {type(content).__name__}, not a checkpoint"
+    keys = set(map(str, content))
     if {"g_ema"} & keys:
         return "a checkpoint of a StyleGAN2 port"
     if {"meta", "state_dict"} <= keys:
         return "a checkpoint of OpenMMLab (mmgeneration)"
     if {"generator", "discriminator"} & keys or {"gen_state", "gen"} & keys:
         return "a checkpoint of pro_gan_pytorch or another port"
-    if keys and all(isinstance(value, Tensor) for value in found.values()):
+    if keys and all(isinstance(value, Tensor) for value in content.values()):
         return "a bare state dictionary, which does not say how its network is built"
     return "a torch checkpoint of another program"
 
 
-def _convert(config: Mapping[str, Any], found: Mapping[str, Any]) -> ForeignModel:
-    if config.get("depthScale0") is None:
-        raise ModelError("it is not a progressive GAN (no depthScale0); pytorch_GAN_zoo's other networks are not read")
-    if not config.get("perChannelNormalization", True):
-        raise ModelError("perChannelNormalization is off, with which pytorch_GAN_zoo itself cannot run a generator")
-    if config.get("lossCriterion", "WGANGP") not in ("WGANGP", "Logistic", *_TANH_LOSSES):
-        raise ModelError(f"its loss {config['lossCriterion']!r} is not one of pytorch_GAN_zoo's")
+def _convert(config: Mapping[str, Any], content: Mapping[str, Any]) -> ImportedModel:
+    _check_supported(config)
     equalized = bool(config.get("equalizedlR", True))
     depths = [int(config["depthScale0"]), *(int(depth) for depth in config.get("depthOtherScales") or ())]
     level = 1 + len(depths)
@@ -129,22 +127,32 @@ def _convert(config: Mapping[str, Any], found: Mapping[str, Any]) -> ForeignMode
     d = DiscriminatorConfig(
         **common, stddev_group=4 if config.get("miniBatchStdDev") else 1, stddev_form="zoo", fades_at_8=False
     )
-    trained = _ours(found["netG"], equalized)
-    return ForeignModel(
+    trained = _to_tensors(content["netG"], equalized)
+    return ImportedModel(
         generator=g,
-        discriminator=d if "netD" in found else None,
+        discriminator=d if "netD" in content else None,
         level=level,
-        alpha=1.0 - float(config.get("alpha") or 0.0),  # theirs is the coarse level's share
-        average=_ours(found["avgG"], equalized) if "avgG" in found else trained,
+        alpha=1.0 - float(config.get("alpha") or 0.0),  # the file has the coarse level's share
+        average=_to_tensors(content["avgG"], equalized) if "avgG" in content else trained,
         trained=trained,
-        critic=_ours(found["netD"], equalized) if "netD" in found else None,
+        critic=_to_tensors(content["netD"], equalized) if "netD" in content else None,
         labels={"columns": columns} if len(columns) > 1 else columns[0] if columns else None,
         info={"imported_from": "pytorch_GAN_zoo PGAN checkpoint"},
     )
 
 
+def _check_supported(config: Mapping[str, Any]) -> None:
+    """Raises `ModelError` for networks that no configuration of this program describes."""
+    if config.get("depthScale0") is None:
+        raise ModelError("it is not a progressive GAN (no depthScale0); pytorch_GAN_zoo's other networks are not read")
+    if not config.get("perChannelNormalization", True):
+        raise ModelError("perChannelNormalization is off, with which pytorch_GAN_zoo itself cannot run a generator")
+    if config.get("lossCriterion", "WGANGP") not in ("WGANGP", "Logistic", *_TANH_LOSSES):
+        raise ModelError(f"its loss {config['lossCriterion']!r} is not one of pytorch_GAN_zoo's")
+
+
 def _widths(depths: list[int]) -> dict[str, Any]:
-    """Feature maps: by the usual rule where the depths follow it, so that growing on follows it, too; else listed."""
+    """Feature maps: the rule min(base / 2^stage, max) if it gives `depths`, so that the model can grow; else a list."""
     widths = (depths[0], *depths)  # stage 0 is the dense layer behind the 4x4 stage
     base, most = widths[-1] << (len(widths) - 1), widths[0]
     if base <= 1 << 20 and widths == tuple(min(base >> stage, most) for stage in range(len(widths))):
@@ -153,32 +161,33 @@ def _widths(depths: list[int]) -> dict[str, Any]:
 
 
 def _columns(attributes: Any) -> list[dict[str, Any]]:
-    """Label columns in the order of the label vector."""
+    """Returns the label columns, in the order of the label vector."""
     if not attributes:
         return []
     ordered = sorted(attributes.items(), key=lambda item: int(item[1]["order"]))
     return [{"name": str(name), "classes": [str(v) for v in about["values"]]} for name, about in ordered]
 
 
-def _ours(tensors: Mapping[str, Any], equalized: bool) -> dict[str, Tensor]:
-    """A network's tensors under this program's names and at its run-time scales."""
+def _to_tensors(tensors: Mapping[str, Any], equalized: bool) -> dict[str, Tensor]:
+    """Converts a network's tensors to a state dictionary of this program: its names, its run-time scales."""
     weights = {_our_name(str(name)): value for name, value in tensors.items()}
-    out = {}
+    converted = {}
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise ModelError(f"{name} is no tensor")
         layer, _, kind = name.rpartition(".")
-        number = value.detach().double()
+        values = value.detach().double()
         if equalized and kind == "bias":
             # He's constant multiplies the layer's output, its bias included
-            number = number * (GAIN / math.sqrt(weights[f"{layer}.weight"][0].numel()))
+            values = values * (GAIN / math.sqrt(weights[f"{layer}.weight"][0].numel()))
         elif equalized:
-            ours = next((gain for part, gain in _OUR_GAINS.items() if layer.startswith(part)), GAIN)
-            number = number * (GAIN / ours)
-        out[name] = tensor(number.numpy())
-    return out
+            our_gain = next((gain for part, gain in _OUR_GAINS.items() if layer.startswith(part)), GAIN)
+            values = values * (GAIN / our_gain)
+        converted[name] = tensor(values.numpy())
+    return converted
 
 
+# Pattern of a layer's name in the file -> its name in this program.
 _LAYERS = [
     (r"formatLayer", lambda m: "blocks.4x4.dense"),
     (r"groupScale0\.0", lambda m: "blocks.4x4.conv"),
@@ -192,12 +201,13 @@ _LAYERS = [
 
 
 def _side(index: str, first: int) -> str:
+    """The resolution of a layer, as "16x16"; `first` is that of index 0."""
     side = first << int(index)
     return f"{side}x{side}"
 
 
 def _our_name(name: str) -> str:
-    """Layers may be wrapped (`.module.`), or not, as in the oldest files; whole networks, too, by DataParallel."""
+    """Translates a tensor's name, with or without wrappers ("module.") of layers and of the network (DataParallel)."""
     plain = name.replace("module.", "")
     layer, _, kind = plain.rpartition(".")
     for pattern, ours in _LAYERS:

@@ -1,4 +1,4 @@
-"""What a loss or a regulariser sees and returns."""
+"""The interface of losses and regularizers: what they get from a training step, and the terms that they return."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ NO_PARAMETERS: Parameters = MappingProxyType({})
 
 
 class Batch(NamedTuple):
-    """Everything that one step takes from outside, so that a loss is a function of parameters and this alone.
+    """The inputs of one step. With the parameters they determine its losses completely."""
 
-    `reals` (N, C, R, R) in [-1, 1], already faded; `labels` (N, K) of the reals; `latents` (N, Z) and `fake_labels`
-    (N, K) of the fakes; `mixing` (N,) in [0, 1); `noise`: further tensors by name, for those that declare them.
-    `latents` (N, Z + codes) end with the structured codes, where the run has some. `nimg`: images seen before this
-    step, 0-d float64. `held_out` as `reals`, of pictures that D never learns from; empty where none are held out.
-    """
-
+    # (N, C, R, R) in [-1, 1], already faded
     reals: Tensor
+    # (N, K), labels of the reals
     labels: Tensor
+    # (N, Z + codes), latents of the fakes; they end with the structured codes, if the run has some
     latents: Tensor
+    # (N, K), labels of the fakes
     fake_labels: Tensor
+    # (N,) in [0, 1): shares of the fakes in the images at which the gradient penalty is taken
     mixing: Tensor
+    # the tensors that objectives ask for in `Objective.noise`, by name
     noise: dict[str, Tensor]
+    # 0-d float64: images seen before this step
     nimg: Tensor = torch.zeros((), dtype=torch.float64)
+    # like `reals`, images that D never learns from; empty if none are held out
     held_out: Tensor = torch.zeros(0)
 
     def part(self, index: int, parts: int) -> Batch:
-        """Samples index, index + parts, ...: the minibatch statistic's groups stay whole where `parts` divides their
-        number.
+        """Returns micro-batch `index` of `parts`: samples index, index + parts, ...
+
+        Groups of the minibatch statistic stay whole if `parts` divides their number.
         """
         if parts == 1:
             return self
@@ -49,60 +52,71 @@ class Batch(NamedTuple):
         )  # fmt: skip
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """`function` of every tensor."""
+        """Applies a function to every tensor."""
         values = {name: function(value) for name, value in self._asdict().items() if name != "noise"}
         return Batch(**values, noise={name: function(tensor) for name, tensor in self.noise.items()})
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor, in one order for batches of one run."""
+        """Returns all tensors, in the same order for all batches of a run."""
         return [value for name, value in self._asdict().items() if name != "noise"] + list(self.noise.values())
 
 
 class DiscriminatorPass(NamedTuple):
-    """The discriminator's side of a step. `d`: D of images alone; `scale`: the loss scale (1 if none).
+    """What the objectives get in a discriminator step."""
 
-    `batch.reals` and `fakes` are as D sees them: after every objective's `view`. `parameters`: D's own, by name.
-    `forward`: penalties on gradients are to be differentiated by forward mode; `still`: D with its weights held fixed.
-    """
-
+    # D as a function of images
     d: Critic
+    # its `reals` are augmented
     batch: Batch
+    # generated images, augmented
     fakes: Tensor
+    # D's outputs for the reals and for the fakes
     real: DiscriminatorOutput
     fake: DiscriminatorOutput
+    # loss scale of mixed precision, 0-d (1 without)
     scale: Tensor
+    # D's parameters by name
     parameters: Parameters = NO_PARAMETERS
+    # whether gradient penalties are differentiated by forward mode
     forward: bool = False
+    # D with constant weights
     still: Critic | None = None
 
 
 class GeneratorPass(NamedTuple):
-    """The generator's side of a step. `fakes` are as D sees them, so is `batch.reals` where an objective wants it;
-    `parameters`: G's own, by name.
-    """
+    """What the objectives get in a generator step."""
 
+    # D as a function of images
     d: Critic
+    # its `reals` are augmented if an objective `needs_reals`
     batch: Batch
+    # generated images, augmented
     fakes: Tensor
+    # D's output for the fakes
     fake: DiscriminatorOutput
+    # G's parameters by name
     parameters: Parameters = NO_PARAMETERS
 
 
 class LossTerms(NamedTuple):
-    """`losses` are added up to a player's loss; `stats` are only reported. All are 0-d tensors by name."""
+    """The terms of a player's loss, 0-d tensors by name."""
 
+    # added up to the loss
     losses: dict[str, Tensor]
+    # logged, not optimised
     stats: dict[str, Tensor]
 
     def total(self) -> Tensor:
+        """Adds up the losses."""
         first, *rest = self.losses.values()
         return sum(rest, start=first)
 
-    def reported(self) -> LossTerms:
-        """The same, only told."""
+    def as_stats(self) -> LossTerms:
+        """Returns the same terms as statistics: logged, not optimised."""
         return LossTerms({}, {**self.losses, **self.stats})
 
-    def joined(self, other: LossTerms) -> LossTerms:
+    def merged(self, other: LossTerms) -> LossTerms:
+        """Returns the terms of both."""
         return LossTerms({**self.losses, **other.losses}, {**self.stats, **other.stats})
 
 
@@ -110,59 +124,66 @@ NOTHING = LossTerms({}, {})
 
 
 class Objective(nn.Module):
-    """A loss or a regulariser. State (running means, balances) lives in buffers: it is checkpointed and moved as such.
+    """A loss or a regularizer. Its state (running means, balances) lives in buffers, which checkpoints save.
 
-    Methods return tensors; only the step takes gradients with respect to parameters. `view`, `judged`, `d_terms` and
-    `g_terms` are functions of parameters, buffers and the batch alone; the `after_` hooks change buffers in place.
+    `augment`, `transform_output`, `d_terms` and `g_terms` depend on parameters, buffers and the batch alone and return
+    tensors; the training step takes the gradients. The hooks `after_d_step` and `after_g_step` update buffers in place.
     """
 
-    # Whether those functions can be compiled and captured; where not, the run is eager and says so.
+    # whether these functions can be compiled and captured as CUDA graphs; if not, steps are eager
     functional: bool = True
-    # Whether d holds gradients of D by its images, which can be taken in two ways (`DiscriminatorPass.forward`).
+    # whether `d_terms` contains gradients of D by its images
     penalizes_gradient: ClassVar[bool] = False
-    # Whether `g_terms` look at `batch.reals`.
-    wants_reals: ClassVar[bool] = False
-    # Whether g is these terms instead of the loss's own, which are then only reported.
+    # whether `g_terms` uses `batch.reals`
+    needs_reals: ClassVar[bool] = False
+    # whether `g_terms` replaces the terms of the loss, which then become statistics
     replaces_g: bool = False
-    # Share of the data's known labels that training is to see; the others measure D's classes (`heldout_accuracy`).
+    # share of the known labels that training sees; the others measure D's classes (`heldout_accuracy`)
     shown_labels: float = 1.0
-    # Share of the pictures whose label training sees: set when the data are known.
+    # share of the images whose label training sees; set when the data are known
     labelled: float = 1.0
 
     def attach(self, generator: Generator, discriminator: Discriminator, total: int) -> None:
-        """Called once the run's networks are there, and again when they take another model's weights.
+        """Makes the buffers that depend on the networks or on `total`, the images of the whole run.
 
-        `total`: images of the whole run. Here buffers are made that depend on these.
+        Called when the networks have been made, and again when they have loaded another model's weights.
         """
 
     def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Random tensors that it wants in `batch.noise`: name to ("normal" or "uniform", shape of one sample).
+        """Declares the random tensors that it needs in `batch.noise`.
 
-        `count`: samples of the minibatch of all processes. Each name is its own stream, fresh for D's and G's step.
+        Args:
+            count: Samples of the minibatch over all processes.
+            resolution: Side of the images.
+            channels: Channels of the images.
+
+        Returns:
+            Name to ("normal" or "uniform", shape for one sample). Each name is a random stream of its own, which gives
+            new numbers to every step of D and of G.
         """
         return {}
 
-    def view(self, images: Tensor, batch: Batch, real: bool) -> Tensor:
-        """What D sees of images (N, C, R, R): in d's loss of reals and fakes, in g's of fakes (and of reals, where
-        something asks D about them).
-        """
+    def augment(self, images: Tensor, batch: Batch, real: bool) -> Tensor:
+        """Transforms images (N, C, R, R), `real` or generated, before D sees them; G learns through it."""
         return images
 
-    def judged(self, output: DiscriminatorOutput) -> DiscriminatorOutput:
-        """What counts as D's answer."""
+    def transform_output(self, output: DiscriminatorOutput) -> DiscriminatorOutput:
+        """Transforms D's output before any objective sees it."""
         return output
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
+        """Returns its terms of the discriminator's loss."""
         return NOTHING
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
+        """Returns its terms of the generator's loss."""
         return NOTHING
 
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
-        """Called after every update of D, with that step's losses and stats, means over all processes."""
+        """Called after every update of D. `terms`: that step's losses and statistics, means over all processes."""
 
     def after_g_step(self, terms: dict[str, Tensor], generator: Generator) -> None:
-        """Called after every update of G, as `after_d_step`."""
+        """Called after every update of G, like `after_d_step`."""
 
 
 Regularizer = Objective

@@ -1,4 +1,4 @@
-"""Boundary equilibrium (BEGAN, Berthelot et al. 2017): the discriminator is an auto-encoder."""
+"""BEGAN, boundary equilibrium (Berthelot et al. 2017): the discriminator is an auto-encoder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pggan.networks.discriminator import Discriminator
 
 
 class BoundaryEquilibrium(Objective):
-    """d: `L(x) - k L(G(z))`; g: `L(G(z))`, with `L(v) = mean |v - D(v)|`, which is minus D's score.
+    """d: `L(x) - k L(G(z))`; g: `L(G(z))`, where `L(v) = mean |v - D(v)|` is minus D's score.
 
-    After every step of D, `k <- clip(k + lambda_k (gamma L(x) - L(G(z))), 0, 1)`, k = 0 at first. `convergence` is the
-    measure `M = L(x) + |gamma L(x) - L(G(z))|` (section 3.4).
+    k starts at 0; after every D step `k <- clip(k + lambda_k (gamma L(x) - L(G(z))), 0, 1)`. The statistic
+    `convergence` is the measure `M = L(x) + |gamma L(x) - L(G(z))|` (section 3.4).
     """
 
     k: Tensor
 
     def __init__(self, began_gamma: float, began_lambda_k: float) -> None:
         super().__init__()
-        self.gamma, self.pace = began_gamma, began_lambda_k
+        self.gamma, self.lambda_k = began_gamma, began_lambda_k
         self.register_buffer("k", torch.zeros(()))
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
@@ -38,4 +38,4 @@ class BoundaryEquilibrium(Objective):
     @torch.no_grad()
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
         balance = self.gamma * terms["error_real"] - terms["error_fake"]
-        self.k.copy_((self.k + self.pace * balance).clamp(0, 1))
+        self.k.copy_((self.k + self.lambda_k * balance).clamp(0, 1))

@@ -1,4 +1,4 @@
-"""The cross-entropy losses' side of the discriminator (Goodfellow et al. 2014): real or not, by the score's sigmoid."""
+"""The discriminator's cross-entropy loss (Goodfellow et al. 2014), shared by the gan losses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pggan.losses.base import DiscriminatorPass, LossTerms, Objective
 
 
 class CrossEntropy(Objective):
-    """d: `-E log s(D(x)) - E log(1 - s(D(G(z))))`, s the sigmoid.
+    """d: `-E log s(D(x)) - E log(1 - s(D(G(z))))`, where s is the sigmoid.
 
-    With `label_smoothing` t below 1 the real target is t (Salimans et al. 2016, section 3.4): the first term becomes
-    `-E [t log s(D(x)) + (1 - t) log(1 - s(D(x)))]`; the fake target stays 0.
+    One-sided label smoothing with target t < 1 (Salimans et al. 2016, section 3.4) makes the first term
+    `-E [t log s(D(x)) + (1 - t) log(1 - s(D(x)))]`. The target of fakes stays 0.
     """
 
     def __init__(self, label_smoothing: float) -> None:
@@ -20,7 +20,7 @@ class CrossEntropy(Objective):
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = step.real.score, step.fake.score
-        # -log s(v) = softplus(-v), -log(1 - s(v)) = softplus(v): never the log of a sigmoid, which may be 0
+        # -log s(v) = softplus(-v) and -log(1 - s(v)) = softplus(v), which stay finite where s(v) rounds to 0 or 1
         d_real = F.softplus(-real).mean()
         if self.target < 1:
             d_real = self.target * d_real + (1 - self.target) * F.softplus(real).mean()

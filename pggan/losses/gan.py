@@ -1,4 +1,4 @@
-"""The non-saturating loss (Goodfellow et al. 2014, section 3: the alternative that everyone trains)."""
+"""The non-saturating GAN loss (Goodfellow et al. 2014, section 3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pggan.losses.cross_entropy import CrossEntropy
 
 
 class NonSaturating(CrossEntropy):
-    """g: `-E log s(D(G(z)))`."""
+    """d: `CrossEntropy`; g: `-E log s(D(G(z)))`."""
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         return LossTerms({"g_fake": F.softplus(-step.fake.score).mean()}, {})

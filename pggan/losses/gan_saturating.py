@@ -1,4 +1,4 @@
-"""The minimax loss (Goodfellow et al. 2014, equation 1), whose generator's gradient vanishes as D gets good."""
+"""The saturating (minimax) GAN loss (Goodfellow et al. 2014, equation 1): G's gradient vanishes as D gets good."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pggan.losses.cross_entropy import CrossEntropy
 
 
 class Minimax(CrossEntropy):
-    """g: `E log(1 - s(D(G(z))))`."""
+    """d: `CrossEntropy`; g: `E log(1 - s(D(G(z))))`."""
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         return LossTerms({"g_fake": -F.softplus(step.fake.score).mean()}, {})

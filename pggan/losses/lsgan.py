@@ -1,4 +1,4 @@
-"""The least-squares GAN (Mao et al. 2017, equation 9: targets 0, 1, 1)."""
+"""LSGAN, the least-squares loss (Mao et al. 2017, equation 9, with the targets 0, 1, 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Wasserstein critic's loss (Arjovsky et al. 2017), without what keeps the critic smooth."""
+"""The Wasserstein loss (Arjovsky et al. 2017), without a constraint on the critic: wgan-gp adds a gradient penalty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Wasserstein GAN as first published: a critic kept smooth by clipping its weights (Arjovsky et al. 2017)."""
+"""WGAN with weight clipping, as first published (Arjovsky et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pggan.networks.layers import EqualizedWeight
 
 
 class ClippedWasserstein(Wasserstein):
-    """After every step of D each of its weights is clipped to [-clip, clip] (algorithm 1, line 7), as it is used.
+    """The Wasserstein loss; after every D step `w <- clip(w, -clip, clip)` (algorithm 1, line 7).
 
-    An equalized weight is used `scale` times as large as it is stored: what is stored goes to `clip / scale`.
+    w is the effective weight: equalized weights are clipped after their scaling. The statistic `estimate` is the
+    estimated Wasserstein distance.
     """
 
     def __init__(self, clip: float) -> None:
@@ -27,11 +28,11 @@ class ClippedWasserstein(Wasserstein):
 
     @torch.no_grad()
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
-        used: set[int] = set()
+        clipped: set[int] = set()
         for module in discriminator.modules():
             if isinstance(module, EqualizedWeight):
                 module.set_effective_weight(module.effective_weight().clamp(-self.clip, self.clip))
-                used |= {id(module.weight), id(module.magnitude)}
+                clipped |= {id(module.weight), id(module.magnitude)}
         for parameter in discriminator.parameters():
-            if id(parameter) not in used:
+            if id(parameter) not in clipped:
                 parameter.clamp_(-self.clip, self.clip)

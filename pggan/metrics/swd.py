@@ -1,11 +1,11 @@
-"""Sliced Wasserstein distance between the patches of two sets of pictures, level by level of a Laplacian pyramid.
+"""Sliced Wasserstein distance between the patches of two sets of images, by level of a Laplacian pyramid.
 
 Karras et al., "Progressive Growing of GANs", section 5, and the release's protocol: 128 random 7x7 patches of each
-picture and level, each colour channel brought to mean 0 and deviation 1, 4 x 128 random directions; x 1000.
+image and level, each colour channel normalised to mean 0 and deviation 1, 4 x 128 random directions; x 1000.
 
-Memory: a level is kept whole where that is less than its patches: 140 kB a colour picture at 128x128, 365 kB at
-1024x1024, for reals and fakes each; a level's patches come on top (75 kB a picture of each), and projections (131 kB a
-picture).
+Memory: a level is stored whole where that is smaller than its patches. That makes 140 kB a colour image at 128x128 and
+365 kB at 1024x1024, for reals and fakes each. While a level is compared, its patches add 75 kB an image of each set,
+and the projections 131 kB an image.
 """
 
 from __future__ import annotations
@@ -13,33 +13,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
+from typing import ClassVar
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from pggan.metrics.base import Batch, Metric, Rows, Setting, State
+from pggan.metrics.base import Batch, Metric, RowBuffer, Setting, State
 from pggan.metrics.laplacian import LOWEST, laplacian_pyramid
-from pggan.metrics.swd_threads import compared, cores
+from pggan.metrics.swd_threads import single_core_threads, wasserstein_1d
 from pggan.utils.errors import UsageError
 
 PATCH = 7
-PATCHES = 128  # of each picture and level
+PATCHES = 128  # of each image and level
 REPEATS, DIRECTIONS = 4, 128
-GROUP = 64  # directions at a time on a graphics card: what bounds the memory of the projections
-ROOM = 128  # the same of all processor cores together
-PIECE = 16  # pictures whose pyramid is made at once: they stay in the processor's cache
-ROWS = 1 << 12  # descriptors summed at once: they stay in the processor's cache
+GPU_DIRECTIONS = 64  # directions projected at once on a GPU: bounds the memory of the projections
+CPU_DIRECTIONS = 128  # the same for all threads of a CPU together
+CPU_IMAGES, GPU_IMAGES = 16, 256  # images whose pyramid is made at once: on a CPU they stay in its cache
+CHUNK_ROWS = 1 << 12  # descriptors summed or projected at once: they stay in the processor's cache
 
 
 class SWD(Metric):
-    """Patches of a pyramid's levels, kept as float32 and compared at the end. Raises `UsageError` below 16x16."""
+    """Stores patches of all pyramid levels as float32, compares them at the end. Raises `UsageError` below 16x16."""
 
-    name = "swd"
+    names: ClassVar = {"": "swd"}
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
+    def __init__(self, setting: Setting, role: str | None = None) -> None:
+        super().__init__(setting, role)
         if setting.resolution < LOWEST:
             raise UsageError(f"swd wants pictures of {LOWEST}x{LOWEST} at least, these are {setting.resolution}")
         self.levels = [
@@ -51,85 +52,88 @@ class SWD(Metric):
     def options(self) -> dict[str, object]:
         return {"seed": self.setting.seed, "patches": PATCHES}
 
-    def begin(self, room: int) -> None:
-        self._numbers = Rows(room)
-        self._kept = {side: Rows(room) for side in self.levels}
+    def begin(self, count: int) -> None:
+        self._numbers = RowBuffer(count)
+        self._levels = {side: RowBuffer(count) for side in self.levels}
 
     def feed(self, batch: Batch) -> None:
-        for start in range(0, len(batch), self.piece):
-            part = slice(start, start + self.piece)
-            numbers = torch.tensor(batch.numbers[part])
+        for start in range(0, len(batch), self._images_at_once):
+            chunk = slice(start, start + self._images_at_once)
+            numbers = torch.tensor(batch.numbers[chunk])
             self._numbers.add(numbers)
-            levels = laplacian_pyramid(batch.pictures[part].float())
-            places = patch_places(numbers, self.setting.seed, self.levels)
+            levels = laplacian_pyramid(batch.images[chunk].float())
+            centres = patch_centres(numbers, self.setting.seed, self.levels)
             for side, level in levels.items():
-                kept = level if kept_whole(side) else patches(level, places[side])
-                self._kept[side].add(kept.cpu())
+                rows = level if stores_whole_level(side) else cut_patches(level, centres[side])
+                self._levels[side].add(rows.cpu())
 
     def end(self) -> State:
-        return {"numbers": self._numbers.end(), **{str(side): rows.end() for side, rows in self._kept.items()}}
+        return {"numbers": self._numbers.end(), **{str(side): rows.end() for side, rows in self._levels.items()}}
 
     @property
-    def piece(self) -> int:
-        return PIECE if self.setting.device.type == "cpu" else 256
+    def _images_at_once(self) -> int:
+        return CPU_IMAGES if self.setting.device.type == "cpu" else GPU_IMAGES
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        """`swd_R` of each level and `swd`, their mean; `..._std`: how far another seed moves them, by the directions.
+        """Returns `swd_R` of each level and their mean `swd`, each with a `..._std`.
 
-        The two sets have as many pictures; raises `UsageError` otherwise.
+        The latter is the standard error over the directions: how far another seed moves the figure. Raises
+        `UsageError` unless both sets have equally many images.
         """
-        if len(fakes["numbers"]) != len(reals["numbers"]):
-            raise UsageError(f"swd compares as many: {len(fakes['numbers'])} and {len(reals['numbers'])} pictures")
-        found: dict[str, float] = {}
+        count = len(reals["numbers"])
+        if len(fakes["numbers"]) != count:
+            raise UsageError(f"swd compares as many: {len(fakes['numbers'])} and {count} pictures")
+        figures: dict[str, float] = {}
         means, errors = [], []
-        # both sides mostly have the same numbers: their places are drawn once
-        places = [patch_places(reals["numbers"], self.setting.seed, self.levels)]
+        # both sets mostly have the same numbers: their patches then have the same centres, drawn once
+        centres = [patch_centres(reals["numbers"], self.setting.seed, self.levels)]
         same = torch.equal(reals["numbers"], fakes["numbers"])
-        places.append(places[0] if same else patch_places(fakes["numbers"], self.setting.seed, self.levels))
-        # memory that all levels use: to get it anew takes as long as to fill it
+        centres.append(centres[0] if same else patch_centres(fakes["numbers"], self.setting.seed, self.levels))
+        # buffers that all levels share: allocating them anew would take as long as filling them
         width = self.setting.channels * PATCH * PATCH
         device = self.setting.device
-        kept = [torch.empty(len(reals["numbers"]), PATCHES, width, device=device) for _ in places]
-        rooms = Rooms(len(reals["numbers"]) * PATCHES)
+        patches = [torch.empty(count, PATCHES, width, device=device) for _ in centres]
+        projections = ProjectionBuffers(count * PATCHES)
         for side in self.levels:
-            a, b = (self.descriptors(*each, side).to(device) for each in zip((reals, fakes), places, kept))
-            each = sliced_wasserstein(a, b, self.directions(side), self.setting.channels, rooms) * 1e3
-            means.append(float(each.mean()))
-            errors.append(float(each.std() / len(each) ** 0.5) if len(each) > 1 else 0.0)
-            found[f"swd_{side}"], found[f"swd_{side}_std"] = means[-1], errors[-1]
-        found["swd"] = float(np.mean(means))
-        found["swd_std"] = float(np.linalg.norm(errors) / len(errors))
-        return found
+            sets = zip((reals, fakes), centres, patches)
+            a, b = (self._descriptors(state, at, out, side).to(device) for state, at, out in sets)
+            distances = sliced_wasserstein(a, b, self._directions(side), self.setting.channels, projections) * 1e3
+            means.append(float(distances.mean()))
+            errors.append(float(distances.std() / len(distances) ** 0.5) if len(distances) > 1 else 0.0)
+            figures[f"swd_{side}"], figures[f"swd_{side}_std"] = means[-1], errors[-1]
+        figures["swd"] = float(np.mean(means))
+        figures["swd_std"] = float(np.linalg.norm(errors) / len(errors))
+        return figures
 
-    def descriptors(self, state: State, places: dict[int, Tensor], out: Tensor, side: int) -> Tensor:
-        """All patches of a level, (pictures x 128, C x 49), not normalised; `out` holds those that are cut here."""
-        kept = state[str(side)]
-        if not kept_whole(side):
-            return kept.flatten(0, 1)
-        for at in range(0, len(kept), self.piece):
-            part = slice(at, at + self.piece)
-            out[part] = patches(kept[part].to(out.device), places[side][part])
+    def _descriptors(self, state: State, centres: dict[int, Tensor], out: Tensor, side: int) -> Tensor:
+        """Returns all patches of a level, (images x 128, C x 49), not normalised. Patches cut here are put in `out`."""
+        level = state[str(side)]
+        if not stores_whole_level(side):
+            return level.flatten(0, 1)
+        for start in range(0, len(level), self._images_at_once):
+            chunk = slice(start, start + self._images_at_once)
+            out[chunk] = cut_patches(level[chunk].to(out.device), centres[side][chunk])
         return out.flatten(0, 1)
 
-    def directions(self, side: int) -> Tensor:
-        """Random unit vectors, (C x 49, 512), the same for reals and fakes, others at each level."""
+    def _directions(self, side: int) -> Tensor:
+        """Returns random unit vectors (C x 49, 512), the same for reals and fakes, others for each level."""
         width = self.setting.channels * PATCH * PATCH
         random = np.random.default_rng([self.setting.seed, side]).standard_normal((width, REPEATS * DIRECTIONS))
         unit = random / np.linalg.norm(random, axis=0)
         return torch.from_numpy(unit.astype(np.float32)).to(self.setting.device)
 
 
-def kept_whole(side: int) -> bool:
-    """Whether a level's pixels are fewer than those of its patches."""
+def stores_whole_level(side: int) -> bool:
+    """Whether a level has fewer pixels than its patches together."""
     return side * side < PATCHES * PATCH * PATCH
 
 
-def patch_places(numbers: Tensor, seed: int, levels: list[int]) -> dict[int, Tensor]:
-    """Centres (N, 128, 2) as x, y by level, uniform over the places where a patch fits.
+def patch_centres(numbers: Tensor, seed: int, levels: list[int]) -> dict[int, Tensor]:
+    """Draws the patches' centres (N, 128, 2) as x, y for each level, uniform over all places where a patch fits.
 
-    Each picture's own draws, by its number: neither batches nor processes change them.
+    The draws depend on seed and number of an image alone, so that neither batches nor processes change them.
     """
-    share = np.stack(
+    uniform = np.stack(
         [
             np.random.Generator(np.random.Philox(key=[seed, int(number)])).random((len(levels), PATCHES, 2))
             for number in numbers
@@ -137,49 +141,50 @@ def patch_places(numbers: Tensor, seed: int, levels: list[int]) -> dict[int, Ten
     )
     half = PATCH // 2
     return {
-        side: torch.from_numpy((share[:, at] * (side - 2 * half)).astype(np.int64) + half)
-        for at, side in enumerate(levels)
+        side: torch.from_numpy((uniform[:, i] * (side - 2 * half)).astype(np.int64) + half)
+        for i, side in enumerate(levels)
     }
 
 
-def patches(level: Tensor, places: Tensor) -> Tensor:
-    """Patches around `places` (N, P, 2) of a level (N, C, S, S): (N, P, C x 49), channel by channel, column by column.
+def cut_patches(level: Tensor, centres: Tensor) -> Tensor:
+    """Cuts the patches around `centres` (N, P, 2) out of a level (N, C, S, S).
 
-    Columns first, as the release orders them; the distance does not depend on it.
+    Returns (N, P, C x 49), channel by channel and column by column, as the release orders them; the distance does not
+    depend on the order.
     """
     windows = level.unfold(3, PATCH, 1).unfold(2, PATCH, 1)
-    picture = torch.arange(len(level), device=level.device)[:, None]
-    x, y = (places - PATCH // 2).to(level.device).unbind(-1)
+    image = torch.arange(len(level), device=level.device)[:, None]
+    x, y = (centres - PATCH // 2).to(level.device).unbind(-1)
     if level.device.type == "cpu":  # numpy takes half the time of torch
-        return torch.from_numpy(windows.numpy()[picture.numpy(), :, y.numpy(), x.numpy()]).flatten(2)
-    return windows[picture, :, y, x].flatten(2)
+        return torch.from_numpy(windows.numpy()[image.numpy(), :, y.numpy(), x.numpy()]).flatten(2)
+    return windows[image, :, y, x].flatten(2)
 
 
 def channel_statistics(descriptors: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel of descriptors (M, C x 49), float64 (C,)."""
+    """Returns mean and deviation of each channel of descriptors (M, C x 49): float64 (C,) each."""
     width = descriptors.shape[1] // channels
-    # about a value in their midst, so that the squares lose nothing; float32 within a piece, float64 over the pieces
+    # sums around a typical value, so that squares lose no digits; float32 within a chunk, float64 over the chunks
     middle = descriptors[:64].reshape(-1, channels, width).mean((0, 2)).repeat_interleave(width)
     total, squares = torch.zeros(2, descriptors.shape[1], dtype=torch.float64, device=descriptors.device)
-    for part in descriptors.split(ROWS):
-        values = part - middle
+    for chunk in descriptors.split(CHUNK_ROWS):
+        values = chunk - middle
         total += values.sum(0)
         squares += values.square_().sum(0)
-    total, squares = (each.view(channels, width).sum(1).cpu() for each in (total, squares))
+    total, squares = (sums.view(channels, width).sum(1).cpu() for sums in (total, squares))
     count = descriptors.numel() / channels
     mean = total / count
     return mean + middle[::width].double().cpu(), (squares / count - mean * mean).clamp_min(0).sqrt()
 
 
-def normalised(descriptors: Tensor, channels: int) -> Tensor:
-    """Descriptors with each channel at mean 0 and deviation 1."""
+def normalise(descriptors: Tensor, channels: int) -> Tensor:
+    """Returns descriptors with each channel at mean 0 and deviation 1."""
     mean, std = channel_statistics(descriptors, channels)
     values = descriptors.reshape(len(descriptors), channels, -1).double()
     return ((values - mean[:, None]) / std[:, None]).float().flatten(1)
 
 
-class Rooms:
-    """Memory for the projections of two sets of `count` descriptors: a part for every thread, made when first used."""
+class ProjectionBuffers:
+    """Memory for the projections of two sets of `count` descriptors: a buffer for each thread, made when first used."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -187,76 +192,92 @@ class Rooms:
 
     @property
     def threads(self) -> int:
-        return min(torch.get_num_threads(), ROOM // 4)
+        """Threads that share the directions."""
+        return min(torch.get_num_threads(), CPU_DIRECTIONS // 4)
 
     @contextmanager
-    def one(self) -> Iterator[np.ndarray]:
-        """(2, directions at a time, count)."""
+    def borrow(self) -> Iterator[np.ndarray]:
+        """Yields a buffer (2, directions at once, count) that no other thread uses meanwhile."""
         try:
-            room = self._free.get_nowait()
+            buffer = self._free.get_nowait()
         except Empty:
-            room = torch.empty(2, ROOM // self.threads, self.count).numpy()
+            buffer = torch.empty(2, CPU_DIRECTIONS // self.threads, self.count).numpy()
         try:
-            yield room
+            yield buffer
         finally:
-            self._free.put(room)
+            self._free.put(buffer)
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor, channels: int, rooms: Rooms | None = None) -> Tensor:
-    """Distance of two sets of descriptors (M, W) along each of the unit `directions` (W, K): float64 (K,).
+def sliced_wasserstein(
+    a: Tensor, b: Tensor, directions: Tensor, channels: int, buffers: ProjectionBuffers | None = None
+) -> Tensor:
+    """Computes the Wasserstein distance of two sets of descriptors along each direction.
 
-    Normalisation is folded into the directions: it needs no copy of the descriptors.
+    Normalisation is folded into the directions, which saves a normalised copy of the descriptors.
+
+    Args:
+        a: Descriptors (M, W), not normalised.
+        b: As many others.
+        directions: Unit vectors (W, K).
+        channels: Colour channels in W, each of which is normalised.
+        buffers: Memory for the projections on a CPU; None: new.
+
+    Returns:
+        float64 (K,) on the CPU.
     """
-    folded = [_folded(each, directions, channels) for each in (a, b)]
-    weights = [each.T.contiguous() for each, _ in folded]
-    apart = folded[0][1] - folded[1][1]
+    folded = [_fold_normalisation(descriptors, directions, channels) for descriptors in (a, b)]
+    weights = [weight.T.contiguous() for weight, _ in folded]
+    shifts = folded[0][1] - folded[1][1]
     if a.device.type == "cpu":
-        rooms = rooms or Rooms(len(a))
-        return _on_cores([a.numpy(), b.numpy()], [each.numpy() for each in weights], apart.numpy(), rooms)
-    return _on_card([a, b], weights, apart)
+        buffers = buffers or ProjectionBuffers(len(a))
+        return _distances_on_cpu([a.numpy(), b.numpy()], [w.numpy() for w in weights], shifts.numpy(), buffers)
+    return _distances_on_gpu([a, b], weights, shifts)
 
 
-def _on_card(sets: list[Tensor], weights: list[Tensor], apart: Tensor) -> Tensor:
-    """As `_on_cores`, on the device of the tensors."""
-    found = []
-    for at in range(0, len(apart), GROUP):
-        part = slice(at, at + GROUP)
-        x, y = ((each[part] @ rows.T).sort(dim=1).values for each, rows in zip(weights, sets))
-        found.append((x - y).add_(apart[part, None]).abs_().mean(dim=1, dtype=torch.float64))
-    return torch.cat(found).cpu()
+def _distances_on_gpu(sets: list[Tensor], weights: list[Tensor], shifts: Tensor) -> Tensor:
+    """Does what `_distances_on_cpu` does on the tensors' device."""
+    distances = []
+    for start in range(0, len(shifts), GPU_DIRECTIONS):
+        part = slice(start, start + GPU_DIRECTIONS)
+        x, y = ((weight[part] @ rows.T).sort(dim=1).values for weight, rows in zip(weights, sets))
+        distances.append((x - y).add_(shifts[part, None]).abs_().mean(dim=1, dtype=torch.float64))
+    return torch.cat(distances).cpu()
 
 
-def _on_cores(sets: list[np.ndarray], weights: list[np.ndarray], apart: np.ndarray, rooms: Rooms) -> Tensor:
-    """Mean of |x + apart - y| over the projections x, y of two sets (M, W) in order, along each of (K, W): (K,).
+def _distances_on_cpu(
+    sets: list[np.ndarray], weights: list[np.ndarray], shifts: np.ndarray, buffers: ProjectionBuffers
+) -> Tensor:
+    """Returns the mean of |x + shift - y| over sorted projections x, y of two sets (M, W), for each weight of (K, W).
 
-    Every thread takes some directions at a time through product and comparison, in memory of its own. numpy's product
-    takes two thirds of the time of torch's on an AMD processor.
+    Every thread projects and compares some directions at a time, in a buffer of its own. numpy's product takes two
+    thirds of the time of torch's on an AMD processor.
     """
-    group = ROOM // rooms.threads
+    at_once = CPU_DIRECTIONS // buffers.threads
 
-    def distances(at: int) -> list[float]:
-        part = slice(at, at + group)
-        with rooms.one() as room:
-            x, y = (_projected(*each) for each in zip(sets, (each[part] for each in weights), room))
-            return [compared(*each) for each in zip(x, y, apart[part])]
+    def distances(start: int) -> list[float]:
+        part = slice(start, start + at_once)
+        with buffers.borrow() as buffer:
+            x, y = (_project(rows, weight[part], out) for rows, weight, out in zip(sets, weights, buffer))
+            return [wasserstein_1d(*row) for row in zip(x, y, shifts[part])]
 
-    with cores(rooms.threads) as pool, threadpool_limits(1, "blas"):
-        found = pool.map(distances, range(0, len(apart), group))
-        return torch.tensor([each for part in found for each in part], dtype=torch.float64)
+    with single_core_threads(buffers.threads) as pool, threadpool_limits(1, "blas"):
+        parts = pool.map(distances, range(0, len(shifts), at_once))
+        return torch.tensor([distance for part in parts for distance in part], dtype=torch.float64)
 
 
-def _projected(rows: np.ndarray, weights: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Projections (K, M) of descriptors (M, W) along `weights` (K, W); they lie in `room`."""
-    out = room[: len(weights)]
-    for at in range(0, len(rows), ROWS):
-        np.matmul(weights, rows[at : at + ROWS].T, out=out[:, at : at + ROWS])
+def _project(rows: np.ndarray, weights: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """Returns the projections (K, M) of descriptors (M, W) along `weights` (K, W), stored in `buffer`."""
+    out = buffer[: len(weights)]
+    for start in range(0, len(rows), CHUNK_ROWS):
+        np.matmul(weights, rows[start : start + CHUNK_ROWS].T, out=out[:, start : start + CHUNK_ROWS])
     return out
 
 
-def _folded(descriptors: Tensor, directions: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+def _fold_normalisation(descriptors: Tensor, directions: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Returns weights (W, K) and shifts (K,) that project descriptors as `directions` project normalised ones."""
     mean, std = channel_statistics(descriptors, channels)
     area = directions.shape[0] // channels
-    # a flat channel has deviation 0 and says nothing: it is 0 everywhere
+    # a constant channel has deviation 0: normalised it is 0 everywhere
     scale = torch.where(std > 0, 1 / std, 0).repeat_interleave(area)[:, None].to(directions.device)
     weights = directions.double() * scale
     shift = -(mean.repeat_interleave(area).to(directions.device) @ weights)

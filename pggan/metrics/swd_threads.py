@@ -1,4 +1,4 @@
-"""Threads of this process, one a core, and what they compare: two sets of numbers, each in its own order."""
+"""Wasserstein distances in one dimension on CPUs: single-core threads, and sorting or histograms."""
 
 from __future__ import annotations
 
@@ -9,54 +9,55 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-# From so many numbers on counting takes a third of the time of sorting.
-COUNTED = 1 << 18
+# From this many numbers, histograms take a third of the time of sorting.
+HISTOGRAM_FROM = 1 << 18
 BINS = 1 << 16  # their counts fit a core's cache
-FULLEST = 1 / 64  # share of the numbers in one bin, above which bins are too coarse
-PIECE = 1 << 18  # counted at once
+FULLEST_BIN = 1 / 64  # share of the numbers in one bin above which the bins are too coarse
+CHUNK = 1 << 18  # numbers binned at once
 
 
 @contextmanager
-def cores(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """So many threads, in each of which torch uses one core."""
-    before = torch.get_num_threads()
+def single_core_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Yields a pool of threads in each of which torch uses one core."""
+    threads_before = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
-        torch.set_num_threads(before)  # what a thread sets holds for those that come after it
+        torch.set_num_threads(threads_before)  # what a thread sets becomes the default of threads started later
 
 
-def compared(x: np.ndarray, y: np.ndarray, apart: float) -> float:
-    """Mean of |x + apart - y| over as many float32 x and y, both in order: the Wasserstein distance of x + apart and y.
+def wasserstein_1d(x: np.ndarray, y: np.ndarray, shift: float) -> float:
+    """Returns the Wasserstein-1 distance of x + shift and y: the mean of |x + shift - y|, both sorted.
 
-    The arrays are overwritten. Many numbers are counted in bins, which moves the result by some 1e-5 of it.
+    x and y are float32 arrays of equal length, and are overwritten. Many numbers are compared by histograms, which
+    changes the result by about 1e-5 of itself.
     """
-    if len(x) >= COUNTED and (found := _counted(x, y, apart)) is not None:
-        return found
-    x.sort()  # numpy's uses vector instructions, torch's does not
+    if len(x) >= HISTOGRAM_FROM and (distance := _histogram_distance(x, y, shift)) is not None:
+        return distance
+    x.sort()  # numpy's sort uses vector instructions, torch's does not
     y.sort()
     x -= y
-    x += apart
-    return float(np.abs(x, out=x).mean())  # numpy sums pairwise: float32 loses nothing that is told
+    x += shift
+    return float(np.abs(x, out=x).mean())  # numpy sums pairwise: float32 loses no digit that is shown
 
 
-def _counted(x: np.ndarray, y: np.ndarray, apart: float) -> float | None:
-    """The area between the two distributions, each a count in the same bins; None where too many share a bin."""
+def _histogram_distance(x: np.ndarray, y: np.ndarray, shift: float) -> float | None:
+    """Returns the area between the cumulative histograms of x + shift and y; None where too many share a bin."""
     pair = torch.from_numpy(x), torch.from_numpy(y)
-    (x_low, x_high), (y_low, y_high) = ((float(low), float(high)) for low, high in (each.aminmax() for each in pair))
-    low, high = min(x_low + apart, y_low), max(x_high + apart, y_high)
+    (x_low, x_high), (y_low, y_high) = ((float(low), float(high)) for low, high in (v.aminmax() for v in pair))
+    low, high = min(x_low + shift, y_low), max(x_high + shift, y_high)
     if not 0 < high - low < float("inf"):
         return None
     scale = (BINS - 1) / (high - low)
-    counts = [_bins(each, scale, (offset - low) * scale) for each, offset in zip(pair, (apart, 0.0))]
-    if max(int(each.max()) for each in counts) > FULLEST * len(x):
+    counts = [_bin_counts(values, scale, (offset - low) * scale) for values, offset in zip(pair, (shift, 0.0))]
+    if max(int(count.max()) for count in counts) > FULLEST_BIN * len(x):
         return None
     return float((counts[0] - counts[1]).cumsum(0).abs().sum()) / (scale * len(x))
 
 
-def _bins(values: torch.Tensor, scale: float, offset: float) -> torch.Tensor:
+def _bin_counts(values: torch.Tensor, scale: float, offset: float) -> torch.Tensor:
     counts = torch.zeros(BINS, dtype=torch.int64)
-    for part in values.split(PIECE):
-        counts += torch.bincount((part * scale).add_(offset).clamp_(0, BINS - 1).to(torch.int32), minlength=BINS)
+    for chunk in values.split(CHUNK):
+        counts += torch.bincount((chunk * scale).add_(offset).clamp_(0, BINS - 1).to(torch.int32), minlength=BINS)
     return counts

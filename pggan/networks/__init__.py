@@ -1,1 +1,1 @@
-"""The networks. `build` makes a seeded pair; cost.py tells their size and arithmetic without torch."""
+"""The networks. `factory.build` makes a seeded pair; `flops` counts parameters and arithmetic without torch."""

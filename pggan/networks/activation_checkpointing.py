@@ -1,7 +1,8 @@
-"""Activations computed again instead of kept (Chen et al. 2016): memory for arithmetic, and the same gradients.
+"""Activation checkpointing (Chen et al. 2016): blocks keep only their inputs; the backward pass recomputes the rest.
 
-torch.utils.checkpoint does not work within torch.func, and so not for the gradient penalty. Here a block is a function
-whose backward pass is such a function again: whatever is differentiated, however often, keeps only its inputs.
+It trades arithmetic for memory and gives the same gradients. torch.utils.checkpoint does not work within torch.func,
+which the gradient penalty needs. Here the backward pass of a checkpointed function is itself a checkpointed function:
+derivatives of any order keep only inputs.
 """
 
 from __future__ import annotations
@@ -17,43 +18,47 @@ from torch.func import functional_call
 Tensors = tuple[Tensor, ...]
 
 
-class Switch:
-    """Whether the blocks that it was given to compute again."""
+class CheckpointSwitch:
+    """Turns activation checkpointing on and off for the blocks that share it."""
 
     def __init__(self) -> None:
         self.on = False
 
 
-def recomputable(network: nn.Module) -> list[nn.Module]:
-    """A progressive network's blocks and what reads its pictures (none of another one's)."""
-    found = [module for name, module in network.named_modules() if name.split(".")[-1] in ("blocks", "from_rgb")]
-    return [block for each in found if isinstance(each, nn.ModuleDict) for block in each.values()]
+def checkpointable_blocks(network: nn.Module) -> list[nn.Module]:
+    """Returns a progressive network's blocks and FromRGB layers; none for other architectures."""
+    groups = [module for name, module in network.named_modules() if name.split(".")[-1] in ("blocks", "from_rgb")]
+    return [block for group in groups if isinstance(group, nn.ModuleDict) for block in group.values()]
 
 
-def recomputing(blocks: Iterable[nn.Module], switch: Switch) -> None:
-    """Makes modules of one tensor to one tensor compute again what a backward pass needs, while `switch` is on."""
+def enable_checkpointing(blocks: Iterable[nn.Module], switch: CheckpointSwitch) -> None:
+    """Makes modules of one tensor to one tensor checkpoint their activations while `switch` is on."""
     for block in blocks:
-        block.forward = _forward(block, copy.copy(block), switch)
+        block.forward = _checkpointed_forward(block, copy.copy(block), switch)
 
 
-def _forward(block: nn.Module, plain: nn.Module, switch: Switch) -> Callable[[Tensor], Tensor]:
-    """`plain` is the same module as it was: it shares the weights."""
+def _checkpointed_forward(
+    block: nn.Module, original: nn.Module, switch: CheckpointSwitch
+) -> Callable[[Tensor], Tensor]:
+    """`original` is a shallow copy of `block` with its own `forward`; it shares the weights."""
 
     def forward(x: Tensor) -> Tensor:
         if not switch.on:
-            return plain(x)
+            plain: Tensor = original(x)
+            return plain
         names, weights = zip(*block.named_parameters())
 
         def function(*tensors: Tensor) -> Tensors:
-            return (functional_call(plain, dict(zip(names, tensors[1:])), (tensors[0],)),)
+            return (functional_call(original, dict(zip(names, tensors[1:])), (tensors[0],)),)
 
-        return CheckpointFunction.apply(function, x, *weights)[0]
+        outputs: Tensors = CheckpointFunction.apply(function, x, *weights)
+        return outputs[0]
 
     return forward
 
 
 class CheckpointFunction(torch.autograd.Function):
-    """`function(*tensors)`, a tuple, of which nothing but the tensors is kept."""
+    """Computes `function(*tensors)`, a tuple of tensors, and saves nothing but `tensors` for the backward pass."""
 
     @staticmethod
     def forward(function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
@@ -65,24 +70,39 @@ class CheckpointFunction(torch.autograd.Function):
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        function, inputs = ctx.function, ctx.saved_tensors
-        wanted = [at for at, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradients of the inputs, by recomputing `function` from the saved inputs.
 
-        def pulled_back(*tensors: Tensor) -> Tensors:
-            """From the inputs, then the gradients of the outputs, to those of the inputs that are wanted."""
-            given, outer = list(tensors[: len(inputs)]), tensors[len(inputs) :]
+        For y = f(x) and the gradient v of the loss by y, the gradient by x is the vector-Jacobian product
 
-            def of_wanted(*some: Tensor) -> Tensors:
-                for at, tensor in zip(wanted, some):
-                    given[at] = tensor
-                return function(*given)
+            h(x, v) = J_f(x)^T v,
 
-            pull = torch.func.vjp(of_wanted, *(given[at] for at in wanted))[1]
-            found: Tensors = pull(outer)
-            return found
+        which `torch.func.vjp` computes: it runs f again and differentiates it. A second derivative differentiates h,
+        by x and by v. Plain autograd would keep h's activations for that, and f's with them. But h is again a function
+        of tensors to tensors: applied by `CheckpointFunction` it saves only (x, v), and its own backward pass is this
+        method with h in place of f. So derivatives of any order recompute.
 
-        found: list[Tensor | None] = [None] * len(inputs)
-        for at, gradient in zip(wanted, CheckpointFunction.apply(pulled_back, *inputs, *gradients)):
-            found[at] = gradient
-        return None, *found
+        Inputs that need no gradient stay constants of f; their gradient is None.
+        """
+        function: Callable[..., Tensors] = ctx.function
+        inputs: Tensors = ctx.saved_tensors
+        differentiable = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+
+        def vector_jacobian_product(*tensors: Tensor) -> Tensors:
+            """h: the inputs x, then the gradients v of the outputs, to the gradients of the differentiable inputs."""
+            x, v = list(tensors[: len(inputs)]), tensors[len(inputs) :]
+
+            def f(*variables: Tensor) -> Tensors:
+                for i, variable in zip(differentiable, variables):
+                    x[i] = variable
+                return function(*x)
+
+            pull_back = torch.func.vjp(f, *(x[i] for i in differentiable))[1]
+            products: Tensors = pull_back(v)
+            return products
+
+        gradients: list[Tensor | None] = [None] * len(inputs)
+        products = CheckpointFunction.apply(vector_jacobian_product, *inputs, *output_gradients)
+        for i, gradient in zip(differentiable, products):
+            gradients[i] = gradient
+        return None, *gradients

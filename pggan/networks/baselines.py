@@ -1,7 +1,7 @@
-"""Small networks of one resolution, 8x8 to 64x64, that the progressive ones are compared with.
+"""Baselines to compare the progressive networks with: small networks of one resolution, 8x8 to 64x64.
 
-Fully connected: three layers. Convolutional: four, three of them 4x4 with stride 2 (after Radford et al. 2016). They
-have the progressive networks' inputs, outputs and options; there is nothing to fade, so that alpha is not looked at.
+Fully connected (fc): three layers. Convolutional (dcgan, after Radford et al. 2016): four layers, three of them 4x4
+with stride 2. Inputs, outputs and options are those of the progressive networks. Nothing fades: `alpha` is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pggan.networks.normalization import discriminator_norm
 
 
 class FcGenerator(Generator):
-    """Three fully connected layers, the hidden ones `fmaps(0)` wide."""
+    """Three fully connected layers; the hidden ones are `fmaps(0)` wide."""
 
     def make_layers(self, config: GeneratorConfig) -> None:
         hidden, equalized = config.fmaps(0), config.equalized
@@ -26,14 +26,14 @@ class FcGenerator(Generator):
         self.dense2 = EqualizedLinear(hidden, config.channels * config.resolution**2, 1.0, equalized)
         self.act0, self.act1 = NormActivation(hidden, config), NormActivation(hidden, config)
 
-    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
+    def synthesize(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
         x = self.act1(self.dense1(self.act0(self.dense0(x))))
         side = self.config.resolution
-        return at_least_float32(self.dense2(self.own(x))).reshape(-1, self.config.channels, side, side)
+        return at_least_float32(self.dense2(self.without_reference(x))).reshape(-1, self.config.channels, side, side)
 
 
 class FcDiscriminator(Discriminator):
-    """Two fully connected layers, `fmaps(0)` wide, and that of the score; the first one is never normalised."""
+    """Two fully connected layers, `fmaps(0)` wide, then the head; the first layer is never normalised."""
 
     def make_layers(self, config: DiscriminatorConfig) -> None:
         hidden, equalized = config.fmaps(0), config.equalized
@@ -44,13 +44,14 @@ class FcDiscriminator(Discriminator):
         if config.decodes:
             self.decoder = FcGenerator(config.decoder)
 
-    def judged(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+    def discriminate(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
         x = leaky_relu(self.dense0(images.flatten(1)), self.config.leak)
-        return self.head(leaky_relu(self.norm(self.dense1(x)), self.config.leak))
+        out: DiscriminatorOutput = self.head(leaky_relu(self.norm(self.dense1(x)), self.config.leak))
+        return out
 
 
 class ConvGenerator(Generator):
-    """A dense layer to an eighth of the resolution, then three transposed convolutions."""
+    """A dense layer to an eighth of the resolution, then three transposed convolutions (DCGAN)."""
 
     def make_layers(self, config: GeneratorConfig) -> None:
         side, (first, second, third), equalized = config.resolution // 8, config.baseline_widths, config.equalized
@@ -60,17 +61,17 @@ class ConvGenerator(Generator):
         self.conv2 = TransposedConv2d(third, config.channels, 1.0, equalized)
         self.act0, self.act1, self.act2 = (NormActivation(width, config) for width in (first, second, third))
 
-    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
+    def synthesize(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
         side = self.config.resolution // 8
         x = self.act0(self.dense(x).unflatten(1, (-1, side, side)))
         x = self.act2(self.conv1(self.act1(self.conv0(x))))
-        return at_least_float32(self.conv2(self.own(x)))
+        return at_least_float32(self.conv2(self.without_reference(x)))
 
 
 class ConvDiscriminator(Discriminator):
-    """Three strided convolutions to an eighth of the resolution, then the layer of the score.
+    """Three strided convolutions to an eighth of the resolution, then the head (DCGAN).
 
-    The first one is never normalised.
+    The first convolution is never normalised.
     """
 
     def make_layers(self, config: DiscriminatorConfig) -> None:
@@ -83,8 +84,9 @@ class ConvDiscriminator(Discriminator):
         if config.decodes:
             self.decoder = ConvGenerator(config.decoder)
 
-    def judged(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+    def discriminate(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
         leak = self.config.leak
         x = leaky_relu(self.conv0(images), leak)
         x = leaky_relu(self.norm1(self.conv1(x)), leak)
-        return self.head(leaky_relu(self.norm2(self.conv2(x)), leak).flatten(1))
+        out: DiscriminatorOutput = self.head(leaky_relu(self.norm2(self.conv2(x)), leak).flatten(1))
+        return out

@@ -1,4 +1,4 @@
-"""The progressive discriminator (Karras et al. 2018, table 2; the reference release's defaults)."""
+"""The discriminator: what all architectures share, and the progressive one (Karras et al. 2018, table 2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Discriminator", "DiscriminatorOutput", "ProgressiveDiscriminator"]
 
 
 class FromRgb(EqualizedConv2d):
-    """Pictures (N, C, R, R) to features (N, width, R, R)."""
+    """FromRGB, a 1x1 convolution: images (N, C, R, R) to features (N, width, R, R)."""
 
     def __init__(self, width: int, config: DiscriminatorConfig) -> None:
         super().__init__(config.channels, width, 1, equalized=config.equalized)
@@ -26,7 +26,7 @@ class FromRgb(EqualizedConv2d):
 
 
 class ShrinkBlock(nn.Module):
-    """(N, width, 2R, 2R) to (N, outputs, R, R)."""
+    """Two 3x3 convolutions, the second with a downscale: (N, width, 2R, 2R) to (N, outputs, R, R)."""
 
     def __init__(self, width: int, outputs: int, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -36,11 +36,12 @@ class ShrinkBlock(nn.Module):
         self.conv1 = ConvDownscale2d(width, outputs, config, discriminator_norm(config, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv1(leaky_relu(self.norm(self.conv0(x)), self.leak))
+        out: Tensor = self.conv1(leaky_relu(self.norm(self.conv0(x)), self.leak))
+        return out
 
 
 class Discriminator(nn.Module):
-    """D: pictures (N, C, 2**level, 2**level) to a `DiscriminatorOutput`; what all architectures share."""
+    """D: images (N, C, 2**level, 2**level) to a `DiscriminatorOutput`. Base class of all architectures."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -51,20 +52,25 @@ class Discriminator(nn.Module):
             normalize_weights(self)
 
     def make_layers(self, config: DiscriminatorConfig) -> None:
-        """Makes all layers, and `decoder` of an auto-encoder."""
+        """Makes all layers, and the `decoder` of an auto-encoder."""
         raise NotImplementedError
 
-    def judged(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
-        """All outputs but an auto-encoder's score and reconstruction."""
+    def discriminate(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+        """Computes all outputs except the score and reconstruction of an auto-encoder, which `forward` adds."""
         raise NotImplementedError
 
     def forward(
         self, images: Tensor, level: int, alpha: Tensor, dtype: torch.dtype | None = None
     ) -> DiscriminatorOutput:
-        """Scores of pictures at `level`; `alpha` (0-d tensor) as in the generator: 0 reads only the level below.
+        """Computes the discriminator's outputs at a level.
 
-        `dtype`: what the convolutions compute in (default: the images' own type); scores are float32 at least.
-        Raises `ValueError` for a level that the network lacks, or pictures of another size.
+        Args:
+            images: (N, C, 2**level, 2**level) in [-1, 1].
+            level: Log2 of the resolution.
+            alpha: Fade, a 0-d tensor in [0, 1]: 0 sees only the level below, 1 only this level.
+            dtype: In which the convolutions compute; by default the images' own. Scores are float32 or better.
+
+        Raises `ValueError` for a level that the network lacks, or images of another size.
         """
         check_level(level, self.config)
         if images.shape[1:] != (self.config.channels, 2**level, 2**level):
@@ -73,7 +79,7 @@ class Discriminator(nn.Module):
                 f"got {tuple(images.shape)}"
             )
         dtype = dtype or images.dtype
-        out = self.judged(images.to(dtype), level, alpha)
+        out = self.discriminate(images.to(dtype), level, alpha)
         if self.decoder is None:
             return out
         reconstruction = self.decoder(out.features, level, alpha, dtype=dtype)
@@ -82,7 +88,10 @@ class Discriminator(nn.Module):
 
 
 class ProgressiveDiscriminator(Discriminator):
-    """Every level exists from the start; so it does in the decoder, which fades as the generator does."""
+    """The progressive discriminator: every level exists from the start, growing means choosing the level.
+
+    The decoder of an auto-encoder is a progressive generator and fades like one.
+    """
 
     def make_layers(self, config: DiscriminatorConfig) -> None:
         self.from_rgb = nn.ModuleDict()
@@ -96,7 +105,7 @@ class ProgressiveDiscriminator(Discriminator):
         if config.decodes:
             self.decoder = ProgressiveGenerator(config.decoder)
 
-    def judged(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+    def discriminate(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
         from_rgb, blocks = list(self.from_rgb.values()), list(self.blocks.values())
         x = from_rgb[level - 2](images)
         if level > 2:
@@ -105,4 +114,5 @@ class ProgressiveDiscriminator(Discriminator):
                 x = fade(x, from_rgb[level - 3](downscale(images)), alpha)
             for at in range(level - 1, 2, -1):
                 x = blocks[at - 3](x)
-        return self.head(x)
+        out: DiscriminatorOutput = self.head(x)
+        return out

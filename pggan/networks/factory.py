@@ -1,4 +1,4 @@
-"""Networks from configurations."""
+"""Makes generators and discriminators from configurations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pggan.networks.baselines import ConvDiscriminator, ConvGenerator, FcDiscrim
 from pggan.networks.discriminator import Discriminator, ProgressiveDiscriminator
 from pggan.networks.generator import Generator, ProgressiveGenerator
 
-# By architecture.
+# Classes by architecture.
 GENERATORS: dict[str, type[Generator]] = {"pggan": ProgressiveGenerator, "fc": FcGenerator, "dcgan": ConvGenerator}
 DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "pggan": ProgressiveDiscriminator, "fc": FcDiscriminator, "dcgan": ConvDiscriminator,
@@ -17,17 +17,17 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
 
 
 def make_generator(config: GeneratorConfig) -> Generator:
-    """The generator of a configuration, drawn from torch's random state."""
+    """Makes the generator of a configuration, with weights from torch's global random state."""
     return GENERATORS[config.arch](config)
 
 
 def make_discriminator(config: DiscriminatorConfig) -> Discriminator:
-    """The discriminator of a configuration, drawn from torch's random state."""
+    """Makes the discriminator of a configuration, with weights from torch's global random state."""
     return DISCRIMINATORS[config.arch](config)
 
 
 def build(generator: GeneratorConfig, discriminator: DiscriminatorConfig, seed: int) -> tuple[Generator, Discriminator]:
-    """A pair drawn from one seed, in float32 on the CPU; torch's global random state is left as it was."""
+    """Makes both networks from one seed, in float32 on the CPU; leaves torch's global random state unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make_generator(generator), make_discriminator(discriminator)

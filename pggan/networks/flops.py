@@ -1,8 +1,8 @@
-"""Parameters and arithmetic of the networks, from their configurations alone (torch-free).
+"""Cost model of the networks: parameters and floating-point operations, from their configurations alone (torch-free).
 
-Checked against the modules themselves in tests; used by plans, time estimates and batch sizes. Parameters are exact.
-The arithmetic is that of the weight layers: activations, normalisations, the minibatch layers' comparisons between
-samples and the reference batch of virtual batch norm are left out.
+Plans, time estimates and batch sizes use it; tests compare it with the modules. Parameter counts are exact. Operations
+are those of the weight layers: activations, normalisations, the comparisons between samples in minibatch layers and the
+reference batch of virtual batch norm are left out.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ from typing import NamedTuple
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 
-# Network passes an iteration costs per image: the discriminator's step 12 (reals 3, fakes 3, penalty 6) ...
+# Passes per image of an iteration. D's step passes D 12 times (reals 3, fakes 3, penalty 6) ...
 D_PASSES = 12
-# ... and the generator's: one to feed the discriminator, three of its own; its step also passes D twice.
+# ... and G once, to make its fakes. G's step passes G three times and D twice.
 G_PASSES = 1 + 3
 D_PASSES_IN_G_STEP = 2
 
 
 class Layer(NamedTuple):
-    """One weight layer: its parameters, its multiply-accumulates and its output values, for one image.
-
-    `outputs`: rows of its weight; `channels`: what a normalisation after it would scale and shift.
-    """
+    """The cost of one weight layer for one image."""
 
     parameters: int
+    # multiply-accumulates
     macs: int
+    # output values
     activations: int
+    # rows of the weight
     outputs: int
+    # channels that a normalisation after the layer would scale and shift
     channels: int
 
-    def scaled(self) -> Layer:
-        """With the parameters of a normalisation after it."""
+    def with_affine_norm(self) -> Layer:
+        """Adds the scale and shift parameters of a normalisation after the layer."""
         return self._replace(parameters=self.parameters + 2 * self.channels)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, resolution: int, fused_to: int | None = None) -> Layer:
-    """A convolution computed at `resolution`, or fused with scaling: 4x4 over the lower of two resolutions."""
+    """A convolution at `resolution`; with `fused_to`, a strided 4x4 convolution between these two resolutions."""
     weights = inputs * outputs * kernel * kernel
     if fused_to is None:
         return Layer(weights + outputs, weights * resolution**2, outputs * resolution**2, outputs, outputs)
@@ -49,7 +50,7 @@ def _dense(inputs: int, outputs: int, channels: int | None = None) -> Layer:
 
 
 def _strided(inputs: int, outputs: int, small: int, large: int) -> Layer:
-    """A 4x4 convolution with stride 2, whose lower resolution is `small` and whose result has `large`."""
+    """A 4x4 convolution with stride 2: `small` is the lower of its two resolutions, `large` that of its output."""
     weights = inputs * outputs * 16
     return Layer(weights + outputs, weights * small**2, outputs * large**2, outputs, outputs)
 
@@ -85,18 +86,18 @@ def _progressive_generator(config: GeneratorConfig, level: int) -> list[Layer]:
 
 
 def generator_layers(config: GeneratorConfig, level: int) -> list[Layer]:
-    """The layers active at a level, one ToRGB counted."""
+    """Returns the layers that are active at a level, with one ToRGB."""
     if config.arch == "pggan":
         layers = _progressive_generator(config, level)
     else:
         layers = _fc_generator(config) if config.arch == "fc" else _conv_generator(config)
     if config.norm != "virtual-batch":
         return layers
-    return [*(layer.scaled() for layer in layers[:-1]), layers[-1]]
+    return [*(layer.with_affine_norm() for layer in layers[:-1]), layers[-1]]
 
 
 def _progressive_encoder(config: DiscriminatorConfig, level: int) -> tuple[list[Layer], int]:
-    """Layers before the last ones, and how many features they end in."""
+    """Returns the layers up to the features, and the number of features."""
     layers = [_conv(config.channels, config.fmaps(level - 1), 1, 2**level)]
     for at in range(level, 2, -1):
         width, after, side = config.fmaps(at - 1), config.fmaps(at - 2), 2**at
@@ -111,6 +112,7 @@ def _progressive_encoder(config: DiscriminatorConfig, level: int) -> tuple[list[
 
 
 def _baseline_encoder(config: DiscriminatorConfig) -> tuple[list[Layer], int]:
+    """Returns the layers up to the features, and the number of features."""
     if config.arch == "fc":
         features = config.fmaps(0)
         layers = [_dense(config.channels * config.resolution**2, features), _dense(features, features)]
@@ -125,19 +127,19 @@ def _baseline_encoder(config: DiscriminatorConfig) -> tuple[list[Layer], int]:
 
 
 def _statistics(config: DiscriminatorConfig) -> int:
-    """Inputs that the minibatch statistic adds."""
+    """Returns the number of features that the minibatch statistic adds: 0 or 1."""
     return 1 if config.diversity == "stddev" and config.stddev_group > 1 else 0
 
 
 def _normalized(config: DiscriminatorConfig, layers: list[Layer]) -> list[Layer]:
-    """All but the first one, which reads the pictures, are normalised."""
+    """Adds the normalisation's parameters to all layers but the first, which reads the images."""
     if config.norm not in ("layer", "instance"):
         return layers
-    return [layers[0], *(layer.scaled() for layer in layers[1:])]
+    return [layers[0], *(layer.with_affine_norm() for layer in layers[1:])]
 
 
 def discriminator_layers(config: DiscriminatorConfig, level: int) -> list[Layer]:
-    """The layers active at a level, one FromRGB counted (and of an auto-encoder one ToRGB)."""
+    """Returns the layers that are active at a level, with one FromRGB (and one ToRGB of an auto-encoder)."""
     layers, features = _progressive_encoder(config, level) if config.arch == "pggan" else _baseline_encoder(config)
     kernels = config.discrimination_kernels if config.diversity == "discrimination" else 0
     if kernels:
@@ -155,6 +157,7 @@ def discriminator_layers(config: DiscriminatorConfig, level: int) -> list[Layer]
 
 
 def layers(config: NetworkConfig, level: int) -> list[Layer]:
+    """Returns the layers of either network that are active at a level."""
     if isinstance(config, GeneratorConfig):
         return generator_layers(config, level)
     assert isinstance(config, DiscriminatorConfig)
@@ -162,18 +165,26 @@ def layers(config: NetworkConfig, level: int) -> list[Layer]:
 
 
 def parameters(config: NetworkConfig, level: int) -> int:
-    """Active parameters at a level, one RGB layer counted (the paper's way)."""
+    """Returns the number of parameters that are active at a level, with one RGB layer, as the paper counts."""
     return sum(layer.parameters for layer in layers(config, level))
 
 
 def iteration_flops(g: GeneratorConfig, d: DiscriminatorConfig, level: int, n_critic: int = 1) -> float:
-    """Floating-point operations of one training iteration per image at a level."""
-    per_g = 2.0 * sum(layer.macs for layer in layers(g, level))
-    per_d = 2.0 * sum(layer.macs for layer in layers(d, level))
-    return n_critic * (D_PASSES * per_d + per_g) + (G_PASSES - 1) * per_g + D_PASSES_IN_G_STEP * per_d
+    """Returns the floating-point operations of a training iteration per image at a level.
+
+    Args:
+        g: The generator.
+        d: The discriminator.
+        level: Log2 of the resolution.
+        n_critic: D steps in an iteration.
+    """
+    g_pass = 2.0 * sum(layer.macs for layer in layers(g, level))
+    d_pass = 2.0 * sum(layer.macs for layer in layers(d, level))
+    return n_critic * (D_PASSES * d_pass + g_pass) + (G_PASSES - 1) * g_pass + D_PASSES_IN_G_STEP * d_pass
 
 
 def synthesis_bytes(config: GeneratorConfig, level: int, bytes_per_value: int = 4) -> int:
-    """Memory of one image's synthesis: a block's inputs, outputs and scratch alive together, per image."""
+    """Estimates the bytes that synthesis takes per image: a block's inputs, outputs and scratch at the same time."""
     largest = max(layer.activations for layer in layers(config, level))
-    return bytes_per_value * (4 * largest + 4 * config.channels * 4**level)
+    pixels: int = 4**level
+    return bytes_per_value * (4 * largest + 4 * config.channels * pixels)

@@ -1,4 +1,4 @@
-"""The progressive generator (Karras et al. 2018, table 2; the reference release's defaults)."""
+"""The generator: what all architectures share, and the progressive one (Karras et al. 2018, table 2)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pggan.networks.normalization import VirtualBatchNorm
 
 
 class NormActivation(nn.Module):
-    """The activation with its normalisation: virtual batch norm before it, pixelnorm after it, or none."""
+    """Leaky ReLU with a normalisation: virtual batch norm before it, pixelnorm after it, or none."""
 
     def __init__(self, channels: int, config: GeneratorConfig) -> None:
         super().__init__()
@@ -32,17 +32,18 @@ class NormActivation(nn.Module):
         self.after = PixelNorm(config.pixelnorm_epsilon) if config.norm == "pixel" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after(leaky_relu(self.before(x), self.leak))
+        out: Tensor = self.after(leaky_relu(self.before(x), self.leak))
+        return out
 
 
 class InputBlock(nn.Module):
-    """Latents (N, inputs) to the 4x4 stage (N, width, 4, 4)."""
+    """A dense layer and a 3x3 convolution: inputs (N, inputs) to features (N, width, 4, 4)."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         inputs, self.width = config.inputs, config.fmaps(1)
         self.act0, self.act1 = NormActivation(self.width, config), NormActivation(self.width, config)
-        # one bias a map, not one an output: it is added after the reshape
+        # one bias for each map by default, added after the reshape
         biases = self.width * (16 if config.dense_bias == "output" else 1)
         self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, GAIN / 4, config.equalized)
         self.conv = EqualizedConv2d(self.width, self.width, 3, equalized=config.equalized)
@@ -51,11 +52,12 @@ class InputBlock(nn.Module):
         y = x @ self.dense.effective_weight().to(x.dtype).t()
         side = 4 if len(self.dense.bias) > self.width else 1
         y = y.reshape(x.shape[0], self.width, 4, 4) + self.dense.bias.to(x.dtype).reshape(self.width, side, side)
-        return self.act1(self.conv(self.act0(y)))
+        out: Tensor = self.act1(self.conv(self.act0(y)))
+        return out
 
 
 class GrowBlock(nn.Module):
-    """(N, inputs, R, R) to (N, width, 2R, 2R)."""
+    """Two 3x3 convolutions, the first with an upscale: (N, inputs, R, R) to (N, width, 2R, 2R)."""
 
     def __init__(self, inputs: int, width: int, config: GeneratorConfig) -> None:
         super().__init__()
@@ -64,14 +66,15 @@ class GrowBlock(nn.Module):
         self.conv1 = EqualizedConv2d(width, width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act1(self.conv1(self.act0(self.conv0(x))))
+        out: Tensor = self.act1(self.conv1(self.act0(self.conv0(x))))
+        return out
 
 
 class Generator(nn.Module):
-    """G: latents and labels to pictures (N, C, 2**level, 2**level) around [-1, 1]; what all architectures share.
+    """G: latents and labels to images (N, C, 2**level, 2**level), about [-1, 1]. Base class of all architectures.
 
     With virtual batch norm the buffer `reference` (R, inputs) holds the reference batch: latents, then labels. It is
-    drawn with the weights, goes through the layers before every minibatch, and is saved with the model.
+    drawn together with the weights and saved with the model. It passes through the layers in front of every minibatch.
     """
 
     reference: Tensor | None
@@ -84,10 +87,11 @@ class Generator(nn.Module):
         self.register_buffer("reference", _reference(config) if virtual else None)
 
     def make_layers(self, config: GeneratorConfig) -> None:
+        """Makes all layers."""
         raise NotImplementedError
 
-    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
-        """Pictures (N, C, R, R) of the first layer's inputs; `own` leaves the reference out."""
+    def synthesize(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
+        """Computes images (N, C, R, R) from inputs (N, inputs), which the reference batch precedes, if any."""
         raise NotImplementedError
 
     def forward(
@@ -98,24 +102,29 @@ class Generator(nn.Module):
         labels: Tensor | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Pictures at `level`, faded with the level below by `alpha` (0-d tensor; 0 only below, 1 only this).
+        """Computes images (N, C, 2**level, 2**level) at a level.
 
-        `latents` (N, latent_size + code_size): noise, then categorical codes one-hot, then continuous ones; `labels`
-        (N, label_size). `alpha` None is 1 without computing what would not show.
-        `dtype`: what the layers compute in (default: the latents' own type). The pictures are float32 at least.
-        Raises `ValueError` for a level that the network lacks, latents or labels of another size than it was made for.
+        Args:
+            latents: (N, latent_size + code_size): noise, then categorical codes one-hot, then continuous codes.
+            level: Log2 of the resolution.
+            alpha: Fade, a 0-d tensor in [0, 1]: 0 shows only the level below, 1 only this level. None is 1, without
+                computing the level below's image.
+            labels: (N, label_size).
+            dtype: In which the layers compute; by default the latents' own. Images are float32 or better.
+
+        Raises `ValueError` for a level that the network lacks, or latents or labels of another size.
         """
         check_level(level, self.config)
         x = self._inputs(latents, labels).to(dtype or latents.dtype)
-        picture = self.pictures(x, level, alpha)
-        return picture.tanh() if self.config.output == "tanh" else picture
+        images = self.synthesize(x, level, alpha)
+        return images.tanh() if self.config.output == "tanh" else images
 
-    def own(self, x: Tensor) -> Tensor:
-        """The samples without the reference batch that went before them."""
+    def without_reference(self, x: Tensor) -> Tensor:
+        """Cuts off the reference batch, which precedes the samples."""
         return x if self.reference is None else x[len(self.reference) :]
 
     def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """Noise and labels side by side, normalised together, then the codes; the reference first."""
+        """Returns (R + N, inputs): noise and labels, normalised together, then codes; R reference rows come first."""
         config = self.config
         latents, labels = self._checked(latents, labels)
         if self.reference is not None:
@@ -141,7 +150,7 @@ class Generator(nn.Module):
 
 
 class ProgressiveGenerator(Generator):
-    """Every level exists from the start; growing is choosing the level. By default no activation at the output."""
+    """The progressive generator: every level exists from the start, growing means choosing the level."""
 
     def make_layers(self, config: GeneratorConfig) -> None:
         self.blocks = nn.ModuleDict()
@@ -154,20 +163,20 @@ class ProgressiveGenerator(Generator):
                 self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config)
             self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, 1.0, config.equalized)
 
-    def pictures(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
+    def synthesize(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
         blocks, to_rgb = list(self.blocks.values()), list(self.to_rgb.values())
         below = x
         for at in range(2, level + 1):
             below, x = x, blocks[at - 2](x)
-        picture = at_least_float32(to_rgb[level - 2](self.own(x)))
+        images = at_least_float32(to_rgb[level - 2](self.without_reference(x)))
         if level > 2 and alpha is not None:
-            coarse = to_rgb[level - 3](self.own(below))
-            picture = fade(picture, upscale(at_least_float32(coarse)), alpha)
-        return picture
+            coarse = to_rgb[level - 3](self.without_reference(below))
+            images = fade(images, upscale(at_least_float32(coarse)), alpha)
+        return images
 
 
 def _reference(config: GeneratorConfig) -> Tensor:
-    """A reference batch (reference_size, inputs): noise, codes as they are drawn in training, classes at random."""
+    """Draws a reference batch (reference_size, inputs): noise, codes distributed as in training, random classes."""
     count = config.reference_size
     parts = [torch.randn(count, config.latent_size)]
     for values in (*config.categorical, None, config.label_size):

@@ -1,6 +1,4 @@
-"""Latents and structured codes: one seed addresses one picture, whatever the batch, the count or the other seeds
-(numpy only).
-"""
+"""Latents and structured codes of seeds: a seed gives the same image in any batch (numpy only)."""
 
 from __future__ import annotations
 
@@ -16,78 +14,81 @@ MAX_SEED = 2**32 - 1
 
 
 def seed_latent(seed: int, latent_size: int) -> NDArray[np.float32]:
-    """The latent of a seed, (latent_size,): `RandomState(seed).randn(latent_size)`, as the StyleGAN tools draw it."""
-    return seed_latents([seed], latent_size)[0]
+    """Returns a seed's latent, (latent_size,): `RandomState(seed).randn(latent_size)`, as in the StyleGAN tools."""
+    latent: NDArray[np.float32] = seed_latents([seed], latent_size)[0]
+    return latent
 
 
 def seed_latents(seeds: Iterable[int], latent_size: int) -> NDArray[np.float32]:
-    """(N, latent_size): the latent of each seed."""
+    """Returns the latents of seeds, (N, latent_size)."""
     state, rows = np.random.RandomState(0), []
     for seed in seeds:
-        state.seed(seed)  # as a new RandomState(seed), in a tenth of its time
+        state.seed(seed)  # the same as a new RandomState(seed), in a tenth of its time
         rows.append(state.randn(latent_size).astype(np.float32))
     return np.stack(rows) if rows else np.zeros((0, latent_size), np.float32)
 
 
 def one_hot(classes: Iterable[int], size: int) -> NDArray[np.float32]:
-    """(N, size); a class of -1 (unknown) is a row of zeros."""
-    wanted = np.asarray(list(classes), dtype=np.int64)
-    rows = np.zeros((len(wanted), size), np.float32)
-    known = wanted >= 0
-    rows[np.flatnonzero(known), wanted[known]] = 1
+    """Returns one-hot rows (N, size) of class numbers; the unknown class -1 is a row of zeros."""
+    numbers = np.asarray(list(classes), dtype=np.int64)
+    rows = np.zeros((len(numbers), size), np.float32)
+    known = numbers >= 0
+    rows[np.flatnonzero(known), numbers[known]] = 1
     return rows
 
 
-# Codes have a stream of their own, so that a seed's latent and classes are the same with and without them.
-CODES = 1
-# Continuous codes are drawn from -1 to 1; pictures may be asked for beyond.
-FURTHEST = 3.0
+# Second word of the random seed of codes: their own stream leaves a seed's latent and class the same without codes.
+CODES_STREAM = 1
+# Bound of continuous codes that users set. Training draws them from U(-1, 1).
+MAX_CONTINUOUS = 3.0
 
 
 @dataclass(frozen=True)
 class CodeSpace:
-    """Structured codes (InfoGAN): `categorical`, the number of values of each; `continuous`, how many.
+    """The structured codes of a model (InfoGAN), numbered from 0, categorical ones first.
 
-    Codes are numbered from 0, categorical ones first. As the generator takes them: categorical ones one-hot, then the
-    continuous ones, `size` numbers in all.
+    The generator reads a row of `size` numbers: categorical codes one-hot, then continuous codes.
     """
 
+    # number of values of each categorical code
     categorical: tuple[int, ...] = ()
+    # number of continuous codes
     continuous: int = 0
 
     @property
     def size(self) -> int:
+        """Length of a row of codes."""
         return sum(self.categorical) + self.continuous
 
     @property
     def count(self) -> int:
-        """How many codes there are."""
+        """Number of codes."""
         return len(self.categorical) + self.continuous
 
     def draw(self, random: np.random.Generator | np.random.RandomState, count: int) -> NDArray[np.float32]:
-        """(count, size): categorical codes evenly, continuous ones from U(-1, 1)."""
+        """Draws rows (count, size): categorical codes uniformly, continuous codes from U(-1, 1)."""
         rows = np.zeros((count, self.size), np.float32)
         at = 0
         for values in self.categorical:
-            chosen = np.minimum((random.uniform(size=count) * values).astype(np.int64), values - 1)
-            rows[np.arange(count), at + chosen] = 1
+            drawn = np.minimum((random.uniform(size=count) * values).astype(np.int64), values - 1)
+            rows[np.arange(count), at + drawn] = 1
             at += values
         rows[:, at:] = random.uniform(-1, 1, (count, self.continuous))
         return rows
 
     def of_seeds(self, seeds: Iterable[int], chosen: Mapping[int, float] | None = None) -> NDArray[np.float32]:
-        """The codes of seeds, (N, size), those of `chosen` (number to value) instead of the seeds' own.
+        """Returns the codes of seeds, (N, size), with those in `chosen` (code number to value) replaced.
 
-        Raises `UsageError` for a code or a value that there is not.
+        Raises `UsageError` for a code or a value that does not exist.
         """
-        drawn = [self.draw(np.random.RandomState([seed, CODES]), 1) for seed in seeds]
+        drawn = [self.draw(np.random.RandomState([seed, CODES_STREAM]), 1) for seed in seeds]
         rows = np.concatenate(drawn) if drawn else np.zeros((0, self.size), np.float32)
         for number, value in (chosen or {}).items():
-            self.put(rows, number, value)
+            self.set_code(rows, number, value)
         return rows
 
-    def put(self, rows: NDArray[np.float32], number: int, value: float) -> None:
-        """Sets code `number` of codes (N, size). Raises `UsageError` for a code or a value that there is not."""
+    def set_code(self, rows: NDArray[np.float32], number: int, value: float) -> None:
+        """Sets code `number` in rows (N, size), in place. Raises `UsageError` for a code or value that is not there."""
         if not 0 <= number < self.count:
             has = f"codes 0 to {self.count - 1}" if self.count else "no codes"
             raise UsageError(f"this model has {has}, not a code {number}")
@@ -99,15 +100,15 @@ class CodeSpace:
             rows[:, at : at + values] = 0
             rows[:, at + int(value)] = 1
         else:
-            if not -FURTHEST <= value <= FURTHEST:  # nor NaN
-                raise UsageError(f"code {number} goes from {-FURTHEST:g} to {FURTHEST:g}, not to {value:g}")
+            if not -MAX_CONTINUOUS <= value <= MAX_CONTINUOUS:  # refuses NaN, too
+                raise UsageError(f"code {number} goes from {-MAX_CONTINUOUS:g} to {MAX_CONTINUOUS:g}, not to {value:g}")
             rows[:, sum(self.categorical) + number - len(self.categorical)] = value
 
     def describe(self, row: NDArray[np.float32]) -> list[float]:
-        """The value of every code of one row, (size,): numbers of categorical ones, the continuous ones themselves."""
-        found: list[float] = []
+        """Returns the values of all codes in a row (size,): categorical ones as their index."""
+        codes: list[float] = []
         at = 0
         for values in self.categorical:
-            found.append(int(row[at : at + values].argmax()))
+            codes.append(int(row[at : at + values].argmax()))
             at += values
-        return found + [round(float(value), 6) for value in row[at:]]
+        return codes + [round(float(value), 6) for value in row[at:]]

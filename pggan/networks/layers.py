@@ -1,7 +1,7 @@
-"""Layers with the equalized learning rate, pixelnorm and the minibatch statistic (Karras et al. 2018).
+"""Layers of both networks: equalized learning rate, pixelnorm, fade, minibatch stddev (Karras et al. 2018).
 
-Weights are kept in full precision and cast to the input's type at use, so that the input's type decides what a layer
-computes in; whatever must not lose precision (statistics, norms) is computed in float32 at least.
+Mixed precision: weights stay in float32 and are cast to the input's dtype at use, so that the input decides the dtype
+in which a layer computes. Statistics and norms are computed in float32 or better.
 """
 
 from __future__ import annotations
@@ -14,39 +14,40 @@ from torch import Tensor, nn
 
 from pggan.config.train import NetworkConfig
 
+# Gain of He initialisation, for layers before a (leaky) ReLU.
 GAIN = math.sqrt(2.0)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or unchanged where it is more precise already."""
+    """Converts half precision to float32; leaves float32 and float64 unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def leaky_relu(x: Tensor, leak: float) -> Tensor:
-    """`x`, or `leak * x` below 0."""
+    """Returns `x` where it is positive, `leak * x` elsewhere."""
     return F.leaky_relu(x, leak)
 
 
 def pixel_norm(x: Tensor, epsilon: float) -> Tensor:
-    """`x / sqrt(mean over channels of x^2 + epsilon)`; x is (N, C) or (N, C, H, W). Section 4.2."""
+    """Pixelnorm: `x / sqrt(mean over channels of x^2 + epsilon)`; x (N, C) or (N, C, H, W). Section 4.2."""
     if x.dtype == torch.float16:
         epsilon = max(epsilon, 1e-4)  # 1e-8 is 0 in half precision; the reference release's choice
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + epsilon)
 
 
 def upscale(x: Tensor) -> Tensor:
-    """Nearest neighbour, x2: (N, C, H, W) to (N, C, 2H, 2W)."""
+    """Doubles the sides by nearest neighbour: (N, C, H, W) to (N, C, 2H, 2W)."""
     n, c, h, w = x.shape
     return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
 
 
 def downscale(x: Tensor) -> Tensor:
-    """2x2 box filter: (N, C, 2H, 2W) to (N, C, H, W)."""
+    """Halves the sides by a 2x2 box filter: (N, C, 2H, 2W) to (N, C, H, W)."""
     return F.avg_pool2d(x, 2)
 
 
 def fade(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
-    """alpha 0: only `coarse`, 1: only `fine`, exactly; computed in the inputs' type."""
+    """Blends `alpha * fine + (1 - alpha) * coarse`, in the inputs' dtype; exact at alpha 0 and 1. Figure 2."""
     share = alpha.to(fine.dtype)
     return fine * share + coarse * (1 - share)
 
@@ -63,10 +64,10 @@ class PixelNorm(nn.Module):
 
 
 class EqualizedWeight(nn.Module):
-    """A weight (outputs, ...) from N(0, 1), scaled by `gain / sqrt(fan_in)` at run time. Section 4.1.
+    """Equalized learning rate: a weight (outputs, ...) from N(0, 1), times `gain / sqrt(fan_in)` at use. Section 4.1.
 
-    Not equalized: the weight is drawn at that scale instead, and used as it is (He initialisation). `magnitude`
-    (outputs,), where `normalize_weight` has made one: the weight's rows count by their directions alone.
+    If not `equalized`, the weight is drawn at that scale and used as it is (He initialisation). `magnitude` (outputs,)
+    exists after `normalize_weight`: it holds the rows' relative lengths, and the weight counts by their directions.
     """
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float = GAIN, equalized: bool = True) -> None:
@@ -77,17 +78,19 @@ class EqualizedWeight(nn.Module):
         self.scale = scale if equalized else 1.0
 
     def normalize_weight(self) -> None:
-        """Weight normalisation (Salimans and Kingma 2016): `w = scale * sqrt(fan_in) * magnitude * v / ||v||` a row.
+        """Applies weight normalisation (Salimans and Kingma 2016): `w = scale * sqrt(fan_in) * magnitude * v / ||v||`.
 
-        The magnitudes are near 1 where the weight is equalized, and chosen so that at first the function is the same.
+        w and v are rows of the weight. The first magnitudes leave the layer's function unchanged; with an equalized
+        weight they are near 1.
         """
         self.magnitude = nn.Parameter(self._lengths().detach() / math.sqrt(self.weight[0].numel()))
 
     def _lengths(self) -> Tensor:
-        return torch.linalg.vector_norm(self.weight.flatten(1), dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(self.weight.flatten(1), dim=1)
+        return lengths
 
     def effective_weight(self) -> Tensor:
-        """The weight as the layer uses it."""
+        """Returns the weight that the layer uses: scaled, and normalised if it has a magnitude."""
         if self.magnitude is None:
             return self.weight * self.scale
         length = self.scale * math.sqrt(self.weight[0].numel()) * self.magnitude / self._lengths()
@@ -95,14 +98,14 @@ class EqualizedWeight(nn.Module):
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
-        """Makes `effective_weight()` this one, of the same shape; for those that act on weights as they are used."""
+        """Stores a weight so that `effective_weight()` returns it, e.g. after clipping."""
         self.weight.copy_(weight / self.scale)
         if self.magnitude is not None:
             self.magnitude.copy_(self._lengths() / math.sqrt(self.weight[0].numel()))
 
 
 class EqualizedLayer(EqualizedWeight):
-    """An equalized weight, and a bias from 0."""
+    """An equalized weight and a bias, initially 0."""
 
     def __init__(
         self, shape: tuple[int, ...], fan_in: int, biases: int, gain: float = GAIN, equalized: bool = True
@@ -112,7 +115,7 @@ class EqualizedLayer(EqualizedWeight):
 
 
 class EqualizedLinear(EqualizedLayer):
-    """(N, inputs) to (N, outputs)."""
+    """Fully connected layer: (N, inputs) to (N, outputs)."""
 
     def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__((outputs, inputs), inputs, outputs, gain, equalized)
@@ -122,7 +125,7 @@ class EqualizedLinear(EqualizedLayer):
 
 
 class EqualizedConv2d(EqualizedLayer):
-    """(N, inputs, H, W) to (N, outputs, H, W), zero-padded."""
+    """Convolution with zero padding: (N, inputs, H, W) to (N, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__((outputs, inputs, kernel, kernel), inputs * kernel * kernel, outputs, gain, equalized)
@@ -132,14 +135,14 @@ class EqualizedConv2d(EqualizedLayer):
         return F.conv2d(x, self.effective_weight().to(x.dtype), self.bias.to(x.dtype), padding=self.padding)
 
 
-def _spread(kernel: Tensor) -> Tensor:
-    """3x3 kernels to 4x4: zero-padded by one, the four shifted copies added."""
+def fused_kernel(kernel: Tensor) -> Tensor:
+    """Convolves 3x3 kernels with a 2x2 box of ones to 4x4 kernels, for scaling fused with convolution."""
     padded = F.pad(kernel, (1, 1, 1, 1))
     return padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
 
 
 class StridedConv2d(EqualizedLayer):
-    """4x4 convolution to half the side, (N, inputs, 2H, 2W) to (N, outputs, H, W) (Radford et al. 2016)."""
+    """4x4 convolution with stride 2 (Radford et al. 2016): (N, inputs, 2H, 2W) to (N, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__((outputs, inputs, 4, 4), inputs * 16, outputs, gain, equalized)
@@ -150,10 +153,10 @@ class StridedConv2d(EqualizedLayer):
 
 
 class TransposedConv2d(EqualizedLayer):
-    """4x4 transposed convolution to twice the side, (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
+    """4x4 transposed convolution with stride 2: (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
 
     def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
-        # an output value meets 2x2 of the 4x4 weights
+        # fan-in: an output pixel is a sum over 2x2 of the 4x4 weights
         super().__init__((outputs, inputs, 4, 4), inputs * 4, outputs, gain, equalized)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ class TransposedConv2d(EqualizedLayer):
 
 
 class UpscaleConv2d(EqualizedConv2d):
-    """Nearest-neighbour upscale, then 3x3 convolution; fused: the same function as one strided 4x4 convolution."""
+    """Nearest-neighbour upscale, then 3x3 convolution; fused: the same function as one transposed 4x4 convolution."""
 
     def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
         super().__init__(inputs, outputs, 3, equalized=config.equalized)
@@ -172,15 +175,15 @@ class UpscaleConv2d(EqualizedConv2d):
         if not self.fused:
             return super().forward(upscale(x))
         # a transposed convolution scatters, hence the flip
-        kernel = _spread(self.effective_weight().flip(2, 3).transpose(0, 1))
+        kernel = fused_kernel(self.effective_weight().flip(2, 3).transpose(0, 1))
         return F.conv_transpose2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1)
 
 
 class ConvDownscale2d(EqualizedConv2d):
-    """3x3 convolution and 2x2 average with bias, normalisation (if any) and leaky ReLU.
+    """3x3 convolution and 2x2 average, with bias, normalisation (if any) and leaky ReLU.
 
-    Fused: one strided 4x4 convolution; bias, normalisation and activation after the average. Unfused: before it. Not
-    the same function; a model file says which.
+    Fused: one strided 4x4 convolution, then bias, normalisation and activation. Unfused: these come before the average,
+    which is another function. The model file records which.
     """
 
     def __init__(self, inputs: int, outputs: int, config: NetworkConfig, norm: nn.Module | None = None) -> None:
@@ -191,16 +194,18 @@ class ConvDownscale2d(EqualizedConv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.fused:
             return downscale(leaky_relu(self.norm(super().forward(x)), self.leak))
-        kernel = _spread(self.effective_weight()) * 0.25
+        kernel = fused_kernel(self.effective_weight()) * 0.25
         y = F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1)
         return leaky_relu(self.norm(y), self.leak)
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
-    """Appends one map that holds the standard deviation over a group of samples, averaged over all else.
+    """Minibatch stddev: appends a map of the standard deviation over a group of samples, averaged over all features.
 
     x (N, C, H, W) to (N, C + 1, H, W). Groups have `min(group, N)` members, N / group apart: sample n is in group
-    n mod (N / group). Biased variance, in float32 at least. Section 3. Raises `ValueError` where N cannot be grouped.
+    n mod (N / group). The variance is biased and computed in float32 or better. Section 3.
+
+    Raises `ValueError` where N cannot be divided into groups.
     """
     n, c, h, w = x.shape
     size = min(group, n)
@@ -213,9 +218,10 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
 
 
 def consecutive_stddev(x: Tensor, group: int) -> Tensor:
-    """The statistic in pytorch_GAN_zoo's form, for models that were trained with it; shapes as `minibatch_stddev`.
+    """Minibatch stddev as in pytorch_GAN_zoo, for models trained with it; shapes as in `minibatch_stddev`.
 
-    Groups are neighbours; a minibatch that they do not divide is one group; unbiased variance; 0 for a single sample.
+    Groups are consecutive samples; a minibatch that they do not divide is one group. The variance is unbiased. A single
+    sample has 0.
     """
     n, c, h, w = x.shape
     size = min(group, n)
@@ -229,6 +235,6 @@ def consecutive_stddev(x: Tensor, group: int) -> Tensor:
 
 
 def _with_map(x: Tensor, values: Tensor) -> Tensor:
-    """Appends a map that holds one value a sample: x (N, C, H, W), values (N,)."""
+    """Appends a map that holds one value of each sample: x (N, C, H, W), values (N,)."""
     n, _, h, w = x.shape
     return torch.cat([x, values.to(x.dtype).reshape(n, 1, 1, 1).expand(n, 1, h, w)], dim=1)

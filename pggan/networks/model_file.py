@@ -1,9 +1,8 @@
-"""Model files and training states: safetensors whose metadata holds their configuration. Loading executes nothing.
+"""Model files and training states: safetensors files with JSON metadata. Loading one executes no code.
 
-A model file has the tensors `generator.*` (the running average) and, where kept, `discriminator.*` and `trained.*` (the
-generator that is averaged); its metadata entry `pggan.model` is JSON: format, generator and discriminator
-configuration, level, alpha, labels, info.
-A training state has the entry `pggan.state` and whatever tensors training/state.py lists.
+A model file holds the tensors `generator.*` (the EMA) and optionally `discriminator.*` and `trained.*` (the generator
+behind the EMA). Its metadata entry `pggan.model` is JSON: format, configurations of generator and discriminator, level,
+alpha, labels, info. A training state has the metadata entry `pggan.state` and the tensors of training/engine/state.py.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import one_line
 
 FORMAT = 1
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
@@ -35,38 +35,46 @@ MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
 
 @dataclass
 class ModelFile:
-    """A generator with what is known about it.
+    """The contents of a model file."""
 
-    `labels`: name and classes of the label column, if conditional; or `columns`, a list of such. `trained`: the
-    generator that `generator` is the running average of, where it is kept.
-    """
-
+    # the EMA, which makes the images
     generator: Generator
     discriminator: Discriminator | None
+    # log2 of the resolution that the model has reached, and its fade in [0, 1]
     level: int
     alpha: float
+    # if conditional: `name` and `classes` of the label column; or `columns`, a list of such
     labels: dict[str, Any] | None = None
+    # what the run recorded about itself, e.g. images seen
     info: dict[str, Any] = field(default_factory=dict)
+    # the generator behind the EMA, if the file has it
     trained: Generator | None = None
 
     def parts(self) -> dict[str, nn.Module]:
-        """The networks that there are, by the prefix of their tensors."""
-        found = {"generator": self.generator, "discriminator": self.discriminator, "trained": self.trained}
-        return {name: module for name, module in found.items() if module is not None}
+        """Returns the networks of the file by the prefix of their tensors."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator, "trained": self.trained}
+        return {name: module for name, module in networks.items() if module is not None}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any]) -> None:
-    """Writes a safetensors file atomically, with one JSON metadata entry and a digest of all that it holds."""
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Writes a safetensors file atomically, with JSON metadata and a checksum of all tensors and metadata.
+
+    Args:
+        path: The file; its folder is made.
+        tensors: The tensors by name.
+        key: The metadata entry: MODEL_KEY or STATE_KEY.
+        about: The contents of that entry; `format` is added.
+    """
+    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, **about})
-    metadata = {key: text, DIGEST_KEY: _digest(kept, text)}
+    metadata = {key: text, DIGEST_KEY: _digest(contents, text)}
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(temporary: Path) -> None:
         try:
-            safetensors.torch.save_file(kept, str(temporary), metadata)
+            safetensors.torch.save_file(contents, str(temporary), metadata)
         except safetensors.SafetensorError as error:
-            # it wraps the system's errors: a full disk is to be told as one
+            # the library hides the system's errors in its own: callers recognise a full disk by its OSError
             if number := re.search(r"os error (\d+)", str(error)):
                 raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
             raise
@@ -75,7 +83,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Ma
 
 
 def read_metadata(path: Path, key: str) -> dict[str, Any]:
-    """The JSON metadata of a file. Raises `ModelError`: missing, damaged, foreign, or of a newer format."""
+    """Reads a file's JSON metadata. Raises `ModelError` if it is missing, damaged, foreign or of another format."""
     if not path.is_file():
         raise ModelError(f"{path} does not exist; give a model file, a run directory or a shipped model's name")
     try:
@@ -84,14 +92,14 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     except Exception as error:  # the library raises its own and several built-in kinds
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
             raise
-        raise ModelError(f"{path} is not a whole pggan model ({_first_line(error)}); copy or make it again") from None
+        raise ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again") from None
     if key not in metadata:
         if MODEL_KEY in metadata or STATE_KEY in metadata:
             kind = "a training state, not a model" if STATE_KEY in metadata else "a model, not a training state"
             raise ModelError(f"{path} is {kind}; a run keeps its models in models/ and its states in checkpoints/")
         raise ModelError(f"{path} is a safetensors file of another program, not one of pggan's")
     try:
-        about = json.loads(metadata[key])
+        about: dict[str, Any] = json.loads(metadata[key])
         version = int(about["format"])
     except (ValueError, TypeError, KeyError):
         raise ModelError(f"{path} has unreadable metadata; copy or make it again") from None
@@ -101,21 +109,21 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
 
 
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
-    """All tensors of a file, on the CPU. Raises `ModelError` where it is damaged: its digest tells of a single bit."""
+    """Reads all tensors of a file to the CPU. Raises `ModelError` where it is damaged, even in a single bit."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:
-        raise ModelError(f"{path} is damaged ({_first_line(error)}); copy or make it again") from None
+        raise ModelError(f"{path} is damaged ({one_line(error)}); copy or make it again") from None
     # files of other programs have no digest
-    if metadata.get(DIGEST_KEY, "") not in ("", _digest(found, metadata.get(key, ""))):
+    if metadata.get(DIGEST_KEY, "") not in ("", _digest(tensors, metadata.get(key, ""))):
         raise ModelError(f"{path} is damaged (its digest differs); copy or make it again")
-    return found
+    return tensors
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 of the metadata and of every tensor: name, type, shape and bytes."""
+    """Returns the SHA-256 of the metadata and of every tensor: name, dtype, shape and bytes."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -140,7 +148,7 @@ def save_model(path: Path, model: ModelFile) -> None:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
-    """Reads a model file. Raises `ModelError` where it is missing, damaged, foreign or of another version."""
+    """Reads a model file. Raises `ModelError` if it is missing, damaged, foreign or of another version."""
     about = read_metadata(path, MODEL_KEY)
     try:
         generator, discriminator = _empty_networks(about)
@@ -155,23 +163,26 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
         for part, module in model.parts().items():
             _fill(module, tensors, part + ".")
     except (ModelError, UsageError, KeyError, TypeError, ValueError) as error:
-        told = str(error) if isinstance(error, (ModelError, UsageError)) else f"unreadable metadata: {error!r}"
-        raise ModelError(told if str(path) in told else f"{path} cannot be used: {told}") from None
+        reason = str(error) if isinstance(error, (ModelError, UsageError)) else f"unreadable metadata: {error!r}"
+        raise ModelError(reason if str(path) in reason else f"{path} cannot be used: {reason}") from None
     for module in model.parts().values():
         module.to(device).eval().requires_grad_(False)
     return model
 
 
 def _empty_networks(about: Mapping[str, Any]) -> tuple[Generator, Discriminator | None]:
-    # on the meta device: a hostile configuration costs no memory before its tensors are seen to match
+    """Makes the networks of a model file without weights.
+
+    They are on the meta device: a hostile configuration takes no memory before its tensors have been checked.
+    """
     with torch.device("meta"):
         generator = make_generator(from_json(GeneratorConfig, about["generator"]))
-        kept = about.get("discriminator")
-        return generator, make_discriminator(from_json(DiscriminatorConfig, kept)) if kept else None
+        config = about.get("discriminator")
+        return generator, make_discriminator(from_json(DiscriminatorConfig, config)) if config else None
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
-    """Gives a module its tensors; half-precision ones, as small models are shipped, become float32."""
+    """Loads a module's tensors; half-precision ones, as in shipped models, become float32."""
     expected = module.state_dict()
     for name, like in expected.items():
         if prefix + name not in tensors:
@@ -181,7 +192,3 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None
     state = {name: tensors[prefix + name] for name in expected}
     half = (torch.float16, torch.bfloat16)
     module.load_state_dict({k: v.float() if v.dtype in half else v for k, v in state.items()}, assign=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,7 +1,6 @@
-"""Normalisations with learned scale and shift, between a layer and its activation.
+"""Layer, instance, virtual batch and weight normalisation, between a layer and its activation.
 
-Statistics are computed in float32 at least, whatever the input's type. None of them lets a sample's result depend on
-the other samples of its minibatch.
+Statistics are computed in float32 or better. No sample's result depends on the other samples of its minibatch.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ EPSILON = 1e-5
 
 
 class _Affine(nn.Module):
-    """A scale (from 1) and a shift (from 0) of each of the `channels` of (N, channels, ...)."""
+    """A learned scale (initially 1) and shift (initially 0) of each channel of (N, channels, ...)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def scaled(self, x: Tensor) -> Tensor:
+    def scale_and_shift(self, x: Tensor) -> Tensor:
         shape = (1, -1, *(1 for _ in x.shape[2:]))
         return x * self.weight.reshape(shape) + self.bias.reshape(shape)
 
 
 def _moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over `dims`, which stay as 1; over no dimension, a value's own: itself and 0."""
+    """Returns mean and biased variance over `dims`, kept with size 1; over no dimension, the values and zeros."""
     if not dims:
         return x, torch.zeros_like(x)
     mean = x.mean(dim=dims, keepdim=True)
@@ -37,29 +36,29 @@ def _moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 class LayerNorm(_Affine):
-    """Each sample by its mean and variance over all channels and places (Ba et al. 2016); (N, C, ...) to the same."""
+    """Normalises each sample over all its channels and pixels (Ba et al. 2016); (N, C, ...) to the same shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = at_least_float32(x)
         mean, variance = _moments(y, tuple(range(1, x.ndim)))
-        return self.scaled((y - mean) * torch.rsqrt(variance + EPSILON)).to(x.dtype)
+        return self.scale_and_shift((y - mean) * torch.rsqrt(variance + EPSILON)).to(x.dtype)
 
 
 class InstanceNorm(_Affine):
-    """Each map of each sample by its own mean and variance (Ulyanov et al. 2016); (N, C, H, W) to the same."""
+    """Normalises each map of each sample over its pixels (Ulyanov et al. 2016); (N, C, H, W) to the same shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = at_least_float32(x)
         mean, variance = _moments(y, (2, 3))
-        return self.scaled((y - mean) * torch.rsqrt(variance + EPSILON)).to(x.dtype)
+        return self.scale_and_shift((y - mean) * torch.rsqrt(variance + EPSILON)).to(x.dtype)
 
 
 class VirtualBatchNorm(_Affine):
-    """Each sample by the statistics of a reference batch together with its own (Salimans et al. 2016, section 3.4).
+    """Normalises each sample by the statistics of a reference batch and of itself (Salimans et al. 2016, section 3.4).
 
-    (R + N, C, ...) to the same; the first R samples are the reference, n = R. Of a sample, the mean and the mean
-    square of each channel weigh 1 / (n + 1), those of the reference n / (n + 1). The reference itself is normalised
-    by its own statistics, so that it depends on the weights alone.
+    (R + N, C, ...) to the same shape; the first R samples are the reference. The mean and mean square of each channel
+    are averages of the reference's, weighted R / (R + 1), and the sample's own, weighted 1 / (R + 1). The reference is
+    normalised by its own statistics alone.
     """
 
     def __init__(self, channels: int, reference: int) -> None:
@@ -68,29 +67,29 @@ class VirtualBatchNorm(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         y = at_least_float32(x)
-        places = tuple(range(2, x.ndim))
-        reference, own = y[: self.reference], y[self.reference :]
-        known, spread = _moments(reference, (0, *places))
-        mean, variance = _moments(own, places)
-        # mean squares less the squared mean, without the cancellation
-        share, apart = 1 / (self.reference + 1), mean - known
-        variance = (1 - share) * spread + share * variance + share * (1 - share) * apart.square()
-        mean = known + share * apart
+        pixels = tuple(range(2, x.ndim))
+        reference, samples = y[: self.reference], y[self.reference :]
+        reference_mean, reference_variance = _moments(reference, (0, *pixels))
+        mean, variance = _moments(samples, pixels)
+        # E[x^2] - E[x]^2 of the mixture, written without cancellation
+        share, difference = 1 / (self.reference + 1), mean - reference_mean
+        variance = (1 - share) * reference_variance + share * variance + share * (1 - share) * difference.square()
+        mean = reference_mean + share * difference
         normalized = [
-            (reference - known) * torch.rsqrt(spread + EPSILON),
-            (own - mean) * torch.rsqrt(variance + EPSILON),
+            (reference - reference_mean) * torch.rsqrt(reference_variance + EPSILON),
+            (samples - mean) * torch.rsqrt(variance + EPSILON),
         ]
-        return self.scaled(torch.cat(normalized)).to(x.dtype)
+        return self.scale_and_shift(torch.cat(normalized)).to(x.dtype)
 
 
 def discriminator_norm(config: DiscriminatorConfig, channels: int) -> nn.Module:
-    """What stands before the activation of a discriminator's hidden layer."""
+    """Makes the layer or instance normalisation before a hidden layer's activation; an identity for other norms."""
     kinds = {"layer": LayerNorm, "instance": InstanceNorm}
     return kinds[config.norm](channels) if config.norm in kinds else nn.Identity()
 
 
 def normalize_weights(module: nn.Module) -> None:
-    """Weight normalisation of every layer in a module."""
+    """Applies weight normalisation to every layer of a module."""
     for layer in module.modules():
         if isinstance(layer, EqualizedWeight):
             layer.normalize_weight()

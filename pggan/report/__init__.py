@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page (torch-free): what is in its directory, gathered, drawn and written."""
+"""The training report: a run as one self-contained HTML page (torch-free)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML from parts. Text is escaped unless it is markup already, so that nothing read from a file becomes a tag."""
+"""Builds HTML. It escapes every text that is not `Markup` already, so that no text from a file becomes a tag."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import math
 from typing import Any
 
 VOID = frozenset({"br", "img", "input", "link", "meta", "source"})
-# what HTML forbids even as references
+# Control characters, which HTML forbids even as references.
 _FORBIDDEN = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
-
-
-# characters of an option's value
-LONGEST = 600
+# Characters of an option's value; longer ones are cut.
+MAX_OPTION = 600
 
 
 class Markup(str):
@@ -22,32 +20,47 @@ class Markup(str):
 
 
 def escape(value: object) -> Markup:
-    """Any value as text of a page."""
+    """Returns a value as text of a page."""
     return value if isinstance(value, Markup) else Markup(html.escape(str(value).translate(_FORBIDDEN)))
 
 
 def join(*parts: object) -> Markup:
-    """Parts one after the other; None is left out."""
+    """Concatenates parts, all but None."""
     return Markup("".join(escape(part) for part in parts if part is not None))
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:
-    """`<name attributes>children</name>`. `class_` is class, `_` in names is `-`; None and False leave one out."""
-    said = []
+    """Returns `<name attributes>children</name>`.
+
+    Args:
+        name: of the element.
+        children: markup, or text to escape; None is left out.
+        attributes: `class_` stands for class, other `_` for `-`; None and False omit an attribute, True gives it no
+            value.
+    """
+    written = []
     for key, value in attributes.items():
         key = key.rstrip("_").replace("_", "-")
         if value is True:
-            said.append(f" {key}")
+            written.append(f" {key}")
         elif value is not None and value is not False:
-            said.append(f' {key}="{escape(value)}"')
-    opened = f"<{name}{''.join(said)}>"
+            written.append(f' {key}="{escape(value)}"')
+    opened = f"<{name}{''.join(written)}>"
     return Markup(opened if name in VOID else f"{opened}{join(*children)}</{name}>")
 
 
 def table(
     head: list[str], rows: list[list[object]], label: str, marks: list[str] | None = None, prose: bool = False
 ) -> Markup:
-    """A table that scrolls sideways in a narrow window. `marks`: classes of the rows; `prose`: long texts wrap."""
+    """Returns a table that scrolls sideways in a narrow window.
+
+    Args:
+        head: titles of the columns.
+        rows: cells; the first of each row is its header.
+        label: what the table shows, for screen readers.
+        marks: CSS classes of the rows, "" for none.
+        prose: whether long texts wrap.
+    """
     classes: list[str | None] = [mark or None for mark in marks] if marks else [None] * len(rows)
     body = [
         tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:]), class_=mark)
@@ -58,13 +71,13 @@ def table(
 
 
 def pairs(items: list[tuple[str, object]]) -> Markup:
-    """A list of names and what they are; those of None are left out."""
+    """Returns a list of names with their values, without those that are None or empty."""
     shown = [(name, value) for name, value in items if value is not None and value != ""]
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in shown))
 
 
-def figure(value: float | None) -> str:
-    """A number in four figures, with a real minus sign."""
+def format_number(value: float | None) -> str:
+    """Formats a number with four digits and a real minus sign."""
     if value is None or not math.isfinite(value):
         return "–"
     small = value != 0 and not 1e-3 <= abs(value) < 1e6
@@ -73,14 +86,14 @@ def figure(value: float | None) -> str:
 
 
 def kimg(nimg: float) -> str:
-    """Images as thousands, without needless zeros."""
+    """Formats a number of images in thousands."""
     return f"{nimg / 1000:,.1f}".removesuffix(".0")
 
 
 def option(value: Any) -> str:
-    """An option's value in words, cut where it is very long."""
+    """Formats an option's value, and cuts it where it is very long."""
     text = _option_text(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return text if len(text) <= MAX_OPTION else f"{text[:MAX_OPTION]} …"
 
 
 def _option_text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a run's directory says: read without trust in any of it but options.json, which has to be whole."""
+"""Reads a run directory for a report. Only options.json has to be intact: whatever else is damaged is left out."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
-from pggan.report.log_reader import MOST_IMAGES, NAME, Event, Log, number, read_log
 from pggan.report.markup import option
 from pggan.training.run.directory import LOCK, OPTIONS, RunDirectory
+from pggan.training.run.log_reader import MAX_IMAGES, MAX_NAME, Event, LogSummary, finite_number, summarize_log
 from pggan.utils.errors import DataError, PgganError, TrainingError
 from pggan.utils.file_lock import is_locked
 
 
 @dataclass(frozen=True)
 class RunData:
-    """All that a report says of a run, but for its pictures. `running`: a process trains in it now."""
+    """All that a report shows of a run, but for its images."""
 
     run: RunDirectory
     config: TrainConfig
-    resolved: dict[str, Any]
-    version: str
+    resolved: dict[str, Any]  # device, precision and versions that the run recorded
+    version: str  # of pggan, that began the run
     schedule: Schedule
-    log: Log
-    models: list[Path]
-    best: list[Path]
-    data: dict[str, Any]
-    attribution: str | None
-    running: bool
+    log: LogSummary  # with the changes of options among its events
+    models: list[Path]  # oldest first
+    best: list[Path]  # the best model, or nothing
+    data: dict[str, Any]  # what is known of the training data, by name
+    attribution: str | None  # of the training data
+    running: bool  # whether a process trains in the run now
 
     @property
     def name(self) -> str:
@@ -49,48 +49,49 @@ class RunData:
         return self.last("seconds") or 0.0
 
     def last(self, name: str) -> float | None:
-        """The newest value of a name."""
+        """The newest value of this name in the log."""
         return self.log.ticks[-1].get(name) if self.log.ticks else None
 
 
-def gather(path: Path) -> RunData:
-    """Raises `TrainingError` where `path` is no run, or its options are damaged."""
+def read_run_data(path: Path) -> RunData:
+    """Reads a run directory. Raises `TrainingError` where it is no run, or its options are damaged."""
     run = RunDirectory(path)
     try:
         config, resolved = run.read_options()
         recorded = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
-        schedule = Schedule(config)
+        schedule = config.schedule
     except NotADirectoryError:
         raise TrainingError(f"{path} is a file, not a run; give a directory that pggan train made") from None
     except (PgganError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of a configuration
+    except Exception as error:  # noqa: BLE001 - a damaged configuration may raise anything
         raise TrainingError(f"{path / OPTIONS} is damaged ({type(error).__name__}: {error})") from None
-    log = read_log(run.log)
+    log = summarize_log(run.log)
     log.events.extend(_changes(recorded.get("changes")))
     log.events.sort(key=lambda event: event.nimg)
     models, best = run.models(), [run.best] if run.best.is_file() else []
     data, attribution = _data(run, config, resolved)
     if attribution is None:
-        attribution = next((said for model in [*models[-1:], *best] if (said := _attributed(model))), None)
+        attributions = [about(model).get("attribution") for model in (*models[-1:], *best)]
+        attribution = next((str(text) for text in attributions if text), None)
     version, running = str(recorded.get("pggan", "")), is_locked(path / LOCK)
     return RunData(run, config, resolved, version, schedule, log, models, best, data, attribution, running)
 
 
 def _changes(recorded: object) -> list[Event]:
-    """Options changed when a run went on."""
-    found = []
+    """Reads the changes of options on resume as events."""
+    events = []
     for change in recorded if isinstance(recorded, list) else []:
-        at = number(change.get("at_nimg")) if isinstance(change, dict) else None
-        if at is not None and 0 <= at <= MOST_IMAGES:
-            changed = {str(name)[:NAME]: value for name, value in change.items() if name != "at_nimg"}
+        at = finite_number(change.get("at_nimg")) if isinstance(change, dict) else None
+        if at is not None and 0 <= at <= MAX_IMAGES:
+            changed = {str(name)[:MAX_NAME]: value for name, value in change.items() if name != "at_nimg"}
             names = [f"{name.replace('_', '-')} {option(value)}" for name, value in changed.items()]
-            found.append(Event(int(at), "options changed", "; ".join(names)[:4000]))
-    return found
+            events.append(Event(int(at), "options changed", "; ".join(names)[:4000]))
+    return events
 
 
 def _data(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """What is known of the run's data: of the store where it is still there, else what the run recorded."""
+    """Describes the training data, with its attribution: from the store if it is still there, else as recorded."""
     from pggan.data.store.store import Store, is_store
 
     recorded = resolved.get("data")
@@ -112,7 +113,7 @@ def _data(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any]) -> t
 
 
 def about(model: Path) -> dict[str, Any]:
-    """What a model file says of itself ("info" of its metadata); nothing where it cannot be read."""
+    """Reads the entry "info" of a model file's metadata; empty where it cannot be read."""
     from safetensors import safe_open
 
     try:
@@ -120,11 +121,5 @@ def about(model: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
         entries = [json.loads(text) for text in metadata.values() if '"info"' in text]
         return next((dict(entry["info"]) for entry in entries if isinstance(entry.get("info"), dict)), {})
-    except Exception:  # noqa: BLE001 - the library raises its own kinds; the page goes without
+    except Exception:  # noqa: BLE001 - the library raises its own kinds; the page does without
         return {}
-
-
-def _attributed(model: Path) -> str | None:
-    """The attribution that a model file carries, where its data is no longer there to say."""
-    said = about(model).get("attribution")
-    return str(said) if said else None

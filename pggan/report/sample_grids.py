@@ -1,4 +1,4 @@
-"""Sample grids of a run, small enough to travel inside a page, and the timelapse of some of their tiles."""
+"""Sample grids and real images of a run as WebP small enough to embed in a page, and a timelapse of the first tiles."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-# Grids evenly over time; the last one of every phase comes on top.
+# Sample grids in a page, evenly spread over the run; the last one of every phase comes on top.
 GRIDS = 24
-# Bytes of pictures: with base64 and the curves a page stays below 8 MB whatever the run.
+# Bytes of grids, real images and timelapse: in base64, with the curves, a page stays below 8 MB.
 GRID_BYTES, REAL_BYTES, LAPSE_BYTES = 2_900_000, 450_000, 700_000
-# A grid is at most so wide and so tall in a page.
+# Largest grid in a page, in pixels.
 GRID_WIDTH, GRID_HEIGHT = 960, 3840
-# Side of the tiles of a sample grid: small stages are enlarged to it (`training.snapshots`).
+# Side of a tile in pixels: `snapshots.enlarged` enlarges smaller images to it.
 TILE = 64
-# The timelapse: tiles across and down, their side, frames, the whole length, rests at the end.
+# The timelapse: tiles across and down, pixels of a tile's side, frames, length and pause at the end.
 ACROSS, DOWN, SIDE, FRAMES, LENGTH_MS, REST_MS = 4, 2, 128, 48, 12_000, 2500
+# Height of the caption below the tiles, in pixels.
 CAPTION = 28
-# Larger ones are no grids of a run: those have 4 million pixels at most by default.
-MOST_PIXELS = 64_000_000
-LADDER = ((1.0, 82), (1.0, 70), (0.8, 65), (0.65, 55), (0.5, 45), (0.35, 35), (0.2, 25))
+# A larger file is not a grid of a run, whose default is 4 million pixels at most.
+MAX_PIXELS = 64_000_000
+# (scale, WebP quality), tried in order until a grid fits its share of bytes.
+QUALITIES = ((1.0, 82), (1.0, 70), (0.8, 65), (0.65, 55), (0.5, 45), (0.35, 35), (0.2, 25))
+# (WebP quality, every n-th frame), tried in order until the timelapse fits.
+LAPSE_QUALITIES = ((68, 1), (55, 1), (45, 1), (45, 2), (40, 3), (35, 4), (25, 8))
 _NAME = re.compile(r"(\d{1,13})-(\d{1,5})x\2(?:-fade(\d{2,3}))?\.png")
 _REALS = re.compile(r"reals-(\d{1,5})x\1\.png")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample grid: its file, and the moment its name says. `fade`: percent, None where the level is stable."""
+    """A sample grid's file, and what its name says. `fade`: percent, None where the level is stable."""
 
     path: Path
     nimg: int
@@ -45,8 +49,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An encoded picture with its size in pixels."""
+class EmbeddedImage:
+    """A WebP file's content, and its size in pixels."""
 
     data: bytes
     width: int
@@ -59,93 +63,94 @@ class Picture:
 
 @dataclass
 class Gallery:
-    """What the page shows. `reals` by resolution; `columns`, `rows`: of the newest grid; `found`: all grids there."""
+    """The images of a page."""
 
-    grids: list[tuple[Sample, Picture]] = field(default_factory=list)
-    reals: dict[int, Picture] = field(default_factory=dict)
-    lapse: Picture | None = None
-    still: Picture | None = None
-    columns: int = 0
+    grids: list[tuple[Sample, EmbeddedImage]] = field(default_factory=list)  # in the order of time
+    reals: dict[int, EmbeddedImage] = field(default_factory=dict)  # by resolution
+    timelapse: EmbeddedImage | None = None
+    still: EmbeddedImage | None = None  # the timelapse's last frame
+    columns: int = 0  # tiles of the newest grid
     rows: int = 0
-    real_columns: int = 0
-    found: int = 0
-    unreadable: int = 0
+    real_columns: int = 0  # tiles of the newest real images
+    total: int = 0  # sample grids of the run, most of which a long one does not show
+    unreadable: int = 0  # files that are damaged
 
 
-def gallery(folder: Path) -> Gallery:
-    """The pictures of a run's samples folder, encoded within their allowance. Damaged ones are counted and left out."""
-    samples = find(folder)
+def read_gallery(folder: Path) -> Gallery:
+    """Encodes the images of a run's samples folder within the limits on bytes, and counts damaged ones."""
+    samples = find_samples(folder)
     shown, framed = set(choose(samples, GRIDS)), set(_spread(samples, FRAMES))
-    made = Gallery(found=len(samples))
+    gallery = Gallery(total=len(samples))
     frames: list[tuple[Sample, Image.Image]] = []
-    left, waiting = GRID_BYTES, len(shown)
+    bytes_left, grids_left = GRID_BYTES, len(shown)
     for sample in samples:
         if sample not in shown and sample not in framed:
             continue
         image = _load(sample.path)
         if image is None:
-            made.unreadable += 1
+            gallery.unreadable += 1
         else:
-            made.columns, made.rows = _shape(image, sample.resolution)
+            gallery.columns, gallery.rows = _shape(image, sample.resolution)
             if sample in shown:
-                picture = encode(image, left // waiting)
-                left -= len(picture.data)
-                made.grids.append((sample, picture))
+                grid = encode(image, bytes_left // grids_left)
+                bytes_left -= len(grid.data)
+                gallery.grids.append((sample, grid))
             if sample in framed:
-                frames.append((sample, _corner(image, sample.resolution)))
-        waiting -= sample in shown
-    _add_reals(made, folder)
-    _add_lapse(made, frames)
-    return made
+                frames.append((sample, _first_tiles(image, sample.resolution)))
+        grids_left -= sample in shown
+    _add_reals(gallery, folder)
+    _add_timelapse(gallery, frames)
+    return gallery
 
 
-def find(folder: Path) -> list[Sample]:
-    """The sample grids of a folder in the order of their images."""
-    found = []
+def find_samples(folder: Path) -> list[Sample]:
+    """Lists the sample grids of a folder, by images seen."""
+    samples = []
     for path in folder.glob("*.png") if folder.is_dir() else []:
         match = _NAME.fullmatch(path.name)
         if match and path.is_file() and int(match[2]) >= 1:
-            found.append(Sample(path, int(match[1]), int(match[2]), int(match[3]) if match[3] else None))
-    return sorted(found, key=lambda sample: (sample.nimg, sample.resolution, sample.path.name))
+            samples.append(Sample(path, int(match[1]), int(match[2]), int(match[3]) if match[3] else None))
+    return sorted(samples, key=lambda sample: (sample.nimg, sample.resolution, sample.path.name))
 
 
 def choose(samples: list[Sample], count: int) -> list[Sample]:
-    """Some samples evenly through the run, and the last of every phase."""
+    """Chooses `count` samples, evenly through the run, and the last of every phase."""
     last = {(sample.resolution, sample.fade is not None): sample for sample in samples}
-    wanted = {*_spread(samples, count), *list(last.values())[-2 * GRIDS :]}
-    return [sample for sample in samples if sample in wanted]
+    chosen = {*_spread(samples, count), *list(last.values())[-2 * GRIDS :]}
+    return [sample for sample in samples if sample in chosen]
 
 
 def _spread(samples: list[Sample], count: int) -> list[Sample]:
+    """At most `count` samples at even distances, first and last included."""
     if len(samples) <= count:
         return samples
     return [samples[round(n * (len(samples) - 1) / (count - 1))] for n in range(count)]
 
 
 def _load(path: Path) -> Image.Image | None:
-    """A PNG as RGB, None where it is damaged, or too large to be what it says."""
+    """Reads a PNG as RGB; None where it is damaged, or too large to be a sample grid."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as image:
-                if image.width * image.height > MOST_PIXELS:
+                if image.width * image.height > MAX_PIXELS:
                     return None
                 return image.convert("RGB")
-    except Exception:  # noqa: BLE001 - damaged files make Pillow raise all sorts
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds for damaged files
         return None
 
 
-def encode(image: Image.Image, allowance: int, width: int = GRID_WIDTH) -> Picture:
-    """A WebP of at most `allowance` bytes (or the smallest there is), no wider than `width`."""
-    first = min(1.0, width / image.width, GRID_HEIGHT / image.height)
-    smallest: Picture | None = None
-    for share, quality in LADDER:
-        factor = first * share
+def encode(image: Image.Image, max_bytes: int, width: int = GRID_WIDTH) -> EmbeddedImage:
+    """Encodes an image as WebP of at most `max_bytes`, or else the smallest possible, and at most `width` pixels."""
+    largest = min(1.0, width / image.width, GRID_HEIGHT / image.height)
+    smallest: EmbeddedImage | None = None
+    for share, quality in QUALITIES:
+        factor = largest * share
         small = image if factor == 1 else image.resize(_scaled(image, factor), Image.Resampling.LANCZOS)
         data = _webp(small, quality)
         if smallest is None or len(data) < len(smallest.data):
-            smallest = Picture(data, small.width, small.height)
-        if len(data) <= allowance:
+            smallest = EmbeddedImage(data, small.width, small.height)
+        if len(data) <= max_bytes:
             break
     assert smallest is not None
     return smallest
@@ -162,42 +167,43 @@ def _webp(image: Image.Image, quality: int) -> bytes:
 
 
 def _tile(resolution: int) -> int:
+    """Side of a tile in a sample grid, in pixels."""
     return resolution * max(1, TILE // resolution)
 
 
 def _shape(image: Image.Image, resolution: int) -> tuple[int, int]:
-    """Columns and rows of a grid."""
+    """Columns and rows of a sample grid."""
     tile = _tile(resolution)
     return max(1, image.width // tile), max(1, image.height // tile)
 
 
-def _corner(image: Image.Image, resolution: int) -> Image.Image:
-    """What the timelapse follows of a grid, its first tiles, which are the same latents all along, at its size."""
+def _first_tiles(image: Image.Image, resolution: int) -> Image.Image:
+    """The tiles of a grid that the timelapse shows, the same latents in every grid, at the timelapse's size."""
     columns, rows = _shape(image, resolution)
     tile, across, down = _tile(resolution), min(columns, ACROSS), min(rows, DOWN)
-    how = Image.Resampling.LANCZOS if tile > SIDE else Image.Resampling.NEAREST
-    return image.crop((0, 0, across * tile, down * tile)).resize((across * SIDE, down * SIDE), how)
+    resampling = Image.Resampling.LANCZOS if tile > SIDE else Image.Resampling.NEAREST
+    return image.crop((0, 0, across * tile, down * tile)).resize((across * SIDE, down * SIDE), resampling)
 
 
-def _add_reals(made: Gallery, folder: Path) -> None:
-    """Real pictures in the shape of the sample grids, so that both can stand side by side at one scale."""
+def _add_reals(gallery: Gallery, folder: Path) -> None:
+    """Adds real images, as many rows as the sample grids have: both stand side by side at one scale."""
     matches = [(m, path) for path in folder.glob("reals-*.png") if (m := _REALS.fullmatch(path.name))]
     files = sorted((int(m[1]), path) for m, path in matches if path.is_file() and int(m[1]) >= 1)
-    left = REAL_BYTES
-    for waiting, (resolution, path) in zip(range(len(files), 0, -1), files):
+    bytes_left = REAL_BYTES
+    for files_left, (resolution, path) in zip(range(len(files), 0, -1), files):
         image = _load(path)
         if image is None:
-            made.unreadable += 1
+            gallery.unreadable += 1
             continue
-        tall = _stacked(image, resolution, made.rows or DOWN)
-        picture = encode(tall, left // waiting, GRID_WIDTH // 2)
-        left -= len(picture.data)
-        made.reals[resolution] = picture
-        made.real_columns = max(1, tall.width // _tile(resolution))
+        tall = _rearranged(image, resolution, gallery.rows or DOWN)
+        grid = encode(tall, bytes_left // files_left, GRID_WIDTH // 2)
+        bytes_left -= len(grid.data)
+        gallery.reals[resolution] = grid
+        gallery.real_columns = max(1, tall.width // _tile(resolution))
 
 
-def _stacked(image: Image.Image, resolution: int, rows: int) -> Image.Image:
-    """The pictures of a grid in `rows` rows, as many as fill whole columns; empty tiles at its end are left out."""
+def _rearranged(image: Image.Image, resolution: int, rows: int) -> Image.Image:
+    """A grid's tiles in `rows` rows, as many as fill whole columns, without the empty ones at its end."""
     tile, (columns, height) = _tile(resolution), _shape(image, resolution)
     boxes = [(c * tile, r * tile, (c + 1) * tile, (r + 1) * tile) for r in range(height) for c in range(columns)]
     while len(boxes) > 1 and image.crop(boxes[-1]).getbbox() is None:
@@ -210,31 +216,30 @@ def _stacked(image: Image.Image, resolution: int, rows: int) -> Image.Image:
     return tall
 
 
-def _add_lapse(made: Gallery, samples: list[tuple[Sample, Image.Image]]) -> None:
-    """The animation, of fewer frames and lower quality where it would be too large."""
+def _add_timelapse(gallery: Gallery, samples: list[tuple[Sample, Image.Image]]) -> None:
+    """Adds the animation, with fewer frames and lower quality where it would be too large."""
     if len(samples) < 2:
         return
     last = samples[-1][0].nimg
-    # a run may have changed its grid: the tiles that every frame has
+    # a run may change its grid, so that only the tiles of the smallest one are in every frame
     size = min(image.width for _, image in samples), min(image.height for _, image in samples)
     frames = [_frame(sample, image, size, last) for sample, image in samples]
-    made.still = Picture(_webp(frames[-1], 75), *frames[-1].size)
-    for quality, keep in ((68, 1), (55, 1), (45, 1), (45, 2), (40, 3), (35, 4), (25, 8)):
-        kept = frames[::-keep][::-1]
-        each = max(150, min(700, LENGTH_MS // len(kept)))
+    gallery.still = EmbeddedImage(_webp(frames[-1], 75), *frames[-1].size)
+    for quality, step in LAPSE_QUALITIES:
+        shown = frames[::-step][::-1]  # the last one among them
+        times = [max(150, min(700, LENGTH_MS // len(shown)))] * (len(shown) - 1) + [REST_MS]
         out = io.BytesIO()
-        times = [each] * (len(kept) - 1) + [REST_MS]
-        kept[0].save(out, "WEBP", save_all=True, append_images=kept[1:], duration=times, quality=quality, method=3)
+        shown[0].save(out, "WEBP", save_all=True, append_images=shown[1:], duration=times, quality=quality, method=3)
         if len(out.getvalue()) <= LAPSE_BYTES:
-            made.lapse = Picture(out.getvalue(), *kept[0].size)
+            gallery.timelapse = EmbeddedImage(out.getvalue(), *shown[0].size)
             return
 
 
-def _frame(sample: Sample, corner: Image.Image, size: tuple[int, int], last: int) -> Image.Image:
-    """A frame: the tiles, a line of words, a line of progress."""
+def _frame(sample: Sample, tiles: Image.Image, size: tuple[int, int], last: int) -> Image.Image:
+    """A frame of the timelapse: tiles, stage and kimg, and a progress bar whose end is `last` images."""
     width, height = size
     frame = Image.new("RGB", (width, height + CAPTION), (16, 18, 22))
-    frame.paste(corner.crop((0, 0, width, height)))
+    frame.paste(tiles.crop((0, 0, width, height)))
     pen = ImageDraw.Draw(frame)
     font = ImageFont.load_default(14)
     pen.text((6, height + 5), sample.stage, (240, 240, 240), font)

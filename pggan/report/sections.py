@@ -1,4 +1,4 @@
-"""What a report says in words and tables: progress, phases, models, options, data, machine."""
+"""The report's texts and tables: status, summary, plan, events, phases, metrics, models, options, data, machine."""
 
 from __future__ import annotations
 
@@ -8,98 +8,100 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.train import TrainConfig, to_json
-from pggan.report.log_reader import Tick, number
-from pggan.report.markup import Markup, figure, join, kimg, option, pairs, table, tag
+from pggan.report.markup import Markup, format_number, join, kimg, option, pairs, table, tag
 from pggan.report.run_data import RunData, about
-from pggan.report.series import FIGURES, extremes, is_metric, other_names
+from pggan.report.series import MAX_EXTRA, extra_names, extremes, is_metric
 from pggan.training.monitor.plan_table import plan
+from pggan.training.run.log_reader import Tick, finite_number
 from pggan.utils.formatting import duration, size
 
-EVENTS = 100
+# Events in the table, the newest ones.
+MAX_EVENTS = 100
 
 
-def status(gathered: RunData) -> tuple[str, str]:
-    """A word for how the run stands, and what it means."""
-    total = kimg(gathered.schedule.total)
-    if gathered.finished:
+def status(run_data: RunData) -> tuple[str, str]:
+    """Returns the run's status in a word, and an explanation."""
+    total = kimg(run_data.schedule.total)
+    if run_data.finished:
         return "finished", f"all of {total} kimg"
-    stopped = [event for event in gathered.log.events if event.kind == "stopped"]
-    if stopped and not gathered.running and stopped[-1].nimg >= gathered.nimg:
+    stopped = [event for event in run_data.log.events if event.kind == "stopped"]
+    if stopped and not run_data.running and stopped[-1].nimg >= run_data.nimg:
         return "stopped", stopped[-1].text
-    if not gathered.log.ticks:
+    if not run_data.log.ticks:
         return "just begun", f"nothing logged yet of {total} kimg"
-    return "running" if gathered.running else "unfinished", f"{kimg(gathered.nimg)} of {total} kimg"
+    return "running" if run_data.running else "unfinished", f"{kimg(run_data.nimg)} of {total} kimg"
 
 
-def summary(gathered: RunData) -> Markup:
-    """The figures that are looked for first."""
-    moment = gathered.schedule.at(gathered.nimg)
+def summary(run_data: RunData) -> Markup:
+    """The most important figures, as tiles."""
+    moment = run_data.schedule.at(run_data.nimg)
     side = f"{moment.resolution}x{moment.resolution}"
     stage = side if moment.alpha == 1 else f"{side} fade {moment.alpha:.0%}"
-    left = gathered.last("seconds_left")
-    count = gathered.data.get("count")
+    left = run_data.last("seconds_left")
+    count = run_data.data.get("count")
     tiles: list[tuple[str, str]] = [
-        ("progress", f"{min(gathered.nimg / gathered.schedule.total, 1):.0%}"),
-        ("stage", stage if gathered.log.ticks else "–"),
-        ("trained for", duration(gathered.seconds)),
-        ("time left", "none" if gathered.finished else duration(left) if left is not None else "–"),
-        ("now, img/s", figure(gathered.last("img_per_second"))),
+        ("progress", f"{min(run_data.nimg / run_data.schedule.total, 1):.0%}"),
+        ("stage", stage if run_data.log.ticks else "–"),
+        ("trained for", duration(run_data.seconds)),
+        ("time left", "none" if run_data.finished else duration(left) if left is not None else "–"),
+        ("now, img/s", format_number(run_data.last("img_per_second"))),
         ("training pictures", f"{count:,}" if isinstance(count, int) else "–"),
-        ("returns", figure(gathered.last("rollbacks") or 0)),
-        ("skipped steps", figure(gathered.last("skipped_steps") or 0)),
+        ("returns", format_number(run_data.last("rollbacks") or 0)),
+        ("skipped steps", format_number(run_data.last("skipped_steps") or 0)),
     ]
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in tiles), class_="tiles")
 
 
-def strip(gathered: RunData) -> Markup:
-    """The whole plan as one bar, and how far the run is."""
-    total, width = gathered.schedule.total, 1000.0
+def strip(run_data: RunData) -> Markup:
+    """The plan as a bar of phases, with the progress of the run."""
+    total, width = run_data.schedule.total, 1000.0
     parts = []
-    for phase in gathered.schedule.phases:
+    for phase in run_data.schedule.phases:
         x, wide = phase.start / total * width, (phase.end - phase.start) / total * width
         kind = "fade" if phase.fading else "stable"
-        said = f"{phase.resolution}x{phase.resolution} {kind}: {kimg(phase.start)} to {kimg(phase.end)} kimg"
+        title = f"{phase.resolution}x{phase.resolution} {kind}: {kimg(phase.start)} to {kimg(phase.end)} kimg"
         shade = f"plan {kind}{' odd' if phase.level % 2 else ''}"
         parts.append(
-            tag("rect", tag("title", said), class_=shade, x=f"{x:.1f}", y=0, width=f"{max(wide, 0.5):.1f}", height=22)
+            tag("rect", tag("title", title), class_=shade, x=f"{x:.1f}", y=0, width=f"{max(wide, 0.5):.1f}", height=22)
         )
-    done = min(gathered.nimg / total, 1.0) * width
+    done = min(run_data.nimg / total, 1.0) * width
     parts.append(tag("rect", class_="done", x=0, y=16, width=f"{done:.1f}", height=6))
-    label = f"{kimg(gathered.nimg)} of {kimg(total)} kimg"
+    label = f"{kimg(run_data.nimg)} of {kimg(total)} kimg"
     return tag(
         "svg", *parts, viewBox="0 0 1000 22", preserveAspectRatio="none", class_="strip-plan", role="img",
         aria_label=label,
     )  # fmt: skip
 
 
-def events(gathered: RunData) -> Markup | None:
-    found = gathered.log.events
-    if not found:
+def events(run_data: RunData) -> Markup | None:
+    """The table of rollbacks, changed options and other events; None without any."""
+    happened = run_data.log.events
+    if not happened:
         return None
-    rows: list[list[object]] = [[kimg(event.nimg), event.kind, event.text] for event in found[-EVENTS:]]
-    more = f" (the last {EVENTS} of {len(found)})" if len(found) > EVENTS else ""
+    rows: list[list[object]] = [[kimg(event.nimg), event.kind, event.text] for event in happened[-MAX_EVENTS:]]
+    more = f" (the last {MAX_EVENTS} of {len(happened)})" if len(happened) > MAX_EVENTS else ""
     listed = table(["kimg", "what", "why"], rows, "Events", prose=True)
     return join(tag("h2", f"What happened{more}", id="events"), listed)
 
 
-def phases(gathered: RunData) -> Markup:
-    """Every phase as planned, and what was measured in it."""
+def phases(run_data: RunData) -> Markup:
+    """The table of phases: the plan, and medians of what was measured."""
     rows: list[list[object]] = []
     marks = []
-    for planned, phase in zip(plan(gathered.config)["phases"], gathered.schedule.phases):
-        ticks = [tick for tick in gathered.log.ticks if phase.start < tick.nimg <= phase.end]
-        if phase is gathered.schedule.phases[-1]:
-            ticks = [tick for tick in gathered.log.ticks if tick.nimg > phase.start]
-        state = "done" if gathered.nimg >= phase.end else "now" if gathered.nimg > phase.start else "ahead"
+    for planned, phase in zip(plan(run_data.config)["phases"], run_data.schedule.phases):
+        ticks = [tick for tick in run_data.log.ticks if phase.start < tick.nimg <= phase.end]
+        if phase is run_data.schedule.phases[-1]:
+            ticks = [tick for tick in run_data.log.ticks if tick.nimg > phase.start]
+        state = "done" if run_data.nimg >= phase.end else "now" if run_data.nimg > phase.start else "ahead"
         side = f"{phase.resolution}x{phase.resolution} {planned['kind']}"
         span = f"{kimg(phase.start)} – {kimg(phase.end)}"
         rows.append(
             [
                 side, state, span, planned["batch"], f"{planned['g_lr']:g} / {planned['d_lr']:g}",
                 f"{planned['g_parameters'] / 1e6:.3f} M", f"{planned['d_parameters'] / 1e6:.3f} M",
-                figure(_median(ticks, "img_per_second")), _spent(gathered.log.ticks, ticks),
-                figure(_median(ticks, "d_loss")), figure(_median(ticks, "g_loss")),
-                figure(_median(ticks, "gradient_norm")),
+                format_number(_median(ticks, "img_per_second")), _spent(run_data.log.ticks, ticks),
+                format_number(_median(ticks, "d_loss")), format_number(_median(ticks, "g_loss")),
+                format_number(_median(ticks, "gradient_norm")),
             ]
         )  # fmt: skip
         marks.append(state)
@@ -108,13 +110,13 @@ def phases(gathered: RunData) -> Markup:
     return join(table([*head, "|∇D|"], rows, "Phases", marks), note)
 
 
-def metrics(gathered: RunData) -> Markup | None:
-    """Every metric's newest, lowest and highest value, and when."""
+def metrics(run_data: RunData) -> Markup | None:
+    """The table of metrics: newest, lowest and highest value of each, with their kimg."""
     rows: list[list[object]] = []
-    for name in [name for name in other_names(gathered) if is_metric(gathered, name)][:FIGURES]:
-        found = extremes(gathered, name)
-        if found is not None:
-            rows.append([name, *(f"{figure(y)} at {kimg(x * 1000)}" for x, y in found)])
+    for name in [name for name in extra_names(run_data) if is_metric(run_data, name)][:MAX_EXTRA]:
+        points = extremes(run_data, name)
+        if points is not None:
+            rows.append([name, *(f"{format_number(y)} at {kimg(x * 1000)}" for x, y in points)])
     head = ["metric", "last, at kimg", "lowest, at kimg", "highest, at kimg"]
     return table(head, rows, "Metrics") if rows else None
 
@@ -125,7 +127,7 @@ def _median(ticks: list[Tick], name: str) -> float | None:
 
 
 def _spent(all_ticks: list[Tick], ticks: list[Tick]) -> str:
-    """Time between the last tick before a phase and its own last one."""
+    """The training time of a phase, whose ticks are `ticks`."""
     ends = [value for tick in ticks if (value := tick.get("seconds")) is not None]
     if not ends:
         return "–"
@@ -133,43 +135,45 @@ def _spent(all_ticks: list[Tick], ticks: list[Tick]) -> str:
     return duration(ends[-1] - (before[-1] if before else 0.0))
 
 
-def models(gathered: RunData) -> Markup:
-    """The models to use, and the commands that use them."""
-    run = gathered.run.path
+def models(run_data: RunData) -> Markup:
+    """The table of models, and commands that use them."""
+    run = _quoted(run_data.run.path)
     rows: list[list[object]] = []
     commands = []
-    for path in gathered.best:
-        rows.append([path.name, *_known_of(path, "best"), _bytes(path)])
-        commands.append(f"pggan generate {_quoted(run)} --best --n 64 --out pictures")
-    if gathered.models:
-        last = gathered.models[-1]
-        rows.append([last.name, *_known_of(last, "last"), _bytes(last)])
-        commands.append(f"pggan generate {_quoted(run)} --n 64 --out pictures")
-        commands.append(f"pggan interpolate {_quoted(run)} --out walk.mp4")
-    if not gathered.finished:
-        commands.append(f"pggan train --resume {_quoted(run)}")
-    said = tag("p", "No model yet: the first comes with the first snapshot.", class_="empty") if not rows else None
-    kept = len(gathered.models)
-    count = tag("p", f"{kept} model{'' if kept == 1 else 's'} kept in all.", class_="note") if rows else None
-    listed = table(["file", "", "kimg", "score", "size"], rows, "Models") if rows else None
-    return join(said, listed, count, tag("pre", tag("code", "\n".join(commands)), tabindex="0") if commands else None)
+    for path in run_data.best:
+        rows.append([path.name, *_model_cells(path, "best"), _bytes(path)])
+        commands.append(f"pggan generate {run} --best --n 64 --out pictures")
+    if run_data.models:
+        last = run_data.models[-1]
+        rows.append([last.name, *_model_cells(last, "last"), _bytes(last)])
+        commands.append(f"pggan generate {run} --n 64 --out pictures")
+        commands.append(f"pggan interpolate {run} --out walk.mp4")
+    if not run_data.finished:
+        commands.append(f"pggan train --resume {run}")
+    code = tag("pre", tag("code", "\n".join(commands)), tabindex="0") if commands else None
+    if not rows:
+        return join(tag("p", "No model yet: the first comes with the first snapshot.", class_="empty"), code)
+    count = len(run_data.models)
+    note = tag("p", f"{count} model{'' if count == 1 else 's'} kept in all.", class_="note")
+    return join(table(["file", "", "kimg", "score", "size"], rows, "Models"), note, code)
 
 
-def _known_of(path: Path, kind: str) -> list[str]:
-    """Kind, kimg and, of the best, score of a model, by its own metadata."""
-    said = about(path)
-    at = number(said.pop("kimg", None))
-    if at is None and path.stem.removeprefix("model-").isdigit():
-        at = int(path.stem.removeprefix("model-")) / 1000
-    best = said.get("best")
-    return [kind, "–" if at is None else kimg(at * 1000), _score(best) if isinstance(best, dict) else "–"]
+def _model_cells(path: Path, kind: str) -> list[str]:
+    """Cells of a model: kind, kimg, and the score if it was the best; from its metadata."""
+    info = about(path)
+    thousands = finite_number(info.get("kimg"))
+    if thousands is None and path.stem.removeprefix("model-").isdigit():
+        thousands = int(path.stem.removeprefix("model-")) / 1000
+    best = info.get("best")
+    score = _score(best) if isinstance(best, dict) else "–"
+    return [kind, "–" if thousands is None else kimg(thousands * 1000), score]
 
 
 def _score(best: dict[str, Any]) -> str:
-    """What made a model the best: metric, score, and of how many pictures."""
-    count = number(best.get("pictures"))
-    of = "" if count is None else f" of {count:,.0f} pictures"
-    return f"{option(best.get('metric'))} {figure(number(best.get('score')))}{of}"
+    """Formats the score that made a model the best: metric, score, and the number of images measured."""
+    count = finite_number(best.get("pictures"))
+    suffix = "" if count is None else f" of {count:,.0f} pictures"
+    return f"{option(best.get('metric'))} {format_number(finite_number(best.get('score')))}{suffix}"
 
 
 def _quoted(path: Path) -> str:
@@ -184,10 +188,10 @@ def _bytes(path: Path) -> str:
         return "–"
 
 
-def options(gathered: RunData) -> Markup:
-    """What differs from the defaults; all of them in a fold."""
-    own, usual = to_json(gathered.config), to_json(TrainConfig())
-    other: list[list[object]] = [[_flag(n), option(v), option(usual[n])] for n, v in own.items() if v != usual[n]]
+def options(run_data: RunData) -> Markup:
+    """The table of options that differ from the defaults; all options below, folded away."""
+    own, default = to_json(run_data.config), to_json(TrainConfig())
+    other: list[list[object]] = [[_flag(n), option(v), option(default[n])] for n, v in own.items() if v != default[n]]
     every: list[list[object]] = [[_flag(name), option(value)] for name, value in own.items()]
     shown = table(["option", "this run", "default"], other, "Options that differ from the defaults", prose=True)
     listed = table(["option", "value"], every, "Options", prose=True)
@@ -199,21 +203,22 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
-def data(gathered: RunData) -> Markup:
-    known = dict(gathered.data)
+def data(run_data: RunData) -> Markup:
+    """What is known of the training data."""
+    known = dict(run_data.data)
     count = known.pop("count", None)
     return pairs(
         [
-            ("store", option(gathered.config.data)),
+            ("store", option(run_data.config.data)),
             ("pictures", f"{count:,}" if isinstance(count, int) else count),
             *((str(name), option(value)) for name, value in known.items()),
-            ("labels", gathered.config.labels and option(gathered.config.labels)),
-            ("attribution", gathered.attribution and option(gathered.attribution)),
+            ("labels", run_data.config.labels and option(run_data.config.labels)),
+            ("attribution", run_data.attribution and option(run_data.attribution)),
         ]
     )
 
 
-def machine(gathered: RunData) -> Markup:
-    """What the run computed with."""
-    rest = [(str(n).replace("_", " "), option(v)) for n, v in gathered.resolved.items() if n != "data"]
-    return pairs([*rest, ("pggan", gathered.version)])
+def machine(run_data: RunData) -> Markup:
+    """Device, precision and versions of the run."""
+    rest = [(str(n).replace("_", " "), option(v)) for n, v in run_data.resolved.items() if n != "data"]
+    return pairs([*rest, ("pggan", run_data.version)])

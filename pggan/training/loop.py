@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,14 +23,17 @@ from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import BatchBuilder, train_step
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import by_level
+from pggan.training.monitor.disk_full import tolerate_write_errors
+from pggan.training.monitor.display import Display
 from pggan.training.monitor.eta import EtaEstimator
 from pggan.training.monitor.evaluation import Evaluation
 from pggan.training.monitor.health import diagnosis, relative_diversity
-from pggan.training.monitor.label_holdout import exam_of
-from pggan.training.monitor.recovery import TrainingDiverged, check_share, count_steps, kept, restore, roll_back
-from pggan.training.monitor.stats import MetricAverager, tick_values
+from pggan.training.monitor.label_holdout import hold_out_labels
+from pggan.training.monitor.recovery import TrainingDiverged, check_share, restore, roll_back
+from pggan.training.monitor.stats import MetricAverager, count_steps, tick_values
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import RunLog, opened_log, read_log
+from pggan.training.run.log import RunLog, opened_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.run.signals import Signals
 from pggan.training.run.snapshots import Snapshots
 from pggan.training.run.warm_start import load_pretrained
@@ -38,26 +41,14 @@ from pggan.utils import distributed
 from pggan.utils.devices import (
     StepThrottle,
     can_measure,
+    enable_cudnn_benchmark,
     limit_memory,
-    measure_convolutions,
     out_of_memory,
     pick_device,
     set_precision,
 )
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import DataError, TrainingError
-
-
-class Display(Protocol):
-    """Where a run shows itself; every method is called from the training loop."""
-
-    def note(self, message: str) -> None: ...
-
-    def moment(self, moment: ScheduleState) -> None: ...
-
-    def tick(self, line: dict[str, Any]) -> None: ...
-
-    def measured(self, message: str) -> None: ...
 
 
 @dataclass
@@ -87,7 +78,7 @@ class Trainer:
         self.pace = EtaEstimator(config, self.schedule)
         device = pick_device(resolved["device"])
         set_precision(resolved["precision"])
-        measure_convolutions(device)
+        enable_cudnn_benchmark(device)
         self.store = Store(str(config.data))
         self.state = TrainState(config, device, resolved["precision"], world)
         check_share(config, self.state, world)
@@ -99,7 +90,7 @@ class Trainer:
         if classes is not None and not (classes >= 0).any():
             raise DataError(f"no picture of the data has a known {config.labels!r}; train without --labels")
         self.feed = BatchBuilder(self.state, column, classes)
-        self.exam = exam_of(self.store, column, self.state)
+        self.exam = hold_out_labels(self.store, column, self.state)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         self.snapshots = Snapshots(run, self.state, labels, info)
         self.evaluation = Evaluation(self.state, self.store, self.snapshots, display)
@@ -141,8 +132,9 @@ class Trainer:
             return
         done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {found.name}"
         self.display.note(f"{done} ({self.state.nimg / 1000:g} kimg)")
-        for line in read_log(self.run.log) if self.run.log.exists() else []:
-            self.pace.measured(level_of(line["resolution"]), line["img_per_second"], 1.0)
+        for line in read_log(self.run.log):
+            if speed := line.get("img_per_second"):
+                self.pace.measured(level_of(line["resolution"]), speed, 1.0)
 
     def requests(self) -> Iterator[BatchRequest]:
         """What the loader has to bring, from here to the end: a pure function of the images seen."""
@@ -279,7 +271,9 @@ class Trainer:
         reason = diagnosis(self.state, line, steps * (self.schedule.n_critic + 1), faults)
         if distributed.all_reduce_max(int(reason is not None), self.world):
             raise TrainingDiverged(reason or "another process found the run to be going wrong")
-        kept(self.display, lambda: log.tick(line) if log else None, "the log")
+        if log is not None:
+            with tolerate_write_errors(self.display, "the log"):
+                log.tick(line)
         self.display.tick(line)
         return line
 
@@ -290,11 +284,11 @@ class Trainer:
         tick = int(self.state.counters["tick"])
         # the state first: it is what must not be lost
         if always or tick % self.config.checkpoint_ticks == 0:
-            kept(self.display, lambda: self.state.save(self.run.state(moment.nimg)), "the checkpoint")
+            with tolerate_write_errors(self.display, "the checkpoint"):
+                self.state.save(self.run.state(moment.nimg))
         if always or tick % self.config.snapshot_ticks == 0:
-            picture = kept(self.display, lambda: self.snapshots.write(moment), "the snapshot")
-            if picture is not None:
-                log.picture("samples", picture, moment.nimg)
+            with tolerate_write_errors(self.display, "the snapshot"):
+                log.image("samples", self.snapshots.write(moment), moment.nimg)
         self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
         self._since = time.perf_counter()  # the pace is that of training alone
 

@@ -16,7 +16,8 @@ from pggan.utils.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from pggan.data.store.store import LabelColumn, Manifest
-    from pggan.training.loop import Display, RunResult
+    from pggan.training.loop import RunResult
+    from pggan.training.monitor.display import Display
     from pggan.utils.distributed import World
 
 # Below so many pictures a discriminator may learn them by heart (Karras et al. 2020: their 30,000 and fewer suffer).
@@ -83,10 +84,10 @@ def resolve(config: TrainConfig) -> dict[str, Any]:
     from pggan.training.engine.memory_estimate import resolve_memory
     from pggan.training.engine.step_modes import resolve_modes
     from pggan.utils.devices import pick_device, pick_precision
-    from pggan.utils.distributed import own_device
+    from pggan.utils.distributed import local_device
 
     # each of several processes looks at its own GPU, not all at the first one
-    device = pick_device(own_device(config.device))
+    device = pick_device(local_device(config.device))
     precision = pick_precision(config.precision, device)
     modes, why = resolve_modes(config, str(device))
     return {
@@ -164,7 +165,7 @@ def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) ->
     from pggan.utils.devices import pick_device
 
     end_with_launcher()
-    place = distributed.asked_for()
+    place = distributed.world_from_environment()
     mine = dict(resolved)
     if place.size > 1 and str(resolved["device"]).startswith("cuda"):
         mine["device"] = f"cuda:{place.local}"

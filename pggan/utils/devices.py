@@ -1,4 +1,4 @@
-"""The device to compute on, what it can do, and what memory it has left."""
+"""Devices: choice of CPU or GPU, mixed precision, TF32, free and peak memory, out-of-memory errors, step throttling."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ import torch
 
 from pggan.utils.errors import UsageError
 
-# How torch, CUDA and its libraries say that memory ran out, where they raise a plain RuntimeError.
+# Texts of the plain RuntimeErrors that torch, CUDA, cuDNN and cuBLAS raise when they run out of memory.
 _NO_MEMORY = (
     "can't allocate memory",
     "CUDA error: out of memory",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
-# Bytes that `limit_memory` leaves torch, by the number of the GPU.
+# Limits set by `limit_memory`, in bytes, by GPU number.
 _limits: dict[int | None, float] = {}
-# Linux counts memory in batches of pages a thread, and so its peak to within that.
+# Error of Linux's peak count in bytes: the kernel adds up the pages of each thread in batches.
 _SLACK = 32 << 20
-# typed as Any: the switches are made at import, unseen by type checkers
+# Any: torch creates these attributes at import, so type checkers do not see them
 _TF32_SWITCHES: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` (the first GPU, else the CPU), `cpu`, `cuda`, `cuda:N`; raises `UsageError` for one that is not there."""
+    """Returns the device called `auto` (the current GPU, else the CPU), `cpu`, `cuda` or `cuda:N`.
+
+    Raises `UsageError` for an unknown name or a GPU that is not there.
+    """
     if name == "auto":
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     kind, _, index = name.partition(":")
@@ -47,7 +50,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` resolved: bf16 on a GPU that has it, else tf32 on one that has that, else fp32. tf32 needs a GPU."""
+    """Resolves the precision `auto`: bf16 on a GPU that supports it, else tf32 on one that supports that, else fp32.
+
+    Raises `UsageError` for tf32 on a CPU.
+    """
     if name == "auto":
         if device.type != "cuda":
             return "fp32"
@@ -61,22 +67,25 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """What the layers compute in; weights, scores and statistics stay in float32 at least."""
+    """Returns the dtype in which layers compute under mixed precision.
+
+    Weights, scores and statistics stay in float32 or better.
+    """
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
 
 def channels_last(device: torch.device, precision: str) -> bool:
-    """Whether convolutions are to keep a pixel's channels together: half precision on GPUs computes on them so.
+    """Whether networks should use the channels-last memory format, which convolutions in half precision prefer on GPUs.
 
-    On the CPU it makes no difference. Weights laid out so make the activations follow.
+    Activations take their memory format from the weights. On the CPU the format makes no difference.
     """
     return device.type == "cuda" and precision in ("bf16", "fp16")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes free on a device; on the CPU what the system can still hand out, capped by a container's limit."""
+    """Returns the free bytes of a device: of a GPU within `limit_memory`, of the system within a container's limit."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # what is left then belongs to tensors and to CUDA graphs
+        torch.cuda.empty_cache()  # what stays reserved then belongs to tensors and CUDA graphs
         free = torch.cuda.mem_get_info(device)[0]
         held = torch.cuda.memory_reserved(device)
         return int(max(0, min(free, _limits.get(device.index, free + held) - held)))
@@ -94,7 +103,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def limit_memory(device: torch.device, budget: float) -> None:
-    """Lets torch take no more than so many bytes of a GPU; does nothing on the CPU."""
+    """Caps the memory that torch may take of a GPU at `budget` bytes; does nothing on the CPU."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         _limits[device.index] = budget
@@ -102,21 +111,21 @@ def limit_memory(device: torch.device, budget: float) -> None:
 
 
 def held_memory(device: torch.device) -> int | None:
-    """Bytes held now: of a GPU what torch's tensors take, on Linux what this process does; None where nobody tells."""
+    """Returns the bytes held now by torch's tensors on a GPU, or by this process on Linux; None where unknown."""
     free_cached(device)
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
 
 
 def can_measure(device: torch.device) -> bool:
-    """Whether `peak_memory` has something to tell here."""
+    """Whether `peak_memory` can measure on this device and system."""
     return device.type == "cuda" or _forget_peak()
 
 
 def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
-    """Most bytes held, as `held_memory` counts them, while `work` ran; None where that cannot be told."""
+    """Returns the peak of `held_memory` while `work` runs, in bytes; None where it cannot be measured."""
     _give_back(device)
     if device.type == "cuda":
-        work()  # the first time cuDNN tries its ways, with whatever memory there is
+        work()  # cuDNN's benchmark of the first call may take all free memory: not measured
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         work()
@@ -126,13 +135,13 @@ def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
         return None
     mapped = _resident("RssFile") or 0
     work()
-    most = _resident("VmHWM")
-    # pages of files that the system took back meanwhile, as it may at any time, made room in the count
-    return None if most is None else most + max(0, mapped - (_resident("RssFile") or 0))
+    peak = _resident("VmHWM")
+    # file pages that the kernel dropped meanwhile are missing from the peak: added back
+    return None if peak is None else peak + max(0, mapped - (_resident("RssFile") or 0))
 
 
 def _resident(line: str) -> int | None:
-    """A line of Linux's account of this process, in bytes: VmRSS (now), VmHWM (most since `_forget_peak`)."""
+    """Returns a line of /proc/self/status in bytes: VmRSS (held now), VmHWM (peak since `_forget_peak`), RssFile."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             return next((int(words.split()[1]) * 1024 for words in file if words.startswith(line + ":")), None)
@@ -141,85 +150,100 @@ def _resident(line: str) -> int | None:
 
 
 def _forget_peak() -> bool:
-    """Starts Linux's peak anew from what is held now; False where that is not allowed, or does nothing."""
+    """Resets Linux's peak of this process to what it holds now. Returns whether that worked."""
     try:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
             file.write("5")
     except OSError:
         return False
-    now, most = _resident("VmRSS"), _resident("VmHWM")
-    return now is not None and most is not None and most - now < _SLACK
+    held, peak = _resident("VmRSS"), _resident("VmHWM")
+    return held is not None and peak is not None and peak - held < _SLACK
 
 
 def _cgroup_room() -> int:
+    """Returns the bytes left below the container's limit, at least 256 MiB; a very large number without a limit."""
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
-            most = int(limit.read())
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as used:
-            return max(256 << 20, most - int(used.read()))
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            limit = int(file.read())
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
+            return max(256 << 20, limit - int(file.read()))
     except (OSError, ValueError):
         return 1 << 62
 
 
 def set_precision(precision: str) -> None:
-    """Whether float32 matrix products and convolutions on a GPU may use TF32: only where it is asked for."""
-    # the older of torch's two kinds of switches: its exporters refuse to run where the newer ones were used
+    """Allows TF32 in float32 matrix products and convolutions on GPUs for precision `tf32`, forbids it for others."""
+    # torch's legacy switches: its exporters refuse to run after the new ones (fp32_precision) were used
     for switch in _TF32_SWITCHES:
         switch.allow_tf32 = precision == "tf32"
 
 
-def measure_convolutions(device: torch.device) -> None:
-    """Lets cuDNN try its ways for every new shape of convolution, and keep the fastest: shapes change with phases."""
+def enable_cudnn_benchmark(device: torch.device) -> None:
+    """Lets cuDNN time its algorithms for each new shape of convolution and use the fastest one."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
 
 
-class StepThrottle:
-    """Keeps the host at most `ahead` iterations before a GPU: pictures wait in pinned memory, and signals are heard."""
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Forbids TF32 on a GPU within the block, so that a seed gives the same image at any batch size."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = switches = _TF32_SWITCHES
+    name = "allow_tf32"
+    full: Any = False
+    try:
+        before = [getattr(switch, name) for switch in switches]
+    except RuntimeError:  # the program uses torch's new switches, after which the legacy ones cannot be read
+        switches, name, full = (cudnn.conv, matmul), "fp32_precision", "ieee"
+        before = [getattr(switch, name) for switch in switches]
+    for switch in switches:
+        setattr(switch, name, full)
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before):
+            setattr(switch, name, value)
 
-    def __init__(self, device: torch.device, ahead: int = 2) -> None:
-        self.device, self.ahead = device, ahead
-        self._begun: deque[torch.cuda.Event] = deque()
+
+class StepThrottle:
+    """Limits how many iterations the CPU queues ahead of the GPU.
+
+    So pinned buffers stay bounded and Ctrl-C reacts at once.
+    """
+
+    def __init__(self, device: torch.device, max_queued: int = 2) -> None:
+        self.device, self.max_queued = device, max_queued
+        self._queued: deque[torch.cuda.Event] = deque()
 
     def step(self) -> None:
-        """An iteration has been begun: waits, asleep, for the one `ahead` before it. Does nothing on the CPU."""
+        """Marks the end of an iteration's launches; sleeps while the GPU is over `max_queued` iterations behind.
+
+        Does nothing on the CPU.
+        """
         if self.device.type != "cuda":
             return
         event = torch.cuda.Event(blocking=True)
         event.record(torch.cuda.current_stream(self.device))
-        self._begun.append(event)
-        if len(self._begun) > self.ahead:
-            self._begun.popleft().synchronize()
-
-
-@contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """Float32 in full on a GPU within the block: a seed is the same picture whatever the batch."""
-    if device.type != "cuda":
-        yield
-        return
-    before = [switch.allow_tf32 for switch in _TF32_SWITCHES]
-    for switch in _TF32_SWITCHES:
-        switch.allow_tf32 = False
-    try:
-        yield
-    finally:
-        for switch, allowed in zip(_TF32_SWITCHES, before):
-            switch.allow_tf32 = allowed
+        self._queued.append(event)
+        if len(self._queued) > self.max_queued:
+            self._queued.popleft().synchronize()
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
+    """Whether an error means out of memory, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def free_cached(device: torch.device) -> None:
-    """Gives back memory that is kept for later: a GPU's by torch, main memory by the C library where it is glibc."""
+    """Returns cached memory to the system: a GPU's from torch's allocator, main memory from the C library (glibc)."""
     gc.collect()
     _give_back(device)
 
 
 def _give_back(device: torch.device) -> None:
+    """Empties the allocator's cache without a garbage collection before."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return

@@ -1,7 +1,7 @@
-"""Several processes as one run: torch's own engine, with nothing to do in a run of one.
+"""Distributed training with torch.distributed: process group, rank, all-reduce, barrier; no-ops in a single process.
 
-Started by torchrun (`torchrun --nproc-per-node 8 -m pggan train ...`), by any scheduler that sets its variables, or by
-`pggan train --gpus 8`. NCCL between GPUs, gloo between CPUs, and gloo for the few numbers that the hosts agree on.
+Processes are started by torchrun (`torchrun --nproc-per-node 8 -m pggan train ...`), by a scheduler that sets the same
+variables, or by `pggan train --gpus 8`. NCCL connects GPUs; gloo connects CPUs and carries the numbers of the hosts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pggan.utils.errors import TrainingError, UsageError
+from pggan.utils.formatting import one_line
 
-# A process waits so long for the others: rank 0 writes checkpoints and sample grids meanwhile. One that died is
-# noticed much sooner, by its closed connection.
+# Timeout of collective operations: the others wait while rank 0 writes checkpoints and sample grids. The death of a
+# process is noticed much sooner, by its closed connection.
 TIMEOUT = datetime.timedelta(minutes=30)
-# Gradients travel in buckets of about this many bytes: large enough for the link, small enough that one is copied while
-# another travels. Between two gloo processes 23M values took 1.5 s so, 2.4 s in buckets of 64 MB, 3.4 s in one.
+# Bytes of a gradient bucket: large enough to use the link, small enough that one is copied while another travels.
+# 23M values between two gloo processes: 1.5 s, against 2.4 s in buckets of 64 MB and 3.4 s in one.
 BUCKET_BYTES = 16 << 20
 
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among `size` of them; `local` is its number on its own machine."""
+    """This process's `rank` among the `size` (world size) processes of the run; `local` is its rank on its machine."""
 
     rank: int = 0
     size: int = 1
@@ -40,15 +41,18 @@ class World:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this process writes files and messages for the run (rank 0)."""
         return self.rank == 0
 
 
 SINGLE_PROCESS = World()
 
 
-def asked_for() -> World:
-    """The place that the launcher's environment gives this process. Raises `UsageError` where it makes no sense."""
+def world_from_environment() -> World:
+    """Reads this process's rank and the world size from the launcher's environment variables.
+
+    Raises `UsageError` where they make no sense.
+    """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         return SINGLE_PROCESS
     try:
@@ -61,17 +65,17 @@ def asked_for() -> World:
     return World(rank, size, local)
 
 
-def on_this_machine() -> int:
-    """How many processes of the run share this machine, as far as its launcher says: else all of them."""
+def local_world_size() -> int:
+    """Returns how many processes of the run share this machine; all of them, where the launcher does not say."""
     try:
         return max(1, int(os.environ["LOCAL_WORLD_SIZE"]))
     except (KeyError, ValueError):
-        return asked_for().size
+        return world_from_environment().size
 
 
-def own_device(name: str) -> str:
-    """A device's name; this process's own GPU where a launcher started several and none of them is named."""
-    world = asked_for()
+def local_device(name: str) -> str:
+    """Returns a device's name: of several processes, each gets a GPU of its own for `auto` and `cuda`."""
+    world = world_from_environment()
     if world.size == 1 or name not in ("auto", "cuda"):
         return name
     return f"cuda:{world.local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
@@ -79,11 +83,11 @@ def own_device(name: str) -> str:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[World]:
-    """The process group for the block, where a launcher asks for one. `device`: what this process computes on.
+    """Opens the process group for the block, if a launcher started several processes; yields this process's place.
 
-    Raises `TrainingError` where the others cannot be reached.
+    `device` is the one that this process computes on. Raises `TrainingError` where the others cannot be reached.
     """
-    world = asked_for()
+    world = world_from_environment()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world.size == 1:
@@ -93,8 +97,7 @@ def process_group(device: torch.device) -> Iterator[World]:
     try:
         dist.init_process_group(backend, timeout=TIMEOUT, rank=world.rank, world_size=world.size)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise TrainingError(f"rank {world.rank} of {world.size} cannot join the others ({reason})") from None
+        raise TrainingError(f"rank {world.rank} of {world.size} cannot join the others ({one_line(error)})") from None
     try:
         yield world
     finally:
@@ -102,15 +105,15 @@ def process_group(device: torch.device) -> Iterator[World]:
 
 
 def all_reduce_mean(tensors: Sequence[Tensor], world: World) -> None:
-    """Every tensor becomes its mean over the processes, in place; buckets of them travel while others are copied."""
+    """Replaces tensors by their means over all processes, in place (all-reduce in buckets, overlapped with copies)."""
     if world.size == 1:
         return
-    travelling = []
+    pending = []
     for bucket in buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-        travelling.append((bucket, flat, _reduced(flat)))
-    for bucket, flat, arrived in travelling:
-        arrived()
+        pending.append((bucket, flat, _start_all_reduce(flat)))
+    for bucket, flat, wait in pending:
+        wait()
         flat /= world.size
         at = 0
         for tensor in bucket:
@@ -119,7 +122,7 @@ def all_reduce_mean(tensors: Sequence[Tensor], world: World) -> None:
 
 
 def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Runs of tensors of one type, each of about BUCKET_BYTES."""
+    """Splits tensors, in order, into buckets of one dtype and about BUCKET_BYTES each."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
@@ -134,30 +137,31 @@ def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def all_reduce_max(value: int, world: World) -> int:
-    """The largest of every process's number, on the host."""
+    """Returns the largest of all processes' values; it is exchanged between the hosts, without waiting for a GPU."""
     if world.size == 1:
         return value
     tensor = torch.tensor(value, dtype=torch.int64)
-    _reduced(tensor, dist.ReduceOp.MAX)()
+    _start_all_reduce(tensor, dist.ReduceOp.MAX)()
     return int(tensor)
 
 
 def barrier(world: World) -> None:
-    """Until every process is here."""
+    """Waits until every process has arrived."""
     all_reduce_max(0, world)
 
 
-def _reduced(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Callable[[], object]:
-    """Begins a reduction in place; the result waits for it (on a GPU: makes the stream wait)."""
-    work = _told(lambda: dist.all_reduce(tensor, operation, async_op=True))
-    return lambda: _told(lambda: work.wait())
+def _start_all_reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Callable[[], object]:
+    """Starts an all-reduce in place. Returns a function that waits for it (on a GPU: makes the stream wait)."""
+    work = _or_training_error(lambda: dist.all_reduce(tensor, operation, async_op=True))
+    return lambda: _or_training_error(lambda: work.wait())
 
 
-def _told(action: Callable[[], T]) -> T:
+def _or_training_error(action: Callable[[], T]) -> T:
+    """Runs a collective operation; raises `TrainingError` where another process is gone."""
     try:
         return action()
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
         raise TrainingError(
-            f"another process of the run is gone ({reason}); go on with --resume, with as many processes or others"
+            f"another process of the run is gone ({one_line(error)}); go on with --resume, with as many processes or "
+            "others"
         ) from None

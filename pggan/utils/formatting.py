@@ -1,12 +1,17 @@
-"""Numbers for people."""
+"""Numbers, sizes and errors as short texts for people."""
 
 from __future__ import annotations
 
 import re
 
 
+def one_line(error: BaseException) -> str:
+    """Returns an error's message on one line, at most 160 characters; the name of its type where it has no message."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
 def duration(seconds: float) -> str:
-    """`75` -> `1:15`, `7300` -> `2:01:40`, `200000` -> `2d 07:33`."""
+    """Formats seconds: `75` -> `1:15`, `7300` -> `2:01:40`, `200000` -> `2d 07:33`."""
     whole = max(0, round(seconds))
     days, rest = divmod(whole, 86400)
     hours, minutes, secs = rest // 3600, rest // 60 % 60, rest % 60
@@ -16,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes, in powers of 1024: `1.4 GiB`."""
+    """Formats a number of bytes, in powers of 1024: `1.4 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -25,7 +30,7 @@ def size(count: float) -> str:
 
 
 def bytes_of(text: str) -> float:
-    """`24GB`, `512MB`, `8G` as bytes, in powers of 1024. Raises `ValueError` for anything else."""
+    """Parses `24GB`, `512MB`, `8G` to bytes, in powers of 1024. Raises `ValueError` for anything else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])i?b?\s*", text, re.IGNORECASE)
     if not match:
         raise ValueError(f"{text!r} is no amount of memory, as 24GB")
@@ -33,5 +38,5 @@ def bytes_of(text: str) -> float:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts `img2` before `img10`."""
+    """Returns a sort key that puts `img2` before `img10`."""
     return [(0, int(part[:4000]), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -1,4 +1,4 @@
-"""Where models and training states lie: in runs, in files, in the package (torch-free)."""
+"""Paths of models and training states in runs and in the package, and the user's cache folder (torch-free)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CHECKOUT = _PACKAGE.parent / "checkpoints"
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what they can make again."""
+    """Returns the folder for files that can be made again (`$XDG_CACHE_HOME/pggan`, else `~/.cache/pggan`)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pggan"
 
 
 def keep_compiled() -> None:
-    """Lets torch keep compiled code between runs in the user's cache, unless TORCHINDUCTOR_CACHE_DIR says where.
+    """Puts torch's cache of compiled code in the user's cache folder, unless the user set TORCHINDUCTOR_CACHE_DIR.
 
-    Its own choice is a folder of the temporary one, which is emptied; it may have set that already.
+    Torch's default, which it may have set in that variable already, is in the temporary folder and is lost at a reboot.
     """
     chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     own = Path(tempfile.gettempdir()) / "torchinductor_"
@@ -33,19 +33,20 @@ def keep_compiled() -> None:
 
 
 def numbered(folder: Path, stem: str) -> list[Path]:
-    """The files `stem-NNN.safetensors` of a folder, oldest first."""
+    """Returns the files `stem-NNN.safetensors` of a folder, lowest number first."""
     pattern = re.compile(rf"{stem}-(\d+)\.safetensors")
-    found = [(int(m[1]), p) for p in folder.glob(f"{stem}-*.safetensors") if (m := pattern.fullmatch(p.name))]
-    return [path for _, path in sorted(found)]
+    numbers = [(int(m[1]), p) for p in folder.glob(f"{stem}-*.safetensors") if (m := pattern.fullmatch(p.name))]
+    return [path for _, path in sorted(numbers)]
 
 
 def shipped() -> dict[str, Path]:
-    """The models that come with the package, by name; the first is used where no model is named."""
+    """Returns the models shipped with the package, by name; the first one is the default model."""
     folder = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def _best(name: str | Path | None) -> Path:
+    """Finds the best model of a run."""
     if name is None or not Path(name).is_dir():
         raise UsageError("--best is about a run; give its directory, or leave --best out")
     for folder in (Path(name) / MODELS, Path(name)):
@@ -57,9 +58,13 @@ def _best(name: str | Path | None) -> Path:
 
 
 def find_model(name: str | Path | None, best: bool = False) -> Path:
-    """The file behind a model argument: a file, a run directory (its newest model), a shipped name, or None.
+    """Finds the model file for a model argument.
 
-    `best`: of a run, the one that its metric found best. Raises `ModelError` where there is no such file.
+    Args:
+        name: A model file, a run directory (its newest model), a shipped model's name, or None (the default model).
+        best: Take the run's best model by its metric instead of its newest.
+
+    Raises `ModelError` where there is no such file, `UsageError` for `best` without a run directory.
     """
     if best:
         return _best(name)

@@ -22,13 +22,13 @@ from pggan.networks.model_file import load_model
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run import prune as pruning
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.run.model_card import recipe
 from pggan.training.start import begin
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def finished_run(tmp_path_factory):
     """A finished run of a second, to be copied."""
     place = tmp_path_factory.mktemp("prune")
     prepare("drawn:24", place / "faces", PrepareOptions(max_res=8))
@@ -43,8 +43,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def run(made, tmp_path):
-    shutil.copytree(made, tmp_path / "my run")
+def run(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "my run")
     return RunDirectory(tmp_path / "my run")
 
 
@@ -71,14 +71,14 @@ def best_of(run, number):
     run.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def test_what_stays_and_what_goes(run, capsys):
+def test_pruning_keeps_generators_card_and_sheet_and_removes_the_rest(run, capsys):
     best_of(run, -2)
     newest, samples = run.models()[-1], {p.name for p in run.samples.iterdir()}
     pictures = pggan.load(newest, device="cpu").generate([1, 2])
     before = size(run)
     assert command(["prune", str(run.path), "--yes"]) == 0
-    said = capsys.readouterr().out
-    assert "removed checkpoints/state-" in said
+    output = capsys.readouterr().out
+    assert "removed checkpoints/state-" in output
     after = tree(run)
     assert size(run) < before / 2
     assert run.models() == [newest]
@@ -99,14 +99,14 @@ def test_what_stays_and_what_goes(run, capsys):
     assert str(run.path.parent) not in text
     # again: nothing is left to do, and what it wrote is the same
     assert command(["prune", str(run.path), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["removes"] == []
-    assert told["strips"] == []
-    assert not told["resumable"]
+    report = json.loads(capsys.readouterr().out)
+    assert report["removes"] == []
+    assert report["strips"] == []
+    assert not report["resumable"]
     assert tree(run) == after
 
 
-def test_a_pruned_run_is_not_gone_on_with(run, capsys):
+def test_a_pruned_run_does_not_resume(run, capsys):
     command(["prune", str(run.path), "--yes", "--with-discriminator"])
     assert load_model(run.models()[-1]).discriminator is not None
     capsys.readouterr()
@@ -119,17 +119,17 @@ def test_a_pruned_run_is_not_gone_on_with(run, capsys):
 def test_a_dry_run_changes_nothing(run, capsys):
     before = tree(run)
     assert command(["prune", str(run.path), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "would remove checkpoints/state-" in said
-    assert "would go" in said
+    output = capsys.readouterr().out
+    assert "would remove checkpoints/state-" in output
+    assert "would go" in output
     assert command(["prune", str(run.path), "--dry-run", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["resumable"]
-    assert len(told["keeps"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["resumable"]
+    assert len(report["keeps"]) == 1
     assert tree(run) == before
 
 
-def test_without_yes_nothing_that_is_needed_goes(run, capsys):
+def test_without_yes_nothing_is_removed(run, capsys):
     before = tree(run)
     assert command(["prune", str(run.path)]) == 2
     assert "insist with --yes" in capsys.readouterr().err
@@ -152,7 +152,7 @@ def test_a_run_that_trains_is_refused(run, capsys):
         holder.stdin.close()
 
 
-def test_what_is_no_run_or_has_no_model(run, tmp_path, capsys):
+def test_a_directory_without_a_run_or_a_model_is_refused(run, tmp_path, capsys):
     assert command(["prune", str(tmp_path), "--yes"]) == 1
     assert "is not a run" in capsys.readouterr().err
     assert not (tmp_path / "run.lock").exists()
@@ -162,16 +162,16 @@ def test_what_is_no_run_or_has_no_model(run, tmp_path, capsys):
     assert "holds no model yet" in capsys.readouterr().err
 
 
-def test_cut_off_anywhere_it_is_ended_by_the_same_call(made, tmp_path, monkeypatch):
+def test_interrupted_anywhere_the_same_call_completes_it(finished_run, tmp_path, monkeypatch):
     """Every step that writes or removes fails in turn: a model that works is always there, and the end is the same."""
-    shutil.copytree(made, tmp_path / "whole" / "run")
+    shutil.copytree(finished_run, tmp_path / "whole" / "run")
     pruning.prune(RunDirectory(tmp_path / "whole" / "run"))
-    wanted = tree(RunDirectory(tmp_path / "whole" / "run"))
+    expected = tree(RunDirectory(tmp_path / "whole" / "run"))
     steps = [(pruning, "save_model"), (pruning, "write_png"), (pruning, "replace_atomically"),
              (RunDirectory, "mark_pruned"), (pruning.shutil, "rmtree"), (pruning.Path, "unlink")]  # fmt: skip
     for number, (owner, name) in enumerate(steps):
         run = RunDirectory(tmp_path / f"{number}" / "run")
-        shutil.copytree(made, run.path)
+        shutil.copytree(finished_run, run.path)
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, failing)
             with pytest.raises(OSError, match="cut off"):
@@ -179,9 +179,9 @@ def test_cut_off_anywhere_it_is_ended_by_the_same_call(made, tmp_path, monkeypat
         assert pggan.load(run.path, device="cpu").generate([0]).std() > 0
         assert run.states() or run.pruned
         if not run.pruned:
-            assert len(run.states()) == len(RunDirectory(made).states())
+            assert len(run.states()) == len(RunDirectory(finished_run).states())
         pruning.prune(run)
-        assert tree(run) == wanted
+        assert tree(run) == expected
 
 
 def failing(*arguments, **named):
@@ -189,17 +189,17 @@ def failing(*arguments, **named):
 
 
 def test_the_recipe_is_a_command_that_makes_the_same_configuration():
-    given = {
+    options = {
         "stable_kimg": PerResolution.parse("4:6,8:8"), "batch": PerResolution.parse("16,64:8"), "mirror": False,
         "max_res": 64, "ema_half_life": 2.5, "held_out": 0.1, "seed": 7, "grid": (4, 2),
         "loss_options": (("augment", "ada"), ("ada_kimg", 50.0)),
     }  # fmt: skip
-    config = configure("demo", {**given, "data": "/somewhere/my faces"})
+    config = configure("demo", {**options, "data": "/somewhere/my faces"})
     words = shlex.split(recipe(config))
     assert words[:5] == ["pggan", "train", "my faces", "--preset", "demo"]
     assert "/somewhere" not in recipe(config)
-    told = re.findall(r"(--[a-z-]+)(?: (?!--)(\S+))?", recipe(config).split("demo", 1)[1])
-    assert dict(told) == {
+    words = re.findall(r"(--[a-z-]+)(?: (?!--)(\S+))?", recipe(config).split("demo", 1)[1])
+    assert dict(words) == {
         "--max-res": "64", "--stable-kimg": "4:6,8:8,16:6,32:9", "--batch": "16,64:8", "--no-mirror": "",
         "--ema-half-life": "2.5", "--held-out": "0.1", "--seed": "7", "--augment": "ada",
         "--ada-kimg": "50",

@@ -30,7 +30,7 @@ def test_per_resolution_is_read_back_from_its_text(value):
     assert PerResolution.parse(str(value)) == value
 
 
-def test_per_resolution_rules():
+def test_numbers_per_resolution_fill_gaps_from_below_and_from_a_base():
     value = PerResolution.parse("16:3,4:128")
     assert [value.at(r) for r in (4, 8, 16, 64)] == [128, 128, 3, 3]
     assert PerResolution.parse("16,256:8").at(256) == 8
@@ -40,8 +40,8 @@ def test_per_resolution_rules():
 
 
 @pytest.mark.parametrize("text", ["", "a", "4:", "5:3", "4:1,4:2", "1,2", "4:nan", "inf", "4:1,,8:2", "-4:1"])
-def test_per_resolution_refuses(text):
-    with pytest.raises(UsageError):
+def test_texts_that_are_no_numbers_per_resolution_are_refused(text):
+    with pytest.raises(UsageError, match=r"number|plain values|power of two|twice"):
         PerResolution.parse(text)
 
 
@@ -84,7 +84,7 @@ def test_options_go_over_a_preset():
         ({"fmap_base": 100}, "fmap base"),
         ({"workers": -1}, "--workers"),
         ({"channels": 2}, "channels"),
-        ({"latent_size": 0}, "latent size"),
+        ({"latent_size": 0}, "--latent-size"),
         ({"snapshot_ticks": 0}, "--snapshot-ticks"),
     ],
 )
@@ -96,11 +96,11 @@ def test_ranges_name_their_flag(values, flag):
 def test_unknown_fields_are_a_newer_versions():
     with pytest.raises(UsageError, match="newer pggan"):
         from_json(GeneratorConfig, {**to_json(GeneratorConfig()), "attention": True})
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="holds an unusable value"):
         from_json(DiscriminatorConfig, {"resolution": "large"})
 
 
-def test_registries():
+def test_registries_suggest_near_names_and_hold_what_they_name():
     assert "wgan-gp" in OBJECTIVES
     with pytest.raises(UsageError, match="did you mean 'wgan-gp'"):
         OBJECTIVES["wgan-pg"]
@@ -114,7 +114,7 @@ def test_registries():
             assert regularizer in REGULARIZERS
 
 
-def test_loss_options():
+def test_options_of_a_loss_are_resolved_and_refused_where_nothing_takes_them():
     assert resolve_options("wgan-gp", False, {"gp_weight": 5})["gradient-penalty"] == {"gp_weight": 5, "gp_target": 1}
     with pytest.raises(UsageError, match=r"--class-weight goes with --semi-supervised or --labels"):
         resolve_options("wgan-gp", False, {"class_weight": 1})

@@ -88,7 +88,7 @@ def test_all_batches_have_the_size_that_is_compiled(model, monkeypatch):
     assert near(found, eager.generate(range(10)))
     assert near(model.generate([3]), found[3:4])  # a quarter of a batch: filled up
     assert sizes == [4] * 4
-    assert model.computing.describe() == "compiled (as asked for)"
+    assert model.runner.describe() == "compiled (as asked for)"
     assert torch.allclose(
         model.synthesize(z(3)), eager.synthesize(z(3)), atol=1e-6
     )  # of any shape: eager, nothing is compiled
@@ -105,25 +105,25 @@ def counted(function, sizes):
 
 def test_few_pictures_are_compiled_as_few(model):
     model.generate(range(3))
-    assert model.computing.batch == 3
+    assert model.runner.batch == 3
     model.generate(range(2))  # fills the batch
     assert len(model.said) == 1
     model.generate(range(40))
-    assert model.computing.batch == 3  # nearly as large as it may be: not compiled again
-    model.computing.shape = model.computing.shape._replace(batch=1)
+    assert model.runner.batch == 3  # nearly as large as it may be: not compiled again
+    model.runner.shape = model.runner.shape._replace(batch=1)
     model.generate(range(40))
-    assert model.computing.batch == 4
+    assert model.runner.batch == 4
 
 
 def test_a_batch_that_was_asked_for_is_computed_in_one_way(model, monkeypatch):
     monkeypatch.setattr(generator_runner, "MARGIN", 0.0)  # compiling always pays
     auto = pggan.load(model.path, device="cpu", mode="auto")
     one = auto.generate(range(20), batch=2)
-    assert auto.computing.describe() == "eager (a batch that was asked for is computed in one way)"
+    assert auto.runner.describe() == "eager (a batch that was asked for is computed in one way)"
     assert np.array_equal(one[19:], auto.generate([19], batch=2))
     compiled = model.generate(range(20), batch=2)
     assert np.array_equal(compiled[19:], model.generate([19], batch=2))
-    assert model.computing.batch == 2
+    assert model.runner.batch == 2
 
 
 class Clock:
@@ -183,7 +183,7 @@ def test_what_cannot_be_compiled_goes_on_eagerly(model, monkeypatch):
     expected = pggan.load(model.path, device="cpu", mode="eager").generate(range(10))
     assert near(model.generate(range(10)), expected)
     assert model.said == ["the generator could not be compiled (no such instruction); going on with --mode eager"]
-    assert model.computing.describe() == "eager (it could not be compiled)"
+    assert model.runner.describe() == "eager (it could not be compiled)"
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_compiler(model, monkeypatch):
@@ -203,8 +203,8 @@ def test_memory_that_runs_out_is_no_fault_of_the_compiler(model, monkeypatch):
     monkeypatch.setattr(torch, "compile", narrow)
     expected = pggan.load(model.path, device="cpu", mode="eager").generate(range(10))
     assert near(model.generate(range(10)), expected)
-    assert model.computing.describe() == "compiled (as asked for)"
-    assert model.computing.batch == 2
+    assert model.runner.describe() == "compiled (as asked for)"
+    assert model.runner.batch == 2
 
 
 def test_the_command(tmp_path, model):

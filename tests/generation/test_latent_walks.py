@@ -1,4 +1,4 @@
-"""Walks: continuous, closed, of unit variance, and never NaN."""
+"""Latent walks: continuous, closed, of unit variance, and never NaN."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ vectors = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)
 
 
 @given(vectors, vectors, st.floats(0, 1))
-def test_slerp_is_finite_and_keeps_its_ends(a, b, t):
+def test_slerp_is_finite_and_begins_and_ends_at_its_vectors(a, b, t):
     assert np.isfinite(slerp(a, b, t)).all()
     assert np.allclose(slerp(a, b, 0.0), a, atol=1e-6)
     assert np.allclose(slerp(a, b, 1.0), b, atol=1e-6)
 
 
-def test_slerp_turns_evenly():
+def test_slerp_turns_at_constant_speed_and_is_linear_where_there_is_no_arc():
     a, b = np.array([2.0, 0, 0]), np.array([0, 4.0, 0])
-    found = slerp(a, b, 1 / 3)
-    assert np.allclose(found / np.linalg.norm(found), [np.cos(np.pi / 6), np.sin(np.pi / 6), 0])
-    assert np.linalg.norm(found) == pytest.approx(2 + 2 / 3)
+    third = slerp(a, b, 1 / 3)
+    assert np.allclose(third / np.linalg.norm(third), [np.cos(np.pi / 6), np.sin(np.pi / 6), 0])
+    assert np.linalg.norm(third) == pytest.approx(2 + 2 / 3)
     assert np.isfinite(slerp(a, -a, 0.5)).all()
     assert np.isfinite(slerp(a * 0, b, 0.5)).all()
 
@@ -64,7 +64,7 @@ def test_seed_walk_visits_its_seeds():
     assert np.allclose(line.latents(5)[0], (seed_latent(3, 8) + seed_latent(5, 8)) / 2, atol=1e-5)
 
 
-def test_refusals():
+def test_a_walk_between_seeds_refuses_a_single_seed_and_an_unknown_method():
     with pytest.raises(UsageError, match="two of them"):
         SeedWalk(30, 1, 8, (3,))
     with pytest.raises(UsageError, match="slerp, linear"):

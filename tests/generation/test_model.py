@@ -1,9 +1,10 @@
-"""Model files and the Model facade: round trips, refusals, seeds."""
+"""Model files and the Model class: saved and loaded, damaged files, seeds, labels, scores."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -24,14 +25,14 @@ def path(tmp_path):
     return tmp_path / "a.safetensors"
 
 
-def test_round_trip(path):
-    original, found = model_file(), load_model(path)
-    assert found.generator.config == original.generator.config
-    assert found.discriminator.config == original.discriminator.config
-    assert (found.level, found.alpha, found.info) == (4, 1.0, {"kimg": 1.5})
+def test_a_loaded_model_is_the_saved_one(path):
+    original, loaded = model_file(), load_model(path)
+    assert loaded.generator.config == original.generator.config
+    assert loaded.discriminator.config == original.discriminator.config
+    assert (loaded.level, loaded.alpha, loaded.info) == (4, 1.0, {"kimg": 1.5})
     for name, value in original.generator.state_dict().items():
-        assert torch.equal(found.generator.state_dict()[name], value)
-    assert not any(p.requires_grad for p in found.generator.parameters())
+        assert torch.equal(loaded.generator.state_dict()[name], value)
+    assert not any(p.requires_grad for p in loaded.generator.parameters())
 
 
 def test_files_are_as_readable_as_any_other(path):
@@ -40,17 +41,17 @@ def test_files_are_as_readable_as_any_other(path):
     assert path.stat().st_mode == other.stat().st_mode
 
 
-def test_library_use(path):
+def test_images_of_seeds_are_the_clipped_rounded_output_of_their_latents(path):
     model = pggan.load(path, device="cpu")
     assert (model.resolution, model.latent_size, model.label_size, model.channels) == (16, 12, 0, 3)
-    pictures = model.generate([3, 4])
-    assert pictures.shape == (2, 16, 16, 3)
-    assert pictures.dtype == np.uint8
+    images = model.generate([3, 4])
+    assert images.shape == (2, 16, 16, 3)
+    assert images.dtype == np.uint8
     latent = np.random.RandomState(3).randn(12)  # the convention that a seed stands for
     raw = model.synthesize(latent[None])
     assert raw.shape == (1, 3, 16, 16)
     expected = np.clip(np.rint(raw.numpy() * 127.5 + 127.5), 0, 255)[0].transpose(1, 2, 0)
-    assert np.abs(expected - pictures[0]).max() <= 1
+    assert np.abs(expected - images[0]).max() <= 1
     assert model.synthesize(latent[None], level=3).shape == (1, 3, 8, 8)
     assert model.discriminator(raw).score.shape == (1,)
     assert model.discriminator(raw).class_logits is None
@@ -58,7 +59,7 @@ def test_library_use(path):
     assert model.generate([]).shape == (0, 16, 16, 3)
 
 
-def test_a_seed_is_a_picture_whatever_the_batch(path):
+def test_a_seed_is_the_same_image_whatever_the_batch(path):
     model = pggan.load(path, device="cpu")
     together = model.generate(range(10))
     for batch in (1, 3, 7):
@@ -71,7 +72,7 @@ def test_a_seed_is_a_picture_whatever_the_batch(path):
         assert np.array_equal(model.generate([seed], batch=4)[0], model.generate(range(10), batch=4)[seed])
 
 
-def test_a_file_is_shown_as_it_was_stored(tmp_path):
+def test_a_model_stored_while_fading_in_is_blended_by_its_alpha(tmp_path):
     save_model(tmp_path / "fading.safetensors", model_file(alpha=0.25))
     model = pggan.load(tmp_path / "fading.safetensors", device="cpu")
     z = torch.randn(2, 12)
@@ -80,7 +81,7 @@ def test_a_file_is_shown_as_it_was_stored(tmp_path):
     assert torch.allclose(stored, 0.25 * whole + 0.75 * coarse, atol=1e-5)
 
 
-def test_labels(tmp_path):
+def test_classes_are_chosen_by_name_or_number_and_each_seed_has_its_own(tmp_path):
     save_model(tmp_path / "c.safetensors", model_file(labels=3))
     model = pggan.load(tmp_path / "c.safetensors", device="cpu")
     assert model.classes == ["kind0", "kind1", "kind2"]
@@ -99,7 +100,7 @@ def test_labels(tmp_path):
         model.synthesize(np.zeros((2, 12)), np.zeros((1, 3)))
 
 
-def test_wrong_requests(path):
+def test_requests_out_of_range_are_refused(path):
     model = pggan.load(path, device="cpu")
     for call, match in [
         (lambda: model.synthesize(np.zeros((1, 13))), r"\(1, 13\)"),
@@ -115,7 +116,7 @@ def test_wrong_requests(path):
             call()
 
 
-def test_without_a_discriminator(tmp_path):
+def test_a_file_without_a_discriminator_scores_nothing(tmp_path):
     save_model(tmp_path / "g.safetensors", model_file(discriminator=False))
     model = pggan.load(tmp_path / "g.safetensors", device="cpu")
     with pytest.raises(ModelError, match="keeps no discriminator"):
@@ -169,7 +170,7 @@ def test_damaged_and_foreign_files(path, damage, match):
     assert "\n" not in str(caught.value)
 
 
-def test_where_models_are(tmp_path, path):
+def test_a_run_gives_its_newest_model_and_a_path_its_file(tmp_path, path):
     models = tmp_path / "run" / "models"
     models.mkdir(parents=True)
     with pytest.raises(ModelError, match="holds no model yet"):
@@ -184,7 +185,7 @@ def test_where_models_are(tmp_path, path):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", "cuda:99"])
-def test_devices(path, device):
+def test_unknown_devices_are_refused(path, device):
     with pytest.raises(UsageError, match=device.partition(":")[0]):
         pggan.load(path, device=device)
 
@@ -212,30 +213,33 @@ def test_a_single_changed_bit_is_noticed(path):
     header = int.from_bytes(whole[:8], "little")
     for at in (header // 2, header + 8, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError, match=re.escape(str(path))):
             pggan.load(path, device="cpu")
 
 
 def test_mutated_files_are_a_whole_model_or_one_error(path):
-    """A thousand damaged files: never anything else, and never other weights."""
+    """A thousand damaged files: each is refused in one line, or loads with the weights of before."""
     whole = path.read_bytes()
     expected = pggan.load(path, device="cpu").file.generator.state_dict()
     random = np.random.default_rng(0)
     header = int.from_bytes(whole[:8], "little") + 8
+    messages = []
     for number in range(1000):
         data = bytearray(whole[: random.integers(1, len(whole))] if number % 10 == 0 else whole)
         end = header if number % 2 else len(data)
         for at in random.integers(0, min(end, len(data)), random.integers(1, 4)):
             data[at] = random.integers(0, 256)
         path.write_bytes(data)
-        told = ""
         try:
-            found = pggan.load(path, device="cpu").file.generator.state_dict()
-            assert all(torch.equal(found[name], value) for name, value in expected.items())
+            weights = pggan.load(path, device="cpu").file.generator.state_dict()
         except ModelError as error:
-            told = str(error)
-        assert "\n" not in told
+            messages.append(str(error))
+        else:
+            assert weights.keys() == expected.keys()
+            assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    assert len(messages) >= 900
+    assert all(str(path) in message and "\n" not in message for message in messages)
 
 
-def test_what_a_person_is_told_is_one_line():
+def test_error_messages_are_one_printable_line():
     assert str(ModelError("no 'a\nb\x1b[31m' in Größe x.png")) == "no 'a\\nb\\x1b[31m' in Größe x.png"

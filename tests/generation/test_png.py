@@ -28,7 +28,7 @@ def shapes():
 
 @pytest.mark.parametrize("isal", [True, False])
 @given(picture=arrays.arrays(np.uint8, shapes()))
-def test_decoders_agree(isal, picture):
+def test_other_decoders_read_the_same_pixels(isal, picture):
     """Pillow's and FFmpeg's, with either library that compresses."""
     if isal:
         pytest.importorskip("isal")
@@ -56,7 +56,7 @@ def chunks(data):
         at += 12 + size
 
 
-def test_a_file_is_whole_and_says_what_it_is(tmp_path):
+def test_a_file_has_valid_chunks_and_its_metadata(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     about = {"seed": 7, "attribution": "größe 👤"}
     data = encode_png(picture, about)
@@ -68,20 +68,18 @@ def test_a_file_is_whole_and_says_what_it_is(tmp_path):
     assert [kind for kind, _ in chunks(encode_png(picture))] == [b"IHDR", b"IDAT", b"IEND"]
 
 
-def test_parts_of_larger_arrays():
-    """A batch's picture in another layout is the same file."""
+def test_an_image_in_another_memory_layout_is_the_same_file():
     batch = np.random.default_rng(0).integers(0, 256, (2, 3, 6, 4), np.uint8)
     picture = batch[1].transpose(1, 2, 0)
     assert encode_png(picture) == encode_png(np.ascontiguousarray(picture))
 
 
-def test_other_channels():
+def test_five_channels_are_refused():
     with pytest.raises(UsageError, match="5 channels are no picture"):
         encode_png(np.zeros((4, 4, 5), np.uint8))
 
 
-def test_faces_take_little_more_than_pillows_best_effort():
-    """Smooth pictures: within a fifth of Pillow's files."""
+def test_files_of_smooth_images_are_at_most_a_fifth_larger_than_pillows():
     ramp = np.linspace(0, 200, 64)
     noise = np.random.default_rng(0).normal(0, 2, (64, 64, 3))
     picture = (ramp[:, None, None] + ramp[None, :, None] / 4 + noise).clip(0, 255).astype(np.uint8)

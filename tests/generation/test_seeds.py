@@ -1,4 +1,4 @@
-"""Seed ranges: what is written is what is read, without a list of them in memory."""
+"""Seed ranges: they behave as lists, are parsed from what they print, and take no memory."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pggan.generation.seeds import MAX_SEED, Seeds
+from pggan.generation.seeds import MAX_SEED, Seeds, check_seeds
 from pggan.utils.errors import UsageError
 
 seed_lists = st.lists(st.integers(0, 40), max_size=20)
 
 
 @given(seed_lists)
-def test_sequences_of_any_seeds(seeds):
-    found = Seeds.of(seeds)
-    assert list(found) == seeds
-    assert len(found) == len(seeds)
-    assert [found[i] for i in range(-len(seeds), len(seeds))] == seeds + seeds
+def test_seeds_are_a_sequence_that_is_parsed_from_its_text(seeds):
+    ranges = Seeds.of(seeds)
+    assert list(ranges) == seeds
+    assert len(ranges) == len(seeds)
+    assert [ranges[i] for i in range(-len(seeds), len(seeds))] == seeds + seeds
     if seeds:
-        assert Seeds.parse(str(found)) == found
-    assert (found.repeated() is None) == (len(set(seeds)) == len(seeds))
+        assert Seeds.parse(str(ranges)) == ranges
+    assert (ranges.repeated() is None) == (len(set(seeds)) == len(seeds))
 
 
 @given(seed_lists, st.integers(-25, 25), st.integers(-25, 25))
-def test_slices(seeds, a, b):
+def test_slices_are_those_of_the_list(seeds, a, b):
     assert list(Seeds.of(seeds)[a:b]) == seeds[a:b]
 
 
-def test_millions_are_ranges():
+def test_billions_of_seeds_are_ranges():
     seeds = Seeds.parse(f"0-{MAX_SEED}")
     assert len(seeds) == MAX_SEED + 1
     assert seeds[-1] == MAX_SEED
@@ -36,7 +36,22 @@ def test_millions_are_ranges():
     assert list(Seeds.parse("0,5-9")) == [0, 5, 6, 7, 8, 9]
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "9-5", "1,,2", "4294967296", "1.5", "0-4294967296", "٣"])
-def test_refusals(text):
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        *((text, "not a list of seeds like 7 or 0,5-9,12") for text in ("", "a", "1-", "-1", "1,,2", "1.5", "٣")),
+        ("9-5", "the range 9-5 runs backwards; write 5-9"),
+        ("4294967296", "seed 4294967296 is too large"),
+        ("0-4294967296", "seed 4294967296 is too large"),
+    ],
+)
+def test_text_that_names_no_seeds_is_refused(text, message):
+    with pytest.raises(UsageError, match=message):
         Seeds.parse(text)
+
+
+def test_seeds_out_of_range_are_refused():
+    with pytest.raises(UsageError, match=f"seeds -1 to 3 are not from 0 to {MAX_SEED}"):
+        Seeds([range(-1, 4)])
+    with pytest.raises(UsageError, match=f"seed {MAX_SEED + 1} is not from 0 to {MAX_SEED}"):
+        check_seeds([0, MAX_SEED + 1])

@@ -1,4 +1,4 @@
-"""Very many pictures: shards that appear whole, are shared, and are taken up again."""
+"""Shards: they appear complete, processes share them, and a second run writes the missing ones."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def model(tmp_path, monkeypatch):
     return pggan.load(saved(tmp_path / "m.safetensors", labels=3), "cpu")
 
 
-def pictures_in(folder, layout):
-    found = {}
+def images_in(folder, layout):
+    images = {}
     if layout == "folders":
         for path in folder.glob("[0-9]*/*.png"):
-            found[path.name] = np.asarray(Image.open(path))
+            images[path.name] = np.asarray(Image.open(path))
     else:
         for path in folder.glob("*.tar"):
             with tarfile.open(path) as archive:
                 for member in archive:
-                    found[member.name] = np.asarray(Image.open(io.BytesIO(archive.extractfile(member).read())))
-    return found
+                    images[member.name] = np.asarray(Image.open(io.BytesIO(archive.extractfile(member).read())))
+    return images
 
 
 @pytest.mark.parametrize("layout", shards.LAYOUTS)
-def test_shared_by_three_processes_and_taken_up_again(layout, model, tmp_path):
+def test_three_processes_share_the_shards_and_missing_ones_are_written_again(layout, model, tmp_path):
     seeds = Seeds.parse("0-29,100-114")
     expected = model.generate(seeds)
     out = tmp_path / "out"
@@ -53,14 +53,14 @@ def test_shared_by_three_processes_and_taken_up_again(layout, model, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         shards.write_shards(model, seeds, out, layout, advance=fail)
-    assert pictures_in(out, layout) == {}
+    assert images_in(out, layout) == {}
     for rank in (2, 0, 1):
         done = shards.write_shards(model, seeds, out, layout, world=World(rank, 3))
-        assert (done.shards, done.made) == (5, [2, 2, 1][rank])
-    found = pictures_in(out, layout)
-    assert sorted(found) == [f"seed{seed:010d}.png" for seed in seeds]
-    for seed, picture in zip(seeds, expected):
-        difference = found[f"seed{seed:010d}.png"].astype(int) - picture
+        assert (done.shards, done.written) == (5, [2, 2, 1][rank])
+    images = images_in(out, layout)
+    assert sorted(images) == [f"seed{seed:010d}.png" for seed in seeds]
+    for seed, image in zip(seeds, expected):
+        difference = images[f"seed{seed:010d}.png"].astype(int) - image
         assert np.abs(difference).max() <= 1
     gone = sorted(path for path in out.iterdir() if path.name != shards.ABOUT)[3]
     if layout == "folders":
@@ -72,21 +72,21 @@ def test_shared_by_three_processes_and_taken_up_again(layout, model, tmp_path):
         gone.unlink()
     counted = []
     done = shards.write_shards(model, seeds, out, layout, advance=counted.append)
-    assert (done.made, sum(counted)) == (1, len(seeds))
+    assert (done.written, sum(counted)) == (1, len(seeds))
     assert not list(out.glob(".*"))
     for other, label in ((Seeds.parse("0-30"), None), (seeds, 1)):
         with pytest.raises(UsageError, match=f"another {'label' if label else 'seeds'}"):
             shards.write_shards(model, other, out, layout, label)
 
 
-def test_a_folder_of_something_else(model, tmp_path):
+def test_a_folder_with_other_files_is_refused(model, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
     with pytest.raises(UsageError, match="other files"):
         shards.write_shards(model, Seeds.parse("0-3"), tmp_path / "out", "tar")
 
 
-def test_command_in_two_processes(tmp_path, capsys):
+def test_two_processes_of_the_command_write_all_shards_between_them(tmp_path, capsys):
     path, out = saved(tmp_path / "m.safetensors", resolution=4), tmp_path / "out"
     command = [
         sys.executable,
@@ -106,7 +106,7 @@ def test_command_in_two_processes(tmp_path, capsys):
         subprocess.Popen([*command, "--device", "cpu", "--quiet"], env={**common, "RANK": str(r)}) for r in (0, 1)
     ]
     assert [process.wait(120) for process in processes] == [0, 0]
-    assert len(pictures_in(out, "tar")) == 2500
+    assert len(images_in(out, "tar")) == 2500
     assert run([*command[3:], "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert (about["pictures"], about["shards"], about["made"]) == (2500, 3, 0)

@@ -1,4 +1,4 @@
-"""Videos: what is encoded comes back, nothing half-written stays, memory does not grow with the length."""
+"""Videos: frames can be decoded again, a failure leaves no file, memory does not grow with the length."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def decoded(path):
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif", ".webp"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_frames_come_back(tmp_path, ending, channels):
+def test_decoded_frames_are_those_that_were_encoded(tmp_path, ending, channels):
     path = tmp_path / f"video{ending}"
     assert write_video(path, moving(12, channels=channels), 10) == 12
     frames = decoded(path)
     assert len(frames) == 12
-    for found, sent in zip(frames, moving(12)):
-        assert np.abs(found.astype(int) - sent).mean() < 6
+    for frame, original in zip(frames, moving(12)):
+        assert np.abs(frame.astype(int) - original).mean() < 6
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -88,14 +88,17 @@ def test_a_failure_leaves_no_file(tmp_path, ending):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("name,fps,match", [("a.avi", 10, ".mp4"), ("a.gif", 60, "less"), ("a.mp4", 0, "frames")])
-def test_refusals(tmp_path, name, fps, match):
+@pytest.mark.parametrize(
+    "name,fps,match",
+    [("a.avi", 10, "does not end in one of .mp4"), ("a.gif", 60, "give less"), ("a.mp4", 0, "0 frames a second")],
+)
+def test_unknown_formats_and_impossible_frame_rates_are_refused(tmp_path, name, fps, match):
     with pytest.raises(UsageError, match=match):
         write_video(tmp_path / name, moving(2), fps)
     assert not list(tmp_path.iterdir())
 
 
-def test_interpolations_loop_and_grid(tmp_path):
+def test_an_interpolation_loops_and_shows_a_grid(tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu")
     about = interpolate(model, tmp_path / "v.mp4", VideoOptions(seconds=2, fps=20, grid=(3, 2), scale=2))
     assert (about["frames"], about["width"], about["height"]) == (40, 96, 64)
@@ -105,7 +108,7 @@ def test_interpolations_loop_and_grid(tmp_path):
     assert np.abs(frames[0] - frames[20]).mean() > 2 * np.median(steps)
 
 
-def test_seed_to_seed_and_labels(tmp_path):
+def test_a_walk_between_seeds_shows_their_images_with_their_classes(tmp_path):
     model = pggan.load(saved(tmp_path / "c.safetensors", labels=3), device="cpu")
     walk = VideoOptions(seconds=1, fps=10, seeds=(1, 2), loop=False, scale=4)
     interpolate(model, tmp_path / "v.webp", walk)

@@ -1,4 +1,4 @@
-"""Files as other programs write them, and what their networks compute: second, plainer ways of the same."""
+"""Model files as other programs write them, and a second, plainer implementation of their networks."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class _Weights:
 
 
 def official_images(variables: list[tuple[str, Any]], o: dict[str, Any], x: torch.Tensor, lod: float) -> torch.Tensor:
-    """G's images at full resolution; `x`: latents and labels side by side, float64. The plain ("linear") way."""
+    """G's images at full resolution, by the official "linear" structure; `x`: latents and labels, float64."""
     weights, last = _Weights(variables, o.get("use_wscale", True)), int(np.log2(o.get("resolution", 32)))
     fused = o.get("fused_scale", True)
 
@@ -141,14 +141,14 @@ def official_scores(variables: list[tuple[str, Any]], o: dict[str, Any], x: torc
 
 def network_pickle(states: list[dict[str, Any]], protocol: int = 4, module: str = "tfutil") -> bytes:
     """A tuple of networks as the official code pickles them."""
-    made = types.ModuleType(module)
-    made.Network = type("Network", (), {"__module__": module})  # type: ignore[attr-defined]
+    stand_in = types.ModuleType(module)
+    stand_in.Network = type("Network", (), {"__module__": module})  # type: ignore[attr-defined]
     before = sys.modules.get(module)
-    sys.modules[module] = made
+    sys.modules[module] = stand_in
     try:
         networks = []
         for state in states:
-            network = made.Network()
+            network = stand_in.Network()
             network.__dict__.update(state)
             networks.append(network)
         return pickle.dumps(tuple(networks), protocol)
@@ -217,20 +217,20 @@ def zoo_state(depths: list[int], seed: int = 0, **options: Any) -> dict[str, Any
     layer(d, "groupScaleZero.0", depths[0], depths[0] + bool(config["miniBatchStdDev"]), 3, 3)
     layer(d, "groupScaleZero.1", depths[0], depths[0] * 16)
     layer(d, "decisionLayer", 1 + config["categoryVectorDim"], depths[0])
-    found = BaseConfig()
-    found.__dict__.update(config)
-    return {"config": found, "netG": generator(), "netD": d, "avgG": generator()}
+    config_object = BaseConfig()
+    config_object.__dict__.update(config)
+    return {"config": config_object, "netG": generator(), "netD": d, "avgG": generator()}
 
 
 def write_zoo(path: Path, state: dict[str, Any], legacy: bool = False) -> Path:
     names = ["models", "models.utils", "models.utils.config"]
     sys.modules.update({name: types.ModuleType(name) for name in names})
     sys.modules[names[-1]].BaseConfig = BaseConfig  # type: ignore[attr-defined]
-    kept, BaseConfig.__module__ = BaseConfig.__module__, names[-1]
+    original, BaseConfig.__module__ = BaseConfig.__module__, names[-1]
     try:
         torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     finally:
-        BaseConfig.__module__ = kept
+        BaseConfig.__module__ = original
         for name in names:
             del sys.modules[name]
     return path
@@ -288,6 +288,16 @@ def zoo_scores(state: dict[str, Any], x: torch.Tensor, alpha: float) -> torch.Te
         x = torch.cat([x, maps[:, None, None, None].expand(-1, 1, 4, 4)], 1)
     x = active("groupScaleZero.1", active("groupScaleZero.0", x).flatten(1))
     return _zoo_layer(d, c, "decisionLayer", x)
+
+
+class Malicious:
+    """An object whose pickle calls a function when it is loaded."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
 
 
 def dumped(value: Any, protocol: int = 4) -> bytes:

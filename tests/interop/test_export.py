@@ -31,15 +31,15 @@ def programs(path, kind):
     """The file as a function of arrays."""
     if kind == "onnx":
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        names = [each.name for each in session.get_inputs()]
-        return lambda *given: session.run(["images"], dict(zip(names, given)))[0]
+        names = [entry.name for entry in session.get_inputs()]
+        return lambda *inputs: session.run(["images"], dict(zip(names, inputs)))[0]
     module = torch.export.load(str(path)).module()
-    return lambda *given: module(*map(torch.from_numpy, given)).detach().numpy()
+    return lambda *inputs: module(*map(torch.from_numpy, inputs)).detach().numpy()
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 @pytest.mark.parametrize("options", [{"resolution": 32}, {"labels": 3, "channels": 1, "resolution": 8}])
-def test_every_level(kind, options, tmp_path):
+def test_every_level_computes_what_pytorch_computes(kind, options, tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors", **options), "cpu")
     for level in range(2, model.file.level + 1):
         path = tmp_path / f"{level}{export.FORMATS[kind]}"
@@ -47,11 +47,11 @@ def test_every_level(kind, options, tmp_path):
         assert report["max_difference"] <= 1e-4
         latents = np.random.default_rng(1).standard_normal((5, model.latent_size)).astype(np.float32)
         labels = model.seed_labels(range(5))
-        given = (latents,) if labels is None else (latents, labels)
+        inputs = (latents,) if labels is None else (latents, labels)
         expected = model.synthesize(latents, labels, level).numpy()
-        found = programs(path, kind)(*given)
-        assert found.shape == expected.shape
-        assert np.abs(found - expected).max() <= 1e-4
+        images = programs(path, kind)(*inputs)
+        assert images.shape == expected.shape
+        assert np.abs(images - expected).max() <= 1e-4
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
@@ -65,7 +65,7 @@ def test_a_fading_model_keeps_its_stage(kind, tmp_path):
     assert np.abs(programs(path, kind)(latents) - model.synthesize(latents, alpha=1.0).numpy()).max() > 1e-3
 
 
-def test_conventions_of_imported_networks(tmp_path):
+def test_imported_networks_are_exported_with_their_conventions(tmp_path):
     from pggan.interop.import_model import import_model
     from pggan.networks.model_file import save_model
 
@@ -76,7 +76,7 @@ def test_conventions_of_imported_networks(tmp_path):
         assert export_model(model, tmp_path / f"m{ending}", kind)["max_difference"] <= 1e-4
 
 
-def test_what_the_file_says_and_holds(tmp_path):
+def test_an_onnx_file_has_metadata_and_only_the_weights_it_needs(tmp_path):
     import onnx
 
     model = pggan.load(saved(tmp_path / "m.safetensors", resolution=32), "cpu")
@@ -86,12 +86,12 @@ def test_what_the_file_says_and_holds(tmp_path):
     proto = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(proto)
     assert proto.opset_import[0].version == report["opset"] >= 20
-    told = {each.key: each.value for each in proto.metadata_props}
-    assert (told["range"], told["resolution"], told["attribution"]) == ("[-1, 1]", "32", "drawn by nobody")
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    assert (metadata["range"], metadata["resolution"], metadata["attribution"]) == ("[-1, 1]", "32", "drawn by nobody")
     # no coarse branch at alpha 1: its ToRGB is not there
-    weights = sum(int(np.prod(each.dims)) for each in proto.graph.initializer)
+    weights = sum(int(np.prod(weight.dims)) for weight in proto.graph.initializer)
     assert weights < 1.3 * sum(p.numel() for n, p in model.file.generator.named_parameters() if "to_rgb.16" not in n)
-    assert [each.name for each in proto.graph.input] == ["latents"]
+    assert [entry.name for entry in proto.graph.input] == ["latents"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.safetensors"]
 
 
@@ -111,11 +111,12 @@ def test_large_weights_are_constants_too(kind, tmp_path):
         assert operations.count("ConvTranspose") == 1
     else:
         operations = [str(node.target) for node in torch.export.load(path).graph.nodes]
+        assert operations
         assert not any(name.startswith(("aten.pad", "aten.slice", "aten.flip")) for name in operations)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
-def test_no_path_of_this_machine(kind, tmp_path):
+def test_the_file_names_no_path_of_this_machine(kind, tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors", resolution=8), "cpu")
     path = tmp_path / f"m{export.FORMATS[kind]}"
     export_model(model, path, kind)
@@ -127,7 +128,7 @@ def test_no_path_of_this_machine(kind, tmp_path):
         assert not any(str(folder).encode() in part for part in parts)
 
 
-def test_the_newest_opset_is_told_from_the_file_version():
+def test_the_newest_opset_does_not_depend_on_the_file_version():
     onnx = pytest.importorskip("onnx")
 
     class Old:
@@ -142,7 +143,7 @@ def test_the_newest_opset_is_told_from_the_file_version():
     assert export._newest_opset(onnx, Old) == min(21, getattr(torch.onnx._constants, "ONNX_MAX_OPSET", 20))
 
 
-def test_command(tmp_path, capsys):
+def test_the_command_exports_one_or_all_levels_and_refuses_the_rest(tmp_path, capsys):
     model = str(saved(tmp_path / "m.safetensors", resolution=8))
     assert run(["export", model, str(tmp_path / "a.pt2"), "--res", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["resolution"] == 4
@@ -185,7 +186,7 @@ def test_what_goes_wrong_leaves_no_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arch,norm", [("pggan", "virtual-batch"), ("fc", "none"), ("dcgan", "virtual-batch")])
-def test_other_networks(arch, norm, tmp_path):
+def test_other_architectures_are_exported_too(arch, norm, tmp_path):
     """Codes are inputs beside the noise; the reference batch is part of the program."""
     config = GeneratorConfig(
         resolution=16, fmap_base=128, fmap_max=32, latent_size=8, arch=arch, norm=norm, categorical=(3,), continuous=1
@@ -193,17 +194,17 @@ def test_other_networks(arch, norm, tmp_path):
     generator = make_generator(config).eval().requires_grad_(False)
     model = Model(ModelFile(generator, None, 4, 1.0), torch.device("cpu"))
     export_model(model, tmp_path / "m.onnx", "onnx")
-    given = model.seed_latents(range(5))
-    assert given.shape == (5, 12)
-    found = programs(tmp_path / "m.onnx", "onnx")
-    assert np.abs(found(given) - model.synthesize(given).numpy()).max() <= 1e-4
-    assert np.abs(found(given[2:3]) - found(given)[2:3]).max() <= 1e-5
+    latents = model.seed_latents(range(5))
+    assert latents.shape == (5, 12)
+    program = programs(tmp_path / "m.onnx", "onnx")
+    assert np.abs(program(latents) - model.synthesize(latents).numpy()).max() <= 1e-4
+    assert np.abs(program(latents[2:3]) - program(latents)[2:3]).max() <= 1e-5
     if arch != "pggan":
         with pytest.raises(UsageError, match="it has 16x16 only"):
             export_model(model, tmp_path / "low.onnx", "onnx", 3)
 
 
-def test_after_training_in_the_same_process(tmp_path):
+def test_exporting_works_after_training_in_the_same_process(tmp_path):
     """A run sets how GPUs multiply float32; exporters look at that."""
     model = pggan.load(saved(tmp_path / "m.safetensors", resolution=4), "cpu")
     for precision in ("tf32", "fp32"):

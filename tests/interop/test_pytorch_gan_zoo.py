@@ -14,7 +14,6 @@ from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError
 from tests.helpers import foreign_files
-from tests.interop.test_official_import import Evil
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "zoo"
 
@@ -36,29 +35,29 @@ def outputs(out):
 
 @pytest.mark.parametrize("case", ["A", "C"])
 @pytest.mark.parametrize("which,prefix", [("gs", "avgG_images/alpha"), ("g", "G_images/alpha")])
-def test_fixture_images(case, which, prefix, tmp_path):
+def test_images_are_those_that_the_zoo_computed(case, which, prefix, tmp_path):
     fixture = np.load(FOLDER / f"zoo_{case}.npz")
     model = imported(FOLDER / f"zoo_{case}.pt", tmp_path, which)
     keys = [key for key in fixture.files if key.startswith(prefix)]
     assert len(keys) == 3
     for key in keys:
-        found = images_of(model, fixture["latents"], float(key.removeprefix(prefix)))
-        assert (found - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
+        images = images_of(model, fixture["latents"], float(key.removeprefix(prefix)))
+        assert (images - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
 
 
 @pytest.mark.parametrize("case", ["A", "C"])
-def test_fixture_outputs_of_the_discriminator(case, tmp_path):
+def test_discriminator_outputs_are_those_that_the_zoo_computed(case, tmp_path):
     fixture = np.load(FOLDER / f"zoo_{case}.npz")
     model = imported(FOLDER / f"zoo_{case}.pt", tmp_path)
     keys = [key for key in fixture.files if key.startswith("D_out") and "f64" not in key]
     assert len(keys) == 7  # minibatches of 8, 6, 4, 3 and 1 among them
     for key in keys:
         images = torch.from_numpy(fixture["images"])[: len(fixture[key])]
-        found = outputs(model.discriminator(images, alpha=1 - float(key.partition("/alpha")[2])))
-        assert (found - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
+        scores = outputs(model.discriminator(images, alpha=1 - float(key.partition("/alpha")[2])))
+        assert (scores - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
 
 
-def test_double_precision(tmp_path):
+def test_in_double_precision_outputs_agree_more_closely(tmp_path):
     fixture = np.load(FOLDER / "zoo_A.npz")
     model = imported(FOLDER / "zoo_A.pt", tmp_path)
     model.file.discriminator.double()
@@ -67,8 +66,8 @@ def test_double_precision(tmp_path):
     assert (outputs(out) - torch.from_numpy(fixture["D_out_f64/alpha0.3"])).abs().max() < 5e-6
     g = imported(FOLDER / "zoo_A.pt", tmp_path, "g")
     g.file.generator.double()
-    found = images_of(g, fixture["latents"].astype(np.float64), 0.3)
-    assert (found - torch.from_numpy(fixture["G_images_f64/alpha0.3"])).abs().max() < 5e-5
+    images = images_of(g, fixture["latents"].astype(np.float64), 0.3)
+    assert (images - torch.from_numpy(fixture["G_images_f64/alpha0.3"])).abs().max() < 5e-5
 
 
 ATTRIBUTES = {"hue": {"order": 1, "values": ["red", "blue"]}, "shape": {"order": 0, "values": ["disc", "star", "bar"]}}
@@ -84,7 +83,7 @@ CASES = [
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("depths,options", CASES)
-def test_every_option(depths, options, legacy, tmp_path):
+def test_networks_of_every_option_compute_the_same(depths, options, legacy, tmp_path):
     state = foreign_files.zoo_state(depths, **options)
     model = imported(foreign_files.write_zoo(tmp_path / "zoo.pt", state, legacy), tmp_path)
     for module in model.file.parts().values():
@@ -99,12 +98,12 @@ def test_every_option(depths, options, legacy, tmp_path):
         scale = max(1.0, float(expected.abs().max()))
         assert (images_of(model, latents, alpha) - expected).abs().max() < 1e-4 * scale
         for count in (6, 4, 1):
-            found = outputs(model.discriminator(images[:count], alpha=1 - alpha))
+            scores = outputs(model.discriminator(images[:count], alpha=1 - alpha))
             expected = foreign_files.zoo_scores(state, images[:count].double(), alpha)
-            assert (found - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
+            assert (scores - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
 
 
-def test_labels_by_name(tmp_path):
+def test_attributes_become_label_columns_that_are_chosen_by_name(tmp_path):
     state = foreign_files.zoo_state([8, 8], attribKeysOrder=ATTRIBUTES, categoryVectorDim=5)
     model = imported(foreign_files.write_zoo(tmp_path / "zoo.pt", state), tmp_path)
     assert model.classes == ["shape=disc", "shape=star", "shape=bar", "hue=red", "hue=blue"]
@@ -119,7 +118,7 @@ def test_labels_by_name(tmp_path):
     assert model.generate([1, 2], "shape=disc").shape == (2, 8, 8, 3)
 
 
-def test_layers_without_wrappers_and_with_parallel_prefix(tmp_path):
+def test_layers_are_recognised_without_wrappers_and_with_a_parallel_prefix(tmp_path):
     """As the oldest files and models trained on several GPUs name them; and what the training script adds."""
     state = foreign_files.zoo_state([8, 8])
     expected = foreign_files.zoo_images(state, torch.ones(2, 12).double(), 0.0)
@@ -130,7 +129,7 @@ def test_layers_without_wrappers_and_with_parallel_prefix(tmp_path):
     assert (images_of(model, torch.ones(2, 12), 0.0) - expected).abs().max() < 1e-4
 
 
-def test_a_checkpoint_without_average_or_discriminator(tmp_path):
+def test_a_checkpoint_without_average_or_discriminator_is_imported(tmp_path):
     state = foreign_files.zoo_state([8, 8])
     del state["avgG"], state["netD"]
     path = foreign_files.write_zoo(tmp_path / "zoo.pt", state)
@@ -141,7 +140,7 @@ def test_a_checkpoint_without_average_or_discriminator(tmp_path):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_refusals(legacy, tmp_path):
+def test_other_files_and_unknown_options_are_refused_in_one_line(legacy, tmp_path):
     path = tmp_path / "file.pt"
 
     def refused(value, text):
@@ -151,7 +150,7 @@ def test_refusals(legacy, tmp_path):
         assert "\n" not in str(caught.value)
 
     marker = tmp_path / "executed"
-    refused({"config": Evil(open, (str(marker), "w"))}, "asks for .*open")
+    refused({"config": foreign_files.Malicious(open, (str(marker), "w"))}, "asks for .*open")
     assert not marker.exists()
     refused({"g_ema": {}, "latent_avg": 0}, "StyleGAN2 port")
     refused({"meta": {}, "state_dict": {}}, "OpenMMLab")
@@ -165,20 +164,20 @@ def test_refusals(legacy, tmp_path):
         ("lossCriterion", "odd", "'odd'"),
         ("depthScale0", None, "not a progressive GAN"),
     ):
-        kept = getattr(state["config"], key)
+        before = getattr(state["config"], key)
         setattr(state["config"], key, value)
         foreign_files.write_zoo(path, state, legacy)
         with pytest.raises(ModelError, match=text):
             import_model(path)
-        setattr(state["config"], key, kept)
+        setattr(state["config"], key, before)
     data = foreign_files.write_zoo(path, state, legacy).read_bytes()
     for length in (50, len(data) // 2, len(data) - 40):
         path.write_bytes(data[:length])
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError, match=r"copy it again|no model that can be imported"):
             import_model(path)
 
 
-def test_a_plain_pickle_is_not_taken_for_one(tmp_path):
+def test_a_plain_pickle_is_not_taken_for_a_checkpoint(tmp_path):
     (tmp_path / "x.pt").write_bytes(pickle.dumps({"netG": {}}))
     with pytest.raises(ModelError, match="three networks"):
         import_model(tmp_path / "x.pt")

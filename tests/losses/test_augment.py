@@ -42,7 +42,7 @@ def strength(p):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [4, 8, 32])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_nothing_at_p_0(channels, side, dtype):
+def test_p_0_leaves_every_bit_of_an_image(channels, side, dtype):
     x = pictures(5, channels, side).to(dtype)
     assert torch.equal(ada.ada(x, torch.tensor(0.0), *noise(5, dtype=dtype), FILTER.to(dtype)), x)
 
@@ -68,28 +68,30 @@ def test_everything_at_p_1_is_finite_at_every_size(side):
 def test_blits_are_flip_rot90_and_shift(side, flip, turns, dx, dy):
     x = pictures(2, 3, side)
     n = len(x)
-    found = blitting.blit(x, torch.full((n,), flip), each(turns, n), each(dx, n), each(dy, n))
+    result = blitting.blit(x, torch.full((n,), flip), each(turns, n), each(dx, n), each(dy, n))
     expected = np.rot90(x.flip(3).numpy() if flip else x.numpy(), turns % 4, axes=(2, 3))
     pad = 24  # numpy's own mirroring, then a plain shift
     wide = np.pad(expected, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="symmetric")
     expected = np.roll(wide, (dy, dx), axis=(2, 3))[:, :, pad:-pad, pad:-pad]
-    np.testing.assert_array_equal(found.numpy(), expected)
+    np.testing.assert_array_equal(result.numpy(), expected)
 
 
 def test_samples_are_moved_each_its_own_way():
     x = pictures(4)
-    found = blitting.blit(x, torch.tensor([True, False, False, False]), torch.tensor([0, 1, 3, 2]), *[each(0, 4)] * 2)
-    for got, wanted in zip(found, (x[0].flip(2), x[1].rot90(1, (1, 2)), x[2].rot90(3, (1, 2)), x[3].rot90(2, (1, 2)))):
-        assert torch.equal(got, wanted)
+    result = blitting.blit(x, torch.tensor([True, False, False, False]), torch.tensor([0, 1, 3, 2]), *[each(0, 4)] * 2)
+    for got, expected in zip(
+        result, (x[0].flip(2), x[1].rot90(1, (1, 2)), x[2].rot90(3, (1, 2)), x[3].rot90(2, (1, 2)))
+    ):
+        assert torch.equal(got, expected)
 
 
 @given(dx=st.integers(-9, 9), dy=st.integers(-9, 9))
 @settings(max_examples=40, deadline=None)
-def test_translation_with_zeros(dx, dy):
+def test_translation_fills_with_zeros(dx, dy):
     x = pictures(2)
-    found = blitting.shift_into_zeros(x, each(dx, 2), each(dy, 2))
+    result = blitting.shift_into_zeros(x, each(dx, 2), each(dy, 2))
     wide = torch.nn.functional.pad(x, (10, 10, 10, 10))
-    assert torch.equal(found, wide.roll((dy, dx), (2, 3))[:, :, 10:-10, 10:-10])
+    assert torch.equal(result, wide.roll((dy, dx), (2, 3))[:, :, 10:-10, 10:-10])
 
 
 # --- geometry
@@ -102,7 +104,7 @@ def test_the_filter_doubles_and_halves_a_picture_back():
     flat = torch.full((1, 1, 8, 8), 0.3, dtype=F64)
     turned = geometry.resample(flat, geometry.rotation(each(0.7, 1)), FILTER)
     assert torch.allclose(turned, flat, atol=1e-12)  # what is even stays even, at the edges too
-    assert geometry.doubled(x, FILTER).shape == (2, 3, 32, 32)
+    assert geometry.upsample(x, FILTER).shape == (2, 3, 32, 32)
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -128,12 +130,12 @@ def test_smooth_pictures_are_read_where_the_matrix_says(angle, scale, move):
         geometry.rotation(each(angle, 1)),
         geometry.translation(each(move, 1), each(-move, 1)),
     )
-    found = geometry.resample(picture, source, FILTER)[0, 0]
+    result = geometry.resample(picture, source, FILTER)[0, 0]
     grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), 0).reshape(2, -1)
     x, y = (source[0, :2, :2] @ grid + source[0, :2, 2:]).reshape(2, side, side)
     inside = (x.abs() < 0.8) & (y.abs() < 0.8)
     assert inside.sum() > 200
-    assert (found - wave(x, y))[inside].abs().max() < 0.03
+    assert (result - wave(x, y))[inside].abs().max() < 0.03
 
 
 def test_shrinking_does_not_alias():
@@ -151,7 +153,7 @@ def test_matrices_are_the_published_composition():
     """The transforms' inverses multiplied one by one, in numpy."""
     uniform, normal = noise(6, 3)
     drawn = Draws(uniform, normal, ada.UNIFORMS, ada.NORMALS)
-    found, touched = ada.inverse_transforms(strength(0.6), drawn)
+    result, touched = ada.inverse_transforms(strength(0.6), drawn)
     rotated = 1 - math.sqrt(0.4)
     for n in range(6):
         u = dict(zip(ada.UNIFORMS, uniform[n].tolist()))
@@ -172,7 +174,7 @@ def test_matrices_are_the_published_composition():
                 cos, sin = math.cos(angle), math.sin(angle)
                 step = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
             forward = step @ forward
-        np.testing.assert_allclose(found[n].numpy(), np.linalg.inv(forward), atol=1e-12)
+        np.testing.assert_allclose(result[n].numpy(), np.linalg.inv(forward), atol=1e-12)
         assert bool(touched[n]) == any_done
     assert touched.any()
 
@@ -216,7 +218,7 @@ def test_grey_pictures_have_the_colours_that_make_sense():
 
 def test_diffaugment_by_its_formulas():
     x, uniform = pictures(5), torch.rand(5, 7, dtype=F64, generator=torch.Generator().manual_seed(1))
-    found = diffaugment.diffaugment(x, uniform).numpy()
+    result = diffaugment.diffaugment(x, uniform).numpy()
     for n in range(5):
         u = dict(zip(diffaugment.UNIFORMS, uniform[n].tolist()))
         y = x[n].numpy() + u["brightness"] - 0.5
@@ -227,10 +229,10 @@ def test_diffaugment_by_its_formulas():
         y = np.roll(np.pad(y, ((0, 0), (2, 2), (2, 2))), (dy, dx), axis=(1, 2))[:, 2:-2, 2:-2].copy()
         top, left = (math.floor(u[name] * 9) - 2 for name in ("cut_y", "cut_x"))
         y[:, max(top, 0) : max(top + 4, 0), max(left, 0) : max(left + 4, 0)] = 0
-        np.testing.assert_allclose(found[n], y, atol=1e-12)
+        np.testing.assert_allclose(result[n], y, atol=1e-12)
 
 
-def test_diffaugment_of_grey_pictures():
+def test_diffaugment_takes_grey_images():
     x = pictures(3, 1)
     assert diffaugment.diffaugment(x, torch.full((3, 7), 0.5, dtype=F64)).shape == x.shape
 
@@ -246,7 +248,7 @@ def gradients_hold(function, x):
     "name",
     ["blits", "transform", "colours", "diff_colours", "translate", "cutout", "whole", "whole_grey", "diff_whole"],
 )
-def test_gradients(name):
+def test_every_augmentation_has_correct_gradients(name):
     x = pictures(2, 1 if name == "whole_grey" else 3, 4)
     uniform, normal = noise(2, 5)
     drawn = Draws(uniform, normal, ada.UNIFORMS, ada.NORMALS)
@@ -270,7 +272,7 @@ def test_gradients(name):
 # --- how often and how much
 
 
-def test_frequencies_and_strengths():
+def test_augmentations_come_as_often_and_as_strong_as_published():
     """Of 20,000 draws at p 0.4; four standard errors of room."""
     n, p = 20_000, 0.4
     uniform, normal = noise(n, 11)
@@ -313,10 +315,10 @@ def test_noise_of_another_width_is_refused():
         Draws(torch.rand(2, 6), None, diffaugment.UNIFORMS)
 
 
-def test_half_precision_beside():
+def test_float32_augmentation_is_near_float64():
     """bf16 pictures are augmented as float32."""
     x = pictures(2).bfloat16()
     uniform, normal = noise(2, dtype=torch.float32)
-    found = ada.ada(x.float(), torch.tensor(0.8), uniform, normal, geometry.lowpass())
+    result = ada.ada(x.float(), torch.tensor(0.8), uniform, normal, geometry.lowpass())
     again = ada.ada(x.double(), torch.tensor(0.8), uniform.double(), normal.double(), FILTER)
-    assert (found - again).abs().max() < 1e-4
+    assert (result - again).abs().max() < 1e-4

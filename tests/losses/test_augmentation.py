@@ -22,7 +22,7 @@ from pggan.training.engine import gradients, loss_functions, step
 from pggan.training.engine.state import TrainState
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.start import advice, begin, resume
 from pggan.utils.distributed import World
 from pggan.utils.errors import UsageError
@@ -89,7 +89,7 @@ def mean_of(values):
 
 
 @pytest.mark.parametrize("kind,channels", [("ada", 3), ("ada", 1), ("diffaugment", 3)])
-def test_gradients_of_d_with_the_penalty(kind, channels):
+def test_gradients_of_d_through_augmentation_and_penalty_are_finite_differences(kind, channels):
     """Second derivatives through D at augmented and mixed images, against finite differences."""
     state, batch = fed(small(loss_options=(("augment", kind),), channels=channels), p=0.9 if kind == "ada" else None)
     found, losses, _ = d_gradients(state, batch)
@@ -159,7 +159,7 @@ def test_parts_and_processes_give_the_same_gradients(options):
 
 @pytest.mark.parametrize("loss", OBJECTIVES.names())
 @pytest.mark.parametrize("kind", ["ada", "diffaugment"])
-def test_every_loss_takes_it(loss, kind):
+def test_every_loss_trains_with_augmentation(loss, kind):
     """In bfloat16, mid-fade; the scores that tune p are there."""
     state = TrainState(small(loss=loss, loss_options=(("augment", kind),)), CPU, "bf16")
     more = pictures(8, 1)
@@ -180,7 +180,7 @@ def test_every_loss_takes_it(loss, kind):
 # --- the tuning of p
 
 
-def told(module, real, fake, held=None, signs=0.0, images=64):
+def after_d_step(module, real, fake, held=None, signs=0.0, images=64):
     terms = {"score_real": real, "score_fake": fake, "real_signs": signs, "images": images}
     if held is not None:
         terms["score_held_out"] = held
@@ -188,30 +188,30 @@ def told(module, real, fake, held=None, signs=0.0, images=64):
     return float(module.p), float(module.overfitting)
 
 
-def test_p_by_hand():
+def test_p_follows_the_overfitting_by_its_formula():
     """ada_kimg 1: each look, of 256 images, moves p by 0.256."""
     module = Augmentation("ada", 0.0, 0.5, 1.0)
     for _ in range(3):
-        assert told(module, 3, -1, held=0) == (0, 0)
-    p, r = told(module, 3, -1, held=0)
+        assert after_d_step(module, 3, -1, held=0) == (0, 0)
+    p, r = after_d_step(module, 3, -1, held=0)
     assert (p, r) == (pytest.approx(0.256), pytest.approx(0.75))
     for scores in ((5, 1, 4), (3, -1, 2), (3, -1, 2), (3, -1, 2)):  # r is that of the means: (3.5 - 2.5) / (3.5 + 0.5)
-        p, r = told(module, *scores)
+        p, r = after_d_step(module, *scores)
     assert (p, r) == (0, pytest.approx(0.25))  # not below 0
     for _ in range(4):
-        told(module, 1, 0, held=0, images=512)
-    p, _ = told(module, 1, 0, held=0, images=512)
+        after_d_step(module, 1, 0, held=0, images=512)
+    p, _ = after_d_step(module, 1, 0, held=0, images=512)
     assert p == 1.0  # 5 x 0.512, not above 1
-    p, r = told(module, -1, 0, held=-2, images=INTERVAL)  # reals below fakes: no overfitting
+    p, r = after_d_step(module, -1, 0, held=-2, images=INTERVAL)  # reals below fakes: no overfitting
     assert (p, r) == (pytest.approx(0.744), 0)
 
 
 def test_p_without_held_out_pictures_follows_signs():
     module = Augmentation("ada", 0.0, 0.6, 1.0)
-    p, r = told(module, 4, 2, signs=0.9, images=INTERVAL)
+    p, r = after_d_step(module, 4, 2, signs=0.9, images=INTERVAL)
     assert (p, r) == (pytest.approx(0.256), pytest.approx(0.9))
     assert float(module.middle) == 3
-    p, _ = told(module, 4, 2, signs=0.5, images=INTERVAL)
+    p, _ = after_d_step(module, 4, 2, signs=0.5, images=INTERVAL)
     assert p == 0
     state, batch = fed(small(loss_options=ADA), held_out=False)
     augmentation(state).middle.fill_(-1e9)
@@ -220,7 +220,7 @@ def test_p_without_held_out_pictures_follows_signs():
 
 def test_a_fixed_p_stays():
     module = Augmentation("ada", 0.3, 0.6, 1.0)
-    assert told(module, 4, 0, held=-4, images=10_000)[0] == pytest.approx(0.3)
+    assert after_d_step(module, 4, 0, held=-4, images=10_000)[0] == pytest.approx(0.3)
     with pytest.raises(UsageError, match="leave it out"):
         Augmentation("diffaugment", 0.3, 0.6, 500)
 
@@ -259,7 +259,7 @@ def test_a_run_resumes_to_the_same_p(held_out, data, tmp_path, monkeypatch):
         assert {line["augment_p"] for line in lines} != {0.0}
 
 
-def test_the_gap_is_told_without_augmentation(data, tmp_path):
+def test_the_gap_is_logged_without_augmentation(data, tmp_path):
     begin(small(data=str(data), held_out=0.25, total_kimg=0.05), tmp_path / "run", QuietDisplay())
     line = read_log(RunDirectory(tmp_path / "run").log)[-1]
     assert line["score_gap"] == pytest.approx(line["score_real"] - line["score_held_out"], abs=1e-5)
@@ -278,7 +278,7 @@ def test_the_gap_is_told_without_augmentation(data, tmp_path):
         (["--ema-half-life", "0"], "--ema-half-life 0"),
     ],
 )
-def test_refusals(options, message, data, tmp_path, capsys):
+def test_augmentation_options_that_do_not_fit_are_refused(options, message, data, tmp_path, capsys):
     arguments = ["train", str(data), "--out", str(tmp_path / "run"), "--batch", "8", "--max-res", "8"]
     assert command([*arguments, "--fmap-base", "64", "--device", "cpu", *options]) in (1, 2)
     assert message in capsys.readouterr().err
@@ -292,7 +292,7 @@ def test_techniques_of_a_run_cannot_be_changed(data, tmp_path):
         resume(run, QuietDisplay(), changes={"loss_options": (("augment", "diffaugment"),)}, override=True)
 
 
-def test_advice():
+def test_small_data_get_the_advice_to_augment():
     assert "--augment ada --held-out" in advice(small(), 19_999)[0]
     assert not advice(small(), 20_000)
     assert not advice(small(loss_options=(("augment", "none"),)), 100)
@@ -305,7 +305,7 @@ def test_advice():
 # --- the running average
 
 
-def test_half_life():
+def test_the_half_life_of_the_average_is_in_images_whatever_the_batch():
     plain, halved = small(ema_decay=0.9), small(ema_decay=0.9, ema_half_life=0.5)
     assert plain.average_decay(16) == plain.average_decay(64) == 0.9
     # whatever the batch, half is left after 500 images

@@ -13,7 +13,7 @@ from pggan.losses.base import Batch
 from pggan.training.engine import loss_functions, rng
 from pggan.training.engine.state import TrainState
 from tests.helpers.train_steps import CLASSES, tiny
-from tests.losses.test_every_combination import SWITCHES, value_of
+from tests.losses.test_every_combination import SWITCHES, labels_of, switched_on
 
 ONE, ALPHA, LEVEL, COUNT = torch.tensor(1.0, dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64), 3, 4
 CPU = torch.device("cpu")
@@ -83,20 +83,18 @@ def check_gradients(state, batch):
 
 
 @pytest.mark.parametrize("loss", OBJECTIVES.names())
-def test_finite_differences_of_losses(loss):
+def test_gradients_of_losses_are_finite_differences(loss):
     check_gradients(*setup_and_batch(loss))
 
 
 @pytest.mark.parametrize("spec", SWITCHES, ids=lambda spec: spec.name)
-def test_finite_differences_of_techniques(spec):
-    switch = next(option for option in spec.options if option.name == spec.switch)
-    labels = {"labels": "kind", "label_size": CLASSES} if "labels" in spec.needs else {}
+def test_gradients_of_techniques_are_finite_differences(spec):
     loss = "gan" if "probability" in spec.needs else "lsgan"
-    check_gradients(*setup_and_batch(loss, [(spec.switch, value_of(switch))], **labels))
+    check_gradients(*setup_and_batch(loss, [switched_on(spec)], **labels_of(spec)))
 
 
 @pytest.mark.parametrize("fields", [{"labels": "kind", "label_size": CLASSES}, {"categorical": (3,), "continuous": 2}])
-def test_finite_differences_with_labels_and_codes(fields):
+def test_gradients_with_labels_and_codes_are_finite_differences(fields):
     check_gradients(*setup_and_batch("hinge", **fields))
 
 
@@ -125,7 +123,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("loss", FORMULAS)
-def test_formulas(loss):
+def test_losses_are_their_published_formulas(loss):
     state, batch = setup_and_batch(loss)
     fakes = state.generator(batch.latents, LEVEL, ALPHA, batch.fake_labels)
     real, fake = (state.discriminator(images, LEVEL, ALPHA).score for images in (batch.reals, fakes))
@@ -170,7 +168,7 @@ def test_began_is_the_error_of_the_auto_encoder():
     assert float(terms.stats["convergence"].detach()) == pytest.approx(measure, rel=1e-12)
 
 
-def test_cross_entropy_far_out():
+def test_cross_entropy_is_linear_at_extreme_scores():
     """Scores at which a sigmoid is 0 or 1 to the last bit: the loss is linear there, and its gradient not 0."""
     from pggan.losses.base import GeneratorPass
     from pggan.losses.gan import NonSaturating
@@ -184,7 +182,7 @@ def test_cross_entropy_far_out():
 
 
 @pytest.mark.parametrize("loss", ["gan", "gan-saturating", "r1"])
-def test_label_smoothing(loss):
+def test_label_smoothing_changes_the_target_of_reals_alone(loss):
     """-(t log s + (1 - t) log(1 - s)) of reals; fakes and g are as without."""
     plain, batch = setup_and_batch(loss)
     smooth, _ = setup_and_batch(loss, [("label_smoothing", 0.9)])
@@ -224,7 +222,7 @@ def test_semi_supervised_is_a_softmax_of_one_class_more():
     assert "class_real" not in terms.losses
 
 
-def test_feature_matching_by_hand():
+def test_feature_matching_is_its_formula():
     for mode in ("replace", "add"):
         options = [("feature_matching", 3.0), ("feature_matching_mode", mode)]
         state, batch = setup_and_batch("lsgan", options)
@@ -259,7 +257,7 @@ def test_instance_noise_is_seen_and_learnt_through():
         assert float(noise_of.sigma(torch.tensor(nimg, dtype=torch.float64))) == pytest.approx(expected)
 
 
-def test_mutual_information_by_hand():
+def test_mutual_information_is_its_formula():
     """One categorical code of two values, one continuous code."""
     from pggan.losses.regularizers.infogan import Information
 

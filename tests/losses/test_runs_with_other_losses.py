@@ -16,7 +16,7 @@ from pggan.cli import run
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.images import read_metadata
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 
 OPTIONS = [
     "--fmap-base", "32", "--fmap-max", "8", "--latent-size", "4", "--batch", "8", "--tick-kimg", "0.03",
@@ -61,7 +61,7 @@ def test_began_shows_its_reconstructions(data, tmp_path):
     assert out.reconstruction.shape == (4, 3, 8, 8)
 
 
-def test_semi_supervised_run(data, tmp_path):
+def test_a_semi_supervised_run_logs_its_accuracies_and_makes_unconditional_images(data, tmp_path):
     options = ("--loss", "gan", "--labels", "hair", "--semi-supervised", "--labelled", "0.3", "--feature-matching", "1")
     lines = train(data, tmp_path / "run", *options)
     assert all(0 <= line["heldout_accuracy"] <= 1 for line in lines)
@@ -73,7 +73,7 @@ def test_semi_supervised_run(data, tmp_path):
     assert model.discriminator(np.zeros((4, 3, 8, 8), np.float32)).class_logits.shape[1] > 1
 
 
-def test_codes_in_files(coded, tmp_path, capsys):
+def test_codes_are_recorded_in_images_and_can_be_set(coded, tmp_path, capsys):
     line = read_log(RunDirectory(coded).log)[-1]
     assert line["mutual_information"] < np.log(3) + 2 * np.log(2)
     assert (line["g_lr"], line["d_lr"]) == (1e-3, 2e-4)
@@ -93,7 +93,7 @@ def test_codes_in_files(coded, tmp_path, capsys):
     assert not np.array_equal(three[0], three[1])
 
 
-def test_traverse(coded, tmp_path, capsys):
+def test_traverse_shows_every_value_of_every_code(coded, tmp_path, capsys):
     out = tmp_path / "made" / "all.png"
     assert run(["traverse", str(coded), "--out", str(out), "--steps", "4", "--json", "--device", "cpu"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -136,7 +136,7 @@ def test_traverse(coded, tmp_path, capsys):
         (["traverse", "--codes", "a"], "list of numbers"),
     ],
 )
-def test_refused(coded, tmp_path, capsys, monkeypatch, arguments, says):
+def test_codes_that_a_model_lacks_are_refused(coded, tmp_path, capsys, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
     assert run([arguments[0], str(coded), "--device", "cpu", *arguments[1:]]) == 2
     error = capsys.readouterr().err
@@ -145,7 +145,7 @@ def test_refused(coded, tmp_path, capsys, monkeypatch, arguments, says):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_without_codes(tmp_path, capsys):
+def test_a_model_without_codes_refuses_them(tmp_path, capsys):
     from tests.helpers.model_files import saved
 
     model = str(saved(tmp_path / "m.safetensors"))
@@ -154,7 +154,7 @@ def test_a_model_without_codes(tmp_path, capsys):
         assert "codes" in capsys.readouterr().err
 
 
-def test_going_on_from_such_a_model(coded, data, tmp_path, capsys):
+def test_a_run_starts_from_such_a_model_if_its_discriminator_fits(coded, data, tmp_path, capsys):
     """Its networks come along; a loss that needs another kind of discriminator is refused."""
     lines = train(data, tmp_path / "run", "--from", str(coded), "--loss", "gan", "--total-kimg", "0.03")
     assert "mutual_information" in lines[-1]

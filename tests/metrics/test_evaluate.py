@@ -1,4 +1,4 @@
-"""One pass for all metrics, statistics that are kept, pictures wherever they lie, copies found."""
+"""Evaluation: cached states of real images, image sets of all kinds, copies and duplicates detected."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from PIL import Image
 from pggan.config.metrics import METRICS, chosen
 from pggan.data.store.store import Store
 from pggan.metrics import neighbours
+from pggan.metrics.base import Setting
 from pggan.metrics.cache import Cache
 from pggan.metrics.evaluate import compare, evaluate_model
-from pggan.metrics.image_sets import Generated, StorePictures, open_pictures
-from pggan.metrics.neighbour_grid import write_gallery
+from pggan.metrics.image_sets import GeneratedImages, StoreImages, open_images
+from pggan.metrics.neighbour_grid import write_neighbour_grid
 from pggan.utils.errors import DataError, UsageError
 from tests.helpers.lmdb_contents import write
 
@@ -28,21 +29,24 @@ def noise(side, channels=3):
     def generate(seeds):
         return np.stack([np.random.default_rng(s).integers(0, 256, (side, side, channels), np.uint8) for s in seeds])
 
-    return Generated(generate, side, channels)
+    return GeneratedImages(generate, side, channels)
 
 
-def test_table():
+def test_metrics_are_chosen_by_unique_known_names_and_load_under_them():
     assert chosen("swd, msssim") == ["swd", "msssim"]
     for text, message in (("swd,swd", "twice"), ("swed", "did you mean 'swd'"), ("", "no metric")):
         with pytest.raises(UsageError, match=message):
             chosen(text)
+    means = lambda images: {}  # noqa: E731
+    means.identity = "means"
+    setting = Setting(16, 3, embeddings={"inception": means, "embedding": means})
     for spec in METRICS:
-        assert METRICS.load(spec.name).name == spec.name
+        assert METRICS.load(spec.name)(setting, spec.needs).name == spec.name
 
 
-def test_real_statistics_are_kept_and_made_again(store_path, tmp_path):
-    reals, fakes, names = open_pictures(str(store_path), 32), noise(32), "swd,neighbours"
-    cache = Cache(tmp_path / "kept")
+def test_states_of_real_images_are_cached_and_damaged_ones_computed_again(store_path, tmp_path):
+    reals, fakes, names = open_images(str(store_path), 32), noise(32), "swd,neighbours"
+    cache = Cache(tmp_path / "cache")
     first = compare(fakes, reals, names, count=16, cache=cache)
     again = compare(fakes, reals, names, count=16, cache=cache)
     assert first.reals.cached == []
@@ -50,7 +54,7 @@ def test_real_statistics_are_kept_and_made_again(store_path, tmp_path):
     assert again.figures == pytest.approx(first.figures, rel=1e-9)
     other = compare(fakes, reals, names, count=16, cache=cache, seed=1)
     assert other.reals.cached == ["neighbours"]  # patches depend on the seed, the pixels do not
-    for path in (tmp_path / "kept").iterdir():
+    for path in (tmp_path / "cache").iterdir():
         data = bytearray(path.read_bytes())
         data[-9] ^= 255  # one byte
         path.write_bytes(data)
@@ -60,44 +64,44 @@ def test_real_statistics_are_kept_and_made_again(store_path, tmp_path):
     assert compare(fakes, reals, names, count=16, cache=cache).reals.cached == ["swd", "neighbours"]
 
 
-def test_statistics_of_other_pictures_are_stale(tmp_path):
+def test_cached_states_of_other_images_are_stale(tmp_path):
     codecs = dict.fromkeys((4, 8, 16), "raw")
-    cache = Cache(tmp_path / "kept")
+    cache = Cache(tmp_path / "cache")
     write(tmp_path / "one", list(range(8)), codecs)
     write(tmp_path / "two", list(range(8, 17)), codecs)
-    figures = [
-        compare(noise(16), open_pictures(str(tmp_path / name)), "swd", count=8, cache=cache) for name in ("one", "two")
+    comparisons = [
+        compare(noise(16), open_images(str(tmp_path / name)), "swd", count=8, cache=cache) for name in ("one", "two")
     ]
-    assert [each.reals.cached for each in figures] == [[], []]
-    assert figures[0].figures != figures[1].figures
+    assert [comparison.reals.cached for comparison in comparisons] == [[], []]
+    assert comparisons[0].figures != comparisons[1].figures
     assert Cache.beside(tmp_path / "one").folder == (tmp_path / "one.metrics").resolve()
 
 
-def test_training_asks_in_one_call(store_path, tmp_path):
+def test_a_generator_is_evaluated_against_a_store_in_one_call(store_path, tmp_path):
     with Store(store_path) as store:
         figures = evaluate_model(
-            lambda seeds: noise(16).read(seeds).transpose(0, 2, 3, 1), store, 16, ["swd"], 12, cache=tmp_path / "kept"
+            lambda seeds: noise(16).read(seeds).transpose(0, 2, 3, 1), store, 16, ["swd"], 12, cache=tmp_path / "cache"
         )
     assert {"swd", "swd_16"} <= figures.keys()
     assert figures["swd"] == figures["swd_16"] > 50
 
 
-def test_a_model_that_copies_and_one_that_repeats_itself(store_path, tmp_path):
+def test_copies_of_training_images_and_mode_collapse_are_detected(store_path, tmp_path):
     with Store(store_path) as store:
-        reals = StorePictures(store, 32)
+        reals = StoreImages(store, 32)
         training = store.read(32, range(24)).transpose(0, 2, 3, 1)
-        copies = Generated(lambda seeds: training[[seed % 24 for seed in seeds]], 32, 3)
-        collapsed = Generated(lambda seeds: noise(32).read([0] * len(seeds)).transpose(0, 2, 3, 1), 32, 3)
-        held = Generated(lambda seeds: training[[seed % 12 + 12 for seed in seeds]], 32, 3)
+        copies = GeneratedImages(lambda seeds: training[[seed % 24 for seed in seeds]], 32, 3)
+        collapsed = GeneratedImages(lambda seeds: noise(32).read([0] * len(seeds)).transpose(0, 2, 3, 1), 32, 3)
+        held = GeneratedImages(lambda seeds: training[[seed % 12 + 12 for seed in seeds]], 32, 3)
 
-        found = compare(copies, reals, "neighbours", count=24)
-        assert found.figures["copied"] == 1
-        assert found.figures["nearest_ratio"] < 0.01
-        assert found.figures["duplicates"] == 0
-        shown = write_gallery(tmp_path / "grid.png", found, copies, reals, k=2)
+        comparison = compare(copies, reals, "neighbours", count=24)
+        assert comparison.figures["copied"] == 1
+        assert comparison.figures["nearest_ratio"] < 0.01
+        assert comparison.figures["duplicates"] == 0
+        shown = write_neighbour_grid(tmp_path / "grid.png", comparison, copies, reals, k=2)
         sheet = np.asarray(Image.open(tmp_path / "grid.png"))
         assert sheet.shape == (12 * 64, 3 * 64 + 4, 3)
-        np.testing.assert_array_equal(sheet[:, :64], sheet[:, 68:132])  # each beside itself
+        np.testing.assert_array_equal(sheet[:, :64], sheet[:, 68:132])  # every image beside itself
         assert len(set(shown)) == 12
 
         assert compare(collapsed, reals, "neighbours", count=10).figures["duplicates"] == 1
@@ -105,13 +109,13 @@ def test_a_model_that_copies_and_one_that_repeats_itself(store_path, tmp_path):
         assert compare(held, reals, "neighbours", count=24).figures["duplicates"] == 1
 
 
-def test_neighbours_of_many_rows_piece_by_piece(monkeypatch):
+def test_neighbours_and_pairs_do_not_depend_on_the_chunks(monkeypatch):
     rng = np.random.default_rng(0)
     rows, others = (torch.tensor(rng.normal(size=(count, 5)), dtype=torch.float32) for count in (23, 31))
     rows[7] = rows[20]
     distances = torch.cdist(rows.double(), others.double())
     for size in (4096, 6):
-        monkeypatch.setattr(neighbours, "ROWS", size)
+        monkeypatch.setattr(neighbours, "CHUNK_ROWS", size)
         near, where = neighbours.nearest(rows, others, 3, torch.device("cpu"))
         np.testing.assert_allclose(near, distances.topk(3, largest=False).values, atol=1e-5)
         np.testing.assert_array_equal(where, distances.topk(3, largest=False).indices)
@@ -121,15 +125,15 @@ def test_neighbours_of_many_rows_piece_by_piece(monkeypatch):
         assert pairs == pytest.approx(float(within.sum()) / (23 * 22))
 
 
-def test_work_can_be_ended_between_batches(store_path):
-    reals, calls = open_pictures(str(store_path), 32), []
+def test_an_exception_of_check_ends_the_evaluation_between_batches(store_path):
+    reals, calls = open_images(str(store_path), 32), []
 
     def check():
         calls.append(1)
         if len(calls) == 4:
-            raise InterruptedError
+            raise InterruptedError("stopped")
 
-    with pytest.raises(InterruptedError):
+    with pytest.raises(InterruptedError, match="stopped"):
         compare(noise(32), reals, "swd", count=200, check=check)
 
 
@@ -142,29 +146,29 @@ def folder(path, side, count=6, mode="RGB"):
     return str(path)
 
 
-def test_two_folders(tmp_path):
+def test_two_folders_of_images_are_compared(tmp_path):
     one, two = folder(tmp_path / "one", 32), folder(tmp_path / "two", 32)
-    assert compare(open_pictures(one), open_pictures(two), "swd,msssim").figures["swd"] == 0  # the same pictures
-    small = compare(open_pictures(one, 16), open_pictures(two, 16), "swd").figures
+    assert compare(open_images(one), open_images(two), "swd,msssim").figures["swd"] == 0  # the same pictures
+    small = compare(open_images(one, 16), open_images(two, 16), "swd").figures
     assert next(iter(small)) == "swd_16"
     grey = folder(tmp_path / "grey", 32, mode="L")
-    assert open_pictures(grey).read([0]).shape == (1, 1, 32, 32)
+    assert open_images(grey).read([0]).shape == (1, 1, 32, 32)
 
 
-def test_what_does_not_go_together(tmp_path, store_path):
-    reals = open_pictures(str(store_path), 32)
+def test_sets_of_other_sizes_colours_or_too_few_images_are_refused(tmp_path, store_path):
+    reals = open_images(str(store_path), 32)
     small, grey = folder(tmp_path / "small", 16), folder(tmp_path / "grey", 32, mode="L")
     few, odd = folder(tmp_path / "few", 32, 1), folder(tmp_path / "odd", 24)
     for other, names, count, message in (
-        (open_pictures(small), "swd", None, "16x16.*32x32"),
-        (open_pictures(grey), "swd", None, "grey.*colour"),
-        (open_pictures(few), "swd", None, "2 pictures at least"),
+        (open_images(small), "swd", None, "16x16.*32x32"),
+        (open_images(grey), "swd", None, "grey.*colour"),
+        (open_images(few), "swd", None, "2 pictures at least"),
         (noise(32), "fid", 8, "--inception-weights"),
-        (open_pictures(few), "msssim", 4, "--n 4"),
+        (open_images(few), "msssim", 4, "--n 4"),
     ):
         with pytest.raises(UsageError, match=message):
             compare(other, reals, names, count=count)
     with pytest.raises(DataError, match="24x24"):
-        open_pictures(odd)
+        open_images(odd)
     with pytest.raises(DataError, match="64x64"):
-        open_pictures(str(store_path), 64)
+        open_images(str(store_path), 64)

@@ -1,4 +1,4 @@
-"""`pggan evaluate` as a person runs it, alone and as two processes."""
+"""The command `pggan evaluate`, alone and as two processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*arguments):
     return done.stdout
 
 
-def test_json_and_text(places, tmp_path):
+def test_figures_are_printed_as_json_or_text_and_real_statistics_reused(places, tmp_path):
     model, data = places
     arguments = (model, "--data", data, "--n", "12", "--metrics", "swd,msssim,neighbours", "--device", "cpu")
     grid = tmp_path / "grids" / "near.png"
@@ -52,7 +52,7 @@ def test_json_and_text(places, tmp_path):
     assert "12 pictures against 12 real ones; lower is better" in text
 
 
-def test_errors(places, tmp_path):
+def test_requests_that_cannot_be_evaluated_are_errors(places, tmp_path):
     model, data = places
     for arguments, message in (
         ((model, "--data", data, "--metrics", "fd"), "--embedding"),
@@ -66,7 +66,7 @@ def test_errors(places, tmp_path):
     assert CliRunner().invoke(command, ["--data", data, "--metrics", "swd,nothing"]).exit_code == 2
 
 
-def test_two_processes_find_the_same(places):
+def test_two_processes_give_the_figures_of_one(places):
     model, data = places
     arguments = [
         "evaluate",
@@ -83,23 +83,23 @@ def test_two_processes_find_the_same(places):
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
     environment = {**os.environ, **together, "OMP_NUM_THREADS": "1"}
     command_line = [sys.executable, "-m", "pggan", *arguments, "--json", "--no-cache"]
-    started = [
+    processes = [
         subprocess.Popen(
             command_line, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    ends = [each.communicate(timeout=400) for each in started]
-    assert [each.returncode for each in started] == [0, 0], ends
-    assert ends[1][0] == ""
-    shared = json.loads(ends[0][0])
+    outputs = [process.communicate(timeout=400) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[1][0] == ""
+    shared = json.loads(outputs[0][0])
     alone = json.loads(run(*arguments[1:], "--json", "--no-cache"))
     assert shared["processes"] == 2
     assert shared["metrics"] == pytest.approx(alone["metrics"], rel=1e-4)
 
 
-def test_odd_requests_are_refused_before_the_work(places, tmp_path):
+def test_wrong_options_are_refused_before_the_work(places, tmp_path):
     model, data = places
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
@@ -113,8 +113,8 @@ def test_odd_requests_are_refused_before_the_work(places, tmp_path):
             run(*arguments, "--n", "4", "--device", "cpu")
 
 
-def test_colour_among_grey_is_told(tmp_path):
-    """Where it is seen at once, all are colour pictures; where only later, it is refused."""
+def test_a_colour_image_late_among_grey_ones_is_refused(tmp_path):
+    """Colour among the first samples makes all images colour ones."""
     for name, every in (("few", 3), ("many", 34)):
         folder = tmp_path / name
         folder.mkdir()

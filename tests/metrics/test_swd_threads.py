@@ -1,4 +1,4 @@
-"""Two sets of numbers compared in their own orders: by sorting, by counting."""
+"""One-dimensional Wasserstein distances by sorting and by histograms; single-core threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pggan.metrics import swd_threads as module
-from pggan.metrics.swd_threads import COUNTED, compared, cores
+from pggan.metrics.swd_threads import HISTOGRAM_FROM, single_core_threads, wasserstein_1d
 
 SHAPES = {
     "normal": lambda random, n: random.standard_normal(n),
@@ -19,8 +19,8 @@ SHAPES = {
 }
 
 
-def sorted_way(x, y, apart):
-    return np.abs(np.sort(x.astype(np.float64)) + apart - np.sort(y.astype(np.float64))).mean()
+def by_sorting(x, y, shift):
+    return np.abs(np.sort(x.astype(np.float64)) + shift - np.sort(y.astype(np.float64))).mean()
 
 
 def pair(shape, count, scale=1.05, seed=0):
@@ -29,25 +29,25 @@ def pair(shape, count, scale=1.05, seed=0):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("apart", [0.0, 0.02, -7.0])
-def test_counting_is_sorting(shape, apart, monkeypatch):
-    x, y = pair(shape, COUNTED + 12_345)
-    expected = sorted_way(x, y, apart)
-    assert compared(x.copy(), y.copy(), apart) == pytest.approx(expected, rel=1e-4)
-    monkeypatch.setattr(module, "COUNTED", len(x) + 1)  # sorting alone is exact
-    assert compared(x, y, apart) == pytest.approx(expected, rel=2e-6)
+@pytest.mark.parametrize("shift", [0.0, 0.02, -7.0])
+def test_histograms_give_the_distance_of_sorting(shape, shift, monkeypatch):
+    x, y = pair(shape, HISTOGRAM_FROM + 12_345)
+    expected = by_sorting(x, y, shift)
+    assert wasserstein_1d(x.copy(), y.copy(), shift) == pytest.approx(expected, rel=1e-4)
+    monkeypatch.setattr(module, "HISTOGRAM_FROM", len(x) + 1)  # sorting alone is exact
+    assert wasserstein_1d(x, y, shift) == pytest.approx(expected, rel=2e-6)
 
 
-def test_near_equal_sets_are_counted_as_well():
-    x, y = pair("normal", COUNTED, scale=1.0)
-    expected = sorted_way(x, y, 0.0)
+def test_nearly_equal_sets_are_compared_by_histograms_too():
+    x, y = pair("normal", HISTOGRAM_FROM, scale=1.0)
+    expected = by_sorting(x, y, 0.0)
     assert expected < 0.01
-    assert compared(x, y, 0.0) == pytest.approx(expected, rel=1e-3)
+    assert wasserstein_1d(x, y, 0.0) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("case", ["spike", "outlier", "constant", "equal"])
-def test_what_bins_are_too_coarse_for_is_sorted(case):
-    x, y = pair("normal", COUNTED)
+def test_numbers_for_which_bins_are_too_coarse_are_sorted(case):
+    x, y = pair("normal", HISTOGRAM_FROM)
     if case == "spike":  # flat areas: half of all numbers are the same
         x[::2], y[::2] = 0.25, 0.25
     elif case == "outlier":
@@ -56,17 +56,17 @@ def test_what_bins_are_too_coarse_for_is_sorted(case):
         x[:], y[:] = 3.0, 3.0
     else:
         y = x.copy()
-    assert compared(x.copy(), y.copy(), 0.0) == pytest.approx(sorted_way(x, y, 0.0), rel=2e-6, abs=1e-9)
+    assert wasserstein_1d(x.copy(), y.copy(), 0.0) == pytest.approx(by_sorting(x, y, 0.0), rel=2e-6, abs=1e-9)
 
 
-def test_threads_leave_torch_as_it_was():
+def test_threads_use_one_core_and_leave_the_setting_of_torch_unchanged():
     before = torch.get_num_threads()
-    found = []
-    with cores(3) as pool:
-        list(pool.map(lambda _: found.append(torch.get_num_threads()), range(6)))
-    assert set(found) == {1}
+    counts = []
+    with single_core_threads(3) as pool:
+        list(pool.map(lambda _: counts.append(torch.get_num_threads()), range(6)))
+    assert set(counts) == {1}
     assert torch.get_num_threads() == before
-    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
     later.start()
     later.join()
-    assert found[-1] == before
+    assert counts[-1] == before

@@ -30,10 +30,10 @@ def looped(m: np.ndarray, group: int) -> np.ndarray:
 
 @settings(deadline=None, max_examples=25)
 @given(groups=st.integers(1, 3), size=st.integers(1, 4), kernels=st.integers(1, 3), dim=st.integers(1, 4))
-def test_closeness_by_loops(groups, size, kernels, dim):
+def test_closeness_is_what_loops_compute(groups, size, kernels, dim):
     m = np.random.RandomState(groups * size).randn(groups * size, kernels, dim)
-    found = closeness(torch.from_numpy(m), size).numpy()
-    assert np.abs(found - looped(m, size)).max() < 1e-12
+    result = closeness(torch.from_numpy(m), size).numpy()
+    assert np.abs(result - looped(m, size)).max() < 1e-12
 
 
 def test_a_minibatch_smaller_than_the_group_is_one_group_and_a_ragged_one_is_refused():
@@ -56,7 +56,7 @@ def test_order_of_a_minibatch_only_orders_its_values():
     assert torch.allclose(layer(x)[order], layer(x[order]), atol=1e-12)
 
 
-def test_features_times_t():
+def test_the_layer_is_the_closeness_of_features_times_t():
     config = DiscriminatorConfig(**SMALL, diversity="discrimination", discrimination_kernels=3, discrimination_dim=2)
     layer, x = MinibatchDiscrimination(8, config).double(), torch.randn(5, 8, dtype=torch.float64)
     t = layer.effective_weight().detach().numpy().reshape(3, 2, 8).transpose(2, 0, 1)  # A x B x C
@@ -65,7 +65,7 @@ def test_features_times_t():
     assert layer(x.bfloat16()).dtype == torch.float32
 
 
-def test_gradients_of_closeness():
+def test_closeness_has_correct_first_and_second_gradients():
     m = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: closeness(x, 2), (m,))
     assert torch.autograd.gradgradcheck(lambda x: closeness(x, 2), (m,))

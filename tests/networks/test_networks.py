@@ -46,11 +46,11 @@ def active_parameters(module: torch.nn.Module, level: int) -> int:
 
 
 @pytest.mark.parametrize("base,level", PUBLISHED)
-def test_published_parameter_counts(base, level):
+def test_parameter_counts_are_the_published_ones(base, level):
     g, d = GeneratorConfig(fmap_base=base), DiscriminatorConfig(fmap_base=base)
-    found = tuple(round(flops.parameters(c, level) / 1e6, 3) for c in (g, d))
-    assert found == PUBLISHED[base, level]
-    assert abs(found[0] / found[1] - 1) < 0.001
+    result = tuple(round(flops.parameters(c, level) / 1e6, 3) for c in (g, d))
+    assert result == PUBLISHED[base, level]
+    assert abs(result[0] / result[1] - 1) < 0.001
 
 
 @pytest.mark.parametrize("labels,fused,group", [(0, True, 4), (3, False, 1), (5, True, 16)])
@@ -64,7 +64,7 @@ def test_cost_model_counts_the_modules(labels, fused, group):
         assert flops.parameters(d_config, level) == active_parameters(d, level)
 
 
-def test_multiply_accumulates_as_torch_counts_them():
+def test_multiply_accumulates_are_those_that_torch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
     g_config, d_config = GeneratorConfig(**SMALL, latent_size=20), DiscriminatorConfig(**SMALL)
@@ -81,7 +81,7 @@ def test_multiply_accumulates_as_torch_counts_them():
 
 
 @pytest.mark.parametrize("level", [2, 3, 4, 5])
-def test_shapes_and_alpha(level):
+def test_shapes_fit_and_alpha_0_is_the_level_below(level):
     g, d = build(GeneratorConfig(**SMALL, latent_size=20), DiscriminatorConfig(**SMALL), 1)
     z = torch.randn(4, 20)
     one, zero = torch.tensor(1.0), torch.tensor(0.0)
@@ -136,15 +136,15 @@ def test_fused_scaling_is_the_same_linear_map():
 
 
 @pytest.mark.parametrize("count,group", [(8, 4), (3, 4), (1, 4), (6, 6), (16, 4), (8, 2)])
-def test_minibatch_statistic_by_hand(count, group):
+def test_minibatch_stddev_is_its_formula(count, group):
     x = torch.randn(count, 3, 4, 4, dtype=torch.float64)
-    found = minibatch_stddev(x, group)
-    assert torch.equal(found[:, :3], x)
+    result = minibatch_stddev(x, group)
+    assert torch.equal(result[:, :3], x)
     groups = count // min(group, count)
     for n in range(count):
         members = x[n % groups :: groups]
         expected = (members.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
-        assert torch.allclose(found[n, 3], expected, atol=1e-12)
+        assert torch.allclose(result[n, 3], expected, atol=1e-12)
 
 
 def test_minibatch_statistic_refuses_ragged_groups():
@@ -152,7 +152,7 @@ def test_minibatch_statistic_refuses_ragged_groups():
         minibatch_stddev(torch.zeros(6, 1, 4, 4), 4)
 
 
-def test_pixel_norm_and_fade():
+def test_pixel_norm_gives_unit_vectors_and_fade_blends():
     x = torch.randn(2, 64, 3, 3)
     assert torch.allclose(pixel_norm(x, 1e-8).square().mean(dim=1), torch.ones(2, 3, 3), atol=1e-5)
     fine, coarse = torch.randn(3), torch.randn(3)

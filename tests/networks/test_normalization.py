@@ -45,7 +45,7 @@ def test_instance_norm_is_torchs():
     reference=st.integers(2, 5), own=st.integers(1, 4), channels=st.integers(1, 3), side=st.integers(0, 3),
     offset=st.sampled_from([0.0, 100.0]),
 )  # fmt: skip
-def test_virtual_batch_norm_by_hand(reference, own, channels, side, offset):
+def test_virtual_batch_norm_is_its_formula(reference, own, channels, side, offset):
     shape = (reference + own, channels, side, side) if side else (reference + own, channels)
     x = np.random.RandomState(reference + own).randn(*shape) + offset
     norm = drawn(VirtualBatchNorm(channels, reference))
@@ -70,7 +70,7 @@ def test_the_reference_is_batch_normalised():
 
 
 @pytest.mark.parametrize("make", [LayerNorm, InstanceNorm, lambda channels: VirtualBatchNorm(channels, 2)])
-def test_gradients_of_norms(make):
+def test_norms_have_correct_first_and_second_gradients(make):
     norm = make(2).double()
     x = torch.randn(3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(norm, (x,))
@@ -81,14 +81,14 @@ def test_gradients_of_norms(make):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_statistics_stay_in_single_precision(make, dtype):
     x = (300 + 4 * torch.randn(6, 2, 8, 8)).to(dtype)  # squares are above what half precision holds
-    found = make(2)(x)
-    assert found.dtype == dtype
-    assert (found.float() - make(2)(x.float())).abs().max() < 0.02
+    result = make(2)(x)
+    assert result.dtype == dtype
+    assert (result.float() - make(2)(x.float())).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("equalized", [True, False])
 @pytest.mark.parametrize("kind,sizes", [(EqualizedConv2d, (3, 4, 3)), (EqualizedLinear, (6, 5))])
-def test_weight_norm_formula(kind, sizes, equalized):
+def test_weight_norm_is_its_formula(kind, sizes, equalized):
     module = kind(*sizes, equalized=equalized).double()
     before = module.effective_weight().detach().clone()
     module.normalize_weight()
@@ -99,10 +99,10 @@ def test_weight_norm_formula(kind, sizes, equalized):
     expected = torch.nn.utils.parametrizations._WeightNorm(dim=0)(gain * module.magnitude[:, None], rows)
     assert torch.allclose(module.effective_weight().flatten(1), expected, atol=1e-12)
     # directions alone count
-    found = module.effective_weight().detach().clone()
+    result = module.effective_weight().detach().clone()
     with torch.no_grad():
         module.weight *= 7.0
-    assert torch.allclose(module.effective_weight(), found, atol=1e-12)
+    assert torch.allclose(module.effective_weight(), result, atol=1e-12)
 
 
 @pytest.mark.parametrize("normalized", [False, True])
@@ -110,12 +110,12 @@ def test_weights_can_be_set_as_they_are_used(normalized):
     layer = EqualizedConv2d(3, 4, 3).double()
     if normalized:
         layer.normalize_weight()
-    wanted = layer.effective_weight().detach().clamp(-0.1, 0.1)
-    layer.set_effective_weight(wanted)
-    assert torch.allclose(layer.effective_weight(), wanted, atol=1e-12)
+    expected = layer.effective_weight().detach().clamp(-0.1, 0.1)
+    layer.set_effective_weight(expected)
+    assert torch.allclose(layer.effective_weight(), expected, atol=1e-12)
 
 
-def test_gradients_of_weight_norm():
+def test_weight_norm_has_correct_first_and_second_gradients():
     layer = EqualizedLinear(3, 2).double()
     layer.normalize_weight()
     x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)

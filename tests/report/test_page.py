@@ -47,7 +47,7 @@ class Page(HTMLParser):
         return " ".join(self.words)
 
     def all(self, tag, **attributes):
-        return [found for name, found in self.tags if name == tag and attributes.items() <= found.items()]
+        return [own for name, own in self.tags if name == tag and attributes.items() <= own.items()]
 
 
 def page_of(run, out=None):
@@ -61,7 +61,7 @@ def curves(page):
     return [json.loads(figure["data-chart"])["curves"] for figure in page.all("figure") if "data-chart" in figure]
 
 
-def test_a_whole_run(run):
+def test_a_page_has_status_terms_curves_and_grids(run):
     add_grid(run, "000000040-4x4.png")
     add_grid(run, "000000080-8x8-fade50.png", seed=1)
     add_grid(run, "reals-4x4.png")
@@ -94,7 +94,7 @@ def test_nothing_comes_from_outside_and_only_its_own_script_may_run(run):
     assert "@import" not in page.source
 
 
-def test_pictures_are_those_of_the_run(run):
+def test_embedded_images_are_those_of_the_run(run):
     (run / "samples").mkdir(exist_ok=True)
     Image.new("RGB", (256, 128), (200, 30, 40)).save(run / "samples" / "000000040-4x4.png")
     page, _ = page_of(run)
@@ -132,18 +132,18 @@ def test_an_option_of_any_length_is_cut(tmp_path):
     assert report.bytes < 150_000
 
 
-def test_a_run_that_has_just_begun(tmp_path):
+def test_a_run_that_has_just_begun_has_a_page_that_says_so(tmp_path):
     run = make_run(tmp_path / "run", ticks=0)
     page, report = page_of(run)
     assert (report.status, report.ticks, report.grids) == ("just begun", 0, 0)
-    for said in ("No curves yet", "No sample grids yet", "No model yet"):
-        assert said in page.text
+    for text in ("No curves yet", "No sample grids yet", "No model yet"):
+        assert text in page.text
     (run / "log.jsonl").unlink()
     (run / "samples").rmdir()
     assert page_of(run)[1].status == "just begun"
 
 
-def test_a_run_that_goes_on_is_told_and_left_alone(tmp_path):
+def test_a_run_in_progress_is_running_and_its_lock_stays_free(tmp_path):
     run = make_run(tmp_path / "run")
     text = (run / "log.jsonl").read_text().splitlines(keepends=True)[:5]
     (run / "log.jsonl").write_text("".join(text))
@@ -166,7 +166,7 @@ def test_a_torn_last_line_is_no_damage_but_others_are(run):
     assert "could not be read: 5" in page.text
 
 
-def test_what_happened(tmp_path):
+def test_events_and_changed_options_are_listed_and_marked_in_the_charts(tmp_path):
     run = make_run(tmp_path / "run")
     add_lines(
         run,
@@ -194,7 +194,7 @@ def test_a_run_that_gave_up_is_stopped(tmp_path):
     assert "went wrong again" in page.text
 
 
-def test_metrics_and_figures_that_are_not_known(run):
+def test_metrics_and_unknown_values_have_charts(run):
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     for number, line in enumerate(lines):
         line["ada_p"] = 0.01 * number
@@ -210,20 +210,20 @@ def test_metrics_and_figures_that_are_not_known(run):
     assert set(names) == {"swd", "swd_8", "fid", "oddity", "ada_p"}
     assert "Other figures" in page.text
     assert "250.5 at 0.1" in page.text
-    swd = next(found for found in curves(page) if found[0]["y"] == [27.0, 23.0, 19.0])
+    swd = next(chart for chart in curves(page) if chart[0]["y"] == [27.0, 23.0, 19.0])
     assert swd[1]["y"] == [17.0, 13.0, 9.0]
 
 
 BEST = {"kimg": 0.08, "best": {"metric": "swd", "score": 12.5, "pictures": 1000}, "attribution": "made by <them>"}
 
 
-def test_best_and_last_models(run):
+def test_the_best_and_the_last_model_are_listed_with_their_score(run):
     (run / "models").mkdir()
     saved(run / "models" / "model-000000080.safetensors")
     saved(run / "models" / "model-000000120.safetensors", info={"kimg": 0.12})
     saved(run / "models" / "best.safetensors", info=BEST)
     page, _ = page_of(run)
-    for said in (
+    for text in (
         "best.safetensors",
         "model-000000120.safetensors",
         "swd 12.5 of 1,000 pictures",
@@ -231,7 +231,7 @@ def test_best_and_last_models(run):
         "made by <them>",
         "2 models kept",
     ):
-        assert said in page.text
+        assert text in page.text
     assert "model-000000080.safetensors" not in page.text
     (run / "models" / "best.safetensors").write_bytes(b"torn")
     assert "best.safetensors" in page_of(run)[0].text
@@ -253,7 +253,7 @@ def test_only_the_page_is_written(run, tmp_path):
     assert files().keys() - before.keys() == {out, run / "report.html"}
 
 
-def test_places_that_are_none(run, tmp_path):
+def test_impossible_outputs_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match="is a directory"):
         write_report(run, tmp_path)
     with pytest.raises(UsageError, match="there is no directory"):
@@ -265,14 +265,14 @@ def test_places_that_are_none(run, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"config": {}, "resolved": {}}', "[" * 100_000, "\ufffe"])
-def test_damaged_options_are_told(run, content):
+def test_damaged_options_are_an_error_that_names_the_file(run, content):
     (run / "options.json").write_text(content)
     with pytest.raises(TrainingError, match=r"options\.json"):
         write_report(run)
     assert not (run / "report.html").exists()
 
 
-def test_no_run(tmp_path):
+def test_a_place_without_a_run_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         (tmp_path / "file").write_text("")
         with pytest.raises(TrainingError, match="give a directory that pggan train made"):

@@ -11,10 +11,10 @@ def test_the_command_says_where_the_page_is(run, capsys, tmp_path):
     assert capsys.readouterr().out.startswith(f"{run / 'report.html'} (")
     out = tmp_path / "page.html"
     assert pggan(["report", str(run), "--out", str(out), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["path"] == str(out)
-    assert said["bytes"] == out.stat().st_size
-    assert (said["status"], said["kimg"], said["ticks"]) == ("finished", 0.12, 12)
+    report = json.loads(capsys.readouterr().out)
+    assert report["path"] == str(out)
+    assert report["bytes"] == out.stat().st_size
+    assert (report["status"], report["kimg"], report["ticks"]) == ("finished", 0.12, 12)
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
@@ -23,7 +23,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_it_needs_no_torch(run):
+def test_the_command_needs_no_torch(run):
     code = (
         "import sys; from pggan.cli import run; status = run(sys.argv[1:]);"
         "assert 'torch' not in sys.modules; sys.exit(status)"

@@ -1,4 +1,4 @@
-"""What a person sees of a run."""
+"""The displays of a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LINE = {
 }  # fmt: skip
 
 
-def test_lines(capsys):
+def test_a_tick_line_has_stage_progress_losses_speed_and_time_left(capsys):
     LineDisplay(Schedule(CONFIG)).tick(LINE)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for part in ("8x8 fade 0.25", "1.2/5 kimg", "D -1.500", "G +2.250", "123.4 img/s", "1:15 of phase", "? of run"):
-        assert part in said
+        assert part in output
 
 
-def test_live(monkeypatch):
+def test_the_live_display_shows_notes_bars_and_time_left(monkeypatch):
     from rich.console import Console
 
     schedule = Schedule(CONFIG)
@@ -39,9 +39,9 @@ def test_live(monkeypatch):
         display.bars.refresh()
         display._shown = 0.0
         display.moment(schedule.at(9000))  # beyond the end: the last phase goes on
-    said = screen.getvalue()
+    output = screen.getvalue()
     for part in ("[not markup] a note", "8x8 fading in, alpha 0.60", "1.6/5 kimg", "123.4 img/s", "1:15 left"):
-        assert part in said
+        assert part in output
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import torch
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
-from pggan.utils.distributed import SINGLE_PROCESS, World, asked_for, buckets
+from pggan.training.run.log_reader import read_log
+from pggan.utils.distributed import SINGLE_PROCESS, World, buckets, world_from_environment
 from pggan.utils.errors import UsageError
 
 OPTIONS = [
@@ -236,16 +236,16 @@ def test_batches_that_cannot_be_shared(data, tmp_path):
 def test_the_launchers_environment(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert asked_for() == SINGLE_PROCESS
+    assert world_from_environment() == SINGLE_PROCESS
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert asked_for() == World(3, 8, 3)
+    assert world_from_environment() == World(3, 8, 3)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert asked_for() == World(3, 8, 1)
+    assert world_from_environment() == World(3, 8, 1)
     for name, value in (("RANK", "8"), ("RANK", "x"), ("RANK", "-1")):
         monkeypatch.setenv(name, value)
         with pytest.raises(UsageError, match="torchrun"):
-            asked_for()
+            world_from_environment()
 
 
 def test_buckets(monkeypatch):

@@ -1,4 +1,4 @@
-"""Figures while a run goes on: they change nothing of it, are made again where they were cut off, and keep the best."""
+"""Evaluation during training: it changes nothing of the run, repeats what was cut off, and keeps the best model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pggan.training.monitor import evaluation
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.monitor.evaluation import Evaluation
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import OutOfMemoryError, UsageError
 
@@ -44,7 +44,7 @@ def whole(tmp_path_factory):
 
 
 def done(config, path):
-    """The run in that place, made once."""
+    """The run in that place, trained at the first call."""
     if not path.exists():
         begin(config, path, QuietDisplay())
     return RunDirectory(path)
@@ -55,22 +55,24 @@ def lines(run):
 
 
 def counters(run):
-    found = read_metadata(run.states()[-1], STATE_KEY)["counters"]
-    return {key: value for key, value in found.items() if key != "seconds"}
+    values = read_metadata(run.states()[-1], STATE_KEY)["counters"]
+    return {key: value for key, value in values.items() if key != "seconds"}
 
 
 def same(one, other):
     a, b = (safetensors.torch.load_file(str(path)) for path in (one, other))
+    assert a
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_run_with_figures_is_the_run_without(measured, whole, tmp_path):
+def test_a_run_with_evaluations_trains_as_one_without(measured, whole, tmp_path):
     run, plain = done(measured, whole), done(dataclasses.replace(measured, eval_every=0), tmp_path / "plain")
     assert same(run.states()[-1], plain.states()[-1])
     assert not plain.best.exists()
-    told = read_log(run.log)
-    assert all("nearest_ratio" in line for line in told)
-    with_swd = [line for line in told if "swd" in line]
+    ticks = read_log(run.log)
+    assert ticks
+    assert all("nearest_ratio" in line for line in ticks)
+    with_swd = [line for line in ticks if "swd" in line]
     assert [line["resolution"] for line in with_swd] == [16] * len(with_swd)  # below it is not defined
     assert len(with_swd) >= 3
     events = EventAccumulator(str(run.events)).Reload()
@@ -86,7 +88,7 @@ def test_a_run_with_figures_is_the_run_without(measured, whole, tmp_path):
 
 
 @pytest.mark.parametrize("how,call", [("signal", 2), ("signal", 4), ("crash", 5)])  # 2: a phase's end
-def test_an_evaluation_cut_off_is_made_again(measured, whole, tmp_path, monkeypatch, how, call):
+def test_an_evaluation_that_was_cut_off_is_repeated(measured, whole, tmp_path, monkeypatch, how, call):
     original, calls = evaluation.evaluate_model, []
 
     def cut_off(*arguments, **options):
@@ -99,7 +101,7 @@ def test_an_evaluation_cut_off_is_made_again(measured, whole, tmp_path, monkeypa
 
     monkeypatch.setattr(evaluation, "evaluate_model", cut_off)
     if how == "crash":
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match="as if the machine had failed"):
             begin(measured, tmp_path / "cut", QuietDisplay())
     else:
         assert begin(measured, tmp_path / "cut", QuietDisplay()).signal == signal.SIGTERM
@@ -114,26 +116,27 @@ def test_an_evaluation_cut_off_is_made_again(measured, whole, tmp_path, monkeypa
     assert read_metadata(cut.best, "pggan.model") == read_metadata(run.best, "pggan.model")
 
 
-def test_states_from_before_there_was_a_record(measured, whole, tmp_path):
+def test_checkpoints_without_a_best_score_resume(measured, whole, tmp_path):
     state = done(measured, whole).states()[0]
     about = read_metadata(state, STATE_KEY)["counters"]
     older = {key: value for key, value in about.items() if key != "evaluate" and not key.startswith("best_k")}
     path = tmp_path / "run"
     begin(dataclasses.replace(measured, total_kimg=0.02), path, QuietDisplay())
     run = RunDirectory(path)
-    for each in run.states():
-        write_tensors(each, read_tensors(each, STATE_KEY), STATE_KEY, {"counters": {**older, "nimg": 24}})
+    assert run.states()
+    for path in run.states():
+        write_tensors(path, read_tensors(path, STATE_KEY), STATE_KEY, {"counters": {**older, "nimg": 24}})
     assert resume(run, QuietDisplay()).signal == 0
 
 
-def test_what_is_best(config):
+def test_the_best_is_a_better_score_of_the_same_kind_or_the_first_of_another(config):
     def evaluated(**options):
         config_ = dataclasses.replace(config, **options)
         state = SimpleNamespace(config=config_, device=torch.device("cpu"), counters=counters_)
         return Evaluation(state, None, None, QuietDisplay())
 
-    def best(found, level, **figures):
-        return found._is_best(SimpleNamespace(level=level, nimg=7), figures)
+    def best(evaluation_, level, **figures):
+        return evaluation_._is_best(SimpleNamespace(level=level, nimg=7), figures)
 
     counters_ = {"best_kind": 0, "best_level": 0, "best_score": 0.0, "best_nimg": 0}
     swd = evaluated(eval_metrics=("swd", "msssim"))
@@ -152,7 +155,7 @@ def test_what_is_best(config):
     assert best(higher, 5, nearest_ratio=0.6)
 
 
-def test_options(config):
+def test_impossible_evaluation_options_are_refused(config):
     for options, message in (
         ({"eval_metrics": ("swd", "fix")}, "fid"),
         ({"eval_metrics": ()}, "no metric"),
@@ -165,10 +168,21 @@ def test_options(config):
             dataclasses.replace(config, **options)
 
 
-def test_the_best_by_command(measured, whole, tmp_path, capsys):
+def test_every_command_uses_the_best_model_when_asked(measured, whole, tmp_path, capsys):
     run = done(measured, whole)
-    made = ["generate", str(run.path), "--n", "2", "--best", "--json", "--device", "cpu", "--out", str(tmp_path / "p")]
-    assert pggan(made) == 0
+    arguments = [
+        "generate",
+        str(run.path),
+        "--n",
+        "2",
+        "--best",
+        "--json",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "p"),
+    ]
+    assert pggan(arguments) == 0
     assert json.loads(capsys.readouterr().out)["model"] == str(run.best)
     walk = [str(run.path), "--best", "--json", "--seconds", "0.2", "--fps", "10", "--out", str(tmp_path / "walk.gif")]
     assert pggan(["interpolate", *walk]) == 0
@@ -197,5 +211,7 @@ def test_memory_that_runs_out_leaves_the_evaluation_out(measured, tmp_path, monk
     monkeypatch.setattr(evaluation, "evaluate_model", short)
     run = begin(measured, tmp_path / "run", QuietDisplay()).run
     assert len(calls) >= len(errors)
-    assert not any("nearest_ratio" in line for line in read_log(run.log))
+    ticks = read_log(run.log)
+    assert ticks
+    assert not any("nearest_ratio" in line for line in ticks)
     assert run.states()

@@ -15,7 +15,7 @@ import torch
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 
 KILLS = 20
 OPTIONS = [

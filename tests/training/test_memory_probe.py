@@ -24,7 +24,7 @@ from pggan.training.engine.step import BatchBuilder, compute_gradients
 from pggan.training.loop import Trainer
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.utils import devices
 from pggan.utils.errors import UsageError

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -16,12 +17,12 @@ import torch
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
-from pggan.training.engine import step
+from pggan.training.engine import loss_functions, step
 from pggan.training.engine.state import TrainState
 from pggan.training.monitor import health
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_events, read_log
+from pggan.training.run.log_reader import read_events, read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
 from tests.training.test_run import same
@@ -37,17 +38,17 @@ class Notes(QuietDisplay):
 
 def poisoned(monkeypatch, when):
     """Makes D's gradients NaN where `when(number of the call)` says so."""
-    original, calls = step.step.gradients, [0]
+    original, calls = loss_functions.gradients, [0]
 
     def gradients(loss, parameters, scale):
-        found = original(loss, parameters, scale)
+        values = original(loss, parameters, scale)
         calls[0] += 1
         if when(calls[0]):
-            name = next(name for name, g in found.items() if g is not None)
-            found[name] = torch.full_like(found[name], float("nan"))
-        return found
+            name = next(name for name, g in values.items() if g is not None)
+            values[name] = torch.full_like(values[name], float("nan"))
+        return values
 
-    monkeypatch.setattr(step.step, "gradients", gradients)
+    monkeypatch.setattr(loss_functions, "gradients", gradients)
     return calls
 
 
@@ -61,23 +62,23 @@ def test_a_faulty_step_is_left_out_and_counted(config, tmp_path, monkeypatch, fu
     assert all(np.isfinite(line["d_loss"]) for line in lines)
 
 
-def test_fused_and_plain_leave_out_the_same(config, monkeypatch):
+def test_fused_and_plain_optimisers_skip_the_same_step(config, monkeypatch):
     """Weights after a faulty step between two good ones, either way."""
-    found = []
+    weights = []
     for fused in (False, True):
         state = TrainState(config, torch.device("cpu"), "fp32", fused=fused)
         state.enter(ScheduleState(0, 0, 2, 1.0, 8, 0.001, 0.001))
-        parameters = step.step.parameters_of(state.generator)
+        parameters = loss_functions.parameters_of(state.generator)
         for value in (1.0, float("nan"), 2.0):
             gradients = {name: torch.full_like(p, value) for name, p in parameters.items()}
             good = state.g_scaler.check_finite_and_update(gradients.values())
             step.optimizer_step(state, state.g_optimizer, parameters, gradients, good)
         assert state.g_scaler.read_counts() == (1, 1)
-        found.append([p.detach().clone() for p in parameters.values()])
-    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*found))
+        weights.append([p.detach().clone() for p in parameters.values()])
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*weights))
 
 
-def test_persistent_faults_go_back_with_lower_rates(config, tmp_path, monkeypatch):
+def test_persistent_faults_roll_back_with_lower_rates(config, tmp_path, monkeypatch):
     many = dataclasses.replace(config, tick_kimg=PerResolution(0.04), rollback_lr=0.25, max_rollbacks=9)
     calls = poisoned(monkeypatch, lambda call: 24 < call <= 60)
     notes = Notes()
@@ -97,7 +98,7 @@ def test_persistent_faults_go_back_with_lower_rates(config, tmp_path, monkeypatc
     assert any("went wrong" in said and "not finite" in said for said in notes.said)
 
 
-def test_it_stops_with_a_diagnosis_in_the_end(config, tmp_path, monkeypatch):
+def test_after_too_many_rollbacks_it_stops_with_a_diagnosis(config, tmp_path, monkeypatch):
     few = dataclasses.replace(config, tick_kimg=PerResolution(0.04), max_rollbacks=2)
     poisoned(monkeypatch, lambda call: call > 12)
     with pytest.raises(TrainingError, match=r"not finite; it had gone back 2 times already. Try lower rates"):
@@ -109,7 +110,7 @@ def test_it_stops_with_a_diagnosis_in_the_end(config, tmp_path, monkeypatch):
     assert outcome.signal == 0
 
 
-def test_wrong_from_the_start_begins_again(config, tmp_path, monkeypatch):
+def test_a_run_that_diverges_before_its_first_checkpoint_begins_again(config, tmp_path, monkeypatch):
     poisoned(monkeypatch, lambda call: call <= 10)
     notes = Notes()
     begin(dataclasses.replace(config, tick_kimg=PerResolution(0.04)), tmp_path / "run", notes)
@@ -126,18 +127,18 @@ def test_wrong_from_the_start_begins_again(config, tmp_path, monkeypatch):
         ({"score_real": float("nan")}, None),  # counted as faults
     ],
 )
-def test_diagnosis(config, values, says):
+def test_drift_and_collapse_are_diagnosed(config, values, says):
     state = TrainState(config, torch.device("cpu"), "fp32")
     assert health.diagnosis(state, {"diversity": 0.02}, 10, 0) is None  # never was varied: untrained
     assert health.diagnosis(state, {"diversity": 0.9}, 10, 2) is None
-    found = health.diagnosis(state, values, 10, 0)
-    assert (found is None) == (says is None)
+    reason = health.diagnosis(state, values, 10, 0)
+    assert (reason is None) == (says is None)
     if says:
-        assert re.search(says, found)
+        assert re.search(says, reason)
     assert health.diagnosis(state, {}, 10, 9)
 
 
-def test_a_collapsed_generator_is_seen(config):
+def test_a_collapsed_generator_has_no_diversity(config):
     """By its own measure: pictures that no longer depend on the latent."""
     state = TrainState(config, torch.device("cpu"), "fp32")
     reals = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), np.uint8))
@@ -152,7 +153,7 @@ def test_a_collapsed_generator_is_seen(config):
 def test_micro_batches_give_the_same_gradients(config):
     """Eight images at once, in two and in four parts; groups of the minibatch statistic of two."""
     base = dataclasses.replace(config, stddev_group=2)
-    found = []
+    results = []
     for micro in (None, PerResolution(4), PerResolution(2)):
         state = TrainState(dataclasses.replace(base, micro_batch=micro), torch.device("cpu"), "fp32")
         state.generator.double()
@@ -163,17 +164,17 @@ def test_micro_batches_give_the_same_gradients(config):
         batch = batch._replace(reals=batch.reals.double(), latents=batch.latents.double(), mixing=batch.mixing.double())
         alpha, scale = torch.tensor(0.5, dtype=torch.float64), torch.ones((), dtype=torch.float64)
         gradients, losses, _ = step.compute_gradients(state, "d", batch, 4, alpha, scale)
-        found.append((state.num_micro_batches(4, 8), gradients, losses))
-    assert [parts for parts, _, _ in found] == [1, 2, 4]
-    for _, gradients, losses in found[1:]:
-        for name, g in found[0][1].items():
+        results.append((state.num_micro_batches(4, 8), gradients, losses))
+    assert [parts for parts, _, _ in results] == [1, 2, 4]
+    for _, gradients, losses in results[1:]:
+        for name, g in results[0][1].items():
             assert (g is None) == (gradients[name] is None)
             assert g is None or (g - gradients[name]).abs().max() < 1e-10, (
                 name,
                 (g - gradients[name]).abs().max(),
                 g.dtype,
             )
-        for name, value in found[0][2].items():
+        for name, value in results[0][2].items():
             assert torch.allclose(value, losses[name], rtol=1e-10)
 
 
@@ -187,14 +188,14 @@ def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypat
     """Above four images at once there is none; the numbers stay the same but for rounding."""
     roomy = dataclasses.replace(config, stddev_group=2, start_res=8, max_res=8)
     begin(roomy, tmp_path / "roomy", QuietDisplay())
-    original = step.step.d_loss
+    original = loss_functions.d_loss
 
     def d_loss(setup, d, g, batch, level, alpha, scale):
         if len(batch.reals) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(setup, d, g, batch, level, alpha, scale)
 
-    monkeypatch.setattr(step.step, "d_loss", d_loss)
+    monkeypatch.setattr(loss_functions, "d_loss", d_loss)
     notes = Notes()
     begin(roomy, tmp_path / "tight", notes)
     assert sum("2 micro-batches" in said for said in notes.said) == 1
@@ -202,11 +203,11 @@ def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypat
     assert a[0]["d_loss"] == pytest.approx(b[0]["d_loss"], rel=1e-3)
 
 
-def test_memory_too_small_for_one_group(config, tmp_path, monkeypatch):
+def test_memory_too_small_for_one_group_ends_the_run_with_advice(config, tmp_path, monkeypatch):
     def d_loss(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(step.step, "d_loss", d_loss)
+    monkeypatch.setattr(loss_functions, "d_loss", d_loss)
     with pytest.raises(TrainingError, match="out of memory at 4x4 with batch 8"):
         begin(config, tmp_path / "run", QuietDisplay())
 
@@ -233,7 +234,7 @@ def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch):
     assert same(a.states()[-1], b.states()[-1])
 
 
-def test_two_runs_in_one_directory(config, tmp_path):
+def test_two_runs_in_one_directory_are_refused(config, tmp_path):
     run = RunDirectory(tmp_path / "run")
     with run.locked(), pytest.raises(TrainingError, match="another process trains in"):
         begin(config, run.path, QuietDisplay())
@@ -244,13 +245,13 @@ def test_two_runs_in_one_directory(config, tmp_path):
     assert begin(dataclasses.replace(config, total_kimg=0.016), run.path, QuietDisplay()).signal == 0
 
 
-def test_options_have_ranges():
+def test_options_out_of_range_are_refused():
     for name, value in (("max_rollbacks", -1), ("rollback_lr", 0.0), ("micro_batch", PerResolution(0))):
-        with pytest.raises(Exception, match=name.replace("_", "-")):
+        with pytest.raises(UsageError, match=name.replace("_", "-")):
             TrainConfig(**{name: value})
 
 
-def test_changes_when_a_run_goes_on(config, tmp_path):
+def test_changes_on_resume_are_refused_or_recorded(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.08), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
     for changes, says in (
@@ -277,9 +278,19 @@ def test_changes_when_a_run_goes_on(config, tmp_path):
     assert recorded[0]["total_kimg"] == 0.16
 
 
-def test_leftovers_of_a_killed_process_go(config, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
     left = tmp_path / "run" / "checkpoints" / ".state-000000008.safetensors.77.tmp"
     left.write_bytes(b"half")
     resume(RunDirectory(tmp_path / "run"), QuietDisplay())
     assert not left.exists()
+
+
+def test_folders_that_a_person_removed_are_made_again(config, tmp_path):
+    begin(dataclasses.replace(config, total_kimg=0.08), tmp_path / "run", QuietDisplay())
+    run = RunDirectory(tmp_path / "run")
+    for number, name in enumerate(("samples", "models", "events", "checkpoints"), start=1):
+        shutil.rmtree(run.path / name)
+        resume(run, QuietDisplay(), changes={"total_kimg": 0.08 + 0.024 * number}, override=True)
+        assert any((run.path / name).iterdir())
+    assert {path.name for path in run.samples.glob("reals-*.png")} >= {"reals-4x4.png", "reals-8x8.png"}

@@ -21,7 +21,7 @@ from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
-from pggan.training.run.log import read_log
+from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
 

@@ -34,22 +34,24 @@ def test_a_run_begins_with_the_models_weights_and_resolution(data, tmp_path, cap
     assert config.start_from == str(model)
     before = safetensors.torch.load_file(str(model))
     after = safetensors.torch.load_file(str(RunDirectory(tmp_path / "run").models()[-1]))
+    assert before
     assert before.keys() == after.keys()
     # rates of 0 keep them; the running average is of equal weights, but for rounding
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in before)
 
 
-def test_growing_on_from_a_smaller_model(data, tmp_path, capsys):
+def test_a_run_grows_a_smaller_model_further(data, tmp_path, capsys):
     model = saved(tmp_path / "m.safetensors", resolution=8)
     assert train(data, model, tmp_path / "run", "--max-res", "16", "--g-lr", "0", "--d-lr", "0") == 0
     before = safetensors.torch.load_file(str(model))
     after = safetensors.torch.load_file(str(RunDirectory(tmp_path / "run").models()[-1]))
+    assert before
     assert set(after) - set(before)  # the new level
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in before)
 
 
 @pytest.mark.parametrize("kind", ["official", "zoo"])
-def test_going_on_from_an_import(kind, data, tmp_path, capsys):
+def test_a_run_starts_from_an_imported_model(kind, data, tmp_path, capsys):
     """Networks with other conventions train, resume and keep their configuration."""
     if kind == "official":
         options = {"resolution": 8, "num_channels": 3, "fmap_base": 64, "fmap_max": 8, "use_leakyrelu": False}
@@ -60,13 +62,13 @@ def test_going_on_from_an_import(kind, data, tmp_path, capsys):
     save_model(tmp_path / "m.safetensors", model)
     assert train(data, tmp_path / "m.safetensors", tmp_path / "run", "--max-res", "16") == 0
     config, _ = RunDirectory(tmp_path / "run").read_options()
-    for made, wanted in zip(config.networks(), (model.generator.config, model.discriminator.config)):
-        assert made.resolution == 16
-        assert {**vars(made), "resolution": 8} == vars(wanted)
+    for network, imported in zip(config.networks(), (model.generator.config, model.discriminator.config)):
+        assert network.resolution == 16
+        assert {**vars(network), "resolution": 8} == vars(imported)
     assert run(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
 
 
-def test_a_model_without_a_discriminator(data, tmp_path, capsys):
+def test_a_model_without_a_discriminator_gets_a_fresh_one(data, tmp_path, capsys):
     """As those that ship: G begins with its weights, D afresh, as wide as G, its own options free."""
     model = saved(tmp_path / "g.safetensors", resolution=16, discriminator=False)
     more = ["--max-res", "8", "--g-lr", "0", "--d-lr", "0", "--stddev-group", "2"]
@@ -79,29 +81,29 @@ def test_a_model_without_a_discriminator(data, tmp_path, capsys):
     assert (d.fmap_base, d.fmap_max, d.stddev_group) == (g.fmap_base, g.fmap_max, 2)
     before = safetensors.torch.load_file(str(model))
     after = safetensors.torch.load_file(str(RunDirectory(tmp_path / "run").models()[-1]))
-    kept = [name for name in after if name.startswith("generator.")]
-    assert len(kept) > 8
-    assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in kept)
+    names = [name for name in after if name.startswith("generator.")]
+    assert len(names) > 8
+    assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in names)
     assert any(name.startswith("discriminator.") for name in after)
 
 
 def test_what_contradicts_the_model_is_refused(data, tmp_path):
-    origin = WarmStart.read(str(saved(tmp_path / "m.safetensors", resolution=16)))
+    warm_start = WarmStart.read(str(saved(tmp_path / "m.safetensors", resolution=16)))
     with pytest.raises(UsageError, match="--fmap-max 16 contradicts --from: that model has 8"):
-        origin.options({"fmap_max": 16}, None)
+        warm_start.options({"fmap_max": 16}, None)
     with pytest.raises(ModelError, match="neither"):
         WarmStart.read(str(tmp_path / "nothing"))
 
 
-@pytest.mark.parametrize("options,said", [({"channels": 1}, "grey"), ({"labels": 3}, "3 classes")])
-def test_data_of_another_kind(options, said, data, tmp_path, capsys):
+@pytest.mark.parametrize("options,message", [({"channels": 1}, "grey"), ({"labels": 3}, "3 classes")])
+def test_data_of_another_kind_is_refused(options, message, data, tmp_path, capsys):
     model = saved(tmp_path / "m.safetensors", **options)
     assert train(data, model, tmp_path / "run") == DataError.exit_code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_import_command(tmp_path, capsys):
+def test_the_import_command_writes_a_model_file(tmp_path, capsys):
     options = {"resolution": 8, "num_channels": 3, "fmap_base": 64, "fmap_max": 8, "lod": 0.5}
     foreign_files.write_official(tmp_path / "net.pkl", options, {k: v for k, v in options.items() if k != "lod"})
     out = str(tmp_path / "m.safetensors")
@@ -119,6 +121,6 @@ def test_import_command(tmp_path, capsys):
     assert "use it as it is" in capsys.readouterr().err
 
 
-def test_widths_and_defaults():
+def test_feature_maps_follow_listed_widths_or_the_default_rule():
     assert GeneratorConfig(resolution=64, widths=(9, 9, 7)).fmaps(4) == 1
     assert GeneratorConfig(resolution=16).fmaps(3) == 512

@@ -1,13 +1,15 @@
-"""What a device has room for, and how a lack of it is recognised."""
+"""Devices: free memory and its limit, out-of-memory errors, TF32, a GPU for each process, the step throttle."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from pggan.utils import devices
 from pggan.utils.devices import free_memory, limit_memory, out_of_memory
-from pggan.utils.distributed import own_device
+from pggan.utils.distributed import local_device
 
 GPU = torch.device("cuda", 1)
 
@@ -21,9 +23,9 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held[-1])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: type("P", (), {"total_memory": 100}))
     monkeypatch.setattr(devices, "_limits", {})
-    told = []
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: told.append(share))
-    return told
+    fractions = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: fractions.append(share))
+    return fractions
 
 
 def test_free_memory_of_a_card_is_within_the_budget(card):
@@ -47,25 +49,25 @@ def test_free_memory_of_a_card_is_within_the_budget(card):
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
 )
-def test_memory_that_ran_out(error):
+def test_errors_of_every_library_that_ran_out_of_memory_are_recognised(error):
     assert out_of_memory(error)
     assert not out_of_memory(RuntimeError("shapes do not fit"))
 
 
-def test_each_process_has_a_card_of_its_own(monkeypatch):
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert own_device("auto") == "auto"
+    assert local_device("auto") == "auto"
     for name, value in (("RANK", "6"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "2")):
         monkeypatch.setenv(name, value)
-    assert (own_device("auto"), own_device("cuda"), own_device("cuda:0"), own_device("cpu")) == (
+    assert (local_device("auto"), local_device("cuda"), local_device("cuda:0"), local_device("cpu")) == (
         "cuda:2", "cuda:2", "cuda:0", "cpu",
     )  # fmt: skip
 
 
-def test_the_host_is_kept_near_a_gpu(monkeypatch):
+def test_the_throttle_waits_for_the_iteration_two_before(monkeypatch):
     done = []
 
     class Event:
@@ -81,9 +83,41 @@ def test_the_host_is_kept_near_a_gpu(monkeypatch):
     streams = iter(range(9))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: next(streams))
-    leash = devices.StepThrottle(GPU)
+    throttle = devices.StepThrottle(GPU)
     for _ in range(4):
-        leash.step()
+        throttle.step()
     assert done == [0, 1]
     devices.StepThrottle(torch.device("cpu")).step()
     assert next(streams) == 4
+
+
+@contextmanager
+def switched(switch, name, value):
+    """A switch of torch's at another value within the block."""
+    before = getattr(switch, name)
+    setattr(switch, name, value)
+    try:
+        yield
+    finally:
+        setattr(switch, name, before)
+
+
+def test_full_float32_forbids_tf32_on_gpus_alone_and_puts_it_back():
+    convolutions, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    with switched(convolutions, "allow_tf32", True), switched(matmul, "allow_tf32", True):
+        with devices.full_float32(GPU):
+            assert (convolutions.allow_tf32, matmul.allow_tf32) == (False, False)
+        assert (convolutions.allow_tf32, matmul.allow_tf32) == (True, True)
+        with devices.full_float32(torch.device("cpu")):
+            assert (convolutions.allow_tf32, matmul.allow_tf32) == (True, True)
+
+
+def test_full_float32_works_in_programs_that_use_the_new_precision_switch():
+    convolutions, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = convolutions.fp32_precision
+    with switched(matmul, "fp32_precision", "tf32"):
+        with pytest.raises(RuntimeError, match="mix of the legacy and new APIs"):
+            _ = matmul.allow_tf32
+        with devices.full_float32(GPU):
+            assert (convolutions.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
+        assert (convolutions.fp32_precision, matmul.fp32_precision) == (before, "tf32")

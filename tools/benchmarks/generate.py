@@ -1,4 +1,4 @@
-"""Pictures a second written as PNGs, beside what the network alone makes."""
+"""Benchmark of generation: images a second written as PNGs, against the network alone."""
 
 from __future__ import annotations
 
@@ -41,72 +41,72 @@ GOAL = 0.8
 @click.option("--device", default="auto", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @as_json
-def command(as_json: bool, **given: Any) -> None:
-    """Generation by resolution: the network alone, and all of `pggan generate` with its PNGs; goal: 0.8 of bare.
+def command(as_json: bool, **options: Any) -> None:
+    """Measure generation by resolution: the network alone (bare), and all of `pggan generate` with its PNGs.
 
-    Both in the same mode, in turns. `start s`: the first batch, compiling included. Untrained networks by default:
-    their pictures are harder to compress than faces are.
+    Goal: 0.8 of bare. Both run in the same mode, in turns. `start s`: the first batch, compiling included. Networks are
+    untrained by default: their images are harder to compress than faces.
     """
     rows = []
-    for mode in given["modes"]:
-        for model in _models(given, mode):
-            rows.append({"mode": mode, **_row(model, given)})
+    for mode in options["modes"]:
+        for model in _load_models(options, mode):
+            rows.append({"mode": mode, **_measure(model, options)})
             click.echo(f"measured {model.resolution}x{model.resolution} {mode}", err=True)
     show({"machine": machine(), "goal": GOAL, "rows": rows}, "rows", COLUMNS, as_json)
     if not as_json:
         click.echo(f"goal: {GOAL} of bare, met by {sum(row['of_bare'] >= GOAL for row in rows)} of {len(rows)}")
 
 
-def _models(given: dict[str, Any], mode: str) -> list[Any]:
+def _load_models(options: dict[str, Any], mode: str) -> list[Any]:
     from pggan.generation.model import load
 
-    if given["model"]:
-        return [load(given["model"], given["device"], mode=mode, note=_told)]
-    return _untrained(given, mode)
+    if options["model"]:
+        return [load(options["model"], options["device"], mode=mode, note=_print_note)]
+    return _untrained_models(options, mode)
 
 
-def _told(message: str) -> None:
+def _print_note(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _untrained(given: dict[str, Any], mode: str) -> list[Any]:
+def _untrained_models(options: dict[str, Any], mode: str) -> list[Any]:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig
     from pggan.generation.model import Model
     from pggan.networks.factory import build
     from pggan.networks.model_file import ModelFile
     from pggan.utils.devices import pick_device
 
-    device = pick_device(given["device"])
-    sides = given["resolutions"] or [2**level for level in range(2, 11 if device.type == "cuda" else 8)]
-    width = given["fmap_base"] or (8192 if device.type == "cuda" else 2048)
-    found = []
+    device = pick_device(options["device"])
+    sides = options["resolutions"] or [2**level for level in range(2, 11 if device.type == "cuda" else 8)]
+    width = options["fmap_base"] or (8192 if device.type == "cuda" else 2048)
+    models = []
     for side in sides:
         common = {"resolution": side, "fmap_base": width}
         generator, _ = build(GeneratorConfig(**common), DiscriminatorConfig(**common), 0)
         file = ModelFile(generator.to(device), None, side.bit_length() - 1, 1.0)
-        found.append(Model(file, device, None, mode, _told))
-    return found
+        models.append(Model(file, device, None, mode, _print_note))
+    return models
 
 
-def _row(model: Any, given: dict[str, Any]) -> dict[str, Any]:
-    from pggan.generation.images import write_pictures
+def _measure(model: Any, options: dict[str, Any]) -> dict[str, Any]:
+    from pggan.generation.images import write_images
     from pggan.networks.latents import seed_latents
 
-    batch = given["batch"] or model.batch_size()
-    count = given["count"] or max(16, 2 * batch)
+    batch = options["batch"] or model.batch_size()
+    count = options["count"] or max(16, 2 * batch)
     latents = seed_latents(range(batch), model.latent_size)
 
     def bare() -> float:
-        start, done = time.perf_counter(), 0
-        while done < count:
+        start, images_done = time.perf_counter(), 0
+        while images_done < count:
             model.synthesize(latents, remaining=batch)
-            done += batch
+            images_done += batch
         _wait(model)
-        return done / (time.perf_counter() - start)
+        return images_done / (time.perf_counter() - start)
 
-    def written(folder: str) -> float:
+    def with_pngs(folder: str) -> float:
         start = time.perf_counter()
-        write_pictures(model, range(count), Path(folder), batch=batch)
+        write_images(model, range(count), Path(folder), batch=batch)
         return count / (time.perf_counter() - start)
 
     row = {"resolution": model.resolution, "batch": batch, "device": str(model.device)}
@@ -114,25 +114,25 @@ def _row(model: Any, given: dict[str, Any]) -> dict[str, Any]:
     model.synthesize(latents, remaining=batch)
     _wait(model)
     row["startup"] = time.perf_counter() - start
-    pictures, pairs = model.pictures(latents), []
+    images, pairs = model.images(latents), []
     with tempfile.TemporaryDirectory() as folder:
-        row["png_ms"] = _png_seconds(pictures, Path(folder)) * 1e3
-        written(folder)
-        for _ in range(given["rounds"]):
-            pairs.append((bare(), written(folder)))
+        row["png_ms"] = _png_seconds(images, Path(folder)) * 1e3
+        with_pngs(folder)
+        for _ in range(options["rounds"]):
+            pairs.append((bare(), with_pngs(folder)))
     row |= {"bare": median([a for a, _ in pairs]), "rate": median([b for _, b in pairs])}
     row["of_bare"] = median([b / a for a, b in pairs])
     return row
 
 
-def _png_seconds(pictures: Any, folder: Path) -> float:
-    """Processor time of encoding and writing a picture, by one thread."""
+def _png_seconds(images: Any, folder: Path) -> float:
+    """Returns the processor time of encoding and writing an image, by one thread."""
     from pggan.generation.images import write_png
 
-    some = pictures[:16]
+    some = images[:16]
     start = time.process_time()
-    for number, picture in enumerate(some):
-        write_png(folder / f"{number}.png", picture, {"seed": number}, durable=False)
+    for number, image in enumerate(some):
+        write_png(folder / f"{number}.png", image, {"seed": number}, durable=False)
     return (time.process_time() - start) / len(some)
 
 

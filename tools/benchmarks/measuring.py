@@ -1,4 +1,4 @@
-"""What the benchmarks share: rates, tables, and the machine that they were taken on."""
+"""What all benchmarks share: throughput, tables, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print the figure
 
 
 class Numbers(click.ParamType):
-    """`1,2,4` as a list of whole numbers."""
+    """A list of whole numbers, as `1,2,4`."""
 
     name = "N,..."
 
@@ -33,24 +33,30 @@ class Numbers(click.ParamType):
 
 
 class Rate(NamedTuple):
-    """Things a second, and a second of this process's processor time: what other programs take does not lower it."""
+    """Throughput in items a second."""
 
-    wall: float
-    cpu: float
+    wall: float  # a second of time
+    cpu: float  # a second of this process's processor time, which other programs do not lower
 
 
 def rate(step: Callable[[], int], seconds: float, wait: Callable[[], None] = lambda: None) -> Rate:
-    """`step` does some and says how many; for so long, and once at least. `wait`: until what it began is done."""
-    done, start, used = 0, time.perf_counter(), time.process_time()
+    """Measures the throughput of `step`, called again and again.
+
+    Args:
+        step: Processes some items and returns their number.
+        seconds: How long to measure; `step` is called once at least.
+        wait: Waits until asynchronous work of `step` is done.
+    """
+    items, start, cpu_start = 0, time.perf_counter(), time.process_time()
     while True:
-        done += step()
+        items += step()
         if time.perf_counter() - start >= seconds:
             wait()
-            return Rate(done / (time.perf_counter() - start), done / max(time.process_time() - used, 1e-9))
+            return Rate(items / (time.perf_counter() - start), items / max(time.process_time() - cpu_start, 1e-9))
 
 
 def machine() -> dict[str, Any]:
-    """The processor's name, the cores that this process may use, and the load of the last minute."""
+    """Returns the processor's name, the cores that this process may use, and the load of the last minute."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -75,10 +81,10 @@ def show(result: dict[str, Any], rows: str, columns: dict[str, str], as_json: bo
     if as_json:
         click.echo(json.dumps(result))
         return
-    m = result["machine"]
-    click.echo(f"{m['cpu']}, {m['cores']} cores, load {m['load']}")
+    about = result["machine"]
+    click.echo(f"{about['cpu']}, {about['cores']} cores, load {about['load']}")
     lines = [list(columns.values())] + [[_cell(row.get(key)) for key in columns] for row in result[rows]]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
     for line in lines:
         click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
 

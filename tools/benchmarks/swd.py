@@ -1,4 +1,4 @@
-"""The sliced Wasserstein distance of many pictures: pggan's way beside the straightforward NumPy way as published."""
+"""Benchmark of the sliced Wasserstein distance: pggan's implementation against the published NumPy one."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ COLUMNS = {
     type=click.IntRange(0),
     default=2048,
     show_default=True,
-    help="Pictures that the published way is run on, which takes 12 GB for 16,384; 0: not at all.",
+    help="Pictures for the published implementation, which takes 12 GB for 16,384; 0: leave it out.",
 )
 @click.option("--device", default="cpu", show_default=True)
 @as_json
 def command(images: int, resolution: str, published: int, device: str, as_json: bool) -> None:
-    """SWD of so many pictures, features and distances, against the published NumPy way on the same machine.
+    """Measure SWD, features and distances, against the published NumPy implementation on the same machine.
 
-    Where the published way is run on fewer pictures, its seconds are scaled: patches by the number, sorting by n log n.
-    Goal: 5 times as fast on two cores. Peak: of the whole process, the pictures of both sides included. "by CPU time":
-    the same ratio in processor time, which other programs do not change.
+    If the published one runs on fewer pictures, its seconds are scaled: patches by the number, sorting by n log n.
+    Goal: 5 times as fast on two cores. Peak: memory of the whole process, the pictures of both sides included. "by CPU
+    time": the same ratio in processor time, which other programs do not change.
     """
     side, slow = int(resolution), min(published, images)
-    reals, fakes = (pictures(images, side, seed) for seed in (0, 1))
-    ours(reals[:64], fakes[:64], device)  # warms up
-    rows = [{"way": "pggan", "pictures": images, **ours(reals, fakes, device)}]
+    reals, fakes = (random_images(images, side, seed) for seed in (0, 1))
+    pggan_way(reals[:64], fakes[:64], device)  # warms up
+    rows = [{"way": "pggan", "pictures": images, **pggan_way(reals, fakes, device)}]
     rows[0]["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if slow:
-        found = plain(reals[:slow], fakes[:slow])
-        more = images / slow
-        sorting = more * math.log(images * PATCHES) / math.log(slow * PATCHES)
-        whole = found["features"] * more + found["distances"] * sorting
-        cpu = found["features_cpu"] * more + found["distances_cpu"] * sorting
-        row = {"way": "published", "pictures": slow, **found}
+        figures = published_way(reals[:slow], fakes[:slow])
+        ratio = images / slow
+        sorting = ratio * math.log(images * PATCHES) / math.log(slow * PATCHES)
+        whole = figures["features"] * ratio + figures["distances"] * sorting
+        cpu = figures["features_cpu"] * ratio + figures["distances_cpu"] * sorting
+        row = {"way": "published", "pictures": slow, **figures}
         if slow < images:
             row["way"] = f"published, scaled to {images}"
         times, times_cpu = whole / rows[0]["seconds"], cpu / rows[0]["cpu"]
@@ -68,16 +68,17 @@ def command(images: int, resolution: str, published: int, device: str, as_json: 
     show({"machine": machine(), "resolution": side, "device": device, "rows": rows}, "rows", COLUMNS, as_json)
 
 
-def pictures(count: int, side: int, seed: int) -> np.ndarray:
-    """Smooth noise, uint8 (N, 3, side, side): what is in the pictures does not matter to the time."""
+def random_images(count: int, side: int, seed: int) -> np.ndarray:
+    """Returns smooth noise, uint8 (N, 3, side, side): the time does not depend on what images show."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 128, (count, 3, side // 4, side // 4), np.uint8)
-    made = coarse.repeat(4, 2).repeat(4, 3)
-    made += rng.integers(0, 32, (count, 1, side, side), np.uint8)
-    return made
+    images = coarse.repeat(4, 2).repeat(4, 3)
+    images += rng.integers(0, 32, (count, 1, side, side), np.uint8)
+    return images
 
 
-def ours(reals: np.ndarray, fakes: np.ndarray, device: str) -> dict[str, Any]:
+def pggan_way(reals: np.ndarray, fakes: np.ndarray, device: str) -> dict[str, Any]:
+    """Runs and times pggan's implementation."""
     import torch
 
     from pggan.metrics.base import Batch, Setting
@@ -89,9 +90,9 @@ def ours(reals: np.ndarray, fakes: np.ndarray, device: str) -> dict[str, Any]:
         states = []
         for images in (reals, fakes):
             metric.begin(len(images))
-            for at in range(0, len(images), BATCH):
-                part = images[at : at + BATCH]
-                metric.feed(Batch(part, range(at, at + len(part)), metric.setting))
+            for start in range(0, len(images), BATCH):
+                part = images[start : start + BATCH]
+                metric.feed(Batch(part, range(start, start + len(part)), metric.setting))
             states.append(metric.end())
         return states
 
@@ -99,24 +100,25 @@ def ours(reals: np.ndarray, fakes: np.ndarray, device: str) -> dict[str, Any]:
         return _timed(features, lambda states: metric.result(states[1], states[0])["swd"])
 
 
-def plain(reals: np.ndarray, fakes: np.ndarray) -> dict[str, Any]:
-    """One minibatch and one set of directions at a time, as the release goes about it."""
+def published_way(reals: np.ndarray, fakes: np.ndarray) -> dict[str, Any]:
+    """Runs and times one minibatch and one set of directions at a time, as the release does."""
     rng = np.random.RandomState(0)
 
     def features() -> list[list[np.ndarray]]:
         return [descriptors(images, rng) for images in (reals, fakes)]
 
-    def distance(found: list[list[np.ndarray]]) -> float:
-        return float(np.mean([sorted_distance(a, b, rng) for a, b in zip(*found)]) * 1e3)
+    def distance(levels: list[list[np.ndarray]]) -> float:
+        return float(np.mean([sorted_distance(a, b, rng) for a, b in zip(*levels)]) * 1e3)
 
     return _timed(features, distance)
 
 
 def _timed(features: Callable[[], Any], distance: Callable[[Any], float]) -> dict[str, Any]:
+    """Runs both parts; returns the distance, and the wall and processor seconds of each."""
     marks = [(time.perf_counter(), time.process_time())]
-    found = features()
+    states = features()
     marks.append((time.perf_counter(), time.process_time()))
-    value = distance(found)
+    value = distance(states)
     marks.append((time.perf_counter(), time.process_time()))
     (a, b), (c, d) = ([after[clock] - before[clock] for before, after in pairwise(marks)] for clock in (0, 1))
     return {
@@ -126,37 +128,38 @@ def _timed(features: Callable[[], Any], distance: Callable[[Any], float]) -> dic
 
 
 def descriptors(images: np.ndarray, rng: np.random.RandomState) -> list[np.ndarray]:
-    """Normalised patches (N x 128, 147) of every level."""
-    kept: list[list[np.ndarray]] = []
-    for at in range(0, len(images), BATCH):
-        parts = [patches(level, rng) for level in pyramid(images[at : at + BATCH])]
-        kept = kept or [[] for _ in parts]
-        for level, part in zip(kept, parts):
+    """Returns normalised patches (N x 128, 147) of every level."""
+    levels: list[list[np.ndarray]] = []
+    for start in range(0, len(images), BATCH):
+        parts = [patches(level, rng) for level in pyramid(images[start : start + BATCH])]
+        levels = levels or [[] for _ in parts]
+        for level, part in zip(levels, parts):
             level.append(part)
-    found = []
-    for level in kept:
+    normalised = []
+    for level in levels:
         joined = np.concatenate(level)
         level.clear()
         joined -= joined.mean(axis=(0, 2, 3), keepdims=True)
         joined /= joined.std(axis=(0, 2, 3), keepdims=True)
-        found.append(joined.reshape(len(joined), -1))
-    return found
+        normalised.append(joined.reshape(len(joined), -1))
+    return normalised
 
 
 def pyramid(images: np.ndarray) -> list[np.ndarray]:
+    """Returns the levels of a Laplacian pyramid, the largest first."""
     kernel = np.outer(BINOMIAL, BINOMIAL) / 256
     levels = [images.astype(np.float32)]
     while levels[-1].shape[-1] > LOWEST:
-        smaller = convolved(levels[-1], kernel)[:, :, ::2, ::2]
+        smaller = convolve_mirrored(levels[-1], kernel)[:, :, ::2, ::2]
         spread = np.zeros_like(levels[-1])
         spread[:, :, ::2, ::2] = smaller
-        levels[-1] = levels[-1] - convolved(spread, kernel * 4)
+        levels[-1] = levels[-1] - convolve_mirrored(spread, kernel * 4)
         levels.append(smaller)
     return levels
 
 
-def convolved(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """5x5 filter with mirrored borders, all 25 taps: by SciPy, which the release uses, where it is installed."""
+def convolve_mirrored(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Applies a 5x5 filter with mirrored borders, by SciPy where it is installed, as the release does."""
     try:
         from scipy.ndimage import convolve
 
@@ -172,6 +175,7 @@ def convolved(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def patches(level: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Cuts 128 random 7x7 patches out of each image of a level, as the release does."""
     n, channels, side, _ = level.shape
     count = n * PATCHES
     image, channel, x, y = np.ogrid[0:count, 0:channels, -3:4, -3:4]
@@ -182,6 +186,7 @@ def patches(level: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
 
 
 def sorted_distance(a: np.ndarray, b: np.ndarray, rng: np.random.RandomState) -> float:
+    """Returns the sliced Wasserstein distance of descriptors along 4 x 128 random directions."""
     results = []
     for _ in range(REPEATS):
         directions = rng.randn(a.shape[1], DIRECTIONS)

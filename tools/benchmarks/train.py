@@ -209,13 +209,12 @@ def _peak(device: str) -> float:
 
 def _hours(given: dict[str, Any], rows: list[dict[str, Any]], modes: set[str]) -> float | None:
     """The preset's whole schedule at the rate of the fastest of `modes`; None where a resolution was not measured."""
-    from pggan.config.schedule import Schedule
 
     rates: dict[int, float] = {}
     for row in rows:
         if row["mode"] in modes:
             rates[row["resolution"]] = max(row["rate"], rates.get(row["resolution"], 0.0))
-    phases = Schedule(configure(given["preset"], {})).phases
+    phases = configure(given["preset"], {}).schedule.phases
     if any(phase.resolution not in rates for phase in phases):
         return None
     return sum(phase.images / rates[phase.resolution] for phase in phases) / 3600

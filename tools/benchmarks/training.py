@@ -19,7 +19,7 @@ from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import BatchBuilder, train_step
 from pggan.training.engine.step_executor import StepExecutor
-from pggan.utils.devices import measure_convolutions, pick_device, pick_precision, set_precision
+from pggan.utils.devices import enable_cudnn_benchmark, pick_device, pick_precision, set_precision
 
 
 class Trainer:
@@ -31,7 +31,7 @@ class Trainer:
             torch.cuda.set_device(self.device)
         self.precision = pick_precision(config.precision, self.device)
         set_precision(self.precision)
-        measure_convolutions(self.device)
+        enable_cudnn_benchmark(self.device)
         self.schedule, self.state = Schedule(config), TrainState(config, self.device, self.precision)
         self.said: list[str] = []
         self.moment = self.schedule.at(0)._replace(alpha=0.5)

@@ -1,0 +1,1 @@
+"""From a source to a store: options, conversion, size estimate, the preparation itself."""

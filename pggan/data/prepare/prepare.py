@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pggan
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.prepare.conversion_stats import ConversionStats, printable
 from pggan.data.prepare.convert import ConversionResult, Converter, convert_all
@@ -33,6 +32,7 @@ from pggan.data.store.store import Manifest, Store
 from pggan.data.store.summary import StoreSummary
 from pggan.data.store.writer import StoreWriter, explain_full_disk
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.version import __version__
 
 __all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare", "printable"]
 
@@ -98,7 +98,7 @@ class _PrepareJob:
         files = [self.options.align, self.options.labels if self.options.labels != FOLDERS else None]
         return {
             "command": "prepare-data",
-            "pggan": pggan.__version__,
+            "pggan": __version__,
             "digest": fingerprint(self.spec, files, own),
             "pictures": len(self.source),
             "options": self.recorded(),
@@ -127,7 +127,7 @@ class _PrepareJob:
             left_out=dict(stats.left_out),
             exact=codecs[self.max_res] in LOSSLESS and not reader.box_filtered,
             shard={"number": shard[0], "of": shard[1], "pictures": self.total} if shard else None,
-            pggan=pggan.__version__,
+            pggan=__version__,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         )
 

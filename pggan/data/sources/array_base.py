@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, one_line
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import MAX_PIXELS, convert_channels
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import one_line
 
 CHANNELS = (1, 3, 4)
 EXPECTED_ARRAY = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"

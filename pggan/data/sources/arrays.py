@@ -33,12 +33,13 @@ from pggan.data.sources.array_base import (
     load_labels,
     stacked_image_shape,
 )
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, has_magic, one_line
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, has_magic
 from pggan.data.sources.file_base import is_mostly_images
 from pggan.data.sources.folder import NamedFilesSource
 from pggan.data.sources.image_io import convert_channels
 from pggan.data.sources.zip_archive import zip_names
 from pggan.utils.errors import DataError, PgganError
+from pggan.utils.formatting import one_line
 
 _MAGIC = b"\x93NUMPY"
 # A .npz can only be streamed: a sample is its first images, at most this many.
@@ -48,6 +49,8 @@ _MAX_ARRAYS = 16
 
 
 class NpyReader(IndexedReader):
+    """Reads images of a memory-mapped `.npy` array."""
+
     def __init__(self, path: str, image_size: tuple[int, int]) -> None:
         super().__init__(image_size)
         self.path = path
@@ -66,6 +69,8 @@ class NpyReader(IndexedReader):
 
 
 class NpySource(IndexedSource):
+    """One `.npy` array of all images."""
+
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
         try:

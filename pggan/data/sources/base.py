@@ -33,11 +33,6 @@ class BadImage(Exception):  # noqa: N818 (a report more than an error)
     """An image that cannot be used; the message says why. The other images are used all the same."""
 
 
-def one_line(error: BaseException) -> str:
-    """Returns a library's error message as a short part of one line."""
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
 def has_magic(path: str, magic: bytes) -> bool:
     """Whether `path` is a file that begins with these bytes."""
     if not os.path.isfile(path):

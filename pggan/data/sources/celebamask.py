@@ -17,6 +17,8 @@ IMAGES, ATTRIBUTES = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt"
 
 
 class CelebAMaskSource(LabelledSource):
+    """CelebAMask-HQ, a folder or a zip: the images and their forty attributes, without the masks."""
+
     def __init__(self, spec: str) -> None:
         inner: Source
         if os.path.isdir(spec):

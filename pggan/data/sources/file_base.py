@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, one_line
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.image_io import MAX_FILE_BYTES, is_image_name, read_image, read_size
+from pggan.utils.formatting import one_line
 
 NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 

@@ -28,8 +28,9 @@ from pggan.data.sources.array_base import (
     load_labels,
     stacked_image_shape,
 )
-from pggan.data.sources.base import BadImage, Reader, has_magic, one_line
+from pggan.data.sources.base import BadImage, Reader, has_magic
 from pggan.utils.errors import DataError, PgganError, UsageError
+from pggan.utils.formatting import one_line
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -43,6 +44,8 @@ def _h5py() -> Any:
 
 
 class Hdf5Reader(IndexedReader):
+    """Reads images of one HDF5 dataset."""
+
     def __init__(self, path: str, name: str, image_size: tuple[int, int]) -> None:
         super().__init__(image_size)
         self.path, self.name = path, name
@@ -65,6 +68,8 @@ class Hdf5Reader(IndexedReader):
 
 
 class Hdf5Source(IndexedSource):
+    """One HDF5 file; its largest dataset of images, and labels in it or beside it."""
+
     def __init__(self, spec: str) -> None:
         self.path = spec
         h5py = _h5py()

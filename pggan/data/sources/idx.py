@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.array_base import NO_LABELS, IndexedSource, InlineArrayReader, image_shape, label_array
-from pggan.data.sources.base import Reader, Ref, one_line
+from pggan.data.sources.base import Reader, Ref
 from pggan.data.sources.file_base import READ_ERRORS, is_mostly_images
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import one_line
 
 # Dimensions of the arrays, which the magic number names.
 _IMAGES, _LABELS = 3, 1

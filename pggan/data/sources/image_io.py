@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pggan.data.sources.base import BadImage, one_line
+from pggan.data.sources.base import BadImage
+from pggan.utils.formatting import one_line
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG

@@ -17,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.array_base import IndexedReader, IndexedSource
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, one_line
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.image_io import read_image
 from pggan.data.store.store import FILE, META, Store, check_file_length, is_store
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import one_line
 
 
 class StoreReader(IndexedReader):
+    """Reads the full-size images of a store."""
+
     box_filtered = True
 
     def __init__(self, store: Store) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, has_magic, one_line
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, has_magic
 from pggan.data.sources.file_base import is_mostly_images
 from pggan.data.sources.image_io import read_image, read_size
 from pggan.utils.errors import DataError, PgganError, UsageError
-from pggan.utils.formatting import natural_key
+from pggan.utils.formatting import natural_key, one_line
 
 _MAGIC = b"PAR1"
 # Rows per batch, bytes of the read buffer.
@@ -59,6 +59,8 @@ class ParquetReader(Reader):
 
 
 class ParquetSource(Source):
+    """Parquet shards with an image column and label columns."""
+
     def __init__(self, spec: str) -> None:
         self.files = [Path(spec)] if Path(spec).is_file() else _shards(Path(spec))
         self._count, schema, path = 0, None, self.files[0]

@@ -27,6 +27,8 @@ _MAX_TRIED = 100
 
 
 class TfrecordReader(IndexedReader):
+    """Reads images at byte offsets of one TFRecord file."""
+
     box_filtered = True
 
     def __init__(self, path: str, offsets: NDArray[np.int64], image_size: tuple[int, int]) -> None:
@@ -49,6 +51,8 @@ class TfrecordReader(IndexedReader):
 
 
 class TfrecordSource(IndexedSource):
+    """The directory of TFRecords: its file of the largest resolution, and its labels."""
+
     def __init__(self, spec: str) -> None:
         self.path = _largest_file(Path(spec))
         offsets = find_records(self.path)

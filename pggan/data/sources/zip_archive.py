@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import BinaryIO, cast
 
-from pggan.data.sources.base import Reader, Ref, Source, one_line
+from pggan.data.sources.base import Reader, Ref, Source
 from pggan.data.sources.file_base import NO_IMAGES, READ_ERRORS, FileReader, check_file_size
 from pggan.data.sources.image_io import is_image_name
 from pggan.data.sources.label_files import MAX_LIST_BYTES
 from pggan.utils.errors import DataError
-from pggan.utils.formatting import natural_key
+from pggan.utils.formatting import natural_key, one_line
 
 
 def zip_names(path: str) -> tuple[str, ...]:

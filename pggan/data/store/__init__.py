@@ -1,0 +1,1 @@
+"""The multi-resolution LMDB store: reading, writing, verifying, repairing, merging."""

@@ -27,6 +27,7 @@ def label_bytes(labels: Sequence[int]) -> bytes:
 
 
 def level_part(resolution: int) -> str:
+    """Names the part of an image that one resolution is."""
     return f"{resolution}x{resolution}"
 
 

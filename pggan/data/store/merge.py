@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import pggan
 from pggan.data.store.checksums import SIZE, checksum_row, part_names
 from pggan.data.store.manifest import LabelColumn, Manifest
 from pggan.data.store.resume import StoreProgress, load_resume_point
@@ -28,6 +27,7 @@ from pggan.data.store.summary import StoreSummary
 from pggan.data.store.writer import StoreWriter, explain_full_disk
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.formatting import size
+from pggan.utils.version import __version__
 
 
 @dataclass
@@ -189,7 +189,7 @@ def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
         attribution=_join_distinct([manifest.attribution for manifest in manifests], "; "),
         left_out=dict(left_out),
         exact=all(manifest.exact for manifest in manifests),
-        pggan=pggan.__version__,
+        pggan=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
@@ -210,7 +210,7 @@ def _identity(stores: Sequence[Store]) -> dict[str, Any]:
     manifests = [json.dumps(store.manifest.to_json(), sort_keys=True) for store in stores]
     return {
         "command": "merge-data",
-        "pggan": pggan.__version__,
+        "pggan": __version__,
         "digest": blake2b("\n".join(manifests).encode(), digest_size=16).hexdigest(),
     }
 

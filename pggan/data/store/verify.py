@@ -150,6 +150,7 @@ def verify(
 
 
 def unreadable_error(path: str | Path) -> DataError:
+    """Explains that a process died while it read the store."""
     return DataError(
         f"{path}: a process that read it died, so its index is damaged, or the memory too small; copy it again, try "
         "fewer --workers, or prepare the data again"

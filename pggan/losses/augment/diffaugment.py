@@ -1,4 +1,7 @@
-"""DiffAugment (Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training"), all three policies."""
+"""DiffAugment with the policies colour, translation and cutout.
+
+Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
+"""
 
 from __future__ import annotations
 
@@ -9,44 +12,44 @@ from pggan.losses.augment.blitting import shift_into_zeros
 from pggan.losses.augment.draws import Draws
 
 UNIFORMS = ("brightness", "saturation", "contrast", "shift_x", "shift_y", "cut_x", "cut_y")
-# of a side: the furthest translation, and the square that is cut out
+# Largest translation, and side of the square that is cut out, as shares of the image's side.
 SHIFT, CUT = 0.125, 0.5
 
 
 def diffaugment(x: Tensor, uniform: Tensor) -> Tensor:
-    """Colour, translation and cutout of pictures (N, C, R, R); `uniform` (N, 7) from U[0, 1)."""
-    drawn = Draws(uniform.to(x.dtype), None, UNIFORMS)
-    return cutout(translate(colours(x, drawn), drawn), drawn)
+    """Augments images (N, C, R, R); `uniform` (N, 7) from U[0, 1), columns `UNIFORMS`."""
+    draws = Draws(uniform.to(x.dtype), None, UNIFORMS)
+    return cutout(translate(colours(x, draws), draws), draws)
 
 
-def colours(x: Tensor, drawn: Draws) -> Tensor:
-    """Brightness +-0.5, saturation 0 to 2 (not of grey pictures), contrast 0.5 to 1.5 about each picture's mean."""
+def colours(x: Tensor, draws: Draws) -> Tensor:
+    """Adds brightness in +-0.5; scales saturation by 0 to 2 (RGB only) and contrast about the mean by 0.5 to 1.5."""
 
-    def each(name: str) -> Tensor:
-        return drawn[name][:, None, None, None]
+    def column(name: str) -> Tensor:
+        return draws[name][:, None, None, None]
 
-    x = x + (each("brightness") - 0.5)
+    x = x + (column("brightness") - 0.5)
     if x.shape[1] > 1:
         grey = x.mean(dim=1, keepdim=True)
-        x = grey + (x - grey) * (each("saturation") * 2)
+        x = grey + (x - grey) * (column("saturation") * 2)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + (x - mean) * (each("contrast") + 0.5)
+    return mean + (x - mean) * (column("contrast") + 0.5)
 
 
-def translate(x: Tensor, drawn: Draws) -> Tensor:
-    """Whole pixels, up to an eighth of the side each way; what comes in is 0."""
-    most = int(x.shape[-1] * SHIFT + 0.5)
-    return shift_into_zeros(x, *((drawn[name] * (2 * most + 1)).floor() - most for name in ("shift_x", "shift_y")))
+def translate(x: Tensor, draws: Draws) -> Tensor:
+    """Translates by whole pixels, up to an eighth of the side each way; the border is filled with 0."""
+    limit = int(x.shape[-1] * SHIFT + 0.5)
+    return shift_into_zeros(x, *((draws[name] * (2 * limit + 1)).floor() - limit for name in ("shift_x", "shift_y")))
 
 
-def cutout(x: Tensor, drawn: Draws) -> Tensor:
-    """0 in a square of half the side; its middle lies anywhere, so that part of it may lie outside."""
+def cutout(x: Tensor, draws: Draws) -> Tensor:
+    """Sets a square of half the side to 0; its centre is anywhere in the image, so that part of it may lie outside."""
     side = x.shape[-1]
     size = int(side * CUT + 0.5)
     at = torch.arange(side, device=x.device)
 
     def inside(name: str) -> Tensor:
-        first = (drawn[name] * (side + 1 - size % 2)).floor() - size // 2
+        first = (draws[name] * (side + 1 - size % 2)).floor() - size // 2
         return (at >= first[:, None]) & (at < first[:, None] + size)
 
     hole = inside("cut_y")[:, :, None] & inside("cut_x")[:, None, :]

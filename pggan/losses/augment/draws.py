@@ -1,4 +1,4 @@
-"""The noise of an augmentation as named columns, one row a sample."""
+"""The random numbers of an augmentation as named columns, one row for each sample."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Draws:
-    """`uniform` (N, U) from U[0, 1) and `normal` (N, V) from N(0, 1), their columns by name."""
+    """Columns by name of `uniform` (N, U) from U[0, 1) and `normal` (N, V) from N(0, 1)."""
 
     def __init__(
         self, uniform: Tensor, normal: Tensor | None, uniforms: tuple[str, ...], normals: tuple[str, ...] = ()
@@ -19,9 +19,9 @@ class Draws:
             self._columns |= {name: normal[:, at] for at, name in enumerate(normals)}
 
     def __getitem__(self, name: str) -> Tensor:
-        """(N,) numbers."""
+        """Returns a column, (N,)."""
         return self._columns[name]
 
     def gate(self, name: str, p: Tensor | float) -> Tensor:
-        """(N,) booleans, true with probability `p`; never at 0, always at 1."""
+        """Returns (N,) booleans, each true with probability `p`: never at 0, always at 1."""
         return self._columns[name] < p

@@ -1,1 +1,1 @@
-"""Terms that add to a player's loss, one short file each; their table is in pggan/objectives/__init__.py."""
+"""Regularizers: terms that are added to a player's loss, one file each. Their table is pggan/config/losses.py."""

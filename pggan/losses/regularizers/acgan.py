@@ -1,4 +1,4 @@
-"""Auxiliary classifier of a conditional run (Odena et al. 2017; as in the reference release)."""
+"""ACGAN, the auxiliary classifier of conditional runs (Odena et al. 2017; as in the reference release)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Regul
 
 
 def cross_entropy(logits: Tensor | None, labels: Tensor) -> Tensor:
-    """Mean softmax cross-entropy (0-d) of logits (N, K) against one-hot labels (N, K); rows of zeros add nothing.
+    """Returns `-mean sum labels * log softmax(logits)`, 0-d; logits (N, K), one-hot labels (N, K), zeros if unknown.
 
-    A mean over all N, so that the parts of a minibatch add up to the whole.
+    The mean is over all N samples, labelled or not, so that micro-batches add up to the whole minibatch.
     """
     assert logits is not None, "the discriminator has no class logits"
     return -(labels * logits.log_softmax(dim=1)).sum() / len(labels)
 
 
 class Classification(Regularizer):
-    """d gains the cross-entropy on reals and on fakes, g that on fakes."""
+    """d gains `weight * (H(reals) + H(fakes))`, g gains `weight * H(fakes)`, where H is the classes' cross-entropy."""
 
     def __init__(self, class_weight: float) -> None:
         super().__init__()

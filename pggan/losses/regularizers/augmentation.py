@@ -1,7 +1,7 @@
-"""Augmentation of what the discriminator sees, for few pictures: DiffAugment, or ADA with its strength tuned.
+"""Augmentation of the discriminator's images, for small data sets: DiffAugment, or ADA with adaptive strength.
 
-D sees reals and fakes augmented alike, G learns through the augmentation. Mixed images interpolate augmented ones, so
-that the penalty differentiates D alone.
+Reals and fakes are augmented alike; G learns through the augmentation. The gradient penalty's mixed images interpolate
+augmented ones, so that it differentiates D alone.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import at_least_float32
 from pggan.utils.errors import UsageError
 
-# Images between two looks at the scores (Karras et al. 2020: four minibatches of 64).
+# Images between two updates of p (Karras et al. 2020: four minibatches of 64).
 INTERVAL = 256
 
 
 class Augmentation(Regularizer):
-    """`augment`: diffaugment or ada. `augment_p` above 0 fixes ADA's p, else it is tuned: 0 at first, up where D
-    overfits more than `ada_target` and down where less, at a pace that takes it from 0 to 1 in `ada_kimg`.
+    """DiffAugment (`augment="diffaugment"`) or ADA (`augment="ada"`) of all images that D sees.
 
-    How far D overfits, r, is measured with pictures held out: `(E D(train) - E D(held out)) / (E D(train) - E D(G))`, 0
-    for a D that has learnt nothing by heart and 1 where it takes held-out pictures for generated ones (Karras et al.
-    2020, equation 1: r_v). Without any: the mean sign of D(train) about the middle between the mean scores of reals and
-    fakes (their r_t, whose sign is about 0; a critic's scores have no such origin).
+    `augment_p` > 0 fixes ADA's probability p. Otherwise p is adaptive: it starts at 0, rises where the overfitting r of
+    D exceeds `ada_target` and falls where r is below, by 1 in `ada_kimg` thousand images.
+
+    With held-out images `r = (E D(train) - E D(held out)) / (E D(train) - E D(G(z)))`: 0 if D has memorised nothing, 1
+    if it takes held-out images for generated ones (Karras et al. 2020, equation 1, r_v). Without them `r = E
+    sign(D(train) - m)`, m being the middle between the mean scores of reals and fakes (their r_t has m = 0; a critic's
+    scores have no such origin).
     """
 
     def __init__(self, augment: str, augment_p: float, ada_target: float, ada_kimg: float) -> None:
@@ -38,7 +40,7 @@ class Augmentation(Regularizer):
         if augment_p and not self.adaptive:
             raise UsageError(f"--augment-p is the strength of --augment ada; {augment} has none, leave it out")
         self.tuned = self.adaptive and not augment_p
-        self.target, self.pace = ada_target, 1 / (ada_kimg * 1000)
+        self.target, self.p_per_image = ada_target, 1 / (ada_kimg * 1000)
         if not self.adaptive:
             return
         self.p: Tensor
@@ -49,21 +51,21 @@ class Augmentation(Regularizer):
         self.register_buffer("p", torch.tensor(float(augment_p)))
         self.register_buffer("overfitting", torch.tensor(0.0))
         self.register_buffer("middle", torch.tensor(0.0))
-        # since the last look: images, scores of reals, fakes and held-out reals, signs, each weighted by images
+        # since the last update: images, and sums over them of the scores of reals, fakes, held-out reals, and of signs
         self.register_buffer("sums", torch.zeros(5))
         self.register_buffer("filter", lowpass(), persistent=False)
 
     def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-        wanted: dict[str, tuple[str, tuple[int, ...]]] = {}
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
         for kind in ("real", "fake"):
             width = len(UNIFORMS if self.adaptive else DIFF_UNIFORMS)
-            wanted[f"augment_{kind}"] = ("uniform", (width,))
+            shapes[f"augment_{kind}"] = ("uniform", (width,))
             if self.adaptive:
-                wanted[f"augment_{kind}_normal"] = ("normal", (len(NORMALS),))
-        return wanted
+                shapes[f"augment_{kind}_normal"] = ("normal", (len(NORMALS),))
+        return shapes
 
-    def view(self, images: Tensor, batch: Batch, real: bool) -> Tensor:
-        """Images of any precision, computed in float32 at least."""
+    def augment(self, images: Tensor, batch: Batch, real: bool) -> Tensor:
+        """Augments images, in float32 or better."""
         x, name = at_least_float32(images), "augment_real" if real else "augment_fake"
         uniform = batch.noise[name]
         if not self.adaptive:
@@ -81,7 +83,7 @@ class Augmentation(Regularizer):
 
     @torch.no_grad()
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
-        """Looks at the scores once `INTERVAL` images have been seen. `terms["images"]`: those of this step."""
+        """Sums up the scores and updates p every `INTERVAL` images. `terms["images"]`: images of this step."""
         if not self.tuned:
             return
         real, fake = terms["score_real"], terms["score_fake"]
@@ -91,14 +93,14 @@ class Augmentation(Regularizer):
         due = self.sums[0] >= INTERVAL
         count = self.sums[0].clamp(min=1)
         real, fake, held, signs = (self.sums[1:] / count).unbind()
-        apart = real - fake
+        gap = real - fake
         if "score_held_out" in terms:
-            # scores that are not apart say nothing: no overfitting
-            found = torch.where(apart > 0, (real - held) / apart.clamp(min=1e-12), 0).clamp(-2, 2)
+            # reals that do not score above fakes say nothing: no overfitting
+            r = torch.where(gap > 0, (real - held) / gap.clamp(min=1e-12), 0).clamp(-2, 2)
         else:
-            found = signs
-        moved = (self.p + (found - self.target).sign() * count * self.pace).clamp(0, 1)
+            r = signs
+        moved = (self.p + (r - self.target).sign() * count * self.p_per_image).clamp(0, 1)
         self.p.copy_(torch.where(due, moved, self.p))
-        self.overfitting.copy_(torch.where(due, found, self.overfitting))
+        self.overfitting.copy_(torch.where(due, r, self.overfitting))
         self.middle.copy_(torch.where(due, (real + fake) / 2, self.middle))
         self.sums.mul_((~due).to(self.sums.dtype))

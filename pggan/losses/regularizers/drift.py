@@ -1,4 +1,4 @@
-"""Drift term (Karras et al. 2018, appendix A.1): the Wasserstein loss alone leaves the score's origin free."""
+"""The drift term, which keeps scores near 0 (Karras et al. 2018, appendix A.1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pggan.losses.base import DiscriminatorPass, LossTerms, Regularizer
 
 
 class Drift(Regularizer):
-    """d gains `weight * E D(x)^2`, real scores only."""
+    """d gains `weight * E D(x)^2`, over reals only."""
 
     def __init__(self, drift_weight: float) -> None:
         super().__init__()

@@ -12,16 +12,16 @@ from pggan.networks.layers import at_least_float32
 
 
 def mixed_images(step: DiscriminatorPass) -> Tensor:
-    """`x_hat = lerp(x, G(z), u)`, u per image."""
+    """Returns `x_hat = (1 - u) x + u G(z)`, (N, C, R, R), with u = `batch.mixing` for each image."""
     reals, u = step.batch.reals, step.batch.mixing[:, None, None, None]
     return reals + (step.fakes - reals) * u
 
 
 def gradient_norms(d: Critic, images: Tensor, scale: Tensor) -> Tensor:
-    """`||grad D(x)||_2` per image, (N,), differentiable, in float32 at least.
+    """Returns `||grad D(x)||_2` of each image, (N,), differentiable, in float32 or better.
 
-    The backward pass runs on scores times `scale`, so that half-precision gradients neither vanish nor overflow
-    unseen; what it yields is scaled back in float32.
+    The backward pass runs on scores times the loss scale, so that half-precision gradients neither vanish nor overflow
+    unnoticed. The result is unscaled in float32.
     """
     return _norms(_gradient(d, images, scale))
 
@@ -46,12 +46,13 @@ def penalty(step: DiscriminatorPass, images: Tensor, of: Callable[[Tensor], Tens
 
 
 def _gradient(d: Critic, images: Tensor, scale: Tensor) -> Tensor:
-    gradient = torch.func.grad(lambda x: d(x).score.sum() * scale)(images)
+    gradient: Tensor = torch.func.grad(lambda x: d(x).score.sum() * scale)(images)
     return at_least_float32(gradient) / scale
 
 
 def _norms(gradient: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return norms
 
 
 class GradientPenalty(Regularizer):

@@ -1,4 +1,4 @@
-"""Historical averaging (Salimans et al. 2016, section 3.3): players that circle each other are drawn inward."""
+"""Historical averaging: a pull towards the mean of past parameters (Salimans et al. 2016, section 3.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pggan.networks.generator import Generator
 
 
 class History(nn.Module):
-    """The mean of a network's parameters at its beginning and after every update, and of how many that is."""
+    """The running mean of a network's parameters: the first ones and those after every update, `count` in all."""
 
     count: Tensor
 
@@ -20,29 +20,31 @@ class History(nn.Module):
         self.register_buffer("count", torch.ones((), dtype=torch.float64))
 
     def begin(self, network: nn.Module) -> None:
+        """Restarts the mean at the network's parameters."""
         self.count.fill_(1)
         for name, parameter in network.named_parameters():
             self.register_buffer(_key(name), parameter.detach().clone())
 
     @torch.no_grad()
     def add(self, network: nn.Module) -> None:
+        """Takes the network's parameters into the mean."""
         self.count += 1
         for name, parameter in network.named_parameters():
             mean = self.get_buffer(_key(name))
             mean += (parameter - mean) / self.count.to(mean.dtype)
 
     def distance(self, parameters: Parameters) -> Tensor:
-        """`||theta - mean||^2`, 0-d."""
+        """Returns `||theta - mean||^2`, 0-d."""
         parts = [(theta - self.get_buffer(_key(name))).square().sum() for name, theta in parameters.items()]
         return torch.stack(parts).sum()
 
 
 def _key(name: str) -> str:
-    return name.replace(".", "/")  # a buffer's name has no dots
+    return name.replace(".", "/")  # names of buffers must not contain dots
 
 
 class HistoricalAveraging(Regularizer):
-    """Each player's loss gains `weight * ||theta - mean of its past theta||^2`."""
+    """d and g each gain `weight * ||theta - mean of past theta||^2`, theta being the player's parameters."""
 
     def __init__(self, historical_averaging: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""InfoGAN (Chen et al. 2016): G keeps the information of structured codes, which D's Q head reads from its pictures."""
+"""InfoGAN (Chen et al. 2016): D's Q head recovers structured codes from images, so that G keeps their information."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pggan.losses.base import DiscriminatorPass, GeneratorPass, LossTerms, Regul
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 
-# Log-variances of Q stay within these: the likelihood of a Gaussian has no upper bound.
+# Q's log-variances are clipped to this range: the likelihood of a Gaussian has no upper bound.
 LOG_VARIANCE = (-10.0, 10.0)
 
 
 class Information(Regularizer):
-    """d and g gain `-weight * E log Q(c | G(z, c))` (equation 5, without the constant H(c)).
+    """d and g each gain `-weight * E log Q(c | G(z, c))` (equation 5, without the constant H(c)).
 
-    Q is a softmax for each categorical code and a Gaussian with learned mean and variance for each continuous one.
-    `mutual_information` is the lower bound `H(c) + E log Q` in nats; categorical codes are drawn evenly, continuous
-    ones from U(-1, 1).
+    Q is a softmax for each categorical code and a Gaussian with learned mean and variance for each continuous code. The
+    statistic `mutual_information` is the lower bound `H(c) + E log Q` in nats. Categorical codes are uniform,
+    continuous codes from U(-1, 1).
     """
 
     def __init__(self, code_weight: float) -> None:
@@ -34,19 +34,19 @@ class Information(Regularizer):
 
     @property
     def entropy(self) -> float:
-        """H(c) in nats."""
+        """The entropy H(c) in nats."""
         return sum(math.log(values) for values in self.categorical) + self.continuous * math.log(2)
 
     def log_likelihood(self, output: DiscriminatorOutput, latents: Tensor) -> Tensor:
-        """`log Q(c | x)` (N,) of the codes that latents (N, Z + codes) end with."""
+        """Returns `log Q(c | x)`, (N,), of the codes at the end of latents (N, Z + codes)."""
         assert output.codes is not None, "the discriminator has no code head"
         total = sum(self.categorical)
         codes = latents[:, latents.shape[1] - total - self.continuous :].to(output.codes.dtype)
         parts = [torch.zeros_like(output.score)]
         at = 0
         for values in self.categorical:
-            own = slice(at, at + values)
-            parts.append((codes[:, own] * output.codes[:, own].log_softmax(dim=1)).sum(dim=1))
+            columns = slice(at, at + values)
+            parts.append((codes[:, columns] * output.codes[:, columns].log_softmax(dim=1)).sum(dim=1))
             at += values
         mean, log_variance = output.codes[:, total:].chunk(2, dim=1)
         log_variance = log_variance.clamp(*LOG_VARIANCE)
@@ -55,9 +55,9 @@ class Information(Regularizer):
         return torch.stack(parts).sum(dim=0)
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
-        found = self.log_likelihood(step.fake, step.batch.latents).mean()
-        return LossTerms({"information": -found * self.weight}, {"mutual_information": self.entropy + found})
+        likelihood = self.log_likelihood(step.fake, step.batch.latents).mean()
+        return LossTerms({"information": -likelihood * self.weight}, {"mutual_information": self.entropy + likelihood})
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
-        found = self.log_likelihood(step.fake, step.batch.latents).mean()
-        return LossTerms({"g_information": -found * self.weight}, {})
+        likelihood = self.log_likelihood(step.fake, step.batch.latents).mean()
+        return LossTerms({"g_information": -likelihood * self.weight}, {})

@@ -1,4 +1,4 @@
-"""R1 (Mescheder et al. 2018, equation 9): a penalty on the gradient at real images alone."""
+"""R1, a penalty on D's gradient at real images (Mescheder et al. 2018, equation 9)."""
 
 from __future__ import annotations
 

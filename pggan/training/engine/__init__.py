@@ -1,0 +1,1 @@
+"""The training step: losses, gradients, optimizers, and how they are computed."""

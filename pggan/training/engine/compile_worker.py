@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.training.engine.step_executor import COMPILING
+from pggan.utils.formatting import one_line
 from pggan.utils.parent_watch import exit_with_parent
 from pggan.utils.process_pool import available_cores
 
@@ -159,7 +160,7 @@ def main() -> None:
     try:
         fill_cache(asked)
     except Exception as error:  # noqa: BLE001 (whatever it is, the run does without)
-        print(" ".join(str(error).split())[:160] or type(error).__name__)
+        print(one_line(error))
         sys.exit(1)
 
 

@@ -149,7 +149,7 @@ def tolerance(
 
 def needed(setup: loss_functions.StepContext, player: str, part: Batch) -> Batch:
     """Without the pictures that a player's loss does not look at: graphs would keep and copy them."""
-    if player == "d" or any(objective.wants_reals for objective in setup.objectives):
+    if player == "d" or any(objective.needs_reals for objective in setup.objectives):
         return part
     return part._replace(reals=part.reals[:0], held_out=part.held_out[:0])
 

@@ -89,9 +89,9 @@ def d_loss(
     seen = DiscriminatorPass(critic, batch, fakes, real, fake, scale, d, setup.forward, still)
     terms = NOTHING
     for objective in setup.objectives:
-        terms = terms.joined(objective.d_terms(seen))
+        terms = terms.merged(objective.d_terms(seen))
     if held_out is not None:
-        terms = terms.joined(_held_out_scores(seen, held_out))
+        terms = terms.merged(_held_out_scores(seen, held_out))
     return terms.total() * scale, terms
 
 
@@ -130,7 +130,7 @@ def g_loss(
 ) -> tuple[Tensor, LossTerms]:
     """The generator's loss (0-d), times `scale`, and its terms (unscaled)."""
     fakes = augmented(setup, generate(setup, g, batch, level, alpha), batch, real=False)
-    if any(objective.wants_reals for objective in setup.objectives):
+    if any(objective.needs_reals for objective in setup.objectives):
         batch = batch._replace(reals=augmented(setup, batch.reals, batch, real=True))
 
     def critic(images: Tensor) -> DiscriminatorOutput:
@@ -142,14 +142,14 @@ def g_loss(
     for number, objective in enumerate(setup.objectives):
         own = objective.g_terms(seen)
         # the loss comes first; where a technique stands in for it, its terms are told and not trained
-        terms = terms.joined(own.reported() if replaced and number == 0 else own)
+        terms = terms.merged(own.as_stats() if replaced and number == 0 else own)
     return terms.total() * scale, terms
 
 
 def augmented(setup: StepContext, images: Tensor, batch: Batch, real: bool) -> Tensor:
     """Images as D sees them: through every objective's view."""
     for objective in setup.objectives:
-        images = objective.view(images, batch, real)
+        images = objective.augment(images, batch, real)
     return images
 
 
@@ -161,7 +161,7 @@ def generate(setup: StepContext, g: Parameters, batch: Batch, level: int, alpha:
 def discriminate(setup: StepContext, d: Parameters, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
     output = functional_call(setup.discriminator, d, (images, level, alpha, setup.dtype))
     for objective in setup.objectives:
-        output = objective.judged(output)
+        output = objective.transform_output(output)
     return output
 
 

@@ -141,11 +141,11 @@ def sizes_of(config: TrainConfig, processes: int) -> dict[int, list[int]]:
 def room(config: TrainConfig, device: torch.device) -> float:
     """Bytes that this process may take by --budget and, with `--batch auto`, by what is free: on the CPU its part."""
     from pggan.utils.devices import free_memory
-    from pggan.utils.distributed import on_this_machine
+    from pggan.utils.distributed import local_world_size
 
     limits = [config.budget] if config.budget is not None else []
     if config.auto_batch:
-        sharing = 1 if device.type == "cuda" else on_this_machine()
+        sharing = 1 if device.type == "cuda" else local_world_size()
         limits.append(free_memory(device) / sharing)
     return float(min(limits))
 
@@ -158,10 +158,12 @@ def resolve_memory(config: TrainConfig, device: torch.device, precision: str) ->
     if not asked_for(config):
         return {}
     from pggan.utils.devices import can_measure
-    from pggan.utils.distributed import asked_for as place
+    from pggan.utils.distributed import world_from_environment
 
     doubt = DOUBT if can_measure(device) else 1.0
-    shares = planned(config, room(config, device), device.type, precision, sizes_of(config, place().size), doubt)
+    shares = planned(
+        config, room(config, device), device.type, precision, sizes_of(config, world_from_environment().size), doubt
+    )
     return {str(side): share.recorded() for side, share in shares.items()}
 
 

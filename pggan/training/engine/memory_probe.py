@@ -18,7 +18,7 @@ from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
 from pggan.data.loading.cache_policy import GPU_SHARE
 from pggan.data.loading.loader import BatchRequest, LoadedBatch
-from pggan.networks.activation_checkpointing import recomputable
+from pggan.networks.activation_checkpointing import checkpointable_blocks
 from pggan.networks.flops import parameters
 from pggan.training.engine.gradients import eager
 from pggan.training.engine.memory_estimate import (
@@ -101,7 +101,7 @@ class Probe:
         # torch counts its own tensors only
         self.beside = LIBRARIES["cuda"] if self.device.type == "cuda" else 0
         self.held = float(held_memory(self.device) or 0) + self.beside
-        sharing = 1 if self.device.type == "cuda" else distributed.on_this_machine()
+        sharing = 1 if self.device.type == "cuda" else distributed.local_world_size()
         self.free = free_memory(self.device) / sharing - self._compiling()
         self._told = False
 
@@ -144,7 +144,7 @@ class Probe:
             self.say("measuring what gradients take of memory, which takes about an iteration at each resolution")
         self._told = True
         factor = _mode_factor(self.state.computing.modes.get(phase.level, "eager"))
-        for recompute in (False, True) if recomputable(self.state.discriminator) else (False,):
+        for recompute in (False, True) if checkpointable_blocks(self.state.discriminator) else (False,):
             trial = Trial(self, phase, recompute, 1.0 if recompute else factor)
             fit = fitted(sizes, self.held, limit - extra, trial)
             told = ", ".join(f"{count}: {_said(bytes_)}" for count, bytes_ in sorted(fit.measured.items()))

@@ -18,7 +18,7 @@ from pggan.config.losses import OptimizerDefaults
 from pggan.config.schedule import Schedule, ScheduleState
 from pggan.config.train import DiscriminatorConfig, PerResolution, TrainConfig, level_of
 from pggan.losses.base import Objective
-from pggan.networks.activation_checkpointing import Switch, recomputable, recomputing
+from pggan.networks.activation_checkpointing import CheckpointSwitch, checkpointable_blocks, enable_checkpointing
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
@@ -28,6 +28,7 @@ from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils.devices import channels_last, compute_dtype
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import ModelError
+from pggan.utils.formatting import one_line
 
 
 class TrainState:
@@ -49,7 +50,7 @@ class TrainState:
         # whose activations it lacks the room to keep
         self.parts: dict[int, int] = {}
         self.recomputed: set[int] = set()
-        self._recompute = Switch()
+        self._recompute = CheckpointSwitch()
         generator, discriminator = build(*config.networks(), seed=config.seed)
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         if channels_last(device, precision):
@@ -57,7 +58,7 @@ class TrainState:
             self.discriminator.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         for network in (self.generator, self.discriminator):
-            recomputing(recomputable(network), self._recompute)
+            enable_checkpointing(checkpointable_blocks(network), self._recompute)
         options = dict(config.loss_options)
         objectives = make_objectives(config.loss, config.label_size > 0, options, config.has_codes)
         self.objectives = nn.ModuleList(objectives)
@@ -108,7 +109,7 @@ class TrainState:
         """
         if self.halve(level, count):
             return True
-        if level in self.recomputed or not recomputable(self.discriminator):
+        if level in self.recomputed or not checkpointable_blocks(self.discriminator):
             return False
         self.recompute(level)
         return True
@@ -199,8 +200,7 @@ class TrainState:
             self.g_scaler.log2.copy_(tensors["scaler.g"])
             self.d_scaler.log2.copy_(tensors["scaler.d"])
         except (RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise ModelError(f"{path} does not fit this run's networks ({reason})") from None
+            raise ModelError(f"{path} does not fit this run's networks ({one_line(error)})") from None
         self.counters = {**fresh, **counters}
 
 

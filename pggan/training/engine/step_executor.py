@@ -28,6 +28,7 @@ from pggan.training.engine.gradients import (
     tolerance,
 )
 from pggan.utils.devices import free_cached, out_of_memory
+from pggan.utils.formatting import one_line
 
 # Forms that need the compiler, and what is tried in the place of one that fails.
 COMPILING = ("compiled", "captured")
@@ -219,7 +220,7 @@ class StepExecutor:
             check(one(forward).found, one(setup).found, tolerance(setup, "d", part, level, alpha, scale))
         except Exception as error:  # noqa: BLE001 (an operation without forward mode, memory: the usual way does)
             free_cached(device)
-            self.note(f"gradient penalties by forward mode: {_reason(error)}; going on by the double backward pass")
+            self.note(f"gradient penalties by forward mode: {one_line(error)}; going on by the double backward pass")
             return False
         if seconds >= GAIN * usual:
             return False
@@ -238,11 +239,7 @@ class StepExecutor:
             left = [other for other in forms.split("|") if other != form]
             self.modes[each] = "|".join(left) or INSTEAD[form]
         side, instead = 2**level, " or ".join(self.modes[level].split("|"))
-        self.note(f"the step at {side}x{side} could not be {form} ({_reason(error)}); going on with {instead}")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+        self.note(f"the step at {side}x{side} could not be {form} ({one_line(error)}); going on with {instead}")
 
 
 def seconds_of(function: Callable[[], Any], device: torch.device) -> float:

@@ -1,0 +1,1 @@
+"""What watches a run: statistics, time left, health, recovery, evaluation, display."""

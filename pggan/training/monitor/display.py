@@ -1,10 +1,10 @@
-"""How a run shows itself: a live panel on a terminal, a line a tick elsewhere. All on stderr."""
+"""What a person sees of a run: progress bars on a terminal, one line per tick elsewhere. All of it on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pggan.config.schedule import Phase, Schedule, ScheduleState
 from pggan.utils.formatting import duration
@@ -12,18 +12,35 @@ from pggan.utils.formatting import duration
 if TYPE_CHECKING:
     from rich.console import Console
 
+# The bars are redrawn at most this often.
 REFRESH_SECONDS = 0.25
+# (label in a tick's line, name in the log) of terms that only some losses and techniques have.
+OPTIONAL_TERMS = (("k", "k"), ("M", "convergence"), ("I", "mutual_information"), ("accuracy", "heldout_accuracy"))
 
 
-# Terms that some losses and techniques have, and how they are called in a line.
-MORE = (("k", "k"), ("M", "convergence"), ("I", "mutual_information"), ("accuracy", "heldout_accuracy"))
+class Display(Protocol):
+    """Where a run shows itself. The training loop calls every method."""
+
+    def note(self, message: str) -> None:
+        """Shows something that a person has to know."""
+
+    def moment(self, moment: ScheduleState) -> None:
+        """Shows where in the schedule the run is; called after every iteration."""
+
+    def tick(self, line: dict[str, Any]) -> None:
+        """Shows a line of the log."""
+
+    def measured(self, message: str) -> None:
+        """Shows figures of metrics or of memory, in words."""
 
 
 def clock(seconds: float | None) -> str:
+    """Formats a time left; "?" while it is unknown."""
     return "?" if seconds is None else duration(seconds)
 
 
 def stage(line: dict[str, Any]) -> str:
+    """Formats a tick's resolution with its fade, or with the level of detail of blurred reals."""
     side = line["resolution"]
     if line.get("detail", side) != side:
         return f"{side}x{side} detail {line['detail']:g}"
@@ -31,10 +48,10 @@ def stage(line: dict[str, Any]) -> str:
 
 
 def tick_line(line: dict[str, Any], total: int) -> str:
-    """One tick in words: stage, progress, losses, speed, time left."""
+    """Formats a tick as one line: stage, progress, losses, speed, time left. `total`: images of the whole run."""
     terms = [
         f"{short} {line[name]:+.3f}"
-        for short, name in (("D", "d_loss"), ("G", "g_loss"), ("W", "wasserstein"), *MORE)
+        for short, name in (("D", "d_loss"), ("G", "g_loss"), ("W", "wasserstein"), *OPTIONAL_TERMS)
         if line.get(name) is not None
     ]
     if line.get("gradient_norm") is not None:
@@ -49,7 +66,7 @@ def tick_line(line: dict[str, Any], total: int) -> str:
 
 
 class QuietDisplay:
-    """Says only what a person has to know."""
+    """Shows notes only."""
 
     def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
@@ -61,18 +78,18 @@ class QuietDisplay:
         pass
 
     def measured(self, message: str) -> None:
-        """Figures of the metrics, or of memory, in words."""
+        pass
 
 
 class SilentDisplay(QuietDisplay):
-    """Of a process whose leader speaks for it."""
+    """Shows nothing: for processes beside the main one."""
 
     def note(self, message: str) -> None:
         pass
 
 
 class LineDisplay(QuietDisplay):
-    """A line a tick, for logs."""
+    """Shows one line per tick, for output that is not a terminal."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.total = schedule.total
@@ -85,7 +102,7 @@ class LineDisplay(QuietDisplay):
 
 
 class LiveDisplay:
-    """Bars of phase and run with time left over the scrolling lines of the ticks. Enter it as a context."""
+    """Shows progress bars of the phase and the run below the scrolling lines of the ticks. Enter it as a context."""
 
     def __init__(self, schedule: Schedule, console: Console | None = None) -> None:
         from rich.console import Console
@@ -93,10 +110,10 @@ class LiveDisplay:
 
         self.schedule = schedule
         console = console or Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description:<24}"), BarColumn(40), TextColumn("{task.fields[says]}"))
+        columns = (TextColumn("{task.description:<24}"), BarColumn(40), TextColumn("{task.fields[text]}"))
         self.bars = Progress(*columns, console=console, refresh_per_second=4)
-        self.phase_bar = self.bars.add_task("phase", total=1, says="")
-        self.run_bar = self.bars.add_task("run", total=schedule.total, says="")
+        self.phase_bar = self.bars.add_task("phase", total=1, text="")
+        self.run_bar = self.bars.add_task("run", total=schedule.total, text="")
         self._phases = {phase.index: phase for phase in schedule.phases}
         self._last: dict[str, Any] = {}
         self._shown = 0.0
@@ -123,8 +140,8 @@ class LiveDisplay:
         phase = self._phases.get(moment.phase) or self._phases[max(self._phases)]
         self._show_phase(phase, moment, now - self._tick_at)
         left = self._left("seconds_left", now - self._tick_at)
-        says = f"{moment.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg{left}"
-        self.bars.update(self.run_bar, completed=moment.nimg, says=says)
+        text = f"{moment.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg{left}"
+        self.bars.update(self.run_bar, completed=moment.nimg, text=text)
 
     def _show_phase(self, phase: Phase, moment: ScheduleState, since: float) -> None:
         side = f"{moment.resolution}x{moment.resolution}"
@@ -134,14 +151,14 @@ class LiveDisplay:
             description=f"{side} {kind}",
             total=max(phase.images, 1),
             completed=moment.nimg - phase.start,
-            says=f"{self._rate()}{self._left('phase_seconds_left', since)}",
+            text=f"{self._rate()}{self._left('phase_seconds_left', since)}",
         )
 
     def _rate(self) -> str:
         return f"{self._last['img_per_second']:.1f} img/s" if self._last else ""
 
-    def _left(self, what: str, since: float) -> str:
-        seconds = self._last.get(what)
+    def _left(self, name: str, since: float) -> str:
+        seconds = self._last.get(name)
         return "" if seconds is None else f", {clock(max(0.0, seconds - since))} left"
 
     def tick(self, line: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Figures of the running average while a run goes on: when they are due, how they are made, the best model kept.
+"""Evaluation during training: when metrics of the EMA generator are due, their measuring, and the best model.
 
-Nothing here decides a number of the training: pictures are those of seeds, metrics draw from generators of their own.
+It changes nothing of the training: its images are those of fixed seeds, and metrics have random streams of their own.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from pggan.generation.model import Model
 from pggan.metrics.embeddings import embeddings_for
 from pggan.metrics.evaluate import evaluate_model
 from pggan.networks.model_file import save_model
-from pggan.training.monitor.recovery import kept
+from pggan.training.monitor.disk_full import tolerate_write_errors
+from pggan.training.monitor.display import Display
 from pggan.utils.devices import free_cached, out_of_memory
 from pggan.utils.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     from pggan.training.engine.state import TrainState
-    from pggan.training.loop import Display
     from pggan.training.run.log import RunLog
     from pggan.training.run.signals import Signals
     from pggan.training.run.snapshots import Snapshots
 
 
-class _Stopped(Exception):  # noqa: N818 (a request more than an error)
+class _Interrupted(Exception):  # noqa: N818 (a request more than an error)
     """A signal asks the run to stop."""
 
 
 class Evaluation:
-    """The evaluations of a run. Every process calls it, and makes its share of the pictures.
+    """The evaluations of a run. Every process calls its methods, and generates its share of the images.
 
-    The state's counters say what is owed ("evaluate": the level, 0: nothing) and what is best so far, so that a run
-    that was cut off in the middle of an evaluation makes it again, and the record is that of the checkpoint.
-    Raises, before training starts, what opening the metrics' networks raises.
+    The state's counters hold the pending evaluation ("evaluate": its level, 0 for none) and the best score so far. A
+    run that was cut off during an evaluation therefore repeats it, and the best score is that of the checkpoint.
+    Metrics that need a network load it in the constructor, so that a missing one ends the run before it trains.
     """
 
     def __init__(self, state: TrainState, store: Store, snapshots: Snapshots, display: Display) -> None:
@@ -52,24 +52,28 @@ class Evaluation:
         self._best = METRICS[config.best_metric or config.eval_metrics[0]]
 
     def names(self, resolution: int) -> list[str]:
-        """The run's metrics that can look at pictures of this size."""
+        """The run's metrics that are defined for images of this resolution."""
         return [name for name in self.config.eval_metrics if METRICS[name].side <= resolution]
 
     def plan(self, moment: ScheduleState, ended: bool) -> None:
-        """Notes that an evaluation is owed: at the end of a phase, and at every `eval_every`-th snapshot."""
+        """Notes whether an evaluation is due: at the end of a phase, and at every `eval_every`-th snapshot."""
         every = self.config.eval_every * self.config.snapshot_ticks
         due = every and self.names(moment.resolution) and (ended or self.state.counters["tick"] % every == 0)
         self.state.counters["evaluate"] = moment.level if due else 0
 
     def pending(self, now: ScheduleState) -> ScheduleState:
-        """What the evaluation that is owed is of, at the moment that the schedule says: a phase ends as it trained."""
+        """What the pending evaluation measures: at the end of a phase that phase's level, elsewhere `now`."""
         level = int(self.state.counters["evaluate"])
         return now if level == now.level else now._replace(level=level, alpha=1.0)
 
     def run(self, moment: ScheduleState, signals: Signals, log: RunLog | None, save: Callable[[], object]) -> None:
-        """Makes the evaluation that is owed, unless a signal stops it: it then stays owed.
+        """Makes the pending evaluation. A signal stops it, and it stays pending.
 
-        `save` writes the training state, which has to know what is best before it can be forgotten.
+        Args:
+            moment: of the model to measure, from `pending`.
+            signals: are looked at between batches.
+            log: receives the metrics; None in processes that write no log.
+            save: writes the checkpoint, which must have the best score of any best model that is on the disk.
         """
         counters, world = self.state.counters, self.state.world
         if not counters["evaluate"] or signals.stop:
@@ -78,25 +82,25 @@ class Evaluation:
         def check() -> None:
             signals.agree(world)
             if signals.stop:
-                raise _Stopped
+                raise _Interrupted
 
         start = time.perf_counter()
         try:
-            figures = self.measure(moment, check)
-        except _Stopped:
+            scores = self.measure(moment, check)
+        except _Interrupted:
             return
         except (RuntimeError, MemoryError, OutOfMemoryError) as error:
             if world.size > 1 or not (isinstance(error, (MemoryError, OutOfMemoryError)) or out_of_memory(error)):
                 raise
-            figures = {}
+            scores = {}
             self.display.note("no memory for the evaluation, which is left out; give a smaller --eval-samples")
         free_cached(self.state.device)
         counters["evaluate"] = 0
-        if log is not None and figures:
-            self._record(moment, figures, time.perf_counter() - start, log, save)
+        if log is not None and scores:
+            self._record(moment, scores, time.perf_counter() - start, log, save)
 
     def measure(self, moment: ScheduleState, check: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """Figures by name, in the first process; elsewhere none. `check` may raise to end it."""
+        """Returns the metrics by name in the main process, nothing elsewhere. `check` may raise, which ends it."""
         model = Model(self.snapshots.model(moment), self.state.device)
         return evaluate_model(
             model.generate, self.store, moment.resolution, self.names(moment.resolution), self.config.eval_samples,
@@ -104,39 +108,43 @@ class Evaluation:
         )  # fmt: skip
 
     def _record(
-        self, moment: ScheduleState, figures: dict[str, float], seconds: float, log: RunLog, save: Callable[[], object]
+        self, moment: ScheduleState, scores: dict[str, float], seconds: float, log: RunLog, save: Callable[[], object]
     ) -> None:
-        shown = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        kept(self.display, lambda: log.measured(moment.nimg, shown), "the log")
-        best = self._is_best(moment, figures)
+        """Writes the metrics to the log, and the model where it is the best so far."""
+        with tolerate_write_errors(self.display, "the log"):
+            log.add_metrics(moment.nimg, {k: v if math.isfinite(v) else None for k, v in scores.items()})
+        best = self._is_best(moment, scores)
         run = self.snapshots.run
         if best:
-            score = figures[self._best.figure]
-            about = {"metric": self._best.figure, "score": score, "pictures": self.config.eval_samples}
             model = self.snapshots.model(moment)
-            model.info["best"] = about
-            kept(self.display, lambda: save_model(run.best, model), "the best model")
+            score = scores[self._best.figure]
+            model.info["best"] = {
+                "metric": self._best.figure, "score": score, "pictures": self.config.eval_samples
+            }  # fmt: skip
+            with tolerate_write_errors(self.display, "the best model"):
+                save_model(run.best, model)
         if best or run.state(moment.nimg).exists():
-            kept(self.display, save, "the checkpoint")
-        told = [
-            f"{figure} {figures[figure]:.4g}"
+            with tolerate_write_errors(self.display, "the checkpoint"):
+                save()
+        shown = [
+            f"{figure} {scores[figure]:.4g}"
             for name in self.config.eval_metrics
-            if (figure := METRICS[name].figure) in figures
+            if (figure := METRICS[name].figure) in scores
         ]
         side = moment.resolution
         self.display.measured(
-            f"{side}x{side} at {moment.nimg / 1000:g} kimg, {self.config.eval_samples} pictures: {', '.join(told)}"
+            f"{side}x{side} at {moment.nimg / 1000:g} kimg, {self.config.eval_samples} pictures: {', '.join(shown)}"
             f"{', the best so far' if best else ''} ({seconds:.1f} s)"
         )
 
-    def _is_best(self, moment: ScheduleState, figures: dict[str, float]) -> bool:
-        """Whether these are the best figures so far, which the state then remembers.
+    def _is_best(self, moment: ScheduleState, scores: dict[str, float]) -> bool:
+        """Whether these are the best scores so far; if so, the state's counters record them.
 
-        Figures of different resolutions do not compare: a higher one is the better. So it is for the first figures
-        by another metric, number of pictures or network than before.
+        Scores compare within one resolution, metric, number of images and embedding network only. The first score of
+        another kind counts as the best.
         """
         counters = self.state.counters
-        score = figures.get(self._best.figure)
+        score = scores.get(self._best.figure)
         if score is None or not math.isfinite(score):
             return False
         network = self._embeddings[self._best.needs].identity if self._best.needs else ""

@@ -1,5 +1,6 @@
-"""What tells that a run goes wrong, looked at once a tick: faulty steps, a score that drifts away, a generator whose
-pictures have become all the same. The run then goes back to its last good checkpoint with lower learning rates.
+"""Detects divergence, once a tick: non-finite gradients, drifting scores, mode collapse.
+
+A run that has diverged rolls back to its last good checkpoint, with lower learning rates (`monitor/recovery.py`).
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from pggan.networks.latents import CodeSpace
 from pggan.training.engine.loss_functions import real_images
 from pggan.training.engine.state import TrainState
 
-# A tick of which so many steps, and at least so many, had gradients that were not finite.
+# A tick is faulty where this share of its steps, and at least this many, had gradients that are not finite.
 FAULTY_SHARE, FAULTY_STEPS = 0.5, 8
-# Scores of reals beyond this: with the drift term a healthy critic's stay within some hundreds.
+# Largest absolute mean score of D: with the drift term, a healthy critic's scores stay within some hundreds.
 SCORE_LIMIT = 1e4
-# Variety of generated pictures, as a share of the reals': below the first a generator has collapsed, which counts
-# only once it has been above the second (an untrained one makes grey for every latent, too).
+# Diversity of generated images relative to real ones: mode collapse is diversity below COLLAPSED after it has once
+# been above VARIED (an untrained generator, too, makes the same grey image from every latent).
 COLLAPSED, VARIED = 0.04, 0.2
-# Pictures whose variety is measured, and the largest side they are compared at.
-PICTURES, SIDE = 32, 32
+# Images that diversity is measured on, and the largest side (pixels) at which they are compared.
+IMAGES, SIDE = 32, 32
 
 
 def diversity(images: Tensor) -> Tensor:
-    """Mean standard deviation of a pixel over pictures (N, C, R, R), 0-d: how much they differ from each other."""
+    """How far images (N, C, R, R) differ from each other: the standard deviation over N, averaged over pixels; 0-d."""
     return _small(images).float().std(dim=0, unbiased=False).mean()
 
 
@@ -38,12 +39,15 @@ def _small(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor) -> float:
-    """The generator's diversity over that of real pictures, uint8 (N, C, R, R), at the run's level and alpha.
+    """Returns the diversity of generated images over that of real ones, at the run's level and alpha.
 
-    As many pictures at once as the step computes.
+    Args:
+        state: has the generator.
+        moment: where in the schedule the run is.
+        reals: real images, uint8 (N, C, R, R); as many are generated, in micro-batches of the training step's size.
     """
     alpha = torch.tensor(moment.alpha, device=state.device)
-    count = min(PICTURES, len(reals))
+    count = min(IMAGES, len(reals))
     if count < 2:
         return 1.0
     g = state.generator.config
@@ -55,17 +59,24 @@ def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor) 
     if g.label_size:
         labels[torch.arange(count), torch.arange(count) % g.label_size] = 1
     dtype, latents = state.setup.dtype, latents.to(state.device)
-    each = len(reals) // state.num_micro_batches(moment.level, len(reals))
-    cuts = [slice(at, min(at + each, count)) for at in range(0, count, each)]
+    size = len(reals) // state.num_micro_batches(moment.level, len(reals))
+    cuts = [slice(at, min(at + size, count)) for at in range(0, count, size)]
     fakes = [_small(state.generator(latents[cut], moment.level, alpha, labels[cut], dtype)) for cut in cuts]
     real = [_small(real_images(reals[cut].to(state.device), alpha)) for cut in cuts]
     return float(diversity(torch.cat(fakes)) / diversity(torch.cat(real)).clamp(min=1e-6))
 
 
 def diagnosis(state: TrainState, line: Mapping[str, Any], steps: int, faults: int) -> str | None:
-    """Why the run has gone wrong in a tick of so many steps, in words; None where it is well.
+    """Diagnoses divergence, and records the highest diversity so far in the state's counters.
 
-    `line`: the tick's values. Remembers the generator's best variety in the state's counters.
+    Args:
+        state: has the counters.
+        line: the tick's values.
+        steps: of G and D in the tick.
+        faults: steps among them whose losses or gradients were not finite.
+
+    Returns:
+        How the run has diverged, in words; None where it is healthy.
     """
     if faults >= FAULTY_STEPS and faults >= FAULTY_SHARE * steps:
         return f"{faults} of {steps} steps had losses or gradients that are not finite"
@@ -73,12 +84,10 @@ def diagnosis(state: TrainState, line: Mapping[str, Any], steps: int, faults: in
     for score in scores:
         if math.isfinite(score) and abs(score) > SCORE_LIMIT:
             return f"the discriminator's scores have drifted to {score:.3g} (limit {SCORE_LIMIT:g})"
-    varied = line.get("diversity")
-    if varied is not None:
-        best = max(float(state.counters["best_diversity"]), varied)
+    ratio = line.get("diversity")
+    if ratio is not None:
+        best = max(float(state.counters["best_diversity"]), ratio)
         state.counters["best_diversity"] = best
-        if best > VARIED and varied < COLLAPSED:
-            return (
-                f"the generator's pictures vary {varied:.3f} as much as real ones (they did {best:.2f}): it collapsed"
-            )
+        if best > VARIED and ratio < COLLAPSED:
+            return f"the generator's pictures vary {ratio:.3f} as much as real ones (they did {best:.2f}): it collapsed"
     return None

@@ -1,4 +1,4 @@
-"""Labels kept from training, and how often D tells the classes of pictures whose labels it was not shown."""
+"""Held-out labels of semi-supervised runs, and D's classification accuracy on them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from pggan.training.engine import loss_functions
 from pggan.training.engine.state import TrainState
 from pggan.utils.errors import DataError
 
-# Pictures that a tick asks about, and what they may take of memory.
-PICTURES, BYTES = 512, 64 << 20
-# Pictures asked about at once.
-TOGETHER = 64
-# Stream of the split, beside those of the order of pictures.
+# Images that the accuracy is measured on, and the most memory that they may take together (bytes of uint8).
+IMAGES, BYTES = 512, 64 << 20
+# Images that D classifies at once.
+BATCH = 64
+# Random stream of the split, apart from those that shuffle the images.
 SPLIT = 0x1ABE1
 
 
 def split_labels(classes: NDArray[Any], share: float, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which labels (N,) training sees, and the numbers of the pictures whose known labels it does not, ascending.
+    """Splits labels into those that training sees and those held out. Depends on nothing but the arguments.
 
-    Of each class the same share, one at least; decided by seed and labels alone. A label of -1 is not known: it is
-    in neither. Of one seed, a larger share shows what a smaller one does, too.
+    Args:
+        classes: label of every image, (N,); -1 where it is unknown, which belongs to neither part.
+        share: of every class that training sees, 0 to 1; at least one label of each. With the same seed, a larger
+            share contains a smaller one.
+        seed: of the run.
+
+    Returns:
+        Which labels training sees, bool (N,), and the indices of the held-out images, ascending.
     """
     shown = np.zeros(len(classes), bool)
     order = np.random.default_rng((seed, SPLIT)).permutation(len(classes))
@@ -37,7 +43,10 @@ def split_labels(classes: NDArray[Any], share: float, seed: int) -> tuple[NDArra
 
 
 class HeldOutLabels:
-    """The split of a run's labels: `labels` int32 (N, columns) as training sees them, -1 where it does not."""
+    """A run's held-out labels. `labels`: int32 (N, columns) as training sees them, -1 where held out or unknown.
+
+    `labelled`: share of the images whose label training sees.
+    """
 
     def __init__(self, store: Store, column: int, state: TrainState, share: float) -> None:
         classes = store.labels[:, column]
@@ -49,46 +58,53 @@ class HeldOutLabels:
         self.labels = store.labels.copy()
         self.labels[~shown, column] = -1
         self.labelled = float(shown.mean())
-        # the same pictures at every tick, in an order that mixes the classes
-        self.asked = np.random.default_rng((state.config.seed, SPLIT, 1)).permutation(held_out)[:PICTURES]
+        # the same images at every tick, in an order that mixes the classes
+        self._indices = np.random.default_rng((state.config.seed, SPLIT, 1)).permutation(held_out)[:IMAGES]
 
     @torch.no_grad()
     def accuracy(self, moment: ScheduleState) -> float:
-        """The share of held-out labels, 0 to 1, that D's largest class logit names, at the run's level and alpha."""
+        """Returns the share of held-out images, 0 to 1, whose class has D's largest logit."""
         state = self.state
         alpha = torch.tensor(moment.alpha, dtype=torch.float32, device=state.device)
         parameters = loss_functions.detached_parameters_of(state.discriminator)
-        right = 0
-        asked = self.asked[: self._count(moment.resolution)]
-        for start in range(0, len(asked), self._together()):
-            part = asked[start : start + self._together()]
+        correct = 0
+        indices = self._indices[: self._count(moment.resolution)]
+        group = state.discriminator.config.minibatch_group
+        batch = group * max(1, BATCH // group)
+        for start in range(0, len(indices), batch):
+            part = indices[start : start + batch]
             images = torch.from_numpy(self.store.read(moment.resolution, part.tolist())).to(state.device)
             reals = loss_functions.real_images(images, alpha)
             logits = loss_functions.discriminate(state.setup, parameters, reals, moment.level, alpha).class_logits
             assert logits is not None, "a run with labels has class logits"
-            right += int((logits.argmax(dim=1).cpu().numpy() == self.classes[part]).sum())
-        return right / len(asked)
-
-    def _together(self) -> int:
-        group = self.state.discriminator.config.minibatch_group
-        return group * max(1, TOGETHER // group)
+            correct += int((logits.argmax(dim=1).cpu().numpy() == self.classes[part]).sum())
+        return correct / len(indices)
 
     def _count(self, resolution: int) -> int:
-        """As many as memory takes, in whole groups of the minibatch statistic."""
+        """Images to measure on: as many as fit BYTES, in whole minibatch-stddev groups."""
         group = self.state.discriminator.config.minibatch_group
-        fitting = min(len(self.asked), max(1, BYTES // (self.store.channels * resolution**2)))
+        fitting = min(len(self._indices), max(1, BYTES // (self.store.channels * resolution**2)))
         return fitting if fitting < group else fitting // group * group
 
 
-def exam_of(store: Store, column: int, state: TrainState) -> HeldOutLabels | None:
-    """The exam of a run with a technique that keeps labels from training; its objectives are told how many it sees."""
+def hold_out_labels(store: Store, column: int, state: TrainState) -> HeldOutLabels | None:
+    """Holds out labels where an objective asks for it, and sets every objective's share of labelled images.
+
+    Args:
+        store: the data.
+        column: index of the label column.
+        state: has the objectives.
+
+    Returns:
+        The held-out labels; None where training sees all.
+    """
     share = min(objective.shown_labels for objective in state.setup.objectives)
     if share >= 1:
         known = float((store.labels[:, column] >= 0).mean()) if state.config.label_size else 1.0
-        exam, labelled = None, max(known, 1 / len(store))
+        held_out, labelled = None, max(known, 1 / len(store))
     else:
-        exam = HeldOutLabels(store, column, state, share)
-        labelled = exam.labelled
+        held_out = HeldOutLabels(store, column, state, share)
+        labelled = held_out.labelled
     for objective in state.setup.objectives:
         objective.labelled = labelled
-    return exam
+    return held_out

@@ -1,17 +1,16 @@
-"""The whole plan of a run in words and numbers, without training (torch-free)."""
+"""The plan of a run, phase by phase, as JSON and as a text table; nothing is trained (torch-free)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pggan.config.losses import REGULARIZERS
-from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
 from pggan.networks.flops import iteration_flops, parameters
 
 
 def sizes(config: TrainConfig) -> list[dict[str, Any]]:
-    """Active parameters of G and D at every resolution, one RGB layer counted."""
+    """Returns the parameters of G and D that are active at every resolution; one RGB layer counts."""
     g, d = config.networks()
     rows = []
     for resolution in config.resolutions():
@@ -21,8 +20,8 @@ def sizes(config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def plan(config: TrainConfig) -> dict[str, Any]:
-    """Phases, images, batches, rates, parameters and arithmetic of a run, as JSON values."""
-    schedule = Schedule(config)
+    """Returns a run's phases with their images, batch sizes, learning rates, parameters and FLOPs, as JSON values."""
+    schedule = config.schedule
     g, d = config.networks()
     phases = [
         {
@@ -49,13 +48,13 @@ def plan(config: TrainConfig) -> dict[str, Any]:
 
 
 def table(config: TrainConfig) -> str:
-    """The plan as a text table."""
-    full = plan(config)
+    """Formats the plan as a text table."""
+    planned = plan(config)
     lines = [
         f"{'phase':>5}  {'resolution':>10}  {'kind':<6}  {'kimg':>17}  {'batch':>5}  {'iterations':>10}  "
         f"{'lr G / D':>15}  {'G params':>9}  {'D params':>9}  {'GFLOP/img':>9}"
     ]
-    for number, row in enumerate(full["phases"], start=1):
+    for number, row in enumerate(planned["phases"], start=1):
         side = f"{row['resolution']}x{row['resolution']}"
         if row["detail"] != row["resolution"]:
             side = f"{row['detail']} of {row['resolution']}"
@@ -66,11 +65,12 @@ def table(config: TrainConfig) -> str:
             f"{rates:>15}  {row['g_parameters'] / 1e6:>8.3f}M  {row['d_parameters'] / 1e6:>8.3f}M  "
             f"{row['gflop_per_image']:>9g}"
         )
-    techniques = [name for name in full["regularizers"] if REGULARIZERS[name].switch or REGULARIZERS[name].joins]
-    beside = f"; with {', '.join(techniques)}" if techniques else ""
-    flops = sum(row["gflop_per_image"] * row["images"] for row in full["phases"]) * 1e9
+    techniques = [name for name in planned["regularizers"] if REGULARIZERS[name].switch or REGULARIZERS[name].joins]
+    suffix = f"; with {', '.join(techniques)}" if techniques else ""
+    flops = sum(row["gflop_per_image"] * row["images"] for row in planned["phases"]) * 1e9
     lines.append(
-        f"in all {full['total_kimg']:g} kimg (thousand images shown to D), {flops / 1e15:.3g} PFLOP; "
-        f"loss {full['loss']}, {full['n_critic']} D step{'s' if full['n_critic'] > 1 else ''} for each G step{beside}"
+        f"in all {planned['total_kimg']:g} kimg (thousand images shown to D), {flops / 1e15:.3g} PFLOP; "
+        f"loss {planned['loss']}, {planned['n_critic']} D step{'s' if planned['n_critic'] > 1 else ''} for each G step"
+        f"{suffix}"
     )
     return "\n".join(lines)

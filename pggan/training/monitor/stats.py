@@ -1,4 +1,4 @@
-"""What a tick of the log says: means of the step's terms, speed, time left."""
+"""Statistics of a tick: averages of the step's loss terms, throughput, counts, memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pggan.utils.distributed import World
 
 
 class MetricAverager:
-    """Sums the terms of the iterations since the last tick on the device; nothing is read back before."""
+    """Sums the terms of the iterations since the last tick on the device, without synchronising before `read`."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -24,26 +24,49 @@ class MetricAverager:
         self.images = 0
 
     def add(self, terms: dict[str, Tensor], images: int) -> None:
+        """Adds the terms of one iteration over `images`."""
         for name, value in terms.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._count += 1
         self.images += images
 
     def read(self) -> dict[str, float]:
-        """The means over all processes since the last reading, in one transfer."""
+        """Returns the means over iterations and processes since the last call, and starts again at zero."""
         if not self._sums:
             return {}
         means = torch.stack([v.float() for v in self._sums.values()]) / self._count
         distributed.all_reduce_mean([means], self.world)
-        found = dict(zip(self._sums, means.tolist()))
+        averages = dict(zip(self._sums, means.tolist()))
         self._sums, self._count, self.images = {}, 0, 0
-        return found
+        return averages
+
+
+def count_steps(state: TrainState) -> int:
+    """Adds the skipped and faulty steps of G and D to the counters; returns the faulty ones since the last call."""
+    faults = 0
+    for scaler in (state.g_scaler, state.d_scaler):
+        skipped, faulty = scaler.read_counts()
+        state.counters["skipped"] += skipped
+        faults += faulty
+    state.counters["faults"] += faults
+    return faults
 
 
 def tick_values(
     state: TrainState, moment: ScheduleState, values: dict[str, float], images: int, seconds: float
 ) -> dict[str, Any]:
-    """A line of the log without the time left. What is not finite (half precision seeking its scale) is None."""
+    """Makes a line of the log, all but the time left.
+
+    Args:
+        state: has the counters.
+        moment: where in the schedule the run is.
+        values: averages of the tick.
+        images: shown to D in the tick.
+        seconds: that the tick took.
+
+    Returns:
+        Values by name; None in place of what is not finite, as while half precision seeks its loss scale.
+    """
     counters = state.counters
     line: dict[str, Any] = {
         "tick": int(counters["tick"]),
@@ -69,8 +92,9 @@ def tick_values(
 
 
 def _memory(device: torch.device) -> dict[str, float]:
+    """The peak of GPU memory since the last call, in MiB."""
     if device.type != "cuda":
         return {}
-    peak = torch.cuda.max_memory_reserved(device)  # what CUDA graphs hold is in it
+    peak = torch.cuda.max_memory_reserved(device)  # reserved, not allocated: CUDA graphs' memory counts
     torch.cuda.reset_peak_memory_stats(device)
     return {"memory_mb": peak / 2**20}

@@ -1,4 +1,4 @@
-"""A run's directory: its options, log, samples, models and training states, and where each of them lies."""
+"""The run directory: paths of options, log, samples, models and checkpoints; its lock and recorded options."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pggan
 from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.utils.atomic_files import write_json
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.file_lock import exclusive_lock
 from pggan.utils.paths import BEST, MODELS, STATES, numbered
+from pggan.utils.version import __version__
 
 OPTIONS, LOCK = "options.json", "run.lock"
 
 
 def is_run(path: Path) -> bool:
+    """Whether `pggan train` made the directory."""
     return (path / OPTIONS).is_file()
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """`options.json`, `log.jsonl`, `events/`, `samples/`, `models/`, `checkpoints/` and, for drawn faces, `data/`."""
+    """Where the parts of a run lie.
+
+    `options.json`: configuration and environment; `log.jsonl`: ticks and events; `events/`: TensorBoard; `samples/`:
+    image grids; `models/`: generators to use; `checkpoints/`: training states to resume from; `data/`: the store of a
+    run on drawn faces.
+    """
 
     path: Path
 
@@ -46,24 +52,28 @@ class RunDirectory:
         return self.path / "data"
 
     def model(self, nimg: int) -> Path:
+        """The model file written after `nimg` images."""
         return self.path / MODELS / f"model-{nimg:09d}.safetensors"
 
     def state(self, nimg: int) -> Path:
+        """The checkpoint written after `nimg` images."""
         return self.path / STATES / f"state-{nimg:09d}.safetensors"
 
     @property
     def best(self) -> Path:
-        """The best model by the run's metric: never removed, only replaced by a better one."""
+        """The best model by the run's metric; only a better one replaces it."""
         return self.path / MODELS / BEST
 
     def models(self) -> list[Path]:
+        """The model files, oldest first, without the best one."""
         return numbered(self.path / MODELS, "model")
 
     def states(self) -> list[Path]:
+        """The checkpoints, oldest first."""
         return numbered(self.path / STATES, "state")
 
     def check_free(self) -> None:
-        """Raises `UsageError` where a run, or what is left of one, lies already."""
+        """Raises `UsageError` where the directory holds a run already, or parts of one."""
         if is_run(self.path):
             raise UsageError(f"{self.path} holds a run already; go on with --resume {self.path}, or give another --out")
         if self.path.exists() and not self.path.is_dir():
@@ -72,39 +82,44 @@ class RunDirectory:
             raise UsageError(f"{self.path} holds parts of another run; give another --out")
 
     def create(self, config: TrainConfig, resolved: dict[str, Any]) -> None:
-        """Makes the directory and records the options."""
+        """Makes the directory and records the configuration, and what "auto" resolved to."""
         self.samples.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / OPTIONS, {"pggan": pggan.__version__, "config": to_json(config), "resolved": resolved})
+        write_json(self.path / OPTIONS, {"pggan": __version__, "config": to_json(config), "resolved": resolved})
 
     def record_changes(self, config: TrainConfig, resolved: dict[str, Any], change: dict[str, Any]) -> None:
-        """Options that a person changed when the run went on: they hold from there, and when they did is kept."""
-        values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
+        """Records options that a person changed on resume.
+
+        Args:
+            config: with the changes, in place of the recorded one.
+            resolved: what "auto" resolves to now.
+            change: the fields changed, and under "at_nimg" the images seen at that time.
+        """
+        values = self._read()
         values["changes"] = [*values.get("changes", []), change]
         write_json(self.path / OPTIONS, {**values, "config": to_json(config), "resolved": resolved})
 
     def mark_pruned(self) -> None:
-        """Notes that what going on with the run needs is gone."""
-        values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
-        write_json(self.path / OPTIONS, {**values, "pruned": True})
+        """Records that the run lacks what training needs to resume."""
+        write_json(self.path / OPTIONS, {**self._read(), "pruned": True})
 
     @property
     def pruned(self) -> bool:
         """Whether `mark_pruned` was called; False where the options cannot be read."""
         try:
-            return bool(json.loads((self.path / OPTIONS).read_text(encoding="utf-8")).get("pruned"))
+            return bool(self._read().get("pruned"))
         except (OSError, ValueError, AttributeError):
             return False
 
     def clear_leftovers(self) -> None:
-        """Removes files that a killed process was writing; for one that holds the lock."""
+        """Removes temporary files of killed processes. Only the process that holds the lock may call it."""
         for folder in (self.path, self.path / STATES, self.path / MODELS, self.samples):
             for path in folder.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
 
     def read_options(self) -> tuple[TrainConfig, dict[str, Any]]:
-        """The recorded configuration, and what "auto" became. Raises `TrainingError` where there is none to read."""
+        """Reads the recorded configuration, and what "auto" resolved to. Raises `TrainingError` where it cannot."""
         try:
-            values = json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
+            values = self._read()
             config, resolved = from_json(TrainConfig, dict(values["config"])), dict(values["resolved"])
             if not {"device", "precision"} <= resolved.keys():
                 raise ValueError("device and precision are missing")
@@ -117,9 +132,12 @@ class RunDirectory:
         except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"{self.path / OPTIONS} is damaged ({error}); the run cannot go on from it") from None
 
+    def _read(self) -> Any:
+        return json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Raises `TrainingError` where another process trains in this directory."""
+        """Locks the directory for the block. Raises `TrainingError` where another process trains in it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.path / LOCK) as held:
             if not held:
@@ -130,7 +148,7 @@ class RunDirectory:
             yield
 
     def keep(self, states: int, models: int) -> None:
-        """Removes all but the newest training states and models (0: keeps all)."""
+        """Removes all but the newest `states` checkpoints and `models` models; 0 keeps all."""
         for files, count in ((self.states(), states), (self.models(), models)):
             for old in files[:-count] if count else []:
                 old.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Several processes of one command on this machine, as `pggan train --gpus 8` starts them; torchrun does the same.
+"""Starts the processes of `pggan train --gpus N` on this machine, one per GPU, as torchrun would (torch-free).
 
-Signals go to all of them; when one fails, the others are stopped and its error is told.
+It forwards signals to all of them. When one fails, it stops the others and prints that one's error.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import IO, Any
 from pggan.utils.parent_watch import exit_with_parent
 
 LAUNCHED = "PGGAN_LAUNCHED"
-# How often the processes are looked at, and how long one that is asked to end may take.
+# Seconds between two looks at the processes, and that they have to end before they are killed.
 POLL_SECONDS, GRACE_SECONDS = 0.1, 10.0
 
 
 def launch(count: int, arguments: list[str]) -> int:
-    """Runs `python -m pggan ARGUMENTS` in `count` processes that know of each other; returns the exit status."""
+    """Runs `python -m pggan ARGUMENTS` in `count` processes that form one process group; returns the exit status."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -32,8 +32,8 @@ def launch(count: int, arguments: list[str]) -> int:
             if process.poll() is None:
                 process.send_signal(number)
 
-    wanted = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
-    before = {number: signal.signal(number, forward) for number in wanted}
+    forwarded = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    previous = {number: signal.signal(number, forward) for number in forwarded}
     with ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
         try:
@@ -43,14 +43,15 @@ def launch(count: int, arguments: list[str]) -> int:
             return _watch(processes, errors)
         finally:
             _end(processes)
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
 
 def _environment(count: int) -> dict[str, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """What torch.distributed reads: the address of rank 0 and the number of processes."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     threads = max(1, (os.cpu_count() or 1) // count)
     return {
         "OMP_NUM_THREADS": str(threads),
@@ -64,11 +65,11 @@ def _environment(count: int) -> dict[str, str]:
 
 
 def _start(rank: int, common: dict[str, str], arguments: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Rank 0 speaks for all; what the others say is kept until one of them fails."""
+    """Starts one process. Rank 0 writes to the terminal, the others to the file `errors`."""
     return subprocess.Popen(
         [sys.executable, "-m", "pggan", *arguments],
         env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        stdin=subprocess.PIPE,  # closed when this process dies, however it does: `end_with_launcher`
+        stdin=subprocess.PIPE,  # closes when this process dies, however it does: see `end_with_launcher`
         stdout=None if rank == 0 else subprocess.DEVNULL,
         stderr=None if rank == 0 else errors,
         start_new_session=True,  # Ctrl-C reaches them once, through this process
@@ -76,28 +77,29 @@ def _start(rank: int, common: dict[str, str], arguments: list[str], errors: IO[b
 
 
 def _watch(processes: list[subprocess.Popen[bytes]], errors: list[Any]) -> int:
+    """Waits until all processes have succeeded or one has failed; returns the exit status."""
     while True:
         states = [process.poll() for process in processes]
         for rank, status in enumerate(states):
             if status:
-                _tell(rank, status, errors[rank])
+                _print_error(rank, status, errors[rank])
                 return status if status > 0 else 128 - status
         if all(status == 0 for status in states):
             return 0
         time.sleep(POLL_SECONDS)
 
 
-def _tell(rank: int, status: int, errors: IO[bytes]) -> None:
+def _print_error(rank: int, status: int, errors: IO[bytes]) -> None:
     errors.seek(0)
-    said = errors.read().decode(errors="replace").strip().splitlines()
+    lines = errors.read().decode(errors="replace").strip().splitlines()
     if status < 0:
         print(f"pggan: error: process {rank} was killed by signal {-status}; the others are stopped", file=sys.stderr)
-    elif rank and said and status not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        print(f"{said[-1]} (process {rank})", file=sys.stderr)
+    elif rank and lines and status not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        print(f"{lines[-1]} (process {rank})", file=sys.stderr)
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Processes that are left when one has failed wait for it in vain."""
+    """Ends the processes that are left: when one has failed, they would wait for it for ever."""
     deadline = time.monotonic() + GRACE_SECONDS
     for process in processes:
         if process.poll() is None:

@@ -1,8 +1,7 @@
-"""A run's card: what a person who gets its model wants to know, as Markdown. Places of this machine are left out."""
+"""The model card, in Markdown: what a model is, how it was trained, and how to use it. It names no local paths."""
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import time
 from collections.abc import Mapping
@@ -10,60 +9,38 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.metrics import METRICS
+from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS, configure
-from pggan.config.resume_policy import SAFE_ON_RESUME
-from pggan.config.train import PerResolution, TrainConfig
+from pggan.config.train import IN_RECIPE, OPTIONS, TrainConfig
 from pggan.networks.model_file import ModelFile
 from pggan.utils.formatting import duration, size
 
-# Fields that no option of a command sets, or that say nothing of the recipe.
-_NOT_TOLD = SAFE_ON_RESUME | {
-    "data",
-    "preset",
-    "channels",
-    "label_size",
-    "g_network",
-    "d_network",
-    "loss_options",
-    "device",
-}
-
 
 def recipe(config: TrainConfig) -> str:
-    """The command that trains so: the preset, and the options that differ from it."""
+    """Returns the command that trains with this configuration: the preset, and the options that differ from it."""
     data = Path(config.data).name if config.data else "DATA"
     words = ["pggan", "train", data]
     preset = config.preset if config.preset in PRESETS else None
-    usual = configure(preset, {})
+    defaults = configure(preset, {})
     if preset is not None:
         words += ["--preset", preset]
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        if entry.name not in _NOT_TOLD and value != getattr(usual, entry.name) and value is not None:
-            words += _option(entry.name, value)
+    for name, option in OPTIONS.items():
+        value = getattr(config, name)
+        if name in IN_RECIPE and value != getattr(defaults, name) and value is not None:
+            words += _option(name, option.flag, value)
     for name, value in config.loss_options:
-        words += _option(name, value)
+        words += _option(name, flag_of(name), value)
     return shlex.join(words)
 
 
-def _option(name: str, value: Any) -> list[str]:
-    flag = "--from" if name == "start_from" else "--" + name.replace("_", "-")
+def _option(name: str, flag: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else "--no-" + flag[2:]]
     if name == "start_from":
         value = Path(str(value)).name
-    elif name == "grid":
-        value = "x".join(map(str, value))
-    elif isinstance(value, PerResolution):
-        value = _by_resolution(value)
     elif isinstance(value, tuple):
         value = ",".join(map(str, value))
     return [flag, f"{value:.10g}" if isinstance(value, float) else str(value)]
-
-
-def _by_resolution(numbers: PerResolution) -> str:
-    plain = [] if numbers.plain is None else [f"{numbers.plain:g}"]
-    return ",".join([*plain, *(f"{side}:{value:g}" for side, value in numbers.named)])
 
 
 def card(
@@ -73,9 +50,19 @@ def card(
     resolved: Mapping[str, Any],
     log: list[dict[str, Any]],
     sheet: str,
-    made: float,
+    trained_at: float,
 ) -> str:
-    """`models`: the files that stay; the first is the one that the sheet shows. `made`: when, seconds since 1970."""
+    """Writes the card's text.
+
+    Args:
+        name: of the run; the title.
+        models: content of the model files, by path; the sheet shows images of the first.
+        config: of the run.
+        resolved: what "auto" resolved to in that run.
+        log: the run's ticks.
+        sheet: file name of the image grid.
+        trained_at: when training ended, in seconds since 1970.
+    """
     last = log[-1] if log else {}
     first = next(iter(models.values()))
     info = first.info
@@ -84,23 +71,19 @@ def card(
         ("data", _data(info, resolved)),
         ("attribution and licence of the data", info.get("attribution") or "none recorded"),
         ("trained", _trained(last)),
-        ("made on", _made_on(info, resolved, made)),
+        ("made on", _made_on(info, resolved, trained_at)),
     ]
     lines = [f"# {name}", "", f"![Pictures of this model, seeds 0, 1, 2, ...]({sheet})", "", "| | |", "|---|---|"]
-    lines += [f"| {what} | {' '.join(str(told).split()).replace('|', '/')} |" for what, told in rows]
+    lines += [f"| {key} | {' '.join(str(value).split()).replace('|', '/')} |" for key, value in rows]
     lines += ["", "## Files", "", "| file | kimg | size | figures |", "|---|---|---|---|"]
     for path, model in models.items():
         lines.append(f"| {path.parent.name}/{path.name} | {_kimg(model)} | {size(path.stat().st_size)} | "
                      f"{_figures(model, log)} |")  # fmt: skip
-    used = f"{path_of(models)}"
-    lines += ["", "## Use", "", f"    pggan generate {used} --n 64 --out pictures"]
-    lines += [f"    pggan interpolate {used} --out walk.mp4", "", "## Recipe", "", f"    {recipe(config)}", ""]
-    return "\n".join(lines)
-
-
-def path_of(models: Mapping[Path, ModelFile]) -> str:
     path = next(iter(models))
-    return f"{path.parent.name}/{path.name}"
+    model_path = f"{path.parent.name}/{path.name}"
+    lines += ["", "## Use", "", f"    pggan generate {model_path} --n 64 --out pictures"]
+    lines += [f"    pggan interpolate {model_path} --out walk.mp4", "", "## Recipe", "", f"    {recipe(config)}", ""]
+    return "\n".join(lines)
 
 
 def _pictures(model: ModelFile) -> str:
@@ -113,19 +96,19 @@ def _pictures(model: ModelFile) -> str:
 
 def _data(info: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
     source = str(info.get("data") or "unknown")
-    told = source if source.startswith("drawn:") else Path(source).name or source
+    name = source if source.startswith("drawn:") else Path(source).name or source
     count = (resolved.get("data") or {}).get("count")
-    return f"{told} ({count:,} pictures)" if count else told
+    return f"{name} ({count:,} pictures)" if count else name
 
 
 def _trained(last: Mapping[str, Any]) -> str:
     if not last:
         return "unknown (no log)"
-    return f"{last['kimg']:g} kimg (thousand images shown to D) in {duration(last.get('seconds') or 0)}"
+    return f"{last['nimg'] / 1000:g} kimg (thousand images shown to D) in {duration(last.get('seconds') or 0)}"
 
 
-def _made_on(info: Mapping[str, Any], resolved: Mapping[str, Any], made: float) -> str:
-    date = time.strftime("%Y-%m-%d", time.localtime(made))
+def _made_on(info: Mapping[str, Any], resolved: Mapping[str, Any], trained_at: float) -> str:
+    date = time.strftime("%Y-%m-%d", time.localtime(trained_at))
     hardware = f"{resolved.get('hardware', 'unknown hardware')}, {resolved.get('precision', '?')}"
     return f"{date} with pggan {info.get('pggan', '?')} and torch {info.get('torch', '?')} on {hardware}"
 
@@ -136,11 +119,11 @@ def _kimg(model: ModelFile) -> str:
 
 
 def _figures(model: ModelFile, log: list[dict[str, Any]]) -> str:
-    """The metrics that the log has of the model's own moment, and what it was found best by."""
+    """The metrics that the log has for this model, and the score that made it the best."""
     kimg = model.info.get("kimg")
     line: dict[str, Any] = next((line for line in reversed(log) if line.get("kimg") == kimg), {})
-    found = {spec.figure: line[spec.figure] for spec in METRICS if line.get(spec.figure) is not None}
+    scores = {spec.figure: line[spec.figure] for spec in METRICS if line.get(spec.figure) is not None}
     best = model.info.get("best")
     if isinstance(best, dict) and best.get("metric") and best.get("score") is not None:
-        found.setdefault(str(best["metric"]), best["score"])
-    return ", ".join(f"{name} {value:.4g}" for name, value in found.items()) or "none"
+        scores.setdefault(str(best["metric"]), best["score"])
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items()) or "none"

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests to stop after the iteration at hand; SIGUSR1 as a request to save and go on."""
+"""Signal handlers: SIGINT and SIGTERM stop the run after the current iteration, SIGUSR1 saves it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from pggan.utils.distributed import World
 
 
 class Signals:
-    """While entered: `stop` is the number of the signal that asks to stop (0: none), `save` a request to save.
+    """The requests that signals made while this context is entered.
 
-    Both change in `agree` alone, so that all processes see them at the same place of their work. A second SIGINT raises
-    KeyboardInterrupt at once, for the impatient.
+    `stop`: number of the signal that asks to stop, 0 for none; `save`: whether a checkpoint is asked for. Only `agree`
+    changes them, so that all processes act on them in the same iteration. A second SIGINT raises KeyboardInterrupt at
+    once.
     """
 
     def __init__(self) -> None:
         self.stop = 0
         self.save = False
-        self._asked_stop, self._asked_save = 0, False  # by this process's own signals
-        self._before: dict[int, Any] = {}
+        self._received_stop, self._received_save = 0, False  # by this process alone
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        wanted = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
+        handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
         if hasattr(signal, "SIGUSR1"):
-            wanted[signal.SIGUSR1] = self._save
+            handlers[signal.SIGUSR1] = self._save
         try:
-            for number, handler in wanted.items():
-                self._before[number] = signal.signal(number, handler)
+            for number, handler in handlers.items():
+                self._previous[number] = signal.signal(number, handler)
         except ValueError:
-            pass  # not the main thread: whoever owns it decides what signals do
+            pass  # only the main thread may set handlers; its own ones stay
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def agree(self, world: World) -> None:
-        """Makes every process stop, or save, where one of them is asked to; to be called by all."""
-        asked = 2 * self._asked_stop + self._asked_save
-        self._asked_save = False
-        agreed = distributed.all_reduce_max(asked, world)
-        self.stop, self.save = agreed // 2, bool(agreed % 2) or self.save  # who stops saves anyway
+        """Makes every process stop, or save, where one of them received the signal. All processes must call it."""
+        received = 2 * self._received_stop + self._received_save
+        self._received_save = False
+        agreed = distributed.all_reduce_max(received, world)
+        self.stop, self.save = agreed // 2, bool(agreed % 2) or self.save  # a run that stops saves anyway
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._asked_stop and number == signal.SIGINT:
+        if self._received_stop and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._asked_stop = number
+        self._received_stop = number
 
     def _save(self, number: int, frame: FrameType | None) -> None:
-        self._asked_save = True
+        self._received_save = True

@@ -1,4 +1,4 @@
-"""What a run leaves at every snapshot: a sample grid of fixed latents and a model file of the running average."""
+"""Snapshots: a sample grid of fixed latents, and a model file with the EMA generator."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import pggan
 from pggan.config.schedule import ScheduleState
-from pggan.generation.images import enlarge, grid_image, write_png
+from pggan.generation.grid import enlarge, grid_image
+from pggan.generation.images import write_png
 from pggan.generation.model import Model
 from pggan.generation.to_uint8 import to_uint8
 from pggan.networks.model_file import ModelFile, save_model
 from pggan.training.engine.loss_functions import real_images
 from pggan.training.engine.state import TrainState
 from pggan.training.run.directory import RunDirectory
+from pggan.utils.version import __version__
 
-# Sample grids fill about this many pixels at the run's last resolution, in at most this many tiles.
+# Largest sample grid, (width, height) in pixels at the run's last resolution and in tiles.
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
-# Small stages are shown enlarged, so that grids through time compare; large ones as they are.
+# Images smaller than this (pixels) are enlarged, so that grids of different stages compare.
 SMALLEST_TILE = 64
 
 
 def grid_shape(config_grid: tuple[int, int] | None, max_resolution: int) -> tuple[int, int]:
-    """Columns and rows of the sample grid: as asked, or what fits the last resolution."""
+    """Returns columns and rows of the sample grid: as configured, or what fits the last resolution."""
     if config_grid is not None:
         return config_grid
     side = max(max_resolution, SMALLEST_TILE)
@@ -34,74 +35,84 @@ def grid_shape(config_grid: tuple[int, int] | None, max_resolution: int) -> tupl
     return columns, rows
 
 
-def enlarged(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures (N, H, W, C) smaller than a tile, each pixel repeated by a whole factor."""
-    return enlarge(pictures, max(1, SMALLEST_TILE // pictures.shape[1]))
+def enlarged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Enlarges images (N, H, W, C) that are smaller than a tile by a whole factor, repeating pixels."""
+    return enlarge(images, max(1, SMALLEST_TILE // images.shape[1]))
 
 
 class Snapshots:
-    """Writes samples and models of a run. `labels`: name and classes of a conditional run's label column."""
+    """Writes samples and models of a run.
+
+    `labels`: name and classes of the label column, None for an unconditional generator; `info`: goes into every model
+    file, beside its kimg and versions.
+    """
 
     def __init__(self, run: RunDirectory, state: TrainState, labels: dict[str, Any] | None, info: dict[str, Any]):
         self.run, self.state, self.labels, self.info = run, state, labels, info
         self.columns, self.rows = grid_shape(state.config.grid, state.config.max_res)
-        self._reals: NDArray[np.uint8] | None = None  # those that an auto-encoder's work is shown by
+        self._reals: NDArray[np.uint8] | None = None  # shown beside an auto-encoder's reconstructions
 
     def model(self, moment: ScheduleState) -> ModelFile:
-        made = {"kimg": moment.nimg / 1000, "pggan": pggan.__version__, "torch": torch.__version__}
-        return ModelFile(
-            self.state.average, self.state.discriminator, moment.level, moment.alpha, self.labels, {**self.info, **made}
-        )
+        """The content of a model file at this moment."""
+        origin = {"kimg": moment.nimg / 1000, "pggan": __version__, "torch": torch.__version__}
+        info = {**self.info, **origin}
+        average, discriminator = self.state.average, self.state.discriminator
+        return ModelFile(average, discriminator, moment.level, moment.alpha, self.labels, info)
 
     def grid(self, moment: ScheduleState) -> NDArray[np.uint8]:
-        """The same seeds at every snapshot: the row-by-row seeds 0, 1, 2, ...
+        """Generates the sample grid: seeds 0, 1, 2, ... row by row.
 
-        Below them, where D is an auto-encoder: what it makes of the first row, reals, and what it makes of those.
+        Where D is an auto-encoder, three rows follow: the first row reconstructed, reals, and reals reconstructed.
         """
         model = Model(self.model(moment), self.state.device)
-        pictures = model.generate(range(self.columns * self.rows))
-        more = self._decoded(model, moment) if self.state.discriminator.config.decodes else []
-        return grid_image(enlarged(np.concatenate([pictures, *more])), self.columns, self.rows + len(more))
+        images = model.generate(range(self.columns * self.rows))
+        more = self._reconstructions(model, moment) if self.state.discriminator.config.decodes else []
+        return grid_image(enlarged(np.concatenate([images, *more])), self.columns, self.rows + len(more))
 
-    def _decoded(self, model: Model, moment: ScheduleState) -> list[NDArray[np.uint8]]:
-        """Rows of `columns` pictures: samples as D decodes them; reals, and so them."""
+    def _reconstructions(self, model: Model, moment: ScheduleState) -> list[NDArray[np.uint8]]:
+        """Rows of `columns` images: samples reconstructed by D; reals, and reals reconstructed."""
         seeds = range(self.columns)
         fakes = model.synthesize(model.seed_latents(seeds), model.seed_labels(seeds))
-        rows = [self._reconstructed(fakes, moment)]
+        rows = [self._reconstruct(fakes, moment)]
         if self._reals is not None and self._reals.shape[-1] == moment.resolution:
             repeated = np.resize(self._reals, (self.columns, *self._reals.shape[1:]))
             alpha = torch.tensor(moment.alpha, device=self.state.device)
             reals = real_images(torch.from_numpy(repeated).to(self.state.device), alpha)
-            rows += [to_uint8(reals), self._reconstructed(reals, moment)]
+            rows += [to_uint8(reals), self._reconstruct(reals, moment)]
         return rows
 
     @torch.no_grad()
-    def _reconstructed(self, images: Tensor, moment: ScheduleState) -> NDArray[np.uint8]:
-        """Images (N, C, R, R) as the auto-encoder gives them back, uint8 (N, R, R, C)."""
+    def _reconstruct(self, images: Tensor, moment: ScheduleState) -> NDArray[np.uint8]:
+        """Encodes and decodes images (N, C, R, R) with D; returns uint8 (N, R, R, C)."""
         d, count = self.state.discriminator, len(images)
-        missing = -count % min(d.config.minibatch_group, count)  # to whole groups of the minibatch statistic
+        missing = -count % min(d.config.minibatch_group, count)  # D takes whole minibatch-stddev groups
         alpha = torch.tensor(moment.alpha, device=self.state.device)
-        found = d(torch.cat([images, images[:missing]]), moment.level, alpha).reconstruction
-        assert found is not None, "it is an auto-encoder"
-        return to_uint8(found[:count])
+        decoded = d(torch.cat([images, images[:missing]]), moment.level, alpha).reconstruction
+        assert decoded is not None, "D is an auto-encoder"
+        return to_uint8(decoded[:count])
 
     def write(self, moment: ScheduleState) -> NDArray[np.uint8]:
         """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
         save_model(self.run.model(moment.nimg), self.model(moment))
         image = self.grid(moment)
-        write_png(self.run.samples / self.name(moment), image)
+        self._write_grid(self.name(moment), image)
         return image
 
-    def reals(self, pictures: NDArray[np.uint8]) -> None:
-        """Beside the samples: real pictures (N, C, R, R) of the same resolution, once a resolution."""
-        self._reals = pictures[: self.columns].copy()
-        name = f"reals-{pictures.shape[-1]}x{pictures.shape[-1]}.png"
+    def reals(self, images: NDArray[np.uint8]) -> None:
+        """Writes a grid of real images (N, C, R, R) beside the samples, once per resolution."""
+        self._reals = images[: self.columns].copy()
+        name = f"reals-{images.shape[-1]}x{images.shape[-1]}.png"
         if not (self.run.samples / name).exists():
-            shown = enlarged(pictures.transpose(0, 2, 3, 1))[: self.columns * self.rows]
-            write_png(self.run.samples / name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
+            shown = enlarged(images.transpose(0, 2, 3, 1))[: self.columns * self.rows]
+            self._write_grid(name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
+
+    def _write_grid(self, name: str, image: NDArray[np.uint8]) -> None:
+        self.run.samples.mkdir(parents=True, exist_ok=True)  # a person may have removed the folder
+        write_png(self.run.samples / name, image)
 
     @staticmethod
     def name(moment: ScheduleState) -> str:
+        """The file name of a sample grid: images seen, resolution, and the percentage of a fade."""
         side = moment.resolution
         fading = f"-fade{round(moment.alpha * 100):02d}" if moment.alpha < 1 else ""
         return f"{moment.nimg:09d}-{side}x{side}{fading}.png"

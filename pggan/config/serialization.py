@@ -1,0 +1,50 @@
+"""Configurations as JSON values: what options.json and model files record (torch-free)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pggan.config.resolution import PerResolution
+from pggan.utils.errors import UsageError
+
+T = TypeVar("T")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Returns a configuration as JSON values; `from_json` reads them back unchanged."""
+    return {entry.name: value_to_json(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
+
+
+def value_to_json(value: Any) -> Any:
+    """Returns one field's value as a JSON value."""
+    if isinstance(value, PerResolution):
+        return {"plain": value.plain, **{str(resolution): number for resolution, number in value.named}}
+    if isinstance(value, tuple):
+        return [list(part) if isinstance(part, tuple) else part for part in value]
+    return value
+
+
+def from_json(configuration: type[T], values: Mapping[str, Any]) -> T:
+    """Reads what `to_json` wrote. Raises `UsageError` for unknown fields (a newer version's) or unusable values."""
+    _refuse_unknown(values, (entry.name for entry in dataclasses.fields(configuration)))  # type: ignore[arg-type]
+    try:
+        return configuration(**{name: _value_from_json(value) for name, value in values.items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"a recorded configuration holds an unusable value: {error}") from None
+
+
+def _value_from_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        named = {int(name): number for name, number in value.items() if name != "plain"}
+        return PerResolution(value.get("plain"), tuple(sorted(named.items())))
+    if isinstance(value, list):
+        return tuple(tuple(part) if isinstance(part, list) else part for part in value)
+    return value
+
+
+def _refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise UsageError(f"it was written by a newer pggan (unknown: {', '.join(unknown)}); update pggan to read it")

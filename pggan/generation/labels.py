@@ -1,0 +1,129 @@
+"""Label spaces: which classes a conditional model has, how people name them, and the label vectors of the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.data.label_columns import LabelColumn
+from pggan.networks.latents import one_hot
+from pggan.utils.errors import UsageError
+
+# A requested class number for each column; None: each seed or cell has its own.
+LabelChoice = tuple[int | None, ...]
+# Classes that an error message lists at most.
+LISTED_CLASSES = 40
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The label columns of a model. Its label vector is the columns' one-hot vectors side by side."""
+
+    columns: tuple[LabelColumn, ...] = ()
+
+    @classmethod
+    def of(cls, labels: Mapping[str, Any] | None, size: int) -> LabelSpace:
+        """Reads the `labels` entry of a model file: one column's name and classes, or a list `columns` of those.
+
+        `size` is the model's label size. Where the named classes do not add up to it, classes are numbered instead.
+        """
+        if not size:
+            return cls()
+        entries = (labels or {}).get("columns") or [labels or {}]
+        columns = tuple(
+            LabelColumn(str(entry.get("name", "class")), tuple(map(str, entry.get("classes") or ())))
+            for entry in entries
+        )
+        if sum(len(column.classes) for column in columns) != size:
+            columns = (LabelColumn(columns[0].name, tuple(map(str, range(size)))),)
+        return cls(columns)
+
+    @property
+    def size(self) -> int:
+        """Length of the label vector."""
+        return sum(len(column.classes) for column in self.columns)
+
+    @property
+    def names(self) -> list[str]:
+        """Every class as `--label` takes it: `blond`, or `hair=blond` where there are several columns."""
+        if len(self.columns) == 1:
+            return list(self.columns[0].classes)
+        return [f"{column.name}={name}" for column in self.columns for name in column.classes]
+
+    def choose(self, label: int | str) -> LabelChoice:
+        """Parses a label: a class's name or number, or `column=class` pairs separated by commas.
+
+        Raises `UsageError` for a class or column that the model does not have.
+        """
+        if not self.columns:
+            raise UsageError("this model has no labels; leave the label out")
+        text = str(label)
+        if len(self.columns) == 1 and (number := _class_number(self.columns[0], text)) is not None:
+            return (number,)
+        chosen: dict[str, int] = {}
+        for part in text.split(","):
+            name, _, class_name = part.partition("=")
+            column = next((c for c in self.columns if c.name == name.strip()), None)
+            number = _class_number(column, class_name.strip()) if column else None
+            if column is None or number is None or column.name in chosen:
+                raise UsageError(f"unknown label {label!r}; choose one of: {', '.join(self.names[:LISTED_CLASSES])}")
+            chosen[column.name] = number
+        return tuple(chosen.get(column.name) for column in self.columns)
+
+    def drawn(self, seed: int, latent_size: int) -> tuple[int, ...]:
+        """Returns a seed's own classes: the draws that follow its latent in `RandomState(seed)`."""
+        state = np.random.RandomState(seed)
+        state.randn(latent_size)
+        return tuple(int(state.randint(len(column.classes))) for column in self.columns)
+
+    def of_seeds(self, seeds: Iterable[int], latent_size: int, label: int | str | None) -> list[tuple[int, ...]]:
+        """Returns the class numbers of every seed: those of `label` where it names them, else the seed's own."""
+        choice = self._choice(label)
+        if None not in choice:
+            return [tuple(number for number in choice if number is not None) for _ in seeds]
+        return [
+            tuple(own if number is None else number for own, number in zip(self.drawn(seed, latent_size), choice))
+            for seed in seeds
+        ]
+
+    def of_cells(self, count: int, label: int | str | None) -> list[tuple[int, ...]]:
+        """Returns the class numbers of `count` grid cells: those of `label`, else every combination in turn."""
+        choice = self._choice(label)
+        rows = []
+        for cell in range(count):
+            row = []
+            for column, number in zip(self.columns, choice):
+                if number is None:
+                    cell, number = divmod(cell, len(column.classes))
+                row.append(number)
+            rows.append(tuple(row))
+        return rows
+
+    def _choice(self, label: int | str | None) -> LabelChoice:
+        return (None,) * len(self.columns) if label is None else self.choose(label)
+
+    def vectors(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+        """Returns the label vectors (N, size) of rows of class numbers."""
+        parts = [one_hot([row[i] for row in rows], len(column.classes)) for i, column in enumerate(self.columns)]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0), np.float32)
+
+    def describe(self, row: LabelChoice) -> dict[str, Any] | None:
+        """Returns number and name of each class for metadata, by column where there are several; None for no class."""
+        classes = {
+            column.name: {"number": number, "name": column.classes[number]}
+            for column, number in zip(self.columns, row)
+            if number is not None
+        }
+        if not classes:
+            return None
+        return next(iter(classes.values())) if len(self.columns) == 1 else dict(classes)
+
+
+def _class_number(column: LabelColumn, text: str) -> int | None:
+    if text in column.classes:
+        return column.classes.index(text)
+    return int(text) if text.isdecimal() and len(text) < 10 and int(text) < len(column.classes) else None

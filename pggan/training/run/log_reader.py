@@ -1,0 +1,168 @@
+"""Reads log.jsonl: tolerates damaged lines and counts them, in bounded memory, also while the run writes (torch-free).
+
+`read_log` and `read_events` return the lines as they were written, `summarize_log` numbers that are safe to plot.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Larger numbers cannot be progress (images) or values of a run, and would spoil every scale.
+MAX_IMAGES, MAX_VALUE = 1e13, 1e100
+# Characters of a name; longer ones are cut, since names label curves.
+MAX_NAME = 48
+# Ticks in a summary, about 400 MB at most: of a longer log it holds every second tick, or every fourth, and so on.
+MAX_TICKS = 100_000
+# Characters of a line; a longer one is read in pieces, which are not JSON.
+MAX_LINE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One tick of the log. `values`: its numbers by name, None where one was not finite."""
+
+    nimg: int
+    resolution: int
+    fading: bool
+    values: dict[str, float | None]
+
+    def get(self, name: str) -> float | None:
+        return self.values.get(name)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened after `nimg` images: `kind` in a word, `text` in full."""
+
+    nimg: int
+    kind: str
+    text: str
+
+
+@dataclass
+class LogSummary:
+    """The numbers and events of a log."""
+
+    ticks: list[Tick] = field(default_factory=list)  # by images seen
+    events: list[Event] = field(default_factory=list)
+    # metrics in lines of their own, beside the ticks: (images seen, values by name)
+    measured: list[tuple[int, dict[str, float | None]]] = field(default_factory=list)
+    metrics: set[str] = field(default_factory=set)  # names that are metrics, not terms of training
+    every: int = 1  # `ticks` holds every so-many-th tick of the log, and the last one
+    lines: int = 0  # ticks in the log
+    damaged: int = 0  # lines that could not be read
+    torn: bool = False  # the last line is not whole: it was being written, or the run was cut off
+
+
+def finite_number(value: object) -> float | None:
+    """A finite number below MAX_VALUE as a float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        result = float(value)
+    except OverflowError:
+        return None
+    return result if math.isfinite(result) and abs(result) < MAX_VALUE else None
+
+
+def read_lines(path: Path) -> Iterator[tuple[dict[str, Any] | None, bool]]:
+    """Yields every line as a dictionary (None: damaged) and whether it ends in a line break. A missing log is empty."""
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        while text := file.readline(MAX_LINE):
+            if text.strip():
+                yield _parse(text), text.endswith("\n") or len(text) == MAX_LINE
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    """A line that is a tick or an event; None for anything else."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and ("event" in line or is_tick(line)) else None
+
+
+def is_tick(line: dict[str, Any]) -> bool:
+    """Whether a line of the log is a tick: it has a place in the schedule, and is no event."""
+    nimg, *place = (finite_number(line.get(name)) for name in ("nimg", "resolution", "alpha"))
+    return "event" not in line and None not in place and nimg is not None and 0 <= nimg <= MAX_IMAGES
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The ticks of a log, as they were written."""
+    return [line for line, _ in read_lines(path) if line is not None and is_tick(line)]
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log with an entry "event": what happened between the ticks."""
+    return [line for line, _ in read_lines(path) if line is not None and "event" in line]
+
+
+def summarize_log(path: Path) -> LogSummary:
+    """Reads a log for a report."""
+    log = LogSummary()
+    skipped: Tick | None = None  # the newest tick that `log.ticks` does not hold
+    for number, (line, whole) in enumerate(read_lines(path)):
+        tick = _tick_of(log, line) if line is not None and is_tick(line) else None
+        if tick is not None:
+            log.lines += 1
+            skipped = tick if number % log.every else None
+            if skipped is None:
+                log.ticks.append(tick)
+        elif line is None or not _add_event(log, line):
+            log.torn = not whole
+            log.damaged += whole
+        if len(log.ticks) >= MAX_TICKS:
+            del log.ticks[::2]
+            log.every *= 2
+    if skipped is not None:
+        log.ticks.append(skipped)
+    log.ticks.sort(key=lambda tick: tick.nimg)
+    log.measured.sort(key=lambda entry: entry[0])
+    return log
+
+
+def _tick_of(log: LogSummary, line: dict[str, Any]) -> Tick:
+    return Tick(int(line["nimg"]), int(line["resolution"]), line["alpha"] < 1, _values(log, line))
+
+
+def _values(log: LogSummary, line: dict[str, Any]) -> dict[str, float | None]:
+    """The numbers of a line and of the tables in it, whose names are metrics; None stays as a gap."""
+    values: dict[str, float | None] = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            inner = {str(key)[:MAX_NAME]: finite_number(entry) for key, entry in value.items()}
+            metrics = {key: entry for key, entry in inner.items() if entry is not None}
+            values.update(metrics)
+            log.metrics.update(metrics)
+        elif value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            values[name[:MAX_NAME]] = finite_number(value)
+    return values
+
+
+def _add_event(log: LogSummary, line: dict[str, Any]) -> bool:
+    """Adds an event; one that only reports metrics becomes values. False where its place cannot be read."""
+    nimg = finite_number(line.get("at_nimg", line.get("nimg")))
+    if nimg is None or not 0 <= nimg <= MAX_IMAGES:
+        return False
+    kind = str(line["event"])[:MAX_NAME]
+    rest = {name: value for name, value in line.items() if name not in ("event", "at_nimg", "nimg", "kimg")}
+    if kind.lower().startswith(("metric", "evaluat", "best")) or isinstance(rest.get("metrics"), dict):
+        values = _values(log, rest)
+        log.metrics.update(values)
+        log.measured.append((int(nimg), values))
+        return True
+    parts = [str(rest.pop("reason"))[:800]] if "reason" in rest else []
+    target = finite_number(rest.pop("to", None))
+    if target is not None:
+        parts.append(f"back to {target / 1000:g} kimg")
+    parts += [f"{name.replace('_', ' ')[:MAX_NAME]} {str(value)[:200]}" for name, value in rest.items()]
+    log.events.append(Event(int(nimg), kind, "; ".join(parts)[:1600]))
+    return True
