@@ -16,9 +16,11 @@ from pggan.config.train import PerResolution
 from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.model import load
+from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import BatchBuilder, train_step
+from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.step_modes import StepMode
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
 from pggan.utils.devices import set_precision
@@ -30,30 +32,29 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 
-def computing(device, mode, said=None):
+def trained_in(device, mode, **options):
     """On the CPU: traced for nobody, and recorded by a stand-in."""
-    note = (said if said is not None else []).append
-    modes = dict.fromkeys(LEVELS, mode)
-    return StepExecutor(modes, note) if device == "cuda" else StepExecutor(modes, note, None, recorder)
+    stand_in = {} if device == "cuda" else {"backend": None, "capturer": recorder}
+    return trained(SMALL, dict.fromkeys(LEVELS, mode), device=device, **stand_in, **options)
 
 
-@pytest.mark.parametrize("mode", ["captured-eager", "compiled", "captured", "eager|captured-eager|compiled|captured"])
+@pytest.mark.parametrize("mode", [StepMode.RECORDED, StepMode.COMPILED, StepMode.COMPILED_RECORDED])
 def test_modes_agree(device, mode):
     """20 iterations in float64 through a fade: losses and 99.9 % of the weights within 1e-9 on the CPU, 1e-6 on GPUs,
     whose libraries sum in orders of their own."""
     set_precision("fp32")
-    chosen = computing(device, mode)
     within = 1e-6 if device == "cuda" else 1e-9
-    agree(trained(SMALL, StepExecutor(), device=device), trained(SMALL, chosen, device=device), within)
-    assert chosen.modes == dict.fromkeys(LEVELS, mode)
+    found = trained_in(device, mode)
+    agree(trained(SMALL, device=device), found, within)
+    assert found[2].modes == dict.fromkeys(LEVELS, mode)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_half_precision_differs_by_little(device, precision):
     """Losses of 20 iterations against float32 eager ones, relative to their size: 1.0 in bf16, 0.1 in float32."""
     set_precision("fp32")
-    plain = trained(SMALL, StepExecutor(), double=False, device=device)
-    other = trained(SMALL, computing(device, "captured-eager"), precision, double=False, device=device)
+    plain = trained(SMALL, double=False, device=device)
+    other = trained_in(device, StepMode.RECORDED, precision=precision, double=False)
     assert np.abs(plain[0] - other[0]).max() < (1.0 if precision == "bf16" else 0.1)
 
 
@@ -93,11 +94,11 @@ def test_the_loop_does_not_wait(device, precision, loss, options):
     moment = Schedule(config).at(0)
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
     loaded = LoadedBatch(images, np.zeros((8, 0), np.int32), BatchRequest(0, 8, 4), images if options else None)
-    feed, batches = BatchBuilder(state, 0, None), iter([loaded] * 4)
-    train_step(state, feed, batches, moment, 1)
+    inputs = state, StepExecutor(state), BatchBuilder(state, 0, None), iter([loaded] * 4), moment
+    train_step(*inputs)
     with no_waiting(device):
         for _ in range(3):
-            train_step(state, feed, batches, moment, 1)
+            train_step(*inputs)
     assert state.nimg == 32
     with pytest.raises((AssertionError, RuntimeError)), no_waiting(device):
         bool(torch.ones((), device=device))

@@ -23,6 +23,8 @@ from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
+    from pggan.training.engine.environment import RunEnvironment
+    from pggan.training.engine.memory_estimate import MicroBatchPlan
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
 
@@ -180,20 +182,25 @@ def _next_run() -> Path:
 
 
 def _begin(config: TrainConfig, run: Path, request: Request) -> RunResult:
+    from pggan.training.engine.environment import resolve
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.start import advice, begin, computing, resolve
+    from pggan.training.start import advice, begin
 
     if _is_main_process():
         RunDirectory(run).check_free()
     # before faces are drawn: a configuration that cannot be trained is refused at once
-    schedule, resolved = config.schedule, resolve(config)
+    schedule, environment = config.schedule, resolve(config)
     if config.data is None:
         config = _draw(config, run, request.output)
     if not request.output.silent:
-        for line in [_summary(config, resolved, run), *computing(resolved), *advice(config, _image_count(config))]:
+        for line in [
+            _summary(config, environment, run),
+            *environment.describe_steps(),
+            *advice(config, _image_count(config)),
+        ]:
             request.output.note(line)
     with ExitStack() as stack:
-        return begin(config, run, _display(schedule, request.output.silent, stack), resolved)
+        return begin(config, run, _display(schedule, request.output.silent, stack), environment)
 
 
 def _image_count(config: TrainConfig) -> int:
@@ -237,7 +244,7 @@ def _display(schedule: Schedule, silent: bool, stack: ExitStack) -> Display:
     return LineDisplay(schedule)
 
 
-def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
+def _summary(config: TrainConfig, environment: RunEnvironment, run: Path) -> str:
     from pggan.training.monitor.plan_table import sizes
 
     last = sizes(config)[-1]
@@ -246,30 +253,30 @@ def _summary(config: TrainConfig, resolved: dict[str, Any], run: Path) -> str:
     return (
         f"run {run}: {grows}, preset {config.preset}, loss "
         f"{config.loss}; G {last['g'] / 1e6:.3f}M and D {last['d'] / 1e6:.3f}M parameters; "
-        f"{resolved['precision']} on {resolved['device']}"
+        f"{environment.precision} on {environment.device}"
     )
 
 
 def _show_plan(config: TrainConfig, data: str | None, as_json: bool) -> None:
     """Prints the phases, with --budget also the estimated micro-batches."""
     from pggan.config.serialization import to_json
-    from pggan.training.engine.memory_estimate import describe
+    from pggan.training.engine.memory_estimate import describe, estimate_memory, plan_to_json
     from pggan.training.monitor.plan_table import plan, table
 
-    memory: dict[str, Any] = {}
-    if config.budget is not None:
-        from pggan.training.start import resolve
-
-        memory = resolve(config)["memory"]  # raises where the budget does not suffice
+    memory: dict[int, MicroBatchPlan] = estimate_memory(config) if config.budget is not None else {}
     if as_json:
-        click.echo(json.dumps({"config": to_json(config), **plan(config), **({"memory": memory} if memory else {})}))
+        click.echo(
+            json.dumps(
+                {"config": to_json(config), **plan(config), **({"memory": plan_to_json(memory)} if memory else {})}
+            )
+        )
         return
     click.echo(f"data: {data or 'faces drawn on the spot'}; preset {config.preset}")
     click.echo(table(config))
     for line in describe(memory):
-        click.echo(f"{line}; the run measures it")
+        click.echo(line)
     if config.auto_batch and not memory:
-        click.echo("images computed at once: as many as fit into what is free when the run starts, which measures it")
+        click.echo("images computed at once: as many as fit into what is free when a resolution begins")
 
 
 def _report(result: RunResult, as_json: bool) -> int:

@@ -1,7 +1,6 @@
-"""How a generator is computed: eagerly, or compiled for batches of one size where that wins more than it takes.
+"""Runs a generator: eagerly, or compiled for batches of one size where that saves more time than it takes.
 
-Whether it pays depends on how many pictures are still to come, and on how long an eager batch takes, which is measured
-as the first ones are made.
+Whether it pays depends on the images remaining, and on the time of an eager batch, measured on the first ones.
 """
 
 from __future__ import annotations
@@ -13,29 +12,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pggan.utils.compile import compiled, named
-from pggan.utils.devices import out_of_memory
-from pggan.utils.formatting import one_line
+from pggan.utils.compile import compiled, fall_back_on_failure, named
 
 MODES = ("auto", "eager", "compiled")
 # Seconds to compile 4x4, and what each level above adds, by kind of device: measured on a CPU (two cores, a cold cache;
-# 11 s at 4x4, 30 s at 32x32, 51 s at 64x64), assumed of GPUs.
+# 11 s at 4x4, 30 s at 32x32, 51 s at 64x64), assumed for GPUs.
 COST = {"cpu": (10.0, 10.0), "cuda": (20.0, 5.0)}
-# The share of an eager batch's time that is saved: of the CPU's 0.1 at 4x4, 0.25 at 32x32, 0.4 at 64x64; assumed of
+# Share of an eager batch's time that compiling saves: on the CPU 0.1 at 4x4, 0.25 at 32x32, 0.4 at 64x64; assumed for
 # GPUs, until compiled batches are measured.
 SAVED = {"cpu": 0.25, "cuda": 0.25}
-# It has to win this many times its cost: estimates err.
+# The time saved has to be this many times the cost: estimates err.
 MARGIN = 2.0
-# Eager batches to measure, after one to warm up.
+# Eager batches to measure, after one warm-up run.
 ROUNDS = 2
-# A compiled batch has to take less than this share of an eager one's time to be kept.
+# Compiled batches are kept where they take less than this share of an eager one's time.
 GAIN = 0.97
 
 Note = Callable[[str], None]
 
 
 class Shape(NamedTuple):
-    """What a compiled generator is made for: a level, a batch, and whether it fades."""
+    """What a compiled generator is for: a level, a batch size, and whether it fades."""
 
     level: int
     batch: int
@@ -43,9 +40,9 @@ class Shape(NamedTuple):
 
 
 class GeneratorRunner:
-    """Computes a generator by a mode: "eager", "compiled", or "auto", which compiles where that pays.
+    """Runs a generator in a mode: "eager", "compiled", or "auto", which compiles where that pays.
 
-    `note` is told what compiling took, and where it failed: it then goes on eagerly. `backend`: torch.compile's.
+    `note` is called with what compiling took, or why it failed and eager goes on. `backend`: torch.compile's.
     """
 
     def __init__(
@@ -60,28 +57,29 @@ class GeneratorRunner:
 
     @property
     def batch(self) -> int:
-        """The batch that is compiled, 0 if none is."""
+        """The batch size that is compiled, 0 if none is."""
         return self.shape.batch if self.shape else 0
 
     def __call__(
         self, z: Tensor, level: int, alpha: Tensor | None, labels: Tensor | None, remaining: int = 0
     ) -> Tensor:
-        """The generator's pictures. `remaining`: how many there will be of batches as this one, these included; 0: no
-        telling, and eager.
+        """Generates images (N, C, R, R).
+
+        Args:
+            z: Latents (N, Z).
+            level: log2 of the resolution.
+            alpha: How far the level is faded in, 0-d; None: entirely.
+            labels: One-hot labels (N, K), None without.
+            remaining: Images still to come in batches of this shape, these included; 0: unknown, and eager.
         """
         shape = Shape(level, len(z), alpha is not None)
         if remaining and self.mode != "eager":
-            try:
+            with fall_back_on_failure(self._forget, self._give_up):
                 if shape == self.shape:
                     return self._compiled_batch(shape, z, alpha, labels)
                 if self.mode == "compiled" or self._pays(shape, remaining, z.device.type):
                     return self._first(shape, z, alpha, labels)
-            except Exception as error:  # a compiler may fail in any way; what is really wrong fails eagerly, too
-                self.shape = None
-                if out_of_memory(error):
-                    raise
-                self._give_up(error)
-            else:
+            if self.mode == "auto":
                 return self._measured(self._eager.setdefault(shape, []), self.generator, z, level, alpha, labels)
         images: Tensor = self.generator(z, level, alpha, labels)
         return images
@@ -103,39 +101,42 @@ class GeneratorRunner:
         return False
 
     def _first(self, shape: Shape, z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
-        """Compiles, and tells how long that took."""
+        """Compiles with the first batch, and says how long that took."""
         start = time.perf_counter()
         self.shape = None
         self._function = _compiled(self.generator, shape, self.backend)
-        made = self._function(z, alpha, labels)
+        images = self._function(z, alpha, labels)
         _wait(z.device)
         side = 2**shape.level
-        took = f"{time.perf_counter() - start:.1f} s"
-        self.note(f"compiled the generator at {side}x{side}, {shape.batch} pictures at a time: {took}")
+        seconds = time.perf_counter() - start
+        self.note(f"compiled the generator at {side}x{side}, {shape.batch} pictures at a time: {seconds:.1f} s")
         self.shape, self._compiled = shape, []
-        return made
+        return images
 
     def _compiled_batch(self, shape: Shape, z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
-        made = self._measured(self._compiled, self._function, z, alpha, labels)
+        images = self._measured(self._compiled, self._function, z, alpha, labels)
         seconds = self._compiled
         if self.mode == "auto" and len(seconds) == ROUNDS and min(seconds) > GAIN * min(self._eager[shape][1:]):
             self.note("the compiled generator is no faster; going on with --mode eager")
             self.mode, self.why, self.shape = "eager", "compiled is no faster", None
-        return made
+        return images
 
     def _measured(self, seconds: list[float], function: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        """Takes the time of the first batches: a GPU is waited for then, and only then."""
+        """Measures the time of the first batches; only then it waits for a GPU."""
         if self.mode != "auto" or len(seconds) > ROUNDS:
             return function(*inputs)
         _wait(inputs[0].device)
         start = time.perf_counter()
-        made = function(*inputs)
+        images: Tensor = function(*inputs)
         _wait(inputs[0].device)
         seconds.append(time.perf_counter() - start)
-        return made
+        return images
 
-    def _give_up(self, error: Exception) -> None:
-        self.note(f"the generator could not be compiled ({one_line(error)}); going on with --mode eager")
+    def _forget(self) -> None:
+        self.shape = None
+
+    def _give_up(self, reason: str) -> None:
+        self.note(f"the generator could not be compiled ({reason}); going on with --mode eager")
         self.mode, self.why = "eager", "it could not be compiled"
 
 

@@ -77,10 +77,6 @@ class DiscriminatorPass(NamedTuple):
     scale: Tensor
     # D's parameters by name
     parameters: Parameters = NO_PARAMETERS
-    # whether gradient penalties are differentiated by forward mode
-    forward: bool = False
-    # D with constant weights
-    still: Critic | None = None
 
 
 class GeneratorPass(NamedTuple):
@@ -132,8 +128,6 @@ class Objective(nn.Module):
 
     # whether these functions can be compiled and captured as CUDA graphs; if not, steps are eager
     functional: bool = True
-    # whether `d_terms` contains gradients of D by its images
-    penalizes_gradient: ClassVar[bool] = False
     # whether `g_terms` uses `batch.reals`
     needs_reals: ClassVar[bool] = False
     # whether `g_terms` replaces the terms of the loss, which then become statistics

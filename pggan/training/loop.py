@@ -1,46 +1,39 @@
-"""The run: pictures in, ticks, snapshots and checkpoints out, from its start or from where it stopped."""
+"""The training loop: iterations with ticks, snapshots, checkpoints and evaluations, from a run's start or a resume."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from pggan.config.schedule import Schedule, ScheduleState
-from pggan.config.train import TrainConfig, level_of
+from pggan.config.schedule import ScheduleState
+from pggan.config.train import TrainConfig
 from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, LoadedBatch, Loader
 from pggan.data.store.store import Store
-from pggan.training.engine.compile_worker import compiling_ahead
-from pggan.training.engine.memory_estimate import describe
-from pggan.training.engine.memory_probe import measured_plan
+from pggan.training.engine.batch_builder import BatchBuilder
+from pggan.training.engine.compile_worker import start_compile_worker
+from pggan.training.engine.environment import RunEnvironment
+from pggan.training.engine.memory_estimate import LIBRARIES
+from pggan.training.engine.memory_trial import fit_micro_batch
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import BatchBuilder, train_step
+from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
-from pggan.training.engine.step_modes import by_level
 from pggan.training.monitor.disk_full import tolerate_write_errors
 from pggan.training.monitor.display import Display
-from pggan.training.monitor.eta import EtaEstimator
 from pggan.training.monitor.evaluation import Evaluation
-from pggan.training.monitor.health import diagnosis, relative_diversity
 from pggan.training.monitor.label_holdout import hold_out_labels
 from pggan.training.monitor.recovery import TrainingDiverged, check_share, restore, roll_back
-from pggan.training.monitor.stats import MetricAverager, count_steps, tick_values
+from pggan.training.monitor.tick_recorder import TickRecorder
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import RunLog, opened_log
 from pggan.training.run.log_reader import read_log
 from pggan.training.run.signals import Signals
 from pggan.training.run.snapshots import Snapshots
 from pggan.training.run.warm_start import load_pretrained
-from pggan.utils import distributed
 from pggan.utils.devices import (
     StepThrottle,
-    can_measure,
     enable_cudnn_benchmark,
     limit_memory,
     out_of_memory,
@@ -53,91 +46,77 @@ from pggan.utils.errors import DataError, TrainingError
 
 @dataclass
 class RunResult:
-    """How a run ended. `signal`: the one that stopped it, 0 if it is complete."""
+    """How a run ended."""
 
     run: RunDirectory
-    nimg: int
-    signal: int
-    seconds: float
-    last: dict[str, Any] = field(default_factory=dict)
+    nimg: int  # images seen
+    signal: int  # that stopped it; 0: it is complete
+    seconds: float  # of training
+    last: dict[str, Any] = field(default_factory=dict)  # line of the log
 
 
 class Trainer:
-    """One run in this process. `resolved` says what "auto" became: its `device` and `precision` are used."""
+    """One run in this process: its training state, what feeds it and what it leaves in its directory."""
 
     def __init__(
         self,
         config: TrainConfig,
-        resolved: dict[str, Any],
+        environment: RunEnvironment,
         run: RunDirectory,
         display: Display,
         world: World = SINGLE_PROCESS,
     ) -> None:
-        self.config, self.run, self.display, self.world = config, run, display, world
-        self.schedule = Schedule(config)
-        self.pace = EtaEstimator(config, self.schedule)
-        device = pick_device(resolved["device"])
-        set_precision(resolved["precision"])
-        enable_cudnn_benchmark(device)
-        self.store = Store(str(config.data))
-        self.state = TrainState(config, device, resolved["precision"], world)
-        check_share(config, self.state, world)
-        self._plan_computing(resolved)
-        column, labels = label_column(self.store, config)
-        classes = self.store.labels[:, column] if labels else None
-        if not self.state.generator.config.label_size:
-            labels = None  # D alone is told of them: pictures are asked for without
-        if classes is not None and not (classes >= 0).any():
-            raise DataError(f"no picture of the data has a known {config.labels!r}; train without --labels")
-        self.feed = BatchBuilder(self.state, column, classes)
-        self.exam = hold_out_labels(self.store, column, self.state)
-        info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
-        self.snapshots = Snapshots(run, self.state, labels, info)
-        self.evaluation = Evaluation(self.state, self.store, self.snapshots, display)
-        self.meter, self.leash = MetricAverager(world), StepThrottle(device)
-        self.state.counters["next_tick"] = self.schedule.tick(0)
-        self._reals: Tensor | None = None
-        self._pictured = 0  # resolution whose pictures are shown beside the samples
-        self._iterations = 0  # since the last tick
-        self._since = time.perf_counter()
+        """Builds everything that a run needs, at its beginning.
 
-    def _plan_computing(self, resolved: dict[str, Any]) -> None:
-        """Modes and micro-batches as resolved; runs of before have neither."""
-        modes = by_level(resolved)
-        self.ahead = compiling_ahead(self.state, modes, self.display.note)
-        self.state.computing = StepExecutor(modes, self.display.note, ahead=self.ahead)
-        self.state.apply_memory_plan(resolved.get("memory", {}))
-        if self.config.budget is not None:
-            limit_memory(self.state.device, self.config.budget)
-
-    def measure_memory(self) -> dict[str, dict[str, Any]]:
-        """Plans micro-batches by what gradients take of memory here, and says so; returns the plan to record.
-
-        Nothing but the plan changes. Raises `UsageError` where memory does not suffice.
+        Args:
+            config: The run's configuration.
+            environment: Device, precision, step modes and memory plan.
+            run: The directory.
+            display: Shows ticks and messages.
+            world: This process's place among those of the run.
         """
-        start = time.perf_counter()
-        found = measured_plan(self.state, self.feed, len(self.store), self.display.measured)
-        shares = {str(side): share.recorded() for side, share in found.items()}
-        self.state.apply_memory_plan(shares)
-        seconds = time.perf_counter() - start if can_measure(self.state.device) else None
-        for line in describe(shares, seconds):
-            self.display.measured(line)
-        return shares
+        self.config, self.run, self.display, self.world = config, run, display, world
+        device = pick_device(environment.device)
+        set_precision(environment.precision)
+        enable_cudnn_benchmark(device)
+        if config.budget is not None:
+            limit_memory(device, config.budget - LIBRARIES["cuda"])  # on a GPU; the context takes its part
+        self.store = Store(str(config.data))
+        self.state = TrainState(config, device, environment.precision, world)
+        self.schedule = self.state.schedule
+        check_share(config, self.state, world)
+        self.executor = StepExecutor(self.state, environment.modes, display.note)
+        self.executor.apply_memory_plan(environment.memory)
+        column, labels = label_column(self.store, config)
+        self.builder = BatchBuilder(self.state, column, self._classes(column) if labels else None)
+        self.held_out = hold_out_labels(self.store, column, self.state)
+        self.ticks = TickRecorder(self.executor, self.held_out)
+        info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
+        # where D alone sees labels, images are generated without
+        shown = labels if self.state.generator.config.label_size else None
+        self.snapshots = Snapshots(run, self.state, shown, info)
+        self.evaluation = Evaluation(self.state, self.store, self.snapshots, display)
+        self.throttle = StepThrottle(device)
+        self._resolution = 0  # of the last batch
+
+    def _classes(self, column: int) -> Any:
+        classes = self.store.labels[:, column]
+        if not (classes >= 0).any():
+            raise DataError(f"no picture of the data has a known {self.config.labels!r}; train without --labels")
+        return classes
 
     def resume(self) -> None:
-        """Takes the newest training state that can be read; without any, the run starts from the beginning."""
-        found = restore(self.state, self.run, self.display)
-        if found is None:
+        """Loads the newest checkpoint that can be read; without any, the run starts from the beginning."""
+        checkpoint = restore(self.state, self.run, self.display)
+        if checkpoint is None:
             self.display.note("the run had saved nothing yet: starting from the beginning")
             return
-        done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {found.name}"
+        done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {checkpoint.name}"
         self.display.note(f"{done} ({self.state.nimg / 1000:g} kimg)")
-        for line in read_log(self.run.log):
-            if speed := line.get("img_per_second"):
-                self.pace.measured(level_of(line["resolution"]), speed, 1.0)
+        self.ticks.learn_throughput(read_log(self.run.log))
 
     def requests(self) -> Iterator[BatchRequest]:
-        """What the loader has to bring, from here to the end: a pure function of the images seen."""
+        """Yields what the loader has to prefetch, to the end of the run: a pure function of the images seen."""
         nimg = self.state.nimg
         while nimg < self.schedule.total:
             moment = self.schedule.at(nimg)
@@ -150,29 +129,29 @@ class Trainer:
         line: dict[str, Any] = {}
         opened = opened_log(self.run, self.state.nimg, self.world)
         with Signals() as signals, opened as log, self._loader() as loader, ExitStack() as stack:
-            if self.ahead is not None:
-                stack.callback(self.ahead.close)
-            self._since = time.perf_counter()
-            self._evaluate(self.schedule.at(self.state.nimg), signals, log)  # of a run cut off at that
+            if (worker := start_compile_worker(self.executor)) is not None:
+                stack.callback(worker.close)
+            self.ticks.restart_clock()
+            self._evaluate(self.schedule.at(self.state.nimg), signals, log)  # pending where the run was cut off at it
             while self.state.nimg < self.schedule.total and not signals.stop:
                 batches = loader.stream(self.requests())
                 try:
                     line = self._train_until_interrupted(batches, signals, log)
                 except TrainingDiverged as problem:
                     roll_back(self.state, self.run, self.config, problem.reason, log, self.display, self._start_again)
-                    self.meter = MetricAverager(self.world)
+                    self.ticks.reset()
                     self._evaluate(self.schedule.at(self.state.nimg), signals, log)
-                except (torch.OutOfMemoryError, RuntimeError) as error:
-                    raise self._out_of_memory(error) from None
+                except RuntimeError as error:
+                    raise self._with_advice(error) from None
                 finally:
                     batches.close()
-        return RunResult(self.run, self.state.nimg, signals.stop, self.state.counters["seconds"], line)
+        return RunResult(self.run, self.state.nimg, signals.stop, self.state.progress.seconds, line)
 
     def _loader(self) -> Loader:
         config = self.config
         caching = CachePolicy(config.cache, config.cache_mb << 20, str(self.state.device), self.display.note)
         rank, world = self.world.rank, self.world.size
-        labels = self.exam.labels if self.exam is not None else None
+        labels = self.held_out.labels if self.held_out is not None else None
         return Loader(
             self.store, config.seed, config.mirror, config.workers, caching, rank, world, config.held_out, labels
         )
@@ -180,7 +159,7 @@ class Trainer:
     def _train_until_interrupted(
         self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None
     ) -> dict[str, Any]:
-        """Iterations to the end, or to a signal. Raises `TrainingDiverged` where the run has to go back."""
+        """Trains to the end, or to a signal; returns the last line. Raises `TrainingDiverged` to roll back."""
         line: dict[str, Any] = {}
         while self.state.nimg < self.schedule.total and not signals.stop:
             trained = self.schedule.at(self.state.nimg)
@@ -188,7 +167,7 @@ class Trainer:
             signals.agree(self.world)
             reached, ended = self._reached(trained)
             self.display.moment(reached)
-            if ended or signals.stop or signals.save or reached.nimg >= self.state.counters["next_tick"]:
+            if ended or signals.stop or signals.save or reached.nimg >= self.state.progress.next_tick:
                 line = self._tick(reached, log)
                 self.evaluation.plan(reached, ended)
                 self._save(reached, log, ended or bool(signals.stop) or signals.save)
@@ -196,93 +175,55 @@ class Trainer:
                 self._evaluate(reached, signals, log)
         return line
 
-    def _evaluate(self, moment: ScheduleState, signals: Signals, log: RunLog | None) -> None:
-        """Makes the evaluation that is owed; where a signal came meanwhile, the run is saved."""
-        if not self.state.counters["evaluate"] or signals.stop:
-            return
-        moment = self.evaluation.pending(moment)
-        self.evaluation.run(moment, signals, log, lambda: self.state.save(self.run.state(moment.nimg)))
-        signals.agree(self.world)
-        if signals.stop:
-            self._save(moment, log, True)
-        self._since = time.perf_counter()  # the pace is that of training alone
-
-    def _out_of_memory(self, error: RuntimeError) -> Exception:
-        """The error itself, or what a person can do where it says that memory is out."""
-        if not out_of_memory(error):
-            return error
-        moment = self.schedule.at(self.state.nimg)
-        side, saved = moment.resolution, self.run.states()
-        smaller = f"--batch {side}:{max(1, moment.batch // 2)}"
-        mend = f"start again with a smaller batch ({smaller}) or --fmap-base, and another --out"
-        kept = f"; the run is saved up to {saved[-1].name}" if saved else ""
-        return TrainingError(f"out of memory at {side}x{side} with batch {moment.batch}: {mend}{kept}")
-
     def _iterate(self, batches: Iterator[LoadedBatch], moment: ScheduleState) -> None:
-        before, parts = self.state.nimg, self.state.parts.get(moment.level, 1)
-        kept = moment.level not in self.state.recomputed
-        terms = train_step(self.state, self.feed, self._shown(batches), moment, self.schedule.n_critic)
-        self.leash.step()
-        self.meter.add(terms, self.state.nimg - before)
-        self._iterations += 1
-        if self.state.parts.get(moment.level, 1) > parts:
-            side = moment.resolution
-            self.display.note(
-                f"memory ran out at {side}x{side}: going on with {self.state.parts[moment.level]} micro-batches an "
-                "iteration, which gives the same gradients"
-            )
-        if kept and moment.level in self.state.recomputed:
-            self.display.note("memory ran out again: activations are computed again instead of kept, which is slower")
+        before = self.state.nimg
+        if moment.resolution != self._resolution:
+            fit_micro_batch(self.executor, moment, len(self.store))
+        terms = train_step(self.state, self.executor, self.builder, self._watched(batches), moment)
+        self.throttle.step()
+        self.ticks.add(terms, self.state.nimg - before)
+
+    def _watched(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
+        """Passes batches on; those of a new resolution are shown beside the samples."""
+        for loaded in self.ticks.watch(batches):
+            if loaded.request.resolution != self._resolution:
+                self._resolution = loaded.request.resolution
+                if self.world.is_main_process:
+                    self.snapshots.reals(loaded.numpy_images())
+            yield loaded
 
     def _reached(self, trained: ScheduleState) -> tuple[ScheduleState, bool]:
-        """Where the run is now, and whether that ends a phase or the run: a phase ends as what it trained."""
+        """Returns where the run is now, and whether that ends a phase or the run: a phase ends as it trained."""
         now = self.schedule.at(self.state.nimg)
         if now.phase != trained.phase:
             return trained._replace(nimg=now.nimg, alpha=1.0), True
         return now, now.nimg >= self.schedule.total
 
-    def _shown(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
-        for loaded in batches:
-            if self.world.is_main_process and loaded.request.resolution != self._pictured:
-                self._pictured = loaded.request.resolution
-                self.snapshots.reals(loaded.numpy_images())
-            self._reals = torch.as_tensor(loaded.images)
-            yield loaded
-
     def _tick(self, moment: ScheduleState, log: RunLog | None) -> dict[str, Any]:
-        """Reads the means back, looks whether the run is well, and writes a line. Raises `TrainingDiverged`."""
-        images = self.meter.images
-        values = self.meter.read()  # waits for the device, so that the time is whole
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        self.pace.measured(moment.level, images, seconds)
-        counters = self.state.counters
-        counters["seconds"] += seconds
-        counters["tick"] += 1
-        counters["next_tick"] = moment.nimg + self.schedule.tick(moment.nimg)
-        faults = count_steps(self.state)
-        if self._reals is not None:
-            values["diversity"] = relative_diversity(self.state, moment, self._reals)
-        if self.exam is not None:
-            values["heldout_accuracy"] = self.exam.accuracy(moment)
-        line = tick_values(self.state, moment, values, images, seconds)
-        line["phase_seconds_left"], line["seconds_left"] = self.pace.left(moment.nimg)
-        steps, self._iterations = self._iterations, 0
-        reason = diagnosis(self.state, line, steps * (self.schedule.n_critic + 1), faults)
-        if distributed.all_reduce_max(int(reason is not None), self.world):
-            raise TrainingDiverged(reason or "another process found the run to be going wrong")
+        line = self.ticks.tick(moment)
         if log is not None:
             with tolerate_write_errors(self.display, "the log"):
                 log.tick(line)
         self.display.tick(line)
         return line
 
+    def _evaluate(self, moment: ScheduleState, signals: Signals, log: RunLog | None) -> None:
+        """Makes the pending evaluation; where a signal came meanwhile, the run is saved."""
+        if not self.state.progress.evaluate or signals.stop:
+            return
+        moment = self.evaluation.pending(moment)
+        self.evaluation.run(moment, signals, log, lambda: self.state.save(self.run.state(moment.nimg)))
+        signals.agree(self.world)
+        if signals.stop:
+            self._save(moment, log, True)
+        self.ticks.restart_clock()
+
     def _save(self, moment: ScheduleState, log: RunLog | None, always: bool) -> None:
-        """Snapshot and training state where due by ticks, or always: at the end of a phase and when asked."""
+        """Writes snapshot and checkpoint where due by ticks, or always: at the end of a phase and when asked."""
         if log is None:
             return
-        tick = int(self.state.counters["tick"])
-        # the state first: it is what must not be lost
+        tick = self.state.progress.tick
+        # the checkpoint first: it is what must not be lost
         if always or tick % self.config.checkpoint_ticks == 0:
             with tolerate_write_errors(self.display, "the checkpoint"):
                 self.state.save(self.run.state(moment.nimg))
@@ -290,19 +231,33 @@ class Trainer:
             with tolerate_write_errors(self.display, "the snapshot"):
                 log.image("samples", self.snapshots.write(moment), moment.nimg)
         self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
-        self._since = time.perf_counter()  # the pace is that of training alone
+        self.ticks.restart_clock()
 
     def _start_again(self) -> None:
-        """The state as the run began, for one that went wrong before it had saved anything."""
+        """Resets the state to the beginning, for a run that diverged before it had saved anything."""
         fresh = TrainState(self.config, self.state.device, self.state.precision, self.world)
         if self.config.start_from is not None:
             load_pretrained(fresh, self.config.start_from)
-        fresh.counters["next_tick"] = self.schedule.tick(0)
+        fresh.progress.next_tick = self.schedule.tick(0)
         self.state.take(fresh)
+
+    def _with_advice(self, error: RuntimeError) -> Exception:
+        """Returns the error itself, or what helps against it where memory ran out."""
+        if not out_of_memory(error):
+            return error
+        moment = self.schedule.at(self.state.nimg)
+        side, saved = moment.resolution, self.run.states()
+        smaller = f"--batch {side}:{max(1, moment.batch // 2)}"
+        advice = f"start again with a smaller batch ({smaller}) or --fmap-base, and another --out"
+        last = f"; the run is saved up to {saved[-1].name}" if saved else ""
+        return TrainingError(f"out of memory at {side}x{side} with batch {moment.batch}: {advice}{last}")
 
 
 def label_column(store: Store, config: TrainConfig) -> tuple[int, dict[str, Any] | None]:
-    """The data's label column that a conditional run uses: its number, and its name and classes (None: no labels)."""
+    """Returns the number of the label column that a conditional run uses, and its name and classes.
+
+    Without labels: 0 and None.
+    """
     if config.labels is None:
         return 0, None
     names = [column.name for column in store.manifest.labels]

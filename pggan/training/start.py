@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pggan.config.resume_policy import changed
 from pggan.config.train import TrainConfig
 from pggan.data.loading.sampler import split_held_out
+from pggan.training.engine.environment import RunEnvironment, resolve
+from pggan.training.engine.memory_estimate import describe as describe_memory
+from pggan.training.engine.memory_estimate import resolve_memory
+from pggan.training.engine.step_modes import resolve_modes
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
 
@@ -75,114 +79,65 @@ def _fit(config: TrainConfig, channels: int, columns: Sequence[LabelColumn]) -> 
     return dataclasses.replace(config, channels=channels, label_size=classes)
 
 
-def resolve(config: TrainConfig) -> dict[str, Any]:
-    """What "auto" becomes here, and the hardware and versions: recorded with the run."""
-    import platform
-
-    import torch
-
-    from pggan.training.engine.memory_estimate import resolve_memory
-    from pggan.training.engine.step_modes import resolve_modes
-    from pggan.utils.devices import pick_device, pick_precision
-    from pggan.utils.distributed import local_device
-
-    # each of several processes looks at its own GPU, not all at the first one
-    device = pick_device(local_device(config.device))
-    precision = pick_precision(config.precision, device)
-    modes, why = resolve_modes(config, str(device))
-    return {
-        "device": str(device),
-        "precision": precision,
-        "modes": modes,
-        "modes_why": why,
-        "memory": resolve_memory(config, device, precision),
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def computing(resolved: Mapping[str, Any]) -> list[str]:
-    """How a run computes, in lines for a person; what it takes of memory is told when that is measured."""
-    from pggan.training.engine.step_modes import describe
-
-    return [f"steps: {describe(resolved['modes'], resolved['modes_why'])}"] if resolved.get("modes") else []
-
-
 def _identity(path: str) -> dict[str, Any]:
-    """What tells a store from another one: recorded with the run."""
+    """Returns what tells a store from another one."""
     from pggan.data.store.store import Store
 
     with Store(path) as store:
         return {"count": len(store), "channels": store.channels, "created": store.manifest.created}
 
 
-def _data_of(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any], given: str | None) -> str:
-    """Where the run's data is now: as given, as recorded, or in the run itself, which may have moved with it."""
-    from pggan.data.store.store import is_store
+def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvironment | None = None) -> RunResult:
+    """Trains a new run.
 
-    recorded = str(config.data)
-    where = given or (recorded if is_store(recorded) or not is_store(run.data) else str(run.data))
-    if not is_store(where):
-        raise TrainingError(f"the run's data is not at {where}; say where: pggan train DATA --resume {run.path}")
-    now, then = _identity(where), resolved.get("data")
-    if then is not None and now != then:
-        raise TrainingError(
-            f"{where} is not the data that the run began on ({now['count']} pictures made {now['created']}, not "
-            f"{then.get('count')} made {then.get('created')}); give the right one: pggan train DATA --resume {run.path}"
-        )
-    return where
+    Args:
+        config: The run's configuration, with its data.
+        out: The run's directory.
+        display: Shows ticks and messages.
+        environment: What "auto" became; None: decided here.
 
-
-def begin(config: TrainConfig, out: Path, display: Display, resolved: dict[str, Any] | None = None) -> RunResult:
-    """A new run in the directory `out`, with what "auto" became. Raises `UsageError` where a run lies there already."""
+    Raises:
+        UsageError: A run is in the directory already, or something asked for is not on this machine.
+    """
     from pggan.training.loop import Trainer
     from pggan.training.run.warm_start import load_pretrained
     from pggan.utils.distributed import barrier
 
     run = RunDirectory(out)
-    resolved = {**(resolved or resolve(config)), "data": _identity(str(config.data))}
-    with _joined(resolved, run, fresh=True) as (mine, world):
-        training = Trainer(config, {**mine, "memory": {}}, run, display, world)
-        if resolved.get("memory"):  # an estimate so far
-            resolved["memory"] = training.measure_memory()
+    environment = dataclasses.replace(environment or resolve(config), data=_identity(str(config.data)))
+    with _joined(environment, run, fresh=True) as (own, world):
+        trainer = Trainer(config, own, run, display, world)
+        for line in describe_memory(own.memory):
+            display.measured(line)
         if config.start_from is not None:
-            both = load_pretrained(training.state, config.start_from)
+            both = load_pretrained(trainer.state, config.start_from)
             fresh = "" if both else ", which keeps no discriminator: that begins with fresh weights"
             display.note(f"going on from the weights of {config.start_from}{fresh}")
         if world.is_main_process:
-            run.create(config, {**resolved, "processes": world.size})
+            run.create(config, dataclasses.replace(environment, processes=world.size).to_json())
         barrier(world)
-        return training.train()
+        return trainer.train()
 
 
 @contextmanager
-def _joined(resolved: dict[str, Any], run: RunDirectory, fresh: bool = False) -> Iterator[tuple[dict[str, Any], World]]:
-    """What this process computes on, among those of the run; the run's directory is this run's alone meanwhile."""
+def _joined(
+    environment: RunEnvironment, run: RunDirectory, fresh: bool = False
+) -> Iterator[tuple[RunEnvironment, World]]:
+    """Joins the run's processes and locks its directory for the block; yields what this process computes with."""
     from pggan.training.run.launcher import end_with_launcher
     from pggan.utils import distributed
     from pggan.utils.devices import pick_device
 
     end_with_launcher()
     place = distributed.world_from_environment()
-    mine = dict(resolved)
-    if place.size > 1 and str(resolved["device"]).startswith("cuda"):
-        mine["device"] = f"cuda:{place.local}"
+    if place.size > 1 and environment.device.startswith("cuda"):
+        environment = dataclasses.replace(environment, device=distributed.local_device("cuda"))
     with ExitStack() as stack:
         if place.is_main_process:
             if fresh:
                 run.check_free()
             stack.enter_context(run.locked())
-        yield mine, stack.enter_context(distributed.process_group(pick_device(mine["device"])))
-
-
-def _fits(resolved: Mapping[str, Any], config: TrainConfig) -> bool:
-    """Whether the memory that the run's plan takes is free here: fewer processes, or others, may share it now."""
-    from pggan.training.engine.memory_estimate import still_fits
-    from pggan.utils.devices import pick_device
-
-    return still_fits(resolved.get("memory", {}), config, pick_device(resolved["device"]))
+        yield environment, stack.enter_context(distributed.process_group(pick_device(environment.device)))
 
 
 def resume(
@@ -193,43 +148,82 @@ def resume(
     changes: Mapping[str, Any] | None = None,
     override: bool = False,
 ) -> RunResult:
-    """Goes on with a run from its newest training state, with its recorded options.
+    """Goes on with a run from its newest checkpoint, with its recorded options.
 
-    `device` moves it to another device, `data` names the place that its data has moved to. `changes`: fields of the
-    configuration; those that change the result need `override`, and are recorded. Raises `TrainingError` where the
-    data is not there, or is not what the run began on, `UsageError` for changes that cannot be.
+    Args:
+        run: The run's directory.
+        display: Shows ticks and messages.
+        device: Moves the run to another device.
+        data: Where the run's data has moved to.
+        changes: Fields of the configuration to change; the run records them.
+        override: Allows changes of the result, too.
+
+    Raises:
+        TrainingError: The data is not there, or is not what the run began on.
+        UsageError: A change is not possible.
     """
-    from pggan.training.engine.memory_estimate import asked_for
     from pggan.training.loop import Trainer
-    from pggan.utils import distributed
 
-    recorded, resolved = run.read_options()
+    recorded, values = run.read_options()
     if run.pruned:
         raise TrainingError(
             f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
         )
-    config, telling = changed(recorded, changes or {}, override)
-    config = dataclasses.replace(config, data=_data_of(run, config, resolved, data))
-    anew = False
+    before = RunEnvironment.from_json(values)
+    config, changed_fields = changed(recorded, changes or {}, override)
+    config = dataclasses.replace(config, data=_data_of(run, config, before, data))
     if device is not None or any(getattr(config, name) != getattr(recorded, name) for name in RESOLVED):
-        place = device or str(resolved["device"])
-        on_cpu = config.precision == "tf32" and place == "cpu"
-        kept = dataclasses.replace(config, device=place, precision="fp32" if on_cpu else config.precision)
-        resolved = {**resolved, **resolve(kept)}
-        for line in computing(resolved):
-            display.note(line)
-        anew = True
-    with _joined(resolved, run) as (mine, world):
-        if distributed.all_reduce_max(int(not anew and not _fits(mine, config)), world):
-            display.note("less memory is free than the run's plan takes: it is planned again")
-            anew = True
-        training = Trainer(config, {**mine, "memory": {}} if anew else mine, run, display, world)
-        if anew and asked_for(config):
-            resolved["memory"] = training.measure_memory()
-        training.resume()
-        if telling:
-            said = ", ".join(f"{name} {value}" for name, value in telling.items())
-            display.note(f"changed from {training.state.nimg / 1000:g} kimg on: {said}")
+        environment = _moved(before, config, device or before.device, display)
+    else:
+        environment = _checked(before, config, display)
+    with _joined(environment, run) as (own, world):
+        trainer = Trainer(config, own, run, display, world)
+        trainer.resume()
+        if changed_fields:
+            nimg = trainer.state.nimg
+            shown = ", ".join(f"{name} {value}" for name, value in changed_fields.items())
+            display.note(f"changed from {nimg / 1000:g} kimg on: {shown}")
             if world.is_main_process:
-                run.record_changes(config, resolved, {"at_nimg": training.state.nimg, **telling})
-        return training.train()
+                run.record_changes(config, environment.to_json(), {"at_nimg": nimg, **changed_fields})
+        return trainer.train()
+
+
+def _data_of(run: RunDirectory, config: TrainConfig, before: RunEnvironment, moved: str | None) -> str:
+    """Returns where the run's data is now: where it moved, as recorded, or in the run, which may have moved with it."""
+    from pggan.data.store.store import is_store
+
+    recorded = str(config.data)
+    place = moved or (recorded if is_store(recorded) or not is_store(run.data) else str(run.data))
+    if not is_store(place):
+        raise TrainingError(f"the run's data is not at {place}; say where: pggan train DATA --resume {run.path}")
+    now, then = _identity(place), before.data
+    if then is not None and now != then:
+        raise TrainingError(
+            f"{place} is not the data that the run began on ({now['count']} pictures made {now['created']}, not "
+            f"{then.get('count')} made {then.get('created')}); give the right one: pggan train DATA --resume {run.path}"
+        )
+    return place
+
+
+def _moved(before: RunEnvironment, config: TrainConfig, device: str, display: Display) -> RunEnvironment:
+    """Decides anew what "auto" becomes, on another device or with other options."""
+    precision = "fp32" if config.precision == "tf32" and device == "cpu" else config.precision
+    now = resolve(dataclasses.replace(config, device=device, precision=precision))
+    for line in [*now.describe_steps(), *describe_memory(now.memory)]:
+        display.note(line)
+    return dataclasses.replace(now, data=before.data, processes=before.processes)
+
+
+def _checked(before: RunEnvironment, config: TrainConfig, display: Display) -> RunEnvironment:
+    """Keeps what was recorded, as far as it is of this version and its memory is free now."""
+    from pggan.utils.devices import pick_device
+
+    if before.modes is None:
+        modes, why = resolve_modes(config, before.device)
+        before = dataclasses.replace(before, modes=modes, modes_why=why)
+    memory = resolve_memory(config, pick_device(before.device), before.precision, before.memory)
+    if memory != before.memory:
+        display.note("less memory is free than the run's plan takes: it is planned again")
+        for line in describe_memory(memory):
+            display.note(line)
+    return dataclasses.replace(before, memory=memory)

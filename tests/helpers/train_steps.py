@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loading.loader import LoadedBatch
+from pggan.training.engine.batch_builder import BatchBuilder
+from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import BatchBuilder, train_step
+from pggan.training.engine.step import train_step
+from pggan.training.engine.step_executor import StepExecutor
 
 CLASSES = 3
 
@@ -34,11 +36,16 @@ def loaded(config: TrainConfig, resolution: int, number: int = 0, batch: int = 4
 class Player:
     """Iterations of a state on random pictures, which depend on the images seen alone."""
 
-    def __init__(self, config: TrainConfig, precision: str = "fp32") -> None:
-        self.config, self.schedule = config, Schedule(config)
+    def __init__(self, config: TrainConfig, precision: str = "fp32", *modes, **executor) -> None:
+        self.config = config
         self.state = TrainState(config, torch.device("cpu"), precision)
+        self.schedule = self.state.schedule
+        self.executor = StepExecutor(self.state, *modes, **executor)
         classes = np.arange(30) % CLASSES if config.label_size else None
-        self.feed = BatchBuilder(self.state, 0, classes)
+        self.builder = BatchBuilder(self.state, 0, classes)
+
+    def inputs(self, player: str, batch, level: int, alpha: float = 1.0) -> StepInputs:
+        return StepInputs(player, level, batch, torch.tensor(alpha), torch.ones(()))
 
     def play(self, iterations: int) -> dict[str, float]:
         for _ in range(iterations):
@@ -47,5 +54,5 @@ class Player:
                 loaded(self.config, moment.resolution, self.state.nimg + i, moment.batch)
                 for i in range(self.schedule.n_critic)
             )
-            terms = train_step(self.state, self.feed, batches, moment, self.schedule.n_critic)
+            terms = train_step(self.state, self.executor, self.builder, batches, moment)
         return {name: float(value) for name, value in terms.items()}

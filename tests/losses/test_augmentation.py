@@ -19,7 +19,10 @@ from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.losses.augment.ada import NORMALS, UNIFORMS
 from pggan.losses.regularizers.augmentation import INTERVAL, Augmentation
 from pggan.training.engine import gradients, loss_functions, step
+from pggan.training.engine.batch_builder import BatchBuilder
+from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
@@ -56,14 +59,14 @@ def fed(config, world=World(), count=8, held_out=True, p=None):  # noqa: B008 - 
     state = TrainState(config, CPU, "fp32", world)
     for module in (state.generator, state.discriminator):
         module.double()
-    state.setup = dataclasses.replace(state.setup, dtype=None)
+    state.context = dataclasses.replace(state.context, dtype=None)
     if p is not None:
         augmentation(state).p.fill_(p)
     own = slice(world.rank, None, world.size)
     more = pictures(count, 1, config.channels)[own] if held_out else None
     reals = pictures(count, 0, config.channels)[own]
     loaded = LoadedBatch(reals, np.zeros((len(reals), 1), np.int32), BatchRequest(0, count, 8), more)
-    batch = step.BatchBuilder(state, 0, None).discriminator(loaded, 0, torch.tensor(0.7))
+    batch = BatchBuilder(state, 0, None).discriminator(loaded, 0, torch.tensor(0.7))
     return state, in_float64(batch)
 
 
@@ -79,7 +82,8 @@ def augmentation(state):
 def d_gradients(state, batch, parts=1):
     """Gradients, losses and stats of D: means over parts."""
     alpha = torch.tensor(0.7).double()
-    found = [gradients.eager(state.setup, "d", batch.part(i, parts), LEVEL, alpha, ONE) for i in range(parts)]
+    inputs = StepInputs("d", LEVEL, batch, alpha, ONE)
+    found = [gradients.eager(state.context, inputs.part(i, parts)) for i in range(parts)]
     return tuple(mean_of([each[at] for each in found]) for at in range(3))
 
 
@@ -120,8 +124,9 @@ def test_g_learns_through_the_augmentation(kind):
     for each, given in ((state, batch), (plain, batch)):
         parameters = loss_functions.parameters_of(each.generator)
         frozen, alpha = loss_functions.detached_parameters_of(each.discriminator), torch.tensor(0.7).double()
-        loss, _ = loss_functions.g_loss(each.setup, parameters, frozen, given, LEVEL, alpha, ONE)
-        found.append(loss_functions.gradients(loss, parameters, ONE))
+        inputs = StepInputs("g", LEVEL, given, alpha, ONE)
+        loss, _ = loss_functions.g_loss(each.context, parameters, frozen, inputs)
+        found.append(loss_functions.parameter_gradients(loss, parameters, ONE))
     name = "blocks.4x4.conv.weight"
     assert found[0][name].abs().sum() > 0
     assert not torch.allclose(found[0][name], found[1][name])
@@ -129,7 +134,7 @@ def test_g_learns_through_the_augmentation(kind):
 
 def test_reals_fakes_and_players_have_noise_of_their_own():
     state, batch = fed(small(loss_options=ADA))
-    feed = step.BatchBuilder(state, 0, None)
+    feed = BatchBuilder(state, 0, None)
     g = feed.generator(batch, 0)
     assert batch.noise["augment_real"].shape == (8, len(UNIFORMS))
     assert batch.noise["augment_fake_normal"].shape == (8, len(NORMALS))
@@ -164,14 +169,14 @@ def test_every_loss_trains_with_augmentation(loss, kind):
     state = TrainState(small(loss=loss, loss_options=(("augment", kind),)), CPU, "bf16")
     more = pictures(8, 1)
     loaded = LoadedBatch(pictures(8), np.zeros((8, 1), np.int32), BatchRequest(0, 8, 8), more)
-    feed, alpha = step.BatchBuilder(state, 0, None), torch.tensor(0.4)
+    feed, alpha, executor = BatchBuilder(state, 0, None), torch.tensor(0.4), StepExecutor(state)
     batch = feed.discriminator(loaded, 0, alpha)
     for kind_of in ("d", "g"):
         if kind_of == "d":
-            terms = step.discriminator_step(state, batch, LEVEL, alpha)
+            terms = step.player_step(state, executor, "d", batch, LEVEL, alpha)
             assert torch.isfinite(terms["score_held_out"])
         else:
-            terms = step.generator_step(state, feed.generator(batch, 8), LEVEL, alpha)
+            terms = step.player_step(state, executor, "g", feed.generator(batch, 8), LEVEL, alpha)
         assert all(torch.isfinite(value).all() for value in terms.values())
     if kind == "ada":
         assert float(augmentation(state).sums[0]) == 8

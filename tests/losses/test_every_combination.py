@@ -12,7 +12,7 @@ from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.config.train import GROWTHS, PerResolution
 from pggan.training.engine.step import compute_gradients
-from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.step_modes import StepMode
 from pggan.utils.errors import UsageError
 from tests.helpers.train_steps import CLASSES, Player, loaded, tiny
 from tests.training.test_step_modes import recorder
@@ -149,20 +149,21 @@ SETTINGS = {
 }
 
 
-def both_gradients(config, computing, level=3):
+def both_gradients(config, level=3, mode=StepMode.EAGER, **executor):
     """Gradients of D and G, and the losses, in the middle of a fade."""
     torch.manual_seed(0)
-    player = Player(config)
-    player.state.computing = computing
+    said = []
+    player = Player(config, "fp32", {level: mode}, said.append, **executor)
     # past the start, so that means of past weights are not the weights
     player.play(1)
-    found, alpha = {}, torch.tensor(0.4)
-    batch = player.feed.discriminator(loaded(config, 2**level), 96, alpha)
+    found = {}
+    batch = player.builder.discriminator(loaded(config, 2**level), 96, torch.tensor(0.4))
     for name in "dg":
         if name == "g":
-            batch = player.feed.generator(batch, 100)
-        gradients, losses, _ = compute_gradients(player.state, name, batch, level, alpha, torch.ones(()))
+            batch = player.builder.generator(batch, 100)
+        gradients, losses, _ = compute_gradients(player.executor, player.inputs(name, batch, level, 0.4))
         found |= {f"{name}.{key}": value.clone() for key, value in {**gradients, **losses}.items() if value is not None}
+    assert player.executor.modes == {level: mode}, said
     return found
 
 
@@ -175,18 +176,14 @@ def same_gradients(expected, found):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_mode_computes_the_same(name):
     """Written as a function of parameters, as the compiler takes it, and recorded, as a CUDA graph keeps it."""
-    config, said = tiny(**SETTINGS[name], start_res=8, max_res=8), []
-    expected = both_gradients(config, StepExecutor())
-    for mode in ("compiled", "captured"):
-        computing = StepExecutor({3: mode}, said.append, None, recorder)
-        same_gradients(expected, both_gradients(config, computing))
-        assert computing.modes == {3: mode}, said
+    config = tiny(**SETTINGS[name], start_res=8, max_res=8)
+    expected = both_gradients(config)
+    for mode in (StepMode.RECORDED, StepMode.COMPILED, StepMode.COMPILED_RECORDED):
+        same_gradients(expected, both_gradients(config, mode=mode, backend=None, capturer=recorder))
 
 
 @pytest.mark.slow
 def test_the_compiler_takes_everything():
     """Traced whole, without a break; machine code is made of nothing else."""
-    config, said = tiny(**EVERYTHING, max_res=4), []
-    computing = StepExecutor({2: "compiled"}, said.append, "aot_eager")
-    same_gradients(both_gradients(config, StepExecutor(), 2), both_gradients(config, computing, 2))
-    assert computing.modes == {2: "compiled"}, said
+    config = tiny(**EVERYTHING, max_res=4)
+    same_gradients(both_gradients(config, 2), both_gradients(config, 2, StepMode.COMPILED, backend="aot_eager"))

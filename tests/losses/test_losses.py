@@ -25,7 +25,7 @@ def setup_and_batch(loss="wgan-gp", options=(), **fields):
     state = TrainState(config, CPU, "fp32")
     for module in (state.generator, state.discriminator, state.objectives):
         module.double()
-    state.setup = dataclasses.replace(state.setup, dtype=None)  # layers compute in their input's type
+    state.context = dataclasses.replace(state.context, dtype=None)  # layers compute in their input's type
     with torch.no_grad():  # away from the start, where much is 0
         for number, parameter in enumerate([*state.generator.parameters(), *state.discriminator.parameters()]):
             drawn = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
@@ -39,7 +39,7 @@ def setup_and_batch(loss="wgan-gp", options=(), **fields):
 
     labels = torch.eye(CLASSES, dtype=torch.float64)[[0, 2, 1, 0]] if config.label_size else torch.zeros(COUNT, 0)
     g = state.generator.config
-    wanted = [o.noise(COUNT, 8, 1) for o in state.setup.objectives]
+    wanted = [o.noise(COUNT, 8, 1) for o in state.context.objectives]
     codes = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 1]] if g.categorical else torch.zeros(COUNT, 0)
     latents = [tensor("z", "normal", 4), codes.double(), tensor("c", "uniform", g.continuous) * 2 - 1]
     labels = labels.double()
@@ -53,14 +53,15 @@ def setup_and_batch(loss="wgan-gp", options=(), **fields):
 
 def losses(state, batch):
     """Both players' losses as functions of their parameters, and those parameters."""
-    setup = state.setup
-    g, d = loss_functions.parameters_of(setup.generator), loss_functions.parameters_of(setup.discriminator)
+    context = state.context
+    g, d = loss_functions.parameters_of(context.generator), loss_functions.parameters_of(context.discriminator)
     frozen_g, frozen_d = (
-        loss_functions.detached_parameters_of(setup.generator),
-        loss_functions.detached_parameters_of(setup.discriminator),
+        loss_functions.detached_parameters_of(context.generator),
+        loss_functions.detached_parameters_of(context.discriminator),
     )
-    yield "d", d, lambda p: loss_functions.d_loss(setup, p, frozen_g, batch, LEVEL, ALPHA, ONE)
-    yield "g", g, lambda p: loss_functions.g_loss(setup, p, frozen_d, batch, LEVEL, ALPHA, ONE)
+    inputs = {player: loss_functions.StepInputs(player, LEVEL, batch, ALPHA, ONE) for player in "dg"}
+    yield "d", d, lambda p: loss_functions.d_loss(context, p, frozen_g, inputs["d"])
+    yield "g", g, lambda p: loss_functions.g_loss(context, p, frozen_d, inputs["g"])
 
 
 def check_gradients(state, batch):
@@ -68,7 +69,7 @@ def check_gradients(state, batch):
     for player, parameters, loss_of in losses(state, batch):
         total, terms = loss_of(parameters)
         assert float(total.detach()) == pytest.approx(sum(float(v.detach()) for v in terms.losses.values()), rel=1e-12)
-        found = loss_functions.gradients(total, parameters, ONE)
+        found = loss_functions.parameter_gradients(total, parameters, ONE)
         assert any(g is not None and float(g.norm()) > 0 for g in found.values()), player
         random = torch.Generator().manual_seed(0)
         v = {n: torch.randn(p.shape, generator=random, dtype=torch.float64) for n, p in parameters.items()}
@@ -136,11 +137,11 @@ def test_losses_are_their_published_formulas(loss):
     if loss != "hinge":  # its gradient is held by finite differences
         expected = torch.autograd.grad(of_d(real, fake), list(state.discriminator.parameters()), retain_graph=True,
                                        allow_unused=True)  # fmt: skip
-        for (name, found), wanted in zip(loss_functions.gradients(d_loss(d)[0], d, ONE).items(), expected):
+        for (name, found), wanted in zip(loss_functions.parameter_gradients(d_loss(d)[0], d, ONE).items(), expected):
             assert (found is None) == (wanted is None), name
             assert found is None or torch.allclose(found, wanted, rtol=1e-9, atol=1e-12), name
         expected = torch.autograd.grad(of_g(fake), list(state.generator.parameters()), allow_unused=True)
-        for (name, found), wanted in zip(loss_functions.gradients(g_loss(g)[0], g, ONE).items(), expected):
+        for (name, found), wanted in zip(loss_functions.parameter_gradients(g_loss(g)[0], g, ONE).items(), expected):
             assert found is None or torch.allclose(found, wanted, rtol=1e-9, atol=1e-12), name
 
 
@@ -202,7 +203,7 @@ def test_semi_supervised_is_a_softmax_of_one_class_more():
     options = [("semi_supervised", True), ("class_weight", 2.0), ("feature_matching", 0.0)]
     state, batch = setup_and_batch("gan", options, labels="kind", label_size=CLASSES)
     batch = batch._replace(labels=torch.cat([batch.labels[:3], torch.zeros(1, CLASSES).double()]))
-    state.setup.objectives[1].labelled = 0.75
+    state.context.objectives[1].labelled = 0.75
     fakes = state.generator(batch.latents, LEVEL, ALPHA, None).detach()
 
     def probabilities(images):
@@ -250,9 +251,9 @@ def test_instance_noise_is_seen_and_learnt_through():
     assert float(total.detach()) == pytest.approx(float((score[1] - score[0]).detach()), rel=1e-12)
     assert float(terms.stats["instance_noise"]) == pytest.approx(sigma)
     expected = torch.autograd.grad(-score[1], list(state.generator.parameters()), allow_unused=True)
-    for (name, found), wanted in zip(loss_functions.gradients(g_loss(g)[0], g, ONE).items(), expected):
+    for (name, found), wanted in zip(loss_functions.parameter_gradients(g_loss(g)[0], g, ONE).items(), expected):
         assert found is None or torch.allclose(found, wanted, rtol=1e-9, atol=1e-12), name
-    noise_of = state.setup.objectives[1]
+    noise_of = state.context.objectives[1]
     for nimg, expected in ((0, 0.5), (2.5, 0.375), (10, 0.0), (1e9, 0.0)):
         assert float(noise_of.sigma(torch.tensor(nimg, dtype=torch.float64))) == pytest.approx(expected)
 

@@ -86,23 +86,26 @@ from pggan.data.store.store import Store
 from pggan.data.loading.loader import LoadedBatch
 from pggan.utils.distributed import process_group
 from pggan.training.engine import step
+from pggan.training.engine.batch_builder import BatchBuilder
+from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.step_modes import StepMode
 from pggan.training.engine.state import TrainState
 config = from_json(TrainConfig, json.loads(sys.argv[1]))
 device = torch.device("cpu")
 with process_group(device) as world:
     state = TrainState(config, device, "fp32", world)
-    state.computing = StepExecutor({3: sys.argv[3]}, backend=None)
+    executor = StepExecutor(state, {3: StepMode(sys.argv[3])}, backend=None)
     store = Store(config.data)
     own = list(range(16))[world.rank :: world.size]
     loaded = LoadedBatch(store.read(8, own), store.labels[own], None)
-    feed, alpha = step.BatchBuilder(state, 0, None), torch.tensor(0.3)
+    feed, alpha = BatchBuilder(state, 0, None), torch.tensor(0.3)
     found = {}
     for player in ("discriminator", "generator"):
         batch = feed.discriminator(loaded, 32, alpha)
         if player == "generator":
             batch = feed.generator(batch, 48)
-        gradients, _, _ = step.compute_gradients(state, player[0], batch, 3, alpha, torch.ones(()))
+        gradients, _, _ = step.compute_gradients(executor, StepInputs(player[0], 3, batch, alpha, torch.ones(())))
         found |= {f"{player}.{k}": g for k, g in gradients.items() if g is not None}
     if world.is_main_process:
         torch.save(found, sys.argv[2])

@@ -17,6 +17,7 @@ from pggan.cli import run as pggan
 from pggan.config.train import PerResolution
 from pggan.generation.model import load
 from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
+from pggan.training.engine.progress import Progress
 from pggan.training.monitor import evaluation
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.monitor.evaluation import Evaluation
@@ -132,13 +133,13 @@ def test_checkpoints_without_a_best_score_resume(measured, whole, tmp_path):
 def test_the_best_is_a_better_score_of_the_same_kind_or_the_first_of_another(config):
     def evaluated(**options):
         config_ = dataclasses.replace(config, **options)
-        state = SimpleNamespace(config=config_, device=torch.device("cpu"), counters=counters_)
+        state = SimpleNamespace(config=config_, device=torch.device("cpu"), progress=progress)
         return Evaluation(state, None, None, QuietDisplay())
 
     def best(evaluation_, level, **figures):
         return evaluation_._is_best(SimpleNamespace(level=level, nimg=7), figures)
 
-    counters_ = {"best_kind": 0, "best_level": 0, "best_score": 0.0, "best_nimg": 0}
+    progress = Progress()
     swd = evaluated(eval_metrics=("swd", "msssim"))
     assert best(swd, 4, swd=50.0)
     assert not best(swd, 4, swd=50.0)
@@ -147,7 +148,7 @@ def test_the_best_is_a_better_score_of_the_same_kind_or_the_first_of_another(con
     assert not best(swd, 4, msssim=0.1)
     assert best(swd, 4, swd=49.0)
     assert best(swd, 5, swd=90.0)  # the first at a higher resolution
-    assert counters_["best_score"] == 90
+    assert progress.best_score == 90
     assert best(evaluated(eval_metrics=("swd",), eval_samples=99), 5, swd=95.0)  # other pictures do not compare
     higher = evaluated(eval_metrics=("swd", "neighbours"), best_metric="neighbours")
     assert best(higher, 5, nearest_ratio=0.5)

@@ -3,61 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.profiler import profile
 
+from pggan.cli import cli
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training.engine import step
+from pggan.training.engine import loss_functions, memory_estimate
+from pggan.training.engine.batch_builder import example_inputs
 from pggan.training.engine.gradients import eager
 from pggan.training.engine.memory_estimate import (
     KEPT,
+    MicroBatchPlan,
     describe,
     fixed_bytes,
     image_bytes,
+    memory_limit,
+    micro_batch_sizes,
     pass_bytes,
-    planned,
+    plan_from_json,
+    plan_memory,
+    plan_to_json,
     resolve_memory,
 )
 from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.start import begin
 from pggan.utils import devices
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
 from tests.training.test_recovery import Notes
-from tests.training.test_step_modes import SMALL, a_batch
+from tests.training.test_step_modes import SMALL
 
 CPU = torch.device("cpu")
 
 
-def made(config, double):
-    state = TrainState(config, CPU, "fp32")
-    if double:
-        state.generator.double()
-        state.discriminator.double()
-        state.setup = dataclasses.replace(state.setup, dtype=None)
-    return state
-
-
 @pytest.mark.parametrize("level", [2, 3, 4])
 def test_activations_computed_again_change_nothing(level):
-    state = made(dataclasses.replace(SMALL, max_res=16, fmap_base=64), True)
-    exact = torch.float64
-    inputs = a_batch(state, level).map(lambda t: t.to(exact)), level, torch.tensor(0.3, dtype=exact), torch.tensor(1.0)
-    for player in "dg":
-        state._recompute.on = False
-        kept = eager(state.setup, player, *inputs)
-        state._recompute.on = True
-        again = eager(state.setup, player, *inputs)
-        for name, g in kept.found.items():
-            other = again.found[name]
-            if g is None:
-                assert other is None
-            else:
-                assert (g - other).abs().max() < 1e-12, name
-        assert kept.losses.keys() == again.losses.keys()
+    state = TrainState(dataclasses.replace(SMALL, max_res=16, fmap_base=64), CPU, "fp32")
+    state.generator.double()
+    state.discriminator.double()
+    state.context = dataclasses.replace(state.context, dtype=None)
+    executor = StepExecutor(state)
+    for inputs in example_inputs(state, level, 8).values():
+        inputs = inputs.map(lambda t: t.double() if t.is_floating_point() else t)
+        first = eager(state.context, inputs)
+        with executor.checkpointing(True):
+            again = eager(state.context, inputs)
+        for name, g in first.by_name.items():
+            assert (g is None) == (again.by_name[name] is None)
+            assert g is None or (g - again.by_name[name]).abs().max() < 1e-12, name
+        assert first.losses.keys() == again.losses.keys()
 
 
 def peak(function):
@@ -74,85 +75,128 @@ def peak(function):
 
 def test_estimates_are_of_the_size_that_is_measured():
     config = dataclasses.replace(SMALL, max_res=32, fmap_base=512, fmap_max=32)
-    state = made(config, False)
-    inputs = a_batch(state, 5), 5, torch.tensor(0.3), torch.tensor(1.0)
-    found = {}
+    state = TrainState(config, CPU, "fp32")
+    inputs, executor, measured = example_inputs(state, 5, 8)["d"], StepExecutor(state), {}
     for again in (False, True):
-        state._recompute.on = again
-        eager(state.setup, "d", *inputs)
-        found[again] = peak(lambda: eager(state.setup, "d", *inputs))
+        with executor.checkpointing(again):
+            eager(state.context, inputs)
+            measured[again] = peak(lambda: eager(state.context, inputs))
         estimate = 8 * image_bytes(config, 32, 4, again, "cuda")
-        assert 0.75 < found[again] / estimate < 1.25, (again, found, estimate)
-    assert found[True] < 0.75 * found[False]
+        assert 0.75 < measured[again] / estimate < 1.25, (again, measured, estimate)
+    assert measured[True] < 0.75 * measured[False]
 
 
 def test_plans_keep_within_the_budget():
-    config = TrainConfig(max_res=1024, batch=PerResolution.of({4: 128, 256: 16, 1024: 8}))
-    sizes = {r: [int(config.batch.at(r)) // parts for parts in (1, 2, 4)] for r in config.resolutions()}
+    config = TrainConfig(max_res=1024, batch=PerResolution.of({4: 128, 256: 16, 1024: 8}), stddev_group=4)
     before = None
     for gigabytes in (80, 24, 16, 12, 8):
-        shares = planned(config, gigabytes * 2**30, "cuda", "bf16", sizes)
-        assert all(share.bytes <= gigabytes * 2**30 * 0.9 for share in shares.values())
-        assert all(share.micro_batch in sizes[r] for r, share in shares.items())
+        plan = plan_memory(config, gigabytes * 2**30, "cuda", "bf16")
+        assert all(share.bytes <= gigabytes * 2**30 * 0.9 for share in plan.values())
+        assert all(share.micro_batch in micro_batch_sizes(config, 1)[2**level] for level, share in plan.items())
         if before:
-            assert all(shares[r].micro_batch <= before[r].micro_batch or shares[r].recompute for r in shares)
-        before = shares
-    one_group = {1024: [4]}
-    assert planned(config, 80 * 2**30, "cuda", "bf16", one_group)[1024].recompute is False
-    assert planned(config, 8 * 2**30, "cuda", "bf16", one_group)[1024].recompute is True
-    with pytest.raises(UsageError, match=r"too little for 4x4: 32 images at once take about .*--budget"):
-        planned(config, 0.5 * 2**30, "cuda", "bf16", sizes)
+            assert all(plan[at].micro_batch <= before[at].micro_batch or plan[at].recompute for at in plan)
+        before = plan
+    assert plan_memory(config, 80 * 2**30, "cuda", "bf16")[10].recompute is False
+    assert plan_memory(config, 8 * 2**30, "cuda", "bf16")[10].recompute is True
+    with pytest.raises(UsageError, match=r"too little for 4x4: 4 images at once take about .*--budget"):
+        plan_memory(config, 0.5 * 2**30, "cuda", "bf16")
 
 
-def test_what_is_planned_before_the_run_measures(config):
-    """A budget of two images more than nothing, by estimate; with --batch auto what is free."""
+def test_sizes_keep_groups_whole_within_what_is_asked_for(config):
+    config = dataclasses.replace(config, batch=PerResolution(16), stddev_group=4)
+    assert micro_batch_sizes(config, 1)[8] == [4, 8, 16]
+    assert micro_batch_sizes(config, 2)[8] == [4, 8]
+    assert micro_batch_sizes(dataclasses.replace(config, micro_batch=PerResolution(8)), 1)[8] == [4, 8]
+    assert micro_batch_sizes(dataclasses.replace(config, micro_batch=PerResolution(1)), 1)[8] == [4]
+
+
+def bytes_for(config, images, recompute=False):
+    """What a limit has to be for so many images at once at 16x16."""
+    beside = fixed_bytes(config, "cpu") + pass_bytes(config, 16, recompute)
+    return (beside + images * image_bytes(config, 16, 4, recompute, "cpu")) / 0.9
+
+
+def test_what_a_run_plans_on_a_cpu(config, monkeypatch):
+    """Within a budget of two images and a half, by estimate; unasked only where memory has no room for the batch."""
     config = dataclasses.replace(config, stddev_group=2, start_res=16, precision="fp32")
-    budget = (
-        fixed_bytes(config, "cpu") + pass_bytes(config, 16, False) + 2.5 * image_bytes(config, 16, 4, False, "cpu")
-    ) / 0.9
-    share = resolve_memory(dataclasses.replace(config, budget=budget), CPU, "fp32")["16"]
-    assert (share["micro_batch"], share["recompute"], share["probed"]) == (2, False, False)
+    share = resolve_memory(dataclasses.replace(config, budget=bytes_for(config, 2.5)), CPU, "fp32")[4]
+    assert (share.micro_batch, share.recompute) == (2, False)
     auto = resolve_memory(dataclasses.replace(config, auto_batch=True), CPU, "fp32")
-    assert auto["16"]["micro_batch"] == 8  # the whole minibatch: this machine has room
+    assert auto[4].micro_batch == 8  # the whole minibatch: this machine has room
     assert describe(auto)[0].endswith("of memory, by estimate")
     assert resolve_memory(config, CPU, "fp32") == {}
     assert describe({}) == []
+    monkeypatch.setattr(memory_estimate, "memory_limit", lambda config, device: bytes_for(config, 4.5))
+    assert resolve_memory(config, CPU, "fp32")[4].micro_batch == 4
 
 
-def test_estimates_refuse_only_what_is_far_too_much(config, monkeypatch):
-    """They may err: what they find a little too large is left to the run to measure, where that is possible."""
+def test_a_recorded_plan_holds_while_it_fits(config, monkeypatch):
+    """On a CPU; on a GPU always, because there memory that runs out is raised."""
+    config = dataclasses.replace(config, stddev_group=2, start_res=16)
+    monkeypatch.setattr(memory_estimate, "memory_limit", lambda config, device: bytes_for(config, 4.5))
+    small = {4: MicroBatchPlan(2, True, 1e8)}
+    assert resolve_memory(config, CPU, "fp32", small) == small
+    large = {4: MicroBatchPlan(8, False, 1e18)}
+    assert resolve_memory(config, CPU, "fp32", large)[4][:2] == (4, False)
+    assert resolve_memory(config, torch.device("cuda", 0), "fp32", large) == large
+    assert resolve_memory(config, torch.device("cuda", 0), "fp32") == {}
+
+
+def test_plans_of_older_runs_are_read():
+    share = {"micro_batch": 4, "recompute": False, "bytes": 7e8}
+    assert plan_from_json({"8": {**share, "probed": True, "measured": {"4": 7e8}}}) == {3: MicroBatchPlan(**share)}
+    assert plan_to_json({3: MicroBatchPlan(**share)}) == {"8": share}
+
+
+def test_estimates_refuse_on_gpus_only_what_is_far_too_much(config):
+    """They may err there, and the run finds what fits; on a CPU it would be killed."""
     config = dataclasses.replace(config, stddev_group=2, start_res=16, precision="fp32")
-    bytes_ = fixed_bytes(config, "cpu") + pass_bytes(config, 16, True) + 2 * image_bytes(config, 16, 4, True, "cpu")
+    bytes_ = fixed_bytes(config, "cuda") + pass_bytes(config, 16, True) + 2 * image_bytes(config, 16, 4, True, "cuda")
     least = bytes_ / 0.9
-    near, far = (dataclasses.replace(config, budget=least * part) for part in (0.8, 0.5))
-    monkeypatch.setattr(devices, "can_measure", lambda device: True)
-    share = resolve_memory(near, CPU, "fp32")["16"]
-    assert (share["micro_batch"], share["recompute"]) == (2, True)
-    with pytest.raises(UsageError, match="too little for 16x16: 2 images at once take about"):
-        resolve_memory(far, CPU, "fp32")
-    monkeypatch.setattr(devices, "can_measure", lambda device: False)
-    with pytest.raises(UsageError, match="too little for 16x16: 2 images at once take about"):
-        resolve_memory(near, CPU, "fp32")
+    assert plan_memory(config, 0.8 * least, "cuda", "fp32")[4][:2] == (2, True)
+    for device, part in (("cuda", 0.5), ("cpu", 0.8)):
+        with pytest.raises(UsageError, match="too little for 16x16: 2 images at once take about"):
+            plan_memory(config, part * least, device, "fp32")
+
+
+def test_a_limit_is_what_is_free_and_held_and_at_most_the_budget(monkeypatch, config):
+    """Processes on one machine share its memory, on a GPU each has its own."""
+    monkeypatch.setattr(devices, "free_memory", lambda device: 1000 << 20)
+    monkeypatch.setattr(devices, "held_memory", lambda device: 10 << 20)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    assert memory_limit(config, CPU) == 260 << 20
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert memory_limit(config, CPU) == 510 << 20
+    assert memory_limit(config, torch.device("cuda", 0)) == 1010 << 20
+    assert memory_limit(dataclasses.replace(config, budget=float(300 << 20)), CPU) == 300 << 20
+
+
+def test_dry_run_says_that_it_estimates(data):
+    small = ["train", str(data), "--dry-run", "--device", "cpu", "--fmap-base", "64", "--fmap-max", "8"]
+    said = CliRunner().invoke(cli, [*small, "--budget", "2GB"]).output
+    assert re.search(r"^images computed at once: 4x4 \d+, .* of memory, by estimate$", said, re.M)
+    assert "as many as fit into what is free" in CliRunner().invoke(cli, [*small, "--batch", "auto"]).output
+    plan = json.loads(CliRunner().invoke(cli, [*small, "--budget", "2GB", "--json"]).output)
+    assert set(plan["memory"]) == {"4", "8", "16"}
+    assert set(plan["memory"]["4"]) == {"micro_batch", "recompute", "bytes"}
+    assert "memory" not in json.loads(CliRunner().invoke(cli, [*small, "--json"]).output)
 
 
 def test_activations_are_computed_again_where_a_group_does_not_fit(config, tmp_path, monkeypatch):
     """Memory runs out until both are done: one group at once, and its activations not kept."""
     config = dataclasses.replace(config, start_res=16, total_kimg=0.04)
     plain = begin(config, tmp_path / "plain", QuietDisplay())
-    original, states = step.compute_gradients, []
-    d_loss = step.step.d_loss
+    d_loss, executors = loss_functions.d_loss, []
+    called = StepExecutor.__call__
 
-    def watched(state, *rest):
-        states.append(state)
-        return original(state, *rest)
-
-    def tight(setup, d, g, batch, *rest):
-        if len(batch.reals) > 4 or 4 not in states[-1].recomputed:
+    def tight(context, d, g, inputs):
+        if inputs.images > 4 or not executors or 4 not in executors[-1].checkpointed:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return d_loss(setup, d, g, batch, *rest)
+        return d_loss(context, d, g, inputs)
 
-    monkeypatch.setattr(step, "compute_gradients", watched)
-    monkeypatch.setattr(step.step, "d_loss", tight)
+    monkeypatch.setattr(StepExecutor, "__call__", lambda self, inputs: executors.append(self) or called(self, inputs))
+    monkeypatch.setattr(loss_functions, "d_loss", tight)
     notes = Notes()
     assert begin(config, tmp_path / "tight", notes).nimg == plain.nimg
     assert sum("2 micro-batches" in said for said in notes.said) == 1

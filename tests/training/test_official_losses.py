@@ -16,7 +16,7 @@ from tests.helpers import official_networks
 ONE = torch.tensor(1.0, dtype=torch.float64)
 
 
-def setup_and_batch(case, lod, target=1.0):
+def context_and_inputs(case, lod, target=1.0):
     """In float64, as the fixtures' tolerances ask for gradients."""
     fixture = official_networks.load(case)
     g, d, _ = official_networks.networks(case, torch.float64)
@@ -30,7 +30,10 @@ def setup_and_batch(case, lod, target=1.0):
     objectives = loss_functions.make_objectives("wgan-gp", False, {"gp_target": target})
     batch = Batch(reals, tensor("labels"), tensor("latents"), tensor("labels"), tensor("mixing_factors"), {})
     g_batch = batch._replace(latents=tensor("g_latents"), fake_labels=tensor("g_labels"))
-    return fixture, loss_functions.StepContext(g, d, objectives), batch, g_batch, level, alpha
+    d_inputs, g_inputs = (
+        loss_functions.StepInputs(player, level, of, alpha, ONE) for player, of in (("d", batch), ("g", g_batch))
+    )
+    return fixture, loss_functions.StepContext(g, d, objectives), d_inputs, g_inputs
 
 
 def keys(fixture):
@@ -57,19 +60,20 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
     """The reference's discriminator takes full-size pictures whatever the lod, so that its penalty does, too."""
     compared = 0
     for lod in keys(official_networks.load(case)):
-        fixture, setup, batch, _, level, alpha = setup_and_batch(case, lod, target)
+        fixture, context, inputs, _ = context_and_inputs(case, lod, target)
+        batch, level, alpha = inputs.batch, inputs.level, inputs.alpha
         key = f"D_loss{suffix}/lod{lod}"
         params, g_params = (
-            loss_functions.parameters_of(setup.discriminator),
-            loss_functions.detached_parameters_of(setup.generator),
+            loss_functions.parameters_of(context.discriminator),
+            loss_functions.detached_parameters_of(context.generator),
         )
         full = torch.from_numpy(fixture["images"]).double()
         factor = full.shape[-1] >> level
 
-        def critic(x, params=params, setup=setup, level=level, alpha=alpha, factor=factor):
-            return loss_functions.discriminate(setup, params, F.avg_pool2d(x, factor), level, alpha)
+        def critic(x, params=params, context=context, level=level, alpha=alpha, factor=factor):
+            return loss_functions.discriminate(context, params, F.avg_pool2d(x, factor), level, alpha)
 
-        fakes = loss_functions.generate(setup, g_params, batch, level, alpha)
+        fakes = loss_functions.generate(context, g_params, inputs)
         fakes = F.interpolate(fakes, scale_factor=factor, mode="nearest")
         wide = batch._replace(reals=full)
         seen = DiscriminatorPass(critic, wide, fakes, critic(full), critic(fakes), ONE)
@@ -83,13 +87,13 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
             ("eps_term", 0.001 * seen.real.score**2),
         ):
             assert np.abs(found.detach().numpy() - fixture[f"{key}/{name}"]).max() < 1e-4, (key, name)
-        loss = sum(objective.d_terms(seen).total() for objective in setup.objectives)
+        loss = sum(objective.d_terms(seen).total() for objective in context.objectives)
         assert float(loss.detach()) == pytest.approx(float(fixture[f"{key}/mean"]), abs=1e-4)
-        found = loss_functions.gradients(loss, params, ONE)
-        resolution = setup.generator.config.resolution
+        found = loss_functions.parameter_gradients(loss, params, ONE)
+        resolution = context.generator.config.resolution
         compared += check_gradients(fixture, key, f"D_grad{suffix}/lod{lod}", found, resolution, True)
         if factor == 1:
-            whole, terms = loss_functions.d_loss(setup, params, g_params, batch, level, alpha, ONE)
+            whole, terms = loss_functions.d_loss(context, params, g_params, inputs)
             assert float(whole.detach()) == pytest.approx(float(loss.detach()), rel=1e-12)
             assert float(terms.stats["gradient_norm"].detach()) == pytest.approx(
                 float(norms.mean().detach()), rel=1e-12
@@ -101,14 +105,14 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
 def test_generator_loss_and_gradients(case):
     compared = 0
     for lod in keys(official_networks.load(case)):
-        fixture, setup, _, batch, level, alpha = setup_and_batch(case, lod)
-        params = loss_functions.parameters_of(setup.generator)
+        fixture, context, _, inputs = context_and_inputs(case, lod)
+        params = loss_functions.parameters_of(context.generator)
         loss, _ = loss_functions.g_loss(
-            setup, params, loss_functions.detached_parameters_of(setup.discriminator), batch, level, alpha, ONE
+            context, params, loss_functions.detached_parameters_of(context.discriminator), inputs
         )
         assert float(loss.detach()) == pytest.approx(float(fixture[f"G_loss/lod{lod}/mean"]), abs=1e-4)
-        found = loss_functions.gradients(loss, params, ONE)
+        found = loss_functions.parameter_gradients(loss, params, ONE)
         compared += check_gradients(
-            fixture, f"G_loss/lod{lod}", f"G_grad/lod{lod}", found, setup.generator.config.resolution, False
+            fixture, f"G_loss/lod{lod}", f"G_grad/lod{lod}", found, context.generator.config.resolution, False
         )
     assert compared > 0

@@ -13,8 +13,9 @@ from pggan.config.train import TrainConfig
 from pggan.losses.base import Batch
 from pggan.networks import ema
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import discriminator_step, generator_step
+from pggan.training.engine.step import player_step
 from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.step_modes import StepMode
 from tests.helpers import official_networks
 from tests.training.test_step_modes import recorder
 
@@ -38,14 +39,14 @@ class TensorFlowAdam(torch.optim.Adam):
                 p -= rate * p.grad / (state["exp_avg_sq"].sqrt() + group["eps"])
 
 
-def trained(adam, computing=None):
+def trained(adam, mode=StepMode.EAGER):
     fixture = official_networks.load("C_train")
     g, d, _ = official_networks.networks("C")
     config = TrainConfig(
         max_res=16, channels=1, latent_size=24, fmap_base=128, fmap_max=32, stddev_group=4, device="cpu"
     )
     state = TrainState(config, torch.device("cpu"), "fp32")
-    state.computing = computing or state.computing
+    executor = StepExecutor(state, dict.fromkeys((2, 3, 4), mode), backend=None, capturer=recorder)
     state.generator.load_state_dict(g.state_dict())
     state.discriminator.load_state_dict(d.state_dict())
     state.average.load_state_dict(copy.deepcopy(g.state_dict()))
@@ -53,7 +54,7 @@ def trained(adam, computing=None):
         state.g_optimizer = adam(state.generator.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8)
         state.d_optimizer = adam(state.discriminator.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8)
     level, alpha = official_networks.stage(float(fixture["lod"]), 4)
-    state.enter(ScheduleState(0, 0, level, float(alpha), 8, 0.001, 0.001))
+    state.apply_schedule(ScheduleState(0, 0, level, float(alpha), 8, 0.001, 0.001))
     alpha = alpha.float()
     losses, after = [], {}
     for i in range(3):
@@ -62,12 +63,13 @@ def trained(adam, computing=None):
         )
         none = torch.zeros(8, 0)
         batch = Batch(reals, none, d_latents, none, mixing, {})
-        d_terms = discriminator_step(state, batch, level, alpha)
+        d_terms = player_step(state, executor, "d", batch, level, alpha)
         ema.update(state.average, state.generator, 0.999)
-        g_terms = generator_step(state, batch._replace(latents=g_latents), level, alpha)
+        g_terms = player_step(state, executor, "g", batch._replace(latents=g_latents), level, alpha)
         losses.append((float(d_terms["d_loss"]), float(g_terms["g_loss"])))
         modules = {"G": state.generator, "D": state.discriminator, "Gs": state.average}
         after[i + 1] = {k: copy.deepcopy(m.state_dict()) for k, m in modules.items()}
+    assert set(executor.modes.values()) == {mode}  # nothing fell back
     return fixture, losses, after
 
 
@@ -83,16 +85,12 @@ def share_within(fixture, key, found, discriminator):
 @pytest.mark.parametrize(
     "adam,least,mode",
     [
-        (None, 0.97, "eager"),
-        (TensorFlowAdam, 0.998, "eager"),
-        (TensorFlowAdam, 0.998, "compiled"),
-        (TensorFlowAdam, 0.998, "captured"),
-        (TensorFlowAdam, 0.998, "eager|captured-eager|compiled|captured"),
+        (None, 0.97, StepMode.EAGER),
+        *((TensorFlowAdam, 0.998, mode) for mode in StepMode),
     ],
 )
 def test_three_iterations(adam, least, mode):
-    computing = StepExecutor(dict.fromkeys((2, 3, 4), mode), backend=None, recorder=recorder)
-    fixture, losses, after = trained(adam, computing)
+    fixture, losses, after = trained(adam, mode)
     assert np.abs(np.array(losses)[:, 0] - fixture["D_loss_mean"]).max() < 1e-4
     assert np.abs(np.array(losses)[:, 1] - fixture["G_loss_mean"]).max() < 1e-4
     for key in ("after1/G", "after1/D", "after3/G", "after3/D", "after3/Gs"):

@@ -17,8 +17,11 @@ import torch
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
-from pggan.training.engine import loss_functions, step
+from pggan.training.engine import gradients, loss_functions, step
+from pggan.training.engine.batch_builder import BatchBuilder
+from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.monitor import health
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
@@ -38,9 +41,9 @@ class Notes(QuietDisplay):
 
 def poisoned(monkeypatch, when):
     """Makes D's gradients NaN where `when(number of the call)` says so."""
-    original, calls = loss_functions.gradients, [0]
+    original, calls = gradients.parameter_gradients, [0]
 
-    def gradients(loss, parameters, scale):
+    def faulty(loss, parameters, scale):
         values = original(loss, parameters, scale)
         calls[0] += 1
         if when(calls[0]):
@@ -48,7 +51,7 @@ def poisoned(monkeypatch, when):
             values[name] = torch.full_like(values[name], float("nan"))
         return values
 
-    monkeypatch.setattr(loss_functions, "gradients", gradients)
+    monkeypatch.setattr(gradients, "parameter_gradients", faulty)
     return calls
 
 
@@ -67,12 +70,12 @@ def test_fused_and_plain_optimisers_skip_the_same_step(config, monkeypatch):
     weights = []
     for fused in (False, True):
         state = TrainState(config, torch.device("cpu"), "fp32", fused=fused)
-        state.enter(ScheduleState(0, 0, 2, 1.0, 8, 0.001, 0.001))
+        state.apply_schedule(ScheduleState(0, 0, 2, 1.0, 8, 0.001, 0.001))
         parameters = loss_functions.parameters_of(state.generator)
         for value in (1.0, float("nan"), 2.0):
-            gradients = {name: torch.full_like(p, value) for name, p in parameters.items()}
-            good = state.g_scaler.check_finite_and_update(gradients.values())
-            step.optimizer_step(state, state.g_optimizer, parameters, gradients, good)
+            values = {name: torch.full_like(p, value) for name, p in parameters.items()}
+            finite = state.g_scaler.check_finite_and_update(values.values())
+            step.optimizer_step(state.generator, state.g_optimizer, values, finite)
         assert state.g_scaler.read_counts() == (1, 1)
         weights.append([p.detach().clone() for p in parameters.values()])
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*weights))
@@ -143,11 +146,11 @@ def test_a_collapsed_generator_has_no_diversity(config):
     state = TrainState(config, torch.device("cpu"), "fp32")
     reals = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), np.uint8))
     moment = ScheduleState(0, 0, 4, 1.0, 8, 0.001, 0.001)
-    varied = health.relative_diversity(state, moment, reals)
+    varied = health.relative_diversity(state, moment, reals, 8)
     for name, parameter in state.generator.named_parameters():
         if name.startswith("to_rgb.16x16.weight"):
             parameter.data.zero_()
-    assert health.relative_diversity(state, moment, reals) < 1e-6 < varied
+    assert health.relative_diversity(state, moment, reals, 8) < 1e-6 < varied
 
 
 def test_micro_batches_give_the_same_gradients(config):
@@ -158,22 +161,18 @@ def test_micro_batches_give_the_same_gradients(config):
         state = TrainState(dataclasses.replace(base, micro_batch=micro), torch.device("cpu"), "fp32")
         state.generator.double()
         state.discriminator.double()
-        state.setup = dataclasses.replace(state.setup, dtype=None)
-        feed = step.BatchBuilder(state, 0, None)
-        batch = feed.discriminator(Loaded(), 0, torch.tensor(0.5))
+        state.context = dataclasses.replace(state.context, dtype=None)
+        executor = StepExecutor(state)
+        batch = BatchBuilder(state, 0, None).discriminator(Loaded(), 0, torch.tensor(0.5))
         batch = batch._replace(reals=batch.reals.double(), latents=batch.latents.double(), mixing=batch.mixing.double())
         alpha, scale = torch.tensor(0.5, dtype=torch.float64), torch.ones((), dtype=torch.float64)
-        gradients, losses, _ = step.compute_gradients(state, "d", batch, 4, alpha, scale)
-        results.append((state.num_micro_batches(4, 8), gradients, losses))
+        by_name, losses, _ = step.compute_gradients(executor, StepInputs("d", 4, batch, alpha, scale))
+        results.append((executor.num_micro_batches(4, 8), by_name, losses))
     assert [parts for parts, _, _ in results] == [1, 2, 4]
-    for _, gradients, losses in results[1:]:
+    for _, by_name, losses in results[1:]:
         for name, g in results[0][1].items():
-            assert (g is None) == (gradients[name] is None)
-            assert g is None or (g - gradients[name]).abs().max() < 1e-10, (
-                name,
-                (g - gradients[name]).abs().max(),
-                g.dtype,
-            )
+            assert (g is None) == (by_name[name] is None)
+            assert g is None or (g - by_name[name]).abs().max() < 1e-10, name
         for name, value in results[0][2].items():
             assert torch.allclose(value, losses[name], rtol=1e-10)
 
@@ -190,10 +189,10 @@ def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypat
     begin(roomy, tmp_path / "roomy", QuietDisplay())
     original = loss_functions.d_loss
 
-    def d_loss(setup, d, g, batch, level, alpha, scale):
-        if len(batch.reals) > 4:
+    def d_loss(context, d, g, inputs):
+        if inputs.images > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(setup, d, g, batch, level, alpha, scale)
+        return original(context, d, g, inputs)
 
     monkeypatch.setattr(loss_functions, "d_loss", d_loss)
     notes = Notes()

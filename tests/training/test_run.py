@@ -261,10 +261,10 @@ def test_moments_are_fresh_in_every_phase(config):
     state = TrainState(config, torch.device("cpu"), "fp32")
     for parameter in state.generator.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    state.enter(schedule.at(0))
+    state.apply_schedule(schedule.at(0))
     state.g_optimizer.step()
     assert state.g_optimizer.state
-    state.enter(schedule.at(40))
+    state.apply_schedule(schedule.at(40))
     assert state.g_optimizer.state
-    state.enter(schedule.at(41))
+    state.apply_schedule(schedule.at(41))
     assert not state.g_optimizer.state

@@ -1,4 +1,4 @@
-"""Eager, compiled and captured steps agree; which of them a run takes, and what it does where one fails."""
+"""Eager, recorded and compiled steps agree; which of them a run takes, and what it does where one fails."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,15 @@ from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.loading.loader import LoadedBatch
 from pggan.losses.base import Batch
-from pggan.training.engine import gradients, step
+from pggan.training.engine import gradients, loss_functions, step
+from pggan.training.engine.batch_builder import BatchBuilder, example_inputs
 from pggan.training.engine.cuda_graphs import Recorded
-from pggan.training.engine.gradients import eager
+from pggan.training.engine.environment import RunEnvironment
+from pggan.training.engine.gradients import distance, eager
+from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
-from pggan.training.engine.step_modes import by_level, describe, pick_modes
+from pggan.training.engine.step_modes import StepMode, compiling_pays, describe, pick_modes
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
@@ -60,21 +64,20 @@ def recorder(function):
     return (found, losses, stats), replay
 
 
-def trained(config, computing, precision="fp32", double=True, iterations=20, device="cpu"):
-    """Losses and weights after iterations that cross from 4x4 through a fade into stable 8x8."""
+def trained(config, modes=None, precision="fp32", double=True, iterations=20, device="cpu", **options):
+    """Losses, weights and the executor after iterations that cross from 4x4 through a fade into stable 8x8."""
     torch.manual_seed(0)
     state = TrainState(config, torch.device(device), precision)
     if double:
         for module in (state.generator, state.discriminator, state.average):
             module.double()
-        state.setup = dataclasses.replace(state.setup, dtype=None)
-    state.computing = computing
-    schedule, feed, losses = Schedule(config), step.BatchBuilder(state, 0, None), []
+        state.context = dataclasses.replace(state.context, dtype=None)
+    executor = StepExecutor(state, modes, **options)
+    schedule, builder, losses = Schedule(config), BatchBuilder(state, 0, None), []
     exact = torch.float64 if double else torch.float32
-    original = step.BatchBuilder.discriminator
+    of_d, of_g = BatchBuilder.discriminator, BatchBuilder.generator
 
-    def discriminator(self, loaded, nimg, alpha):
-        batch = original(self, loaded, nimg, alpha)
+    def widened(batch):
         return batch.map(lambda t: t.to(exact) if t.is_floating_point() else t)
 
     for _ in range(iterations):
@@ -83,19 +86,13 @@ def trained(config, computing, precision="fp32", double=True, iterations=20, dev
         images = np.random.default_rng(state.nimg).integers(0, 256, shape, np.uint8)
         batches = iter([LoadedBatch(images, np.zeros((moment.batch, 0), np.int32), None)])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(step.BatchBuilder, "discriminator", discriminator)
-            patch.setattr(
-                step.BatchBuilder,
-                "generator",
-                lambda self, like, nimg, of=step.BatchBuilder.generator: of(self, like, nimg).map(
-                    lambda t: t.to(exact)
-                ),
-            )
-            terms = step.train_step(state, feed, batches, moment, 1)
+            patch.setattr(BatchBuilder, "discriminator", lambda *inputs: widened(of_d(*inputs)))
+            patch.setattr(BatchBuilder, "generator", lambda *inputs: widened(of_g(*inputs)))
+            terms = step.train_step(state, executor, builder, batches, moment)
         losses.append((float(terms["d_loss"]), float(terms["g_loss"])))
     assert schedule.at(state.nimg).alpha == 1
     assert schedule.at(state.nimg).level == 3
-    return np.array(losses), {name: tensor.cpu() for name, tensor in state.tensors().items()}
+    return np.array(losses), {name: tensor.cpu() for name, tensor in state.tensors().items()}, executor
 
 
 def agree(a, b, within):
@@ -108,36 +105,39 @@ def agree(a, b, within):
 
 @pytest.fixture(scope="module")
 def reference():
-    return trained(SMALL, StepExecutor())
+    return trained(SMALL)
 
 
 LEVELS = (2, 3)
+EAGER, RECORDED, COMPILED, BOTH = StepMode
 
 
 @pytest.mark.parametrize(
-    "modes,backend,parts",
+    "mode,backend,parts",
     [
-        ("compiled", None, None),
-        ("compiled", "aot_eager", None),
-        ("captured", None, None),
-        ("captured", None, 4),
-        ("captured-eager", "unused", 4),
+        (COMPILED, None, None),
+        (COMPILED, "aot_eager", None),
+        (BOTH, None, None),
+        (BOTH, None, 4),
+        (RECORDED, "unused", None),
+        (RECORDED, "unused", 4),
     ],
 )
-def test_modes_agree(reference, modes, backend, parts):
+def test_modes_agree(reference, mode, backend, parts):
     """Traced as the compiler does it, and recorded, in whole minibatches and in parts."""
     said = []
     config = SMALL if parts is None else dataclasses.replace(SMALL, micro_batch=PerResolution(parts))
-    computing = StepExecutor(dict.fromkeys(LEVELS, modes), said.append, backend, recorder)
-    agree(reference, trained(config, computing), 1e-9)
-    assert computing.modes == dict.fromkeys(LEVELS, modes)  # nothing fell back
-    assert [line.split(",")[0] for line in said] == [f"the step at {s}x{s}: {modes}" for s in (4, 8)]
+    modes = dict.fromkeys(LEVELS, mode)
+    found = trained(config, modes, note=said.append, backend=backend, capturer=recorder)
+    agree(reference, found, 1e-9)
+    assert found[2].modes == modes  # nothing fell back
+    assert [line.split(",")[0] for line in said] == [f"the step at {s}x{s}: {mode.value}" for s in (4, 8)]
 
 
 def test_bf16_differs_by_little(reference):
     """Half precision rounds where the modes order sums differently: losses of 20 iterations within 0.1."""
-    plain = trained(SMALL, StepExecutor(), "bf16", double=False)
-    pure = trained(SMALL, StepExecutor(dict.fromkeys(LEVELS, "compiled"), backend=None), "bf16", double=False)
+    plain = trained(SMALL, precision="bf16", double=False)
+    pure = trained(SMALL, dict.fromkeys(LEVELS, COMPILED), "bf16", double=False, backend=None)
     assert np.abs(plain[0] - pure[0]).max() < 0.1
     assert np.abs(plain[0] - reference[0]).max() < 1.0
 
@@ -147,9 +147,9 @@ def test_bf16_differs_by_little(reference):
 def test_really_compiled(reference, tmp_path, monkeypatch):
     """The machine code of 4x4 against eager; what cannot be compiled above is not asked to be."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    computing = StepExecutor({2: "compiled"})
-    agree(reference, trained(SMALL, computing), 1e-9)
-    assert computing.modes == {2: "compiled"}
+    found = trained(SMALL, {2: COMPILED})
+    agree(reference, found, 1e-9)
+    assert found[2].modes == {2: COMPILED}
     assert list(tmp_path.rglob("*.so"))
 
 
@@ -162,92 +162,61 @@ def a_batch(state, level, count=8):
     return Batch(reals, labels, latents, labels, torch.rand(count, generator=made), {})
 
 
-def test_what_cannot_be_compiled_goes_on_eagerly():
+def executed(modes, level=3, count=8, **options):
+    """An executor, what it notes, and the inputs of D at a level."""
+    said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
+    executor = StepExecutor(state, modes, said.append, **{"backend": None, "capturer": recorder, **options})
+    inputs = StepInputs("d", level, a_batch(state, level, count), torch.tensor(0.5), torch.tensor(1.0))
+    return executor, said, inputs
+
+
+def same(one, other):
+    assert one.by_name.keys() == other.by_name.keys()
+    assert all(g is None or torch.equal(g, other.by_name[name]) for name, g in one.by_name.items())
+
+
+def test_what_cannot_be_compiled_goes_on_eagerly(monkeypatch):
     def failing(function, **_):
         raise RuntimeError("no such\ninstruction")
 
-    said = []
-    state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradients.torch, "compile", failing)
-        computing = StepExecutor({2: "compiled", 3: "compiled"}, said.append)
-        inputs = a_batch(state, 2), 2, torch.tensor(1.0), torch.tensor(1.0)
-        found = computing(state.setup, "d", *inputs)
+    monkeypatch.setattr(torch, "compile", failing)
+    executor, said, inputs = executed({2: COMPILED, 3: COMPILED}, 2, backend="inductor")
+    found = executor(inputs)
     assert said == ["the step at 4x4 could not be compiled (no such instruction); going on with eager"]
-    assert computing.modes == {2: "eager", 3: "eager"}
-    plain = eager(state.setup, "d", *inputs)
-    assert all(g is None or torch.equal(g, plain.found[name]) for name, g in found.found.items())
+    assert executor.modes == {2: EAGER, 3: EAGER}
+    same(eager(executor.state.context, inputs), found)
 
 
-def test_memory_that_runs_out_is_no_fault_of_the_compiler():
-    state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = StepExecutor({2: "captured"}, backend=None, recorder=recorder)
-    inputs = a_batch(state, 2), 2, torch.tensor(1.0), torch.tensor(1.0)
-    computing(state.setup, "d", *inputs)
+def test_memory_that_runs_out_is_no_fault_of_the_compiler(monkeypatch):
+    executor, said, inputs = executed({2: BOTH}, 2)
+    executor(inputs)
 
     def none_left(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradients.step, "g_loss", none_left)
-        with pytest.raises(torch.OutOfMemoryError):
-            computing(state.setup, "g", *inputs)
-    assert computing.modes == {2: "captured"}
-    assert not computing._functions  # recordings hold memory
+    monkeypatch.setattr(loss_functions, "g_loss", none_left)
+    with pytest.raises(torch.OutOfMemoryError):
+        executor(dataclasses.replace(inputs, player="g"))
+    assert executor.modes == {2: BOTH}
+    assert not executor._functions  # recordings hold memory
+    assert said == []
 
 
-def clock(seconds):
-    """Stands in for measuring: runs the function, and says what the next of these forms takes."""
-    left = iter(seconds)
-
-    def measure(function, device):
-        function()
-        return next(left)
-
-    return measure
+def broken(function):
+    raise RuntimeError("operation not permitted when stream is capturing")
 
 
-ALL = "eager|captured-eager|compiled|captured"
-
-
-@pytest.mark.parametrize(
-    "seconds,form", [((4, 3, 2, 1), "captured"), ((1, 1, 1, 1), "eager"), ((2, 1.99, 1, 2), "compiled")]
-)
-def test_the_fastest_is_found_by_measuring(seconds, form):
-    said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = StepExecutor({3: ALL}, said.append, None, recorder, measure=clock([*seconds, *seconds]))
-    inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
-    for player in "dg":
-        plain = eager(state.setup, player, *inputs)
-        for _ in range(2):
-            found = computing(state.setup, player, *inputs)
-            assert gradients.distance(found.found, plain.found) < 1e-5
-    told = ", ".join(
-        f"{name} {s * 1e3:.3g} ms" for name, s in zip(("eager", "captured-eager", "compiled", "captured"), seconds)
-    )
-    assert len(said) == 2  # chosen once
-    for line, player in zip(said, "DG"):
-        assert line.startswith(f"the step of {player} at 8x8: {form}, ")
-        assert line.endswith(f" s before it went on ({told})")
-
-
-def test_what_fails_is_left_out_of_the_choice():
-    def broken(function):
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
-    computing = StepExecutor({2: ALL, 3: ALL}, said.append, None, broken, measure=clock([3, 2, 3, 2]))
-    inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
-    for player in "dgdg":
-        computing(state.setup, player, *inputs)
+def test_recording_that_fails_leaves_the_compiler(monkeypatch):
+    """Compiled and recorded, then recorded, then eager; and where only recording was tried, eager at once."""
     reason = "(operation not permitted when stream is capturing)"
-    assert (
-        said[0] == f"the step at 8x8 could not be captured-eager {reason}; going on with eager or compiled or captured"
-    )
-    assert said[1] == f"the step at 8x8 could not be captured {reason}; going on with eager or compiled"
-    assert computing.modes == dict.fromkeys((2, 3), "eager|compiled")
-    assert len(said) == 4
-    assert all("compiled," in line for line in said[2:])
+    executor, said, inputs = executed({2: RECORDED, 3: BOTH}, capturer=broken)
+    found = executor(inputs)
+    assert said == [
+        f"the step at 8x8 could not be captured {reason}; going on with captured-eager",
+        f"the step at 8x8 could not be captured-eager {reason}; going on with eager",
+    ]
+    assert executor.modes == {2: EAGER, 3: EAGER}
+    same(eager(executor.state.context, inputs), found)
 
 
 def test_wrong_gradients_are_noticed():
@@ -260,83 +229,138 @@ def test_wrong_gradients_are_noticed():
     def wrong(graph, inputs):
         return lambda *values: [each * 1.5 if torch.is_tensor(each) else each for each in graph(*values)]
 
-    for mode, backend, made in (("captured-eager", None, stale), ("compiled", wrong, recorder)):
-        said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
-        computing = StepExecutor({3: mode}, said.append, backend, made)
-        inputs = a_batch(state, 3), 3, torch.tensor(0.5), torch.tensor(1.0)
-        plain, found = eager(state.setup, "d", *inputs), computing(state.setup, "d", *inputs)
-        assert f"could not be {mode} (its gradients differ from eager ones by" in said[0]
+    for mode, backend, capturer in ((RECORDED, None, stale), (COMPILED, wrong, recorder)):
+        executor, said, inputs = executed({3: mode}, backend=backend, capturer=capturer)
+        plain, found = eager(executor.state.context, inputs), executor(inputs)
+        assert f"could not be {mode.value} (its gradients differ from eager ones by" in said[0]
         assert said[0].endswith("going on with eager")
-        assert all(g is None or torch.equal(g, found.found[name]) for name, g in plain.found.items())
+        same(plain, found)
+
+
+@pytest.mark.parametrize("player", ["d", "g"])
+def test_an_uncompiled_recording_differentiates_by_autograd(player, monkeypatch):
+    """torch.func.grad would keep activations that autograd frees; the penalty differentiates by images, not weights."""
+    executor, _, inputs = executed({3: RECORDED})
+    state, inputs = executor.state, dataclasses.replace(inputs, player=player)
+    monkeypatch.setattr(gradients, "gradient_function", broken)
+    expected = eager(state.context, inputs)
+    assert distance(executor(inputs).by_name, expected.by_name) < 1e-6
+    assert executor.modes == {3: RECORDED}
+    assert all(p.requires_grad and p.grad is None for p in state.generator.parameters())
 
 
 def test_distance():
     one, two = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.0])
-    assert gradients.distance({"a": two, "b": None}, {"a": one, "b": None}) == pytest.approx(1 / 5)
-    assert gradients.distance({"a": one}, {"a": torch.full((2,), float("nan"))}) == 0
-    assert gradients.distance({"a": one * float("nan")}, {"a": one}) == float("inf")
-    assert gradients.distance({"a": None}, {"a": one}) == float("inf")
+    assert distance({"a": two, "b": None}, {"a": one, "b": None}) == pytest.approx(1 / 5)
+    assert distance({"a": one}, {"a": torch.full((2,), float("nan"))}) == 0
+    assert distance({"a": one * float("nan")}, {"a": one}) == float("inf")
+    assert distance({"a": None}, {"a": one}) == float("inf")
+    assert distance({"a": one}, {"a": None}) == float("inf")
+
+
+def half(**changes):
+    """A context in bf16 and D's inputs at 8x8."""
+    state = TrainState(dataclasses.replace(SMALL, **changes), torch.device("cpu"), "bf16")
+    return state.context, example_inputs(state, 3, 8)["d"]
+
+
+def test_the_tolerance_of_half_precision_follows_its_rounding():
+    context, inputs = half()
+    allowed = gradients.tolerance(context, inputs)
+    assert 0.05 <= allowed < 0.3
+    expected = eager(context, inputs).by_name
+    without = dataclasses.replace(context, objectives=context.objectives[:1])
+    with pytest.raises(gradients.GradientMismatch, match="differ from eager ones"):
+        gradients.check(eager(without, inputs).by_name, expected, allowed)
+
+
+def test_a_check_that_lacks_memory_takes_a_fixed_tolerance(monkeypatch):
+    """It compares with float32, which takes twice a step's memory: the step itself must not become smaller for it."""
+    context, inputs = half()
+    original = loss_functions.d_loss
+
+    def no_float32(context, *rest):
+        if context.dtype is torch.float32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(context, *rest)
+
+    monkeypatch.setattr(loss_functions, "d_loss", no_float32)
+    assert gradients.tolerance(context, inputs) == gradients.UNMEASURED
+    assert gradients.build_and_verify(RECORDED, context, inputs, None, recorder)(inputs).losses
 
 
 def test_a_recording_is_of_one_shape():
     state = TrainState(SMALL, torch.device("cpu"), "fp32")
-    compute = gradients.gradient_function(state.setup, "g", 2)
-    weights = {
-        name: p for name, p in gradients.step.detached_parameters_of(state.generator).items() if "8x8" not in name
-    }
 
-    def function(part, alpha, scale):
-        return compute(weights, gradients.step.detached_parameters_of(state.discriminator), part, alpha, scale)
+    def function(inputs):
+        return eager(state.context, inputs)
 
-    one, batch = torch.tensor(1.0), a_batch(state, 2)
-    recorded = Recorded(function, batch, one, one, recorder)
+    inputs = StepInputs("g", 2, a_batch(state, 2), torch.tensor(1.0), torch.tensor(1.0))
+    recorded = Recorded(function, inputs, recorder)
     with pytest.raises(ValueError, match="recorded for"):
-        recorded(a_batch(state, 2, 4), one, one)
-    first = copy.deepcopy(recorded(batch, one, one))
-    again = recorded(batch._replace(latents=batch.latents + 1), one, one)
-    assert any(not torch.equal(first[0][name], again[0][name]) for name in first[0])
-    assert first[1] == recorded(batch, one, one)[1]
+        recorded(dataclasses.replace(inputs, batch=a_batch(state, 2, 4)))
+    first = copy.deepcopy(recorded(inputs))
+    moved = inputs.batch._replace(latents=inputs.batch.latents + 1)
+    again = recorded(dataclasses.replace(inputs, batch=moved))
+    assert any(g is not None and not torch.equal(g, again[0][name]) for name, g in first[0].items())
+    assert first[1] == recorded(inputs)[1]
 
 
 def test_which_mode_is_picked():
+    """On a GPU recorded, compiled where the iterations to come pay for it; on a CPU eager."""
     wide = TrainConfig(max_res=256, device="cpu")
-    pick = {"device": "cuda", "flops": 5e13, "missing": None, "unfit": []}
-    modes, why = pick_modes(wide, **pick)
-    assert modes["256"] == "eager|captured-eager|compiled|captured"
-    assert "the fastest of eager, captured-eager, compiled and captured" in describe(modes, why)
-    modes, why = pick_modes(wide, **{**pick, "device": "cpu"})
-    assert set(modes.values()) == {"eager"}
+    modes, why = pick_modes(Schedule(wide), "cuda", None, [])
+    assert modes[8] is BOTH
+    assert describe(modes, why).endswith("(compiled where that pays)")
+    modes, why = pick_modes(Schedule(wide), "cpu", None, [])
+    assert set(modes.values()) == {EAGER}
     assert "--mode compiled" in why
-    short = dataclasses.replace(wide, stable_kimg=PerResolution(0.1), fade_kimg=PerResolution(0.1))
-    modes, why = pick_modes(short, **pick)
-    assert set(modes.values()) == {"eager|captured-eager"}
-    assert "not win that back" in why
-    modes, why = pick_modes(wide, **{**pick, "missing": "triton"})
-    assert set(modes.values()) == {"eager|captured-eager"}
-    assert "no triton" in why
-    modes, why = pick_modes(wide, **{**pick, "unfit": ["Odd"]})
-    assert (set(modes.values()), why) == ({"eager"}, "Odd cannot be compiled")
-    assert by_level({"modes": {"4": "eager", "16": "compiled"}}) == {2: "eager", 4: "compiled"}
-    assert by_level({}) == {}
-    assert describe({"4": "eager", "8": "compiled"}, "x") == "eager from 4x4, compiled from 8x8 (x)"
+    short = Schedule(dataclasses.replace(wide, stable_kimg=PerResolution(0.1), fade_kimg=PerResolution(0.1)))
+    modes, why = pick_modes(short, "cuda:1", None, [])
+    assert (set(modes.values()), why) == ({RECORDED}, "too few iterations to compile for")
+    modes, why = pick_modes(Schedule(wide), "cuda", "triton", [])
+    assert (set(modes.values()), why) == ({RECORDED}, "there is no triton to compile with")
+    modes, why = pick_modes(Schedule(wide), "cuda", None, ["Odd"])
+    assert (set(modes.values()), why) == ({EAGER}, "Odd cannot be compiled")
+    assert describe({2: EAGER, 3: COMPILED}, "x") == "eager from 4x4, compiled from 8x8 (x)"
+
+
+def test_compiling_pays_from_a_number_of_iterations():
+    """At 4x4 8,000 of them, at 8x8 11,000."""
+    for iterations, level, pays in ((7_999, 2, False), (8_000, 2, True), (10_999, 3, False), (11_000, 3, True)):
+        lengths = {"stable_kimg": PerResolution(iterations * 8 / 1000), "fade_kimg": PerResolution(0)}
+        schedule = Schedule(dataclasses.replace(SMALL, **lengths))
+        assert compiling_pays(schedule, "cuda", level) is pays
+        assert not compiling_pays(schedule, "cpu", level)
 
 
 def test_a_mode_that_is_asked_for():
-    asked = TrainConfig(max_res=8, mode="captured", device="cpu")
+    asked = Schedule(TrainConfig(max_res=8, mode="captured", device="cpu"))
     for device, missing, unfit, mode, why in (
-        ("cuda:1", None, [], "captured", "as asked for"),
-        ("cuda", "triton", [], "captured-eager", "there is no triton to compile with"),
-        ("cpu", None, [], "compiled", "CUDA graphs need a GPU"),
-        ("cpu", None, ["Odd"], "eager", "Odd cannot be captured"),
+        ("cuda:1", None, [], BOTH, "as asked for"),
+        ("cuda", "triton", [], RECORDED, "there is no triton to compile with"),
+        ("cpu", None, [], COMPILED, "CUDA graphs need a GPU"),
+        ("cpu", None, ["Odd"], EAGER, "Odd cannot be captured"),
     ):
-        assert pick_modes(asked, device, 1.0, missing, unfit) == ({"4": mode, "8": mode}, why)
+        assert pick_modes(asked, device, missing, unfit) == ({2: mode, 3: mode}, why)
+
+
+def test_recorded_environments():
+    """What options.json holds; runs of before have no modes, or several to be measured, which are decided anew."""
+    modes = {2: EAGER, 3: BOTH}
+    environment = RunEnvironment("cuda:0", "bf16", modes, "x", data={"count": 3}, processes=2)
+    values = json.loads(json.dumps(environment.to_json()))
+    assert values["modes"] == {"4": "eager", "8": "captured"}
+    assert RunEnvironment.from_json(values) == environment
+    old = {"device": "cpu", "precision": "fp32"}
+    assert RunEnvironment.from_json(old) == RunEnvironment("cpu", "fp32", {})
+    assert RunEnvironment.from_json({**old, "modes": {"4": "eager|captured-eager"}}).modes is None
 
 
 def test_a_run_keeps_its_mode(config, tmp_path, monkeypatch):
     """Recorded with the run, taken up with it, changed when asked."""
-    monkeypatch.setattr(
-        "pggan.training.loop.StepExecutor", lambda modes, note, **_: StepExecutor(modes, note, None, recorder)
-    )
+    monkeypatch.setattr("pggan.training.loop.StepExecutor", partial(StepExecutor, backend=None, capturer=recorder))
+    monkeypatch.setattr("pggan.training.loop.start_compile_worker", lambda executor: None)
     cut = dataclasses.replace(config, mode="compiled", total_kimg=0.064)
     run, notes = RunDirectory(tmp_path / "run"), Notes()
     begin(cut, run.path, notes)
@@ -357,6 +381,12 @@ def test_a_run_keeps_its_mode(config, tmp_path, monkeypatch):
     assert near.float().mean() > 0.99
 
 
+def both_steps(state):
+    executor = StepExecutor(state)
+    for player in "dg":
+        step.player_step(state, executor, player, a_batch(state, 3), 3, torch.tensor(0.5))
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_channels_last_changes_nothing(monkeypatch, fused):
     """What GPUs do in half precision, here in float32: layouts of weights and gradients, the optimiser, the average."""
@@ -364,10 +394,9 @@ def test_channels_last_changes_nothing(monkeypatch, fused):
     for last in (False, True):
         monkeypatch.setattr("pggan.training.engine.state.channels_last", lambda *_, last=last: last)
         state = TrainState(SMALL, torch.device("cpu"), "fp32", fused=fused)
-        state.enter(Schedule(SMALL).at(0))
+        state.apply_schedule(Schedule(SMALL).at(0))
         for _ in range(2):
-            step.discriminator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
-            step.generator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
+            both_steps(state)
             step.ema.update(state.average, state.generator, 0.9)
         found.append(state.tensors())
         laid_out = state.generator.blocks["8x8"].conv1.weight.is_contiguous(memory_format=torch.channels_last)
@@ -377,7 +406,7 @@ def test_channels_last_changes_nothing(monkeypatch, fused):
             assert (value - found[1][name]).abs().max() < 1e-4, name
 
 
-def test_where_compiled_code_is_kept(monkeypatch, tmp_path):
+def test_compiled_code_is_stored_outside_the_temporary_folder(monkeypatch, tmp_path):
     """Not in the temporary folder, which torch chooses when it is imported; wherever a person says."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for before, after in (
@@ -393,7 +422,7 @@ def test_where_compiled_code_is_kept(monkeypatch, tmp_path):
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == after
 
 
-def test_options_say_what_they_take():
+def test_an_unknown_mode_is_refused_and_a_budget_is_recorded():
     with pytest.raises(UsageError, match="--mode fast is none of auto, eager, compiled, captured"):
         TrainConfig(mode="fast")
     assert json.loads(json.dumps(TrainConfig(budget=float(8 << 30)).budget)) == 8 << 30
@@ -406,21 +435,18 @@ def test_moments_lie_as_weights_do_after_a_resume(monkeypatch, tmp_path, fused):
 
     def fresh():
         state = TrainState(SMALL, torch.device("cpu"), "fp32", fused=fused)
-        state.enter(Schedule(SMALL).at(0))
+        state.apply_schedule(Schedule(SMALL).at(0))
         return state
 
-    def trained(state):
-        step.discriminator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
-        step.generator_step(state, a_batch(state, 3), 3, torch.tensor(0.5))
-        return state
-
-    whole = trained(fresh())
+    whole = fresh()
+    both_steps(whole)
     whole.save(tmp_path / "state")
     resumed = fresh()
     resumed.load(tmp_path / "state")
     for optimizer in (resumed.g_optimizer, resumed.d_optimizer):
-        for weight, kept in optimizer.state.items():
-            assert kept["exp_avg_sq"].stride() == weight.stride()
-    trained(whole), trained(resumed)
+        for weight, moments in optimizer.state.items():
+            assert moments["exp_avg_sq"].stride() == weight.stride()
+    both_steps(whole)
+    both_steps(resumed)
     for name, value in whole.tensors().items():
         assert torch.equal(value, resumed.tensors()[name]), name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import click
@@ -59,29 +58,31 @@ def command(as_json: bool, **given: Any) -> None:
 
 
 def measured(given: dict[str, Any], side: int, device: Any, precision: str) -> list[dict[str, Any]]:
-    """A row for each number of images at once, activations kept and computed again."""
+    """Returns a row for each number of images at once, activations kept and checkpointed."""
     from dataclasses import replace
 
-    from pggan.config.schedule import Schedule
-    from pggan.training.engine.memory_probe import Probe, Trial, untouched
+    from pggan.config.train import level_of
+    from pggan.training.engine.memory_estimate import image_bytes, micro_batch_sizes, pass_bytes, value_bytes_of
+    from pggan.training.engine.memory_trial import measure_micro_batch
     from pggan.training.engine.state import TrainState
-    from pggan.training.engine.step import BatchBuilder
+    from pggan.training.engine.step_executor import StepExecutor
 
     config = config_at(given, side, device.type)
-    config = replace(config, auto_batch=True, stddev_group=given["stddev_group"] or config.stddev_group)
-    state = TrainState(config, device, precision)
-    feed, phase = BatchBuilder(state, 0, None), Schedule(config).phases[0]
-    probe, rows = Probe(state, feed, 0, lambda message: None), []
-    with untouched(state):
-        Trial(probe, phase, False).compute(probe.sizes[side][0])  # what libraries load once is none of the images'
-        probe = Probe(state, feed, 0, lambda message: None)
-        for again in (False, True):
-            trial, sizes = Trial(probe, phase, again), probe.sizes[side][: given["sizes"]]
-            # the profiler keeps memory of its own: last
-            peaks = [trial(images, 0.0) - probe.held for images in sizes]
-            tensors = [tensors_of(state, trial, images, again) if given["tensors"] else None for images in sizes]
-            found = list(zip(sizes, peaks, tensors))
-            rows += _rows(side, again, found, partial(probe.estimate, side, recompute=again))
+    config = replace(config, stddev_group=given["stddev_group"] or config.stddev_group)
+    executor, level, rows = StepExecutor(TrainState(config, device, precision)), level_of(side), []
+    sizes = micro_batch_sizes(config, 1)[side][: given["sizes"]]
+    for again in (False, True):
+        if again:
+            executor.checkpoint(level)
+        # the profiler keeps memory of its own: last
+        peaks = [measure_micro_batch(executor, level, images) or math.inf for images in sizes]
+        tensors = [tensors_of(executor, level, images) if given["tensors"] else None for images in sizes]
+
+        def estimate(images: int, again: bool = again) -> float:
+            each = image_bytes(config, side, value_bytes_of(precision), again, device.type)
+            return images * each + pass_bytes(config, side, again)
+
+        rows += _rows(side, again, list(zip(sizes, peaks, tensors)), estimate)
     return rows
 
 
@@ -105,12 +106,14 @@ def _mb(bytes_: float | None) -> float | None:
     return None if bytes_ is None or math.isinf(bytes_) else bytes_ / 2**20
 
 
-def tensors_of(state: Any, trial: Any, images: int, again: bool) -> float:
-    """Most bytes that torch allocated and had not freed at a time, by its profiler."""
+def tensors_of(executor: Any, level: int, images: int) -> float:
+    """Returns the most bytes that torch allocated and had not freed at a time, by its profiler."""
     from torch.profiler import profile
 
-    with state.keeping(activations=not again), profile(profile_memory=True) as seen:
-        trial.compute(images)
+    from pggan.training.engine.memory_trial import compute_micro_batch
+
+    with profile(profile_memory=True) as seen:
+        compute_micro_batch(executor, level, images)
     held = most = 0
     for event in seen.profiler.kineto_results.events():
         if event.name() == "[memory]":

@@ -27,7 +27,6 @@ COLUMNS = {
     "ms": "ms/img",
     "floor_ms": "floor ms/img",
     "of_floor": "of floor",
-    "penalty": "penalty",
     "parts": "parts",
     "memory_mb": "peak MB",
     "start": "start s",
@@ -53,9 +52,8 @@ def command(file: Path | None, **given: Any) -> None:
     The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
     written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
     Peak memory on a GPU is what torch took for the mode, CUDA graphs included; on a CPU the process's, from its start.
-    "penalty": gradients differentiated by the double backward pass, or by forward mode where a GPU is faster so.
-    "parts": of the minibatch, where memory was short of the whole. Modes are measured in turns, side by side. The
-    projection is for each mode, and for the fastest at every resolution, which is what --mode auto takes on a GPU.
+    "parts": micro-batches, where memory was short of the whole batch. Modes are measured in turns, side by side. The
+    projection is for each mode, and for the fastest at every resolution.
     """
     import torch
 
@@ -88,19 +86,29 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
     """What the floor is made of, measured here: operations and copied bytes (read and written) a second."""
     import torch
 
-    from pggan.training.engine.step_modes import matmul_rate
     from pggan.utils.devices import compute_dtype, set_precision
 
     set_precision(precision)
     large = 8192 if device.type == "cuda" else 1024
-    flops = max(matmul_rate(str(device), large, compute_dtype(precision), 0.5) for _ in range(3))
+    matrix = torch.randn(large, large, device=device).to(compute_dtype(precision))
+
+    def multiply() -> int:
+        matrix @ matrix
+        wait()
+        return 2 * large**3
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    multiply()
+    flops = max(rate(multiply, 0.5).wall for _ in range(3))
     source = torch.empty(COPY_BYTES[device.type], dtype=torch.uint8, device=device).fill_(1)
     target = torch.empty_like(source)
 
     def copy() -> int:
         target.copy_(source)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait()
         return 2 * source.numel()
 
     copy()
@@ -142,13 +150,12 @@ def _measured(
         trainers.append(trainer)
         rows.append({"resolution": side, "mode": mode, "batch": trainer.moment.batch, "start": started})
         rows[-1] |= {
-            "penalty": "forward" if trainer.state.computing.forward(trainer.moment.level) else "double",
-            "parts": trainer.state.num_micro_batches(trainer.moment.level, trainer.moment.batch),
+            "parts": trainer.executor.num_micro_batches(trainer.moment.level, trainer.moment.batch),
             "memory_mb": (_peak(device) - held) / 2**20,
         }
-        taken = trainer.state.computing.modes.get(trainer.moment.level, "eager")
+        taken = trainer.mode
         if taken != mode:
-            reason = next((line for line in trainer.said if "could not be" in line), "activations are computed again")
+            reason = next((line for line in trainer.notes if "could not be" in line), "activations are computed again")
             rows[-1] |= {"mode": f"{mode} ({taken})", "fell_back": reason}
     found: list[list[float]] = [[] for _ in trainers]
     for _ in range(given["rounds"]):

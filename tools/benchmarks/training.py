@@ -13,17 +13,18 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import median, rate
-from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
 from pggan.data.loading.loader import BatchRequest, LoadedBatch
+from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.state import TrainState
-from pggan.training.engine.step import BatchBuilder, train_step
+from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.step_modes import StepMode
 from pggan.utils.devices import enable_cudnn_benchmark, pick_device, pick_precision, set_precision
 
 
 class Trainer:
-    """Iterations on one batch of noise, half faded in: one graph serves fade and stable. `said`: what fell back."""
+    """Iterations on one batch of noise, half faded in: one graph serves fade and stable. `notes`: what fell back."""
 
     def __init__(self, config: TrainConfig, device: str, mode: str = "eager") -> None:
         self.device = pick_device(device)
@@ -32,20 +33,25 @@ class Trainer:
         self.precision = pick_precision(config.precision, self.device)
         set_precision(self.precision)
         enable_cudnn_benchmark(self.device)
-        self.schedule, self.state = Schedule(config), TrainState(config, self.device, self.precision)
-        self.said: list[str] = []
-        self.moment = self.schedule.at(0)._replace(alpha=0.5)
-        self.state.computing = StepExecutor({self.moment.level: mode}, self.said.append)
+        self.state = TrainState(config, self.device, self.precision)
+        self.notes: list[str] = []
+        self.moment = self.state.schedule.at(0)._replace(alpha=0.5)
+        self.executor = StepExecutor(self.state, {self.moment.level: StepMode(mode)}, self.notes.append)
         count, side = self.moment.batch, self.moment.resolution
         images = np.random.default_rng(0).integers(0, 256, (count, config.channels, side, side), np.uint8)
         labels = np.zeros((count, 0), np.int32)
         self._batches = repeat(LoadedBatch(images, labels, BatchRequest(0, count, side)))
-        self._feed = BatchBuilder(self.state, 0, None)
+        self._builder = BatchBuilder(self.state, 0, None)
+
+    @property
+    def mode(self) -> str:
+        """What computes the steps now."""
+        return self.executor.modes.get(self.moment.level, StepMode.EAGER).value
 
     def step(self) -> int:
         """An iteration, begun; returns the images it shows D."""
         before = self.state.nimg
-        train_step(self.state, self._feed, self._batches, self.moment, self.schedule.n_critic)
+        train_step(self.state, self.executor, self._builder, self._batches, self.moment)
         return self.state.nimg - before
 
     def wait(self) -> None:

@@ -55,7 +55,7 @@ class Trial:
         for objective in objectives:
             objective.attach(self.generator, self.discriminator, total)
             objective.labelled = labelled
-        self.setup = loss_functions.StepContext(self.generator, self.discriminator, objectives)
+        self.context = loss_functions.StepContext(self.generator, self.discriminator, objectives)
         g, d = optimizers or default_optimizers(loss, regularizers_of(loss, classes > 0, options))
         self.g_optimizer, self.d_optimizer = make_optimizer(generator, g, None), make_optimizer(discriminator, d, None)
 
@@ -64,7 +64,7 @@ class Trial:
         count, random = count or self.batch, random or self.random
         reals, labels = self.data(count, random)
         noise: Found = {}
-        for objective in self.setup.objectives:
+        for objective in self.context.objectives:
             for name, (kind, shape) in objective.noise(count, reals.shape[-1], reals.shape[1]).items():
                 noise[name] = {"normal": torch.randn, "uniform": torch.rand}[kind](count, *shape, generator=random)
         return Batch(
@@ -77,21 +77,24 @@ class Trial:
             nimg=torch.tensor(self.nimg, dtype=torch.float64),
         )
 
+    def _inputs(self, player: str, batch: Batch) -> loss_functions.StepInputs:
+        return loss_functions.StepInputs(player, self.level, batch, ONE, ONE)
+
     def d_gradient(self, batch: Batch, only: tuple[str, ...] = ()) -> tuple[Any, loss_functions.LossTerms]:
         """Gradients by parameter and the terms of D's loss; `only`: of these terms alone."""
         parameters = loss_functions.parameters_of(self.discriminator)
         constants = loss_functions.detached_parameters_of(self.generator)
-        loss, terms = loss_functions.d_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
+        loss, terms = loss_functions.d_loss(self.context, parameters, constants, self._inputs("d", batch))
         if only:
             loss = torch.stack([terms.losses[name] for name in only]).sum()
-        return loss_functions.gradients(loss, parameters, ONE), terms
+        return loss_functions.parameter_gradients(loss, parameters, ONE), terms
 
     def g_gradient(self, batch: Batch) -> tuple[Any, loss_functions.LossTerms]:
         """Gradients by parameter and the terms of G's loss."""
         parameters = loss_functions.parameters_of(self.generator)
         constants = loss_functions.detached_parameters_of(self.discriminator)
-        loss, terms = loss_functions.g_loss(self.setup, parameters, constants, batch, self.level, ONE, ONE)
-        return loss_functions.gradients(loss, parameters, ONE), terms
+        loss, terms = loss_functions.g_loss(self.context, parameters, constants, self._inputs("g", batch))
+        return loss_functions.parameter_gradients(loss, parameters, ONE), terms
 
     def d_step(self, only: tuple[str, ...] = ()) -> Found:
         """One update of D; its terms."""
@@ -99,7 +102,7 @@ class Trial:
         found = _apply(self.d_optimizer, self.discriminator, gradients, terms)
         self.nimg += self.batch
         told = {**found, "images": torch.tensor(float(self.batch))}
-        for objective in self.setup.objectives:
+        for objective in self.context.objectives:
             objective.after_d_step(told, self.discriminator)
         return found
 
@@ -107,7 +110,7 @@ class Trial:
         """One update of G; its terms."""
         gradients, terms = self.g_gradient(self.draw())
         found = _apply(self.g_optimizer, self.generator, gradients, terms)
-        for objective in self.setup.objectives:
+        for objective in self.context.objectives:
             objective.after_g_step(found, self.generator)
         return found
 
@@ -128,12 +131,12 @@ class Trial:
     def judge(self, images: Tensor) -> Any:
         """D's answer to images, as the objectives take it."""
         return loss_functions.discriminate(
-            self.setup, loss_functions.detached_parameters_of(self.discriminator), images, self.level, ONE
+            self.context, loss_functions.detached_parameters_of(self.discriminator), images, self.level, ONE
         )
 
     @property
     def loss(self) -> Objective:
-        return self.setup.objectives[0]
+        return self.context.objectives[0]
 
 
 def _apply(

@@ -9,8 +9,6 @@ from pggan.losses.regularizers.gradient_penalty import penalty
 class R1(Regularizer):
     """d gains `gamma / 2 * E ||grad D(x)||^2`."""
 
-    penalizes_gradient = True
-
     def __init__(self, r1_gamma: float) -> None:
         super().__init__()
         self.gamma = r1_gamma

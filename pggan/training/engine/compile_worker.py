@@ -1,72 +1,78 @@
-"""Compiling beside the run: a process of its own fills the compiler's cache, so that no growth step waits for it.
+"""Compile worker: a process beside the run fills the compiler's cache, so that no growth step waits for the compiler.
 
 The process builds the same networks, lets torch compile the same functions and ends before it would run them: it never
-holds a step's activations. The run goes on without compiled steps meanwhile, and then only has to load the code. When
-it has, the next resolution's turn comes.
+holds a step's activations. Meanwhile the run goes on in another step mode, and then only has to load the code. When it
+has, the next resolution's turn comes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import torch
 
 from pggan.config.train import TrainConfig, from_json, to_json
-from pggan.training.engine.step_executor import COMPILING
+from pggan.training.engine.batch_builder import example_inputs
+from pggan.training.engine.gradients import build_gradient_fn, eager, without_unused_reals
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.step_modes import StepMode
+from pggan.utils.devices import pick_device, set_precision
 from pggan.utils.formatting import one_line
 from pggan.utils.parent_watch import exit_with_parent
 from pggan.utils.process_pool import available_cores
 
-if TYPE_CHECKING:
-    from pggan.training.engine.state import TrainState
-
-# Lower priority than the run's.
+# Niceness of the process: below the run's priority.
 NICENESS = 10
 _PROGRAM = "from pggan.training.engine.compile_worker import main; main()"
 
 
-class Task(NamedTuple):
-    """What to compile: the step at a level, for so many images at once; gradient penalties by forward mode or not."""
+class CompileTask(NamedTuple):
+    """What to compile: the step at a level, for micro-batches of so many images."""
 
     level: int
     images: int
-    forward: bool = False
 
 
 class CompileWorker:
-    """At most one process, for what the run needs now, or needs next. `note` is told what it compiles.
-
-    `upcoming(level)`: the task of the level after it, None where there is none or it is not compiled.
-    """
+    """At most one process, which compiles what the run needs now, or needs next."""
 
     def __init__(
         self,
         config: TrainConfig,
         device: str,
         precision: str,
-        upcoming: Callable[[int], Task | None],
+        upcoming: Callable[[int], CompileTask | None],
         note: Callable[[str], None] = lambda message: None,
     ) -> None:
-        import torch
+        """Starts nothing yet.
 
+        Args:
+            config: The run's configuration.
+            device: What the run computes on.
+            precision: fp32, tf32, bf16 or fp16.
+            upcoming: Returns the task of the level after a level, None where there is none.
+            note: Called with what is being compiled.
+        """
         self._about: dict[str, Any] = {"config": to_json(config), "device": device, "precision": precision}
-        self._about["threads"] = torch.get_num_threads()  # the compiler's code for CPUs counts on it
+        self._about["threads"] = torch.get_num_threads()  # the compiler's code for CPUs depends on it
         self._upcoming, self._note = upcoming, note
         self._process: subprocess.Popen[bytes] | None = None
-        self._task: Task | None = None  # the process's
-        self._done: set[Task] = set()
+        self._task: CompileTask | None = None  # the process's
+        self._done: set[CompileTask] = set()
 
-    def ready(self, level: int, images: int, forward: bool = False) -> bool:
-        """Whether that step's code is in the compiler's cache; begins making it if need be.
+    def ready(self, level: int, images: int) -> bool:
+        """Returns whether that step's code is in the compiler's cache; begins making it if not.
 
         Raises `RuntimeError` where it could not be made.
         """
-        task = Task(level, images, forward)
+        task = CompileTask(level, images)
         if task in self._done:
             return True
         if task != self._task:
@@ -75,10 +81,9 @@ class CompileWorker:
             self._note(f"compiling the step at {side}x{side} beside the run, which goes on without until then")
         return self._finished(task)
 
-    def entered(self, level: int, forward: bool = False) -> None:
-        """The run has this level's code: time for the next one's."""
+    def entered(self, level: int) -> None:
+        """The run has this level's code: begins the next level's."""
         task = self._upcoming(level)
-        task = task and task._replace(forward=forward)
         if task is not None and task not in self._done and task != self._task:
             self._begin(task)
 
@@ -92,7 +97,7 @@ class CompileWorker:
         if process is not None:
             process.communicate()
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: CompileTask) -> None:
         self.close()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)}
         # a process of its own, not one of the run's
@@ -111,40 +116,41 @@ class CompileWorker:
         self._process.stdin.write(json.dumps({**self._about, **task._asdict()}).encode() + b"\n")
         self._process.stdin.flush()
 
-    def _finished(self, task: Task) -> bool:
+    def _finished(self, task: CompileTask) -> bool:
         process = self._process
         assert process is not None, "begun above"
         if process.poll() is None:
             return False
-        said = process.communicate()[0].decode(errors="replace").strip()
+        output = process.communicate()[0].decode(errors="replace").strip()
         self._process, self._task = None, None
         if process.returncode:
-            raise RuntimeError(said.splitlines()[-1] if said else f"its process ended with {process.returncode}")
+            raise RuntimeError(output.splitlines()[-1] if output else f"its process ended with {process.returncode}")
         self._done.add(task)
         return True
 
 
-def compiling_ahead(state: TrainState, modes: Mapping[int, str], note: Callable[[str], None]) -> CompileWorker | None:
-    """What compiles beside a run of these modes by level; None where nothing is compiled, within a GPU's budget, of
-    which it would take a part, and on a CPU whose cores are all the run's: its threads would wait for each other.
-    """
-    import torch
+def start_compile_worker(executor: StepExecutor) -> CompileWorker | None:
+    """Gives an executor a compile worker and returns it; None where the run waits for the compiler instead.
 
+    That is where nothing is compiled, within a GPU's --budget, of which the process would take a part, and on a CPU
+    whose cores are all the run's: the threads of both would wait for each other.
+    """
+    state, modes = executor.state, executor.modes
     config, device = state.config, state.device
-    compiling = {level for level, mode in modes.items() if any(form in COMPILING for form in mode.split("|"))}
-    if not compiling or (config.budget is not None and device.type == "cuda"):
+    if not any(mode.compiles for mode in modes.values()) or (config.budget is not None and device.type == "cuda"):
         return None
     if device.type == "cpu" and torch.get_num_threads() >= available_cores():
         return None
 
-    def upcoming(level: int) -> Task | None:
+    def upcoming(level: int) -> CompileTask | None:
         following = level + 1
-        if following not in compiling or following in state.recomputed:
+        if not modes.get(following, StepMode.EAGER).compiles:  # eager, too, with activation checkpointing
             return None
         own = int(config.batch.at(2**following)) // state.world.size
-        return Task(following, own // state.num_micro_batches(following, own))
+        return CompileTask(following, own // executor.num_micro_batches(following, own))
 
-    return CompileWorker(config, str(device), state.precision, upcoming, note)
+    executor.worker = worker = CompileWorker(config, str(device), state.precision, upcoming, executor.note)
+    return worker
 
 
 class _Compiled(Exception):  # noqa: N818 (no error)
@@ -152,58 +158,52 @@ class _Compiled(Exception):  # noqa: N818 (no error)
 
 
 def main() -> None:
-    """The process: reads its task from standard input, says on standard output what went wrong."""
-    asked = json.loads(sys.stdin.buffer.readline())
+    """Runs the process: reads its task from standard input, writes on standard output what went wrong."""
+    task = json.loads(sys.stdin.buffer.readline())
     exit_with_parent()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     try:
-        fill_cache(asked)
-    except Exception as error:  # noqa: BLE001 (whatever it is, the run does without)
+        fill_cache(task)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the run goes on without)
         print(one_line(error))
         sys.exit(1)
 
 
-def fill_cache(asked: Mapping[str, Any], backend: Callable[..., Any] | None = None) -> None:
-    """Compiles both players' gradients and stops before they run. `asked`: as `CompileWorker` writes it.
+def fill_cache(task: Mapping[str, Any], backend: Callable[..., Any] | None = None) -> None:
+    """Compiles both players' gradients and stops before they run.
 
-    `backend`: None for the compiler.
+    Args:
+        task: What `CompileWorker` writes.
+        backend: Stands in for the compiler.
     """
-    import torch
-
-    from pggan.training.engine.gradients import build_gradient_fn, eager, needed
-    from pggan.training.engine.state import TrainState
-    from pggan.utils.devices import pick_device, set_precision
-
-    torch.set_num_threads(asked["threads"])
-    config, device = from_json(TrainConfig, asked["config"]), pick_device(asked["device"])
-    set_precision(asked["precision"])
-    level = asked["level"]
+    torch.set_num_threads(task["threads"])
+    config, device = from_json(TrainConfig, task["config"]), pick_device(task["device"])
+    set_precision(task["precision"])
+    level = task["level"]
     # which weights take part: an image on the CPU tells, without memory of the GPU
     small = TrainState(config, torch.device("cpu"), "fp32")
-    absent, half = {}, torch.full((), 0.5)
-    for player, part in example(small, level, 1).items():
-        found = eager(small.setup, player, needed(small.setup, player, part), level, half, torch.ones(())).found
-        absent[player] = [name for name, g in found.items() if g is None]
+    absent = {}
+    for player, inputs in example_inputs(small, level, 1).items():
+        by_name = eager(small.context, without_unused_reals(small.context, inputs)).by_name
+        absent[player] = [name for name, g in by_name.items() if g is None]
     if device.type == "cuda":
         torch.cuda.set_device(device)  # the compiler's key names the current one
-    state = TrainState(config, device, asked["precision"])
-    setup = dataclasses.replace(state.setup, forward=asked["forward"])
-    alpha, scale = torch.full((), 0.5, device=device), torch.ones((), device=device)
-    for player, part in example(state, level, asked["images"]).items():
-        inputs = needed(setup, player, part), alpha, scale
+    state = TrainState(config, device, task["precision"])
+    for player, inputs in example_inputs(state, level, task["images"]).items():
+        inputs = without_unused_reals(state.context, inputs)
         function = build_gradient_fn(
-            COMPILING[0], setup, player, level, inputs, absent[player], _stopping(backend), _record
+            StepMode.COMPILED, state.context, inputs, absent[player], _stopping(backend), _no_capture
         )
         try:
-            function(*inputs)
+            function(inputs)
         except _Compiled:
             continue
         raise RuntimeError("the compiler ran the function")
 
 
 def _stopping(backend: Callable[..., Any] | None) -> Callable[..., Any]:
-    """A backend of torch.compile whose functions do not run."""
+    """Returns a backend of torch.compile whose functions do not run."""
 
     def compile_only(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
         if backend is not None:
@@ -221,24 +221,5 @@ def _stopping(backend: Callable[..., Any] | None) -> Callable[..., Any]:
     return compile_only
 
 
-def _record(function: Callable[[], Any]) -> Any:
-    raise AssertionError("nothing is recorded here")
-
-
-def example(state: Any, level: int, images: int) -> dict[str, Any]:
-    """A `Batch` of so many images for each player, as a run of this state has them, of black pictures."""
-    import numpy as np
-    import torch
-
-    from pggan.data.loading.loader import BatchRequest, LoadedBatch
-    from pggan.training.engine.step import BatchBuilder
-
-    config, side = state.config, 2**level
-    pictures = np.zeros((images, config.channels, side, side), np.uint8)
-    held_out = pictures if config.held_out else None
-    classes = np.zeros(images, np.int32) if config.label_size else None
-    labels = np.zeros((images, 1 if config.label_size else 0), np.int32)
-    feed = BatchBuilder(state, 0, classes)
-    loaded = LoadedBatch(pictures, labels, BatchRequest(0, images, side), held_out)
-    batch = feed.discriminator(loaded, 0, torch.full((), 0.5, device=state.device))
-    return {"d": batch, "g": feed.generator(batch, 0)}
+def _no_capture(function: Callable[[], Any]) -> Any:
+    raise AssertionError("nothing is captured here")

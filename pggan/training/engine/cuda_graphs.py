@@ -1,4 +1,4 @@
-"""Recordings: a function run once on inputs that keep their place, and replayed on what is copied there."""
+"""CUDA graph capture: a function is run once on static inputs and replayed on what is copied there."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pggan.losses.base import Batch
+from pggan.training.engine.loss_functions import StepInputs
 
-Record = Callable[[], Any]
-# Runs a function and keeps how: returns its outputs, which stay where they are, and what computes them anew from what
-# the function's inputs hold then.
-GraphCapturer = Callable[[Record], tuple[Any, Callable[[], None]]]
-# Runs before a recording: libraries choose their kernels, and allocate, on the first ones.
+# Captures `fn()` as a replayable graph: returns its static outputs, and a `replay()` that recomputes them from the
+# static inputs.
+GraphCapturer = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
+# Warm-up runs before a capture: libraries choose their kernels, and allocate, on the first ones.
 WARM_UPS = 3
 
 
 class CudaGraphs:
-    """A `GraphCapturer`: the launches of a function on the current GPU as one CUDA graph.
+    """A `GraphCapturer` for the current GPU.
 
-    Graphs that are alive at once share their memory, so that those of D and G together take what the larger one takes:
-    they are replayed one after the other, and what a replay puts out is kept while its tensors are.
+    Graphs that are alive at once share a memory pool, so that those of D and G together take what the larger one
+    takes: they are replayed one after the other, and a replay's outputs stay as long as their tensors.
     """
 
     def __init__(self) -> None:
         self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
         self._pool: Any = None
 
-    def __call__(self, function: Record) -> tuple[Any, Callable[[], None]]:
+    def __call__(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -40,7 +39,7 @@ class CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         if not self._alive:
             self._pool = torch.cuda.graph_pool_handle()  # that of graphs that are gone is gone with them
-        # thread_local: the loader's threads pin memory and NCCL's looks at events meanwhile
+        # thread_local: the loader's threads pin memory and NCCL's watchdog queries events meanwhile
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             outputs = function()
         self._alive.add(graph)
@@ -48,30 +47,26 @@ class CudaGraphs:
 
 
 class Recorded:
-    """`function(part, alpha, scale)` recorded for parts of one shape: (gradients by name, losses, stats).
+    """`function(inputs) -> (gradients by name, losses, stats)`, captured for inputs of one shape.
 
-    What it reads beside its arguments (weights, buffers) has to stay in place and change there. The gradients are
-    overwritten by the next call, the losses and stats are the caller's.
+    What it reads beside its inputs (weights, buffers) has to stay in place and change there. The next call overwrites
+    the gradients; losses and stats are the caller's.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], part: Batch, alpha: Tensor, scale: Tensor, recorder: GraphCapturer
-    ) -> None:
-        # copies that nobody else holds; the default pieces of a batch may be shared
-        self._part, self._alpha, self._scale = part.map(torch.clone), alpha.clone(), scale.clone()
-        self._outputs, self._replay = recorder(lambda: function(self._part, self._alpha, self._scale))
+    def __init__(self, function: Callable[[StepInputs], Any], inputs: StepInputs, capturer: GraphCapturer) -> None:
+        self._inputs = inputs.map(torch.clone)  # copies that nobody else holds
+        self._outputs, self._replay = capturer(lambda: function(self._inputs))
 
-    def __call__(self, part: Batch, alpha: Tensor, scale: Tensor) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
-        places = [*self._part.tensors(), self._alpha, self._scale]
-        for place, value in zip(places, [*part.tensors(), alpha, scale], strict=True):
-            if place.shape != value.shape or place.dtype != value.dtype:
-                raise ValueError(f"recorded for {tuple(place.shape)} {place.dtype}, got {tuple(value.shape)}")
-            place.copy_(value)
+    def __call__(self, inputs: StepInputs) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+        for static, value in zip(self._inputs.tensors(), inputs.tensors(), strict=True):
+            if static.shape != value.shape or static.dtype != value.dtype:
+                raise ValueError(f"recorded for {tuple(static.shape)} {static.dtype}, got {tuple(value.shape)}")
+            static.copy_(value)
         self._replay()
-        found, losses, stats = self._outputs
-        return found, _own(losses), _own(stats)
+        gradients, losses, stats = self._outputs
+        return gradients, _copied(losses), _copied(stats)
 
 
-def _own(values: dict[str, Tensor]) -> dict[str, Tensor]:
+def _copied(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies: they are summed up to the next line of the log."""
     return {name: value.clone() for name, value in values.items()}

@@ -1,169 +1,190 @@
-"""A player's gradients over one micro-batch, all from step.d_loss and step.g_loss, in any of these forms:
+"""A player's gradients over one micro-batch, from `loss_functions.player_loss`, in each of the step modes.
 
-- eager: the plain reference.
+- eager: autograd, the plain reference.
+- recorded: autograd on detached weights, captured as a CUDA graph and replayed.
 - compiled: the gradient as a function of the weights (`torch.func.grad` around a loss that holds `torch.func.grad`
-  around D), so that one graph without breaks holds the penalty's second derivative.
-- captured: the compiled function recorded once as a CUDA graph and replayed.
-- captured-eager: the same function, recorded as it is, where there is no compiler or compiling takes too long.
+  around D), so that one graph without breaks holds the gradient penalty's second derivative.
+- compiled and recorded: that function, captured as a CUDA graph.
 
-The optimisers' steps stay outside in every form: they are a few fused launches, and so learning rates, several
-processes and the check of gradients are the same code everywhere.
+The optimisers' steps stay outside in every mode: they are a few fused launches, and so learning rates, several
+processes and the finite check are the same code everywhere.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pggan.losses.base import Batch
-from pggan.training.engine import loss_functions
+from pggan.losses.base import Batch, LossTerms
 from pggan.training.engine.cuda_graphs import GraphCapturer, Recorded
+from pggan.training.engine.loss_functions import (
+    Parameters,
+    StepContext,
+    StepInputs,
+    detached_parameters_of,
+    parameter_gradients,
+    parameters_of,
+    player_loss,
+)
+from pggan.training.engine.step_modes import StepMode
 from pggan.utils.compile import compiled, named
+from pggan.utils.devices import free_cached, out_of_memory
 
 Values = dict[str, Tensor]
-Found = dict[str, Tensor | None]
-# How far a form's gradients may be from eager ones, as a share of their length; in half precision so many times what
-# rounding to it makes of them, at least, since every form rounds in its own places.
+ByName = dict[str, Tensor | None]
+# Maximum relative L2 error against eager. In half precision: ROUNDINGS times the error of half against float32, as
+# every mode rounds in its own places, or UNMEASURED where memory does not suffice to measure that.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.05}
 ROUNDINGS = 3.0
+UNMEASURED = 0.3
 # A loss scale at which half precision does not overflow; runs begin with one at which it does, to find theirs.
-CALM = 256.0
+SAFE_SCALE = 256.0
 
 
 class Gradients(NamedTuple):
-    """`found`: of each of the player's weights, None for those that took no part; `losses`, `stats`: 0-d tensors.
+    """A player's gradients by weight (None: it took no part), and the loss's terms as 0-d tensors.
 
-    The tensors hold until the next call at the same level: a recorded graph writes its results to one place.
+    The tensors hold until the next call at the same level: a CUDA graph writes its results to one place.
     """
 
-    found: Found
+    by_name: ByName
     losses: Values
     stats: Values
 
 
-# a micro-batch, alpha and the loss scale
-Inputs = tuple[Batch, Tensor, Tensor]
-Function = Callable[[Batch, Tensor, Tensor], Gradients]
-# `torch.compile`'s backend, None to leave functions as they are
+GradientFn = Callable[[StepInputs], Gradients]
+# `torch.compile`'s backend; None: leave functions as they are
 Backend = str | Callable[..., Any] | None
 
 
 class GradientMismatch(Exception):  # noqa: N818 (told to people as a reason)
-    """A form's gradients are not those of eager."""
+    """A mode's gradients are not those of eager."""
 
 
-def eager(
-    setup: loss_functions.StepContext, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
-) -> Gradients:
-    """The gradients of `player` ("d" or "g"), by torch's own backward pass; `scale`: the loss scale."""
-    mine, other = _players(setup, player)
-    parameters, constants = loss_functions.parameters_of(mine), loss_functions.detached_parameters_of(other)
-    loss_of = loss_functions.d_loss if player == "d" else loss_functions.g_loss
-    loss, terms = loss_of(setup, parameters, constants, part, level, alpha, scale)
-    found = loss_functions.gradients(loss, parameters, scale)
-    return Gradients(found, _detached(terms.losses), _detached(terms.stats))
+def eager(context: StepContext, inputs: StepInputs) -> Gradients:
+    """Computes a player's gradients by autograd."""
+    own, other = _players(context, inputs.player)
+    return _differentiate(context, parameters_of(own), detached_parameters_of(other), inputs)
+
+
+def _differentiate(context: StepContext, own: Parameters, other: Parameters, inputs: StepInputs) -> Gradients:
+    loss, terms = player_loss(context, own, other, inputs)
+    return Gradients(parameter_gradients(loss, own, inputs.scale), _detached(terms.losses), _detached(terms.stats))
 
 
 def build_gradient_fn(
-    form: str,
-    setup: loss_functions.StepContext,
-    player: str,
-    level: int,
-    inputs: Inputs,
+    mode: StepMode,
+    context: StepContext,
+    inputs: StepInputs,
     absent: Iterable[str],
     backend: Backend,
-    recorder: GraphCapturer,
-) -> Function:
-    """A form other than eager of the gradients of `player` at a level, for parts as that of `inputs`.
+    capturer: GraphCapturer,
+) -> GradientFn:
+    """Builds a player's gradient function in a mode other than eager.
 
-    `absent`: the player's weights that take no part there.
+    Args:
+        mode: How gradients are computed.
+        context: Networks and objectives.
+        inputs: The player, level and shapes that the function is for.
+        absent: Names of the player's weights that take no part at this level.
+        backend: torch.compile's.
+        capturer: Captures CUDA graphs.
     """
-    mine, other = _players(setup, player)
-    without = dict.fromkeys(absent)
-    parameters = {name: p.detach() for name, p in mine.named_parameters() if name not in without}
-    constants = loss_functions.detached_parameters_of(other)
-    compute = gradient_function(setup, player, level)
-    if form in ("compiled", "captured") and backend is not None:
-        compute = compiled(compute, backend)
+    own, other = _players(context, inputs.player)
+    constants, without = detached_parameters_of(other), dict.fromkeys(absent)
+    weights = {name: p for name, p in detached_parameters_of(own).items() if name not in without}
+    if mode.compiles:
+        compute = gradient_function(context, inputs.player, inputs.level)
+        compute = compute if backend is None else compiled(compute, backend)
+    else:
+        weights = {name: weight.requires_grad_() for name, weight in weights.items()}
 
-    @torch.no_grad()
-    def function(part: Batch, alpha: Tensor, scale: Tensor) -> Gradients:
-        part = part.map(Tensor.contiguous)  # parts of a minibatch lie apart: one graph serves all
-        found, losses, stats = compute(parameters, constants, part, alpha, scale)
-        return Gradients({**found, **without}, losses, stats)
+    def function(inputs: StepInputs) -> Gradients:
+        if not mode.compiles:
+            return _differentiate(context, weights, constants, inputs)
+        with torch.no_grad():
+            batch = inputs.batch.map(Tensor.contiguous)  # micro-batches lie apart: one graph serves all
+            gradients, losses, stats = compute(weights, constants, batch, inputs.alpha, inputs.scale)
+        return Gradients(gradients, losses, stats)
 
-    if form == "compiled":
-        return function
-    recorded = Recorded(function, *inputs, recorder)
-    return lambda *inputs: Gradients(*recorded(*inputs))
+    run = Recorded(function, inputs, capturer) if mode.records else function
+
+    def with_absent(inputs: StepInputs) -> Gradients:
+        gradients, losses, stats = run(inputs)
+        return Gradients({**gradients, **without}, losses, stats)
+
+    return with_absent
 
 
 def build_and_verify(
-    form: str,
-    setup: loss_functions.StepContext,
-    player: str,
-    level: int,
-    inputs: Inputs,
-    backend: Backend,
-    recorder: GraphCapturer,
-) -> Function:
-    """`build_gradient_fn`, after its gradients were compared with eager ones, on other inputs than those it was made with.
+    mode: StepMode, context: StepContext, inputs: StepInputs, backend: Backend, capturer: GraphCapturer
+) -> GradientFn:
+    """Builds a gradient function, as `build_gradient_fn`, and compares it with eager on other inputs than its own.
 
-    Raises `GradientMismatch` where they differ by more than rounding, or what making it raises.
+    Raises:
+        GradientMismatch: Its gradients differ from eager ones by more than rounding.
     """
-    part, alpha, scale = inputs
-    other = part._replace(reals=-part.reals, latents=-part.latents), 1 - 0.5 * alpha, scale.clamp(max=CALM)
-    allowed = tolerance(setup, player, other[0], level, *other[1:])
-    expected = eager(setup, player, other[0], level, *other[1:]).found
+    batch = inputs.batch._replace(reals=-inputs.batch.reals, latents=-inputs.batch.latents)
+    alpha, scale = 1 - 0.5 * inputs.alpha, inputs.scale.clamp(max=SAFE_SCALE)
+    others = replace(inputs, batch=batch, alpha=alpha, scale=scale)
+    allowed = tolerance(context, others)
+    expected = eager(context, others).by_name
     absent = [name for name, g in expected.items() if g is None]
-    function = build_gradient_fn(form, setup, player, level, inputs, absent, backend, recorder)
-    check(function(*other).found, expected, allowed)
+    function = build_gradient_fn(mode, context, inputs, absent, backend, capturer)
+    check(function(others).by_name, expected, allowed)
     return function
 
 
-def check(found: Found, expected: Found, allowed: float) -> None:
+def check(gradients: ByName, expected: ByName, allowed: float) -> None:
     """Raises `GradientMismatch` where gradients are further from those expected than `allowed`."""
-    apart = distance(found, expected)
+    apart = distance(gradients, expected)
     if not apart <= allowed:
         raise GradientMismatch(f"its gradients differ from eager ones by {apart:.2g} of their length")
 
 
-def tolerance(
-    setup: loss_functions.StepContext, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
-) -> float:
-    """How far apart two forms of the same gradients may be. Half precision is compared with float32 on few images."""
-    dtype = setup.dtype or part.latents.dtype
+def tolerance(context: StepContext, inputs: StepInputs) -> float:
+    """Returns how far two modes' gradients may be apart; in half precision by comparison with float32 on one group."""
+    dtype = context.dtype or inputs.batch.latents.dtype
     if dtype in TOLERANCE:
         return TOLERANCE[dtype]
-    few = part.part(0, max(1, len(part.latents) // setup.discriminator.config.minibatch_group))
-    half, full = (
-        eager(dataclasses.replace(setup, dtype=each), player, few, level, alpha, scale).found
-        for each in (dtype, torch.float32)
-    )
-    return max(TOLERANCE[torch.float32], ROUNDINGS * distance(half, full))
+    group = inputs.part(0, max(1, inputs.images // context.discriminator.config.minibatch_group))
+    error = None
+    try:
+        half, full = (eager(replace(context, dtype=each), group).by_name for each in (dtype, torch.float32))
+        error = distance(half, full)
+    except RuntimeError as problem:
+        if not out_of_memory(problem):
+            raise
+    if error is None:  # a check must not cost the step its memory
+        free_cached(inputs.alpha.device)
+        return UNMEASURED
+    return max(TOLERANCE[torch.float32], ROUNDINGS * error)
 
 
-def needed(setup: loss_functions.StepContext, player: str, part: Batch) -> Batch:
-    """Without the pictures that a player's loss does not look at: graphs would keep and copy them."""
-    if player == "d" or any(objective.needs_reals for objective in setup.objectives):
-        return part
-    return part._replace(reals=part.reals[:0], held_out=part.held_out[:0])
+def without_unused_reals(context: StepContext, inputs: StepInputs) -> StepInputs:
+    """Drops the reals that a player's loss does not look at: graphs would keep and copy them."""
+    if inputs.player == "d" or any(objective.needs_reals for objective in context.objectives):
+        return inputs
+    batch = inputs.batch
+    return replace(inputs, batch=batch._replace(reals=batch.reals[:0], held_out=batch.held_out[:0]))
 
 
-def distance(found: Found, expected: Found) -> float:
-    """`||found - expected|| / ||expected||` over all weights; 0 where `expected` is nothing, or no finite numbers.
+def distance(gradients: ByName, expected: ByName) -> float:
+    """Returns `||gradients - expected|| / ||expected||` over all weights.
 
-    Infinite where a weight has a gradient in one of them alone, or `found` is not finite.
+    It is 0 where `expected` is nothing, or not finite; infinite where a weight has a gradient in one of them alone, or
+    only `gradients` are not finite.
     """
-    if found.keys() != expected.keys() or any((found[name] is None) != (g is None) for name, g in expected.items()):
+    absent = {name for name, g in expected.items() if g is None}
+    if gradients.keys() != expected.keys() or any((g is None) != (name in absent) for name, g in gradients.items()):
         return float("inf")
     pairs = [
         (f.double(), g.double())
-        for f, g in zip((found[name] for name in expected), expected.values())
+        for f, g in zip((gradients[name] for name in expected), expected.values())
         if f is not None and g is not None
     ]
     length = float(torch.stack([g.square().sum() for _, g in pairs]).sum().sqrt())
@@ -173,28 +194,25 @@ def distance(found: Found, expected: Found) -> float:
     return apart / length if apart == apart else float("inf")
 
 
-def gradient_function(setup: loss_functions.StepContext, player: str, level: int) -> Callable[..., Any]:
-    """`(parameters, constants, part, alpha, scale) -> (gradients, losses, stats)` as a pure function."""
-    loss_of = loss_functions.d_loss if player == "d" else loss_functions.g_loss
+def gradient_function(context: StepContext, player: str, level: int) -> Callable[..., Any]:
+    """Returns `(parameters, constants, batch, alpha, scale) -> (gradients, losses, stats)` as a pure function."""
 
     def compute(
-        parameters: loss_functions.Parameters,
-        constants: loss_functions.Parameters,
-        part: Batch,
-        alpha: Tensor,
-        scale: Tensor,
+        parameters: Parameters, constants: Parameters, batch: Batch, alpha: Tensor, scale: Tensor
     ) -> tuple[Values, Values, Values]:
-        def loss(own: loss_functions.Parameters) -> tuple[Tensor, loss_functions.LossTerms]:
-            return loss_of(setup, own, constants, part, level, alpha, scale)
+        inputs = StepInputs(player, level, batch, alpha, scale)
 
-        found, terms = torch.func.grad(loss, has_aux=True)(parameters)
-        return {name: g / scale for name, g in found.items()}, terms.losses, terms.stats
+        def loss(own: Parameters) -> tuple[Tensor, LossTerms]:
+            return player_loss(context, own, constants, inputs)
+
+        gradients, terms = torch.func.grad(loss, has_aux=True)(parameters)
+        return {name: g / scale for name, g in gradients.items()}, terms.losses, terms.stats
 
     return named(compute, f"{player}_gradients_{2**level}x{2**level}")
 
 
-def _players(setup: loss_functions.StepContext, player: str) -> tuple[nn.Module, nn.Module]:
-    both = setup.discriminator, setup.generator
+def _players(context: StepContext, player: str) -> tuple[nn.Module, nn.Module]:
+    both = context.discriminator, context.generator
     return both if player == "d" else (both[1], both[0])
 
 

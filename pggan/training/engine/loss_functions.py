@@ -1,8 +1,9 @@
-"""One training step as plain functions of (parameters, batch): what every way of running it shares."""
+"""The losses of D and G as plain functions of (parameters, inputs), which every step mode differentiates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,31 +17,61 @@ from pggan.networks.generator import Generator
 from pggan.networks.layers import downscale, fade, upscale
 
 Parameters = dict[str, Tensor]
-# The level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's
+# Level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's
 # gradients, batch 16), and slower from 32x32 on, where larger batches leave the caches.
 JOINED = 3
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What stays the same from step to step. `dtype`: what the networks' layers compute in (None: as their input).
-
-    `forward`: gradient penalties are differentiated by forward mode, the same numbers by other operations.
-    """
+    """What stays the same from step to step."""
 
     generator: Generator
     discriminator: Discriminator
-    objectives: tuple[Objective, ...]
-    dtype: torch.dtype | None = None
-    forward: bool = False
+    objectives: tuple[Objective, ...]  # the loss first, then its regularisers
+    dtype: torch.dtype | None = None  # that the networks' layers compute in; None: that of their input
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What changes from step to step."""
+
+    player: str  # whose step it is: "d" or "g"
+    level: int  # log2 of the resolution
+    batch: Batch  # a minibatch, or a micro-batch of one
+    alpha: Tensor  # how far the level is faded in, 0-d in [0, 1]
+    scale: Tensor  # the loss scale, 0-d; 1 without mixed precision
+
+    @property
+    def images(self) -> int:
+        return len(self.batch.latents)
+
+    def part(self, index: int, parts: int) -> StepInputs:
+        """Micro-batch `index` of `parts`."""
+        return replace(self, batch=self.batch.part(index, parts))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> StepInputs:
+        """Returns the same inputs with `function` applied to every tensor."""
+        batch, alpha, scale = self.batch.map(function), function(self.alpha), function(self.scale)
+        return replace(self, batch=batch, alpha=alpha, scale=scale)
+
+    def tensors(self) -> list[Tensor]:
+        return [*self.batch.tensors(), self.alpha, self.scale]
 
 
 def make_objectives(
     loss: str, conditional: bool, options: dict[str, Value], codes: bool = False
 ) -> tuple[Objective, ...]:
-    """The loss and its regularisers, as modules. Raises `UsageError` for unknown names or options.
+    """Builds the loss and its regularisers.
 
-    `conditional`: the run has labels; `codes`: structured codes.
+    Args:
+        loss: Name in the table of losses.
+        conditional: Whether the run has labels.
+        options: Options of the loss and of the regularisers by name.
+        codes: Whether the latents end with structured codes.
+
+    Raises:
+        UsageError: A name or an option is unknown.
     """
     resolved = resolve_options(loss, conditional, options, codes)
     modules = [OBJECTIVES.load(loss)(**resolved[loss])]
@@ -50,15 +81,15 @@ def make_objectives(
 
 
 def real_images(images: Tensor, alpha: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """8-bit pictures (N, C, R, R) to what D sees: [-1, 1], faded with their own half resolution by 1 - alpha."""
+    """Converts 8-bit images (N, C, R, R) to what D sees: [-1, 1], faded with their own half resolution by 1 - alpha."""
     x = images.to(dtype) * (2.0 / 255.0) - 1.0
     return x if x.shape[-1] <= 4 else fade(x, upscale(downscale(x)), alpha)
 
 
 def blurred(images: Tensor, detail: int, alpha: float) -> Tensor:
-    """Images (N, C, R, R) with the detail of level `detail` only, which fades in over the level below by `alpha`.
+    """Reduces images (N, C, R, R) to the detail of level `detail`, which fades in over the level below by `alpha`.
 
-    As large as before: each pixel of that level is repeated.
+    The size stays: each pixel of that level is repeated.
     """
     times = images.shape[-1].bit_length() - 1 - detail
     for _ in range(times):
@@ -70,39 +101,55 @@ def blurred(images: Tensor, detail: int, alpha: float) -> Tensor:
     return images
 
 
-def d_loss(
-    setup: StepContext, d: Parameters, g: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
+def player_loss(
+    context: StepContext, own: Parameters, other: Parameters, inputs: StepInputs
 ) -> tuple[Tensor, LossTerms]:
-    """The discriminator's loss (0-d), times `scale`, and its terms (unscaled)."""
+    """Computes the loss of the player whose step it is.
+
+    Args:
+        context: Networks and objectives.
+        own: The player's parameters.
+        other: The other player's parameters, as constants.
+        inputs: The batch, level, alpha and loss scale.
+
+    Returns:
+        The loss times the loss scale (0-d), and its unscaled terms.
+    """
+    return (d_loss if inputs.player == "d" else g_loss)(context, own, other, inputs)
+
+
+def d_loss(context: StepContext, d: Parameters, g: Parameters, inputs: StepInputs) -> tuple[Tensor, LossTerms]:
+    """Computes D's loss, as `player_loss`; the fakes carry no gradient of G."""
+    batch, level = inputs.batch, inputs.level
     with torch.no_grad():
-        fakes = augmented(setup, generate(setup, g, batch, level, alpha), batch, real=False)
-        held_out = augmented(setup, batch.held_out, batch, real=True) if len(batch.held_out) else None
-        batch = batch._replace(reals=augmented(setup, batch.reals, batch, real=True))
+        fakes = augmented(context, generate(context, g, inputs), batch, real=False)
+        held_out = augmented(context, batch.held_out, batch, real=True) if len(batch.held_out) else None
+        batch = batch._replace(reals=augmented(context, batch.reals, batch, real=True))
 
     def critic(images: Tensor) -> DiscriminatorOutput:
-        return discriminate(setup, d, images, level, alpha)
+        return discriminate(context, d, images, level, inputs.alpha)
 
-    def still(images: Tensor) -> DiscriminatorOutput:
-        return discriminate(setup, {name: weight.detach() for name, weight in d.items()}, images, level, alpha)
-
-    real, fake = _judged_both(setup, critic, batch.reals, fakes, level)
-    seen = DiscriminatorPass(critic, batch, fakes, real, fake, scale, d, setup.forward, still)
+    real, fake = _judged_both(context, critic, batch.reals, fakes, level)
+    seen = DiscriminatorPass(critic, batch, fakes, real, fake, inputs.scale, d)
     terms = NOTHING
-    for objective in setup.objectives:
+    for objective in context.objectives:
         terms = terms.merged(objective.d_terms(seen))
     if held_out is not None:
         terms = terms.merged(_held_out_scores(seen, held_out))
-    return terms.total() * scale, terms
+    return terms.total() * inputs.scale, terms
 
 
 def _judged_both(
-    setup: StepContext, critic: Critic, reals: Tensor, fakes: Tensor, level: int
+    context: StepContext, critic: Critic, reals: Tensor, fakes: Tensor, level: int
 ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
-    """D of both. Where starting operations costs more than computing them, in one batch with its groups kept apart:
-    sample n of 2N is in group n mod (2N / group), so that blocks of N / group reals and fakes take turns.
+    """Runs D on reals and fakes: in one batch where launching operations costs more than computing them.
+
+    The groups of the minibatch statistic stay apart: sample n of 2N is in group n mod (2N / group), so that blocks of
+    N / group reals and fakes take turns.
     """
-    count, group = len(reals), setup.discriminator.config.minibatch_group
-    whole = len(fakes) == count and count % group == 0 and setup.discriminator.config.stddev_form == "official"
+    count, config = len(reals), context.discriminator.config
+    group = config.minibatch_group
+    whole = len(fakes) == count and count % group == 0 and config.stddev_form == "official"
     if level > JOINED or not whole:
         return critic(reals), critic(fakes)
     shape = group, count // group, *reals.shape[1:]
@@ -120,61 +167,63 @@ def _judged_both(
 
 @torch.no_grad()
 def _held_out_scores(seen: DiscriminatorPass, held_out: Tensor) -> LossTerms:
-    """D's mean score of pictures that it never learns from, and how far below those it does: only reported."""
+    """Returns statistics only: D's mean score of images that it never learns from, and the gap to the reals'."""
     score = seen.d(held_out).score.mean()
     return LossTerms({}, {"score_held_out": score, "score_gap": seen.real.score.mean() - score})
 
 
-def g_loss(
-    setup: StepContext, g: Parameters, d: Parameters, batch: Batch, level: int, alpha: Tensor, scale: Tensor
-) -> tuple[Tensor, LossTerms]:
-    """The generator's loss (0-d), times `scale`, and its terms (unscaled)."""
-    fakes = augmented(setup, generate(setup, g, batch, level, alpha), batch, real=False)
-    if any(objective.needs_reals for objective in setup.objectives):
-        batch = batch._replace(reals=augmented(setup, batch.reals, batch, real=True))
+def g_loss(context: StepContext, g: Parameters, d: Parameters, inputs: StepInputs) -> tuple[Tensor, LossTerms]:
+    """Computes G's loss, as `player_loss`."""
+    batch = inputs.batch
+    fakes = augmented(context, generate(context, g, inputs), batch, real=False)
+    if any(objective.needs_reals for objective in context.objectives):
+        batch = batch._replace(reals=augmented(context, batch.reals, batch, real=True))
 
     def critic(images: Tensor) -> DiscriminatorOutput:
-        return discriminate(setup, d, images, level, alpha)
+        return discriminate(context, d, images, inputs.level, inputs.alpha)
 
     seen = GeneratorPass(critic, batch, fakes, critic(fakes), g)
-    replaced = any(objective.replaces_g for objective in setup.objectives)
+    replaced = any(objective.replaces_g for objective in context.objectives)
     terms = NOTHING
-    for number, objective in enumerate(setup.objectives):
+    for number, objective in enumerate(context.objectives):
         own = objective.g_terms(seen)
-        # the loss comes first; where a technique stands in for it, its terms are told and not trained
+        # the loss comes first; where a technique replaces it, its terms are logged and not optimised
         terms = terms.merged(own.as_stats() if replaced and number == 0 else own)
-    return terms.total() * scale, terms
+    return terms.total() * inputs.scale, terms
 
 
-def augmented(setup: StepContext, images: Tensor, batch: Batch, real: bool) -> Tensor:
-    """Images as D sees them: through every objective's view."""
-    for objective in setup.objectives:
+def augmented(context: StepContext, images: Tensor, batch: Batch, real: bool) -> Tensor:
+    """Returns images as D sees them: through every objective's view."""
+    for objective in context.objectives:
         images = objective.augment(images, batch, real)
     return images
 
 
-def generate(setup: StepContext, g: Parameters, batch: Batch, level: int, alpha: Tensor) -> Tensor:
-    arguments = (batch.latents, level, alpha, batch.fake_labels, setup.dtype)
-    return functional_call(setup.generator, g, arguments)
+def generate(context: StepContext, g: Parameters, inputs: StepInputs) -> Tensor:
+    """Runs G with the given parameters: fakes (N, C, R, R)."""
+    arguments = (inputs.batch.latents, inputs.level, inputs.alpha, inputs.batch.fake_labels, context.dtype)
+    return functional_call(context.generator, g, arguments)
 
 
-def discriminate(setup: StepContext, d: Parameters, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
-    output = functional_call(setup.discriminator, d, (images, level, alpha, setup.dtype))
-    for objective in setup.objectives:
+def discriminate(context: StepContext, d: Parameters, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
+    """Runs D with the given parameters on images (N, C, R, R)."""
+    output = functional_call(context.discriminator, d, (images, level, alpha, context.dtype))
+    for objective in context.objectives:
         output = objective.transform_output(output)
     return output
 
 
 def detached_parameters_of(module: torch.nn.Module) -> Parameters:
-    """A module's parameters as constants: no gradient is computed for them."""
+    """Returns a module's parameters as constants: autograd computes no gradient for them."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
 def parameters_of(module: torch.nn.Module) -> Parameters:
+    """Returns a module's parameters by name."""
     return dict(module.named_parameters())
 
 
-def gradients(loss: Tensor, parameters: Parameters, scale: Tensor) -> dict[str, Tensor | None]:
-    """Gradients of a scaled loss, unscaled; None for parameters that took no part (inactive levels)."""
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    return {name: None if g is None else g / scale for name, g in zip(parameters, found)}
+def parameter_gradients(loss: Tensor, parameters: Parameters, scale: Tensor) -> dict[str, Tensor | None]:
+    """Returns the unscaled gradients of a scaled loss; None for parameters that took no part (inactive levels)."""
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {name: None if g is None else g / scale for name, g in zip(parameters, gradients)}

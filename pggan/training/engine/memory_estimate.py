@@ -1,8 +1,8 @@
-"""What training takes of memory: estimated here (torch-free), measured in `probe`; and the plan that a run keeps to.
+"""Estimate of what training takes of memory, and the plan of micro-batches that fits (torch-free).
 
 The estimate: weights, moments, gradients and average in float32, the weights as a step scaled them, and for every image
-that is computed at once so many values as D's layers put out times a factor. Measured on the CPU with torch's profile
-of its allocations, at 32x32 to 256x256: tools/benchmark.py memory --tensors.
+that is computed at once the values that D's layers put out, times a factor. The factors were measured on the CPU with
+torch's profile of its allocations, at 32x32 to 256x256: tools/benchmark.py memory --tensors.
 """
 
 from __future__ import annotations
@@ -10,62 +10,56 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pggan.config.network import DiscriminatorConfig
 from pggan.config.train import TrainConfig, level_of
 from pggan.networks.flops import discriminator_layers, generator_layers, parameters
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import duration, size
+from pggan.utils.formatting import size
 
 if TYPE_CHECKING:
     import torch
 
-# Bytes a parameter has: the weight, two moments and a gradient; G's average beside.
+# Bytes of a parameter: the weight, two moments and a gradient; G's average beside.
 PLAYER_BYTES, AVERAGE_BYTES = 16, 4
-# Values kept an image in D's step over D's outputs, by bytes a value: everything, or blocks computed again.
+# Values kept of an image in D's step over D's outputs, by bytes a value: all, or with activation checkpointing.
 KEPT = {4: 10.0, 2: 13.0}
 AGAIN = {4: 5.5, 2: 8.0}
-# Bytes a parameter of D beside, in a step: its weight as the passes scaled it, once a pass, or once.
+# Bytes of a parameter of D beside, in a step: its weight as the passes scaled it, once a pass, or once.
 PASSES = {False: 16, True: 8}
-# On the CPU the C library keeps pieces of what is freed meanwhile: so much more is resident, measured as above.
+# On the CPU the C library keeps pieces of what is freed meanwhile: the factor by which more is resident.
 RESIDENT = {False: 1.2, True: 1.4}
-# What the device's libraries take beside, and the share of a budget that is planned with: memory is cut into pieces.
+# What the device's context and libraries take beside, and the share of a limit that plans use: memory is cut to pieces.
 LIBRARIES = {"cuda": 700 << 20, "cpu": 680 << 20}
 USABLE = 0.9
-# An estimate may be off by so much: a plan that will be measured is refused only beyond it.
+# On GPUs, where the run itself finds what fits, an estimate refuses only what is beyond the budget by this factor.
 DOUBT = 1.5
 
 
 class MicroBatchPlan(NamedTuple):
-    """How a resolution is computed: images at once, blocks computed again or not, and the bytes that takes in all.
+    """How a resolution is computed."""
 
-    `probed`: measured rather than estimated; `measured`: bytes by images at once, where they were.
-    """
-
-    micro_batch: int
-    recompute: bool
-    bytes: float
-    probed: bool = False
-    measured: dict[str, float] = {}  # noqa: RUF012 (never changed)
-
-    def recorded(self) -> dict[str, Any]:
-        """As a run keeps it."""
-        kept = self._asdict()
-        return kept if self.measured else {name: value for name, value in kept.items() if name != "measured"}
-
-
-def asked_for(config: TrainConfig) -> bool:
-    """Whether a run plans with memory at all."""
-    return config.budget is not None or config.auto_batch
+    micro_batch: int  # images at once
+    recompute: bool  # with activation checkpointing
+    bytes: float  # that the process takes in all
 
 
 def fixed_bytes(config: TrainConfig, device: str) -> float:
-    """What stays whatever the batch: all levels' weights with their moments."""
+    """Returns what stays whatever the batch: all levels' weights with their moments, and libraries."""
     g, d = config.networks()
     of_g, of_d = (parameters(each, each.max_level) for each in (g, d))
     return PLAYER_BYTES * (of_g + of_d) + AVERAGE_BYTES * of_g + LIBRARIES[device.partition(":")[0]]
 
 
 def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recompute: bool, device: str) -> float:
-    """What one image adds at a resolution: D's step holds most."""
+    """Returns what one image adds at a resolution: D's step holds most.
+
+    Args:
+        config: The run's configuration.
+        resolution: Side of the images.
+        value_bytes: Bytes of a value in the layers: 2 or 4.
+        recompute: With activation checkpointing.
+        device: "cpu", "cuda" or "cuda:N".
+    """
     g, d = config.networks()
     level = level_of(resolution)
     both = discriminator_layers(d, level), generator_layers(g, level)
@@ -75,123 +69,182 @@ def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recomput
 
 
 def pass_bytes(config: TrainConfig, resolution: int, recompute: bool) -> float:
-    """What a step holds whatever the batch: the weights as its passes scaled them."""
+    """Returns what a step holds whatever the batch: the weights as its passes scaled them."""
     return PASSES[recompute] * parameters(config.networks()[1], level_of(resolution))
 
 
 def value_bytes_of(precision: str) -> int:
+    """Returns the bytes of a value that layers compute in, in mixed precision 2."""
     return 2 if precision in ("bf16", "fp16") else 4
 
 
-def too_little(room: float, resolution: int, images: int, need: str) -> UsageError:
-    """What a person is told whose memory has no room for one group."""
-    return UsageError(
-        f"{size(room)} of memory are too little for {resolution}x{resolution}: {images} images at once take {need}; "
-        "give a --budget of that, --precision bf16 or fp16, or a smaller --fmap-base or --max-res"
-    )
-
-
-def planned(
+def plan_memory(
     config: TrainConfig,
-    budget: float,
+    limit: float,
     device: str,
     precision: str,
-    sizes_at: dict[int, list[int]],
-    doubt: float = 1.0,
+    processes: int = 1,
+    recorded: Mapping[int, MicroBatchPlan] | None = None,
 ) -> dict[int, MicroBatchPlan]:
-    """A `MicroBatchPlan` of every resolution within `budget` bytes: as many images at once as fit, at least one group of the
-    minibatch statistic; blocks are computed again where that alone lets a group fit.
+    """Plans the largest micro-batches that fit by estimate, with activation checkpointing only where a group needs it.
 
-    `sizes_at`: by resolution, the sizes of micro-batches that keep groups whole. Raises `UsageError` where none fits,
-    even if the estimate is `doubt` times too high.
+    Args:
+        config: The run's configuration.
+        limit: Bytes that this process may take in all.
+        device: "cpu", "cuda" or "cuda:N".
+        precision: fp32, tf32, bf16 or fp16.
+        processes: Processes of the run, which share each batch.
+        recorded: An earlier plan, which holds wherever it still fits.
+
+    Returns:
+        The plan by level.
+
+    Raises:
+        UsageError: One group of the minibatch statistic does not fit.
     """
-    value_bytes = value_bytes_of(precision)
-    fixed = fixed_bytes(config, device)
-    room = budget * USABLE
-    shares = {}
-    for resolution, sizes in sizes_at.items():
-        for recompute in (False, True):
-            each = image_bytes(config, resolution, value_bytes, recompute, device)
-            beside = fixed + pass_bytes(config, resolution, recompute)
-            fitting = [count for count in sizes if beside + count * each <= room]
-            if fitting:
-                break
-        if not fitting:
-            need = (min(sizes) * each + beside) / USABLE
-            if need > budget * doubt:
-                raise too_little(budget, resolution, min(sizes), f"about {size(need)}")
-            fitting = [min(sizes)]
-        shares[resolution] = MicroBatchPlan(max(fitting), recompute, max(fitting) * each + beside)
-    return shares
+    plan = {}
+    for resolution, sizes in micro_batch_sizes(config, processes).items():
+        level = level_of(resolution)
+        before = recorded.get(level) if recorded else None
+        fits = before is not None and before.bytes <= limit
+        plan[level] = before if before and fits else _largest(config, limit, device, precision, resolution, sizes)
+    return plan
 
 
-def sizes_of(config: TrainConfig, processes: int) -> dict[int, list[int]]:
-    """By resolution, how many images a process may compute at once: ascending, groups whole, within --micro-batch."""
-    from pggan.training.engine.state import divisors
+def _largest(
+    config: TrainConfig, limit: float, device: str, precision: str, resolution: int, sizes: list[int]
+) -> MicroBatchPlan:
+    value_bytes, fixed = value_bytes_of(precision), fixed_bytes(config, device)
+    for recompute in (False, True):
+        each = image_bytes(config, resolution, value_bytes, recompute, device)
+        beside = fixed + pass_bytes(config, resolution, recompute)
+        fitting = [count for count in sizes if beside + count * each <= limit * USABLE]
+        if fitting:
+            return MicroBatchPlan(max(fitting), recompute, beside + max(fitting) * each)
+    least = beside + min(sizes) * each
+    if least > limit * USABLE * (1.0 if device == "cpu" else DOUBT):
+        raise too_little(limit, resolution, min(sizes), least / USABLE)
+    return MicroBatchPlan(min(sizes), True, least)
 
-    found = {}
+
+def too_little(limit: float, resolution: int, images: int, need: float) -> UsageError:
+    """Returns the error for memory that has no room for one group."""
+    return UsageError(
+        f"{size(limit)} of memory are too little for {resolution}x{resolution}: {images} images at once take about "
+        f"{size(need)}; give a --budget of that, --precision bf16 or fp16, or a smaller --fmap-base or --max-res"
+    )
+
+
+def micro_batch_sizes(config: TrainConfig, processes: int) -> dict[int, list[int]]:
+    """Returns by resolution how many images a process may compute at once, ascending.
+
+    The groups of the minibatch statistic stay whole, and sizes are within --micro-batch.
+    """
+    d = config.networks()[1]
+    allowed = {}
     for resolution in config.resolutions():
         own = max(1, int(config.batch.at(resolution)) // processes)
-        sizes = sorted(own // parts for parts in divisors(config, own, processes))
+        sizes = sorted(own // parts for parts in micro_batch_counts(config, d, own, processes))
         most = own if config.micro_batch is None else int(config.micro_batch.at(resolution))
-        found[resolution] = [count for count in sizes if count <= most] or sizes[:1]
-    return found
+        allowed[resolution] = [count for count in sizes if count <= most] or sizes[:1]
+    return allowed
 
 
-def room(config: TrainConfig, device: torch.device) -> float:
-    """Bytes that this process may take by --budget and, with `--batch auto`, by what is free: on the CPU its part."""
-    from pggan.utils.devices import free_memory
+def micro_batch_counts(config: TrainConfig, d: DiscriminatorConfig, count: int, processes: int = 1) -> list[int]:
+    """Returns the numbers of equal micro-batches that keep the groups of the minibatch statistic whole, ascending.
+
+    Args:
+        config: The run's configuration.
+        d: D's, whose statistic has the groups.
+        count: Images of this process in an iteration.
+        processes: Processes of the run.
+    """
+    if "whole" in config.needs():
+        return [1]
+    most = groups(d, count * processes) // processes
+    return [parts for parts in range(1, most + 1) if most % parts == 0] or [1]
+
+
+def groups(d: DiscriminatorConfig, batch: int) -> int:
+    """Returns into how many equal parts a minibatch may be cut: its groups of the minibatch statistic.
+
+    The statistic in pytorch_GAN_zoo's form groups neighbours, which parts would tear: there it is one.
+    """
+    if d.minibatch_group == 1:
+        return batch
+    torn = d.diversity == "stddev" and d.stddev_form != "official"
+    return 1 if torn else batch // min(d.minibatch_group, batch)
+
+
+def memory_limit(config: TrainConfig, device: torch.device) -> float:
+    """Returns the bytes that this process may take in all: at most --budget, and its part of what is free."""
+    from pggan.utils.devices import free_memory, held_memory
     from pggan.utils.distributed import local_world_size
 
-    limits = [config.budget] if config.budget is not None else []
-    if config.auto_batch:
-        sharing = 1 if device.type == "cuda" else local_world_size()
-        limits.append(free_memory(device) / sharing)
-    return float(min(limits))
+    sharing = 1 if device.type == "cuda" else local_world_size()
+    free = free_memory(device) / sharing + (held_memory(device) or 0)
+    return float(free if config.budget is None else min(config.budget, free))
 
 
-def resolve_memory(config: TrainConfig, device: torch.device, precision: str) -> dict[str, dict[str, Any]]:
-    """`planned` for this process: with `--batch auto` of the memory that is free, within --budget. The run measures.
+def resolve_memory(
+    config: TrainConfig,
+    device: torch.device,
+    precision: str,
+    recorded: Mapping[int, MicroBatchPlan] | None = None,
+) -> dict[int, MicroBatchPlan]:
+    """Plans a run's memory on this machine.
 
-    Empty where neither is asked for. Raises `UsageError` where it clearly does not suffice.
+    On CPUs the plan is by estimate, because there the kernel kills processes instead of refusing memory; it is empty
+    where every batch fits whole and nothing was asked for. On GPUs the run finds what fits, and a recorded plan holds.
+
+    Raises:
+        UsageError: One group of the minibatch statistic does not fit.
     """
-    if not asked_for(config):
-        return {}
-    from pggan.utils.devices import can_measure
     from pggan.utils.distributed import world_from_environment
 
-    doubt = DOUBT if can_measure(device) else 1.0
-    shares = planned(
-        config, room(config, device), device.type, precision, sizes_of(config, world_from_environment().size), doubt
+    if device.type == "cuda":
+        return dict(recorded or {})
+    processes = world_from_environment().size
+    plan = plan_memory(config, memory_limit(config, device), device.type, precision, processes, recorded)
+    whole = {level_of(side): sizes[-1] for side, sizes in micro_batch_sizes(config, processes).items()}
+    if config.budget is None and not config.auto_batch and not recorded:
+        plan = {level: s for level, s in plan.items() if s.recompute or s.micro_batch < whole[level]}
+    return plan
+
+
+def estimate_memory(config: TrainConfig) -> dict[int, MicroBatchPlan]:
+    """Returns the plan within --budget by estimate, for --dry-run; empty without a budget."""
+    if config.budget is None:
+        return {}
+    from pggan.utils.devices import pick_device, pick_precision
+    from pggan.utils.distributed import world_from_environment
+
+    device = pick_device(config.device)
+    return plan_memory(
+        config, config.budget, device.type, pick_precision(config.precision, device), world_from_environment().size
     )
-    return {str(side): share.recorded() for side, share in shares.items()}
 
 
-def still_fits(shares: Mapping[str, Mapping[str, Any]], config: TrainConfig, device: torch.device) -> bool:
-    """Whether a recorded plan fits into the memory that is free now, where it was made for what was free."""
-    if not shares or not config.auto_batch:
-        return True
-    from pggan.utils.devices import held_memory
-
-    free = room(config, device) + (held_memory(device) or 0)
-    return max(float(share["bytes"]) for share in shares.values()) <= free
+def plan_to_json(plan: Mapping[int, MicroBatchPlan]) -> dict[str, Any]:
+    """Returns the plan by resolution, as options.json holds it."""
+    return {str(2**level): share._asdict() for level, share in plan.items()}
 
 
-def describe(shares: Mapping[str, Mapping[str, Any]], seconds: float | None = None) -> list[str]:
-    """`images computed at once: 4x4 16, 8x8 8; up to 1.2 GiB of memory, measured` in a line, none without a plan.
+def plan_from_json(values: Mapping[str, Mapping[str, Any]]) -> dict[int, MicroBatchPlan]:
+    """Reads a recorded plan; older ones say of each resolution, too, whether and what was measured."""
+    return {
+        level_of(int(side)): MicroBatchPlan(int(share["micro_batch"]), bool(share["recompute"]), float(share["bytes"]))
+        for side, share in values.items()
+    }
 
-    `seconds`: what measuring took, where it was possible.
-    """
-    if not shares:
+
+def describe(plan: Mapping[int, MicroBatchPlan]) -> list[str]:
+    """Returns `images computed at once: 4x4 16, 8x8 8; up to 1.2 GiB of memory, by estimate`, or nothing."""
+    if not plan:
         return []
-    each = [f"{r}x{r} {s['micro_batch']}{' (activations again)' if s['recompute'] else ''}" for r, s in shares.items()]
-    most = max(share["bytes"] for share in shares.values())
-    probed = [f"{r}x{r}" for r, share in shares.items() if share.get("probed")]
-    how = "by estimate"
-    if probed:
-        how = "measured" if len(probed) == len(shares) else f"measured at {', '.join(probed)}, the others by estimate"
-        if seconds is not None:
-            how += f" (in {duration(seconds) if seconds >= 60 else f'{seconds:.1f} s'})"
-    elif seconds is not None:
-        how = "by estimate, far below what there is"
-    return [f"images computed at once: {', '.join(each)}; up to {size(most)} of memory, {how}"]
+    shares = [
+        f"{2**level}x{2**level} {share.micro_batch}{' (activations again)' if share.recompute else ''}"
+        for level, share in plan.items()
+    ]
+    most = max(share.bytes for share in plan.values())
+    return [f"images computed at once: {', '.join(shares)}; up to {size(most)} of memory, by estimate"]

@@ -21,10 +21,12 @@ def purpose(name: str) -> int:
 
 
 def stream_seed(seed: int, nimg: int, purpose: int) -> int:
+    """Returns the seed of one stream of random numbers, 0 to below 2**63."""
     return int(np.random.SeedSequence((seed, nimg, purpose)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(seed: int, nimg: int, purpose: int, device: torch.device) -> torch.Generator:
+    """Returns a random number generator on `device` for one stream."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, nimg, purpose))
 
 

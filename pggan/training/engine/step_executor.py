@@ -1,259 +1,200 @@
-"""How a run computes gradients: by resolution, in the form that it was told, or in the fastest one, measured."""
+"""How a run computes gradients: step mode, micro-batches, activation checkpointing, and what is done out of memory."""
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
 import time
-import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
-from pggan.losses.base import Batch
-from pggan.training.engine import loss_functions
+from pggan.networks.activation_checkpointing import CheckpointSwitch, checkpointable_blocks, enable_checkpointing
 from pggan.training.engine.cuda_graphs import CudaGraphs, GraphCapturer
 from pggan.training.engine.gradients import (
-    CALM,
     Backend,
-    Function,
+    GradientFn,
     Gradients,
-    Inputs,
     build_and_verify,
-    check,
     eager,
-    needed,
-    tolerance,
+    without_unused_reals,
 )
-from pggan.utils.devices import free_cached, out_of_memory
+from pggan.training.engine.loss_functions import StepInputs
+from pggan.training.engine.memory_estimate import MicroBatchPlan, micro_batch_counts
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_modes import StepMode
+from pggan.utils.compile import fall_back_on_failure
 from pggan.utils.formatting import one_line
 
-# Forms that need the compiler, and what is tried in the place of one that fails.
-COMPILING = ("compiled", "captured")
-INSTEAD = {"captured": "captured-eager", "captured-eager": "eager", "compiled": "eager"}
-# How a form is measured: so many times at least, and so long; the median counts.
-ROUNDS, SECONDS = 5, 0.1
-# A form has to be faster by this much than the one that was measured before it: what is simpler wins ties.
-GAIN = 0.97
-# From this level on one group tells which way of a penalty is faster: libraries may take long to try theirs.
-LARGE = 7
 
+class Worker(Protocol):
+    """Compiles beside the run (compile_worker.py)."""
 
-class Ahead(Protocol):
-    """Compiles beside the run (ahead.py)."""
+    def ready(self, level: int, images: int) -> bool:
+        """Returns whether the code for that many images at once is in the compiler's cache; begins making it if not.
 
-    def ready(self, level: int, images: int, forward: bool) -> bool:
-        """Whether the code for parts of so many images is in the compiler's cache; begins making it if need be.
-
-        `forward`: penalties by forward mode. Raises `RuntimeError` where it could not be made.
+        Raises `RuntimeError` where it could not be made.
         """
 
-    def entered(self, level: int, forward: bool) -> None:
-        """The run has this level's code: time for the next one's, which is expected to be of the same kind."""
-
-
-class _Chosen(NamedTuple):
-    """A form, its function, and the forms that there were to choose from."""
-
-    form: str
-    function: Function
-    forms: tuple[str, ...]
+    def entered(self, level: int) -> None:
+        """The run has this level's code: it is the next level's turn."""
 
 
 class StepExecutor:
-    """Gradients by level, with graphs made when a level is first met and dropped when it is left.
+    """Computes gradients of micro-batches, in a mode by level.
 
-    `modes`: a form of gradients.py by level, or several ("eager|captured-eager|compiled"), of which the fastest is
-    found by measuring. `note` is told what was found, what making it took, and where that failed: the run then goes on
-    without. `backend`: torch.compile's, None to leave the function as it is; `recorder`: what makes a recording of a
-    function. `ahead`: what compiles beside the run, which goes on in the other forms meanwhile; None: it waits.
-    `compare`: where steps are not plainly eager, gradient penalties are differentiated in the faster of two ways,
-    measured; None: on GPUs, whose libraries may be slow at one of them.
+    Functions of a mode are built and verified when a level is first met, and dropped when it is left. Where that fails,
+    the mode's stand-in computes from then on.
     """
 
     def __init__(
         self,
-        modes: Mapping[int, str] | None = None,
+        state: TrainState,
+        modes: Mapping[int, StepMode] | None = None,
         note: Callable[[str], None] = lambda message: None,
         backend: Backend = "inductor",
-        recorder: GraphCapturer | None = None,
-        ahead: Ahead | None = None,
-        measure: Callable[[Callable[[], Any], torch.device], float] | None = None,
-        compare: bool | None = None,
+        capturer: GraphCapturer | None = None,
     ) -> None:
-        self.modes, self.note = dict(modes or {}), note
-        self.backend, self.recorder, self.ahead = backend, recorder or CudaGraphs(), ahead
-        self._measure, self._compare = measure or seconds_of, compare
-        self._forward: dict[int, bool] = {}  # by level, of those that were measured
-        self._functions: dict[tuple[Any, ...], _Chosen] = {}  # by level, player and shapes
-        self._seconds: dict[int, float] = {}
+        """Prepares to compute gradients of a training state.
 
-    def __call__(
-        self, setup: loss_functions.StepContext, player: str, part: Batch, level: int, alpha: Tensor, scale: Tensor
-    ) -> Gradients:
-        """As `eager`, by the level's mode. Raises what computing raises: memory that runs out, for one."""
-        inputs, images = (needed(setup, player, part), alpha, scale), len(part.latents)
-        key = (level, player, *(tuple(tensor.shape) for tensor in part.tensors()))
-        if player == "d" and level not in self._forward and self.modes.get(level, "eager") != "eager":
-            self._forward[level] = self._faster_forward(setup, level, inputs)
-        if self.forward(level):
-            setup = dataclasses.replace(setup, forward=True)
-        while (forms := self._forms(level, images)) != ("eager",):
-            chosen = self._functions.get(key)
-            try:
-                if chosen is None or chosen.forms != forms:
-                    chosen = None
-                    chosen = self._choose(setup, key, forms, inputs)
-                return chosen.function(*inputs)
-            except Exception as error:  # a compiler may fail in any way; what is really wrong fails eagerly, too
-                self.forget()
-                form = chosen.form if chosen is not None else forms[0]
-                if form == "eager" or out_of_memory(error):
-                    raise
-                self._give_up(form, level, error)
-        return eager(setup, player, part, level, alpha, scale)
+        Args:
+            state: The networks and objectives, and where micro-batches may be cut.
+            modes: Step mode by level; eager where none is given.
+            note: Called with a message where a mode is built or fails, and where memory runs out.
+            backend: torch.compile's; None leaves functions as they are.
+            capturer: Captures CUDA graphs.
+        """
+        self.state, self.modes, self.note = state, dict(modes or {}), note
+        self.backend, self.capturer = backend, capturer or CudaGraphs()
+        self.worker: Worker | None = None  # None: the run waits for the compiler
+        self._functions: dict[tuple[Any, ...], tuple[StepMode, GradientFn]] = {}  # by level, player and shapes
+        self._stall = 0.0  # seconds that D's function took to build
+        self._accumulate: dict[int, int] = {}  # micro-batches by level, where memory asks for several
+        self.checkpointed: set[int] = set()  # levels whose activations are computed again instead of kept
+        self._checkpointing = CheckpointSwitch()
+        for network in (state.generator, state.discriminator):
+            enable_checkpointing(checkpointable_blocks(network), self._checkpointing)
+
+    def __call__(self, inputs: StepInputs) -> Gradients:
+        """Computes gradients of one micro-batch. Raises what computing raises: memory that runs out, for one."""
+        context = self.state.context
+        inputs = without_unused_reals(context, inputs)
+        key = (inputs.level, inputs.player, *(tuple(tensor.shape) for tensor in inputs.batch.tensors()))
+        while (mode := self._mode(inputs.level, inputs.images)) is not StepMode.EAGER:
+            with fall_back_on_failure(self.forget, partial(self._fall_back, mode, inputs.level)):
+                built, function = self._functions.get(key, (None, None))
+                if function is None or built is not mode:
+                    function = self._build(mode, key, inputs)
+                return function(inputs)
+        return eager(context, inputs)
+
+    def enter(self, level: int) -> None:
+        """Sets whether activations are checkpointed."""
+        self._checkpointing.on = level in self.checkpointed
 
     def forget(self) -> None:
-        """Drops all graphs, and the memory that recordings hold."""
+        """Drops all functions, and the memory that CUDA graphs hold."""
         self._functions.clear()
 
-    def forward(self, level: int) -> bool:
-        """Whether gradient penalties at a level are differentiated by forward mode."""
-        return self._forward.get(level, False)
-
-    def _forms(self, level: int, images: int) -> tuple[str, ...]:
-        """The forms to choose from now: without those that are still being compiled."""
-        forms = tuple(self.modes.get(level, "eager").split("|"))
-        if self.ahead is None or not any(form in COMPILING for form in forms):
-            return forms
+    def _mode(self, level: int, images: int) -> StepMode:
+        """Returns the level's mode, or its stand-in while the worker compiles."""
+        mode = self.modes.get(level, StepMode.EAGER)
+        if self.worker is None or not mode.compiles:
+            return mode
         try:
-            if self.ahead.ready(level, images, self.forward(level)):
-                return forms
+            return mode if self.worker.ready(level, images) else mode.stand_in
         except RuntimeError as error:
-            for form in forms:
-                if form in COMPILING:
-                    self._give_up(form, level, error)
-            return self._forms(level, images)
-        return tuple(form for form in forms if form not in COMPILING) or ("eager",)
+            self._fall_back(mode, level, one_line(error))
+        return self._mode(level, images)
 
-    def _choose(
-        self, setup: loss_functions.StepContext, key: tuple[Any, ...], forms: tuple[str, ...], inputs: Inputs
-    ) -> _Chosen:
-        """Makes the forms, and keeps the one, or the fastest; tells how long the stall was."""
-        level, player = key[0], key[1]
+    def _build(self, mode: StepMode, key: tuple[Any, ...], inputs: StepInputs) -> GradientFn:
+        """Builds and verifies a function, and says how long the run waited for those of both players."""
+        level, start = inputs.level, time.perf_counter()
         self._functions = {k: v for k, v in self._functions.items() if k[0] == level and k != key}
-        start = time.perf_counter()
-        if len(forms) == 1:
-            form, told, function = forms[0], "", self._made(setup, player, level, forms[0], inputs)
-        else:
-            form, told, function = self._fastest(setup, player, level, forms, inputs)
-        # those that failed are not to be tried again
-        chosen = _Chosen(form, function, self._forms(level, len(inputs[0].latents)))
-        self._functions[key] = chosen
-        self._tell(level, player, form, told, time.perf_counter() - start)
-        if self.ahead is not None and player == "g":
-            self.ahead.entered(level, self.forward(level))
-        return chosen
+        function = build_and_verify(mode, self.state.context, inputs, self.backend, self.capturer)
+        self._functions[key] = mode, function
+        self._stall += time.perf_counter() - start
+        if inputs.player == "g":
+            self.note(f"the step at {2**level}x{2**level}: {mode.value}, {self._stall:.1f} s before it went on")
+            self._stall = 0.0
+            if self.worker is not None and mode is self.modes[level]:
+                self.worker.entered(level)
+        return function
 
-    def _tell(self, level: int, player: str, form: str, told: str, seconds: float) -> None:
-        """Of both players in one line where nothing was chosen, else of each."""
-        self._seconds[level] = self._seconds.get(level, 0.0) + seconds
-        if told or player == "g":
-            side, who, stall = 2**level, f" of {player.upper()}" if told else "", self._seconds.pop(level)
-            self.note(f"the step{who} at {side}x{side}: {form}, {stall:.1f} s before it went on{told}")
+    def _fall_back(self, failed: StepMode, level: int, reason: str) -> None:
+        """Replaces a mode by its stand-in from here on, at every level."""
+        for other, mode in self.modes.items():
+            if mode is failed:
+                self.modes[other] = mode.stand_in
+            elif mode.stand_in is failed:  # recording fails, with the compiler or without
+                self.modes[other] = StepMode.COMPILED
+        side, instead = 2**level, self.modes[level].value
+        self.note(f"the step at {side}x{side} could not be {failed.value} ({reason}); going on with {instead}")
 
-    def _fastest(
-        self, setup: loss_functions.StepContext, player: str, level: int, forms: tuple[str, ...], inputs: Inputs
-    ) -> tuple[str, str, Function]:
-        """The form that takes least, what each took, in words, and its function. One that fails is left out."""
-        device = inputs[0].latents.device
-        best, fastest, least, told = "", None, float("inf"), []
-        for form in forms:
-            try:
-                function, seconds = self._tried(setup, player, level, form, inputs)
-            except Exception as error:
-                if form == "eager":
-                    raise
-                if out_of_memory(error):
-                    told.append(f"too little memory for {form}")
-                else:
-                    self._give_up(form, level, error)
-                free_cached(device)
-                continue
-            told.append(f"{form} {seconds * 1e3:.3g} ms")
-            if seconds < GAIN * least:
-                best, fastest, least = form, function, seconds
-            del function
-        assert fastest is not None, "eager is among the forms, or fails aloud"
-        free_cached(device)
-        return best, f" ({', '.join(told)})", fastest
+    def num_micro_batches(self, level: int, count: int) -> int:
+        """Returns into how many micro-batches `count` images of this process are cut: as few as are allowed."""
+        config = self.state.config
+        least = self._accumulate.get(level, 1)
+        if config.micro_batch is not None:
+            least = max(least, -(-count // int(config.micro_batch.at(2**level))))
+        counts = self._counts(count)
+        return next((parts for parts in counts if parts >= least), counts[-1])
 
-    def _tried(
-        self, setup: loss_functions.StepContext, player: str, level: int, form: str, inputs: Inputs
-    ) -> tuple[Function, float]:
-        """A form's function, and the seconds that a call takes."""
-        function = self._made(setup, player, level, form, inputs)
-        return function, self._measure(lambda: function(*inputs), inputs[0].latents.device)
+    def _counts(self, count: int) -> list[int]:
+        state = self.state
+        return micro_batch_counts(state.config, state.discriminator.config, count, state.world.size)
 
-    def _faster_forward(self, setup: loss_functions.StepContext, level: int, inputs: Inputs) -> bool:
-        """Whether D's step is the faster with its gradient penalty in forward mode, and then right."""
-        device = inputs[0].latents.device
-        compare = device.type == "cuda" if self._compare is None else self._compare
-        if not compare or not any(objective.penalizes_gradient for objective in setup.objectives):
+    def accumulate(self, level: int, parts: int) -> None:
+        """Cuts a level's batch of this process into at least `parts` micro-batches from here on."""
+        self._accumulate[level] = parts
+
+    def reduce_memory(self, level: int, count: int, why: str = "memory ran out") -> bool:
+        """Makes room: halves the micro-batches, then checkpoints activations. Returns False where neither is left.
+
+        Args:
+            level: The level that is computed.
+            count: Images of this process in an iteration.
+            why: Begins the message.
+        """
+        side, now = 2**level, self.num_micro_batches(level, count)
+        more = [parts for parts in self._counts(count) if parts > now]
+        if more:
+            parts = next((parts for parts in more if parts >= 2 * now), more[0])
+            self.accumulate(level, parts)
+            self.note(
+                f"{why} at {side}x{side}: going on with {parts} micro-batches an iteration, which gives the same "
+                "gradients"
+            )
+            return True
+        if level in self.checkpointed or not checkpointable_blocks(self.state.discriminator):
             return False
-        part, alpha, scale = inputs
-        if level >= LARGE:
-            part = part.part(0, max(1, len(part.latents) // setup.discriminator.config.minibatch_group))
-        scale = scale.clamp(max=CALM)
-        forward = dataclasses.replace(setup, forward=True)
-
-        def one(way: loss_functions.StepContext) -> Gradients:
-            return eager(way, "d", part, level, alpha, scale)
-
-        usual = self._measure(lambda: one(setup), device)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # of torch about its own forward mode
-                seconds = self._measure(lambda: one(forward), device)
-            check(one(forward).found, one(setup).found, tolerance(setup, "d", part, level, alpha, scale))
-        except Exception as error:  # noqa: BLE001 (an operation without forward mode, memory: the usual way does)
-            free_cached(device)
-            self.note(f"gradient penalties by forward mode: {one_line(error)}; going on by the double backward pass")
-            return False
-        if seconds >= GAIN * usual:
-            return False
-        told = f"{usual * 1e3:.3g} ms by the double backward pass, {seconds * 1e3:.3g} ms so"
-        self.note(f"the gradient penalty at {2**level}x{2**level} is differentiated by forward mode ({told})")
+        self.checkpoint(level)
+        self.note(
+            f"{why} again at {side}x{side}: activations are computed again instead of kept (activation checkpointing), "
+            "which is slower"
+        )
         return True
 
-    def _made(self, setup: loss_functions.StepContext, player: str, level: int, form: str, inputs: Inputs) -> Function:
-        if form == "eager":
-            return lambda part, alpha, scale: eager(setup, player, part, level, alpha, scale)
-        return build_and_verify(form, setup, player, level, inputs, self.backend, self.recorder)
+    def checkpoint(self, level: int) -> None:
+        """Checkpoints a level's activations from here on; its steps are eager then."""
+        self.checkpointed.add(level)
+        self._checkpointing.on = True
+        self.modes.pop(level, None)
+        self.forget()
 
-    def _give_up(self, form: str, level: int, error: Exception) -> None:
-        """Leaves a form out from here on, at every level."""
-        for each, forms in self.modes.items():
-            left = [other for other in forms.split("|") if other != form]
-            self.modes[each] = "|".join(left) or INSTEAD[form]
-        side, instead = 2**level, " or ".join(self.modes[level].split("|"))
-        self.note(f"the step at {side}x{side} could not be {form} ({one_line(error)}); going on with {instead}")
+    def apply_memory_plan(self, plan: Mapping[int, MicroBatchPlan]) -> None:
+        """Sets micro-batches and activation checkpointing by level."""
+        config = self.state.config
+        for level, share in plan.items():
+            own = max(1, int(config.batch.at(2**level)) // self.state.world.size)
+            self.accumulate(level, -(-own // share.micro_batch))
+            if share.recompute:
+                self.checkpoint(level)
 
-
-def seconds_of(function: Callable[[], Any], device: torch.device) -> float:
-    """Seconds that a call takes: the median of several, after one that is not counted."""
-
-    def once() -> float:
-        start = time.perf_counter()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - start
-
-    once()
-    found = [once()]
-    while (len(found) < ROUNDS and sum(found) < 10 * SECONDS) or sum(found) < SECONDS:
-        found.append(once())
-    return statistics.median(found)
+    @contextmanager
+    def checkpointing(self, on: bool) -> Iterator[None]:
+        """Checkpoints activations within the block, or keeps them, whatever the run does."""
+        before, self._checkpointing.on = self._checkpointing.on, on
+        try:
+            yield
+        finally:
+            self._checkpointing.on = before

@@ -38,7 +38,7 @@ class _Interrupted(Exception):  # noqa: N818 (a request more than an error)
 class Evaluation:
     """The evaluations of a run. Every process calls its methods, and generates its share of the images.
 
-    The state's counters hold the pending evaluation ("evaluate": its level, 0 for none) and the best score so far. A
+    The state's progress holds the pending evaluation ("evaluate": its level, 0 for none) and the best score so far. A
     run that was cut off during an evaluation therefore repeats it, and the best score is that of the checkpoint.
     Metrics that need a network load it in the constructor, so that a missing one ends the run before it trains.
     """
@@ -58,12 +58,12 @@ class Evaluation:
     def plan(self, moment: ScheduleState, ended: bool) -> None:
         """Notes whether an evaluation is due: at the end of a phase, and at every `eval_every`-th snapshot."""
         every = self.config.eval_every * self.config.snapshot_ticks
-        due = every and self.names(moment.resolution) and (ended or self.state.counters["tick"] % every == 0)
-        self.state.counters["evaluate"] = moment.level if due else 0
+        due = every and self.names(moment.resolution) and (ended or self.state.progress.tick % every == 0)
+        self.state.progress.evaluate = moment.level if due else 0
 
     def pending(self, now: ScheduleState) -> ScheduleState:
         """What the pending evaluation measures: at the end of a phase that phase's level, elsewhere `now`."""
-        level = int(self.state.counters["evaluate"])
+        level = self.state.progress.evaluate
         return now if level == now.level else now._replace(level=level, alpha=1.0)
 
     def run(self, moment: ScheduleState, signals: Signals, log: RunLog | None, save: Callable[[], object]) -> None:
@@ -75,8 +75,8 @@ class Evaluation:
             log: receives the metrics; None in processes that write no log.
             save: writes the checkpoint, which must have the best score of any best model that is on the disk.
         """
-        counters, world = self.state.counters, self.state.world
-        if not counters["evaluate"] or signals.stop:
+        progress, world = self.state.progress, self.state.world
+        if not progress.evaluate or signals.stop:
             return
 
         def check() -> None:
@@ -95,7 +95,7 @@ class Evaluation:
             scores = {}
             self.display.note("no memory for the evaluation, which is left out; give a smaller --eval-samples")
         free_cached(self.state.device)
-        counters["evaluate"] = 0
+        progress.evaluate = 0
         if log is not None and scores:
             self._record(moment, scores, time.perf_counter() - start, log, save)
 
@@ -138,20 +138,25 @@ class Evaluation:
         )
 
     def _is_best(self, moment: ScheduleState, scores: dict[str, float]) -> bool:
-        """Whether these are the best scores so far; if so, the state's counters record them.
+        """Whether these are the best scores so far; if so, the state's progress records them.
 
         Scores compare within one resolution, metric, number of images and embedding network only. The first score of
         another kind counts as the best.
         """
-        counters = self.state.counters
+        progress = self.state.progress
         score = scores.get(self._best.figure)
         if score is None or not math.isfinite(score):
             return False
         network = self._embeddings[self._best.needs].identity if self._best.needs else ""
         kind = zlib.crc32(f"{self._best.name} {self.config.eval_samples} {network}".encode())
-        comparable = counters["best_kind"] == kind and counters["best_level"] == moment.level
+        comparable = progress.best_kind == kind and progress.best_level == moment.level
         sign = 1 if self._best.better == "lower" else -1
-        if comparable and sign * score >= sign * counters["best_score"]:
+        if comparable and sign * score >= sign * progress.best_score:
             return False
-        counters.update(best_kind=kind, best_level=moment.level, best_score=score, best_nimg=moment.nimg)
+        progress.best_kind, progress.best_level, progress.best_score, progress.best_nimg = (
+            kind,
+            moment.level,
+            score,
+            moment.nimg,
+        )
         return True

@@ -38,13 +38,14 @@ def _small(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor) -> float:
+def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor, size: int) -> float:
     """Returns the diversity of generated images over that of real ones, at the run's level and alpha.
 
     Args:
         state: has the generator.
         moment: where in the schedule the run is.
-        reals: real images, uint8 (N, C, R, R); as many are generated, in micro-batches of the training step's size.
+        reals: real images, uint8 (N, C, R, R); as many are generated.
+        size: images at once, as in the training step.
     """
     alpha = torch.tensor(moment.alpha, device=state.device)
     count = min(IMAGES, len(reals))
@@ -58,8 +59,7 @@ def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor) 
     labels = torch.zeros(count, g.label_size, device=state.device)
     if g.label_size:
         labels[torch.arange(count), torch.arange(count) % g.label_size] = 1
-    dtype, latents = state.setup.dtype, latents.to(state.device)
-    size = len(reals) // state.num_micro_batches(moment.level, len(reals))
+    dtype, latents = state.context.dtype, latents.to(state.device)
     cuts = [slice(at, min(at + size, count)) for at in range(0, count, size)]
     fakes = [_small(state.generator(latents[cut], moment.level, alpha, labels[cut], dtype)) for cut in cuts]
     real = [_small(real_images(reals[cut].to(state.device), alpha)) for cut in cuts]
@@ -67,10 +67,10 @@ def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor) 
 
 
 def diagnosis(state: TrainState, line: Mapping[str, Any], steps: int, faults: int) -> str | None:
-    """Diagnoses divergence, and records the highest diversity so far in the state's counters.
+    """Diagnoses divergence, and records the highest diversity so far in the state's progress.
 
     Args:
-        state: has the counters.
+        state: has the progress.
         line: the tick's values.
         steps: of G and D in the tick.
         faults: steps among them whose losses or gradients were not finite.
@@ -86,8 +86,8 @@ def diagnosis(state: TrainState, line: Mapping[str, Any], steps: int, faults: in
             return f"the discriminator's scores have drifted to {score:.3g} (limit {SCORE_LIMIT:g})"
     ratio = line.get("diversity")
     if ratio is not None:
-        best = max(float(state.counters["best_diversity"]), ratio)
-        state.counters["best_diversity"] = best
+        best = max(state.progress.best_diversity, ratio)
+        state.progress.best_diversity = best
         if best > VARIED and ratio < COLLAPSED:
             return f"the generator's pictures vary {ratio:.3f} as much as real ones (they did {best:.2f}): it collapsed"
     return None

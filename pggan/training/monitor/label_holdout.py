@@ -75,7 +75,7 @@ class HeldOutLabels:
             part = indices[start : start + batch]
             images = torch.from_numpy(self.store.read(moment.resolution, part.tolist())).to(state.device)
             reals = loss_functions.real_images(images, alpha)
-            logits = loss_functions.discriminate(state.setup, parameters, reals, moment.level, alpha).class_logits
+            logits = loss_functions.discriminate(state.context, parameters, reals, moment.level, alpha).class_logits
             assert logits is not None, "a run with labels has class logits"
             correct += int((logits.argmax(dim=1).cpu().numpy() == self.classes[part]).sum())
         return correct / len(indices)
@@ -98,13 +98,13 @@ def hold_out_labels(store: Store, column: int, state: TrainState) -> HeldOutLabe
     Returns:
         The held-out labels; None where training sees all.
     """
-    share = min(objective.shown_labels for objective in state.setup.objectives)
+    share = min(objective.shown_labels for objective in state.context.objectives)
     if share >= 1:
         known = float((store.labels[:, column] >= 0).mean()) if state.config.label_size else 1.0
         held_out, labelled = None, max(known, 1 / len(store))
     else:
         held_out = HeldOutLabels(store, column, state, share)
         labelled = held_out.labelled
-    for objective in state.setup.objectives:
+    for objective in state.context.objectives:
         objective.labelled = labelled
     return held_out

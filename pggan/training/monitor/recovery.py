@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pggan.config.train import TrainConfig
-from pggan.training.engine.state import TrainState, groups
+from pggan.training.engine.memory_estimate import groups
+from pggan.training.engine.state import TrainState
 from pggan.training.monitor.display import Display
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import RunLog
@@ -93,8 +94,8 @@ def roll_back(
     Raises:
         TrainingError: the run has rolled back as often as it may; the message has the diagnosis.
     """
-    diverged_at, factor = state.nimg, float(state.counters["lr_factor"]) * config.rollback_lr
-    times = int(state.counters["rollbacks"]) + 1
+    diverged_at, factor = state.nimg, state.progress.lr_factor * config.rollback_lr
+    times = state.progress.rollbacks + 1
     if times > config.max_rollbacks:
         _record(log, "stopped", diverged_at, reason=reason, rollbacks=times - 1)
         raise TrainingError(
@@ -103,7 +104,7 @@ def roll_back(
         )
     if restore(state, run, display) is None:
         start_again()
-    state.counters["rollbacks"], state.counters["lr_factor"] = times, factor
+    state.progress.rollbacks, state.progress.lr_factor = times, factor
     if log is not None:
         log.rewind(state.nimg)
     _record(log, "rollback", diverged_at, to=state.nimg, reason=reason, lr_factor=factor, times=times)

@@ -42,13 +42,13 @@ class MetricAverager:
 
 
 def count_steps(state: TrainState) -> int:
-    """Adds the skipped and faulty steps of G and D to the counters; returns the faulty ones since the last call."""
+    """Adds the skipped and faulty steps of G and D to the progress; returns the faulty ones since the last call."""
     faults = 0
     for scaler in (state.g_scaler, state.d_scaler):
         skipped, faulty = scaler.read_counts()
-        state.counters["skipped"] += skipped
+        state.progress.skipped += skipped
         faults += faulty
-    state.counters["faults"] += faults
+    state.progress.faults += faults
     return faults
 
 
@@ -58,7 +58,7 @@ def tick_values(
     """Makes a line of the log, all but the time left.
 
     Args:
-        state: has the counters.
+        state: has the progress.
         moment: where in the schedule the run is.
         values: averages of the tick.
         images: shown to D in the tick.
@@ -67,25 +67,25 @@ def tick_values(
     Returns:
         Values by name; None in place of what is not finite, as while half precision seeks its loss scale.
     """
-    counters = state.counters
+    progress = state.progress
     line: dict[str, Any] = {
-        "tick": int(counters["tick"]),
+        "tick": progress.tick,
         "nimg": moment.nimg,
         "kimg": moment.nimg / 1000,
-        "iteration": int(counters["iteration"]),
+        "iteration": progress.iteration,
         "phase": moment.phase,
         "resolution": moment.resolution,
         "alpha": moment.alpha,
         **({} if moment.detail is None else {"detail": 2**moment.detail}),
         "batch": moment.batch,
-        "g_lr": moment.g_lr * counters["lr_factor"],
-        "d_lr": moment.d_lr * counters["lr_factor"],
+        "g_lr": moment.g_lr * progress.lr_factor,
+        "d_lr": moment.d_lr * progress.lr_factor,
         **values,
         "img_per_second": images / max(seconds, 1e-9),
-        "seconds": counters["seconds"],
-        "skipped_steps": int(counters["skipped"]),
-        "faulty_steps": int(counters["faults"]),
-        "rollbacks": int(counters["rollbacks"]),
+        "seconds": progress.seconds,
+        "skipped_steps": progress.skipped,
+        "faulty_steps": progress.faults,
+        "rollbacks": progress.rollbacks,
         **_memory(state.device),
     }
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}

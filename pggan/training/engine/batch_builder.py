@@ -1,0 +1,149 @@
+"""Batches of a training step: loaded images on the device, with latents, labels and noise addressed by images seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pggan.data.loading.loader import BatchRequest, LoadedBatch
+from pggan.losses.base import Batch
+from pggan.networks.latents import CodeSpace, one_hot
+from pggan.training.engine import loss_functions, rng
+from pggan.training.engine.loss_functions import StepInputs
+from pggan.training.engine.state import TrainState
+
+
+class BatchBuilder:
+    """Makes a step's `Batch` from loaded images.
+
+    Each process draws the noise of the whole minibatch and takes its own samples of it.
+    """
+
+    def __init__(self, state: TrainState, column: int, classes: np.ndarray | None) -> None:
+        """Prepares for a run.
+
+        Args:
+            state: The run's training state.
+            column: The label column that a conditional run uses.
+            classes: The data's labels in that column (N,), -1 for unknown ones; None without labels.
+        """
+        self.seed, self.device, self.world = state.config.seed, state.device, state.world
+        self.latent_size, self.label_size = state.config.latent_size, state.config.label_size
+        self.codes = CodeSpace(state.config.categorical, state.config.continuous)
+        self.conditional = state.generator.config.label_size > 0
+        self.objectives = state.context.objectives
+        # the level of detail of reals varies where the data grow
+        self.schedule = state.schedule if state.config.growth == "data" else None
+        self.column = column
+        self.known = None if classes is None else classes[classes >= 0]
+
+    def discriminator(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
+        """Makes the batch of D's step.
+
+        Args:
+            loaded: This process's images of the minibatch.
+            nimg: Images seen before this step.
+            alpha: How far the level is faded in, 0-d.
+        """
+        images, held_out = self._images(loaded.images), loaded.held_out
+        count = len(images) * self.world.size
+        labels = loaded.labels[:, self.column] if self.label_size else np.zeros(len(images), np.int64)
+        return Batch(
+            reals=self._reals(images, nimg, alpha),
+            labels=self._one_hot(labels),
+            latents=self._own(self._latents(nimg, rng.D_LATENTS, "d:codes", count)),
+            fake_labels=self._own(self._fake_labels(nimg, rng.FAKE_LABELS, count)),
+            mixing=self._own(rng.uniform(self.seed, nimg, rng.MIXING, (count,), self.device)),
+            noise=self._noise("d", nimg, count, images.shape),
+            nimg=torch.full((), nimg, dtype=torch.float64, device=self.device),
+            held_out=images.new_zeros(0, dtype=torch.float32)
+            if held_out is None
+            else self._reals(self._images(held_out), nimg, alpha),
+        )
+
+    def generator(self, like: Batch, nimg: int) -> Batch:
+        """Makes the batch of G's step: D's, with fresh latents, labels and noise."""
+        count = len(like.latents) * self.world.size
+        latents = self._latents(nimg, rng.G_LATENTS, "g:codes", count)
+        labels = self._own(self._fake_labels(nimg, rng.G_LABELS, count))
+        noise = self._noise("g", nimg, count, like.reals.shape)
+        seen = torch.full((), nimg, dtype=torch.float64, device=self.device)
+        return like._replace(latents=self._own(latents), fake_labels=labels, noise=noise, nimg=seen)
+
+    def _reals(self, images: Tensor, nimg: int, alpha: Tensor) -> Tensor:
+        """Converts 8-bit images to what D sees, with the detail that the schedule gives."""
+        reals = loss_functions.real_images(images, alpha)
+        if self.schedule is None:
+            return reals
+        now = self.schedule.at(nimg)
+        assert now.detail is not None, "the data grow"
+        return loss_functions.blurred(reals, now.detail, now.detail_alpha)
+
+    def _latents(self, nimg: int, purpose: int, codes: str, count: int) -> Tensor:
+        """Draws latents, and structured codes where the run has some: (count, latent_size + code_size)."""
+        latents = rng.normal(self.seed, nimg, purpose, (count, self.latent_size), self.device)
+        if not self.codes.size:
+            return latents
+        random = np.random.default_rng(rng.stream_seed(self.seed, nimg, rng.purpose(codes)))
+        drawn = torch.from_numpy(self.codes.draw(random, count))
+        return torch.cat([latents, self._to_device(drawn)], dim=1)
+
+    def _noise(self, player: str, nimg: int, count: int, shape: torch.Size) -> dict[str, Tensor]:
+        """Draws the noise that the objectives ask for, for this process's samples; `shape`: of its reals."""
+        noise: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            for name, (kind, sample) in objective.noise(count, shape[-1], shape[1]).items():
+                if name in noise:
+                    raise ValueError(f"two objectives ask for noise by the name {name}")
+                draw = {"normal": rng.normal, "uniform": rng.uniform}[kind]
+                stream = rng.purpose(f"{player}:{name}")
+                noise[name] = self._own(draw(self.seed, nimg, stream, (count, *sample), self.device))
+        return noise
+
+    def _images(self, images: Any) -> Tensor:
+        """Moves loaded images to the device; those of a cache on the device are tensors there already."""
+        return images if isinstance(images, Tensor) else self._to_device(torch.from_numpy(images))
+
+    def _own(self, whole: Tensor) -> Tensor:
+        """Takes this process's samples of a minibatch: every `size`-th, as the loader does."""
+        return whole if self.world.size == 1 else whole[self.world.rank :: self.world.size].contiguous()
+
+    def _fake_labels(self, nimg: int, purpose: int, count: int) -> Tensor:
+        """Draws labels as frequent as in the data."""
+        if self.known is None or not self.conditional:
+            return torch.zeros(count, 0, device=self.device)
+        return self._one_hot(self.known[rng.integers(self.seed, nimg, purpose, len(self.known), count)])
+
+    def _one_hot(self, classes: np.ndarray) -> Tensor:
+        if not self.label_size:
+            return torch.zeros(len(classes), 0, device=self.device)
+        return self._to_device(torch.from_numpy(one_hot(classes, self.label_size)))
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor
+
+
+def example_inputs(state: TrainState, level: int, images: int) -> dict[str, StepInputs]:
+    """Makes inputs of both players' steps as a run of this state has them, on images of noise.
+
+    Args:
+        state: Decides the shapes, the noise and the device; nothing of it changes.
+        level: log2 of the resolution.
+        images: Images of this process.
+    """
+    config, side = state.config, 2**level
+    random = np.random.default_rng(0)
+    shape = (images, config.channels, side, side)
+    reals, held_out = (random.integers(0, 256, shape, np.uint8) for _ in range(2))
+    labels = np.zeros((images, 1), np.int32)
+    builder = BatchBuilder(state, 0, labels[:, 0] if config.label_size else None)
+    loaded = LoadedBatch(reals, labels, BatchRequest(0, images, side), held_out if config.held_out else None)
+    half, one = (torch.full((), value, device=state.device) for value in (0.5, 1.0))
+    batch = builder.discriminator(loaded, 0, half)
+    batches = {"d": batch, "g": builder.generator(batch, 0)}
+    return {player: StepInputs(player, level, batch, half, one) for player, batch in batches.items()}

@@ -1,0 +1,82 @@
+"""What a run computes with on a machine: device, precision, step modes, memory plan, hardware and versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pggan.config.train import TrainConfig, level_of
+from pggan.training.engine import step_modes
+from pggan.training.engine.memory_estimate import MicroBatchPlan, plan_from_json, plan_to_json, resolve_memory
+from pggan.training.engine.step_modes import StepMode, resolve_modes
+
+
+@dataclass(frozen=True)
+class RunEnvironment:
+    """What "auto" became, as options.json holds it under "resolved"."""
+
+    device: str  # cpu or cuda:N
+    precision: str  # fp32, tf32, bf16 or fp16
+    # step mode by level, eager where none is named; None: an older run measured which is fastest
+    modes: Mapping[int, StepMode] | None = field(default_factory=dict)
+    modes_why: str = ""
+    memory: Mapping[int, MicroBatchPlan] = field(default_factory=dict)  # by level; empty: whole batches, as far as fit
+    hardware: str = ""  # name of the GPU or processor
+    threads: int = 0  # that torch computes with
+    torch: str = ""  # version
+    python: str = ""  # version
+    data: Mapping[str, Any] | None = None  # identity of the data store
+    processes: int = 1  # of the run
+
+    def to_json(self) -> dict[str, Any]:
+        modes = {str(2**level): mode.value for level, mode in (self.modes or {}).items()}
+        values = {name.name: getattr(self, name.name) for name in fields(self)}
+        return {**values, "modes": modes, "memory": plan_to_json(self.memory)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunEnvironment:
+        """Reads what this version or an older one recorded."""
+        known = {name.name: values[name.name] for name in fields(cls) if name.name in values}
+        memory = plan_from_json(values.get("memory", {}))
+        return cls(**{**known, "modes": _modes(values.get("modes", {})), "memory": memory})
+
+    def describe_steps(self) -> list[str]:
+        """Returns how the run computes its steps, in a line."""
+        return [f"steps: {step_modes.describe(self.modes, self.modes_why)}"] if self.modes else []
+
+
+def _modes(values: Mapping[str, str]) -> dict[int, StepMode] | None:
+    try:
+        return {level_of(int(side)): StepMode(mode) for side, mode in values.items()}
+    except ValueError:  # several, of which the fastest was to be measured: "eager|captured-eager"
+        return None
+
+
+def resolve(config: TrainConfig) -> RunEnvironment:
+    """Decides what "auto" becomes on this machine.
+
+    Raises:
+        UsageError: The device, the precision or the memory is not there.
+    """
+    import torch
+
+    from pggan.utils.devices import pick_device, pick_precision
+    from pggan.utils.distributed import local_device
+
+    # each of several processes looks at its own GPU, not all at the first one
+    device = pick_device(local_device(config.device))
+    precision = pick_precision(config.precision, device)
+    modes, why = resolve_modes(config, str(device))
+    return RunEnvironment(
+        device=str(device),
+        precision=precision,
+        modes=modes,
+        modes_why=why,
+        memory=resolve_memory(config, device, precision),
+        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+    )

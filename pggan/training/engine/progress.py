@@ -1,0 +1,42 @@
+"""Progress of a run: the counters that a checkpoint holds beside the tensors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+# Fields that younger versions added; a checkpoint without them gets their defaults.
+ADDED_LATER = frozenset({"evaluate", "best_kind", "best_level", "best_score", "best_nimg"})
+
+
+@dataclass
+class Progress:
+    """How far a run is. The field names are the keys in the checkpoint."""
+
+    nimg: int = 0  # real images shown to D, over all processes
+    iteration: int = 0  # G steps
+    tick: int = 0  # lines of the log
+    next_tick: int = 0  # images seen at which the next line is due
+    phase: int = 0  # index of the schedule's phase of the last iteration
+    seconds: float = 0.0  # of training, without evaluation and saving
+    skipped: int = 0  # steps that the loss scaler skipped
+    faults: int = 0  # those of them with a fault: not finite, and no search for the loss scale
+    rollbacks: int = 0  # returns to an earlier checkpoint after divergence
+    lr_factor: float = 1.0  # what rollbacks have made of the learning rates
+    best_diversity: float = 0.0  # highest diversity of G's images relative to the reals
+    evaluate: int = 0  # level whose evaluation is pending; 0: none
+    best_kind: int = 0  # CRC-32 of what the best model's score measures
+    best_level: int = 0  # level of the best model
+    best_score: float = 0.0
+    best_nimg: int = 0  # images seen by the best model
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: object) -> Progress:
+        """Reads a checkpoint's counters. Raises `ValueError` where they are another version's."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not names - ADDED_LATER <= set(values) <= names:
+            raise ValueError("these are no counters of this version")
+        return cls(**values)
