@@ -79,6 +79,7 @@ def test_batches_bring_held_out_pictures_along(store, mode, workers):
             store, seed, workers=workers, cache_policy=caching, rank=rank, world=world, held_out=share
         ) as loader:
             batches = list(loader.stream(batch_requests))
+        assert [batch.request for batch in batches] == batch_requests
         for batch, request in zip(batches, batch_requests):
             assert len(batch.held_out) == len(batch.numpy_images()) == len(batch.labels)
             for images, among in ((batch.numpy_images(), trained), (np.asarray(batch.held_out), held)):
@@ -94,7 +95,7 @@ def test_batches_bring_held_out_pictures_along(store, mode, workers):
 
 def test_nothing_held_out_nothing_changed(store):
     with Loader(store, 3, workers=0) as plain, Loader(store, 3, workers=0, held_out=0.0) as asked:
-        for a, b in zip(plain.stream([BatchRequest(0, 9, 8)]), asked.stream([BatchRequest(0, 9, 8)])):
-            np.testing.assert_array_equal(a.images, b.images)
-            assert a.held_out is None
-            assert b.held_out is None
+        (a,), (b,) = (list(loader.stream([BatchRequest(0, 9, 8)])) for loader in (plain, asked))
+        np.testing.assert_array_equal(a.images, b.images)
+        assert a.held_out is None
+        assert b.held_out is None

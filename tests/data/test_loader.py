@@ -30,6 +30,8 @@ def memory(tmp_path, monkeypatch):
     place = tmp_path / "shm"
     place.mkdir()
     monkeypatch.setattr("pggan.data.loading.shared_memory.DIRECTORY", place)
+    # a device cache that closes collects garbage, which takes half a second beside torch: tests open many
+    monkeypatch.setattr("pggan.data.loading.device_cache.free_cached", lambda device: None)
     return place
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pggan.config.train import level_of
 from pggan.utils.errors import UsageError
+from pggan.utils.formatting import one_line
 
 CODECS = ("raw", "png", "webp", "jpeg")
 
@@ -117,7 +118,7 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
         stored_channels = 3 if codec == "webp" else channels
         image = (FAST_DECODERS.get(codec) or _pillow_decoder(codec))(data, stored_channels)[:channels]
     except Exception as error:  # noqa: BLE001 (the decoders raise a dozen kinds for damaged data)
-        raise ValueError(f"damaged {codec} record ({' '.join(str(error).split())[:120]})") from None
+        raise ValueError(f"damaged {codec} record ({one_line(error)})") from None
     if image.shape != (channels, resolution, resolution):
         raise ValueError(f"a record of shape {image.shape} where ({channels}, {resolution}, {resolution}) belongs")
     return image
