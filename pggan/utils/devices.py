@@ -107,6 +107,7 @@ def limit_memory(device: torch.device, budget: float) -> None:
     """Caps the memory that torch may take of a GPU at `budget` bytes; does nothing on the CPU."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
+        budget = max(64 << 20, budget)  # what the context takes may be all of it
         _limits[device.index] = budget
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
 
