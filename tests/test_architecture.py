@@ -183,3 +183,10 @@ def test_torch_stays_out(arguments, status):
     assert "Traceback" not in done.stderr
     if status:
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_test_modules_do_not_import_each_other():
+    modules = list((ROOT / "tests").rglob("test_*.py"))
+    assert len(modules) > 50
+    imports = re.compile(r"^\s*(?:from|import) tests\.(?:\w+\.)*test_", re.MULTILINE)
+    assert not [path.name for path in modules if imports.search(path.read_text(encoding="utf-8"))]

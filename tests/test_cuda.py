@@ -24,8 +24,8 @@ from pggan.training.engine.step_modes import StepMode
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
 from pggan.utils.devices import set_precision
-from tests.training.test_recovery import Notes
-from tests.training.test_step_modes import LEVELS, SMALL, agree, recorder, trained
+from tests.helpers.runs import Notes
+from tests.helpers.step_modes import LEVELS, SMALL, agree, recorder, trained
 
 aten = torch.ops.aten
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]

@@ -26,10 +26,7 @@ class BoundaryEquilibrium(Objective):
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = -step.real.score.mean(), -step.fake.score.mean()
         convergence = real + (self.gamma * real - fake).abs()
-        stats = {
-            "score_real": -real, "score_fake": -fake, "error_real": real, "error_fake": fake, "k": self.k.clone(),
-            "convergence": convergence,
-        }  # fmt: skip
+        stats = {"error_real": real, "error_fake": fake, "k": self.k.clone(), "convergence": convergence}
         return LossTerms({"real": real, "fake": -self.k * fake}, stats)
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:

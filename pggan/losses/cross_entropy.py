@@ -24,5 +24,4 @@ class CrossEntropy(Objective):
         d_real = F.softplus(-real).mean()
         if self.target < 1:
             d_real = self.target * d_real + (1 - self.target) * F.softplus(real).mean()
-        losses = {"real": d_real, "fake": F.softplus(fake).mean()}
-        return LossTerms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
+        return LossTerms({"real": d_real, "fake": F.softplus(fake).mean()}, {})

@@ -12,8 +12,7 @@ class Hinge(Objective):
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = step.real.score, step.fake.score
-        losses = {"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}
-        return LossTerms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
+        return LossTerms({"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}, {})
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         return LossTerms({"g_score": -step.fake.score.mean()}, {})

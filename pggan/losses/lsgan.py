@@ -10,8 +10,7 @@ class LeastSquares(Objective):
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real, fake = step.real.score, step.fake.score
-        losses = {"real": (real - 1).square().mean() / 2, "fake": fake.square().mean() / 2}
-        return LossTerms(losses, {"score_real": real.mean(), "score_fake": fake.mean()})
+        return LossTerms({"real": (real - 1).square().mean() / 2, "fake": fake.square().mean() / 2}, {})
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         return LossTerms({"g_fake": (step.fake.score - 1).square().mean() / 2}, {})

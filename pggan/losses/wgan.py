@@ -9,8 +9,7 @@ class Wasserstein(Objective):
     """d: `E D(G(z)) - E D(x)`; g: `-E D(G(z))`."""
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
-        real, fake = step.real.score.mean(), step.fake.score.mean()
-        return LossTerms({"wasserstein": fake - real}, {"score_real": real, "score_fake": fake})
+        return LossTerms({"wasserstein": step.fake.score.mean() - step.real.score.mean()}, {})
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         return LossTerms({"g_score": -step.fake.score.mean()}, {})

@@ -50,9 +50,9 @@ class RunResult:
 
     run: RunDirectory
     nimg: int  # images seen
-    signal: int  # that stopped it; 0: it is complete
+    signal: int  # number of the signal that stopped the run; 0: it is complete
     seconds: float  # of training
-    last: dict[str, Any] = field(default_factory=dict)  # line of the log
+    last: dict[str, Any] = field(default_factory=dict)  # last line of the log
 
 
 class Trainer:
@@ -106,7 +106,7 @@ class Trainer:
         return classes
 
     def resume(self) -> None:
-        """Loads the newest checkpoint that can be read; without any, the run starts from the beginning."""
+        """Loads the newest checkpoint that can be read; the run starts from the beginning where none was written."""
         checkpoint = restore(self.state, self.run, self.display)
         if checkpoint is None:
             self.display.note("the run had saved nothing yet: starting from the beginning")
@@ -132,7 +132,7 @@ class Trainer:
             if (worker := start_compile_worker(self.executor)) is not None:
                 stack.callback(worker.close)
             self.ticks.restart_clock()
-            self._evaluate(self.schedule.at(self.state.nimg), signals, log)  # pending where the run was cut off at it
+            self._evaluate(self.schedule.at(self.state.nimg), signals, log)  # one that the last stop interrupted
             while self.state.nimg < self.schedule.total and not signals.stop:
                 batches = loader.stream(self.requests())
                 try:
@@ -193,7 +193,7 @@ class Trainer:
             yield loaded
 
     def _reached(self, trained: ScheduleState) -> tuple[ScheduleState, bool]:
-        """Returns where the run is now, and whether that ends a phase or the run: a phase ends as it trained."""
+        """Returns where the run is now, and whether a phase or the run ends there: then that phase, with alpha 1."""
         now = self.schedule.at(self.state.nimg)
         if now.phase != trained.phase:
             return trained._replace(nimg=now.nimg, alpha=1.0), True
@@ -218,16 +218,16 @@ class Trainer:
             self._save(moment, log, True)
         self.ticks.restart_clock()
 
-    def _save(self, moment: ScheduleState, log: RunLog | None, always: bool) -> None:
-        """Writes snapshot and checkpoint where due by ticks, or always: at the end of a phase and when asked."""
-        if log is None:
+    def _save(self, moment: ScheduleState, log: RunLog | None, force: bool) -> None:
+        """Writes snapshot and checkpoint where due by ticks; `force`: at the end of a phase and when a signal asks."""
+        if log is None:  # the main process alone writes
             return
         tick = self.state.progress.tick
         # the checkpoint first: it is what must not be lost
-        if always or tick % self.config.checkpoint_ticks == 0:
+        if force or tick % self.config.checkpoint_ticks == 0:
             with tolerate_write_errors(self.display, "the checkpoint"):
                 self.state.save(self.run.state(moment.nimg))
-        if always or tick % self.config.snapshot_ticks == 0:
+        if force or tick % self.config.snapshot_ticks == 0:
             with tolerate_write_errors(self.display, "the snapshot"):
                 log.image("samples", self.snapshots.write(moment), moment.nimg)
         self.run.keep(self.config.keep_checkpoints, self.config.keep_models)

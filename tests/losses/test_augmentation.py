@@ -66,7 +66,7 @@ def fed(config, world=World(), count=8, held_out=True, p=None):  # noqa: B008 - 
     more = pictures(count, 1, config.channels)[own] if held_out else None
     reals = pictures(count, 0, config.channels)[own]
     loaded = LoadedBatch(reals, np.zeros((len(reals), 1), np.int32), BatchRequest(0, count, 8), more)
-    batch = BatchBuilder(state, 0, None).discriminator(loaded, 0, torch.tensor(0.7))
+    batch = BatchBuilder(state, 0, None).d_batch(loaded, 0, torch.tensor(0.7))
     return state, in_float64(batch)
 
 
@@ -135,7 +135,7 @@ def test_g_learns_through_the_augmentation(kind):
 def test_reals_fakes_and_players_have_noise_of_their_own():
     state, batch = fed(small(loss_options=ADA))
     feed = BatchBuilder(state, 0, None)
-    g = feed.generator(batch, 0)
+    g = feed.g_batch(batch, 0)
     assert batch.noise["augment_real"].shape == (8, len(UNIFORMS))
     assert batch.noise["augment_fake_normal"].shape == (8, len(NORMALS))
     kinds = [batch.noise["augment_real"], batch.noise["augment_fake"], g.noise["augment_fake"].double()]
@@ -170,13 +170,13 @@ def test_every_loss_trains_with_augmentation(loss, kind):
     more = pictures(8, 1)
     loaded = LoadedBatch(pictures(8), np.zeros((8, 1), np.int32), BatchRequest(0, 8, 8), more)
     feed, alpha, executor = BatchBuilder(state, 0, None), torch.tensor(0.4), StepExecutor(state)
-    batch = feed.discriminator(loaded, 0, alpha)
+    batch = feed.d_batch(loaded, 0, alpha)
     for kind_of in ("d", "g"):
         if kind_of == "d":
             terms = step.player_step(state, executor, "d", batch, LEVEL, alpha)
             assert torch.isfinite(terms["score_held_out"])
         else:
-            terms = step.player_step(state, executor, "g", feed.generator(batch, 8), LEVEL, alpha)
+            terms = step.player_step(state, executor, "g", feed.g_batch(batch, 8), LEVEL, alpha)
         assert all(torch.isfinite(value).all() for value in terms.values())
     if kind == "ada":
         assert float(augmentation(state).sums[0]) == 8

@@ -8,26 +8,15 @@ import math
 import pytest
 import torch
 
-from pggan.config.losses import OBJECTIVES, REGULARIZERS
+from pggan.config.losses import OBJECTIVES
 from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.config.train import GROWTHS, PerResolution
 from pggan.training.engine.step import compute_gradients
 from pggan.training.engine.step_modes import StepMode
 from pggan.utils.errors import UsageError
+from tests.helpers.loss_settings import EVERYTHING, LOSSES, SETTINGS, SWITCHES, labels_of, switched_on
+from tests.helpers.step_modes import recorder
 from tests.helpers.train_steps import CLASSES, Player, loaded, tiny
-from tests.training.test_step_modes import recorder
-
-LOSSES = OBJECTIVES.names()
-SWITCHES = [spec for spec in REGULARIZERS if spec.switch]
-
-
-def value_of(option):
-    """Another value than the default, to switch something on."""
-    if option.choices:
-        return option.choices[-1]
-    if option.kind is bool:
-        return not option.default
-    return option.low + 0.9 * (min(option.high, 1) - option.low)
 
 
 def check(config, iterations=2, precision="fp32"):
@@ -117,38 +106,6 @@ def test_every_loss_trains_through_all_phases(loss):
     assert math.isfinite(seen["d_loss"])
 
 
-def labels_of(spec):
-    """The labels that a technique needs."""
-    return {"labels": "kind", "label_size": CLASSES} if "labels" in spec.needs else {}
-
-
-def switched_on(spec):
-    """The option that switches a technique on."""
-    return spec.switch, value_of(spec.switch_option)
-
-
-# every technique that does without labels, with every option of theirs and of the loss at another value
-EVERYTHING = {
-    "loss": "gan", "g_norm": "virtual-batch", "d_norm": "layer", "diversity": "discrimination", "categorical": (3,),
-    "continuous": 1, "loss_options": tuple(
-        (option.name, value_of(option))
-        for spec in [OBJECTIVES["gan"], *(spec for spec in SWITCHES if not labels_of(spec))]
-        for option in spec.options if option.name not in {"ada_target", "ada_kimg"}  # --augment-p fixes what they tune
-    ),
-}  # fmt: skip
-
-
-def technique(spec):
-    return {"loss": "gan", "loss_options": (switched_on(spec),), **labels_of(spec)}
-
-
-SETTINGS = {
-    **{loss: {"loss": loss} for loss in LOSSES},
-    **{spec.name: technique(spec) for spec in SWITCHES},
-    "everything": EVERYTHING,
-}
-
-
 def both_gradients(config, level=3, mode=StepMode.EAGER, **executor):
     """Gradients of D and G, and the losses, in the middle of a fade."""
     torch.manual_seed(0)
@@ -157,10 +114,10 @@ def both_gradients(config, level=3, mode=StepMode.EAGER, **executor):
     # past the start, so that means of past weights are not the weights
     player.play(1)
     found = {}
-    batch = player.builder.discriminator(loaded(config, 2**level), 96, torch.tensor(0.4))
+    batch = player.builder.d_batch(loaded(config, 2**level), 96, torch.tensor(0.4))
     for name in "dg":
         if name == "g":
-            batch = player.builder.generator(batch, 100)
+            batch = player.builder.g_batch(batch, 100)
         gradients, losses, _ = compute_gradients(player.executor, player.inputs(name, batch, level, 0.4))
         found |= {f"{name}.{key}": value.clone() for key, value in {**gradients, **losses}.items() if value is not None}
     assert player.executor.modes == {level: mode}, said

@@ -12,8 +12,8 @@ from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.losses.base import Batch
 from pggan.training.engine import loss_functions, rng
 from pggan.training.engine.state import TrainState
+from tests.helpers.loss_settings import SWITCHES, labels_of, switched_on
 from tests.helpers.train_steps import CLASSES, tiny
-from tests.losses.test_every_combination import SWITCHES, labels_of, switched_on
 
 ONE, ALPHA, LEVEL, COUNT = torch.tensor(1.0, dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64), 3, 4
 CPU = torch.device("cpu")

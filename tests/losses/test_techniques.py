@@ -24,8 +24,8 @@ from pggan.training.engine.state import TrainState, make_optimizer
 from pggan.training.engine.step import compute_gradients
 from pggan.training.monitor.label_holdout import split_labels
 from pggan.utils.errors import UsageError
+from tests.helpers.loss_settings import SETTINGS, SWITCHES, switched_on
 from tests.helpers.train_steps import CLASSES, Player, loaded, tiny
-from tests.losses.test_every_combination import SETTINGS, SWITCHES, switched_on
 
 
 def test_k_of_began_is_its_formula():
@@ -134,7 +134,7 @@ def test_micro_batches_give_the_same_gradients(loss):
             loss=loss, loss_options=options, batch=PerResolution(8), micro_batch=parts, start_res=8, max_res=8
         )
         player, one = Player(config), torch.ones(())
-        batch = player.builder.discriminator(loaded(config, 8, 0, 8), 0, one)
+        batch = player.builder.d_batch(loaded(config, 8, 0, 8), 0, one)
         assert player.executor.num_micro_batches(3, 8) == (1 if parts is None else 2)
         found.append(compute_gradients(player.executor, player.inputs("d", batch, 3)))
     (whole, losses, stats), (parts, more, others) = found
@@ -187,8 +187,8 @@ def test_random_streams_of_names_differ_and_stay_the_same():
 
 def test_both_steps_have_noise_of_their_own():
     player = Player(tiny(loss_options=(("instance_noise", 1.0),), start_res=8, max_res=8))
-    d = player.builder.discriminator(loaded(player.config, 8), 4, torch.tensor(1.0))
-    g = player.builder.generator(d, 4)
+    d = player.builder.d_batch(loaded(player.config, 8), 4, torch.tensor(1.0))
+    g = player.builder.g_batch(d, 4)
     assert set(d.noise) == {"instance_real", "instance_fake"}
     tensors = [batch.noise[name] for batch in (d, g) for name in sorted(d.noise)]
     assert not any(torch.equal(a, b) for i, a in enumerate(tensors) for b in tensors[:i])
@@ -261,14 +261,14 @@ def test_codes_of_a_seed_are_its_own_and_can_be_set():
 
 def test_codes_reach_the_generator_and_the_q_head():
     player = Player(tiny(categorical=(3,), continuous=2, loss="gan"))
-    batch = player.builder.discriminator(loaded(player.config, 4), 0, torch.tensor(1.0))
+    batch = player.builder.d_batch(loaded(player.config, 4), 0, torch.tensor(1.0))
     assert batch.latents.shape == (4, 4 + 3 + 2)
     assert (batch.latents[:, 4:7].sum(dim=1) == 1).all()
     weights = loss_functions.parameters_of(player.state.generator)
     fakes = loss_functions.generate(player.state.context, weights, player.inputs("g", batch, 2))
     other = batch._replace(latents=torch.cat([batch.latents[:, :7], -batch.latents[:, 7:]], dim=1))
     assert not torch.equal(fakes, loss_functions.generate(player.state.context, weights, player.inputs("g", other, 2)))
-    g = player.builder.generator(batch, 0)
+    g = player.builder.g_batch(batch, 0)
     assert not torch.equal(g.latents, batch.latents)
 
 
@@ -354,7 +354,7 @@ def test_noise_comes_after_augmentation():
     """D sees pictures of which every value is noisy, also where they were cut out."""
     options = (("instance_noise", 0.5), ("augment", "diffaugment"))
     player = Player(tiny(loss="gan", loss_options=options, start_res=16))
-    batch = player.builder.discriminator(loaded(player.config, 16), 0, torch.tensor(1.0))
+    batch = player.builder.d_batch(loaded(player.config, 16), 0, torch.tensor(1.0))
     seen = loss_functions.augmented(player.state.context, torch.zeros_like(batch.reals), batch, real=True)
     assert float((seen == 0).float().mean()) < 0.01
     assert float(seen.std()) == pytest.approx(0.5, abs=0.05)

@@ -20,7 +20,7 @@ from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
 from pggan.utils.devices import set_precision
-from tests.training.test_step_modes import SMALL, executed
+from tests.helpers.step_modes import SMALL, executed
 
 LABELLED = dataclasses.replace(
     SMALL,

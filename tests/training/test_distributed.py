@@ -19,12 +19,12 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.utils.distributed import SINGLE_PROCESS, World, buckets, world_from_environment
 from pggan.utils.errors import UsageError
+from tests.helpers.runs import ONE_THREAD
 
 OPTIONS = [
     "--fmap-base", "64", "--fmap-max", "8", "--latent-size", "8", "--batch", "16", "--tick-kimg", "0.08",
     "--stable-kimg", "0.08", "--fade-kimg", "0.08", "--workers", "1", "--device", "cpu",
 ]  # fmt: skip
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +102,9 @@ with process_group(device) as world:
     feed, alpha = BatchBuilder(state, 0, None), torch.tensor(0.3)
     found = {}
     for player in ("discriminator", "generator"):
-        batch = feed.discriminator(loaded, 32, alpha)
+        batch = feed.d_batch(loaded, 32, alpha)
         if player == "generator":
-            batch = feed.generator(batch, 48)
+            batch = feed.g_batch(batch, 48)
         gradients, _, _ = step.compute_gradients(executor, StepInputs(player[0], 3, batch, alpha, torch.ones(())))
         found |= {f"{player}.{k}": g for k, g in gradients.items() if g is not None}
     if world.is_main_process:

@@ -37,8 +37,8 @@ from pggan.training.start import begin
 from pggan.utils import devices
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
-from tests.training.test_recovery import Notes
-from tests.training.test_step_modes import SMALL
+from tests.helpers.runs import Notes
+from tests.helpers.step_modes import SMALL
 
 CPU = torch.device("cpu")
 

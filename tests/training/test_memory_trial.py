@@ -26,9 +26,7 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.utils import devices, distributed
 from pggan.utils.errors import UsageError
-from tests.training.test_distributed import ONE_THREAD
-from tests.training.test_recovery import Notes
-from tests.training.test_run import same
+from tests.helpers.runs import ONE_THREAD, Notes, same
 
 CPU = torch.device("cpu")
 MIB = 1 << 20

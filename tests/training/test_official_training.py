@@ -17,7 +17,7 @@ from pggan.training.engine.step import player_step
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
 from tests.helpers import official_networks
-from tests.training.test_step_modes import recorder
+from tests.helpers.step_modes import recorder
 
 
 class TensorFlowAdam(torch.optim.Adam):

@@ -28,15 +28,7 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_events, read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
-from tests.training.test_run import same
-
-
-class Notes(QuietDisplay):
-    def __init__(self):
-        self.said = []
-
-    def note(self, message):
-        self.said.append(message)
+from tests.helpers.runs import Notes, same
 
 
 def poisoned(monkeypatch, when):
@@ -164,7 +156,7 @@ def test_micro_batches_give_the_same_gradients(config):
         state.discriminator.double()
         state.context = dataclasses.replace(state.context, dtype=None)
         executor = StepExecutor(state)
-        batch = BatchBuilder(state, 0, None).discriminator(Loaded(), 0, torch.tensor(0.5))
+        batch = BatchBuilder(state, 0, None).d_batch(Loaded(), 0, torch.tensor(0.5))
         batch = batch._replace(reals=batch.reals.double(), latents=batch.latents.double(), mixing=batch.mixing.double())
         alpha, scale = torch.tensor(0.5, dtype=torch.float64), torch.ones((), dtype=torch.float64)
         by_name, losses, _ = step.compute_gradients(executor, StepInputs("d", 4, batch, alpha, scale))

@@ -10,7 +10,6 @@ import signal
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,6 +23,7 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
+from tests.helpers.runs import same, tensors
 
 
 class StopAfter(QuietDisplay):
@@ -36,16 +36,6 @@ class StopAfter(QuietDisplay):
         if self.number and moment.nimg >= self.nimg:
             number, self.number = self.number, 0
             os.kill(os.getpid(), number)
-
-
-def tensors(path):
-    return safetensors.torch.load_file(str(path))
-
-
-def same(a, b):
-    a, b = tensors(a), tensors(b)
-    assert a.keys() == b.keys()
-    return all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_a_run_leaves_everything(config, tmp_path):

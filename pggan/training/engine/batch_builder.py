@@ -40,7 +40,7 @@ class BatchBuilder:
         self.column = column
         self.known = None if classes is None else classes[classes >= 0]
 
-    def discriminator(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
+    def d_batch(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
         """Makes the batch of D's step.
 
         Args:
@@ -64,7 +64,7 @@ class BatchBuilder:
             else self._reals(self._images(held_out), nimg, alpha),
         )
 
-    def generator(self, like: Batch, nimg: int) -> Batch:
+    def g_batch(self, like: Batch, nimg: int) -> Batch:
         """Makes the batch of G's step: D's, with fresh latents, labels and noise."""
         count = len(like.latents) * self.world.size
         latents = self._latents(nimg, rng.G_LATENTS, "g:codes", count)
@@ -144,6 +144,6 @@ def example_inputs(state: TrainState, level: int, images: int) -> dict[str, Step
     builder = BatchBuilder(state, 0, labels[:, 0] if config.label_size else None)
     loaded = LoadedBatch(reals, labels, BatchRequest(0, images, side), held_out if config.held_out else None)
     half, one = (torch.full((), value, device=state.device) for value in (0.5, 1.0))
-    batch = builder.discriminator(loaded, 0, half)
-    batches = {"d": batch, "g": builder.generator(batch, 0)}
+    batch = builder.d_batch(loaded, 0, half)
+    batches = {"d": batch, "g": builder.g_batch(batch, 0)}
     return {player: StepInputs(player, level, batch, half, one) for player, batch in batches.items()}

@@ -131,7 +131,7 @@ def d_loss(context: StepContext, d: Parameters, g: Parameters, inputs: StepInput
 
     real, fake = _judged_both(context, critic, batch.reals, fakes, level)
     seen = DiscriminatorPass(critic, batch, fakes, real, fake, inputs.scale, d)
-    terms = NOTHING
+    terms = LossTerms({}, {"score_real": real.score.mean(), "score_fake": fake.score.mean()})
     for objective in context.objectives:
         terms = terms.merged(objective.d_terms(seen))
     if held_out is not None:

@@ -1,4 +1,4 @@
-"""One training iteration: D step(s), running average, G step; gradients, finite check and update below."""
+"""One training step: D step(s), EMA, G step; below it gradients, finite check and optimizer update."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Trains D `n_critic` times and G once (Karras et al. 2018, section 2 and appendix A).
 
-    Returns the losses and statistics of both as 0-d tensors, still on the device.
+    Returns the losses and statistics of the last D step and of G as 0-d tensors, still on the device.
     """
     state.apply_schedule(moment)
     executor.enter(moment.level)
-    alpha = torch.full((), moment.alpha, dtype=torch.float32, device=state.device)  # copying it there would wait
+    # filled there: a copy from the host would synchronise
+    alpha = torch.full((), moment.alpha, dtype=torch.float32, device=state.device)
     terms: dict[str, Tensor] = {}
     for _ in range(state.schedule.n_critic):
-        batch = builder.discriminator(next(batches), state.nimg, alpha)
+        batch = builder.d_batch(next(batches), state.nimg, alpha)
         terms = player_step(state, executor, "d", batch, moment.level, alpha)
         ema.update(state.average, state.generator, state.config.average_decay(moment.batch))
         state.progress.nimg += len(batch.reals) * state.world.size
-    batch = builder.generator(batch, state.nimg)
+    batch = builder.g_batch(batch, state.nimg)
     terms |= player_step(state, executor, "g", batch, moment.level, alpha)
     state.progress.iteration += 1
     return terms
@@ -82,29 +83,29 @@ def accumulate_gradients(executor: StepExecutor, inputs: StepInputs, parts: int)
     """Gradient accumulation: means of gradients, losses and stats over `parts` micro-batches."""
     if parts == 1:
         return executor(inputs)
-    total = Gradients({}, {}, {})
+    means = Gradients({}, {}, {})
     for index in range(parts):
         micro_batch = executor(inputs.part(index, parts))
-        pairs: Any = zip(total, micro_batch)  # gradients, losses, stats
+        pairs: Any = zip(means, micro_batch)  # gradients, losses, stats
         for sums, values in pairs:
             for name, value in values.items():
                 if sums.get(name) is None:
                     sums[name] = None if value is None else value / parts  # a copy: the next part may overwrite it
                 elif value is not None:
                     sums[name].add_(value, alpha=1 / parts)
-    return total
+    return means
 
 
 def optimizer_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, gradients: dict[str, Tensor | None], finite: Tensor
 ) -> None:
-    """Steps the optimiser, unless `finite` is 0; a fused optimiser looks at that on the device."""
+    """Steps the optimizer; skips where `finite` is 0, which a fused one reads on the device, without synchronising."""
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = 1 - finite  # type: ignore[attr-defined]
     elif not bool(finite):
         return
     for name, parameter in network.named_parameters():
-        parameter.grad = _laid_out_as(parameter, gradients[name])
+        parameter.grad = _in_layout_of(parameter, gradients[name])
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
@@ -121,12 +122,12 @@ def notify_objectives(state: TrainState, inputs: StepInputs, values: Values, fin
     if inputs.player == "d":
         values["images"] = torch.full((), float(inputs.images * state.world.size), device=state.device)
     for objective in watching:
-        with _undone_unless(finite, objective):
+        with _keep_buffers_if(finite, objective):
             getattr(objective, hook)(values, network)
 
 
 @contextmanager
-def _undone_unless(finite: Tensor, objective: Objective) -> Iterator[None]:
+def _keep_buffers_if(finite: Tensor, objective: Objective) -> Iterator[None]:
     """Restores an objective's buffers after the block where `finite` is 0, without the host waiting for it."""
     before = [buffer.clone() for buffer in objective.buffers()]
     with torch.no_grad():
@@ -135,7 +136,7 @@ def _undone_unless(finite: Tensor, objective: Objective) -> Iterator[None]:
             buffer.copy_(torch.where(finite > 0, buffer, old))
 
 
-def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+def _in_layout_of(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
     """Returns a gradient in its weight's memory layout: compilers choose their own, fused optimisers want one."""
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
