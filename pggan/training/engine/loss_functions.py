@@ -193,7 +193,7 @@ def g_loss(context: StepContext, g: Parameters, d: Parameters, inputs: StepInput
 
 
 def augmented(context: StepContext, images: Tensor, batch: Batch, real: bool) -> Tensor:
-    """Returns images as D sees them: through every objective's view."""
+    """Returns images as D sees them: augmented by every objective."""
     for objective in context.objectives:
         images = objective.augment(images, batch, real)
     return images
