@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import MetricNames, ModelChoice, Output, model_options, output_options
+from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options
 from pggan.cli.progress_bar import Advance
 from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
@@ -96,7 +96,7 @@ class Request:
 )  # fmt: skip
 @cloup.option_group(
     "Metrics",
-    cloup.option("--metrics", type=MetricNames(), default="swd,msssim,neighbours", help="Metrics, listed below."),
+    cloup.option("--metrics", type=METRIC_NAMES, default="swd,msssim,neighbours", help="Metrics, listed below."),
     cloup.option(
         "--seed", type=click.IntRange(0, 2**31), default=0, metavar="SEED",
         help="Seed of random patches, directions and subsets.",

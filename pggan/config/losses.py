@@ -149,9 +149,7 @@ def with_implied(options: Mapping[str, Value]) -> dict[str, Value]:
     return result
 
 
-def regularizers_of(
-    loss: str, conditional: bool, options: Mapping[str, Value] | None = None, codes: bool = False
-) -> list[str]:
+def regularizers_of(loss: str, conditional: bool, options: Mapping[str, Value], codes: bool = False) -> list[str]:
     """Returns the names of a run's regularisers and techniques.
 
     Args:
@@ -160,7 +158,7 @@ def regularizers_of(
         options: options of losses and techniques, which may switch techniques on.
         codes: whether the latents have structured codes.
     """
-    options = with_implied(options or {})
+    options = with_implied(options)
     names = list(OBJECTIVES[loss].regularizers)
     has = {"labels": conditional, "codes": codes}
     for spec in REGULARIZERS:
@@ -205,11 +203,6 @@ def _refusal(name: str, loss: str, known: set[str]) -> str:
     losses += [spec.name for spec in OBJECTIVES if {taker.name for taker in takers} & set(spec.regularizers)]
     flags = ", ".join(sorted(map(flag_of, known))) or "no option of its own"
     return f"{flag_of(name)} means nothing to --loss {loss}, which takes {flags}; it is for --loss {', '.join(losses)}"
-
-
-def needs_of(loss: str, regularizers: list[str]) -> frozenset[str]:
-    """Returns what the loss and its regularisers need of the networks and the data."""
-    return OBJECTIVES[loss].needs.union(*(REGULARIZERS[name].needs for name in regularizers))
 
 
 def optimizers(loss: str, regularizers: list[str]) -> tuple[OptimizerDefaults, OptimizerDefaults]:
