@@ -11,49 +11,42 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from pggan.utils.errors import PgganError
 from pggan.utils.version import __version__
 
-
-class Entry(NamedTuple):
-    """A command in the table."""
-
-    module: str  # the module of pggan.cli that holds the command, under the name `command`
-    summary: str  # its line in `pggan --help`: the first sentence of its docstring, as a test checks
-
-
-# Heading in `pggan --help` -> name of the command -> entry. Order is the order of the help.
-SECTIONS: dict[str, dict[str, Entry]] = {
+# Heading in `pggan --help` -> name of the command -> its line there, which is the first sentence of the command's own
+# help, as a test checks. Order is the order of the help. The command lies in the module of its name.
+SECTIONS = {
     "Data": {
-        "prepare-data": Entry("prepare_data", "Convert pictures to a data store of all resolutions."),
-        "verify-data": Entry("verify_data", "Check every record of a data store, and repair damage."),
-        "merge-data": Entry("merge_data", "Join several data stores into one."),
+        "prepare-data": "Convert pictures to a data store of all resolutions.",
+        "verify-data": "Check every record of a data store, and repair damage.",
+        "merge-data": "Join several data stores into one.",
     },
     "Train": {
-        "train": Entry("train", "Train a generator and a discriminator on a data store."),
+        "train": "Train a generator and a discriminator on a data store.",
     },
     "Make pictures": {
-        "generate": Entry("generate", "Make new pictures with a model."),
-        "interpolate": Entry("interpolate", "Make a video of faces that turn into each other."),
-        "traverse": Entry("traverse", "Show what each structured code of an InfoGAN model does."),
+        "generate": "Make new pictures with a model.",
+        "interpolate": "Make a video of faces that turn into each other.",
+        "traverse": "Show what each structured code of an InfoGAN model does.",
     },
     "Judge": {
-        "evaluate": Entry("evaluate", "Measure how good and how varied generated pictures are."),
-        "report": Entry("report", "Write a run as one HTML page with curves and samples."),
-        "info": Entry("info", "Describe a model, a run or a data store."),
+        "evaluate": "Measure how good and how varied generated pictures are.",
+        "report": "Write a run as one HTML page with curves and samples.",
+        "info": "Describe a model, a run or a data store.",
     },
     "Exchange": {
-        "export-data": Entry("export_data", "Write a data store as files that other programs read."),
-        "import": Entry("import_model", "Convert a model of another program to a pggan model."),
-        "export": Entry("export", "Convert a model to ONNX or to a torch.export program."),
-        "prune": Entry("prune", "Reduce a run to the files that are worth sharing."),
+        "export-data": "Write a data store as files that other programs read.",
+        "import": "Convert a model of another program to a pggan model.",
+        "export": "Convert a model to ONNX or to a torch.export program.",
+        "prune": "Reduce a run to the files that are worth sharing.",
     },
 }
-COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in section.items()}
 
 INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT
 
@@ -65,15 +58,17 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
-        return None if entry is None else importlib.import_module(f"pggan.cli.{entry.module}").command
+        if cmd_name not in COMMANDS:
+            return None
+        module = "import_model" if cmd_name == "import" else cmd_name.replace("-", "_")  # `import` is a keyword
+        return importlib.import_module(f"pggan.cli.{module}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table, a section under each heading; names are padded so that all sections align."""
         width = max(map(len, COMMANDS))
         for heading, entries in SECTIONS.items():
             with formatter.section(heading):
-                formatter.write_dl([(f"{name:<{width}}", entry.summary) for name, entry in entries.items()])
+                formatter.write_dl([(f"{name:<{width}}", summary) for name, summary in entries.items()])
 
 
 @click.group(

@@ -6,7 +6,6 @@ import math
 import os
 import textwrap
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import MetricNames, ModelChoice, Output, model_options, output_options
-from pggan.cli.progress_bar import Advance
+from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options
 from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
 
@@ -61,10 +59,6 @@ class Request:
         """The request with the metric that --neighbours needs. Raises `UsageError` before hours of work, not after."""
         if self.cache is not None and self.no_cache:
             raise UsageError("--cache and --no-cache exclude each other")
-        needing = [name for name in self.metrics if METRICS[name].needs == "embedding"]
-        if self.embedding is None and needing:
-            names = ", ".join(needing)
-            raise UsageError(f"{names}: give the network with --embedding FILE, or --embedding efficientnet-lite0")
         if self.neighbours is not None:
             _check_picture(self.neighbours)
         if self.cache is not None:
@@ -96,7 +90,7 @@ class Request:
 )  # fmt: skip
 @cloup.option_group(
     "Metrics",
-    cloup.option("--metrics", type=MetricNames(), default="swd,msssim,neighbours", help="Metrics, listed below."),
+    cloup.option("--metrics", type=METRIC_NAMES, default="swd,msssim,neighbours", help="Metrics, listed below."),
     cloup.option(
         "--seed", type=click.IntRange(0, 2**31), default=0, metavar="SEED",
         help="Seed of random patches, directions and subsets.",
@@ -211,13 +205,9 @@ def _compare(
     embeddings = embeddings_for(
         request.metrics, request.inception_weights, request.embedding, device, request.embedding_input
     )
-
-    def stage(description: str, total: int) -> AbstractContextManager[Advance]:
-        return output.progress(description, total)
-
     return compare(
         fakes, reals, request.metrics, count=request.count, seed=request.seed, device=device, embeddings=embeddings,
-        cache=_cache(request, reals), world=world, stage=stage,
+        cache=_cache(request, reals), world=world, stage=output.progress,
     )  # fmt: skip
 
 
@@ -237,7 +227,8 @@ def _values(
         "pictures": fakes.name,
         "data": reals.name,
         "resolution": reals.resolution,
-        "metrics": {key: _json_number(value) for key, value in comparison.figures.items()},
+        # JSON has neither NaN nor infinity
+        "metrics": {key: value if math.isfinite(value) else None for key, value in comparison.figures.items()},
         "generated": {job.name: job.count for job in comparison.jobs},
         "real": {job.name: len(set(job.reals)) for job in comparison.jobs},
         "cached": comparison.reals.cached,
@@ -261,20 +252,8 @@ def _lines(comparison: Comparison, grid: Path | None) -> list[str]:
     return [*lines, f"nearest real pictures: {grid}"] if grid is not None else lines
 
 
-def _json_number(value: float) -> float | None:
-    """JSON has neither NaN nor infinity: they become null."""
-    return value if math.isfinite(value) else None
-
-
 def _belongs(key: str, name: str, figure: str) -> bool:
     """Whether a figure is of this metric."""
-    own = {
-        "pr": ("precision", "recall"),
-        "epr": ("embedding_precision", "embedding_recall"),
-        "neighbours": ("nearest_ratio", "copied", "duplicates", "duplicate_pairs"),
-    }
-    if name == "eneighbours":
-        return key in {f"embedding_{figure}" for figure in own["neighbours"]}
-    if name in own:
-        return key in own[name]
-    return key == figure or key.startswith(f"{name}_")
+    own = {"pr": ("precision", "recall"), "neighbours": ("nearest_ratio", "copied", "duplicates", "duplicate_pairs")}
+    own |= {f"e{metric}": tuple(f"embedding_{key}" for key in keys) for metric, keys in own.items()}
+    return key in own[name] if name in own else key == figure or key.startswith(f"{name}_")

@@ -9,6 +9,7 @@ import click
 import cloup
 
 from pggan.cli.options import Output, best_option, output_options, overwrite_option
+from pggan.config.resolution import level_of
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import size
 
@@ -53,11 +54,7 @@ def command(
         raise UsageError(f"OUT {out} ends in neither .onnx nor .pt2; give --format")
     if all_levels and resolution is not None:
         raise UsageError("--all-levels and --res exclude each other: give one of them")
-    level = None
-    if resolution is not None:
-        from pggan.config.resolution import level_of
-
-        level = level_of(resolution)
+    level = None if resolution is None else level_of(resolution)
     from pggan.generation.model import load
     from pggan.interop.export import export_model
 

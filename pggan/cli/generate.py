@@ -12,11 +12,11 @@ import click
 import cloup
 
 from pggan.cli.options import (
-    CodeValue,
-    GridSize,
+    CODE_VALUE,
+    GRID_SIZE,
+    SEEDS,
     ModelChoice,
     Output,
-    SeedRange,
     label_option,
     model_options,
     output_options,
@@ -67,10 +67,10 @@ class Request:
         "--n", "--count", "count", type=click.IntRange(1, MAX_SEED), metavar="N", show_default=str(DEFAULT_COUNT),
         help="Number of pictures: seeds 0 to N - 1.",
     ),
-    cloup.option("--seeds", type=SeedRange(), show_default="0 to N - 1", help="These seeds instead: 7 or 0,5-9,12."),
+    cloup.option("--seeds", type=SEEDS, show_default="0 to N - 1", help="These seeds instead: 7 or 0,5-9,12."),
     label_option,
     cloup.option(
-        "--code", "codes", multiple=True, type=CodeValue(), show_default="each seed's own",
+        "--code", "codes", multiple=True, type=CODE_VALUE, show_default="each seed's own",
         help="Set a structured code of an InfoGAN model, as 0=3. Repeat for further codes.",
     ),
 )  # fmt: skip
@@ -83,7 +83,7 @@ class Request:
         "again, it resumes; several processes (torchrun -m pggan generate ...) share the work.",
     ),
     cloup.option(
-        "--grid", type=GridSize(), show_default="all pictures, up to 10x10", help="Columns x rows of grid.png."
+        "--grid", type=GRID_SIZE, show_default="all pictures, up to 10x10", help="Columns x rows of grid.png."
     ),
     cloup.option("--no-grid", is_flag=True, help="Do not write grid.png."),
     cloup.option("--only-grid", is_flag=True, help="Write grid.png alone."),

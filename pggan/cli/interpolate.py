@@ -8,10 +8,10 @@ import click
 import cloup
 
 from pggan.cli.options import (
-    GridSize,
+    GRID_SIZE,
+    SEEDS,
     ModelChoice,
     Output,
-    SeedRange,
     fps_option,
     label_option,
     model_options,
@@ -34,7 +34,7 @@ MOST_SEEDS = 10_000
         "--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="SEED", help="Seed of the random walk."
     ),
     cloup.option(
-        "--seeds", type=SeedRange(), show_default="a random walk", help="Walk between these seeds instead: 1,5,9."
+        "--seeds", type=SEEDS, show_default="a random walk", help="Walk between these seeds instead: 1,5,9."
     ),
     cloup.option("--loop/--no-loop", default=True, help="With --seeds: return to the first one at the end."),
     cloup.option(
@@ -52,7 +52,7 @@ MOST_SEEDS = 10_000
     ),
     seconds_option(type=click.FloatRange(0.05, 86400), default=8.0),
     fps_option(default=30.0),
-    cloup.option("--grid", type=GridSize(), default="1x1", help="Columns x rows of walks side by side, as 3x2."),
+    cloup.option("--grid", type=GRID_SIZE, default="1x1", help="Columns x rows of walks side by side, as 3x2."),
     scale_option,
 )  # fmt: skip
 @output_options

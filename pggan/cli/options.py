@@ -30,8 +30,8 @@ Command = Callable[..., Any]
 class ParsedType(click.ParamType):
     """A type whose `parse` turns the text of an option into a value, or raises `ValueError` or `UsageError`."""
 
-    def parse(self, text: str) -> Any:
-        raise NotImplementedError
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self.parse = name, parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -42,67 +42,47 @@ class ParsedType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class SeedRange(ParsedType):
-    """`7`, `5-9` or a list of them, `0,5-9,12`, as `Seeds`."""
-
-    name = "seeds"
-
-    def parse(self, text: str) -> Seeds:
-        return Seeds.parse(text)
-
-
-class MetricNames(ParsedType):
-    """`swd,msssim` as names of metrics."""
-
-    name = "NAME,..."
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        return tuple(chosen(text))
-
-
-class GridSize(ParsedType):
-    """Columns x rows, `3x2`, as two numbers from 1 to 100."""
-
-    name = "CxR"
-
-    def parse(self, text: str) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d{1,3})[xX](\d{1,3})", text.strip())
-        if match is None or not all(1 <= int(part) <= 100 for part in match.groups()):
-            raise ValueError(f"{text!r} is not columns x rows from 1x1 to 100x100, as 3x2")
-        return int(match[1]), int(match[2])
-
-
-class Numbers(ParsedType):
+def numbers_type(kind: type, count: int | None = None) -> ParsedType:
     """`10,4`: numbers of type `kind` with commas between them; exactly `count` of them where it is given."""
 
-    def __init__(self, kind: type, count: int | None = None) -> None:
-        self.kind, self.count = kind, count
-        self.name = ",".join(["number"] * count) if count else "number,..."
-
-    def parse(self, text: str) -> tuple[Any, ...]:
+    def parse(text: str) -> tuple[Any, ...]:
         try:
-            numbers = tuple(self.kind(part) for part in text.split(","))
+            numbers = tuple(kind(part) for part in text.split(","))
         except ValueError:
-            example = "10,4" if self.kind is int else "0.5,0.999"
+            example = "10,4" if kind is int else "0.5,0.999"
             raise ValueError(f"{text!r} is no list of numbers, as {example}") from None
-        if self.count is not None and len(numbers) != self.count:
-            raise ValueError(f"{text!r} has to be {self.count} numbers with commas between them")
+        if count is not None and len(numbers) != count:
+            raise ValueError(f"{text!r} has to be {count} numbers with commas between them")
         return numbers
 
+    return ParsedType(",".join(["number"] * count) if count else "number,...", parse)
 
-class CodeValue(ParsedType):
-    """`0=3`: the number of a structured code and the value to set it to."""
 
-    name = "CODE=VALUE"
+def _grid_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,3})[xX](\d{1,3})", text.strip())
+    if match is None or not all(1 <= int(part) <= 100 for part in match.groups()):
+        raise ValueError(f"{text!r} is not columns x rows from 1x1 to 100x100, as 3x2")
+    return int(match[1]), int(match[2])
 
-    def parse(self, text: str) -> tuple[int, float]:
-        number, equals, value = text.partition("=")
-        try:
-            if not equals or not number.strip().isdecimal():
-                raise ValueError
-            return int(number), float(value)
-        except ValueError:
-            raise ValueError(f"{text!r} is not a code's number and value, as 0=3 or 2=-0.5") from None
+
+def _code_value(text: str) -> tuple[int, float]:
+    number, _, value = text.partition("=")
+    try:
+        if not number.strip().isdecimal():
+            raise ValueError
+        return int(number), float(value)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a code's number and value, as 0=3 or 2=-0.5") from None
+
+
+# `7`, `5-9` or a list of them, `0,5-9,12`, as `Seeds`
+SEEDS = ParsedType("seeds", Seeds.parse)
+# `swd,msssim` as names of metrics
+METRIC_NAMES = ParsedType("NAME,...", lambda text: tuple(chosen(text)))
+# columns x rows, `3x2`, as two numbers from 1 to 100
+GRID_SIZE = ParsedType("CxR", _grid_size)
+# `0=3`: the number of a structured code and the value to set it to
+CODE_VALUE = ParsedType("CODE=VALUE", _code_value)
 
 
 @dataclass(frozen=True)
@@ -193,13 +173,9 @@ limit_option = cloup.option(
     "--limit", type=click.IntRange(min=1), metavar="N", show_default="all", help="Use only the first N pictures."
 )
 workers_option = cloup.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    metavar="N",
-    callback=_or_all_cores,
-    show_default="one per core",
+    "--workers", type=click.IntRange(1, 256), metavar="N", callback=_or_all_cores, show_default="one per core",
     help="Worker processes.",
-)
+)  # fmt: skip
 label_option = cloup.option(
     "--label", show_default="each seed's own", help="Class of a conditional model, by name or number."
 )
@@ -209,9 +185,6 @@ fps_option = functools.partial(
 )
 seconds_option = functools.partial(cloup.option, "--seconds", metavar="N", help="Length of the video in seconds.")
 scale_option = cloup.option(
-    "--scale",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    show_default="to at least 256 pixels a side",
+    "--scale", type=click.IntRange(1, 64), metavar="N", show_default="to at least 256 pixels a side",
     help="Enlarge the video by this factor.",
-)
+)  # fmt: skip

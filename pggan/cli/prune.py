@@ -40,16 +40,13 @@ def command(run: Path, with_discriminator: bool, dry_run: bool, yes: bool, as_js
         if plan.resumable and not yes:
             _confirm(run, as_json)
         plan = prune(directory, with_discriminator)
-    removed = [path.relative_to(run) for path in plan.removed]
-    stripped = [path.relative_to(run) for path in plan.stripped]
+    removed, taken = ("would remove", "would take") if dry_run else ("removed", "took")
+    lines = [f"{removed} {path.relative_to(run)}" for path in plan.removed]
+    lines += [f"{taken} the discriminator out of {path.relative_to(run)}" for path in plan.stripped]
     models, freed = ", ".join(str(path.relative_to(run)) for path in plan.models), size(plan.bytes_removed)
     if dry_run:
-        lines = [f"would remove {path}" for path in removed]
-        lines += [f"would take the discriminator out of {path}" for path in stripped]
         lines.append(f"would keep {models}; {freed} of other files would go")
     else:
-        lines = [f"removed {path}" for path in removed]
-        lines += [f"took the discriminator out of {path}" for path in stripped]
         lines.append(f"kept {models}; {freed} of other files are gone")
         lines.append(f"to share: {run}, its card is {run / 'card.md'}")
     Output(as_json).result({**plan.to_json(), "dry_run": dry_run}, *lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import ExitStack
@@ -28,31 +27,27 @@ if TYPE_CHECKING:
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
 
+# fmt: off
 OUT = cloup.option(
     "--out", type=click.Path(path_type=Path), help="Run directory to create.  [default: the next runs/NNN]"
 )
 RESUME = cloup.option(
-    "--resume",
-    "resumed",
-    metavar="RUN",
-    type=click.Path(path_type=Path),
+    "--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path),
     help="Resume a run from its last checkpoint; give DATA only where it has moved.  [default: none]",
 )
 PRESET = cloup.option(
-    "--preset",
-    metavar="NAME",
-    type=click.Choice(PRESETS.names()),
+    "--preset", metavar="NAME", type=click.Choice(PRESETS.names()),
     help=f"Recipe that the other options change: {', '.join(PRESETS.names())}.  [default: {DEFAULT_PRESET}]",
 )
 GPUS = cloup.option(
-    "--gpus",
-    type=click.IntRange(1, 1024),
+    "--gpus", type=click.IntRange(1, 1024),
     help="Train on this many GPUs of this machine (with --device cpu: in this many processes). For several machines "
     "use torchrun.  [default: 1]",
 )
 OVERRIDE = cloup.option(
     "--override", is_flag=True, help="With --resume: accept options that change the run's result, and record them."
 )
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -74,17 +69,7 @@ class Request:
 @train_options(
     {Group.RUN: [OUT, RESUME, OVERRIDE, PRESET, dry_run_option, json_option, quiet_option], Group.COMPUTING: [GPUS]}
 )
-def command(
-    data: str | None,
-    out: Path | None,
-    resumed: Path | None,
-    gpus: int | None,
-    override: bool,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    **values: Any,
-) -> int:
+def command(as_json: bool, quiet: bool, **values: Any) -> int:
     """Train a generator and a discriminator on a data store.
 
     DATA is a store that prepare-data made; without it, synthetic faces are drawn first. Options replace what the preset
@@ -92,20 +77,21 @@ def command(
     with status 130 (SIGTERM: 143).
     """
     output = Output(as_json, quiet or not _is_main_process())
-    request = Request(data, out, resumed, gpus, override, dry_run, output, collect(values))
-    if override and resumed is None:
+    own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
+    request = Request(**own, output=output, options=collect(values))
+    if request.resumed is None and request.override:
         raise UsageError("--override is about --resume; leave it out")
-    if gpus is not None and gpus > 1 and not dry_run:
-        return _launch_on_gpus(request, gpus)
-    if "RANK" in os.environ and resumed is None and (data is None or out is None):
+    if request.gpus is not None and request.gpus > 1 and not request.dry_run:
+        return _launch_on_gpus(request, request.gpus)
+    if "RANK" in os.environ and request.resumed is None and (request.data is None or request.out is None):
         raise UsageError("several processes of one run need to be given DATA and --out")
-    if resumed is not None:
-        return _report(_resume(request, resumed), as_json)
+    if request.resumed is not None:
+        return _report(_resume(request, request.resumed), output)
     config = _configure(request)
-    if dry_run:
-        _show_plan(config, data, as_json)
+    if request.dry_run:
+        _show_plan(config, request)
         return 0
-    return _report(_begin(config, out or _next_run(), request), as_json)
+    return _report(_begin(config, request.out or _next_run(), request), output)
 
 
 def _is_main_process() -> bool:
@@ -182,6 +168,7 @@ def _next_run() -> Path:
 
 
 def _begin(config: TrainConfig, run: Path, request: Request) -> RunResult:
+    from pggan.data.store.store import Store
     from pggan.training.engine.environment import resolve
     from pggan.training.run.directory import RunDirectory
     from pggan.training.start import advice, begin
@@ -193,21 +180,12 @@ def _begin(config: TrainConfig, run: Path, request: Request) -> RunResult:
     if config.data is None:
         config = _draw(config, run, request.output)
     if not request.output.silent:
-        for line in [
-            _summary(config, environment, run),
-            *environment.describe_steps(),
-            *advice(config, _image_count(config)),
-        ]:
+        with Store(str(config.data)) as store:
+            hints = advice(config, len(store))
+        for line in [_summary(config, environment, run), *environment.describe_steps(), *hints]:
             request.output.note(line)
     with ExitStack() as stack:
         return begin(config, run, _display(schedule, request.output.silent, stack), environment)
-
-
-def _image_count(config: TrainConfig) -> int:
-    from pggan.data.store.store import Store
-
-    with Store(str(config.data)) as store:
-        return len(store)
 
 
 def _resume(request: Request, path: Path) -> RunResult:
@@ -251,51 +229,44 @@ def _summary(config: TrainConfig, environment: RunEnvironment, run: Path) -> str
     side = config.max_res
     grows = f"{config.start_res}x{config.start_res} to {side}x{side}" if config.growth != "none" else f"{side}x{side}"
     return (
-        f"run {run}: {grows}, preset {config.preset}, loss "
-        f"{config.loss}; G {last['g'] / 1e6:.3f}M and D {last['d'] / 1e6:.3f}M parameters; "
-        f"{environment.precision} on {environment.device}"
+        f"run {run}: {grows}, preset {config.preset}, loss {config.loss}; G {last['g'] / 1e6:.3f}M and "
+        f"D {last['d'] / 1e6:.3f}M parameters; {environment.precision} on {environment.device}"
     )
 
 
-def _show_plan(config: TrainConfig, data: str | None, as_json: bool) -> None:
+def _show_plan(config: TrainConfig, request: Request) -> None:
     """Prints the phases, with --budget also the estimated micro-batches."""
     from pggan.config.serialization import to_json
     from pggan.training.engine.memory_estimate import describe, estimate_memory, plan_to_json
     from pggan.training.monitor.plan_table import plan, table
 
     memory: dict[int, MicroBatchPlan] = estimate_memory(config) if config.budget is not None else {}
-    if as_json:
-        click.echo(
-            json.dumps(
-                {"config": to_json(config), **plan(config), **({"memory": plan_to_json(memory)} if memory else {})}
-            )
-        )
-        return
-    click.echo(f"data: {data or 'faces drawn on the spot'}; preset {config.preset}")
-    click.echo(table(config))
-    for line in describe(memory):
-        click.echo(line)
-    if config.auto_batch and not memory:
-        click.echo("images computed at once: as many as fit into what is free when a resolution begins")
+    values = {"config": to_json(config), **plan(config)}
+    lines = [f"data: {request.data or 'faces drawn on the spot'}; preset {config.preset}", table(config)]
+    if memory:
+        values["memory"] = plan_to_json(memory)
+        lines += describe(memory)
+    elif config.auto_batch:
+        lines.append("images computed at once: as many as fit into what is free when a resolution begins")
+    request.output.result(values, *lines)
 
 
-def _report(result: RunResult, as_json: bool) -> int:
+def _report(result: RunResult, output: Output) -> int:
     """Prints what a run has reached and returns the exit status."""
     run, nimg = result.run, result.nimg
     status = 128 + result.signal if result.signal else 0
     if not _is_main_process():
         return status
     best = run.best if run.best.exists() else None
-    if as_json:
-        models = run.models()
-        report = {"run": str(run.path), "nimg": nimg, "signal": result.signal, "seconds": result.seconds}
-        report |= {"model": str(models[-1]) if models else None, "best": str(best) if best else None}
-        click.echo(json.dumps({**report, "last": result.last}))
-    elif not result.signal:
-        click.echo(f"trained {nimg / 1000:g} kimg; sample grids: {run.samples}")
-        click.echo(f"new pictures: pggan generate {run.path} --n 64 --out pictures")
+    models, lines = run.models(), []
+    report = {"run": str(run.path), "nimg": nimg, "signal": result.signal, "seconds": result.seconds}
+    report |= {"model": str(models[-1]) if models else None, "best": str(best) if best else None, "last": result.last}
+    if not result.signal:
+        lines.append(f"trained {nimg / 1000:g} kimg; sample grids: {run.samples}")
+        lines.append(f"new pictures: pggan generate {run.path} --n 64 --out pictures")
         if best:
-            click.echo(f"the best model by its figures: {best} (pggan generate {run.path} --best)")
+            lines.append(f"the best model by its figures: {best} (pggan generate {run.path} --best)")
+    output.result(report, *lines)
     if result.signal:
         click.echo(f"stopped and saved at {nimg / 1000:g} kimg; go on with: pggan train --resume {run.path}", err=True)
     return status

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import cloup
 
-from pggan.cli.options import GridSize, MetricNames, Numbers, ParsedType
+from pggan.cli.options import GRID_SIZE, METRIC_NAMES, ParsedType, numbers_type
 from pggan.config.losses import all_options
 from pggan.config.option import Group, Option
 from pggan.config.presets import DEFAULT_PRESET, PRESETS
@@ -27,40 +27,13 @@ HEADINGS = {
 }
 
 
-class PerResolutionType(ParsedType):
-    """`128`, `4:128,8:64` or `16,256:8` as a `PerResolution`."""
-
-    name = "N|R:N,..."
-
-    def parse(self, text: str) -> Any:
-        """Returns a `PerResolution`."""
-        return PerResolution.parse(text)
-
-
-class BatchType(PerResolutionType):
-    """A batch size by resolution, or `auto`."""
-
-    def parse(self, text: str) -> Any:
-        """Returns a `PerResolution` or "auto"."""
-        return text if text == "auto" else super().parse(text)
-
-
-class MemoryType(ParsedType):
-    """An amount of memory, e.g. `24GB`, as bytes."""
-
-    name = "24GB"
-
-    def parse(self, text: str) -> float:
-        """Returns bytes."""
-        return bytes_of(text)
-
-
+PER_RESOLUTION = ParsedType("N|R:N,...", PerResolution.parse)
 # The click types of options whose annotation does not say enough.
 NAMED_TYPES: Mapping[str, click.ParamType] = {
-    "batch": BatchType(),
-    "budget": MemoryType(),
-    "grid": GridSize(),
-    "eval_metrics": MetricNames(),
+    "batch": ParsedType("auto|N|R:N,...", lambda text: text if text == "auto" else PerResolution.parse(text)),
+    "budget": ParsedType("24GB", bytes_of),
+    "grid": GRID_SIZE,
+    "eval_metrics": METRIC_NAMES,
 }
 
 
@@ -136,8 +109,8 @@ def _click_type(option: Option) -> Any:
     if option.choices:
         return click.Choice(option.choices)
     if option.kind is PerResolution:
-        return PerResolutionType()
+        return PER_RESOLUTION
     if typing.get_origin(option.kind) is tuple:
         number, *others = typing.get_args(option.kind)
-        return Numbers(number) if others == [...] else Numbers(number, 1 + len(others))
+        return numbers_type(number) if others == [...] else numbers_type(number, 1 + len(others))
     return option.kind

@@ -8,12 +8,12 @@ import click
 import cloup
 
 from pggan.cli.options import (
+    SEEDS,
     ModelChoice,
-    Numbers,
     Output,
-    SeedRange,
     fps_option,
     model_options,
+    numbers_type,
     output_options,
     scale_option,
     seconds_option,
@@ -31,8 +31,8 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 @model_options
 @cloup.option_group(
     "Codes",
-    cloup.option("--codes", type=Numbers(int), show_default="all", help="Which codes to show, by number, as 0,2."),
-    cloup.option("--seeds", type=SeedRange(), default="0", help="Seeds of the noise and of the other codes."),
+    cloup.option("--codes", type=numbers_type(int), show_default="all", help="Which codes to show, by number, as 0,2."),
+    cloup.option("--seeds", type=SEEDS, default="0", help="Seeds of the noise and of the other codes."),
     cloup.option(
         "--steps", type=click.IntRange(2, 100), default=10, metavar="N", help="Values of a continuous code in its row."
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,11 @@ from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.config.metrics import METRICS, READY
 from pggan.config.metrics import chosen as chosen_metrics
 from pggan.config.network import DiscriminatorConfig
-from pggan.config.option import flag_of
+from pggan.config.option import flag_of, options_of
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from pggan.config.train import TrainConfig
-
-DISCRIMINATION = [entry for entry in dataclasses.fields(DiscriminatorConfig) if entry.name.startswith("discrimination")]
 
 
 def check(config: TrainConfig) -> None:
@@ -73,10 +70,12 @@ def _check_needs(config: TrainConfig, regularizer: str) -> None:
 
 def _check_discrimination(config: TrainConfig) -> None:
     """Raises `UsageError` for options of minibatch discrimination without it."""
-    for entry in DISCRIMINATION:
-        if config.diversity != "discrimination" and getattr(config, entry.name) != entry.default:
+    if config.diversity == "discrimination":
+        return
+    for name, option in options_of(DiscriminatorConfig).items():
+        if name.startswith("discrimination") and getattr(config, name) != option.default:
             raise UsageError(
-                f"{flag_of(entry.name)} goes with --diversity discrimination, not {config.diversity}; leave one out"
+                f"{flag_of(name)} goes with --diversity discrimination, not {config.diversity}; leave one out"
             )
 
 

@@ -7,18 +7,6 @@ from dataclasses import dataclass, field
 
 from pggan.config.option import Option, Value
 
-__all__ = ["ObjectiveSpec", "OptimizerDefaults", "Option", "RegularizerSpec", "Value", "choice", "flag"]
-
-
-def flag(name: str, help: str, default: bool = False) -> Option:
-    """Declares an option that is given or not."""
-    return Option(name, default, help=help)
-
-
-def choice(name: str, choices: tuple[str, ...], help: str) -> Option:
-    """Declares an option with named values, the first of which is the default."""
-    return Option(name, choices[0], help=help, choices=choices)
-
 
 @dataclass(frozen=True)
 class OptimizerDefaults:

@@ -41,42 +41,27 @@ class MetricSpec:
 
 _D, _N = "pggan.metrics.distances", "pggan.metrics.neighbours"
 # As published: SWD of 16,384 images, MS-SSIM of 10,000 pairs, FID of 50,000 images.
-METRICS: Registry[MetricSpec] = Registry(
-    "metric",
-    [
-        MetricSpec(
-            "swd", "pggan.metrics.swd:SWD", "sliced Wasserstein distance x 1000", 16_384, "paired", "lower", side=16,
-        ),
-        MetricSpec(
-            "msssim", "pggan.metrics.ms_ssim:MSSSIM", "MS-SSIM between generated pairs", 20_000, "", "lower", side=16,
-        ),
-        MetricSpec(
-            "neighbours", f"{_N}:Neighbours", "copies of training pictures and near-duplicates, by pixels",
-            1000, "all", "higher", least=4, headline="nearest_ratio",
-        ),
-        MetricSpec("fid", f"{_D}:FrechetDistance", "Frechet inception distance", 50_000, "all", "lower", "inception"),
-        MetricSpec("kid", f"{_D}:KernelDistance", "kernel inception distance", 50_000, "all", "lower", "inception"),
-        MetricSpec("is", f"{_D}:InceptionScore", "inception score", 50_000, "", "higher", "inception"),
-        MetricSpec(
-            "pr", f"{_D}:PrecisionRecall", "precision and recall on Inception",
-            50_000, "once", "higher", "inception", least=4, headline="precision",
-        ),
-        MetricSpec(
-            "fd", f"{_D}:FrechetDistance", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding",
-        ),
-        MetricSpec(
-            "kd", f"{_D}:KernelDistance", "kernel distance over --embedding", 50_000, "all", "lower", "embedding",
-        ),
-        MetricSpec(
-            "epr", f"{_D}:PrecisionRecall", "precision and recall over --embedding",
-            50_000, "once", "higher", "embedding", least=4, headline="embedding_precision",
-        ),
-        MetricSpec(
-            "eneighbours", f"{_N}:Neighbours", "as neighbours, over --embedding",
-            1000, "all", "higher", "embedding", least=4, headline="embedding_nearest_ratio",
-        ),
-    ],
-)  # fmt: skip
+# fmt: off
+METRICS: Registry[MetricSpec] = Registry("metric", [
+    MetricSpec("swd", "pggan.metrics.swd:SWD", "sliced Wasserstein distance x 1000",
+        16_384, "paired", "lower", side=16),
+    MetricSpec("msssim", "pggan.metrics.ms_ssim:MSSSIM", "MS-SSIM between generated pairs",
+        20_000, "", "lower", side=16),
+    MetricSpec("neighbours", f"{_N}:Neighbours", "copies of training pictures and near-duplicates, by pixels",
+        1000, "all", "higher", least=4, headline="nearest_ratio"),
+    MetricSpec("fid", f"{_D}:FrechetDistance", "Frechet inception distance", 50_000, "all", "lower", "inception"),
+    MetricSpec("kid", f"{_D}:KernelDistance", "kernel inception distance", 50_000, "all", "lower", "inception"),
+    MetricSpec("is", f"{_D}:InceptionScore", "inception score", 50_000, "", "higher", "inception"),
+    MetricSpec("pr", f"{_D}:PrecisionRecall", "precision and recall on Inception",
+        50_000, "once", "higher", "inception", least=4, headline="precision"),
+    MetricSpec("fd", f"{_D}:FrechetDistance", "Frechet distance over --embedding", 50_000, "all", "lower", "embedding"),
+    MetricSpec("kd", f"{_D}:KernelDistance", "kernel distance over --embedding", 50_000, "all", "lower", "embedding"),
+    MetricSpec("epr", f"{_D}:PrecisionRecall", "precision and recall over --embedding",
+        50_000, "once", "higher", "embedding", least=4, headline="embedding_precision"),
+    MetricSpec("eneighbours", f"{_N}:Neighbours", "as neighbours, over --embedding",
+        1000, "all", "higher", "embedding", least=4, headline="embedding_nearest_ratio"),
+])
+# fmt: on
 
 
 def chosen(text: str | Sequence[str]) -> list[str]:

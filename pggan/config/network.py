@@ -41,6 +41,7 @@ class NetworkConfig:
     `dense_bias`.
     """
 
+    # fmt: off
     resolution: int = setting(1024, "Side of the largest images, a power of two.")
     channels: int = setting(3, "Channels of an image: 1 (grey) or 3 (RGB).", 1, 64)
     label_size: int = setting(0, "Numbers of a one-hot label; 0: unconditional.", 0, 100_000)
@@ -48,22 +49,17 @@ class NetworkConfig:
     fmap_max: int = setting(512, "Most feature maps of a layer.", 1, 8192)
     fmap_decay: float = setting(1.0, "Halvings of the feature maps from a stage to the next.", 0, 4)
     widths: tuple[int, ...] = setting((), "Feature maps from stage 0 on, instead; unlisted stages halve the last one.")
-    fused_scale: bool = setting(
-        True,
+    fused_scale: bool = setting(True,
         "Compute upscale + convolution and convolution + downscale as one strided 4x4 convolution. In the "
-        "discriminator, bias and activation then follow the average instead of preceding it.",
-    )
+        "discriminator, bias and activation then follow the average instead of preceding it.")
     equalized: bool = setting(True, "Equalized learning rate: weights drawn from N(0, 1), scaled at run time.")
     leak: float = setting(0.2, "Slope of the leaky ReLU below 0; 0: ReLU.", 0, 1)
-    arch: str = setting(
-        "pggan",
+    arch: str = setting("pggan",
         "Architecture: pggan grows; fc (three fully connected layers) and dcgan (four layers, three of them strided "
-        "4x4 convolutions) are baselines of one resolution, 8x8 to 64x64.",
-        choices=ARCHS,
-        label="architecture",
-    )
+        "4x4 convolutions) are baselines of one resolution, 8x8 to 64x64.", choices=ARCHS, label="architecture")
     categorical: tuple[int, ...] = setting((), "InfoGAN: number of values of each categorical code, e.g. 10 or 10,4.")
     continuous: int = setting(0, "InfoGAN: number of continuous codes in -1 to 1.", 0, 1000)
+    # fmt: on
 
     def __post_init__(self) -> None:
         for name in ("widths", "categorical"):  # JSON has lists, no tuples
@@ -72,9 +68,9 @@ class NetworkConfig:
         check_ranges(self)
         for width in self.widths:
             require(isinstance(width, int) and 1 <= width <= 8192, f"a width of {width} is not from 1 to 8192")
-        for values in self.categorical:
-            in_range = isinstance(values, int) and 2 <= values <= 1000
-            require(in_range, f"a categorical code of {values} values is not from 2 to 1000")
+        for count in self.categorical:
+            fits = isinstance(count, int) and 2 <= count <= 1000
+            require(fits, f"a categorical code of {count} values is not from 2 to 1000")
         require(self.code_size <= 8192, f"codes of {self.code_size} numbers in all are more than 8192")
         self._check_arch()
 
@@ -127,28 +123,21 @@ class NetworkConfig:
 class GeneratorConfig(NetworkConfig):
     """The generator: from a latent, the label and the structured codes to an image."""
 
+    # fmt: off
     latent_size: int = setting(512, "Dimensions of the latent.", 1, 8192)
-    pixelnorm_epsilon: float = setting(
-        1e-8,
-        "Epsilon of pixelwise normalisation; 1e-4 at least in half precision (reference release).",
-        0,
-        above_low=True,
-    )
-    norm: str = setting(
-        "pixel",
+    pixelnorm_epsilon: float = setting(1e-8,
+        "Epsilon of pixelwise normalisation; 1e-4 at least in half precision (reference release).", 0, above_low=True)
+    norm: str = setting("pixel",
         "Normalisation in the generator: pixel, after every activation; virtual-batch, before it, with the statistics "
         "of fixed latents and the sample itself (Salimans et al. 2016); or none.",
-        choices=G_NORMS,
-        label="generator normalisation",
-    )
+        choices=G_NORMS, label="generator normalisation")
     normalize_latents: bool = setting(True, "Normalise noise and labels together before the first layer; codes stay.")
-    dense_bias: str = setting(
-        "map", "Bias of the first layer: one per map, or one per output (pytorch_GAN_zoo).", choices=("map", "output")
-    )
+    dense_bias: str = setting("map", "Bias of the first layer: one per map, or one per output (pytorch_GAN_zoo).",
+        choices=("map", "output"))
     output: str = setting("linear", "Activation of the image.", choices=("linear", "tanh"))
-    reference_size: int = setting(
-        16, "Fixed latents of virtual batch normalisation.", 2, 1024, label="a reference batch of"
-    )
+    reference_size: int = setting(16, "Fixed latents of virtual batch normalisation.", 2, 1024,
+        label="a reference batch of")
+    # fmt: on
 
     @property
     def inputs(self) -> int:
@@ -164,37 +153,26 @@ class DiscriminatorConfig(NetworkConfig):
     samples.
     """
 
-    stddev_group: int = setting(
-        4, "Largest group of the minibatch stddev statistic; 1: none.", 1, 1024, label="minibatch-stddev group"
-    )
-    stddev_form: str = setting(
-        "official",
-        "Minibatch stddev as in the reference release, or as in pytorch_GAN_zoo.",
-        choices=("official", "zoo"),
-        label="minibatch-stddev form",
-    )
-    fades_at_8: bool = setting(
-        True, "Whether 8x8 images fade in from 4x4. False: they are read at 8x8 only, whatever alpha (pytorch_GAN_zoo)."
-    )
-    norm: str = setting(
-        "none",
+    # fmt: off
+    stddev_group: int = setting(4, "Largest group of the minibatch stddev statistic; 1: none.", 1, 1024,
+        label="minibatch-stddev group")
+    stddev_form: str = setting("official", "Minibatch stddev as in the reference release, or as in pytorch_GAN_zoo.",
+        choices=("official", "zoo"), label="minibatch-stddev form")
+    fades_at_8: bool = setting(True,
+        "Whether 8x8 images fade in from 4x4. False: they are read at 8x8 only, whatever alpha (pytorch_GAN_zoo).")
+    norm: str = setting("none",
         "Normalisation of the discriminator's hidden layers, before the activation (weight: of every layer).",
-        choices=D_NORMS,
-        label="discriminator normalisation",
-    )
-    diversity: str = setting(
-        "stddev",
+        choices=D_NORMS, label="discriminator normalisation")
+    diversity: str = setting("stddev",
         "How the discriminator compares the samples of a minibatch: minibatch stddev, minibatch discrimination "
-        "(Salimans et al. 2016), or not at all.",
-        choices=DIVERSITIES,
-    )
+        "(Salimans et al. 2016), or not at all.", choices=DIVERSITIES)
     discrimination_kernels: int = setting(100, "Kernels B of --diversity discrimination.", 1, 4096)
     discrimination_dim: int = setting(5, "Dimensions C of each of these kernels.", 1, 1024)
-    discrimination_group: int = setting(
-        16, "Most samples that it compares with each other; as published: the whole minibatch.", 2, 1024
-    )
+    discrimination_group: int = setting(16,
+        "Most samples that it compares with each other; as published: the whole minibatch.", 2, 1024)
     decodes: bool = setting(False, "An auto-encoder (BEGAN): its score is the error of the reconstructed image.")
     hidden_size: int = setting(64, "Numbers to which the auto-encoder encodes an image.", 1, 8192)
+    # fmt: on
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -218,8 +196,7 @@ class DiscriminatorConfig(NetworkConfig):
     @property
     def minibatch_group(self) -> int:
         """Largest group of samples whose outputs depend on each other; 1: all are independent."""
-        groups = {"stddev": self.stddev_group, "discrimination": self.discrimination_group, "none": 1}
-        return groups[self.diversity]
+        return {"stddev": self.stddev_group, "discrimination": self.discrimination_group, "none": 1}[self.diversity]
 
     @property
     def code_outputs(self) -> int:

@@ -110,17 +110,11 @@ class Option:
             raise UsageError(f"{label} is given or not, it takes no value {value!r}")
         if self.kind in (str, bool):
             return value
-        if isinstance(value, PerResolution):
-            if not value.values():
-                raise UsageError(f"{label} has no value")
-            for number in value.values():
-                self._check_number(label, number)
-            return value
-        if isinstance(value, tuple):
-            for number in value:
-                self._check_number(label, number)
-            return value
-        self._check_number(label, value)
+        if isinstance(value, PerResolution) and not value.values():
+            raise UsageError(f"{label} has no value")
+        numbers = tuple(value.values()) if isinstance(value, PerResolution) else value
+        for number in numbers if isinstance(numbers, tuple) else (numbers,):
+            self._check_number(label, number)
         return int(value) if self.kind is int else value
 
     def _check_number(self, label: str, value: Value) -> None:

@@ -26,13 +26,17 @@ class Preset:
     target: str = ""  # a preset has no implementation
 
 
+def _rates(rate: float | dict[int, float]) -> dict[str, PerResolution]:
+    """Returns one learning rate for both networks."""
+    return dict.fromkeys(("g_lr", "d_lr"), PerResolution.of(rate))
+
+
 def _celebahq_v2(gpus: int, batch: dict[int, float], rates: dict[int, float]) -> Preset:
     # a learning rate also holds above the last named resolution (with eight GPUs, 1024 has that of 512)
-    rate = PerResolution.of({4: 0.001, **rates})
     return Preset(
         f"celebahq-v2-{gpus}gpu",
         f"official CelebA-HQ schedule, batches and rates for {gpus} GPU{'s' if gpus > 1 else ''}; 12,000 kimg",
-        {"batch": PerResolution.of(batch), "g_lr": rate, "d_lr": rate, "total_kimg": 12_000},
+        {"batch": PerResolution.of(batch), **_rates({4: 0.001, **rates}), "total_kimg": 12_000},
     )
 
 
@@ -43,29 +47,14 @@ def _baseline(name: str, summary: str, arch_g: str, arch_d: str) -> Preset:
         name,
         f"{summary} on 28x28 pictures padded to 32x32 (Fashion-MNIST), 50 epochs of 60,000; 3,000 kimg",
         {
-            "arch_g": arch_g,
-            "arch_d": arch_d,
-            "g_norm": "virtual-batch" if arch_g == "dcgan" else "none",
-            "diversity": "none",
-            "g_network": (*plain, ("output", "tanh")),
-            "d_network": plain,
-            "start_res": 32,
-            "max_res": 32,
-            "latent_size": 100,
-            "fmap_base": 256,
-            "fmap_max": 256,
-            "batch": PerResolution(128),
-            "g_lr": PerResolution(0.0002),
-            "d_lr": PerResolution(0.0002),
-            "adam_betas": (0.5, 0.999),
-            "loss": "gan",
-            "stable_kimg": PerResolution(3000),
-            "mirror": False,
-            "tick_kimg": PerResolution(60),
-            "snapshot_ticks": 5,
-            "checkpoint_ticks": 5,
+            "arch_g": arch_g, "arch_d": arch_d, "g_norm": "virtual-batch" if arch_g == "dcgan" else "none",
+            "diversity": "none", "g_network": (*plain, ("output", "tanh")), "d_network": plain,
+            "start_res": 32, "max_res": 32, "latent_size": 100, "fmap_base": 256, "fmap_max": 256,
+            "loss": "gan", "adam_betas": (0.5, 0.999), **_rates(0.0002),
+            "batch": PerResolution(128), "stable_kimg": PerResolution(3000), "mirror": False,
+            "tick_kimg": PerResolution(60), "snapshot_ticks": 5, "checkpoint_ticks": 5,
         },
-    )
+    )  # fmt: skip
 
 
 PRESETS: Registry[Preset] = Registry(
@@ -79,61 +68,38 @@ PRESETS: Registry[Preset] = Registry(
             "celebahq-v1-1gpu",
             "official older CelebA-HQ schedule for one GPU, as in the paper; 19,000 kimg",
             {
-                "batch": PerResolution(16, ((256, 14), (512, 6), (1024, 3))),
-                "g_lr": PerResolution(0.001),
-                "d_lr": PerResolution(0.001),
-                "stable_kimg": PerResolution(800),
-                "fade_kimg": PerResolution(800),
-                "total_kimg": 19_000,
-                "stddev_group": 16,
+                "batch": PerResolution(16, ((256, 14), (512, 6), (1024, 3))), "stddev_group": 16, **_rates(0.001),
+                "stable_kimg": PerResolution(800), "fade_kimg": PerResolution(800), "total_kimg": 19_000,
             },
         ),
         Preset(
             "demo",
             "a small network up to 32x32 that shows faces after minutes on two CPU cores",
             {
-                "max_res": 32,
-                "latent_size": 64,
-                "fmap_base": 512,
-                "fmap_max": 64,
-                "batch": PerResolution(16),
-                "g_lr": PerResolution(0.002),
-                "d_lr": PerResolution(0.002),
+                "max_res": 32, "latent_size": 64, "fmap_base": 512, "fmap_max": 64,
+                "batch": PerResolution(16), **_rates(0.002), "ema_decay": 0.995,
                 "stable_kimg": PerResolution.of({4: 4, 8: 5, 16: 6, 32: 9}),
                 "fade_kimg": PerResolution.of({8: 3, 16: 4, 32: 4}),
-                "ema_decay": 0.995,
-                "tick_kimg": PerResolution(1),
-                "snapshot_ticks": 4,
-                "checkpoint_ticks": 8,
-                "eval_every": 2,
-                "eval_samples": 256,
+                "tick_kimg": PerResolution(1), "snapshot_ticks": 4, "checkpoint_ticks": 8,
+                "eval_every": 2, "eval_samples": 256,
             },
         ),
         Preset(
             "faces",
             "the faces that ship: up to 64x64, a narrow network for a CPU or a small GPU; 110 kimg",
             {
-                "max_res": 64,
-                "latent_size": 128,
-                "fmap_base": 768,
-                "fmap_max": 96,
-                "batch": PerResolution(16),
-                "g_lr": PerResolution(0.002),
-                "d_lr": PerResolution(0.002),
+                "max_res": 64, "latent_size": 128, "fmap_base": 768, "fmap_max": 96,
+                "batch": PerResolution(16), **_rates(0.002), "ema_decay": 0.998, "seed": 1,
                 "stable_kimg": PerResolution.of({4: 6, 8: 8, 16: 10, 32: 14, 64: 44}),
                 "fade_kimg": PerResolution.of({8: 4, 16: 6, 32: 8, 64: 10}),
-                "ema_decay": 0.998,
-                "seed": 1,
-                "tick_kimg": PerResolution(1),
-                "snapshot_ticks": 6,
-                "checkpoint_ticks": 8,
+                "tick_kimg": PerResolution(1), "snapshot_ticks": 6, "checkpoint_ticks": 8,
             },
         ),
         _baseline("fashion-fc", "fully connected networks", "fc", "fc"),
         _baseline("fashion-mixed", "a convolutional generator against a fully connected discriminator", "dcgan", "fc"),
         _baseline("fashion-dcgan", "convolutional networks", "dcgan", "dcgan"),
     ],
-)
+)  # fmt: skip
 
 DEFAULT_PRESET = "celebahq-v2-1gpu"
 

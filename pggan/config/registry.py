@@ -16,12 +16,10 @@ class Spec(Protocol):
     @property
     def name(self) -> str:
         """Name on the command line."""
-        ...
 
     @property
     def target(self) -> str:
         """Implementation as `package.module:attribute`."""
-        ...
 
 
 S = TypeVar("S", bound=Spec)

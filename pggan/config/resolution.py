@@ -32,10 +32,8 @@ class PerResolution:
     named: tuple[tuple[int, float], ...] = ()
 
     @classmethod
-    def of(cls, value: float | Mapping[int, float] | PerResolution) -> PerResolution:
-        """Returns a plain number, a mapping from resolutions, or a `PerResolution` as a `PerResolution`."""
-        if isinstance(value, PerResolution):
-            return value
+    def of(cls, value: float | Mapping[int, float]) -> PerResolution:
+        """Returns a plain number or a mapping from resolutions as a `PerResolution`."""
         if isinstance(value, Mapping):
             return cls(None, tuple(sorted(value.items())))
         return cls(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pggan.config.resolution import PerResolution
@@ -28,7 +28,9 @@ def value_to_json(value: Any) -> Any:
 
 def from_json(configuration: type[T], values: Mapping[str, Any]) -> T:
     """Reads what `to_json` wrote. Raises `UsageError` for unknown fields (a newer version's) or unusable values."""
-    _refuse_unknown(values, (entry.name for entry in dataclasses.fields(configuration)))  # type: ignore[arg-type]
+    unknown = sorted(set(values) - {entry.name for entry in dataclasses.fields(configuration)})  # type: ignore[arg-type]
+    if unknown:
+        raise UsageError(f"it was written by a newer pggan (unknown: {', '.join(unknown)}); update pggan to read it")
     try:
         return configuration(**{name: _value_from_json(value) for name, value in values.items()})
     except (TypeError, ValueError, AttributeError) as error:
@@ -42,9 +44,3 @@ def _value_from_json(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(tuple(part) if isinstance(part, list) else part for part in value)
     return value
-
-
-def _refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise UsageError(f"it was written by a newer pggan (unknown: {', '.join(unknown)}); update pggan to read it")

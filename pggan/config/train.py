@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import compatibility
-from pggan.config.losses import OBJECTIVES, OptimizerDefaults, needs_of, optimizers, regularizers_of
+from pggan.config.losses import OBJECTIVES, REGULARIZERS, OptimizerDefaults, optimizers, regularizers_of
 from pggan.config.metrics import METRICS
 from pggan.config.network import D_NORMS, DiscriminatorConfig, GeneratorConfig, NetworkConfig, require
 from pggan.config.option import Group, OnResume, check_ranges, names_where, option, options_of
@@ -221,7 +221,7 @@ class TrainConfig:
 
     def needs(self) -> frozenset[str]:
         """Returns what the loss and the regularisers need (`ObjectiveSpec.needs`)."""
-        return needs_of(self.loss, self.regularizers())
+        return OBJECTIVES[self.loss].needs.union(*(REGULARIZERS[name].needs for name in self.regularizers()))
 
     def optimizers(self) -> tuple[OptimizerDefaults, OptimizerDefaults]:
         """Returns the optimisers of G and D, with the learning rates that hold where `g_lr` and `d_lr` are None."""
