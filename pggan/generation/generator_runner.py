@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from pggan.utils.compile import compiled, fall_back_on_failure, named
 
 MODES = ("auto", "eager", "compiled")
-# By kind of device: the batches to come from which `auto` compiles, at 4x4 and for every level above. On a CPU compiling
-# has won back its time after 570 batches at 4x4, 220 to 280 at 32x32 to 128x128, and 870 of the model that ships (two
-# cores, a cold cache). On other devices it was not measured, and `auto` stays eager.
+# By kind of device: the batches to come from which `auto` compiles, at 4x4 and for every level above. On a CPU it has
+# won back its time after 570 batches at 4x4, 220 to 280 at 32x32 to 128x128, and 870 of the model that ships (a cold
+# cache). On other devices it was not measured, and `auto` stays eager.
 PAYS_FROM = {"cpu": (600, 100)}
 
 

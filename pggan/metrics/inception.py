@@ -89,8 +89,4 @@ def download_weights() -> Path:
 
 def file_digest(path: Path) -> str:
     """Returns the BLAKE2b digest of a file, 128 bits in hexadecimal."""
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
