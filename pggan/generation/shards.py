@@ -36,7 +36,6 @@ from pggan.utils.atomic_files import replace_atomically, sync_directory, sync_fi
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 
-LAYOUTS = ("folders", "tar")
 SHARD = 1000
 ABOUT = "generated.json"
 

@@ -69,7 +69,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "GeneratorRunner", partial(GeneratorRunner, backend="aot_eager"))
     said = []
     found = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu", mode="compiled", note=said.append)
-    monkeypatch.setattr(found, "batch_size", lambda level=None: 4)
+    monkeypatch.setattr(found, "batch_size", lambda: 4)
     found.said = said
     return found
 
