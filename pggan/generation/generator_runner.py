@@ -1,34 +1,28 @@
-"""Runs a generator: eagerly, or compiled for batches of one size where that saves more time than it takes.
-
-Whether it pays depends on the images remaining, and on the time of an eager batch, measured on the first ones.
-"""
+"""Runs a generator: eagerly, or compiled for batches of one size where enough of them are to come."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from pggan.utils.compile import compiled, fall_back_on_failure, named
 
 MODES = ("auto", "eager", "compiled")
-# Seconds to compile 4x4, and what each level above adds, by kind of device: measured on a CPU (two cores, a cold cache;
-# 11 s at 4x4, 30 s at 32x32, 51 s at 64x64), assumed for GPUs.
-COST = {"cpu": (10.0, 10.0), "cuda": (20.0, 5.0)}
-# Share of an eager batch's time that compiling saves: on the CPU 0.1 at 4x4, 0.25 at 32x32, 0.4 at 64x64; assumed for
-# GPUs, until compiled batches are measured.
-SAVED = {"cpu": 0.25, "cuda": 0.25}
-# The time saved has to be this many times the cost: estimates err.
-MARGIN = 2.0
-# Eager batches to measure, after one warm-up run.
-ROUNDS = 2
-# Compiled batches are kept where they take less than this share of an eager one's time.
-GAIN = 0.97
+# By kind of device: the batches to come from which `auto` compiles, at 4x4 and for every level above. On a CPU it has
+# won back its time after 570 batches at 4x4, 220 to 280 at 32x32 to 128x128, and 870 of the model that ships (a cold
+# cache). On other devices it was not measured, and `auto` stays eager.
+PAYS_FROM = {"cpu": (600, 100)}
 
-Note = Callable[[str], None]
+
+def compiling_pays(level: int, batches: int, kind: str) -> bool:
+    """Returns whether the batches to come at a level pay for compiling the generator on a kind of device."""
+    if kind not in PAYS_FROM:
+        return False
+    first, more = PAYS_FROM[kind]
+    return batches >= first + more * (level - 2)
 
 
 class Shape(NamedTuple):
@@ -46,14 +40,16 @@ class GeneratorRunner:
     """
 
     def __init__(
-        self, generator: nn.Module, mode: str = "auto", note: Note = lambda message: None, backend: str = "inductor"
+        self,
+        generator: nn.Module,
+        mode: str = "auto",
+        note: Callable[[str], None] = lambda message: None,
+        backend: str = "inductor",
     ) -> None:
         self.generator, self.mode, self.note, self.backend = generator, mode, note, backend
         self.why = "as asked for" if mode != "auto" else "too few pictures to compile for"
         self.shape: Shape | None = None  # that is compiled
         self._function: Callable[..., Tensor] = generator  # of that shape
-        self._eager: dict[Shape, list[float]] = {}
-        self._compiled: list[float] = []
 
     @property
     def batch(self) -> int:
@@ -73,63 +69,38 @@ class GeneratorRunner:
             remaining: Images still to come in batches of this shape, these included; 0: unknown, and eager.
         """
         shape = Shape(level, len(z), alpha is not None)
-        if remaining and self.mode != "eager":
+        if remaining and self._compiles(shape, remaining, z.device.type):
             with fall_back_on_failure(self._forget, self._give_up):
                 if shape == self.shape:
-                    return self._compiled_batch(shape, z, alpha, labels)
-                if self.mode == "compiled" or self._pays(shape, remaining, z.device.type):
-                    return self._first(shape, z, alpha, labels)
-            if self.mode == "auto":
-                return self._measured(self._eager.setdefault(shape, []), self.generator, z, level, alpha, labels)
+                    return self._function(z, alpha, labels)
+                return self._compile(shape, z, alpha, labels)
         images: Tensor = self.generator(z, level, alpha, labels)
         return images
 
     def describe(self) -> str:
-        """`eager (compiling would take about 52 s, and not win that back)`."""
+        """`eager (too few pictures to compile for)`."""
         return f"{'compiled' if self.shape else 'eager'} ({self.why})"
 
-    def _pays(self, shape: Shape, remaining: int, kind: str) -> bool:
-        if len(seconds := self._eager.get(shape, [])) <= ROUNDS:
-            return False
-        first, more = COST.get(kind, COST["cpu"])
-        cost = first + more * (shape.level - 2)
-        saved = remaining / shape.batch * min(seconds[1:]) * SAVED.get(kind, SAVED["cpu"])
-        if saved > MARGIN * cost:
+    def _compiles(self, shape: Shape, remaining: int, kind: str) -> bool:
+        if self.mode != "auto" or shape == self.shape:
+            return self.mode != "eager"
+        if compiling_pays(shape.level, remaining // shape.batch, kind):
             self.why = "where compiling pays"
             return True
-        self.why = f"compiling would take about {cost:.0f} s, and not win that back"
+        if self.shape is None:
+            asked = "on a GPU compiling has to be asked for: --mode compiled"
+            self.why = "too few pictures to compile for" if kind in PAYS_FROM else asked
         return False
 
-    def _first(self, shape: Shape, z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
+    def _compile(self, shape: Shape, z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
         """Compiles with the first batch, and says how long that took."""
         start = time.perf_counter()
         self.shape = None
         self._function = _compiled(self.generator, shape, self.backend)
         images = self._function(z, alpha, labels)
-        _wait(z.device)
-        side = 2**shape.level
-        seconds = time.perf_counter() - start
+        side, seconds = 2**shape.level, time.perf_counter() - start
         self.note(f"compiled the generator at {side}x{side}, {shape.batch} pictures at a time: {seconds:.1f} s")
-        self.shape, self._compiled = shape, []
-        return images
-
-    def _compiled_batch(self, shape: Shape, z: Tensor, alpha: Tensor | None, labels: Tensor | None) -> Tensor:
-        images = self._measured(self._compiled, self._function, z, alpha, labels)
-        seconds = self._compiled
-        if self.mode == "auto" and len(seconds) == ROUNDS and min(seconds) > GAIN * min(self._eager[shape][1:]):
-            self.note("the compiled generator is no faster; going on with --mode eager")
-            self.mode, self.why, self.shape = "eager", "compiled is no faster", None
-        return images
-
-    def _measured(self, seconds: list[float], function: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        """Measures the time of the first batches; only then it waits for a GPU."""
-        if self.mode != "auto" or len(seconds) > ROUNDS:
-            return function(*inputs)
-        _wait(inputs[0].device)
-        start = time.perf_counter()
-        images: Tensor = function(*inputs)
-        _wait(inputs[0].device)
-        seconds.append(time.perf_counter() - start)
+        self.shape = shape
         return images
 
     def _forget(self) -> None:
@@ -146,8 +117,3 @@ def _compiled(generator: nn.Module, shape: Shape, backend: str) -> Callable[...,
         return images
 
     return compiled(named(forward, f"generator_{2**shape.level}x{2**shape.level}_by_{shape.batch}"), backend)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -49,10 +49,10 @@ Advance = Callable[[int], None]
 R = TypeVar("R")
 
 
-class ImageFile(NamedTuple):
+class NamedImage(NamedTuple):
     """An image to be written as a PNG."""
 
-    path: Path
+    name: str  # of the file
     image: Images  # (H, W, C)
     about: dict[str, Any]  # metadata
 
@@ -116,18 +116,18 @@ def write_images(
         OSError: `out` cannot be written.
     """
     request = ImageRequest(Seeds.of(seeds), label, codes, batch)
-    suffix, folder = class_suffix(model, label) + code_suffix(codes), Path(out)
+    suffix, folder = _suffix(model, request), Path(out)
     model.seed_latents(request.seeds[:1], codes)  # refuses codes that the model lacks before any work
     canvas = Grid(*grid, model.resolution, model.channels) if grid is not None else None
     if canvas is not None and not images:
         request = ImageRequest(request.seeds[: canvas.columns * canvas.rows], label, codes, batch)
     make_folder(folder)
     about = describe(model)
-    files = _image_files(model, request, folder, suffix, about, canvas, advance)
+    named = named_images(model, request, about, advance, canvas)
     if images:
-        write_all(files, writers(model))
+        write_all(folder, named, writers(model))
     else:
-        deque(files, maxlen=0)  # fills the grid
+        deque(named, maxlen=0)  # fills the grid
     path = None
     if canvas is not None:
         path = folder / f"grid{suffix}.png"
@@ -135,28 +135,30 @@ def write_images(
     return WrittenImages(folder, request.seeds, suffix, images, path)
 
 
-def _image_files(
-    model: Model,
-    request: ImageRequest,
-    folder: Path,
-    suffix: str,
-    about: dict[str, Any],
-    canvas: Grid | None,
-    advance: Advance,
-) -> Iterator[ImageFile]:
-    """Yields the file of every seed, batch by batch, and fills the grid."""
-    start = 0
+def named_images(
+    model: Model, request: ImageRequest, about: dict[str, Any], advance: Advance, canvas: Grid | None = None
+) -> Iterator[NamedImage]:
+    """Yields the image of every seed with its file name and metadata, computed in batches.
+
+    Args:
+        model: The model.
+        request: Which images.
+        about: The metadata that all images have in common.
+        advance: Is called with the size of every batch, before its first image: nobody asks for more after the last.
+        canvas: A grid that the images fill, too.
+    """
+    suffix, start = _suffix(model, request), 0
     for images in model.stream(request.seeds, request.label, request.batch, request.codes):
         part = request.seeds[start : start + len(images)]
         start += len(part)
+        advance(len(part))
         if canvas is not None:
             canvas.add(images)
         codes = model.codes.of_seeds(part, request.codes) if model.codes.size else None
         for i, (seed, classes) in enumerate(zip(part, model.seed_classes(part, request.label))):
             code_about = {} if codes is None else {"codes": model.codes.describe(codes[i])}
             own_about = {"seed": seed, "class": model.labels.describe(classes), **code_about, **about}
-            yield ImageFile(folder / image_name(seed, suffix), images[i], own_about)
-        advance(len(part))
+            yield NamedImage(image_name(seed, suffix), images[i], own_about)
 
 
 def _grid_about(model: Model, request: ImageRequest, canvas: Grid, about: dict[str, Any]) -> dict[str, Any]:
@@ -172,38 +174,24 @@ def image_name(seed: int, suffix: str = "") -> str:
     return f"seed{seed:010d}{suffix}.png"
 
 
-def class_suffix(model: Model, label: int | str | None) -> str:
-    """Returns `-class3` for a requested class: the same seed of another class is another file."""
-    if label is None:
-        return ""
-    return "-class" + "-".join("x" if number is None else str(number) for number in model.labels.choose(label))
-
-
-def code_suffix(codes: Mapping[int, float] | None) -> str:
-    """Returns `-code0_3` for every requested code."""
-    return "".join(f"-code{number}_{value:g}" for number, value in sorted((codes or {}).items()))
+def _suffix(model: Model, request: ImageRequest) -> str:
+    """Returns `-class3` for a requested class, `-code0_3` for every code: the same seed with others is another file."""
+    choice = () if request.label is None else model.labels.choose(request.label)
+    suffix = "-class" + "-".join("x" if number is None else str(number) for number in choice) if choice else ""
+    return suffix + "".join(f"-code{number}_{value:g}" for number, value in sorted((request.codes or {}).items()))
 
 
 def describe(model: Model) -> dict[str, Any]:
     """Returns the metadata that all images of a model have in common."""
     about: dict[str, Any] = {
         "model": model.name,
-        "sha256": file_digest(model.path) if model.path is not None else None,
+        "sha256": hashlib.sha256(model.path.read_bytes()).hexdigest() if model.path is not None else None,
         "resolution": model.resolution,
         "pggan": __version__,
     }
     if model.info.get("attribution"):
         about["attribution"] = model.info["attribution"]
     return about
-
-
-def file_digest(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -227,11 +215,7 @@ def encode_png(image: Images, about: dict[str, Any] | None = None) -> bytes:
 def write_png(path: Path, image: Images, about: dict[str, Any] | None = None, durable: bool = True) -> None:
     """Writes an image as `encode_png` does, atomically; `durable`: it is on the disk when this returns."""
     data = encode_png(image, about)
-    replace_atomically(path, lambda temporary: _write_bytes(temporary, data), durable)
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+    replace_atomically(path, lambda temporary: temporary.write_bytes(data), durable)
 
 
 class Writers(NamedTuple):
@@ -247,10 +231,13 @@ def writers(model: Model) -> Writers:
     return Writers(count, CPU_QUEUE if model.device.type == "cpu" else max(QUEUE, 4 * count))
 
 
-def write_all(files: Iterable[ImageFile], writers: Writers) -> None:
-    """Writes PNGs in threads while `files` computes the next images. Does not wait for the disk, see `write_png`."""
-    for _ in in_threads(lambda path, image, about: write_png(path, image, about, durable=False), files, writers):
-        pass
+def write_all(folder: Path, images: Iterable[NamedImage], writers: Writers) -> None:
+    """Writes PNGs in threads while `images` computes the next ones. Does not wait for the disk, see `write_png`."""
+
+    def write(name: str, image: Images, about: dict[str, Any]) -> None:
+        write_png(folder / name, image, about, durable=False)
+
+    deque(in_threads(write, images, writers), maxlen=0)
 
 
 def in_threads(work: Callable[..., R], items: Iterable[tuple[Any, ...]], writers: Writers) -> Iterator[R]:

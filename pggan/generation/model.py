@@ -117,9 +117,9 @@ class Model:
         """The file's notes on its origin: data, attribution, images seen, versions."""
         return self.file.info
 
-    def batch_size(self, level: int | None = None) -> int:
+    def batch_size(self) -> int:
         """Returns how many images one batch of synthesis holds: see `largest_batch`."""
-        return largest_batch(self.file.generator.config, level or self.file.level, self.device)
+        return largest_batch(self.file.generator.config, self.file.level, self.device)
 
     @torch.inference_mode()
     def synthesize(

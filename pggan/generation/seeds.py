@@ -16,11 +16,15 @@ class Seeds(Sequence[int]):
     """A sequence of seeds, 0 to 2**32 - 1, stored as ascending ranges in their order. Slices are `Seeds`, too."""
 
     def __init__(self, ranges: Iterable[range]) -> None:
-        self.ranges = tuple(run for run in ranges if run)
-        self._ends = list(accumulate(len(run) for run in self.ranges))  # positions after each range
-        for run in self.ranges:
+        joined: list[range] = []  # adjacent ones as one
+        for run in filter(None, ranges):
             if run.step != 1 or run[0] < 0 or run[-1] > MAX_SEED:
                 raise UsageError(f"seeds {run[0]} to {run[-1]} are not from 0 to {MAX_SEED}")
+            if joined and joined[-1].stop == run.start:
+                run = range(joined.pop().start, run.stop)
+            joined.append(run)
+        self.ranges = tuple(joined)
+        self._ends = list(accumulate(map(len, self.ranges)))  # positions after each range
 
     @classmethod
     def parse(cls, text: str) -> Seeds:
@@ -34,14 +38,7 @@ class Seeds(Sequence[int]):
             return seeds
         if isinstance(seeds, range) and seeds.step == 1:
             return cls([seeds])
-        ranges: list[range] = []
-        for seed in seeds:
-            seed = int(seed)
-            if ranges and ranges[-1].stop == seed:
-                ranges[-1] = range(ranges[-1].start, seed + 1)
-            else:
-                ranges.append(range(seed, seed + 1))
-        return cls(ranges)
+        return cls(range(seed, seed + 1) for seed in map(int, seeds))
 
     def repeated(self) -> int | None:
         """Returns a seed that occurs more than once, None if all differ."""
@@ -75,27 +72,17 @@ class Seeds(Sequence[int]):
             yield run[max(0, start - offset) : stop - offset]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Seeds) and self._bounds() == other._bounds()
+        return isinstance(other, Seeds) and self.ranges == other.ranges
 
     def __hash__(self) -> int:
-        return hash(self._bounds())
+        return hash(self.ranges)
 
     def __str__(self) -> str:
         """Returns the text that `parse` reads."""
-        return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in self._bounds())
+        return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in self.ranges)
 
     def __repr__(self) -> str:
         return f"Seeds.parse({str(self)!r})"
-
-    def _bounds(self) -> tuple[tuple[int, int], ...]:
-        """Returns first and last seed of every range, adjacent ranges joined."""
-        bounds: list[tuple[int, int]] = []
-        for run in self.ranges:
-            if bounds and bounds[-1][1] + 1 == run[0]:
-                bounds[-1] = (bounds[-1][0], run[-1])
-            else:
-                bounds.append((run[0], run[-1]))
-        return tuple(bounds)
 
 
 def check_seeds(seeds: Iterable[int]) -> None:

@@ -10,23 +10,23 @@ import io
 import json
 import shutil
 import tarfile
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pggan.generation.grid import Images
 from pggan.generation.images import (
     Advance,
-    ImageFile,
+    ImageRequest,
+    NamedImage,
     Writers,
-    class_suffix,
     describe,
     encode_png,
-    image_name,
     in_threads,
     make_folder,
+    named_images,
     write_all,
     writers,
 )
@@ -36,17 +36,8 @@ from pggan.utils.atomic_files import replace_atomically, sync_directory, sync_fi
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 
-LAYOUTS = ("folders", "tar")
 SHARD = 1000
 ABOUT = "generated.json"
-
-
-class NamedImage(NamedTuple):
-    """An image of a shard."""
-
-    name: str
-    image: Images  # (H, W, C)
-    about: dict[str, Any]  # metadata
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ def write_shards(
             missing.append((path, part))
     # one stream for all shards: batches reach across their boundaries
     missing_seeds = Seeds(chain.from_iterable(part.ranges for _, part in missing))
-    images = _named_images(model, missing_seeds, label, batch, about, advance)
+    images = named_images(model, ImageRequest(missing_seeds, label, None, batch), about, advance)
     write_shard = _write_folder if layout == "folders" else _write_tar
     for path, part in missing:
         write_shard(path, islice(images, len(part)), writers(model))
@@ -126,26 +117,13 @@ def _check_same_request(folder: Path, about: dict[str, Any]) -> None:
         raise UsageError(f"{folder} holds pictures of another {differs}; give another --out, or the same request")
 
 
-def _named_images(
-    model: Model, seeds: Seeds, label: int | str | None, batch: int | None, about: dict[str, Any], advance: Advance
-) -> Iterator[NamedImage]:
-    suffix, start = class_suffix(model, label), 0
-    for images in model.stream(seeds, label, batch):
-        part = seeds[start : start + len(images)]
-        start += len(part)
-        advance(len(part))  # before the images: nobody asks for more after the last one
-        for image, seed, classes in zip(images, part, model.seed_classes(part, label)):
-            own_about = {"seed": seed, "class": model.labels.describe(classes), **about}
-            yield NamedImage(image_name(seed, suffix), image, own_about)
-
-
 def _write_folder(path: Path, images: Iterator[NamedImage], writers: Writers) -> None:
     temporary = path.with_name(f".{path.name}.tmp")  # one process makes a shard: the name needs no process number
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    write_all((ImageFile(temporary / name, image, about) for name, image, about in images), writers)
-    for _ in in_threads(sync_file, ((file,) for file in temporary.iterdir()), writers):
-        pass  # an existing shard counts as complete, even after a power failure
+    write_all(temporary, images, writers)
+    # an existing shard counts as complete, even after a power failure
+    deque(in_threads(sync_file, ((file,) for file in temporary.iterdir()), writers), maxlen=0)
     temporary.rename(path)
     sync_directory(path.parent)
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.generation.grid import Grid, Images, enlarge, grid_image
+from pggan.generation.grid import Grid, Images
 from pggan.generation.images import describe, make_folder, write_png
 from pggan.generation.model import Model
-from pggan.generation.video import Advance, scale_for, write_video
-from pggan.generation.video_formats import check_fps, check_size, video_format
+from pggan.generation.video import Advance, write_grid_video
 from pggan.networks.latents import CodeSpace
 from pggan.utils.errors import UsageError
 
@@ -131,22 +130,15 @@ def traverse_video(
         UsageError: The model lacks the codes, or see `video.write_video`.
     """
     codes = options.codes_of(model.codes)
-    container = video_format(out)
-    check_fps(container, fps)
-    count = max(2, round(seconds * fps))
-    factor = scale_for(model.resolution, scale)
-    width, height = (tiles * model.resolution * factor for tiles in (len(options.seeds), len(codes)))
-    check_size(container, width, height)
-    frames = write_video(out, _video_frames(model, options, codes, count, factor, advance), fps)
-    return {
-        "file": str(out), "codes": codes, "frames": frames, "width": width, "height": height, "fps": fps,
-        "seconds": frames / fps,
-    }  # fmt: skip
+    frames = _video_frames(model, options, codes, max(2, round(seconds * fps)), advance)
+    written = write_grid_video(out, frames, (len(options.seeds), len(codes)), model.resolution, scale, fps)
+    return {"file": str(out), "codes": codes, **written}
 
 
 def _video_frames(
-    model: Model, options: TraverseOptions, codes: Sequence[int], count: int, factor: int, advance: Advance
+    model: Model, options: TraverseOptions, codes: Sequence[int], count: int, advance: Advance
 ) -> Iterator[Images]:
+    """Yields the images of each frame, a row for each code."""
     columns, rows = len(options.seeds), len(codes)
     seeds = list(options.seeds) * rows
     base, labels = model.seed_latents(seeds), model.seed_labels(seeds)
@@ -155,5 +147,5 @@ def _video_frames(
         for row, number in enumerate(codes):
             row_codes = latents[row * columns : (row + 1) * columns, model.latent_size :]
             options.set_at(model.codes, row_codes, number, frame / count)
-        yield grid_image(enlarge(model.images_in_batches(latents, labels), factor), columns, rows)
+        yield model.images_in_batches(latents, labels)
         advance(1)

@@ -46,14 +46,9 @@ def write_video(path: str | Path, frames: Iterable[Images], fps: float) -> int:
     if path.is_dir():
         raise UsageError(f"{path} is a directory; give a file name ending in {container.ending}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-
-    def write(temporary: Path) -> None:
-        nonlocal count
-        count = _encode(temporary, container, frames, fps)
-
-    replace_atomically(path, write)
-    return count
+    counts: list[int] = []
+    replace_atomically(path, lambda temporary: counts.append(_encode(temporary, container, frames, fps)))
+    return counts[0]
 
 
 def _encode(path: Path, container: VideoFormat, frames: Iterable[Images], fps: float) -> int:
@@ -160,11 +155,6 @@ class VideoOptions:
         return max(1, round(self.seconds * self.fps))
 
 
-def scale_for(resolution: int, scale: int | None) -> int:
-    """Returns the whole factor by which images are enlarged in a video."""
-    return scale or max(1, -(-SMALLEST_SIDE // resolution))
-
-
 def interpolate(
     model: Model, path: str | Path, options: VideoOptions, advance: Advance = lambda frames: None
 ) -> dict[str, Any]:
@@ -185,28 +175,39 @@ def interpolate(
     Raises:
         UsageError: See `write_video`, or the model lacks the label.
     """
-    container = video_format(path)
-    check_fps(container, options.fps)
-    factor = scale_for(model.resolution, options.scale)
-    width, height = (tiles * model.resolution * factor for tiles in options.grid)
-    check_size(container, width, height)
-    count = write_video(path, interpolation_frames(model, options, factor, advance), options.fps)
-    return {
-        "file": str(path),
-        "frames": count,
-        "width": width,
-        "height": height,
-        "fps": options.fps,
-        "seconds": count / options.fps,
-    }
+    frames = _interpolation_frames(model, options, advance)
+    return write_grid_video(path, frames, options.grid, model.resolution, options.scale, options.fps)
 
 
-def interpolation_frames(
-    model: Model, options: VideoOptions, factor: int, advance: Advance = lambda frames: None
-) -> Iterator[Images]:
-    """Yields the frames of a walk, (rows * R * factor, columns * R * factor, C), computed in batches."""
-    columns, rows = options.grid
-    cells = columns * rows
+def write_grid_video(
+    path: str | Path, frames: Iterable[Images], grid: tuple[int, int], resolution: int, scale: int | None, fps: float
+) -> dict[str, Any]:
+    """Writes a video whose frames are grids of enlarged images.
+
+    Args:
+        path: File ending in .mp4, .gif or .webp.
+        frames: The images of each frame, (rows * columns, R, R, C).
+        grid: Columns and rows.
+        resolution: R.
+        scale: Enlargement; None: to 256 pixels a side at least.
+        fps: Frames a second.
+
+    Returns:
+        File, frames, width, height, fps and seconds.
+
+    Raises:
+        UsageError: See `write_video`.
+    """
+    factor = scale or max(1, -(-SMALLEST_SIDE // resolution))
+    width, height = (tiles * resolution * factor for tiles in grid)
+    check_size(video_format(path), width, height)  # before any frame is computed
+    count = write_video(path, (grid_image(enlarge(images, factor), *grid) for images in frames), fps)
+    return {"file": str(path), "frames": count, "width": width, "height": height, "fps": fps, "seconds": count / fps}
+
+
+def _interpolation_frames(model: Model, options: VideoOptions, advance: Advance) -> Iterator[Images]:
+    """Yields the images of each frame of a walk, (cells, R, R, C), computed in batches."""
+    cells = options.grid[0] * options.grid[1]
     walk: LoopWalk | SeedWalk
     if options.seeds:
         walk = SeedWalk(options.frames, cells, model.latent_size, options.seeds, options.loop, options.method)
@@ -217,8 +218,7 @@ def interpolation_frames(
         numbers = range(start, min(start + frames_at_once, options.frames))
         latents = np.concatenate([_latents_with_codes(model, options, walk, number) for number in numbers])
         images = model.images_in_batches(latents, _label_vectors(model, options, walk, numbers))
-        for i in range(len(numbers)):
-            yield grid_image(enlarge(images[i * cells : (i + 1) * cells], factor), columns, rows)
+        yield from np.split(images, len(numbers))
         advance(len(numbers))
 
 
@@ -246,5 +246,5 @@ def _label_vectors(
     if isinstance(walk, SeedWalk):
         vectors = model.labels.vectors(model.seed_classes(options.seeds, options.label))
         return np.concatenate([walk.blend(vectors, number, "linear") for number in numbers])
-    vectors = model.labels.vectors(model.labels.of_cells(options.grid[0] * options.grid[1], options.label))
+    vectors = model.labels.vectors(model.labels.of_cells(walk.cells, options.label))
     return np.tile(vectors, (len(numbers), 1))

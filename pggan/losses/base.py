@@ -45,11 +45,7 @@ class Batch(NamedTuple):
         """
         if parts == 1:
             return self
-        cut = slice(index, None, parts)
-        return Batch(
-            self.reals[cut], self.labels[cut], self.latents[cut], self.fake_labels[cut], self.mixing[cut],
-            {name: tensor[cut] for name, tensor in self.noise.items()}, self.nimg, self.held_out[cut],
-        )  # fmt: skip
+        return self.map(lambda tensor: tensor[index::parts] if tensor.ndim else tensor)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Applies a function to every tensor."""

@@ -89,14 +89,14 @@ class RowBuffer:
 
     def add(self, rows: Tensor) -> None:
         """Appends rows (N, ...)."""
-        if self._rows is None:
-            self._rows = torch.empty((max(self.capacity, len(rows)), *rows.shape[1:]), dtype=rows.dtype)
-        if self.count + len(rows) > len(self._rows):
-            larger = torch.empty((len(self._rows) + len(rows), *rows.shape[1:]), dtype=rows.dtype)
-            larger[: self.count] = self._rows[: self.count]
+        end = self.count + len(rows)
+        if self._rows is None or end > len(self._rows):
+            larger = torch.empty((max(self.capacity, end), *rows.shape[1:]), dtype=rows.dtype)
+            if self._rows is not None:
+                larger[: self.count] = self._rows[: self.count]
             self._rows = larger
-        self._rows[self.count : self.count + len(rows)] = rows
-        self.count += len(rows)
+        self._rows[self.count : end] = rows
+        self.count = end
 
     def end(self) -> Tensor:
         """Returns all rows so far."""

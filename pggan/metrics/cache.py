@@ -47,7 +47,7 @@ class Cache:
         """Returns a state; None where it is missing, damaged, or of other images or options."""
         if self.folder is None:
             return None
-        path = self._path(name)
+        path = self.folder / f"{name}.safetensors"
         try:
             with safetensors.safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -66,13 +66,10 @@ class Cache:
         tensors = {key: values.contiguous() for key, values in state.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_atomically(self._path(name), lambda temporary: save_file(tensors, temporary, metadata))
+            path = self.folder / f"{name}.safetensors"
+            replace_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
         except (OSError, safetensors.SafetensorError):
             return
-
-    def _path(self, name: str) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{name}.safetensors"
 
 
 def _to_text(about: Mapping[str, Any]) -> str:

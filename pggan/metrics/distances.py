@@ -6,7 +6,7 @@ Each distance exists over torch-fidelity's Inception and over the network of `--
 from __future__ import annotations
 
 import importlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,24 +26,20 @@ class FrechetDistance(Metric):
     sums = True
 
     def begin(self, count: int) -> None:
-        self._count = 0
-        self._total: Tensor | None = None
-        self._outer: Tensor | None = None
+        self._state: State = {}
 
     def feed(self, batch: Batch) -> None:
         features = batch.features(self.role)["features"].double()
-        if self._total is None or self._outer is None:
-            self._total = torch.zeros(features.shape[1], dtype=torch.float64)
-            self._outer = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
-        self._count += len(features)
-        self._total += features.sum(0)
-        self._outer.addmm_(features.T, features)
+        if not self._state:
+            width = features.shape[1]
+            shapes = {"count": (), "total": (width,), "outer": (width, width)}
+            self._state = {key: torch.zeros(shape, dtype=torch.float64) for key, shape in shapes.items()}
+        self._state["count"] += len(features)
+        self._state["total"] += features.sum(0)
+        self._state["outer"].addmm_(features.T, features)
 
     def end(self) -> State:
-        if self._total is None or self._outer is None:
-            return {}
-        count = torch.tensor(float(self._count), dtype=torch.float64)
-        return {"count": count, "total": self._total, "outer": self._outer}
+        return self._state
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
         return {self.name: frechet_distance(*mean_and_covariance(fakes), *mean_and_covariance(reals))}
@@ -90,18 +86,13 @@ class KernelDistance(FeatureRows):
     names: ClassVar = {"inception": "kid", "embedding": "kd"}
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        require_torch_fidelity("metric_kid")
-        from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
-
-        figures = kid_features_to_metric(
-            sort_rows(fakes)[1],
-            sort_rows(reals)[1],
-            kid_subsets=KID_SUBSETS,
-            kid_subset_size=min(KID_SUBSET_SIZE, len(fakes["rows"]), len(reals["rows"])),
-            rng_seed=self.setting.seed,
-            verbose=False,
-        )
-        return {self.name: figures[KEY_METRIC_KID_MEAN], f"{self.name}_std": figures[KEY_METRIC_KID_STD]}
+        kid = _torch_fidelity("metric_kid")
+        a, b = sort_rows(fakes)[1], sort_rows(reals)[1]
+        figures = kid.kid_features_to_metric(
+            a, b, kid_subsets=KID_SUBSETS, kid_subset_size=min(KID_SUBSET_SIZE, len(a), len(b)),
+            rng_seed=self.setting.seed, verbose=False,
+        )  # fmt: skip
+        return {self.name: figures[kid.KEY_METRIC_KID_MEAN], f"{self.name}_std": figures[kid.KEY_METRIC_KID_STD]}
 
 
 class PrecisionRecall(FeatureRows):
@@ -110,20 +101,14 @@ class PrecisionRecall(FeatureRows):
     names: ClassVar = {"inception": "pr", "embedding": "epr"}
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        require_torch_fidelity("metric_prc")
-        from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
-
-        if min(len(fakes["rows"]), len(reals["rows"])) <= NEIGHBOURS:
+        prc = _torch_fidelity("metric_prc")
+        a, b = sort_rows(fakes)[1], sort_rows(reals)[1]
+        if min(len(a), len(b)) <= NEIGHBOURS:
             raise UsageError(f"precision and recall want more than {NEIGHBOURS} pictures on each side")
-        figures = prc_features_to_metric(
-            sort_rows(fakes)[1],
-            sort_rows(reals)[1],
-            prc_neighborhood=NEIGHBOURS,
-            prc_batch_size=1000,
-            save_cpu_ram=True,
-            verbose=False,
+        figures = prc.prc_features_to_metric(
+            a, b, prc_neighborhood=NEIGHBOURS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
         )
-        precision, recall = figures[KEY_METRIC_PRECISION], figures[KEY_METRIC_RECALL]
+        precision, recall = figures[prc.KEY_METRIC_PRECISION], figures[prc.KEY_METRIC_RECALL]
         return {f"{self.prefix}precision": precision, f"{self.prefix}recall": recall}
 
 
@@ -134,17 +119,14 @@ class InceptionScore(FeatureRows):
     output = "logits"
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
-        require_torch_fidelity("metric_isc")
-        from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-
-        rows = sort_rows(fakes)[1]
-        figures = isc_features_to_metric(rows, splits=min(SPLITS, len(rows)), rng_seed=self.setting.seed)
-        return {"is": figures[KEY_METRIC_ISC_MEAN], "is_std": figures[KEY_METRIC_ISC_STD]}
+        isc, rows = _torch_fidelity("metric_isc"), sort_rows(fakes)[1]
+        figures = isc.isc_features_to_metric(rows, splits=min(SPLITS, len(rows)), rng_seed=self.setting.seed)
+        return {"is": figures[isc.KEY_METRIC_ISC_MEAN], "is_std": figures[isc.KEY_METRIC_ISC_STD]}
 
 
-def require_torch_fidelity(module: str) -> None:
-    """Raises `UsageError` unless torch-fidelity is installed."""
+def _torch_fidelity(module: str) -> Any:
+    """Imports a module of torch-fidelity. Raises `UsageError` where that is not installed."""
     try:
-        importlib.import_module(f"torch_fidelity.{module}")
+        return importlib.import_module(f"torch_fidelity.{module}")
     except ImportError:
         raise UsageError("fid, kid, is, pr, kd and epr need torch-fidelity: pip install 'pggan[metrics]'") from None

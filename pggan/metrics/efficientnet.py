@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pggan.metrics.inception import file_digest
-from pggan.metrics.preprocessing import chunk_size, resize_images, to_rgb
+from pggan.metrics.preprocessing import resize_images, run_in_chunks
 from pggan.utils.errors import ModelError, UsageError
 
 # Of each stage: blocks, kernel size, stride of the first block, expansion factor, output channels.
@@ -51,13 +51,11 @@ class EfficientNetLite0:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        features, logits = [], []
-        for chunk in to_rgb(images.to(self._device)).split(chunk_size(self._device)):
-            x = (resize_images(chunk.float(), SIDE) - 127) / 128
-            pooled = self._network(x)
-            features.append(pooled.cpu())
-            logits.append(self._network._fc(pooled).cpu())
-        return {"features": torch.cat(features), "logits": torch.cat(logits)}
+        return run_in_chunks(self._outputs, images, self._device)
+
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features: Tensor = self._network((resize_images(images.float(), SIDE) - 127) / 128)
+        return features, self._network._fc(features)
 
 
 class Convolution(nn.Conv2d):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,9 +25,7 @@ from pggan.utils.errors import UsageError
 BATCH = 64
 MAX_REALS = 50_000
 
-# Advances a progress bar by a number of images.
-Advance = Callable[[int], None]
-# Opens a progress bar: description and number of images; yields an `Advance`.
+# Opens a progress bar: description and number of images; yields a function that advances it by a number of images.
 Stage = Callable[[str, int], Any]
 # Is called before every batch, equally often in each process; an exception that it raises ends the evaluation.
 Check = Callable[[], None]
@@ -101,102 +99,86 @@ def _pick_evenly(count: int, available: int) -> Iterator[int]:
     return (i % available if count > available else i * available // count for i in range(count))
 
 
-def evaluate_batches(
-    jobs: Sequence[Job], fakes: Iterable[Images], reals: RealStatistics, setting: Setting,
-    world: World = SINGLE_PROCESS, advance: Advance = lambda count: None, states_out: dict[str, State] | None = None,
-) -> dict[str, float]:  # fmt: skip
-    """Computes figures of generated images that come in batches.
+@dataclass(frozen=True)
+class _Context:
+    """What all passes over images of a comparison share."""
 
-    Args:
-        jobs: What `plan_jobs` returned.
-        fakes: uint8 batches (N, C, R, R) of the numbers `share(largest count, world)`, in that order.
-        reals: What `real_statistics` returned.
-        setting: That of the jobs.
-        world: The processes that share the images.
-        advance: Is called with the length of every batch.
-        states_out: Receives the generated images' states by metric.
-
-    Returns:
-        Figures by name in the main process, an empty dictionary in the others.
-
-    Raises:
-        UsageError: Images have another shape or number than the jobs expect.
-    """
-    numbers = share(max(job.count for job in jobs), world)
-    states = _compute_states(jobs, [job.count for job in jobs], numbers, fakes, setting, advance)
-    figures: dict[str, float] = {}
-    for job in jobs:
-        merged = job.metric.merge(gather_states(states[job.name], world))
-        if world.is_main_process:
-            with full_float32(setting.device):
-                figures.update(job.metric.result(merged, reals.states.get(job.name, {})))
-            if states_out is not None:
-                states_out[job.name] = merged
-    return figures
+    setting: Setting
+    world: World
+    stage: Stage
+    check: Check
 
 
 def _compute_states(
-    jobs: Sequence[Job], counts: Sequence[int], numbers: Sequence[int], batches: Iterable[Images], setting: Setting,
-    advance: Advance,
-) -> dict[str, State]:  # fmt: skip
-    """Computes every metric's state in one pass; metric i looks at the images with numbers below counts[i]."""
+    jobs: Sequence[Job], counts: Sequence[int], images: ImageSet, picks: Sequence[int], title: str, context: _Context
+) -> dict[str, State]:
+    """Computes every metric's state in one pass over images, which the processes share.
+
+    Args:
+        jobs: The metrics.
+        counts: For each metric, how many of the picks it looks at, from the first one on.
+        images: The images.
+        picks: Numbers of those that are read.
+        title: The progress bar's.
+        context: Setting, processes, progress bar and check.
+
+    Returns:
+        States by metric in the main process, empty ones in the others.
+
+    Raises:
+        UsageError: Images have another shape or number than the setting and the picks say.
+    """
+    setting, world = context.setting, context.world
+    numbers = share(len(picks), world)
     for job, count in zip(jobs, counts):
         job.metric.begin(sum(number < count for number in numbers))
-    done = 0
-    shape = (setting.channels, setting.resolution, setting.resolution)
-    with torch.inference_mode(), full_float32(setting.device):
-        for images in batches:
-            if images.dtype != np.uint8 or images.shape[1:] != shape:
-                raise UsageError(f"uint8 pictures {shape} are wanted, not {images.dtype} {images.shape[1:]}")
-            batch = Batch(images, numbers[done : done + len(images)], setting)
-            done += len(images)
-            for job, count in zip(jobs, counts):
-                if part := batch.below(count):
-                    job.metric.feed(part)
-            advance(len(images))
-    if done != len(numbers):
-        raise UsageError(f"{done} of {len(numbers)} pictures came")
-    return {job.name: job.metric.end() for job in jobs}
+    most = len(share(len(picks), replace(world, rank=0)))  # of any process
+    with context.stage(title, len(numbers)) as advance, torch.inference_mode(), full_float32(setting.device):
+        for start in range(0, most, BATCH):
+            context.check()
+            if part := numbers[start : start + BATCH]:
+                values = images.read([picks[number] for number in part])
+                shape = (len(part), setting.channels, setting.resolution, setting.resolution)
+                if values.dtype != np.uint8 or values.shape != shape:
+                    raise UsageError(f"uint8 pictures {shape} are wanted, not {values.dtype} {values.shape}")
+                batch = Batch(values, part, setting)
+                for job, count in zip(jobs, counts):
+                    if own_part := batch.below(count):
+                        job.metric.feed(own_part)
+                advance(len(part))
+    return {job.name: job.metric.merge(gather_states(job.metric.end(), world)) for job in jobs}
 
 
-def real_statistics(
-    jobs: Sequence[Job], reals: ImageSet, setting: Setting, cache: Cache, world: World = SINGLE_PROCESS,
-    stage: Stage | None = None, check: Check = lambda: None,
-) -> RealStatistics:  # fmt: skip
+def _real_statistics(jobs: Sequence[Job], reals: ImageSet, cache: Cache, context: _Context) -> RealStatistics:
     """Returns the states of real images, from the cache or computed and cached.
 
-    Metrics that look at the same real images share a pass over them. Arguments are those of `compare`.
+    Metrics that look at the same real images share a pass over them.
     """
     statistics = RealStatistics()
     jobs = [job for job in jobs if job.reals]
     abouts = {job.name: _cache_about(job, reals) for job in jobs}
-    if world.is_main_process:
-        for job in jobs:
-            state = cache.load(_cache_name(job, setting), abouts[job.name])
-            if state is not None:
-                statistics.states[job.name] = state
-                statistics.cached.append(job.name)
-    is_cached = broadcast_flags([job.name in statistics.states for job in jobs], world)
+    is_main = context.world.is_main_process
+    for job in jobs if is_main else ():
+        if (state := cache.load(_cache_name(job), abouts[job.name])) is not None:
+            statistics.states[job.name] = state
+            statistics.cached.append(job.name)
+    is_cached = broadcast_flags([job.name in statistics.states for job in jobs], context.world)
     groups: dict[tuple[int, ...], list[Job]] = {}
     for job, cached in zip(jobs, is_cached):
         if not cached:
             groups.setdefault(job.reals, []).append(job)
     for picks, members in groups.items():
-        numbers = share(len(picks), world)
-        batches = _read_batches(reals, [picks[number] for number in numbers], _rounds(len(picks), world), check)
-        with _open_stage(stage, f"real pictures for {', '.join(job.name for job in members)}", len(numbers)) as advance:
-            states = _compute_states(members, [len(picks)] * len(members), numbers, batches, setting, advance)
-        for job in members:
-            merged = job.metric.merge(gather_states(states[job.name], world))
-            if world.is_main_process:
-                statistics.states[job.name] = merged
-                cache.save(_cache_name(job, setting), abouts[job.name], merged)
+        title = f"real pictures for {', '.join(job.name for job in members)}"
+        states = _compute_states(members, [len(picks)] * len(members), reals, picks, title, context)
+        for job in members if is_main else ():
+            statistics.states[job.name] = states[job.name]
+            cache.save(_cache_name(job), abouts[job.name], states[job.name])
     return statistics
 
 
-def _cache_name(job: Job, setting: Setting) -> str:
+def _cache_name(job: Job) -> str:
     """Returns the file name of a state: one for each metric, resolution, number of images and network."""
-    network = ""
+    setting, network = job.metric.setting, ""
     if job.metric.role:
         identity = setting.embedding(job.metric.role).identity
         network = "-" + hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
@@ -209,28 +191,11 @@ def _cache_about(job: Job, reals: ImageSet) -> dict[str, Any]:
             "channels": reals.channels, "count": len(job.reals), "options": options}  # fmt: skip
 
 
-def _rounds(count: int, world: World) -> int:
-    """Returns the number of batches of the process that has the most."""
-    return -(-len(share(count, replace(world, rank=0))) // BATCH)
-
-
-def _read_batches(images: ImageSet, numbers: Sequence[int], rounds: int, check: Check) -> Iterator[Images]:
-    for i in range(rounds):
-        check()
-        if part := numbers[i * BATCH : (i + 1) * BATCH]:
-            yield images.read(part)
-
-
-def _open_stage(stage: Stage | None, description: str, count: int) -> Any:
-    if stage is not None:
-        return stage(description, count)
-    return nullcontext(lambda count: None)
-
-
 def compare(
     fakes: ImageSet, reals: ImageSet, names: str | Sequence[str], *, count: int | None = None, seed: int = 0,
     device: torch.device | str = "cpu", embeddings: Mapping[str, Any] | None = None, cache: Cache | None = None,
-    world: World = SINGLE_PROCESS, stage: Stage | None = None, check: Check = lambda: None,
+    world: World = SINGLE_PROCESS, stage: Stage = lambda description, count: nullcontext(lambda images: None),
+    check: Check = lambda: None,
 ) -> Comparison:  # fmt: skip
     """Compares two image sets. Every process of `world` has to call it.
 
@@ -255,13 +220,14 @@ def compare(
         raise UsageError(f"--n {count}: {fakes.name} has {len(fakes)} pictures")
     setting = Setting(reals.resolution, reals.channels, seed, torch.device(device), embeddings)
     jobs = plan_jobs(names, setting, count, len(reals), len(fakes))
-    statistics = real_statistics(jobs, reals, setting, cache or Cache(None), world, stage, check)
-    most = max(job.count for job in jobs)
-    numbers = share(most, world)
-    states: dict[str, State] = {}
-    with _open_stage(stage, "generated pictures", len(numbers)) as advance:
-        batches = _read_batches(fakes, numbers, _rounds(most, world), check)
-        figures = evaluate_batches(jobs, batches, statistics, setting, world, advance, states)
+    context = _Context(setting, world, stage, check)
+    statistics = _real_statistics(jobs, reals, cache or Cache(None), context)
+    picks, counts = range(max(job.count for job in jobs)), [job.count for job in jobs]
+    states = _compute_states(jobs, counts, fakes, picks, "generated pictures", context)
+    figures: dict[str, float] = {}
+    with full_float32(setting.device):
+        for job in jobs if world.is_main_process else ():
+            figures.update(job.metric.result(states[job.name], statistics.states.get(job.name, {})))
     return Comparison(figures, jobs, states, statistics)
 
 

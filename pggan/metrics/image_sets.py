@@ -64,6 +64,7 @@ class StoreImages:
         self.store, self.name = store, str(store.path)
         self.resolution = resolution or store.max_resolution
         self.channels = store.channels
+        self.place: Path | None = store.path
         store.read(self.resolution, [])  # raises for a resolution it lacks, and lists the others
 
     def __len__(self) -> int:
@@ -71,10 +72,6 @@ class StoreImages:
 
     def read(self, numbers: Sequence[int]) -> Images:
         return self.store.read(self.resolution, numbers)
-
-    @property
-    def place(self) -> Path | None:
-        return self.store.path
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -89,6 +86,7 @@ class SourceImages:
 
     def __init__(self, spec: str, resolution: int | None = None) -> None:
         self.name = spec
+        self.place = Path(spec) if os.path.exists(spec) else None
         source = open_source(spec)
         self._refs = list(source.refs())
         self._reader = source.reader(resolution or 256, 0)
@@ -110,10 +108,6 @@ class SourceImages:
             has_size = image.shape[0] == self.resolution
             out[row] = image.transpose(2, 0, 1) if has_size else pyramid(image)[self.resolution]
         return out
-
-    @property
-    def place(self) -> Path | None:
-        return Path(self.name) if os.path.exists(self.name) else None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -161,12 +155,9 @@ class GeneratedImages:
 
     def __init__(
         self,
-        generate: Callable[[Sequence[int]], Images],
-        resolution: int,
-        channels: int,
-        seed: int = 0,
+        generate: Callable[[Sequence[int]], Images], resolution: int, channels: int, seed: int = 0,
         name: str = "generated",
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Wraps a generator.
 
         Args:

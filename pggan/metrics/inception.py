@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pggan.metrics.preprocessing import chunk_size, to_rgb
+from pggan.metrics.preprocessing import run_in_chunks
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.formatting import one_line
 
@@ -41,12 +41,7 @@ class Inception:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        features, logits = [], []
-        for chunk in to_rgb(images.to(self._device)).split(chunk_size(self._device)):
-            outputs = self._network(chunk)
-            features.append(outputs[0].cpu())
-            logits.append(outputs[1].cpu())
-        return {"features": torch.cat(features), "logits": torch.cat(logits)}
+        return run_in_chunks(self._network, images, self._device)
 
 
 def check_weights_file(path: Path) -> None:
@@ -89,8 +84,4 @@ def download_weights() -> Path:
 
 def file_digest(path: Path) -> str:
     """Returns the BLAKE2b digest of a file, 128 bits in hexadecimal."""
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()

@@ -32,45 +32,34 @@ def laplacian_pyramid(images: Tensor) -> dict[int, Tensor]:
 
 def downsample(x: Tensor) -> Tensor:
     """Halves the size: binomial filter 1 4 6 4 1 / 16 along both axes, every other pixel."""
-    return _downsample_axis(_downsample_axis(x, -2), -1)
+    return _downsample_rows(_downsample_rows(x.mT).mT)
 
 
 def upsample(x: Tensor) -> Tensor:
     """Doubles the size: zeros between the pixels, then twice the same filter along both axes."""
-    return _upsample_axis(_upsample_axis(x, -2), -1)
+    return _upsample_rows(_upsample_rows(x.mT).mT)
 
 
-def _downsample_axis(x: Tensor, axis: int) -> Tensor:
-    size = x.shape[axis]
-    even = x.unfold(axis, 1, 2).squeeze(-1)
-    odd = torch.narrow(x, axis, 1, size - 1).unfold(axis, 1, 2).squeeze(-1)
-    half = size // 2
+def _downsample_rows(x: Tensor) -> Tensor:
+    even, odd = x[..., ::2], x[..., 1::2]
     # mirrored without the border pixel itself: x[-1] = x[1], x[-2] = x[2], x[size] = x[size - 2]
     out = even * 6
     out += odd * 4
-    _skip(out, odd, axis, 1).add_(odd.narrow(axis, 0, half - 1), alpha=4)
-    out.narrow(axis, 0, 1).add_(odd.narrow(axis, 0, 1), alpha=4)
-    _skip(out, even, axis, 1).add_(even.narrow(axis, 0, half - 1))
-    out.narrow(axis, 0, 1).add_(even.narrow(axis, 1, 1))
-    out.narrow(axis, 0, half - 1).add_(even.narrow(axis, 1, half - 1))
-    out.narrow(axis, half - 1, 1).add_(even.narrow(axis, half - 1, 1))
+    out[..., 1:].add_(odd[..., :-1], alpha=4)
+    out[..., :1].add_(odd[..., :1], alpha=4)
+    out[..., 1:] += even[..., :-1]
+    out[..., :1] += even[..., 1:2]
+    out[..., :-1] += even[..., 1:]
+    out[..., -1:] += even[..., -1:]
     return out.mul_(1 / 16)
 
 
-def _skip(out: Tensor, like: Tensor, axis: int, count: int) -> Tensor:
-    """Returns `out` without its first `count` entries along an axis as long as that of `like`."""
-    return out.narrow(axis, count, like.shape[axis] - count)
-
-
-def _upsample_axis(x: Tensor, axis: int) -> Tensor:
-    size = x.shape[axis]
-    even = x * 6
-    _skip(even, x, axis, 1).add_(x.narrow(axis, 0, size - 1))
-    even.narrow(axis, 0, 1).add_(x.narrow(axis, 1, 1))
-    even.narrow(axis, 0, size - 1).add_(x.narrow(axis, 1, size - 1))
-    even.narrow(axis, size - 1, 1).add_(x.narrow(axis, size - 1, 1))
-    odd = x * 4
-    odd.narrow(axis, 0, size - 1).add_(x.narrow(axis, 1, size - 1), alpha=4)
-    odd.narrow(axis, size - 1, 1).add_(x.narrow(axis, size - 1, 1), alpha=4)
-    both = torch.stack((even, odd), dim=x.ndim + axis + 1)
-    return both.flatten(x.ndim + axis, x.ndim + axis + 1).mul_(1 / 8)
+def _upsample_rows(x: Tensor) -> Tensor:
+    even, odd = x * 6, x * 4
+    even[..., 1:] += x[..., :-1]
+    even[..., :1] += x[..., 1:2]
+    even[..., :-1] += x[..., 1:]
+    even[..., -1:] += x[..., -1:]
+    odd[..., :-1].add_(x[..., 1:], alpha=4)
+    odd[..., -1:].add_(x[..., -1:], alpha=4)
+    return torch.stack((even, odd), dim=-1).flatten(-2).mul_(1 / 8)

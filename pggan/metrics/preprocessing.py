@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,17 @@ def chunk_size(device: torch.device) -> int:
 def to_rgb(images: Tensor) -> Tensor:
     """Returns images (N, 1 or 3, R, R) with 3 channels: grey ones three times."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def run_in_chunks(
+    network: Callable[[Tensor], Sequence[Tensor]], images: Tensor, device: torch.device
+) -> dict[str, Tensor]:
+    """Returns the `features` and `logits`, on the CPU, that a network on a device computes of images (N, C, R, R)."""
+    outputs = [
+        [output.cpu() for output in network(chunk)] for chunk in to_rgb(images.to(device)).split(chunk_size(device))
+    ]
+    features, logits = map(torch.cat, zip(*outputs))
+    return {"features": features, "logits": logits}
 
 
 def resize_images(images: Tensor, side: int) -> Tensor:

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.random import Generator, Philox
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -43,9 +44,8 @@ class SWD(Metric):
         super().__init__(setting, role)
         if setting.resolution < LOWEST:
             raise UsageError(f"swd wants pictures of {LOWEST}x{LOWEST} at least, these are {setting.resolution}")
-        self.levels = [
-            setting.resolution >> i for i in range(setting.resolution.bit_length() - LOWEST.bit_length() + 1)
-        ]
+        self.levels = [side for i in range(32) if (side := setting.resolution >> i) >= LOWEST]
+        self._images_at_once = CPU_IMAGES if setting.device.type == "cpu" else GPU_IMAGES
         self.begin(0)
 
     @property
@@ -69,10 +69,6 @@ class SWD(Metric):
 
     def end(self) -> State:
         return {"numbers": self._numbers.end(), **{str(side): rows.end() for side, rows in self._levels.items()}}
-
-    @property
-    def _images_at_once(self) -> int:
-        return CPU_IMAGES if self.setting.device.type == "cpu" else GPU_IMAGES
 
     def result(self, fakes: State, reals: State) -> dict[str, float]:
         """Returns `swd_R` of each level and their mean `swd`, each with a `..._std`.
@@ -133,15 +129,10 @@ def patch_centres(numbers: Tensor, seed: int, levels: list[int]) -> dict[int, Te
 
     The draws depend on seed and number of an image alone, so that neither batches nor processes change them.
     """
-    uniform = np.stack(
-        [
-            np.random.Generator(np.random.Philox(key=[seed, int(number)])).random((len(levels), PATCHES, 2))
-            for number in numbers
-        ]
-    )
-    half = PATCH // 2
+    shape, half = (len(levels), PATCHES, 2), PATCH // 2
+    uniform = np.stack([Generator(Philox(key=[seed, int(number)])).random(shape) for number in numbers], axis=1)
     return {
-        side: torch.from_numpy((uniform[:, i] * (side - 2 * half)).astype(np.int64) + half)
+        side: torch.from_numpy((uniform[i] * (side - 2 * half)).astype(np.int64) + half)
         for i, side in enumerate(levels)
     }
 
@@ -174,13 +165,6 @@ def channel_statistics(descriptors: Tensor, channels: int) -> tuple[Tensor, Tens
     count = descriptors.numel() / channels
     mean = total / count
     return mean + middle[::width].double().cpu(), (squares / count - mean * mean).clamp_min(0).sqrt()
-
-
-def normalise(descriptors: Tensor, channels: int) -> Tensor:
-    """Returns descriptors with each channel at mean 0 and deviation 1."""
-    mean, std = channel_statistics(descriptors, channels)
-    values = descriptors.reshape(len(descriptors), channels, -1).double()
-    return ((values - mean[:, None]) / std[:, None]).float().flatten(1)
 
 
 class ProjectionBuffers:

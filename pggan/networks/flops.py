@@ -7,6 +7,7 @@ reference batch of virtual batch norm are left out.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig
@@ -36,38 +37,26 @@ class Layer(NamedTuple):
         return self._replace(parameters=self.parameters + 2 * self.channels)
 
 
-def _conv(inputs: int, outputs: int, kernel: int, resolution: int, fused_to: int | None = None) -> Layer:
-    """A convolution at `resolution`; with `fused_to`, a strided 4x4 convolution between these two resolutions."""
-    weights = inputs * outputs * kernel * kernel
-    if fused_to is None:
-        return Layer(weights + outputs, weights * resolution**2, outputs * resolution**2, outputs, outputs)
-    low = min(resolution, fused_to)
-    return Layer(weights + outputs, inputs * outputs * 16 * low**2, outputs * fused_to**2, outputs, outputs)
+def _conv(inputs: int, outputs: int, kernel: int, side: int, strided_from: int | None = None) -> Layer:
+    """A convolution to `side` pixels; with `strided_from`, a 4x4 one with stride 2 between these two resolutions."""
+    weights = inputs * outputs * kernel**2
+    macs = weights * side**2 if strided_from is None else inputs * outputs * 16 * min(side, strided_from) ** 2
+    return Layer(weights + outputs, macs, outputs * side**2, outputs, outputs)
 
 
 def _dense(inputs: int, outputs: int, channels: int | None = None) -> Layer:
     return Layer(inputs * outputs + outputs, inputs * outputs, outputs, outputs, channels or outputs)
 
 
-def _strided(inputs: int, outputs: int, small: int, large: int) -> Layer:
-    """A 4x4 convolution with stride 2: `small` is the lower of its two resolutions, `large` that of its output."""
-    weights = inputs * outputs * 16
-    return Layer(weights + outputs, weights * small**2, outputs * large**2, outputs, outputs)
-
-
 def _fc_generator(config: GeneratorConfig) -> list[Layer]:
-    hidden = config.fmaps(0)
-    return [
-        _dense(config.inputs, hidden),
-        _dense(hidden, hidden),
-        _dense(hidden, config.channels * config.resolution**2),
-    ]
+    maps = [config.inputs, config.fmaps(0), config.fmaps(0), config.channels * config.resolution**2]
+    return [_dense(inputs, outputs) for inputs, outputs in pairwise(maps)]
 
 
 def _conv_generator(config: GeneratorConfig) -> list[Layer]:
     side, maps = config.resolution // 8, [*config.baseline_widths, config.channels]
     first = _dense(config.inputs, maps[0] * side**2, maps[0])
-    return [first, *(_strided(maps[i], maps[i + 1], side << i, side << (i + 1)) for i in range(3))]
+    return [first, *(_conv(maps[i], maps[i + 1], 4, side << (i + 1), strided_from=side << i) for i in range(3))]
 
 
 def _progressive_generator(config: GeneratorConfig, level: int) -> list[Layer]:
@@ -77,11 +66,8 @@ def _progressive_generator(config: GeneratorConfig, level: int) -> list[Layer]:
     layers = [Layer(weights + biases, weights, width * 16, width * 16, width), _conv(width, width, 3, 4)]
     for at in range(3, level + 1):
         before, width, side = config.fmaps(at - 2), config.fmaps(at - 1), 2**at
-        if config.fused_scale:
-            layers.append(_conv(before, width, 3, side // 2, fused_to=side))
-        else:
-            layers.append(_conv(before, width, 3, side))
-        layers.append(_conv(width, width, 3, side))
+        upscale = _conv(before, width, 3, side, strided_from=side // 2 if config.fused_scale else None)
+        layers += [upscale, _conv(width, width, 3, side)]
     return [*layers, _conv(width, config.channels, 1, 2**level)]
 
 
@@ -101,11 +87,9 @@ def _progressive_encoder(config: DiscriminatorConfig, level: int) -> tuple[list[
     layers = [_conv(config.channels, config.fmaps(level - 1), 1, 2**level)]
     for at in range(level, 2, -1):
         width, after, side = config.fmaps(at - 1), config.fmaps(at - 2), 2**at
-        layers.append(_conv(width, width, 3, side))
-        if config.fused_scale:
-            layers.append(_conv(width, after, 3, side, fused_to=side // 2))
-        else:
-            layers.append(_conv(width, after, 3, side))
+        fused = config.fused_scale
+        downscale = _conv(width, after, 3, side // 2, strided_from=side) if fused else _conv(width, after, 3, side)
+        layers += [_conv(width, width, 3, side), downscale]
     width, hidden = config.fmaps(1), config.hidden_size if config.decodes else config.fmaps(0)
     layers.append(_conv(width + _statistics(config), width, 3, 4))
     return [*_normalized(config, layers), _dense(width * 16, hidden)], hidden
@@ -118,12 +102,12 @@ def _baseline_encoder(config: DiscriminatorConfig) -> tuple[list[Layer], int]:
         layers = [_dense(config.channels * config.resolution**2, features), _dense(features, features)]
     else:
         side, maps = config.resolution // 8, [config.channels, *reversed(config.baseline_widths)]
-        layers = [_strided(maps[i], maps[i + 1], side << (2 - i), side << (2 - i)) for i in range(3)]
+        layers = [_conv(maps[i], maps[i + 1], 4, side << (2 - i)) for i in range(3)]
         features = maps[-1] * side**2
     layers, features = _normalized(config, layers), features + _statistics(config)
-    return (
-        ([*layers, _dense(features, config.hidden_size)], config.hidden_size) if config.decodes else (layers, features)
-    )
+    if config.decodes:
+        return [*layers, _dense(features, config.hidden_size)], config.hidden_size
+    return layers, features
 
 
 def _statistics(config: DiscriminatorConfig) -> int:

@@ -10,7 +10,6 @@ from pggan.networks.layers import (
     GAIN,
     EqualizedConv2d,
     EqualizedLayer,
-    PixelNorm,
     UpscaleConv2d,
     at_least_float32,
     fade,
@@ -29,11 +28,11 @@ class NormActivation(nn.Module):
         virtual = config.norm == "virtual-batch"
         self.leak = config.leak
         self.before = VirtualBatchNorm(channels, config.reference_size) if virtual else nn.Identity()
-        self.after = PixelNorm(config.pixelnorm_epsilon) if config.norm == "pixel" else nn.Identity()
+        self.epsilon = config.pixelnorm_epsilon if config.norm == "pixel" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.after(leaky_relu(self.before(x), self.leak))
-        return out
+        x = leaky_relu(self.before(x), self.leak)
+        return x if self.epsilon is None else pixel_norm(x, self.epsilon)
 
 
 class InputBlock(nn.Module):

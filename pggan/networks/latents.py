@@ -10,17 +10,9 @@ from numpy.typing import NDArray
 
 from pggan.utils.errors import UsageError
 
-MAX_SEED = 2**32 - 1
-
-
-def seed_latent(seed: int, latent_size: int) -> NDArray[np.float32]:
-    """Returns a seed's latent, (latent_size,): `RandomState(seed).randn(latent_size)`, as in the StyleGAN tools."""
-    latent: NDArray[np.float32] = seed_latents([seed], latent_size)[0]
-    return latent
-
 
 def seed_latents(seeds: Iterable[int], latent_size: int) -> NDArray[np.float32]:
-    """Returns the latents of seeds, (N, latent_size)."""
+    """Returns the latents of seeds, (N, latent_size): `RandomState(seed).randn(latent_size)`, as in StyleGAN."""
     state, rows = np.random.RandomState(0), []
     for seed in seeds:
         state.seed(seed)  # the same as a new RandomState(seed), in a tenth of its time
@@ -106,9 +98,5 @@ class CodeSpace:
 
     def describe(self, row: NDArray[np.float32]) -> list[float]:
         """Returns the values of all codes in a row (size,): categorical ones as their index."""
-        codes: list[float] = []
-        at = 0
-        for values in self.categorical:
-            codes.append(int(row[at : at + values].argmax()))
-            at += values
-        return codes + [round(float(value), 6) for value in row[at:]]
+        *one_hots, continuous = np.split(row, np.cumsum(self.categorical))
+        return [*(int(part.argmax()) for part in one_hots), *(round(float(value), 6) for value in continuous)]

@@ -52,17 +52,6 @@ def fade(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     return fine * share + coarse * (1 - share)
 
 
-class PixelNorm(nn.Module):
-    """`pixel_norm` as a module without weights."""
-
-    def __init__(self, epsilon: float) -> None:
-        super().__init__()
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pixel_norm(x, self.epsilon)
-
-
 class EqualizedWeight(nn.Module):
     """Equalized learning rate: a weight (outputs, ...) from N(0, 1), times `gain / sqrt(fan_in)` at use. Section 4.1.
 

@@ -25,6 +25,7 @@ from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, 
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
+from pggan.networks.layers import at_least_float32
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.formatting import one_line
@@ -155,11 +156,11 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
         tensors = read_tensors(path, MODEL_KEY)
         with torch.device("meta"):
             trained = make_generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
-        model = ModelFile(generator, discriminator, 2, 1.0, about.get("labels"), about.get("info") or {}, trained)
         level, alpha = int(about["level"]), float(about["alpha"])
         if not (generator.config.min_level <= level <= generator.config.max_level and 0 <= alpha <= 1):
             raise ModelError(f"level {level}, alpha {alpha:g} are out of range")
-        model.level, model.alpha = level, alpha
+        info = about.get("info") or {}
+        model = ModelFile(generator, discriminator, level, alpha, about.get("labels"), info, trained)
         for part, module in model.parts().items():
             _fill(module, tensors, part + ".")
     except (ModelError, UsageError, KeyError, TypeError, ValueError) as error:
@@ -183,12 +184,11 @@ def _empty_networks(about: Mapping[str, Any]) -> tuple[Generator, Discriminator 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
     """Loads a module's tensors; half-precision ones, as in shipped models, become float32."""
-    expected = module.state_dict()
-    for name, like in expected.items():
-        if prefix + name not in tensors:
+    state = {}
+    for name, like in module.state_dict().items():
+        if (tensor := tensors.get(prefix + name)) is None:
             raise ModelError(f"the tensor {prefix}{name} is missing")
-        if tensors[prefix + name].shape != like.shape:
+        if tensor.shape != like.shape:
             raise ModelError(f"the tensor {prefix}{name} has another shape than its configuration says")
-    state = {name: tensors[prefix + name] for name in expected}
-    half = (torch.float16, torch.bfloat16)
-    module.load_state_dict({k: v.float() if v.dtype in half else v for k, v in state.items()}, assign=True)
+        state[name] = at_least_float32(tensor)
+    module.load_state_dict(state, assign=True)

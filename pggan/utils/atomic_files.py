@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+def replace_atomically(path: Path, write: Callable[[Path], Any], durable: bool = True) -> None:
     """Calls `write(temporary)` beside `path`, flushes the file to the disk and renames it to `path`.
 
     On any failure the temporary file is removed and `path` stays as it was.
@@ -40,7 +40,7 @@ def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool 
         sync_directory(path.parent)
 
 
-def _write_durably(path: Path, write: Callable[[Path], None]) -> None:
+def _write_durably(path: Path, write: Callable[[Path], Any]) -> None:
     path.touch()
     default_mode = path.stat().st_mode & 0o777
     write(path)
@@ -68,8 +68,4 @@ def sync_directory(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically and durably."""
     text = json.dumps(value, indent=2) + "\n"
-    replace_atomically(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

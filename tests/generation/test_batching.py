@@ -52,7 +52,7 @@ def gpu(model, monkeypatch):
     def on(capacity=1 << 30):
         launches = Launches(model, capacity)
         monkeypatch.setattr(model, "start_images", launches)
-        monkeypatch.setattr(model, "batch_size", lambda level=None: 4)
+        monkeypatch.setattr(model, "batch_size", lambda: 4)
         monkeypatch.setitem(batching.IN_FLIGHT, "cpu", 2)
         return launches
 

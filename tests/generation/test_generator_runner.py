@@ -69,7 +69,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "GeneratorRunner", partial(GeneratorRunner, backend="aot_eager"))
     said = []
     found = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu", mode="compiled", note=said.append)
-    monkeypatch.setattr(found, "batch_size", lambda level=None: 4)
+    monkeypatch.setattr(found, "batch_size", lambda: 4)
     found.said = said
     return found
 
@@ -116,7 +116,7 @@ def test_few_pictures_are_compiled_as_few(model):
 
 
 def test_a_batch_that_was_asked_for_is_computed_in_one_way(model, monkeypatch):
-    monkeypatch.setattr(generator_runner, "MARGIN", 0.0)  # compiling always pays
+    monkeypatch.setitem(generator_runner.PAYS_FROM, "cpu", (0, 0))  # compiling always pays
     auto = pggan.load(model.path, device="cpu", mode="auto")
     one = auto.generate(range(20), batch=2)
     assert auto.runner.describe() == "eager (a batch that was asked for is computed in one way)"
@@ -126,53 +126,46 @@ def test_a_batch_that_was_asked_for_is_computed_in_one_way(model, monkeypatch):
     assert model.runner.batch == 2
 
 
-class Clock:
-    """Seconds pass as a network of so many seconds a batch is computed, eagerly and compiled."""
-
-    def __init__(self, monkeypatch, eager, compiled):
-        self.now, self.seconds = 0.0, {"eager": eager, "compiled": compiled}
-        monkeypatch.setattr(generator_runner.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(generator_runner, "_compiled", lambda generator, shape, backend: self.taking("compiled"))
-
-    def taking(self, mode):
-        def call(z, *rest):
-            self.now += self.seconds[mode]
-            return z
-
-        return call
+@pytest.mark.parametrize(
+    "level,batches,kind,pays",
+    [
+        (2, 599, "cpu", False),
+        (2, 600, "cpu", True),
+        (6, 999, "cpu", False),  # the model that ships: 64x64
+        (6, 1000, "cpu", True),
+        (6, 1_000_000, "cuda", False),  # not measured
+    ],
+)
+def test_whether_compiling_pays_depends_on_level_batches_and_device(level, batches, kind, pays):
+    assert generator_runner.compiling_pays(level, batches, kind) is pays
 
 
 @pytest.mark.parametrize(
-    "remaining,seconds,compiled,says",
-    [
-        (40, 1.0, None, "eager (compiling would take about 30 s, and not win that back)"),
-        (4000, 1.0, 0.5, "compiled (where compiling pays)"),
-        (4000, 0.1, None, "eager (compiling would take about 30 s, and not win that back)"),
-        (4000, 1.0, 1.0, "eager (compiled is no faster)"),
-        (8, 1.0, None, "eager (too few pictures to compile for)"),
-    ],
+    "remaining,says",
+    [(3204, "compiled (where compiling pays)"), (3199, "eager (too few pictures to compile for)")],
 )
-def test_auto_compiles_where_it_wins_more_than_it_takes(monkeypatch, remaining, seconds, compiled, says):
-    """At 16x16 compiling takes 30 s on the CPU, by estimate; it saves a quarter, and has to win 60 s."""
-    said, clock = [], Clock(monkeypatch, seconds, compiled)
-    compute = GeneratorRunner(clock.taking("eager"), "auto", said.append)
-    first = None
-    for number, left in enumerate(range(remaining, 0, -4)):
+def test_auto_compiles_where_enough_batches_are_to_come(monkeypatch, remaining, says):
+    """At 16x16 on the CPU: 800 batches. What is compiled stays so to the last batch; no batch is computed twice."""
+    said, computed_by = [], []
+
+    def taking(mode):
+        return lambda z, *rest: computed_by.append(mode) or z
+
+    monkeypatch.setattr(generator_runner, "_compiled", lambda generator, shape, backend: taking("compiled"))
+    compute = GeneratorRunner(taking("eager"), "auto", said.append)
+    for left in range(remaining, 0, -4):
         compute(torch.zeros(4, 1), 4, None, None, left)
-        first = number if compute.shape and first is None else first
     assert compute.describe() == says
-    # one batch to warm up and two that were measured
-    assert first == (None if compiled is None else 3)
-    assert len(said) == {None: 0, 0.5: 1, 1.0: 2}[compiled]
+    assert set(computed_by) == {says.split()[0]}
+    assert len(computed_by) == -(-remaining // 4)
+    assert len(said) == (1 if says.startswith("compiled") else 0)
 
 
-def test_one_who_asks_is_not_measured_against(monkeypatch):
-    said, clock = [], Clock(monkeypatch, 1.0, 9.0)
-    compute = GeneratorRunner(clock.taking("eager"), "compiled", said.append)
-    for _ in range(5):
-        compute(torch.zeros(4, 1), 4, None, None, 20)
-    assert compute.describe() == "compiled (as asked for)"
-    assert clock.now == 45.0
+def test_on_a_gpu_auto_compiles_only_when_asked(monkeypatch):
+    monkeypatch.delitem(generator_runner.PAYS_FROM, "cpu")  # as a GPU has no entry
+    compute = GeneratorRunner(lambda z, *rest: z, "auto")
+    compute(torch.zeros(4, 1), 4, None, None, 1_000_000)
+    assert compute.describe() == "eager (on a GPU compiling has to be asked for: --mode compiled)"
 
 
 def test_what_cannot_be_compiled_goes_on_eagerly(model, monkeypatch):

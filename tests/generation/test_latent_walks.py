@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.generation.latent_walks import LoopWalk, SeedWalk, slerp
-from pggan.networks.latents import seed_latent
+from pggan.networks.latents import seed_latents
 from pggan.utils.errors import UsageError
 
 vectors = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)
@@ -55,13 +55,13 @@ def test_loop_walk_has_unit_variance_and_moves():
 def test_seed_walk_visits_its_seeds():
     walk = SeedWalk(30, 2, 8, (3, 5, 9))
     for at, seed in ((0, 3), (10, 5), (20, 9), (30, 3)):
-        assert np.allclose(walk.latents(at)[0], seed_latent(seed, 8), atol=1e-5)
-    assert np.allclose(walk.latents(0)[1], seed_latent(5, 8), atol=1e-5)  # the second cell begins at the second
+        assert np.allclose(walk.latents(at)[0], seed_latents([seed], 8)[0], atol=1e-5)
+    assert np.allclose(walk.latents(0)[1], seed_latents([5], 8)[0], atol=1e-5)  # the second cell begins at the second
     once = SeedWalk(21, 1, 8, (3, 5, 9), loop=False)
-    assert np.allclose(once.latents(10)[0], seed_latent(5, 8), atol=1e-5)
-    assert np.allclose(once.latents(20)[0], seed_latent(9, 8), atol=1e-5)
+    assert np.allclose(once.latents(10)[0], seed_latents([5], 8)[0], atol=1e-5)
+    assert np.allclose(once.latents(20)[0], seed_latents([9], 8)[0], atol=1e-5)
     line = SeedWalk(30, 1, 8, (3, 5, 9), method="linear")
-    assert np.allclose(line.latents(5)[0], (seed_latent(3, 8) + seed_latent(5, 8)) / 2, atol=1e-5)
+    assert np.allclose(line.latents(5)[0], (seed_latents([3], 8)[0] + seed_latents([5], 8)[0]) / 2, atol=1e-5)
 
 
 def test_a_walk_between_seeds_refuses_a_single_seed_and_an_unknown_method():

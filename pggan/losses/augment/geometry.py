@@ -19,10 +19,10 @@ _HALF = (-0.003809699, 0.01885659, -0.002710326, -0.08469594, 0.08846992, 0.4843
 TAPS = len(_HALF) * 2
 
 
-def lowpass(device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+def lowpass(dtype: torch.dtype = torch.float32) -> Tensor:
     """Returns the filter, (12,), with sum 1."""
     taps = torch.tensor([*_HALF, *reversed(_HALF)], dtype=torch.float64)
-    return (taps / taps.sum()).to(device=device, dtype=dtype)
+    return (taps / taps.sum()).to(dtype)
 
 
 def scaling(x: Tensor, y: Tensor) -> Tensor:

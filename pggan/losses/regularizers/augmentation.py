@@ -13,7 +13,7 @@ from pggan.losses.augment.ada import NORMALS, UNIFORMS, ada
 from pggan.losses.augment.diffaugment import UNIFORMS as DIFF_UNIFORMS
 from pggan.losses.augment.diffaugment import diffaugment
 from pggan.losses.augment.geometry import lowpass
-from pggan.losses.base import Batch, DiscriminatorPass, LossTerms, Regularizer
+from pggan.losses.base import NOTHING, Batch, DiscriminatorPass, LossTerms, Regularizer
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import at_least_float32
 from pggan.utils.errors import UsageError
@@ -34,6 +34,12 @@ class Augmentation(Regularizer):
     scores have no such origin).
     """
 
+    p: Tensor
+    overfitting: Tensor
+    middle: Tensor
+    sums: Tensor
+    filter: Tensor
+
     def __init__(self, augment: str, augment_p: float, ada_target: float, ada_kimg: float) -> None:
         super().__init__()
         self.adaptive = augment == "ada"
@@ -43,26 +49,18 @@ class Augmentation(Regularizer):
         self.target, self.p_per_image = ada_target, 1 / (ada_kimg * 1000)
         if not self.adaptive:
             return
-        self.p: Tensor
-        self.overfitting: Tensor
-        self.middle: Tensor
-        self.sums: Tensor
-        self.filter: Tensor
-        self.register_buffer("p", torch.tensor(float(augment_p)))
-        self.register_buffer("overfitting", torch.tensor(0.0))
-        self.register_buffer("middle", torch.tensor(0.0))
+        for name, value in (("p", float(augment_p)), ("overfitting", 0.0), ("middle", 0.0)):
+            self.register_buffer(name, torch.tensor(value))
         # since the last update: images, and sums over them of the scores of reals, fakes, held-out reals, and of signs
         self.register_buffer("sums", torch.zeros(5))
         self.register_buffer("filter", lowpass(), persistent=False)
 
     def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-        shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
-        for kind in ("real", "fake"):
-            width = len(UNIFORMS if self.adaptive else DIFF_UNIFORMS)
-            shapes[f"augment_{kind}"] = ("uniform", (width,))
-            if self.adaptive:
-                shapes[f"augment_{kind}_normal"] = ("normal", (len(NORMALS),))
-        return shapes
+        names = ("augment_real", "augment_fake")
+        if not self.adaptive:
+            return dict.fromkeys(names, ("uniform", (len(DIFF_UNIFORMS),)))
+        uniforms = dict.fromkeys(names, ("uniform", (len(UNIFORMS),)))
+        return {**uniforms, **{f"{name}_normal": ("normal", (len(NORMALS),)) for name in names}}
 
     def augment(self, images: Tensor, batch: Batch, real: bool) -> Tensor:
         """Augments images, in float32 or better."""
@@ -74,7 +72,7 @@ class Augmentation(Regularizer):
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         if not self.adaptive:
-            return LossTerms({}, {})
+            return NOTHING
         stats = {"augment_p": self.p.clone()}
         if self.tuned:
             stats["overfitting"] = self.overfitting.clone()

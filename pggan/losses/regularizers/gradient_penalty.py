@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -18,23 +16,15 @@ def mixed_images(step: DiscriminatorPass) -> Tensor:
 
 
 def gradient_norms(d: Critic, images: Tensor, scale: Tensor) -> Tensor:
-    """Returns `||grad D(x)||_2` of each image, (N,), differentiable, in float32 or better.
+    """Returns `||grad D(x)||_2` of each image (N, C, R, R), (N,), differentiable, in float32 or better.
 
+    A penalty's derivative by D's weights is a double backward pass: backwards through this gradient itself.
     The backward pass runs on scores times the loss scale, so that half-precision gradients neither vanish nor overflow
     unnoticed. The result is unscaled in float32.
     """
     gradient: Tensor = torch.func.grad(lambda x: d(x).score.sum() * scale)(images)
     norms: Tensor = torch.linalg.vector_norm((at_least_float32(gradient) / scale).flatten(1), dim=1)
     return norms
-
-
-def penalty(step: DiscriminatorPass, images: Tensor, of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Returns the penalty `of` (N,) norms of D's gradient at images (N, C, R, R), 0-d, and the norms.
-
-    Its derivative by D's weights is a double backward pass: backwards through the gradient itself.
-    """
-    norms = gradient_norms(step.d, images, step.scale)
-    return of(norms), norms
 
 
 class GradientPenalty(Regularizer):
@@ -45,8 +35,6 @@ class GradientPenalty(Regularizer):
         self.weight, self.target = gp_weight, gp_target
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
-        def of(norms: Tensor) -> Tensor:
-            return (norms - self.target).square().mean() * (self.weight / self.target**2)
-
-        value, norms = penalty(step, mixed_images(step), of)
+        norms = gradient_norms(step.d, mixed_images(step), step.scale)
+        value = (norms - self.target).square().mean() * (self.weight / self.target**2)
         return LossTerms({"gradient_penalty": value}, {"gradient_norm": norms.mean()})

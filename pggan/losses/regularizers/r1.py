@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pggan.losses.base import DiscriminatorPass, LossTerms, Regularizer
-from pggan.losses.regularizers.gradient_penalty import penalty
+from pggan.losses.regularizers.gradient_penalty import gradient_norms
 
 
 class R1(Regularizer):
@@ -14,5 +14,5 @@ class R1(Regularizer):
         self.gamma = r1_gamma
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
-        value, norms = penalty(step, step.batch.reals, lambda norms: norms.square().mean() * (self.gamma / 2))
-        return LossTerms({"r1": value}, {"gradient_norm": norms.mean()})
+        norms = gradient_norms(step.d, step.batch.reals, step.scale)
+        return LossTerms({"r1": norms.square().mean() * (self.gamma / 2)}, {"gradient_norm": norms.mean()})
