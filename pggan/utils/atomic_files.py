@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+def replace_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
     """Calls `write(temporary)` beside `path`, flushes the file to the disk and renames it to `path`.
 
     On any failure the temporary file is removed and `path` stays as it was.
@@ -40,7 +40,7 @@ def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool 
         sync_directory(path.parent)
 
 
-def _write_durably(path: Path, write: Callable[[Path], None]) -> None:
+def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
     path.touch()
     default_mode = path.stat().st_mode & 0o777
     write(path)
