@@ -17,17 +17,9 @@ from benchmarks.measuring import as_json, machine, show
 PATCHES, REPEATS, DIRECTIONS, BATCH, LOWEST = 128, 4, 128, 64, 16
 BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32)
 COLUMNS = {
-    "way": "way",
-    "pictures": "pictures",
-    "swd": "swd",
-    "features": "features s",
-    "distances": "distances s",
-    "seconds": "seconds",
-    "cpu": "CPU s",
-    "peak_gb": "peak GiB",
-    "times": "times faster",
-    "times_cpu": "by CPU time",
-}
+    "way": "way", "pictures": "pictures", "swd": "swd", "features": "features s", "distances": "distances s",
+    "seconds": "seconds", "cpu": "CPU s", "peak_gb": "peak GiB", "times": "times faster", "times_cpu": "by CPU time",
+}  # fmt: skip
 
 
 @click.command("swd")
