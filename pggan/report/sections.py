@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import statistics
 from pathlib import Path
@@ -88,10 +89,10 @@ def phases(run_data: RunData) -> Markup:
     """The table of phases: the plan, and medians of what was measured."""
     rows: list[list[object]] = []
     marks = []
-    for planned, phase in zip(plan(run_data.config)["phases"], run_data.schedule.phases):
-        ticks = [tick for tick in run_data.log.ticks if phase.start < tick.nimg <= phase.end]
-        if phase is run_data.schedule.phases[-1]:
-            ticks = [tick for tick in run_data.log.ticks if tick.nimg > phase.start]
+    all_phases = run_data.schedule.phases
+    for planned, phase in zip(plan(run_data.config)["phases"], all_phases):
+        end = math.inf if phase is all_phases[-1] else phase.end  # the last iteration may go beyond the plan
+        ticks = [tick for tick in run_data.log.ticks if phase.start < tick.nimg <= end]
         state = "done" if run_data.nimg >= phase.end else "now" if run_data.nimg > phase.start else "ahead"
         side = f"{phase.resolution}x{phase.resolution} {planned['kind']}"
         span = f"{kimg(phase.start)} – {kimg(phase.end)}"
