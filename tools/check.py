@@ -11,11 +11,7 @@ import environment
 
 def main():
     python = environment.ensure("test")
-    lint = [
-        ["ruff", "check", "."],
-        ["ruff", "format", "--check", "--quiet", "."],
-        ["mypy"],
-    ]
+    lint = [["ruff", "check", "."], ["ruff", "format", "--check", "--quiet", "."], ["mypy"]]
     failed = []
     for command in lint:
         print("$ " + " ".join(command), flush=True)

@@ -44,13 +44,9 @@ def main(args: list[str] | None = None) -> int:
     arguments = parser.parse_args(args)
     try:
         options = PrepareOptions(
-            max_res=arguments.max_res,
-            codec=arguments.codec,
-            fit="reject",
-            whole=True,
-            workers=arguments.workers,
+            max_res=arguments.max_res, codec=arguments.codec, fit="reject", whole=True, workers=arguments.workers,
             overwrite=arguments.overwrite,
-        )
+        )  # fmt: skip
         report = convert(arguments.source, arguments.dest, arguments.count, options, arguments.quiet)
     except (PgganError, OSError) as error:
         print(f"prepare_celebahq: error: {error}", file=sys.stderr)

@@ -211,10 +211,10 @@ def _resume(request: Request, path: Path) -> RunResult:
 
 def _display(schedule: Schedule, silent: bool, stack: ExitStack) -> Display:
     """Returns what shows the run's progress; `stack` closes it."""
-    from pggan.training.monitor.display import LineDisplay, LiveDisplay, QuietDisplay, SilentDisplay
+    from pggan.training.monitor.display import Display, LineDisplay, LiveDisplay, QuietDisplay
 
     if not _is_main_process():
-        return SilentDisplay()
+        return Display()
     if silent:
         return QuietDisplay()
     if sys.stderr.isatty():

@@ -165,8 +165,7 @@ def _write_torch(program: _Program, model: Model, path: Path, metadata: dict[str
             program_file = Path(folder) / "program.pt2"
             torch.export.save(exported, program_file, extra_files={"pggan.json": json.dumps(metadata)})
             program_file.replace(path)
-        with open(path, "rb") as file:
-            loaded = torch.export.load(io.BytesIO(file.read())).module()
+        loaded = torch.export.load(io.BytesIO(path.read_bytes())).module()
 
     def run(latents: NDArray[np.float32], labels: NDArray[np.float32] | None) -> NDArray[np.float32]:
         inputs = [torch.from_numpy(array) for array in (latents, labels) if array is not None]
@@ -181,15 +180,13 @@ def _write_onnx(program: _Program, model: Model, path: Path, metadata: dict[str,
     onnx, runtime = _import_onnx()
     example = _example(model, 2)
     names = ["latents", "labels"][: len(example)]
-    options: dict[str, Any] = {
-        "input_names": names,
-        "output_names": ["images"],
-        "opset_version": _newest_opset(onnx, runtime),
-    }
-    dynamic = tuple({0: "batch"} for _ in example)
+    opset, dynamic = _newest_opset(onnx, runtime), tuple({0: "batch"} for _ in example)
     try:
         with _quiet(), torch.inference_mode():
-            exported = torch.onnx.export(program, example, dynamo=True, dynamic_shapes=dynamic, **options)
+            exported = torch.onnx.export(
+                program, example, dynamo=True, dynamic_shapes=dynamic, input_names=names, output_names=["images"],
+                opset_version=opset,
+            )  # fmt: skip
     except ImportError:  # onnxscript is too old for this torch
         raise UsageError("ONNX needs newer packages: pip install --upgrade 'pggan[onnx]'") from None
     assert exported is not None

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import tempfile
 import zipfile
 from collections import deque
@@ -243,21 +242,13 @@ def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
 @contextmanager
 def _temporary_directory(out: Path) -> Iterator[Path]:
     """Makes a directory to write into. After the block it is renamed to `out`; if the block fails, it is removed."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        os.chmod(temporary, 0o777 & ~_umask())
+    # made inside a folder that only this user can enter, with the permissions that the umask gives
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as parent:
+        temporary = Path(parent) / out.name
+        temporary.mkdir()
         yield temporary
         os.rename(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     sync_directory(out.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _size(path: Path) -> int:

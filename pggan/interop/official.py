@@ -37,10 +37,7 @@ _IGNORED = set(_G_ONLY) | set(_D_ONLY)
 class OfficialImporter:
     """The importer of the official release."""
 
-    @staticmethod
-    def sniff(path: Path) -> bool:
-        """Whether the file is a pickle."""
-        return is_pickle(path)
+    sniff = staticmethod(is_pickle)
 
     @staticmethod
     def read(path: Path) -> ImportedModel:

@@ -7,10 +7,11 @@ pickled network becomes a `Network` that holds its state as plain data.
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +83,9 @@ def _array(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
     if not isinstance(data, (bytes, bytearray)) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise pickle.UnpicklingError("an array in an unknown form")
     file_dtype = dtype.value()
-    count = 1
-    for side in shape:
-        if not isinstance(side, int) or side < 0:
-            raise pickle.UnpicklingError("an array of an impossible shape")
-        count *= side
+    if not all(isinstance(side, int) and side >= 0 for side in shape):
+        raise pickle.UnpicklingError("an array of an impossible shape")
+    count = math.prod(shape)
     if count > _MAX_VALUES or count * file_dtype.itemsize != len(data):
         raise pickle.UnpicklingError("an array whose bytes do not fit its shape")
     values = np.frombuffer(data, file_dtype).reshape(shape, order="F" if order == "F" else "C")
@@ -173,18 +172,15 @@ def read_pickle(path: Path) -> Any:
     Raises `UnknownGlobal` for a file that asks for any other name, `ModelError` where it is not an intact pickle.
     """
     with open(path, "rb") as file:
-        return _unwrap(_load(path, file))
-
-
-def _load(path: Path, file: BinaryIO) -> Any:
-    try:
-        return _RestrictedUnpickler(file, encoding="latin1").load()
-    except UnknownGlobal:
-        raise
-    except MemoryError:
-        raise ModelError(f"{path} needs more memory than there is; it is damaged, or no model") from None
-    except Exception as error:  # noqa: BLE001 (a damaged pickle raises whatever its opcodes do)
-        raise ModelError(f"{path} is not a whole model pickle ({one_line(error)}); copy it again") from None
+        try:
+            content = _RestrictedUnpickler(file, encoding="latin1").load()
+        except UnknownGlobal:
+            raise
+        except MemoryError:
+            raise ModelError(f"{path} needs more memory than there is; it is damaged, or no model") from None
+        except Exception as error:  # noqa: BLE001 (a damaged pickle raises whatever its opcodes do)
+            raise ModelError(f"{path} is not a whole model pickle ({one_line(error)}); copy it again") from None
+    return _unwrap(content)
 
 
 def _unwrap(value: Any, depth: int = 0) -> Any:

@@ -54,7 +54,7 @@ def write_report(run: Path, out: Path | None = None) -> Report:
     path = _output_path(run_data.run, out)
     gallery = read_gallery(run_data.run.samples)
     content = page(run_data, gallery).encode("utf-8", "replace")
-    replace_atomically(path, lambda temporary: _write_bytes(temporary, content))
+    replace_atomically(path, lambda temporary: temporary.write_bytes(content))
     log = run_data.log
     return Report(
         path, len(content), sections.status(run_data)[0], run_data.nimg / 1000, log.lines, len(log.events),
@@ -73,10 +73,6 @@ def _output_path(run: RunDirectory, out: Path | None) -> Path:
     if run.path.resolve() in out.resolve().parents and out.exists() and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out} is a file of the run; give another name, as {run.path / PAGE}")
     return out
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def page(run_data: RunData, gallery: Gallery) -> str:

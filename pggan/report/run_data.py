@@ -44,13 +44,9 @@ class RunData:
     def finished(self) -> bool:
         return self.nimg >= self.schedule.total
 
-    @property
-    def seconds(self) -> float:
-        return self.last("seconds") or 0.0
-
     def last(self, name: str) -> float | None:
         """The newest value of this name in the log."""
-        return self.log.ticks[-1].get(name) if self.log.ticks else None
+        return self.log.ticks[-1].values.get(name) if self.log.ticks else None
 
 
 def read_run_data(path: Path) -> RunData:

@@ -146,7 +146,8 @@ def encode(image: Image.Image, max_bytes: int, width: int = GRID_WIDTH) -> Embed
     smallest: EmbeddedImage | None = None
     for share, quality in QUALITIES:
         factor = largest * share
-        small = image if factor == 1 else image.resize(_scaled(image, factor), Image.Resampling.LANCZOS)
+        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        small = image if factor == 1 else image.resize(size, Image.Resampling.LANCZOS)
         data = _webp(small, quality)
         if smallest is None or len(data) < len(smallest.data):
             smallest = EmbeddedImage(data, small.width, small.height)
@@ -154,10 +155,6 @@ def encode(image: Image.Image, max_bytes: int, width: int = GRID_WIDTH) -> Embed
             break
     assert smallest is not None
     return smallest
-
-
-def _scaled(image: Image.Image, factor: float) -> tuple[int, int]:
-    return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 
 def _webp(image: Image.Image, quality: int) -> bytes:

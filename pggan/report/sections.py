@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import statistics
 from pathlib import Path
@@ -42,7 +43,7 @@ def summary(run_data: RunData) -> Markup:
     tiles: list[tuple[str, str]] = [
         ("progress", f"{min(run_data.nimg / run_data.schedule.total, 1):.0%}"),
         ("stage", stage if run_data.log.ticks else "–"),
-        ("trained for", duration(run_data.seconds)),
+        ("trained for", duration(run_data.last("seconds") or 0.0)),
         ("time left", "none" if run_data.finished else duration(left) if left is not None else "–"),
         ("now, img/s", format_number(run_data.last("img_per_second"))),
         ("training pictures", f"{count:,}" if isinstance(count, int) else "–"),
@@ -88,10 +89,10 @@ def phases(run_data: RunData) -> Markup:
     """The table of phases: the plan, and medians of what was measured."""
     rows: list[list[object]] = []
     marks = []
-    for planned, phase in zip(plan(run_data.config)["phases"], run_data.schedule.phases):
-        ticks = [tick for tick in run_data.log.ticks if phase.start < tick.nimg <= phase.end]
-        if phase is run_data.schedule.phases[-1]:
-            ticks = [tick for tick in run_data.log.ticks if tick.nimg > phase.start]
+    all_phases = run_data.schedule.phases
+    for planned, phase in zip(plan(run_data.config)["phases"], all_phases):
+        end = math.inf if phase is all_phases[-1] else phase.end  # the last iteration may go beyond the plan
+        ticks = [tick for tick in run_data.log.ticks if phase.start < tick.nimg <= end]
         state = "done" if run_data.nimg >= phase.end else "now" if run_data.nimg > phase.start else "ahead"
         side = f"{phase.resolution}x{phase.resolution} {planned['kind']}"
         span = f"{kimg(phase.start)} – {kimg(phase.end)}"
@@ -122,16 +123,20 @@ def metrics(run_data: RunData) -> Markup | None:
 
 
 def _median(ticks: list[Tick], name: str) -> float | None:
-    values = [value for tick in ticks if (value := tick.get(name)) is not None]
+    values = _values(ticks, name)
     return statistics.median(values) if values else None
+
+
+def _values(ticks: list[Tick], name: str) -> list[float]:
+    return [value for tick in ticks if (value := tick.values.get(name)) is not None]
 
 
 def _spent(all_ticks: list[Tick], ticks: list[Tick]) -> str:
     """The training time of a phase, whose ticks are `ticks`."""
-    ends = [value for tick in ticks if (value := tick.get("seconds")) is not None]
+    ends = _values(ticks, "seconds")
     if not ends:
         return "–"
-    before = [value for tick in all_ticks if tick.nimg < ticks[0].nimg and (value := tick.get("seconds")) is not None]
+    before = _values([tick for tick in all_ticks if tick.nimg < ticks[0].nimg], "seconds")
     return duration(ends[-1] - (before[-1] if before else 0.0))
 
 

@@ -12,11 +12,13 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from pggan.config.schedule import Schedule
 from pggan.report import write_report
+from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.file_lock import exclusive_lock
 from tests.helpers.model_files import saved
-from tests.helpers.run_directories import add_grid, add_lines, make_run
+from tests.helpers.run_directories import add_grid, add_lines, make_run, tick
 
 VOID = {"br", "img", "input", "meta", "source"}
 
@@ -164,6 +166,12 @@ def test_a_torn_last_line_is_no_damage_but_others_are(run):
     page, report = page_of(run)
     assert (report.ticks, report.damaged_lines) == (12, 5)
     assert "could not be read: 5" in page.text
+
+
+def test_a_last_tick_beyond_the_plan_belongs_to_the_last_phase(run):
+    schedule = Schedule(RunDirectory(run).read_options()[0])
+    add_lines(run, tick(schedule, 12, 12, nimg=schedule.total + 7, seconds=1000.0))
+    assert "16:24" in page_of(run)[0].text  # 1000 s less the 16 s of the phases before
 
 
 def test_events_and_changed_options_are_listed_and_marked_in_the_charts(tmp_path):

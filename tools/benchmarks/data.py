@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 from multiprocessing import active_children
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
 import numpy as np
 
-from benchmarks.measuring import as_json, machine, median, show
+from benchmarks.measuring import as_json, machine, show
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadImage
@@ -29,19 +30,10 @@ FORMATS = {"jpeg": {"quality": 95}, "png": {}}
 SAMPLE = 12
 
 COLUMNS = {
-    "format": "from",
-    "rate": "pictures/s",
-    "limit": "bare limit",
-    "ratio": "ratio",
-    "of_cpu": "by CPU time",
-    "decode": "decode ms",
-    "pyramid": "pyramid ms",
-    "encode": "encode ms",
-    "pyramid_share": "pyramid share",
-    "parent_mb": "parent MiB",
-    "growth_mb": "grown by MiB",
-    "worker_mb": "worker MiB",
-}
+    "format": "from", "rate": "pictures/s", "limit": "bare limit", "ratio": "ratio", "of_cpu": "by CPU time",
+    "decode": "decode ms", "pyramid": "pyramid ms", "encode": "encode ms", "pyramid_share": "pyramid share",
+    "parent_mb": "parent MiB", "growth_mb": "grown by MiB", "worker_mb": "worker MiB",
+}  # fmt: skip
 
 
 @click.command("data")

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
 
-from benchmarks.measuring import Numbers, as_json, machine, median, show
+from benchmarks.measuring import Numbers, as_json, machine, show, synchronize
 
 COLUMNS = {
-    "resolution": "resolution",
-    "mode": "mode",
-    "batch": "batch",
-    "startup": "start s",
-    "bare": "bare img/s",
-    "rate": "with PNGs img/s",
-    "of_bare": "of bare",
-    "png_ms": "PNG ms of a core",
-}
-GOAL = 0.8
+    "resolution": "resolution", "mode": "mode", "batch": "batch", "startup": "start s", "bare": "bare img/s",
+    "rate": "with PNGs img/s", "of_bare": "of bare", "png_ms": "PNG ms of a core",
+}  # fmt: skip
+GOAL, MODES = 0.8, ("eager", "compiled")
+_print_note = partial(click.echo, err=True)
 
 
 @click.command("generate")
 @click.option("--resolutions", type=Numbers(), help="Default: 4 to 1024 (CPU: 4 to 128).")
 @click.option("--model", help="A model instead of untrained networks, at its resolution.")
 @click.option("--fmap-base", type=int, help="Width of untrained networks. Default: 8192 (CPU: 2048).")
-@click.option(
-    "--mode",
-    "modes",
-    multiple=True,
-    type=click.Choice(["eager", "compiled"]),
-    default=["eager"],
-    help="Several: again.",
-)
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), default=MODES[:1], help="Several: again.")
 @click.option("--n", "count", type=click.IntRange(1), help="Pictures a measurement. Default: two batches, 16 at least.")
 @click.option("--batch", type=click.IntRange(1), help="Default: as pggan generate.")
 @click.option("--device", default="auto", show_default=True)
@@ -63,10 +53,6 @@ def _load_models(options: dict[str, Any], mode: str) -> list[Any]:
     if options["model"]:
         return [load(options["model"], options["device"], mode=mode, note=_print_note)]
     return _untrained_models(options, mode)
-
-
-def _print_note(message: str) -> None:
-    click.echo(message, err=True)
 
 
 def _untrained_models(options: dict[str, Any], mode: str) -> list[Any]:
@@ -101,7 +87,7 @@ def _measure(model: Any, options: dict[str, Any]) -> dict[str, Any]:
         while images_done < count:
             model.synthesize(latents, remaining=batch)
             images_done += batch
-        _wait(model)
+        synchronize(model.device)
         return images_done / (time.perf_counter() - start)
 
     def with_pngs(folder: str) -> float:
@@ -112,7 +98,7 @@ def _measure(model: Any, options: dict[str, Any]) -> dict[str, Any]:
     row = {"resolution": model.resolution, "batch": batch, "device": str(model.device)}
     start = time.perf_counter()
     model.synthesize(latents, remaining=batch)
-    _wait(model)
+    synchronize(model.device)
     row["startup"] = time.perf_counter() - start
     images, pairs = model.images(latents), []
     with tempfile.TemporaryDirectory() as folder:
@@ -120,9 +106,8 @@ def _measure(model: Any, options: dict[str, Any]) -> dict[str, Any]:
         with_pngs(folder)
         for _ in range(options["rounds"]):
             pairs.append((bare(), with_pngs(folder)))
-    row |= {"bare": median([a for a, _ in pairs]), "rate": median([b for _, b in pairs])}
-    row["of_bare"] = median([b / a for a, b in pairs])
-    return row
+    row |= {"bare": median(a for a, _ in pairs), "rate": median(b for _, b in pairs)}
+    return {**row, "of_bare": median(b / a for a, b in pairs)}
 
 
 def _png_seconds(images: Any, folder: Path) -> float:
@@ -134,10 +119,3 @@ def _png_seconds(images: Any, folder: Path) -> float:
     for number, image in enumerate(some):
         write_png(folder / f"{number}.png", image, {"seed": number}, durable=False)
     return (time.process_time() - start) / len(some)
-
-
-def _wait(model: Any) -> None:
-    import torch
-
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
+from statistics import median
 from typing import Any
 
 import click
 import numpy as np
 
-from benchmarks.measuring import Numbers, Rate, as_json, machine, median, rate, show
+from benchmarks.measuring import Numbers, Rate, as_json, machine, rate, show, synchronize
+from pggan.config.presets import configure
 from pggan.config.train import CACHES
 from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import PREFETCH, BatchRequest, Loader
@@ -24,17 +27,10 @@ from pggan.utils.process_pool import available_cores
 SAMPLE, SAMPLE_BYTES = 256, 256 << 20
 
 COLUMNS = {
-    "resolution": "resolution",
-    "codec": "codec",
-    "cache": "cache",
-    "workers": "workers",
-    "rate": "img/s",
-    "bare": "bare decode a core",
-    "of_bare": "of bare, a core",
-    "of_cpu": "by CPU time",
-    "training": "training img/s",
+    "resolution": "resolution", "codec": "codec", "cache": "cache", "workers": "workers", "rate": "img/s",
+    "bare": "bare decode a core", "of_bare": "of bare, a core", "of_cpu": "by CPU time", "training": "training img/s",
     "times_training": "times training",
-}
+}  # fmt: skip
 
 
 @click.command("loader")
@@ -156,19 +152,14 @@ class _Feed:
 
     def _step(self) -> int:
         images = next(self.stream).images
-        if not isinstance(images, np.ndarray) and images.device.type == "cuda":
-            import torch
-
-            torch.cuda.synchronize(images.device)
+        if not isinstance(images, np.ndarray):
+            synchronize(images.device)
         return self.batch
 
 
 def _training(given: dict[str, Any], resolution: int, channels: int, device: str) -> tuple[int, float]:
     """Returns the batch at a resolution, and images per second of eager training on one batch in memory."""
-    from dataclasses import replace
-
     from benchmarks.training import training_rate
-    from pggan.config.presets import configure
 
     config = configure(given["preset"], {"start_res": resolution, "max_res": resolution, "device": device})
     config = replace(config, channels=channels)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,21 +58,18 @@ def machine() -> dict[str, Any]:
     """Returns the processor's name, the cores that this process may use, and the load of the last minute."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        name = names[0] if names else name
-    return {
-        "cpu": name,
-        "cores": available_cores(),
-        "load": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-    }
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    load = round(os.getloadavg()[0], 2)
+    return {"cpu": name, "cores": available_cores(), "load": load, "python": platform.python_version()}
 
 
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)
+def synchronize(device: Any) -> None:
+    """Waits until a GPU has done its work."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
 
 
 def show(result: dict[str, Any], rows: str, columns: dict[str, str], as_json: bool) -> None:

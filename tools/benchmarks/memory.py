@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,19 +12,14 @@ import click
 from benchmarks.measuring import Numbers, as_json, machine, show
 from benchmarks.train import config_at
 from pggan.config.presets import PRESETS
-from pggan.config.train import PRECISIONS
+from pggan.config.train import PRECISIONS, level_of
 from pggan.utils.errors import UsageError
 
 COLUMNS = {
-    "resolution": "resolution",
-    "activations": "activations",
-    "images": "at once",
-    "estimate_mb": "estimate MiB",
-    "measured_mb": "measured MiB",
-    "tensors_mb": "in tensors MiB",
-    "each": "an image, of estimate",
+    "resolution": "resolution", "activations": "activations", "images": "at once", "estimate_mb": "estimate MiB",
+    "measured_mb": "measured MiB", "tensors_mb": "in tensors MiB", "each": "an image, of estimate",
     "each_tensors": "in tensors",
-}
+}  # fmt: skip
 
 
 @click.command("memory")
@@ -59,9 +55,6 @@ def command(as_json: bool, **given: Any) -> None:
 
 def measured(given: dict[str, Any], side: int, device: Any, precision: str) -> list[dict[str, Any]]:
     """Returns a row for each number of images at once, activations kept and checkpointed."""
-    from dataclasses import replace
-
-    from pggan.config.train import level_of
     from pggan.training.engine.memory_estimate import image_bytes, micro_batch_sizes, pass_bytes, value_bytes_of
     from pggan.training.engine.memory_trial import measure_micro_batch
     from pggan.training.engine.state import TrainState

@@ -17,29 +17,18 @@ from benchmarks.measuring import as_json, machine, show
 PATCHES, REPEATS, DIRECTIONS, BATCH, LOWEST = 128, 4, 128, 64, 16
 BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32)
 COLUMNS = {
-    "way": "way",
-    "pictures": "pictures",
-    "swd": "swd",
-    "features": "features s",
-    "distances": "distances s",
-    "seconds": "seconds",
-    "cpu": "CPU s",
-    "peak_gb": "peak GiB",
-    "times": "times faster",
-    "times_cpu": "by CPU time",
-}
+    "way": "way", "pictures": "pictures", "swd": "swd", "features": "features s", "distances": "distances s",
+    "seconds": "seconds", "cpu": "CPU s", "peak_gb": "peak GiB", "times": "times faster", "times_cpu": "by CPU time",
+}  # fmt: skip
 
 
 @click.command("swd")
 @click.option("--images", type=click.IntRange(16), default=16_384, show_default=True, help="Pictures on each side.")
 @click.option("--resolution", type=click.Choice(["16", "32", "64", "128", "256"]), default="128", show_default=True)
 @click.option(
-    "--published",
-    type=click.IntRange(0),
-    default=2048,
-    show_default=True,
+    "--published", type=click.IntRange(0), default=2048, show_default=True,
     help="Pictures for the published implementation, which takes 12 GB for 16,384; 0: leave it out.",
-)
+)  # fmt: skip
 @click.option("--device", default="cpu", show_default=True)
 @as_json
 def command(images: int, resolution: str, published: int, device: str, as_json: bool) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
 
-from benchmarks.measuring import Numbers, machine, median, rate, show
+from benchmarks.measuring import Numbers, machine, rate, show, synchronize
 from pggan.config.presets import PRESETS, configure
-from pggan.config.train import PRECISIONS, TrainConfig, level_of
+from pggan.config.train import PRECISIONS, PerResolution, TrainConfig, level_of
 from pggan.networks.flops import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
 
 MODES = ("eager", "compiled", "captured", "captured-eager")
@@ -20,17 +22,9 @@ MODES = ("eager", "compiled", "captured", "captured-eager")
 CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
 COLUMNS = {
-    "resolution": "resolution",
-    "mode": "mode",
-    "batch": "batch",
-    "rate": "img/s",
-    "ms": "ms/img",
-    "floor_ms": "floor ms/img",
-    "of_floor": "of floor",
-    "parts": "parts",
-    "memory_mb": "peak MB",
-    "start": "start s",
-}
+    "resolution": "resolution", "mode": "mode", "batch": "batch", "rate": "img/s", "ms": "ms/img",
+    "floor_ms": "floor ms/img", "of_floor": "of floor", "parts": "parts", "memory_mb": "peak MB", "start": "start s",
+}  # fmt: skip
 
 
 @click.command("train")
@@ -67,7 +61,7 @@ def command(file: Path | None, **given: Any) -> None:
     sides = given["resolutions"] or [2**level for level in range(2, 11 if device.type == "cuda" else 6)]
     for side in sides:
         level_of(side)
-        rows += _measured(config_at(given, side, device.type), side, given, str(device), chip)
+        rows += _measured(config_at(given, side, device.type), side, given, str(device), precision, chip)
         click.echo(f"measured {side}x{side}", err=True)
     hours = {mode: _hours(given, rows, {mode}) for mode in given["modes"]}
     if len(hours) > 1:
@@ -94,12 +88,8 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
 
     def multiply() -> int:
         matrix @ matrix
-        wait()
+        synchronize(device)
         return 2 * large**3
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
 
     multiply()
     flops = max(rate(multiply, 0.5).wall for _ in range(3))
@@ -108,7 +98,7 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
 
     def copy() -> int:
         target.copy_(source)
-        wait()
+        synchronize(device)
         return 2 * source.numel()
 
     copy()
@@ -116,27 +106,22 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
 
 
 def config_at(given: dict[str, Any], side: int, kind: str) -> TrainConfig:
-    narrow = CPU_WIDTH if kind == "cpu" else {}
-    width = {k: given.get(k) or narrow.get(k) for k in ("fmap_base", "fmap_max")} | {
-        "latent_size": narrow.get("latent_size")
-    }
+    """The preset at one resolution, with the widths and the batch that were asked for."""
+    width = {name: given.get(name) or (size if kind == "cpu" else None) for name, size in CPU_WIDTH.items()}
     asked = {"start_res": side, "max_res": side, "precision": given["precision"], "device": given["device"], **width}
     config = configure(given["preset"], asked)
-    from dataclasses import replace
-
-    from pggan.config.train import PerResolution
-
-    batch = given["batch"] or (min(16, int(config.batch.at(side))) if kind == "cpu" else int(config.batch.at(side)))
+    preset_batch = int(config.batch.at(side))
+    batch = given["batch"] or (min(16, preset_batch) if kind == "cpu" else preset_batch)
     return replace(config, batch=PerResolution(batch), total_kimg=None)
 
 
 def _measured(
-    config: TrainConfig, side: int, given: dict[str, Any], device: str, chip: dict[str, float]
+    config: TrainConfig, side: int, given: dict[str, Any], device: str, precision: str, chip: dict[str, float]
 ) -> list[dict[str, Any]]:
     """A row for each mode; rounds go over all of them, so that what disturbs one disturbs its peers."""
     from benchmarks.training import Trainer, operations
 
-    value_bytes = 2 if chip_precision(config, device) in ("bf16", "fp16") else 4
+    value_bytes = 2 if precision in ("bf16", "fp16") else 4
     floor = floor_seconds(config, side, chip["flops"], chip["bytes"], value_bytes)
     trainers, rows = [], []
     for mode in given["modes"]:
@@ -148,33 +133,23 @@ def _measured(
         trainer.step()
         trainer.wait()
         trainers.append(trainer)
-        rows.append({"resolution": side, "mode": mode, "batch": trainer.moment.batch, "start": started})
-        rows[-1] |= {
-            "parts": trainer.executor.num_micro_batches(trainer.moment.level, trainer.moment.batch),
-            "memory_mb": (_peak(device) - held) / 2**20,
-        }
-        taken = trainer.mode
-        if taken != mode:
+        batch, peak = trainer.moment.batch, _peak(device) - held
+        rows.append({"resolution": side, "mode": mode, "batch": batch, "start": started, "memory_mb": peak / 2**20})
+        rows[-1]["parts"] = trainer.executor.num_micro_batches(trainer.moment.level, batch)
+        if (taken := trainer.mode) != mode:
             reason = next((line for line in trainer.notes if "could not be" in line), "activations are computed again")
             rows[-1] |= {"mode": f"{mode} ({taken})", "fell_back": reason}
-    found: list[list[float]] = [[] for _ in trainers]
+    measured: list[list[float]] = [[] for _ in trainers]
     for _ in range(given["rounds"]):
-        for at, trainer in enumerate(trainers):
-            found[at].append(rate(trainer.step, given["seconds"], trainer.wait).wall)
-    for row, rates in zip(rows, found):
+        for trainer, rates in zip(trainers, measured):
+            rates.append(rate(trainer.step, given["seconds"], trainer.wait).wall)
+    for row, rates in zip(rows, measured):
         each = 1 / median(rates)
-        row |= {"rate": 1 / each, "ms": each * 1e3, "floor_ms": floor * 1e3, "of_floor": floor / each}
-        row["rates"] = rates
+        row |= {"rate": 1 / each, "ms": each * 1e3, "floor_ms": floor * 1e3, "of_floor": floor / each, "rates": rates}
     if given["profile"]:
         for row, trainer in zip(rows, trainers):
             row["operations"] = operations(trainer)
     return rows
-
-
-def chip_precision(config: TrainConfig, device: str) -> str:
-    from pggan.utils.devices import pick_device, pick_precision
-
-    return pick_precision(config.precision, pick_device(device))
 
 
 def floor_seconds(config: TrainConfig, side: int, flops: float, copied: float, value_bytes: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from itertools import repeat
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measuring import median, rate
+from benchmarks.measuring import rate, synchronize
 from pggan.config.train import TrainConfig
 from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.training.engine.batch_builder import BatchBuilder
@@ -59,8 +60,7 @@ class Trainer:
 
     def wait(self) -> None:
         """Until all iterations are done: a run does not wait for each."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
 
 
 def operations(trainer: Trainer, iterations: int = 3) -> dict[str, float]:
@@ -80,9 +80,8 @@ def operations(trainer: Trainer, iterations: int = 3) -> dict[str, float]:
         passed = time.perf_counter() - start
     taken = {each.key: _own_time(each, gpu) for each in found.key_averages()}
     busy = sum(taken.values())
-    shares = {
-        name: each / busy for name, each in sorted(taken.items(), key=lambda pair: -pair[1]) if each > 0.002 * busy
-    }
+    largest = sorted(taken.items(), key=lambda pair: -pair[1])
+    shares = {name: each / busy for name, each in largest if each > 0.002 * busy}
     return {**shares, "(idle)": max(0.0, 1 - busy / 1e6 / passed)} if gpu else shares
 
 

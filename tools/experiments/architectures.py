@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
 
 from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
@@ -56,15 +55,12 @@ def run(settings: Settings, say: Say) -> Result:
     say(f"SWD x 1000 of reals against others of them: {floor:.1f}")
     rows: list[Row] = []
     for preset, told in PRESETS.items():
-        config = configure(
-            preset,
-            {"channels": 1, "fmap_base": sizes.width, "fmap_max": sizes.width, "batch": PerResolution(sizes.batch)},
-        )
-        generator, discriminator = build(*config.networks(), seed=seed)
-        betas = config.adam_betas or (0.5, 0.999)
+        width = {"fmap_base": sizes.width, "fmap_max": sizes.width}
+        config = configure(preset, {"channels": 1, "batch": PerResolution(sizes.batch), **width})
+        adam = OptimizerDefaults(lr=sizes.rate, betas=config.adam_betas or (0.5, 0.999))
         trial = Trial(
-            generator, discriminator, config.loss, pictures.data(), latent_size=config.latent_size, level=LEVEL,
-            batch=sizes.batch, seed=seed, optimizers=2 * (OptimizerDefaults(lr=sizes.rate, betas=betas),),
+            *build(*config.networks(), seed=seed), config.loss, pictures.data(), latent_size=config.latent_size,
+            level=LEVEL, batch=sizes.batch, seed=seed, optimizers=(adam, adam),
         )  # fmt: skip
         rows.append({"preset": preset, "players": told, **train(trial, reals, sizes)})
         say(f"{told}: SWD x 1000 {rows[-1]['swd'][-1]:.1f}")
@@ -74,18 +70,13 @@ def run(settings: Settings, say: Say) -> Result:
 
 def train(trial: Trial, reals: NDArray[np.uint8], sizes: Sizes) -> Row:
     """`swd`: x 1000, by iterations; `samples`: grey values of a grid of generated pictures, row by row."""
-    at = [sizes.iterations * (n + 1) // sizes.measures for n in range(sizes.measures)]
-    found: Row = {"iterations": at, "swd": []}
-    for iteration in range(1, sizes.iterations + 1):
-        trial.iterate()
-        if iteration in at:
-            fakes = eight_bit(trial.generate(sizes.judged, torch.Generator().manual_seed(0)))
-            found["swd"].append(distance(fakes, reals))
-    return {**found, "samples": tiled(fakes)}
 
+    def fakes() -> NDArray[np.uint8]:
+        images = trial.generate(sizes.judged, torch.Generator().manual_seed(0))
+        return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
 
-def eight_bit(images: Tensor) -> NDArray[np.uint8]:
-    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
+    at, swd = trial.train(sizes.iterations, sizes.measures, lambda _: distance(fakes(), reals))
+    return {"iterations": at, "swd": swd, "samples": tiled(fakes())}
 
 
 def distance(fakes: NDArray[np.uint8], reals: NDArray[np.uint8]) -> float:

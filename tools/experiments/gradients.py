@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -17,13 +16,10 @@ from torch import nn
 
 from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
-from experiments.pictures import Pictures, load
+from experiments.pictures import SIDE, Pictures, fc_players, load
 from experiments.trial import Trial, d_total, norm
 from pggan.config.losses import OptimizerDefaults
-from pggan.config.train import DiscriminatorConfig, GeneratorConfig
-from pggan.networks.factory import build
 
-SIDE, LEVEL, LATENT = 16, 4, 32
 # Deviation of the noise; pictures are in [-1, 1].
 SIGMA = 1.0
 CURVES: dict[str, tuple[str, dict[str, float]]] = {
@@ -64,19 +60,12 @@ def run(settings: Settings, say: Say) -> Result:
     return Result(rows, claims(rows), {"of": pictures.name, "sigma": SIGMA, **vars(sizes)})
 
 
-def _players(width: int, seed: int) -> tuple[nn.Module, nn.Module]:
-    common: dict[str, Any] = {"resolution": SIDE, "channels": 1, "arch": "fc", "fmap_max": width}
-    g = GeneratorConfig(latent_size=LATENT, **common)
-    return build(g, DiscriminatorConfig(diversity="none", **common), seed)
-
-
 def _warmed(pictures: Pictures, sizes: Sizes, iterations: int, seed: int) -> nn.Module:
     """A generator after some iterations of the default loss."""
-    generator, discriminator = _players(sizes.width, seed)
-    trial = Trial(generator, discriminator, "wgan-gp", pictures.data(), latent_size=LATENT, level=LEVEL, seed=seed)
+    trial = pictures.trial(fc_players(sizes.width, seed), "wgan-gp", seed=seed)
     for _ in range(iterations):
         trial.iterate()
-    return generator
+    return trial.generator
 
 
 def _watched(
@@ -85,11 +74,8 @@ def _watched(
     """Trains a new D; numbers by its iterations. `norm`, `spread`: mean and deviation over minibatches; `d`: without
     penalties.
     """
-    _, discriminator = _players(sizes.width, seed + 1)
-    trial = Trial(
-        copy.deepcopy(generator), discriminator, loss, pictures.data(), latent_size=LATENT, level=LEVEL, seed=seed,
-        options=options, optimizers=2 * (OptimizerDefaults(lr=5e-4),),
-    )  # fmt: skip
+    players = copy.deepcopy(generator), fc_players(sizes.width, seed + 1)[1]
+    trial = pictures.trial(players, loss, seed=seed, options=options, optimizers=2 * (OptimizerDefaults(lr=5e-4),))
     at = sorted({round(sizes.steps ** (n / (sizes.measures - 1))) for n in range(sizes.measures)} | {0})
     found: Row = {"steps": at, "norm": [], "spread": [], "d": []}
     for step in range(sizes.steps + 1):
@@ -155,9 +141,8 @@ def claims(rows: list[Row]) -> list[Claim]:
 
 def plot(result: Result) -> Figure:
     stages = sorted({row["g_iterations"] for row in result.rows})
-    figure = plots.figure(2 * len(stages))
-    for column, warm in enumerate(stages):
-        norms, losses = (plots.panel(figure, len(stages), 2, 2 * column + n + 1) for n in range(2))
+    figure, panels = plots.panels(len(stages))
+    for warm, (norms, losses) in zip(stages, panels):
         for number, row in enumerate(each for each in result.rows if each["g_iterations"] == warm):
             steps = [max(step, 0.7) for step in row["steps"]]
             low = [max(a - b, a / 10) for a, b in zip(row["norm"], row["spread"])]

@@ -87,19 +87,17 @@ def train(loss: str, diversity: str, seed: int, sizes: Sizes) -> Row:
         generator, discriminator, loss, ring, latent_size=LATENT, batch=sizes.batch, seed=seed, options=options,
         optimizers=optimizers,
     )  # fmt: skip
-    at = [sizes.iterations * (n + 1) // sizes.measures for n in range(sizes.measures)]
-    seen: list[Seen] = []
-    for iteration in range(1, sizes.iterations + 1):
-        trial.iterate()
-        if iteration in at:
-            points = trial.generate(SAMPLES, torch.Generator().manual_seed(iteration)).flatten(1)
-            seen.append(judge(points))
+
+    def points(iteration: int) -> Tensor:
+        return trial.generate(SAMPLES, torch.Generator().manual_seed(iteration)).flatten(1)
+
+    at, seen = trial.train(sizes.iterations, sizes.measures, lambda iteration: judge(points(iteration)))
     last = seen[-max(1, len(seen) // 3) :]
     return {
         "modes": statistics.fmean(each.modes for each in last),
         "quality": statistics.fmean(each.quality for each in last),
         "history": {"iterations": at, "modes": [s.modes for s in seen], "quality": [s.quality for s in seen]},
-        "points": [[round(v, 3) for v in point] for point in points[:300].tolist()],
+        "points": [[round(v, 3) for v in point] for point in points(at[-1])[:300].tolist()],
     }
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments import shapes
-from experiments.trial import ONE, Data
+from experiments.trial import ONE, Data, Trial
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
+from pggan.networks.factory import build
 from pggan.networks.latents import one_hot
 from pggan.training.engine.loss_functions import real_images
 from pggan.utils.errors import UsageError
 
+# Pictures and latents of most comparisons.
+SIDE, LEVEL, LATENT = 16, 4, 32
 # Names of classes are the pictures' own numbers; -1: not told.
 UNKNOWN = -1
 
@@ -42,6 +46,19 @@ class Pictures(NamedTuple):
             return pool[at], told[at]
 
         return draw
+
+    def trial(
+        self, players: tuple[nn.Module, nn.Module], loss: str, labels: NDArray[np.int64] | None = None, **options: Any
+    ) -> Trial:
+        """A trial of a generator and a discriminator of 16x16 on these pictures."""
+        return Trial(*players, loss, self.data(labels), latent_size=LATENT, level=LEVEL, **options)
+
+
+def fc_players(width: int, seed: int, **options: Any) -> tuple[nn.Module, nn.Module]:
+    """Fully connected players of 16x16; `options`: more fields of D's configuration."""
+    common: dict[str, Any] = {"resolution": SIDE, "channels": 1, "arch": "fc", "fmap_max": width}
+    g = GeneratorConfig(latent_size=LATENT, **common)
+    return build(g, DiscriminatorConfig(diversity="none", **options, **common), seed)
 
 
 def load(source: str | None, resolution: int, count: int, seed: int = 0) -> Pictures:

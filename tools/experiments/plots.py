@@ -9,13 +9,10 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#56b4e9", "#e69f00", "#cc79a7", "#7f7f7f", "#000000", "#b2182b", "#5e3c99")
 
 
-def figure(panels: int, height: float = 3.6) -> Figure:
-    """Room for so many panels, two beside each other."""
-    return Figure(figsize=(11, height * ((panels + 1) // 2)), layout="constrained")
-
-
-def panel(figure: Figure, rows: int, columns: int, number: int) -> Any:
-    return figure.add_subplot(rows, columns, number)
+def panels(rows: int) -> tuple[Figure, Any]:
+    """A figure and its panels (rows, 2)."""
+    figure = Figure(figsize=(11, 3.6 * rows), layout="constrained")
+    return figure, figure.subplots(rows, 2, squeeze=False)
 
 
 def dress(axes: Any, title: str, across: str, log: str = "", legend: bool = True) -> None:

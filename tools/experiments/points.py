@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pggan.config.train import DiscriminatorConfig
 from pggan.networks.heads import DiscriminatorOutput, FlatHead
-from pggan.networks.layers import EqualizedLinear, leaky_relu
+from pggan.networks.layers import EqualizedLinear
 
 LATENT = 8
 
@@ -23,7 +23,7 @@ class PointGenerator(nn.Module):
     def forward(
         self, latents: Tensor, level: int, alpha: Tensor, labels: Tensor, dtype: torch.dtype | None = None
     ) -> Tensor:
-        return self.out(_through(self.layers, latents))[:, :, None, None]
+        return self.out(self.layers(latents))[:, :, None, None]
 
 
 class PointDiscriminator(nn.Module):
@@ -40,24 +40,18 @@ class PointDiscriminator(nn.Module):
         )  # fmt: skip
         self.layers = _layers(2, width)
         self.head = FlatHead(width, config)
-        self.decoder = nn.ModuleList([*_layers(1, width), EqualizedLinear(width, 2, 1.0, False)]) if decodes else None
+        self.decoder = nn.Sequential(_layers(1, width), EqualizedLinear(width, 2, 1.0, False)) if decodes else None
 
     def forward(
         self, images: Tensor, level: int, alpha: Tensor, dtype: torch.dtype | None = None
     ) -> DiscriminatorOutput:
-        out = self.head(_through(self.layers, images.flatten(1)))
+        out = self.head(self.layers(images.flatten(1)))
         if self.decoder is None:
             return out
-        *hidden, last = self.decoder
-        points = last(_through(nn.ModuleList(hidden), out.features))[:, :, None, None]
+        points = self.decoder(out.features)[:, :, None, None]
         return out._replace(score=-(images - points).abs().mean(dim=(1, 2, 3)), reconstruction=points)
 
 
-def _layers(inputs: int, width: int) -> nn.ModuleList:
-    return nn.ModuleList([EqualizedLinear(size, width, equalized=False) for size in (inputs, width)])
-
-
-def _through(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    for layer in layers:
-        x = leaky_relu(layer(x), 0.2)
-    return x
+def _layers(inputs: int, width: int) -> nn.Sequential:
+    first, second = (EqualizedLinear(size, width, equalized=False) for size in (inputs, width))
+    return nn.Sequential(first, nn.LeakyReLU(0.2), second, nn.LeakyReLU(0.2))

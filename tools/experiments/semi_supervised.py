@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
-from experiments.pictures import UNKNOWN, Pictures, load
+from experiments.pictures import LATENT, SIDE, UNKNOWN, Pictures, load
 from experiments.trial import ONE, Trial
 from pggan.config.losses import OptimizerDefaults
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
@@ -24,7 +25,6 @@ from pggan.networks.factory import build
 from pggan.training.engine.loss_functions import real_images
 from pggan.training.monitor.label_holdout import split_labels
 
-SIDE, LEVEL, LATENT = 16, 4, 32
 TECHNIQUES = ("labels alone", "semi-supervised", "feature matching")
 
 
@@ -62,22 +62,15 @@ def train(technique: str, pictures: Pictures, seed: int, sizes: Sizes) -> Row:
     shown, _ = split_labels(some.labels, sizes.labels * pictures.classes / sizes.pictures, seed)
     common: dict[str, Any] = {"resolution": SIDE, "channels": 1, "fmap_max": sizes.width}
     d = DiscriminatorConfig(arch="dcgan", label_size=pictures.classes, diversity="none", norm="weight", **common)
-    generator, discriminator = build(GeneratorConfig(arch="fc", latent_size=LATENT, **common), d, seed)
+    players = build(GeneratorConfig(arch="fc", latent_size=LATENT, **common), d, seed)
     options: dict[str, Any] = {"semi_supervised": True, "feature_matching": float(technique == "feature matching")}
-    trial = Trial(
-        generator, discriminator, "gan", some.data(np.where(shown, some.labels, UNKNOWN)), latent_size=LATENT,
-        level=LEVEL, batch=sizes.batch, seed=seed, options=options, classes=pictures.classes,
-        labelled=float(shown.mean()), optimizers=2 * (OptimizerDefaults(lr=1e-3, betas=(0.5, 0.99)),),
+    adam = OptimizerDefaults(lr=1e-3, betas=(0.5, 0.99))
+    trial = some.trial(
+        players, "gan", np.where(shown, some.labels, UNKNOWN), batch=sizes.batch, seed=seed, options=options,
+        classes=pictures.classes, labelled=float(shown.mean()), optimizers=(adam, adam),
     )  # fmt: skip
-    at = [sizes.iterations * (n + 1) // sizes.measures for n in range(sizes.measures)]
-    seen = []
-    for iteration in range(1, sizes.iterations + 1):
-        if technique == "labels alone":
-            trial.d_step(only=("supervised",))
-        else:
-            trial.iterate()
-        if iteration in at:
-            seen.append(accuracy(trial, pictures, sizes.pictures))
+    step = partial(trial.d_step, only=("supervised",)) if technique == "labels alone" else trial.iterate
+    at, seen = trial.train(sizes.iterations, sizes.measures, lambda _: accuracy(trial, pictures, sizes.pictures), step)
     last = seen[-max(1, len(seen) // 3) :]
     return {"accuracy": statistics.fmean(last), "history": {"iterations": at, "accuracy": seen}}
 
@@ -106,8 +99,7 @@ def claims(rows: list[Row], sizes: Sizes) -> list[Claim]:
 
 
 def plot(result: Result) -> Figure:
-    figure = plots.figure(2)
-    curves, bars = (plots.panel(figure, 1, 2, n) for n in (1, 2))
+    figure, ((curves, bars),) = plots.panels(1)
     for number, name in enumerate(TECHNIQUES):
         own = [row for row in result.rows if row["technique"] == name]
         for row in own:

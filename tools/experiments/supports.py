@@ -59,8 +59,7 @@ def run(settings: Settings, say: Say) -> Result:
     sizes = QUICK if settings.quick else Sizes()
     rows: list[Row] = []
     for distance in DISTANCES:
-        d = trained("gan", distance, settings.seeds[0], sizes)
-        w = trained("wgan-gp", distance, settings.seeds[0], sizes)
+        d, w = (trained(loss, distance, settings.seeds[0], sizes) for loss in ("gan", "wgan-gp"))
         rows.append({"distance": distance, "jensen_shannon": LOG2 - d / 2, "critic": -w})
         say(f"distance {distance:g}: Jensen-Shannon {rows[-1]['jensen_shannon']:.3f}, critic {rows[-1]['critic']:.3f}")
     return Result(rows, claims(rows), vars(sizes))
@@ -103,9 +102,8 @@ def claims(rows: list[Row]) -> list[Claim]:
 
 
 def plot(result: Result) -> Figure:
-    figure = plots.figure(2)
+    figure, ((left, right),) = plots.panels(1)
     distances = [row["distance"] for row in result.rows]
-    left, right = (plots.panel(figure, 1, 2, n) for n in (1, 2))
     left.axhline(LOG2, color="#999999", linewidth=1, linestyle="--", label="log 2")
     left.plot(distances, [row["jensen_shannon"] for row in result.rows], "o-", color=plots.COLOURS[1], label="seen")
     right.plot(distances, distances, color="#999999", linewidth=1, linestyle="--", label="distance")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ ONE = torch.ones(())
 # Reals (N, C, R, R) and their labels (N, K), K 0 where there are none, by count from a random state.
 Data = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 Found = dict[str, Tensor]
+T = TypeVar("T")
 
 
 class Trial:
@@ -120,6 +121,27 @@ class Trial:
         for _ in range(self.n_critic):
             found = self.d_step()
         return {**found, **self.g_step()}
+
+    def train(
+        self, iterations: int, measures: int, measure: Callable[[int], T], step: Callable[[], Found] | None = None
+    ) -> tuple[list[int], list[T]]:
+        """Iterates, and measures at even distances, the last time at the end.
+
+        Args:
+            iterations: How many.
+            measures: How many, one after the last iteration.
+            measure: Is called with the number of iterations done.
+            step: One iteration; by default `iterate`.
+
+        Returns:
+            The iterations after which it measured, and what `measure` returned then.
+        """
+        at, figures = [iterations * (n + 1) // measures for n in range(measures)], []
+        for iteration in range(1, iterations + 1):
+            (step or self.iterate)()
+            if iteration in at:
+                figures.append(measure(iteration))
+        return at, figures
 
     @torch.no_grad()
     def generate(self, count: int, random: torch.Generator) -> Tensor:

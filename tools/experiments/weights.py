@@ -6,7 +6,6 @@ All weights begin well within the clip's bound, so that what piles up there has 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -14,15 +13,12 @@ from torch import Tensor, nn
 
 from experiments import plots
 from experiments.frame import Claim, Result, Row, Say, Settings
-from experiments.pictures import Pictures, load
+from experiments.pictures import LEVEL, SIDE, Pictures, fc_players, load
 from experiments.trial import Trial
 from pggan.config.losses import OBJECTIVES, OptimizerDefaults
-from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.losses.regularizers.gradient_penalty import gradient_norms
-from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 
-SIDE, LEVEL, LATENT = 16, 4, 32
 CLIP = next(option.default for option in OBJECTIVES["wgan"].options if option.name == "clip")
 # A weight this near to a bound is at it.
 AT_BOUND = 0.98
@@ -54,24 +50,16 @@ def _trained(loss: str, pictures: Pictures, sizes: Sizes, seed: int) -> Row:
     """`bound`: what the histogram reaches to, `at_bound`: the share there, `began`: at first; `gradient_norm`: mean
     length of grad D(x_hat), ten times.
     """
-    common: dict[str, Any] = {"resolution": SIDE, "channels": 1, "arch": "fc", "fmap_max": sizes.width}
-    g = GeneratorConfig(latent_size=LATENT, **common)
-    generator, discriminator = build(g, DiscriminatorConfig(diversity="none", equalized=False, **common), seed)
+    generator, discriminator = fc_players(sizes.width, seed, equalized=False)
     if loss == "wgan":
         _shrink(discriminator, CLIP / 4)
     # both critics are trained alike but for what keeps them smooth; the published RMSprop for the clip
     adam, rmsprop = OptimizerDefaults(lr=5e-4, betas=(0.0, 0.9)), OptimizerDefaults("rmsprop", 5e-5)
     optimizers = 2 * (rmsprop if loss == "wgan" else adam,)
-    trial = Trial(
-        generator, discriminator, loss, pictures.data(), latent_size=LATENT, level=LEVEL, seed=seed,
-        optimizers=optimizers,
-    )  # fmt: skip
+    trial = pictures.trial((generator, discriminator), loss, seed=seed, optimizers=optimizers)
     trial.n_critic = sizes.n_critic
-    began, norms = weights(discriminator), []
-    for iteration in range(1, sizes.iterations + 1):
-        trial.iterate()
-        if iteration * 10 % sizes.iterations < 10:
-            norms.append(mixed_norm(trial))
+    began = weights(discriminator)
+    _, norms = trial.train(sizes.iterations, 10, lambda _: mixed_norm(trial))
     found = weights(discriminator)
     bound = CLIP if loss == "wgan" else float(found.abs().max())
     return {
@@ -128,14 +116,14 @@ def claims(rows: list[Row]) -> list[Claim]:
 
 
 def plot(result: Result) -> Figure:
-    figure = plots.figure(4)
+    figure, panels = plots.panels(2)
     for number, row in enumerate(result.rows):
         bound = row["bound"]
         places = [bound * (2 * (n + 0.5) / BINS - 1) for n in range(BINS)]
-        axes = plots.panel(figure, 2, 2, number + 1)
+        axes = panels[0, number]
         axes.bar(places, row["histogram"], width=2 * bound / BINS, color=plots.COLOURS[1 - number])
         plots.dress(axes, f"{row['loss']}: share of D's weights", "weight", legend=False)
-        axes = plots.panel(figure, 2, 2, number + 3)
+        axes = panels[1, number]
         count = len(row["gradient_norm"])
         steps = [result.about["iterations"] * (n + 1) / count for n in range(count)]
         axes.plot(steps, row["gradient_norm"], "o-", color=plots.COLOURS[1 - number])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pggan.config.schedule import Phase, Schedule, ScheduleState
+from pggan.config.schedule import Schedule, ScheduleState
 from pggan.utils.formatting import duration
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ REFRESH_SECONDS = 0.25
 OPTIONAL_TERMS = (("k", "k"), ("M", "convergence"), ("I", "mutual_information"), ("accuracy", "heldout_accuracy"))
 
 
-class Display(Protocol):
-    """Where a run shows itself. The training loop calls every method."""
+class Display:
+    """Where a run shows itself. The training loop calls every method; these show nothing."""
 
     def note(self, message: str) -> None:
         """Shows something that a person has to know."""
@@ -65,27 +65,11 @@ def tick_line(line: dict[str, Any], total: int) -> str:
     )
 
 
-class QuietDisplay:
+class QuietDisplay(Display):
     """Shows notes only."""
 
     def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
-
-    def moment(self, moment: ScheduleState) -> None:
-        pass
-
-    def tick(self, line: dict[str, Any]) -> None:
-        pass
-
-    def measured(self, message: str) -> None:
-        pass
-
-
-class SilentDisplay(QuietDisplay):
-    """Shows nothing: for processes beside the main one."""
-
-    def note(self, message: str) -> None:
-        pass
 
 
 class LineDisplay(QuietDisplay):
@@ -101,7 +85,7 @@ class LineDisplay(QuietDisplay):
         self.note(message)
 
 
-class LiveDisplay:
+class LiveDisplay(Display):
     """Shows progress bars of the phase and the run below the scrolling lines of the ticks. Enter it as a context."""
 
     def __init__(self, schedule: Schedule, console: Console | None = None) -> None:
@@ -114,7 +98,7 @@ class LiveDisplay:
         self.bars = Progress(*columns, console=console, refresh_per_second=4)
         self.phase_bar = self.bars.add_task("phase", total=1, text="")
         self.run_bar = self.bars.add_task("run", total=schedule.total, text="")
-        self._phases = {phase.index: phase for phase in schedule.phases}
+        self._phases = schedule.phases
         self._last: dict[str, Any] = {}
         self._shown = 0.0
         self._tick_at = time.monotonic()
@@ -137,29 +121,18 @@ class LiveDisplay:
         if now - self._shown < REFRESH_SECONDS:
             return
         self._shown = now
-        phase = self._phases.get(moment.phase) or self._phases[max(self._phases)]
-        self._show_phase(phase, moment, now - self._tick_at)
-        left = self._left("seconds_left", now - self._tick_at)
-        text = f"{moment.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg{left}"
-        self.bars.update(self.run_bar, completed=moment.nimg, text=text)
-
-    def _show_phase(self, phase: Phase, moment: ScheduleState, since: float) -> None:
-        side = f"{moment.resolution}x{moment.resolution}"
+        phase = self._phases[min(moment.phase, len(self._phases) - 1)]
         kind = f"fading in, alpha {moment.alpha:.2f}" if moment.alpha < 1 else "stable"
-        self.bars.update(
-            self.phase_bar,
-            description=f"{side} {kind}",
-            total=max(phase.images, 1),
-            completed=moment.nimg - phase.start,
-            text=f"{self._rate()}{self._left('phase_seconds_left', since)}",
-        )
+        title = f"{moment.resolution}x{moment.resolution} {kind}"
+        rate = f"{self._last['img_per_second']:.1f} img/s" if self._last else ""
+        done, text = moment.nimg - phase.start, rate + self._left("phase_seconds_left", now)
+        self.bars.update(self.phase_bar, description=title, total=max(phase.images, 1), completed=done, text=text)
+        kimg = f"{moment.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg"
+        self.bars.update(self.run_bar, completed=moment.nimg, text=kimg + self._left("seconds_left", now))
 
-    def _rate(self) -> str:
-        return f"{self._last['img_per_second']:.1f} img/s" if self._last else ""
-
-    def _left(self, name: str, since: float) -> str:
+    def _left(self, name: str, now: float) -> str:
         seconds = self._last.get(name)
-        return "" if seconds is None else f", {clock(max(0.0, seconds - since))} left"
+        return "" if seconds is None else f", {clock(max(0.0, seconds - (now - self._tick_at)))} left"
 
     def tick(self, line: dict[str, Any]) -> None:
         self._last, self._tick_at = line, time.monotonic()

@@ -116,21 +116,15 @@ class Evaluation:
         best = self._is_best(moment, scores)
         run = self.snapshots.run
         if best:
-            model = self.snapshots.model(moment)
-            score = scores[self._best.figure]
-            model.info["best"] = {
-                "metric": self._best.figure, "score": score, "pictures": self.config.eval_samples
-            }  # fmt: skip
+            model, figure = self.snapshots.model(moment), self._best.figure
+            model.info["best"] = {"metric": figure, "score": scores[figure], "pictures": self.config.eval_samples}
             with tolerate_write_errors(self.display, "the best model"):
                 save_model(run.best, model)
         if best or run.state(moment.nimg).exists():
             with tolerate_write_errors(self.display, "the checkpoint"):
                 save()
-        shown = [
-            f"{figure} {scores[figure]:.4g}"
-            for name in self.config.eval_metrics
-            if (figure := METRICS[name].figure) in scores
-        ]
+        figures = [METRICS[name].figure for name in self.config.eval_metrics]
+        shown = [f"{figure} {scores[figure]:.4g}" for figure in figures if figure in scores]
         side = moment.resolution
         self.display.measured(
             f"{side}x{side} at {moment.nimg / 1000:g} kimg, {self.config.eval_samples} pictures: {', '.join(shown)}"
@@ -153,10 +147,6 @@ class Evaluation:
         sign = 1 if self._best.better == "lower" else -1
         if comparable and sign * score >= sign * progress.best_score:
             return False
-        progress.best_kind, progress.best_level, progress.best_score, progress.best_nimg = (
-            kind,
-            moment.level,
-            score,
-            moment.nimg,
-        )
+        progress.best_kind, progress.best_level = kind, moment.level
+        progress.best_score, progress.best_nimg = score, moment.nimg
         return True

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from pggan.config.losses import REGULARIZERS
-from pggan.config.train import TrainConfig
+from pggan.config.train import TrainConfig, level_of
 from pggan.networks.flops import iteration_flops, parameters
 
 
 def sizes(config: TrainConfig) -> list[dict[str, Any]]:
     """Returns the parameters of G and D that are active at every resolution; one RGB layer counts."""
     g, d = config.networks()
-    rows = []
-    for resolution in config.resolutions():
-        level = resolution.bit_length() - 1
-        rows.append({"resolution": resolution, "g": parameters(g, level), "d": parameters(d, level)})
-    return rows
+    levels = map(level_of, config.resolutions())
+    return [{"resolution": 2**level, "g": parameters(g, level), "d": parameters(d, level)} for level in levels]
 
 
 def plan(config: TrainConfig) -> dict[str, Any]:

@@ -53,14 +53,13 @@ def restore(state: TrainState, run: RunDirectory, display: Display) -> Path | No
     checkpoints = run.states()
     newest = -1  # index of the newest readable one
     if state.world.is_main_process:
-        for index in range(len(checkpoints) - 1, -1, -1):
+        for index in reversed(range(len(checkpoints))):
             try:
                 state.load(checkpoints[index])
+                newest = index
+                break
             except ModelError as error:
                 display.note(f"{error}; trying the one before")
-                continue
-            newest = index
-            break
     newest = distributed.all_reduce_max(newest, state.world)
     if newest < 0 and checkpoints:
         raise ModelError(f"none of the training states in {run.path} can be read; start a new run")

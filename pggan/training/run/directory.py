@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +23,18 @@ def is_run(path: Path) -> bool:
     return (path / OPTIONS).is_file()
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """Where the parts of a run lie.
 
     `options.json`: configuration and environment; `log.jsonl`: ticks and events; `events/`: TensorBoard; `samples/`:
-    image grids; `models/`: generators to use; `checkpoints/`: training states to resume from; `data/`: the store of a
-    run on drawn faces.
+    image grids; `models/`: generators to use, of which only a better one replaces `best`, the best by the run's metric;
+    `checkpoints/`: training states to resume from; `data/`: the store of a run on drawn faces.
     """
 
-    path: Path
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.jsonl"
-
-    @property
-    def events(self) -> Path:
-        return self.path / "events"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data"
+    def __init__(self, path: Path) -> None:
+        self.path, self.best = path, path / MODELS / BEST
+        self.log, self.events = path / "log.jsonl", path / "events"
+        self.samples, self.data = path / "samples", path / "data"
 
     def model(self, nimg: int) -> Path:
         """The model file written after `nimg` images."""
@@ -58,11 +43,6 @@ class RunDirectory:
     def state(self, nimg: int) -> Path:
         """The checkpoint written after `nimg` images."""
         return self.path / STATES / f"state-{nimg:09d}.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """The best model by the run's metric; only a better one replaces it."""
-        return self.path / MODELS / BEST
 
     def models(self) -> list[Path]:
         """The model files, oldest first, without the best one."""

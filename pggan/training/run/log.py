@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 import numpy as np
@@ -45,9 +44,7 @@ class RunLog:
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close()
 
     def rewind(self, nimg: int) -> None:
@@ -91,10 +88,7 @@ class RunLog:
 @contextmanager
 def opened_log(run: RunDirectory, nimg: int, world: World) -> Iterator[RunLog | None]:
     """The log in the main process, None in the others."""
-    if not world.is_main_process:
-        yield None
-        return
-    with RunLog(run, nimg) as log:
+    with RunLog(run, nimg) if world.is_main_process else nullcontext() as log:
         yield log
 
 
@@ -109,10 +103,6 @@ def _truncate(path: Path, nimg: int) -> None:
     _rewrite(path, [line for line in lines if not is_tick(line) or int(line["nimg"]) <= nimg])
 
 
-def _rewrite(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    replace_atomically(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,6 +1,6 @@
 """Reads log.jsonl: tolerates damaged lines and counts them, in bounded memory, also while the run writes (torch-free).
 
-`read_log` and `read_events` return the lines as they were written, `summarize_log` numbers that are safe to plot.
+`read_log` returns the ticks as they were written, `summarize_log` numbers that are safe to plot.
 """
 
 from __future__ import annotations
@@ -27,12 +27,7 @@ class Tick:
     """One tick of the log. `values`: its numbers by name, None where one was not finite."""
 
     nimg: int
-    resolution: int
-    fading: bool
     values: dict[str, float | None]
-
-    def get(self, name: str) -> float | None:
-        return self.values.get(name)
 
 
 @dataclass(frozen=True)
@@ -100,19 +95,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [line for line, _ in read_lines(path) if line is not None and is_tick(line)]
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log with an entry "event": what happened between the ticks."""
-    return [line for line, _ in read_lines(path) if line is not None and "event" in line]
-
-
 def summarize_log(path: Path) -> LogSummary:
     """Reads a log for a report."""
     log = LogSummary()
     skipped: Tick | None = None  # the newest tick that `log.ticks` does not hold
     for number, (line, whole) in enumerate(read_lines(path)):
-        tick = _tick_of(log, line) if line is not None and is_tick(line) else None
-        if tick is not None:
+        if line is not None and is_tick(line):
             log.lines += 1
+            tick = Tick(int(line["nimg"]), _values(log, line))
             skipped = tick if number % log.every else None
             if skipped is None:
                 log.ticks.append(tick)
@@ -127,10 +117,6 @@ def summarize_log(path: Path) -> LogSummary:
     log.ticks.sort(key=lambda tick: tick.nimg)
     log.measured.sort(key=lambda entry: entry[0])
     return log
-
-
-def _tick_of(log: LogSummary, line: dict[str, Any]) -> Tick:
-    return Tick(int(line["nimg"]), int(line["resolution"]), line["alpha"] < 1, _values(log, line))
 
 
 def _values(log: LogSummary, line: dict[str, Any]) -> dict[str, float | None]:

@@ -63,14 +63,13 @@ def card(
         sheet: file name of the image grid.
         trained_at: when training ended, in seconds since 1970.
     """
-    last = log[-1] if log else {}
-    first = next(iter(models.values()))
+    first_path, first = next(iter(models.items()))
     info = first.info
     rows = [
         ("pictures", _pictures(first)),
         ("data", _data(info, resolved)),
         ("attribution and licence of the data", info.get("attribution") or "none recorded"),
-        ("trained", _trained(last)),
+        ("trained", _trained(log[-1] if log else {})),
         ("made on", _made_on(info, resolved, trained_at)),
     ]
     lines = [f"# {name}", "", f"![Pictures of this model, seeds 0, 1, 2, ...]({sheet})", "", "| | |", "|---|---|"]
@@ -79,8 +78,7 @@ def card(
     for path, model in models.items():
         lines.append(f"| {path.parent.name}/{path.name} | {_kimg(model)} | {size(path.stat().st_size)} | "
                      f"{_figures(model, log)} |")  # fmt: skip
-    path = next(iter(models))
-    model_path = f"{path.parent.name}/{path.name}"
+    model_path = f"{first_path.parent.name}/{first_path.name}"
     lines += ["", "## Use", "", f"    pggan generate {model_path} --n 64 --out pictures"]
     lines += [f"    pggan interpolate {model_path} --out walk.mp4", "", "## Recipe", "", f"    {recipe(config)}", ""]
     return "\n".join(lines)

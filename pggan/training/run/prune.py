@@ -113,11 +113,7 @@ def _write_card(run: RunDirectory, models: dict[Path, ModelFile]) -> None:
     config, resolved = run.read_options()
     trained_at = (run.log if run.log.exists() else next(iter(models))).stat().st_mtime
     text = card(run.path.resolve().name, models, config, resolved, read_log(run.log), SHEET, trained_at)
-    replace_atomically(run.path / CARD, lambda temporary: _write(temporary, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    replace_atomically(run.path / CARD, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _bytes(path: Path) -> int:
