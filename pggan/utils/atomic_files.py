@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-<<<<<<< HEAD
-def replace_atomically(path: Path, write: Callable[[Path], Any], durable: bool = True) -> None:
-=======
 def replace_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
->>>>>>> w-rinterop
     """Calls `write(temporary)` beside `path`, flushes the file to the disk and renames it to `path`.
 
     On any failure the temporary file is removed and `path` stays as it was.
@@ -44,11 +40,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object], durable: boo
         sync_directory(path.parent)
 
 
-<<<<<<< HEAD
-def _write_durably(path: Path, write: Callable[[Path], Any]) -> None:
-=======
 def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
->>>>>>> w-rinterop
     path.touch()
     default_mode = path.stat().st_mode & 0o777
     write(path)
