@@ -49,10 +49,10 @@ class Request:
         if self.no_grid and (self.grid is not None or self.only_grid):
             raise UsageError("--no-grid excludes --grid and --only-grid")
         if len(dict(self.codes)) < len(self.codes):
-            raise UsageError("--code: the same code is there twice; it has one value")
+            raise UsageError("--code gives the same code twice; give one value")
         if self.layout == "flat":
             if os.environ.get("WORLD_SIZE", "1") != "1":
-                raise UsageError("several processes share --layout folders or tar; give one of them")
+                raise UsageError("several processes (WORLD_SIZE) share --layout folders or tar; give one of them")
         elif self.grid is not None or self.only_grid:
             raise UsageError(f"--layout {self.layout} makes no grid; leave --grid and --only-grid out")
         elif self.codes:
@@ -79,11 +79,12 @@ class Request:
     cloup.option("--out", default="generated", type=click.Path(path_type=Path), help="Folder to write to."),
     cloup.option(
         "--layout", type=click.Choice(["flat", "folders", "tar"]), default="flat",
-        help="flat: all pictures in one folder. folders, tar: shards of 1000 pictures, for very many of them. Run "
-        "again, it resumes; several processes (torchrun -m pggan generate ...) share the work.",
+        help="flat: all pictures in one folder. folders, tar: shards of 1000 pictures, for very many of them. The "
+        "same command resumes; several processes (torchrun -m pggan generate ...) share the work.",
     ),
     cloup.option(
-        "--grid", type=GRID_SIZE, show_default="all pictures, up to 10x10", help="Columns x rows of grid.png."
+        "--grid", type=GRID_SIZE, show_default="all pictures, up to 10x10; none of one",
+        help="Columns x rows of grid.png.",
     ),
     cloup.option("--no-grid", is_flag=True, help="Do not write grid.png."),
     cloup.option("--only-grid", is_flag=True, help="Write grid.png alone."),
@@ -103,7 +104,7 @@ class Request:
 def command(model: ModelChoice, output: Output, count: int | None, seeds: Seeds | None, **options: Any) -> None:
     """Make new pictures with a model.
 
-    MODEL is a file, a run directory or a shipped model's name (none: the shipped one).
+    MODEL is a file, a run directory or a shipped model's name (none: faces).
 
     A seed is a picture: its latent is numpy.random.RandomState(seed).randn(latent_size), whatever the batch and the
     other seeds. Each PNG's metadata (entry pggan, JSON) says seed and model. Files of the same names are replaced.

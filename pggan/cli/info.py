@@ -25,7 +25,7 @@ INLINE_LENGTH = 60
 def command(what: str | None, as_json: bool) -> None:
     """Describe a model, a run or a data store.
 
-    WHAT is a model file, a run directory, a data store or a shipped model's name (none: the shipped one).
+    WHAT is a model file, a run directory, a data store or a shipped model's name (none: faces).
     """
     values = describe(what)
     Output(as_json).result(values, *_sentences(values))

@@ -89,7 +89,7 @@ CODE_VALUE = ParsedType("CODE=VALUE", _code_value)
 class ModelChoice:
     """The argument MODEL with the options of the group "Model"."""
 
-    name: str | None  # a file, a run directory or the name of a shipped model; None: the shipped one
+    name: str | None  # a file, a run directory or the name of a shipped model; None: the first that ships
     best: bool  # of a run, its best model instead of its newest one
     device: str
 

@@ -157,8 +157,8 @@ class TrainConfig:
         "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
         choices=PRECISIONS)
     mode: str = option(COMPUTING, "auto",
-        "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: the fastest "
-        "on a GPU, measured in the run; eager on a CPU.", choices=MODES, on_resume=SAFE)
+        "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: on a GPU "
+        "CUDA graphs, compiled too where the planned steps pay for it; eager on a CPU.", choices=MODES, on_resume=SAFE)
     micro_batch: PerResolution | None = option(COMPUTING, None,
         "Gradient accumulation: most images per forward and backward pass; gradients add up to the batch's.", 1, 65536,
         whole=True, default_text="the batch")
@@ -166,7 +166,7 @@ class TrainConfig:
         on_resume=SAFE, on_command_line=False)
     budget: float | None = option(COMPUTING, None,
         "Memory that training may take per GPU (CPU: per process). Keeps within it by smaller micro-batches, then by "
-        "activation checkpointing; measured when the run starts.", metavar="24GB", on_resume=SAFE,
+        "activation checkpointing. On a CPU it is an estimate.", metavar="24GB", on_resume=SAFE,
         default_text="no limit")
 
     eval_every: int = option(EVALUATION, 1, "Snapshots from evaluation to evaluation; 0: never.", 0, 1_000_000,

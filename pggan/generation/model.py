@@ -40,7 +40,7 @@ def load(
     """Loads a model.
 
     Args:
-        path: A model file, a run directory (its newest model), a shipped model's name, or None: the shipped model.
+        path: A model file, a run directory (its newest model), a shipped model's name, or None: the first that ships.
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
         best: Of a run directory, load the model with the best figure of the run's metric instead.
         mode: How images are computed: "eager", "compiled", or "auto", which compiles where enough images are to come.
@@ -194,7 +194,7 @@ class Model:
         batch: int | None = None,
         codes: Mapping[int, float] | None = None,
     ) -> Images:
-        """Generates the images of seeds: a seed is always the same image, whatever the other seeds and the batch.
+        """Generates images. A seed gives the same image whatever the other seeds; its batch changes rounding alone.
 
         Args:
             seeds: One or more, 0 to 2**32 - 1.
@@ -223,7 +223,7 @@ class Model:
         batch: int | None = None,
         codes: Mapping[int, float] | None = None,
     ) -> Iterator[Images]:
-        """Yields what `generate` returns in batches, computing the next one while a GPU's last one is used.
+        """Yields what `generate` returns, in batches; a GPU computes the next one while the caller uses the last.
 
         Files, grids, videos and metrics consume this. Arguments and errors are those of `generate`.
         """
