@@ -50,7 +50,7 @@ def _check_d_norm(config: TrainConfig) -> None:
 
 
 def _check_needs(config: TrainConfig, regularizer: str) -> None:
-    """Raises `UsageError` where a run lacks what a regulariser needs (`RegularizerSpec.needs`)."""
+    """Raises `UsageError` where a run lacks what a regularizer needs (`RegularizerSpec.needs`)."""
     spec = REGULARIZERS[regularizer]
     flag = flag_of(spec.switch or spec.name)
     if "labels" in spec.needs and config.labels is None and not config.label_size:

@@ -1,4 +1,4 @@
-"""What a loss, a regulariser and a technique declare of themselves (torch-free)."""
+"""What a loss, a regularizer and a technique declare of themselves (torch-free)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pggan.config.option import Option, Value
 
 @dataclass(frozen=True)
 class OptimizerDefaults:
-    """The optimiser with which a loss was published."""
+    """The optimizer with which a loss was published."""
 
     name: str = "adam"  # or "rmsprop"
     lr: float = 0.001  # learning rate
@@ -53,7 +53,7 @@ class RegularizerSpec:
     needs: frozenset[str] = frozenset()  # as in `ObjectiveSpec`
     switch: str = ""  # name of the option that switches it on
     joins: str = ""  # "labels" or "codes": every run with them uses it
-    replaces: tuple[str, ...] = ()  # regularisers that it stands in for
+    replaces: tuple[str, ...] = ()  # regularizers that it stands in for
     implies: tuple[tuple[str, Value], ...] = ()  # options of others that it sets, unless they are given
     g_lr: float | None = None  # learning rates of a run that uses it, unless they are given
     d_lr: float | None = None

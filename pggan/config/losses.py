@@ -1,6 +1,6 @@
-"""The tables of losses, regularisers and techniques, with their options (torch-free).
+"""The tables of losses, regularizers and techniques, with their options (torch-free).
 
-A new loss is one file in pggan/losses and one `ObjectiveSpec` here; a regulariser or technique is one file in
+A new loss is one file in pggan/losses and one `ObjectiveSpec` here; a regularizer or technique is one file in
 pggan/losses/regularizers and one `RegularizerSpec` here. Training, command line, help and tests read these tables.
 """
 
@@ -127,7 +127,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
 
 
 def all_options() -> dict[str, Option]:
-    """Returns the options of every loss and regulariser by name, each under its heading of the help."""
+    """Returns the options of every loss and regularizer by name, each under its heading of the help."""
     declared: dict[str, Option] = {}
     options: dict[str, Option] = {}
     of_losses = {name for loss in OBJECTIVES for name in loss.regularizers}
@@ -150,10 +150,10 @@ def with_implied(options: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def regularizers_of(loss: str, conditional: bool, options: Mapping[str, Value], codes: bool = False) -> list[str]:
-    """Returns the names of a run's regularisers and techniques.
+    """Returns the names of a run's regularizers and techniques.
 
     Args:
-        loss: name of the loss; its own regularisers come first.
+        loss: name of the loss; its own regularizers come first.
         conditional: whether the run has labels.
         options: options of losses and techniques, which may switch techniques on.
         codes: whether the latents have structured codes.
@@ -171,7 +171,7 @@ def regularizers_of(loss: str, conditional: bool, options: Mapping[str, Value], 
 def resolve_options(
     loss: str, conditional: bool, options: Mapping[str, Value], codes: bool = False
 ) -> dict[str, dict[str, Value]]:
-    """Returns the options of the loss and of each regulariser by entry name, with defaults. Arguments as above.
+    """Returns the options of the loss and of each regularizer by entry name, with defaults. Arguments as above.
 
     Raises:
         UsageError: nothing in this run takes an option, or a value is out of range.
@@ -206,7 +206,7 @@ def _refusal(name: str, loss: str, known: set[str]) -> str:
 
 
 def optimizers(loss: str, regularizers: list[str]) -> tuple[OptimizerDefaults, OptimizerDefaults]:
-    """Returns the default optimisers of G and D: the loss's, with the learning rates of techniques."""
+    """Returns the default optimizers of G and D: the loss's, with the learning rates of techniques."""
     g, d = OBJECTIVES[loss].g_optimizer, OBJECTIVES[loss].d_optimizer
     for name in regularizers:
         spec = REGULARIZERS[name]

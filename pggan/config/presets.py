@@ -128,14 +128,14 @@ def configure(preset: str | None, options: Mapping[str, Any], largest: int | Non
 
 
 def _optimizers(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Returns the loss, and the optimisers with which it and the techniques were published."""
+    """Returns the loss, and the optimizers with which it and the techniques were published."""
     codes = bool(values["categorical"] or values["continuous"])
     regularizers = regularizers_of(values["loss"], values["labels"] is not None, dict(values["loss_options"]), codes)
     return values["loss"], optimizers(values["loss"], regularizers)
 
 
 def _rates_of_the_loss(values: Mapping[str, Any]) -> dict[str, None]:
-    """Returns the fields that have the loss's own optimiser and learning rates replace the preset's.
+    """Returns the fields that have the loss's own optimizer and learning rates replace the preset's.
 
     The losses' rates suit equalized weights. Without the equalized learning rate they would be far too high, and the
     preset's rates stay.

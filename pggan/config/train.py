@@ -116,7 +116,7 @@ class TrainConfig:
     g_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the generator.", 0, 10)
     d_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the discriminator.", 0, 10)
     adam_betas: tuple[float, float] | None = option(SCHEDULE, None, "Betas of Adam for both networks, e.g. 0.5,0.999.",
-        0, 1, below_high=True, on_resume=IMMUTABLE, default_text="the optimiser of the loss")
+        0, 1, below_high=True, on_resume=IMMUTABLE, default_text="the optimizer of the loss")
     n_critic: int | None = option(SCHEDULE, None, "Discriminator steps per generator step.", 1, 100,
         default_text="the loss's")
     ema_decay: float = option(SCHEDULE, 0.999, "EMA decay of the generator's weights per discriminator step.", 0, 1,
@@ -215,16 +215,16 @@ class TrainConfig:
         return float(0.5 ** (batch / (self.ema_half_life * 1000)))
 
     def regularizers(self) -> list[str]:
-        """Returns the names of the run's regularisers and techniques."""
+        """Returns the names of the run's regularizers and techniques."""
         conditional = self.labels is not None or self.label_size > 0
         return regularizers_of(self.loss, conditional, dict(self.loss_options), self.has_codes)
 
     def needs(self) -> frozenset[str]:
-        """Returns what the loss and the regularisers need (`ObjectiveSpec.needs`)."""
+        """Returns what the loss and the regularizers need (`ObjectiveSpec.needs`)."""
         return OBJECTIVES[self.loss].needs.union(*(REGULARIZERS[name].needs for name in self.regularizers()))
 
     def optimizers(self) -> tuple[OptimizerDefaults, OptimizerDefaults]:
-        """Returns the optimisers of G and D, with the learning rates that hold where `g_lr` and `d_lr` are None."""
+        """Returns the optimizers of G and D, with the learning rates that hold where `g_lr` and `d_lr` are None."""
         g, d = optimizers(self.loss, self.regularizers())
         if self.adam_betas is None:
             return g, d

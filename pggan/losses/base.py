@@ -95,7 +95,7 @@ class LossTerms(NamedTuple):
 
     # added up to the loss
     losses: dict[str, Tensor]
-    # logged, not optimised
+    # logged, not optimized
     stats: dict[str, Tensor]
 
     def total(self) -> Tensor:
@@ -104,7 +104,7 @@ class LossTerms(NamedTuple):
         return sum(rest, start=first)
 
     def as_stats(self) -> LossTerms:
-        """Returns the same terms as statistics: logged, not optimised."""
+        """Returns the same terms as statistics: logged, not optimized."""
         return LossTerms({}, {**self.losses, **self.stats})
 
     def merged(self, other: LossTerms) -> LossTerms:

@@ -304,7 +304,7 @@ def both_steps(state):
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_channels_last_changes_nothing(monkeypatch, fused):
-    """What GPUs do in half precision, here in float32: layouts of weights and gradients, the optimiser, the average."""
+    """What GPUs do in half precision, here in float32: layouts of weights and gradients, the optimizer, the average."""
     found = []
     for last in (False, True):
         monkeypatch.setattr("pggan.training.engine.state.channels_last", lambda *_, last=last: last)

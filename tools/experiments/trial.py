@@ -1,4 +1,4 @@
-"""Two players and a loss of the product on data that fit in memory: its own losses, steps and optimisers, no run."""
+"""Two players and a loss of the product on data that fit in memory: its own losses, steps and optimizers, no run."""
 
 from __future__ import annotations
 

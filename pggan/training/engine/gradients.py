@@ -6,7 +6,7 @@
   around D), so that one graph without breaks holds the gradient penalty's second derivative.
 - compiled and recorded: that function, captured as a CUDA graph.
 
-The optimisers' steps stay outside in every mode: they are a few fused launches, and so learning rates, several
+The optimizers' steps stay outside in every mode: they are a few fused launches, and so learning rates, several
 processes and the finite check are the same code everywhere.
 """
 

@@ -28,7 +28,7 @@ class StepContext:
 
     generator: Generator
     discriminator: Discriminator
-    objectives: tuple[Objective, ...]  # the loss first, then its regularisers
+    objectives: tuple[Objective, ...]  # the loss first, then its regularizers
     dtype: torch.dtype | None = None  # that the networks' layers compute in; None: that of their input
 
 
@@ -62,12 +62,12 @@ class StepInputs:
 def make_objectives(
     loss: str, conditional: bool, options: dict[str, Value], codes: bool = False
 ) -> tuple[Objective, ...]:
-    """Builds the loss and its regularisers.
+    """Builds the loss and its regularizers.
 
     Args:
         loss: Name in the table of losses.
         conditional: Whether the run has labels.
-        options: Options of the loss and of the regularisers by name.
+        options: Options of the loss and of the regularizers by name.
         codes: Whether the latents end with structured codes.
 
     Raises:
@@ -187,7 +187,7 @@ def g_loss(context: StepContext, g: Parameters, d: Parameters, inputs: StepInput
     terms = NOTHING
     for number, objective in enumerate(context.objectives):
         own = objective.g_terms(seen)
-        # the loss comes first; where a technique replaces it, its terms are logged and not optimised
+        # the loss comes first; where a technique replaces it, its terms are logged and not optimized
         terms = terms.merged(own.as_stats() if replaced and number == 0 else own)
     return terms.total() * inputs.scale, terms
 

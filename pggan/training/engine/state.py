@@ -38,7 +38,7 @@ class Player(NamedTuple):
 
 
 class TrainState:
-    """Networks, running average (EMA) of G, optimisers, loss scalers, objectives and progress of a run."""
+    """Networks, running average (EMA) of G, optimizers, loss scalers, objectives and progress of a run."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class TrainState:
             device: Where all tensors lie.
             precision: fp32, tf32, bf16 or fp16.
             world: This process's place among those of the run.
-            fused: Use fused optimisers, which skip a step that is not finite on the device.
+            fused: Use fused optimizers, which skip a step that is not finite on the device.
         """
         self.config, self.device, self.precision, self.world = config, device, precision, world
         self.schedule = Schedule(config)
@@ -95,7 +95,7 @@ class TrainState:
         return Player(self.generator, self.g_optimizer, self.g_scaler)
 
     def apply_schedule(self, moment: ScheduleState) -> None:
-        """Sets the learning rates; a new phase starts with fresh moments of the optimisers."""
+        """Sets the learning rates; a new phase starts with fresh moments of the optimizers."""
         if moment.phase != self.progress.phase:
             self.progress.phase = moment.phase
             self.g_optimizer.state.clear()
@@ -161,7 +161,7 @@ class TrainState:
 def make_optimizer(
     module: nn.Module, defaults: OptimizerDefaults, rate: PerResolution | None, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """Builds the loss's own optimiser over a player's parameters; the schedule sets its rate at every step."""
+    """Builds the loss's own optimizer over a player's parameters; the schedule sets its rate at every step."""
     lr = defaults.lr if rate is None else rate.values()[0]
     parameters: list[Any] = list(module.parameters())
     if defaults.as_used:

@@ -137,7 +137,7 @@ def _keep_buffers_if(finite: Tensor, objective: Objective) -> Iterator[None]:
 
 
 def _in_layout_of(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
-    """Returns a gradient in its weight's memory layout: compilers choose their own, fused optimisers want one."""
+    """Returns a gradient in its weight's memory layout: compilers choose their own, fused optimizers want one."""
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
