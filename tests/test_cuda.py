@@ -91,10 +91,10 @@ def test_the_loop_does_not_wait(device, precision, loss, options):
         SMALL, loss=loss, loss_options=tuple(options.items()), held_out=0.1 if options else 0.0
     )
     state = TrainState(config, torch.device(device), precision, fused=True)
-    moment = Schedule(config).at(0)
+    scheduled = Schedule(config).at(0)
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
     loaded = LoadedBatch(images, np.zeros((8, 0), np.int32), BatchRequest(0, 8, 4), images if options else None)
-    inputs = state, StepExecutor(state), BatchBuilder(state, 0, None), iter([loaded] * 4), moment
+    inputs = state, StepExecutor(state), BatchBuilder(state, 0, None), iter([loaded] * 4), scheduled
     train_step(*inputs)
     with no_waiting(device):
         for _ in range(3):

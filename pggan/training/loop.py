@@ -119,10 +119,10 @@ class Trainer:
         """Yields what the loader has to prefetch, to the end of the run: a pure function of the images seen."""
         nimg = self.state.nimg
         while nimg < self.schedule.total:
-            moment = self.schedule.at(nimg)
+            scheduled = self.schedule.at(nimg)
             for _ in range(self.schedule.n_critic):
-                yield BatchRequest(nimg, moment.batch, moment.resolution)
-                nimg += moment.batch
+                yield BatchRequest(nimg, scheduled.batch, scheduled.resolution)
+                nimg += scheduled.batch
 
     def train(self) -> RunResult:
         """Trains to the end of the schedule, or until a signal asks to stop; either way the run is saved."""
@@ -166,7 +166,7 @@ class Trainer:
             self._iterate(batches, trained)
             signals.agree(self.world)
             reached, ended = self._reached(trained)
-            self.display.moment(reached)
+            self.display.show(reached)
             if ended or signals.stop or signals.save or reached.nimg >= self.state.progress.next_tick:
                 line = self._tick(reached, log)
                 self.evaluation.plan(reached, ended)
@@ -175,11 +175,11 @@ class Trainer:
                 self._evaluate(reached, signals, log)
         return line
 
-    def _iterate(self, batches: Iterator[LoadedBatch], moment: ScheduleState) -> None:
+    def _iterate(self, batches: Iterator[LoadedBatch], scheduled: ScheduleState) -> None:
         before = self.state.nimg
-        if moment.resolution != self._resolution:
-            fit_micro_batch(self.executor, moment, len(self.store))
-        terms = train_step(self.state, self.executor, self.builder, self._watched(batches), moment)
+        if scheduled.resolution != self._resolution:
+            fit_micro_batch(self.executor, scheduled, len(self.store))
+        terms = train_step(self.state, self.executor, self.builder, self._watched(batches), scheduled)
         self.throttle.step()
         self.ticks.add(terms, self.state.nimg - before)
 
@@ -199,26 +199,26 @@ class Trainer:
             return trained._replace(nimg=now.nimg, alpha=1.0), True
         return now, now.nimg >= self.schedule.total
 
-    def _tick(self, moment: ScheduleState, log: RunLog | None) -> dict[str, Any]:
-        line = self.ticks.tick(moment)
+    def _tick(self, scheduled: ScheduleState, log: RunLog | None) -> dict[str, Any]:
+        line = self.ticks.tick(scheduled)
         if log is not None:
             with tolerate_write_errors(self.display, "the log"):
                 log.tick(line)
         self.display.tick(line)
         return line
 
-    def _evaluate(self, moment: ScheduleState, signals: Signals, log: RunLog | None) -> None:
+    def _evaluate(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None) -> None:
         """Makes the pending evaluation; where a signal came meanwhile, the run is saved."""
         if not self.state.progress.evaluate or signals.stop:
             return
-        moment = self.evaluation.pending(moment)
-        self.evaluation.run(moment, signals, log, lambda: self.state.save(self.run.state(moment.nimg)))
+        scheduled = self.evaluation.pending(scheduled)
+        self.evaluation.run(scheduled, signals, log, lambda: self.state.save(self.run.state(scheduled.nimg)))
         signals.agree(self.world)
         if signals.stop:
-            self._save(moment, log, True)
+            self._save(scheduled, log, True)
         self.ticks.restart_clock()
 
-    def _save(self, moment: ScheduleState, log: RunLog | None, force: bool) -> None:
+    def _save(self, scheduled: ScheduleState, log: RunLog | None, force: bool) -> None:
         """Writes snapshot and checkpoint where due by ticks; `force`: at the end of a phase and when a signal asks."""
         if log is None:  # the main process alone writes
             return
@@ -226,10 +226,10 @@ class Trainer:
         # the checkpoint first: it is what must not be lost
         if force or tick % self.config.checkpoint_ticks == 0:
             with tolerate_write_errors(self.display, "the checkpoint"):
-                self.state.save(self.run.state(moment.nimg))
+                self.state.save(self.run.state(scheduled.nimg))
         if force or tick % self.config.snapshot_ticks == 0:
             with tolerate_write_errors(self.display, "the snapshot"):
-                log.image("samples", self.snapshots.write(moment), moment.nimg)
+                log.image("samples", self.snapshots.write(scheduled), scheduled.nimg)
         self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
         self.ticks.restart_clock()
 
@@ -245,12 +245,12 @@ class Trainer:
         """Returns the error itself, or what helps against it where memory ran out."""
         if not out_of_memory(error):
             return error
-        moment = self.schedule.at(self.state.nimg)
-        side, saved = moment.resolution, self.run.states()
-        smaller = f"--batch {side}:{max(1, moment.batch // 2)}"
+        scheduled = self.schedule.at(self.state.nimg)
+        side, saved = scheduled.resolution, self.run.states()
+        smaller = f"--batch {side}:{max(1, scheduled.batch // 2)}"
         advice = f"start again with a smaller batch ({smaller}) or --fmap-base, and another --out"
         last = f"; the run is saved up to {saved[-1].name}" if saved else ""
-        return TrainingError(f"out of memory at {side}x{side} with batch {moment.batch}: {advice}{last}")
+        return TrainingError(f"out of memory at {side}x{side} with batch {scheduled.batch}: {advice}{last}")
 
 
 def label_column(store: Store, config: TrainConfig) -> tuple[int, dict[str, Any] | None]:

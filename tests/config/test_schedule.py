@@ -27,16 +27,16 @@ def test_reference_tables(key, preset):
     values = PRESETS[preset].values if preset else {}
     schedule = Schedule(TrainConfig(**values))
     for i, nimg in enumerate(TABLE["schedule/nimg"]):
-        moment = schedule.at(int(nimg))
+        scheduled = schedule.at(int(nimg))
         row = {name: TABLE[f"schedule/{key}/{name}"][i] for name in ("lod", "resolution", "minibatch", "tick_kimg")}
         # the reference's measure of progress: 0 at full resolution, +1 for each halving
-        lod = 10 - moment.level + (1 - moment.alpha)
+        lod = 10 - scheduled.level + (1 - scheduled.alpha)
         assert lod == pytest.approx(row["lod"], abs=1e-9), nimg
-        assert moment.resolution == row["resolution"]
-        assert moment.batch == row["minibatch"]
+        assert scheduled.resolution == row["resolution"]
+        assert scheduled.batch == row["minibatch"]
         assert schedule.tick(int(nimg)) == row["tick_kimg"] * 1000
-        assert moment.g_lr == TABLE[f"schedule/{key}/G_lrate"][i]
-        assert moment.d_lr == TABLE[f"schedule/{key}/D_lrate"][i]
+        assert scheduled.g_lr == TABLE[f"schedule/{key}/G_lrate"][i]
+        assert scheduled.d_lr == TABLE[f"schedule/{key}/D_lrate"][i]
 
 
 def test_whole_of_the_official_run():
@@ -83,11 +83,11 @@ def test_phases_and_moments_agree(stable, fade, total, start):
     assert all(a.end == b.start for a, b in pairwise(phases))
     before = None
     for nimg in range(0, schedule.total + 1, max(1, schedule.total // 97)):
-        moment = schedule.at(nimg)
+        scheduled = schedule.at(nimg)
         phase = next(p for p in phases if nimg <= p.end)
-        assert (moment.level, moment.batch) == (phase.level, phase.batch)
-        assert 0 <= moment.alpha <= 1
-        assert phase.fading or moment.alpha == 1
-        position = moment.level + moment.alpha
+        assert (scheduled.level, scheduled.batch) == (phase.level, phase.batch)
+        assert 0 <= scheduled.alpha <= 1
+        assert phase.fading or scheduled.alpha == 1
+        position = scheduled.level + scheduled.alpha
         assert before is None or position >= before  # growth never goes back
         before = position

@@ -66,14 +66,14 @@ def trained(config, modes=None, precision="fp32", double=True, iterations=20, de
         return batch.map(lambda t: t.to(exact) if t.is_floating_point() else t)
 
     for _ in range(iterations):
-        moment = schedule.at(state.nimg)
-        shape = (moment.batch, 3, moment.resolution, moment.resolution)
+        scheduled = schedule.at(state.nimg)
+        shape = (scheduled.batch, 3, scheduled.resolution, scheduled.resolution)
         images = np.random.default_rng(state.nimg).integers(0, 256, shape, np.uint8)
-        batches = iter([LoadedBatch(images, np.zeros((moment.batch, 0), np.int32), None)])
+        batches = iter([LoadedBatch(images, np.zeros((scheduled.batch, 0), np.int32), None)])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(BatchBuilder, "d_batch", lambda *inputs: widened(of_d(*inputs)))
             patch.setattr(BatchBuilder, "g_batch", lambda *inputs: widened(of_g(*inputs)))
-            terms = step.train_step(state, executor, builder, batches, moment)
+            terms = step.train_step(state, executor, builder, batches, scheduled)
         losses.append((float(terms["d_loss"]), float(terms["g_loss"])))
     assert schedule.at(state.nimg).alpha == 1
     assert schedule.at(state.nimg).level == 3

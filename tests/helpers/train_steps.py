@@ -49,10 +49,10 @@ class Player:
 
     def play(self, iterations: int) -> dict[str, float]:
         for _ in range(iterations):
-            moment = self.schedule.at(self.state.nimg)
+            scheduled = self.schedule.at(self.state.nimg)
             batches = (
-                loaded(self.config, moment.resolution, self.state.nimg + i, moment.batch)
+                loaded(self.config, scheduled.resolution, self.state.nimg + i, scheduled.batch)
                 for i in range(self.schedule.n_critic)
             )
-            terms = train_step(self.state, self.executor, self.builder, batches, moment)
+            terms = train_step(self.state, self.executor, self.builder, batches, scheduled)
         return {name: float(value) for name, value in terms.items()}

@@ -237,8 +237,8 @@ class Stop(QuietDisplay):
     def __init__(self, nimg):
         self.nimg = nimg
 
-    def moment(self, moment):
-        if self.nimg and moment.nimg >= self.nimg:
+    def show(self, scheduled):
+        if self.nimg and scheduled.nimg >= self.nimg:
             self.nimg = 0
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -32,13 +32,13 @@ def test_the_live_display_shows_notes_bars_and_time_left(monkeypatch):
     display = LiveDisplay(schedule, Console(file=screen, force_terminal=True, width=160, color_system=None))
     with display:
         display.note("[not markup] a note")
-        display.moment(schedule.at(1500))
+        display.show(schedule.at(1500))
         display.tick(LINE)
         display._shown = 0.0
-        display.moment(schedule.at(1600))
+        display.show(schedule.at(1600))
         display.bars.refresh()
         display._shown = 0.0
-        display.moment(schedule.at(9000))  # beyond the end: the last phase goes on
+        display.show(schedule.at(9000))  # beyond the end: the last phase goes on
     output = screen.getvalue()
     for part in ("[not markup] a note", "8x8 fading in, alpha 0.60", "1.6/5 kimg", "123.4 img/s", "1:15 left"):
         assert part in output

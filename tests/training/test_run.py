@@ -32,8 +32,8 @@ class StopAfter(QuietDisplay):
     def __init__(self, nimg, number=signal.SIGTERM):
         self.nimg, self.number = nimg, number
 
-    def moment(self, moment):
-        if self.number and moment.nimg >= self.nimg:
+    def show(self, scheduled):
+        if self.number and scheduled.nimg >= self.nimg:
             number, self.number = self.number, 0
             os.kill(os.getpid(), number)
 

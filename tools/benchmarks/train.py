@@ -133,9 +133,9 @@ def _measured(
         trainer.step()
         trainer.wait()
         trainers.append(trainer)
-        batch, peak = trainer.moment.batch, _peak(device) - held
+        batch, peak = trainer.scheduled.batch, _peak(device) - held
         rows.append({"resolution": side, "mode": mode, "batch": batch, "start": started, "memory_mb": peak / 2**20})
-        rows[-1]["parts"] = trainer.executor.num_micro_batches(trainer.moment.level, batch)
+        rows[-1]["parts"] = trainer.executor.num_micro_batches(trainer.scheduled.level, batch)
         if (taken := trainer.mode) != mode:
             reason = next((line for line in trainer.notes if "could not be" in line), "activations are computed again")
             rows[-1] |= {"mode": f"{mode} ({taken})", "fell_back": reason}

@@ -39,9 +39,9 @@ class Trainer:
         enable_cudnn_benchmark(self.device)
         self.state = TrainState(config, self.device, self.precision)
         self.notes: list[str] = []
-        self.moment = self.state.schedule.at(0)._replace(alpha=0.5)
-        self.executor = StepExecutor(self.state, {self.moment.level: StepMode(mode)}, self.notes.append)
-        count, side = self.moment.batch, self.moment.resolution
+        self.scheduled = self.state.schedule.at(0)._replace(alpha=0.5)
+        self.executor = StepExecutor(self.state, {self.scheduled.level: StepMode(mode)}, self.notes.append)
+        count, side = self.scheduled.batch, self.scheduled.resolution
         images = np.random.default_rng(0).integers(0, 256, (count, config.channels, side, side), np.uint8)
         labels = np.zeros((count, 0), np.int32)
         self._batches = repeat(LoadedBatch(images, labels, BatchRequest(0, count, side)))
@@ -50,12 +50,12 @@ class Trainer:
     @property
     def mode(self) -> str:
         """What computes the steps now."""
-        return self.executor.modes.get(self.moment.level, StepMode.EAGER).value
+        return self.executor.modes.get(self.scheduled.level, StepMode.EAGER).value
 
     def step(self) -> int:
         """An iteration, begun; returns the images it shows D."""
         before = self.state.nimg
-        train_step(self.state, self.executor, self._builder, self._batches, self.moment)
+        train_step(self.state, self.executor, self._builder, self._batches, self.scheduled)
         return self.state.nimg - before
 
     def wait(self) -> None:

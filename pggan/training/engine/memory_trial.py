@@ -33,7 +33,7 @@ from pggan.utils.devices import can_measure, free_cached, held_memory, out_of_me
 MOMENTS_AND_GRADIENT = 12
 
 
-def fit_micro_batch(executor: StepExecutor, moment: ScheduleState, data: int = 0) -> None:
+def fit_micro_batch(executor: StepExecutor, scheduled: ScheduleState, data: int = 0) -> None:
     """Makes a resolution's micro-batches as small as needed by the memory that is free when it begins, on a CPU.
 
     The estimate decides, corrected where a trial of the smallest micro-batch takes more. All processes of the run agree
@@ -41,16 +41,16 @@ def fit_micro_batch(executor: StepExecutor, moment: ScheduleState, data: int = 0
 
     Args:
         executor: Computes the steps, and learns how many micro-batches there are.
-        moment: The schedule at the resolution's first iteration.
+        scheduled: The schedule at the resolution's first iteration.
         data: Images in the data, which the loader may cache in memory.
 
     Raises:
         UsageError: One group of the minibatch statistic does not fit.
     """
-    state, level, side = executor.state, moment.level, moment.resolution
+    state, level, side = executor.state, scheduled.level, scheduled.resolution
     if state.device.type != "cpu":
         return
-    own = max(1, moment.batch // state.world.size)
+    own = max(1, scheduled.batch // state.world.size)
     held = float(held_memory(state.device) or 0)
     limit = memory_limit(state.config, state.device) * USABLE - _cache_bytes(state, side, data)
     error = 1.0  # of the estimate

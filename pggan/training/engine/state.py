@@ -94,13 +94,13 @@ class TrainState:
             return Player(self.discriminator, self.d_optimizer, self.d_scaler)
         return Player(self.generator, self.g_optimizer, self.g_scaler)
 
-    def apply_schedule(self, moment: ScheduleState) -> None:
+    def apply_schedule(self, scheduled: ScheduleState) -> None:
         """Sets the learning rates; a new phase starts with fresh moments of the optimizers."""
-        if moment.phase != self.progress.phase:
-            self.progress.phase = moment.phase
+        if scheduled.phase != self.progress.phase:
+            self.progress.phase = scheduled.phase
             self.g_optimizer.state.clear()
             self.d_optimizer.state.clear()
-        for optimizer, rate in ((self.g_optimizer, moment.g_lr), (self.d_optimizer, moment.d_lr)):
+        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, scheduled.d_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * self.progress.lr_factor * group.get("of_scale", 1.0)
 

@@ -27,24 +27,24 @@ def train_step(
     executor: StepExecutor,
     builder: BatchBuilder,
     batches: Iterator[LoadedBatch],
-    moment: ScheduleState,
+    scheduled: ScheduleState,
 ) -> dict[str, Tensor]:
     """Trains D `n_critic` times and G once (Karras et al. 2018, section 2 and appendix A).
 
     Returns the losses and statistics of the last D step and of G as 0-d tensors, still on the device.
     """
-    state.apply_schedule(moment)
-    executor.enter(moment.level)
+    state.apply_schedule(scheduled)
+    executor.enter(scheduled.level)
     # filled there: a copy from the host would synchronise
-    alpha = torch.full((), moment.alpha, dtype=torch.float32, device=state.device)
+    alpha = torch.full((), scheduled.alpha, dtype=torch.float32, device=state.device)
     terms: dict[str, Tensor] = {}
     for _ in range(state.schedule.n_critic):
         batch = builder.d_batch(next(batches), state.nimg, alpha)
-        terms = player_step(state, executor, "d", batch, moment.level, alpha)
-        ema.update(state.average, state.generator, state.config.average_decay(moment.batch))
+        terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
+        ema.update(state.average, state.generator, state.config.average_decay(scheduled.batch))
         state.progress.nimg += len(batch.reals) * state.world.size
     batch = builder.g_batch(batch, state.nimg)
-    terms |= player_step(state, executor, "g", batch, moment.level, alpha)
+    terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)
     state.progress.iteration += 1
     return terms
 

@@ -24,7 +24,7 @@ class Display:
     def note(self, message: str) -> None:
         """Shows something that a person has to know."""
 
-    def moment(self, moment: ScheduleState) -> None:
+    def show(self, scheduled: ScheduleState) -> None:
         """Shows where in the schedule the run is; called after every iteration."""
 
     def tick(self, line: dict[str, Any]) -> None:
@@ -116,19 +116,19 @@ class LiveDisplay(Display):
     def measured(self, message: str) -> None:
         self.note(message)
 
-    def moment(self, moment: ScheduleState) -> None:
+    def show(self, scheduled: ScheduleState) -> None:
         now = time.monotonic()
         if now - self._shown < REFRESH_SECONDS:
             return
         self._shown = now
-        phase = self._phases[min(moment.phase, len(self._phases) - 1)]
-        kind = f"fading in, alpha {moment.alpha:.2f}" if moment.alpha < 1 else "stable"
-        title = f"{moment.resolution}x{moment.resolution} {kind}"
+        phase = self._phases[min(scheduled.phase, len(self._phases) - 1)]
+        kind = f"fading in, alpha {scheduled.alpha:.2f}" if scheduled.alpha < 1 else "stable"
+        title = f"{scheduled.resolution}x{scheduled.resolution} {kind}"
         rate = f"{self._last['img_per_second']:.1f} img/s" if self._last else ""
-        done, text = moment.nimg - phase.start, rate + self._left("phase_seconds_left", now)
+        done, text = scheduled.nimg - phase.start, rate + self._left("phase_seconds_left", now)
         self.bars.update(self.phase_bar, description=title, total=max(phase.images, 1), completed=done, text=text)
-        kimg = f"{moment.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg"
-        self.bars.update(self.run_bar, completed=moment.nimg, text=kimg + self._left("seconds_left", now))
+        kimg = f"{scheduled.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg"
+        self.bars.update(self.run_bar, completed=scheduled.nimg, text=kimg + self._left("seconds_left", now))
 
     def _left(self, name: str, now: float) -> str:
         seconds = self._last.get(name)

@@ -55,22 +55,22 @@ class Evaluation:
         """The run's metrics that are defined for images of this resolution."""
         return [name for name in self.config.eval_metrics if METRICS[name].side <= resolution]
 
-    def plan(self, moment: ScheduleState, ended: bool) -> None:
+    def plan(self, scheduled: ScheduleState, ended: bool) -> None:
         """Notes whether an evaluation is due: at the end of a phase, and at every `eval_every`-th snapshot."""
         every = self.config.eval_every * self.config.snapshot_ticks
-        due = every and self.names(moment.resolution) and (ended or self.state.progress.tick % every == 0)
-        self.state.progress.evaluate = moment.level if due else 0
+        due = every and self.names(scheduled.resolution) and (ended or self.state.progress.tick % every == 0)
+        self.state.progress.evaluate = scheduled.level if due else 0
 
     def pending(self, now: ScheduleState) -> ScheduleState:
         """What the pending evaluation measures: at the end of a phase that phase's level, elsewhere `now`."""
         level = self.state.progress.evaluate
         return now if level == now.level else now._replace(level=level, alpha=1.0)
 
-    def run(self, moment: ScheduleState, signals: Signals, log: RunLog | None, save: Callable[[], object]) -> None:
+    def run(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None, save: Callable[[], object]) -> None:
         """Makes the pending evaluation. A signal stops it, and it stays pending.
 
         Args:
-            moment: of the model to measure, from `pending`.
+            scheduled: of the model to measure, from `pending`.
             signals: are looked at between batches.
             log: receives the metrics; None in processes that write no log.
             save: writes the checkpoint, which must have the best score of any best model that is on the disk.
@@ -86,7 +86,7 @@ class Evaluation:
 
         start = time.perf_counter()
         try:
-            scores = self.measure(moment, check)
+            scores = self.measure(scheduled, check)
         except _Interrupted:
             return
         except (RuntimeError, MemoryError, OutOfMemoryError) as error:
@@ -97,41 +97,47 @@ class Evaluation:
         free_cached(self.state.device)
         progress.evaluate = 0
         if log is not None and scores:
-            self._record(moment, scores, time.perf_counter() - start, log, save)
+            self._record(scheduled, scores, time.perf_counter() - start, log, save)
 
-    def measure(self, moment: ScheduleState, check: Callable[[], None] = lambda: None) -> dict[str, float]:
+    def measure(self, scheduled: ScheduleState, check: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Returns the metrics by name in the main process, nothing elsewhere. `check` may raise, which ends it."""
-        model = Model(self.snapshots.model(moment), self.state.device)
+        model = Model(self.snapshots.model(scheduled), self.state.device)
         return evaluate_model(
-            model.generate, self.store, moment.resolution, self.names(moment.resolution), self.config.eval_samples,
+            model.generate, self.store, scheduled.resolution, self.names(scheduled.resolution),
+            self.config.eval_samples,
             device=self.state.device, embeddings=self._embeddings, world=self.state.world, check=check,
         )  # fmt: skip
 
     def _record(
-        self, moment: ScheduleState, scores: dict[str, float], seconds: float, log: RunLog, save: Callable[[], object]
+        self,
+        scheduled: ScheduleState,
+        scores: dict[str, float],
+        seconds: float,
+        log: RunLog,
+        save: Callable[[], object],
     ) -> None:
         """Writes the metrics to the log, and the model where it is the best so far."""
         with tolerate_write_errors(self.display, "the log"):
-            log.add_metrics(moment.nimg, {k: v if math.isfinite(v) else None for k, v in scores.items()})
-        best = self._is_best(moment, scores)
+            log.add_metrics(scheduled.nimg, {k: v if math.isfinite(v) else None for k, v in scores.items()})
+        best = self._is_best(scheduled, scores)
         run = self.snapshots.run
         if best:
-            model, figure = self.snapshots.model(moment), self._best.figure
+            model, figure = self.snapshots.model(scheduled), self._best.figure
             model.info["best"] = {"metric": figure, "score": scores[figure], "pictures": self.config.eval_samples}
             with tolerate_write_errors(self.display, "the best model"):
                 save_model(run.best, model)
-        if best or run.state(moment.nimg).exists():
+        if best or run.state(scheduled.nimg).exists():
             with tolerate_write_errors(self.display, "the checkpoint"):
                 save()
         figures = [METRICS[name].figure for name in self.config.eval_metrics]
         shown = [f"{figure} {scores[figure]:.4g}" for figure in figures if figure in scores]
-        side = moment.resolution
+        side = scheduled.resolution
         self.display.measured(
-            f"{side}x{side} at {moment.nimg / 1000:g} kimg, {self.config.eval_samples} pictures: {', '.join(shown)}"
+            f"{side}x{side} at {scheduled.nimg / 1000:g} kimg, {self.config.eval_samples} pictures: {', '.join(shown)}"
             f"{', the best so far' if best else ''} ({seconds:.1f} s)"
         )
 
-    def _is_best(self, moment: ScheduleState, scores: dict[str, float]) -> bool:
+    def _is_best(self, scheduled: ScheduleState, scores: dict[str, float]) -> bool:
         """Whether these are the best scores so far; if so, the state's progress records them.
 
         Scores compare within one resolution, metric, number of images and embedding network only. The first score of
@@ -143,10 +149,10 @@ class Evaluation:
             return False
         network = self._embeddings[self._best.needs].identity if self._best.needs else ""
         kind = zlib.crc32(f"{self._best.name} {self.config.eval_samples} {network}".encode())
-        comparable = progress.best_kind == kind and progress.best_level == moment.level
+        comparable = progress.best_kind == kind and progress.best_level == scheduled.level
         sign = 1 if self._best.better == "lower" else -1
         if comparable and sign * score >= sign * progress.best_score:
             return False
-        progress.best_kind, progress.best_level = kind, moment.level
-        progress.best_score, progress.best_nimg = score, moment.nimg
+        progress.best_kind, progress.best_level = kind, scheduled.level
+        progress.best_score, progress.best_nimg = score, scheduled.nimg
         return True

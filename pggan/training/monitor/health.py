@@ -38,16 +38,16 @@ def _small(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor, size: int) -> float:
+def relative_diversity(state: TrainState, scheduled: ScheduleState, reals: Tensor, size: int) -> float:
     """Returns the diversity of generated images over that of real ones, at the run's level and alpha.
 
     Args:
         state: has the generator.
-        moment: where in the schedule the run is.
+        scheduled: where in the schedule the run is.
         reals: real images, uint8 (N, C, R, R); as many are generated.
         size: images at once, as in the training step.
     """
-    alpha = torch.tensor(moment.alpha, device=state.device)
+    alpha = torch.tensor(scheduled.alpha, device=state.device)
     count = min(IMAGES, len(reals))
     if count < 2:
         return 1.0
@@ -61,7 +61,7 @@ def relative_diversity(state: TrainState, moment: ScheduleState, reals: Tensor, 
         labels[torch.arange(count), torch.arange(count) % g.label_size] = 1
     dtype, latents = state.context.dtype, latents.to(state.device)
     cuts = [slice(at, min(at + size, count)) for at in range(0, count, size)]
-    fakes = [_small(state.generator(latents[cut], moment.level, alpha, labels[cut], dtype)) for cut in cuts]
+    fakes = [_small(state.generator(latents[cut], scheduled.level, alpha, labels[cut], dtype)) for cut in cuts]
     real = [_small(real_images(reals[cut].to(state.device), alpha)) for cut in cuts]
     return float(diversity(torch.cat(fakes)) / diversity(torch.cat(real)).clamp(min=1e-6))
 

@@ -62,20 +62,20 @@ class HeldOutLabels:
         self._indices = np.random.default_rng((state.config.seed, SPLIT, 1)).permutation(held_out)[:IMAGES]
 
     @torch.no_grad()
-    def accuracy(self, moment: ScheduleState) -> float:
+    def accuracy(self, scheduled: ScheduleState) -> float:
         """Returns the share of held-out images, 0 to 1, whose class has D's largest logit."""
         state = self.state
-        alpha = torch.tensor(moment.alpha, dtype=torch.float32, device=state.device)
+        alpha = torch.tensor(scheduled.alpha, dtype=torch.float32, device=state.device)
         parameters = loss_functions.detached_parameters_of(state.discriminator)
         correct = 0
-        indices = self._indices[: self._count(moment.resolution)]
+        indices = self._indices[: self._count(scheduled.resolution)]
         group = state.discriminator.config.minibatch_group
         batch = group * max(1, BATCH // group)
         for start in range(0, len(indices), batch):
             part = indices[start : start + batch]
-            images = torch.from_numpy(self.store.read(moment.resolution, part.tolist())).to(state.device)
+            images = torch.from_numpy(self.store.read(scheduled.resolution, part.tolist())).to(state.device)
             reals = loss_functions.real_images(images, alpha)
-            logits = loss_functions.discriminate(state.context, parameters, reals, moment.level, alpha).class_logits
+            logits = loss_functions.discriminate(state.context, parameters, reals, scheduled.level, alpha).class_logits
             assert logits is not None, "a run with labels has class logits"
             correct += int((logits.argmax(dim=1).cpu().numpy() == self.classes[part]).sum())
         return correct / len(indices)

@@ -53,13 +53,13 @@ def count_steps(state: TrainState) -> int:
 
 
 def tick_values(
-    state: TrainState, moment: ScheduleState, values: dict[str, float], images: int, seconds: float
+    state: TrainState, scheduled: ScheduleState, values: dict[str, float], images: int, seconds: float
 ) -> dict[str, Any]:
     """Makes a line of the log, all but the time left.
 
     Args:
         state: has the progress.
-        moment: where in the schedule the run is.
+        scheduled: where in the schedule the run is.
         values: averages of the tick.
         images: shown to D in the tick.
         seconds: that the tick took.
@@ -70,16 +70,16 @@ def tick_values(
     progress = state.progress
     line: dict[str, Any] = {
         "tick": progress.tick,
-        "nimg": moment.nimg,
-        "kimg": moment.nimg / 1000,
+        "nimg": scheduled.nimg,
+        "kimg": scheduled.nimg / 1000,
         "iteration": progress.iteration,
-        "phase": moment.phase,
-        "resolution": moment.resolution,
-        "alpha": moment.alpha,
-        **({} if moment.detail is None else {"detail": 2**moment.detail}),
-        "batch": moment.batch,
-        "g_lr": moment.g_lr * progress.lr_factor,
-        "d_lr": moment.d_lr * progress.lr_factor,
+        "phase": scheduled.phase,
+        "resolution": scheduled.resolution,
+        "alpha": scheduled.alpha,
+        **({} if scheduled.detail is None else {"detail": 2**scheduled.detail}),
+        "batch": scheduled.batch,
+        "g_lr": scheduled.g_lr * progress.lr_factor,
+        "d_lr": scheduled.d_lr * progress.lr_factor,
         **values,
         "img_per_second": images / max(seconds, 1e-9),
         "seconds": progress.seconds,

@@ -58,7 +58,7 @@ class TickRecorder:
         self._averager.add(terms, images)
         self._iterations += 1
 
-    def tick(self, moment: ScheduleState) -> dict[str, Any]:
+    def tick(self, scheduled: ScheduleState) -> dict[str, Any]:
         """Makes a line of the log, and counts the tick in the run's progress.
 
         Raises:
@@ -69,18 +69,18 @@ class TickRecorder:
         values = self._averager.read()  # waits for the device, so that the time is whole
         seconds = time.perf_counter() - self._since
         self.restart_clock()
-        self.eta.measured(moment.level, images, seconds)
+        self.eta.measured(scheduled.level, images, seconds)
         progress.seconds += seconds
         progress.tick += 1
-        progress.next_tick = moment.nimg + self.schedule.tick(moment.nimg)
+        progress.next_tick = scheduled.nimg + self.schedule.tick(scheduled.nimg)
         faults = count_steps(state)
         if (reals := self._reals) is not None:
-            size = len(reals) // self.executor.num_micro_batches(moment.level, len(reals))
-            values["diversity"] = relative_diversity(state, moment, reals, size)
+            size = len(reals) // self.executor.num_micro_batches(scheduled.level, len(reals))
+            values["diversity"] = relative_diversity(state, scheduled, reals, size)
         if self.held_out is not None:
-            values["heldout_accuracy"] = self.held_out.accuracy(moment)
-        line = tick_values(state, moment, values, images, seconds)
-        line["phase_seconds_left"], line["seconds_left"] = self.eta.left(moment.nimg)
+            values["heldout_accuracy"] = self.held_out.accuracy(scheduled)
+        line = tick_values(state, scheduled, values, images, seconds)
+        line["phase_seconds_left"], line["seconds_left"] = self.eta.left(scheduled.nimg)
         steps, self._iterations = self._iterations * (self.schedule.n_critic + 1), 0
         reason = diagnosis(state, line, steps, faults)
         if distributed.all_reduce_max(int(reason is not None), state.world):

@@ -52,50 +52,50 @@ class Snapshots:
         self.columns, self.rows = grid_shape(state.config.grid, state.config.max_res)
         self._reals: NDArray[np.uint8] | None = None  # shown beside an auto-encoder's reconstructions
 
-    def model(self, moment: ScheduleState) -> ModelFile:
+    def model(self, scheduled: ScheduleState) -> ModelFile:
         """The content of a model file at this moment."""
-        origin = {"kimg": moment.nimg / 1000, "pggan": __version__, "torch": torch.__version__}
+        origin = {"kimg": scheduled.nimg / 1000, "pggan": __version__, "torch": torch.__version__}
         info = {**self.info, **origin}
         average, discriminator = self.state.average, self.state.discriminator
-        return ModelFile(average, discriminator, moment.level, moment.alpha, self.labels, info)
+        return ModelFile(average, discriminator, scheduled.level, scheduled.alpha, self.labels, info)
 
-    def grid(self, moment: ScheduleState) -> NDArray[np.uint8]:
+    def grid(self, scheduled: ScheduleState) -> NDArray[np.uint8]:
         """Generates the sample grid: seeds 0, 1, 2, ... row by row.
 
         Where D is an auto-encoder, three rows follow: the first row reconstructed, reals, and reals reconstructed.
         """
-        model = Model(self.model(moment), self.state.device)
+        model = Model(self.model(scheduled), self.state.device)
         images = model.generate(range(self.columns * self.rows))
-        more = self._reconstructions(model, moment) if self.state.discriminator.config.decodes else []
+        more = self._reconstructions(model, scheduled) if self.state.discriminator.config.decodes else []
         return grid_image(enlarged(np.concatenate([images, *more])), self.columns, self.rows + len(more))
 
-    def _reconstructions(self, model: Model, moment: ScheduleState) -> list[NDArray[np.uint8]]:
+    def _reconstructions(self, model: Model, scheduled: ScheduleState) -> list[NDArray[np.uint8]]:
         """Rows of `columns` images: samples reconstructed by D; reals, and reals reconstructed."""
         seeds = range(self.columns)
         fakes = model.synthesize(model.seed_latents(seeds), model.seed_labels(seeds))
-        rows = [self._reconstruct(fakes, moment)]
-        if self._reals is not None and self._reals.shape[-1] == moment.resolution:
+        rows = [self._reconstruct(fakes, scheduled)]
+        if self._reals is not None and self._reals.shape[-1] == scheduled.resolution:
             repeated = np.resize(self._reals, (self.columns, *self._reals.shape[1:]))
-            alpha = torch.tensor(moment.alpha, device=self.state.device)
+            alpha = torch.tensor(scheduled.alpha, device=self.state.device)
             reals = real_images(torch.from_numpy(repeated).to(self.state.device), alpha)
-            rows += [to_uint8(reals), self._reconstruct(reals, moment)]
+            rows += [to_uint8(reals), self._reconstruct(reals, scheduled)]
         return rows
 
     @torch.no_grad()
-    def _reconstruct(self, images: Tensor, moment: ScheduleState) -> NDArray[np.uint8]:
+    def _reconstruct(self, images: Tensor, scheduled: ScheduleState) -> NDArray[np.uint8]:
         """Encodes and decodes images (N, C, R, R) with D; returns uint8 (N, R, R, C)."""
         d, count = self.state.discriminator, len(images)
         missing = -count % min(d.config.minibatch_group, count)  # D takes whole minibatch-stddev groups
-        alpha = torch.tensor(moment.alpha, device=self.state.device)
-        decoded = d(torch.cat([images, images[:missing]]), moment.level, alpha).reconstruction
+        alpha = torch.tensor(scheduled.alpha, device=self.state.device)
+        decoded = d(torch.cat([images, images[:missing]]), scheduled.level, alpha).reconstruction
         assert decoded is not None, "D is an auto-encoder"
         return to_uint8(decoded[:count])
 
-    def write(self, moment: ScheduleState) -> NDArray[np.uint8]:
+    def write(self, scheduled: ScheduleState) -> NDArray[np.uint8]:
         """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
-        save_model(self.run.model(moment.nimg), self.model(moment))
-        image = self.grid(moment)
-        self._write_grid(self.name(moment), image)
+        save_model(self.run.model(scheduled.nimg), self.model(scheduled))
+        image = self.grid(scheduled)
+        self._write_grid(self.name(scheduled), image)
         return image
 
     def reals(self, images: NDArray[np.uint8]) -> None:
@@ -111,8 +111,8 @@ class Snapshots:
         write_png(self.run.samples / name, image)
 
     @staticmethod
-    def name(moment: ScheduleState) -> str:
+    def name(scheduled: ScheduleState) -> str:
         """The file name of a sample grid: images seen, resolution, and the percentage of a fade."""
-        side = moment.resolution
-        fading = f"-fade{round(moment.alpha * 100):02d}" if moment.alpha < 1 else ""
-        return f"{moment.nimg:09d}-{side}x{side}{fading}.png"
+        side = scheduled.resolution
+        fading = f"-fade{round(scheduled.alpha * 100):02d}" if scheduled.alpha < 1 else ""
+        return f"{scheduled.nimg:09d}-{side}x{side}{fading}.png"
