@@ -31,7 +31,8 @@ def tick(schedule, number, ticks, **more):
         "phase": scheduled.phase, "resolution": scheduled.resolution, "alpha": scheduled.alpha, "batch": 8,
         "g_lr": 0.001, "d_lr": 0.001, "d_loss": -0.1 * number, "wasserstein": -0.5, "gradient_penalty": 0.1,
         "score_real": 1.0, "score_fake": 0.5, "gradient_norm": 0.9, "g_loss": 0.5 * number,
-        "img_per_second": 100.0 + number, "seconds": 2.0 * number, "skipped_steps": 0, "rollbacks": 0, "seconds_left": 5.0, **more,
+        "img_per_second": 100.0 + number, "seconds": 2.0 * number,
+        "skipped_steps": 0, "rollbacks": 0, "seconds_left": 5.0, **more,
     }  # fmt: skip
 
 
