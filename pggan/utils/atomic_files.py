@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+def replace_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
     """Calls `write(temporary)` beside `path`, flushes the file to the disk and renames it to `path`.
 
     On any failure the temporary file is removed and `path` stays as it was.
@@ -27,7 +27,11 @@ def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     try:
         if durable:
-            _write_durably(temporary, write)
+            temporary.touch()
+            default_mode = temporary.stat().st_mode & 0o777
+            write(temporary)
+            os.chmod(temporary, default_mode)  # some libraries make files that only their owner can read
+            sync_file(temporary)
         else:
             write(temporary)
         os.replace(temporary, path)
@@ -38,14 +42,6 @@ def replace_atomically(path: Path, write: Callable[[Path], None], durable: bool 
         raise
     if durable:
         sync_directory(path.parent)
-
-
-def _write_durably(path: Path, write: Callable[[Path], None]) -> None:
-    path.touch()
-    default_mode = path.stat().st_mode & 0o777
-    write(path)
-    os.chmod(path, default_mode)  # some libraries make files that only their owner can read
-    sync_file(path)
 
 
 def sync_file(path: Path) -> None:
@@ -68,8 +64,4 @@ def sync_directory(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically and durably."""
     text = json.dumps(value, indent=2) + "\n"
-    replace_atomically(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
