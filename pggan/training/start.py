@@ -19,7 +19,8 @@ from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
-    from pggan.data.store.store import LabelColumn, Manifest
+    from pggan.data.label_columns import LabelColumn
+    from pggan.data.store.manifest import Manifest
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
     from pggan.utils.distributed import World

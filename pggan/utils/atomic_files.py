@@ -27,7 +27,11 @@ def replace_atomically(path: Path, write: Callable[[Path], object], durable: boo
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     try:
         if durable:
-            _write_durably(temporary, write)
+            temporary.touch()
+            default_mode = temporary.stat().st_mode & 0o777
+            write(temporary)
+            os.chmod(temporary, default_mode)  # some libraries make files that only their owner can read
+            sync_file(temporary)
         else:
             write(temporary)
         os.replace(temporary, path)
@@ -38,14 +42,6 @@ def replace_atomically(path: Path, write: Callable[[Path], object], durable: boo
         raise
     if durable:
         sync_directory(path.parent)
-
-
-def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
-    path.touch()
-    default_mode = path.stat().st_mode & 0o777
-    write(path)
-    os.chmod(path, default_mode)  # some libraries make files that only their owner can read
-    sync_file(path)
 
 
 def sync_file(path: Path) -> None:

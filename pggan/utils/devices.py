@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,13 +91,9 @@ def free_memory(device: torch.device) -> int:
         free = torch.cuda.mem_get_info(device)[0]
         held = torch.cuda.memory_reserved(device)
         return int(max(0, min(free, _limits.get(device.index, free + held) - held)))
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return min(int(line.split()[1]) * 1024, _cgroup_room())
-    except OSError:
-        pass
+    available = _kernel_count("/proc/meminfo", "MemAvailable")
+    if available is not None:
+        return min(available, _cgroup_room())
     try:
         return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
     except (ValueError, OSError, AttributeError):
@@ -142,11 +139,16 @@ def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
     return None if peak is None else peak + max(0, mapped - (_resident("RssFile") or 0))
 
 
-def _resident(line: str) -> int | None:
-    """Returns a line of /proc/self/status in bytes: VmRSS (held now), VmHWM (peak since `_forget_peak`), RssFile."""
+def _resident(name: str) -> int | None:
+    """Returns memory of this process, in bytes: VmRSS (held now), VmHWM (peak since `_forget_peak`), RssFile."""
+    return _kernel_count("/proc/self/status", name)
+
+
+def _kernel_count(path: str, name: str) -> int | None:
+    """Returns a line of one of Linux's files, which are in KiB, in bytes; None where there is none."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            return next((int(words.split()[1]) * 1024 for words in file if words.startswith(line + ":")), None)
+        with open(path, encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(name + ":")), None)
     except (OSError, ValueError):
         return None
 
@@ -154,8 +156,7 @@ def _resident(line: str) -> int | None:
 def _forget_peak() -> bool:
     """Resets Linux's peak of this process to what it holds now. Returns whether that worked."""
     try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-            file.write("5")
+        Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return False
     held, peak = _resident("VmRSS"), _resident("VmHWM")
@@ -165,10 +166,8 @@ def _forget_peak() -> bool:
 def _cgroup_room() -> int:
     """Returns the bytes left below the container's limit, at least 256 MiB; a very large number without a limit."""
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limit = int(file.read())
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
-            return max(256 << 20, limit - int(file.read()))
+        limit, held = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        return max(256 << 20, limit - held)
     except (OSError, ValueError):
         return 1 << 62
 

@@ -115,10 +115,8 @@ def all_reduce_mean(tensors: Sequence[Tensor], world: World) -> None:
     for bucket, flat, wait in pending:
         wait()
         flat /= world.size
-        at = 0
-        for tensor in bucket:
-            tensor.copy_(flat[at : at + tensor.numel()].reshape(tensor.shape))
-            at += tensor.numel()
+        for tensor, mean in zip(bucket, flat.split([tensor.numel() for tensor in bucket])):
+            tensor.copy_(mean.reshape(tensor.shape))
 
 
 def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pggan.utils.formatting import printable
+
 
 class PgganError(Exception):
     """An error that a user can cause and fix; the command line prints its message and exits with 1."""
@@ -10,7 +12,7 @@ class PgganError(Exception):
 
     def __str__(self) -> str:
         """Returns the message with control characters escaped, so that file names cannot break the line."""
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        return printable(super().__str__())
 
 
 class UsageError(PgganError):

@@ -10,6 +10,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Escapes undecodable bytes and control characters, so that a file name can be shown and stored anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def duration(seconds: float) -> str:
     """Formats seconds: `75` -> `1:15`, `7300` -> `2:01:40`, `200000` -> `2d 07:33`."""
     whole = max(0, round(seconds))

@@ -79,9 +79,9 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
         if not models:
             raise ModelError(f"{path} holds no model yet; give a model file, or a run that has made a snapshot")
         return models[-1]
-    if not path.exists() and str(name) in available:
-        return available[str(name)]
-    if not path.exists():
+    if path.exists():
+        return path
+    if str(name) not in available:
         known = f" (shipped: {', '.join(available)})" if available else ""
         raise ModelError(f"{name} is neither a model file, a run directory nor a shipped model{known}")
-    return path
+    return available[str(name)]

@@ -279,7 +279,7 @@ def test_two_hundred_thousand_landmarks_take_little_memory(tmp_path):
 
 class _Reader(Reader):
     def read(self, ref, channels):
-        return DecodedImage(np.full((400, 400, channels), ref.payload, np.uint8), (3,), ("palette",))
+        return DecodedImage(np.full((400, 400, channels), ref.payload, np.uint8), ("palette",), (3,))
 
     def size(self, ref):
         raise AssertionError("the crop's size is known without the picture")

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pggan.cli import run
+from pggan.data.label_columns import LabelColumn
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 from pggan.data.store import writer as writer_module
 from pggan.data.store.merge import merge
 from pggan.data.store.resume import read_progress
-from pggan.data.store.store import LabelColumn, Store, record_key
+from pggan.data.store.store import Store, record_key
 from pggan.data.store.verify import verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError

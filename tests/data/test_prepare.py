@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from pggan.data.prepare import size_estimate as estimate_module
-from pggan.data.prepare.prepare import PrepareOptions, prepare, printable
+from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources.image_io import fit_to_square
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.store import Store
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.formatting import printable
 from tests.helpers.image_files import encoded, portrait, tree, write_folder
 
 

@@ -166,7 +166,7 @@ def test_lists_of_labels_of_any_text(text):
             table = read(text, "a list")
         except DataError:
             continue
-        assert table.get(table.first()) is None or len(table.get(table.first())) == len(table.columns)
+        assert table.get(table.first) is None or len(table.get(table.first)) == len(table.columns)
 
 
 class Bomb:

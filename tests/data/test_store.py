@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pggan.data.label_columns import LabelColumn
 from pggan.data.store import store as store_module
 from pggan.data.store.codecs import CODECS, choose_codecs, decode, encode
-from pggan.data.store.manifest import FORMAT, LabelColumn, Manifest
+from pggan.data.store.manifest import FORMAT, Manifest
 from pggan.data.store.store import Store, is_store
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from pggan.cli import run
+from pggan.data.label_columns import LabelColumn
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store import repair as repair_module
 from pggan.data.store import verify as verify_module
 from pggan.data.store.codecs import encode
 from pggan.data.store.repair import repair
-from pggan.data.store.store import LABELS, LabelColumn, Store, record_key
+from pggan.data.store.store import LABELS, Store, record_key
 from pggan.data.store.verify import jpeg_tolerance, verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError

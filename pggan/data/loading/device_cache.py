@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pggan.data.loading.cache import Cache, Flags, Indices, Read, Shape
-from pggan.utils.devices import free_cached, free_memory
+from pggan.utils.devices import free_cached, free_memory, out_of_memory
 
 
 def free_device_bytes(device: str) -> int:
@@ -49,9 +49,9 @@ class DeviceCache(Cache):
         try:
             return cls(read, shape, device)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                return None
-            raise
+            if not out_of_memory(error):
+                raise
+            return None
 
     def start_fetch(self, indices: Indices, mirrored: Flags) -> Callable[[], Any] | None:
         missing = np.unique(indices[~self._requested[indices]])

@@ -79,13 +79,9 @@ class Loader:
         use_torchvision()
         self.store, self.workers, self.cache_policy = store, workers, cache_policy or CachePolicy()
         self.rank, self.world = rank, world
-        self.held_out_sampler: Sampler | None = None
-        if held_out:
-            trained, held = split_held_out(len(store), held_out, seed)
-            self.sampler = Sampler(len(store), seed, mirror, trained)
-            self.held_out_sampler = Sampler(len(store), seed, mirror, held)
-        else:
-            self.sampler = Sampler(len(store), seed, mirror)
+        trained, held = split_held_out(len(store), held_out, seed) if held_out else (None, None)
+        self.sampler = Sampler(len(store), seed, mirror, trained)
+        self.held_out_sampler = None if held is None else Sampler(len(store), seed, mirror, held)
         self._watch = StoreWatch(store.path)
         self._labels = store.labels if labels is None else labels
         self._resolution = 0
@@ -114,18 +110,18 @@ class Loader:
         Raises `DataError` if the store lacks a resolution, a record is damaged or the file has changed.
         """
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="pggan-loader") if self.workers else None
-        pending: deque[_PendingBatch] = deque()
+        pending: deque[Callable[[], LoadedBatch]] = deque()
         try:
             for request in requests:
                 if self._cache is None or request.resolution != self._resolution:
                     while pending:  # the old cache is freed before the new one is allocated
-                        yield pending.popleft().finish()
+                        yield pending.popleft()()
                     self._open_cache(request.resolution)
                 pending.append(self._start_batch(request, pool))
                 if len(pending) > PREFETCH * self.workers:
-                    yield pending.popleft().finish()
+                    yield pending.popleft()()
             while pending:
-                yield pending.popleft().finish()
+                yield pending.popleft()()
         finally:
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -140,8 +136,10 @@ class Loader:
         )
         self._resolution = resolution
 
-    def _start_batch(self, request: BatchRequest, pool: ThreadPoolExecutor | None) -> _PendingBatch:
-        assert self._cache is not None
+    def _start_batch(self, request: BatchRequest, pool: ThreadPoolExecutor | None) -> Callable[[], LoadedBatch]:
+        """Starts to read a batch; returns a function that waits for it and returns it."""
+        cache = self._cache
+        assert cache is not None
         # This process takes samples rank, rank + world, ... of the batch, as its share of the latents is defined. The
         # sampler counts from the beginning of the run, where nimg need not be a multiple of world.
         remainder = (request.nimg + self.rank) % self.world
@@ -150,29 +148,18 @@ class Loader:
         if self.held_out_sampler is not None:  # read together, after the training images
             held, held_mirrored = self.held_out_sampler.at(request.nimg, request.batch, remainder, self.world)
             indices, mirrored = np.concatenate([indices, held]), np.concatenate([mirrored, held_mirrored])
-        work = self._cache.start_fetch(indices, mirrored)
+        work = cache.start_fetch(indices, mirrored)
         result = work if work is None or pool is None else pool.submit(work).result
-        return _PendingBatch(self._cache, indices, mirrored, labels, request, result)
+
+        def finish() -> LoadedBatch:
+            images = cache.finish_fetch(None if result is None else result(), indices, mirrored)
+            held_out = images[len(labels) :] if len(indices) > len(labels) else None
+            return LoadedBatch(images[: len(labels)], labels, request, held_out)
+
+        return finish
 
     def _read(self, resolution: int, indices: Indices) -> Images:
         self._watch.check()
         images = self.store.read(resolution, indices)
         self._watch.check()  # images read while the file changed may be wrong
         return images
-
-
-class _PendingBatch(NamedTuple):
-    """A batch that was started and not yet finished."""
-
-    cache: Cache
-    indices: Indices
-    mirrored: NDArray[np.bool_]
-    labels: NDArray[np.int32]  # of the training images only
-    request: BatchRequest
-    result: Callable[[], Any] | None  # waits for the worker's result; None if there is no work
-
-    def finish(self) -> LoadedBatch:
-        result = None if self.result is None else self.result()
-        images, trained = self.cache.finish_fetch(result, self.indices, self.mirrored), len(self.labels)
-        held_out = images[trained:] if len(self.indices) > trained else None
-        return LoadedBatch(images[:trained], self.labels, self.request, held_out)

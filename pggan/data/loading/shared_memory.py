@@ -11,8 +11,7 @@ import hashlib
 import mmap
 import os
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 from pggan.utils.file_lock import HAS_FLOCK, try_flock, unlock
@@ -92,11 +91,9 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _release(memory: mmap.mmap, view: memoryview, descriptor: int, path: Path) -> None:
-    try:
+    with suppress(BufferError):  # an array still refers to it: the map is freed with that array
         view.release()
         memory.close()
-    except BufferError:  # an array still refers to it: the map is freed with that array
-        pass
     _close(descriptor, path)
 
 
@@ -109,24 +106,10 @@ def _close(descriptor: int, path: Path) -> None:
 
 
 def _remove_unused(path: Path) -> None:
-    with _opened(path) as descriptor:
-        if descriptor is None:
-            return
+    with suppress(OSError):  # already gone
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if try_flock(descriptor, shared=False) and _is_at(descriptor, path):
                 os.unlink(path)
-        except OSError:  # already gone
-            pass
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int | None]:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pggan.data.prepare.convert import BAD, NOT_SQUARE, TOO_SMALL, ConversionResult
 from pggan.data.store.staging import UnusableStore
+from pggan.utils.formatting import printable
 
 MAX_NAMED_BAD = 100
 
@@ -61,8 +62,3 @@ class ConversionStats:
         if set(self.left_out) == {NOT_SQUARE}:
             return "none is square; give --fit crop or pad"
         return f"the first is {self.first}; check that SOURCE is whole"
-
-
-def printable(name: str) -> str:
-    """Escapes undecodable bytes and control characters of a file name, so that it can be shown and stored anywhere."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

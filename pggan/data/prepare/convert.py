@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.image_io import fit_to_square, fitted_side
 from pggan.data.store.codecs import encode
 from pggan.data.store.pyramid import pyramid
-from pggan.utils.process_pool import ordered_map
 
 TOO_SMALL, NOT_SQUARE, BAD = "too small", "not square", "bad"
 
@@ -68,17 +66,3 @@ class Converter:
         levels = pyramid(image)
         records = {level: encode(levels[level], codec, self.quality) for level, codec in self.codecs.items()}
         return ConversionResult(ref.name, records, decoded.labels, notes)
-
-
-def convert_all(converter: Converter, refs: Iterator[Ref], workers: int) -> Generator[ConversionResult, None, None]:
-    """Yields results in the order of `refs`, with a bounded number in flight.
-
-    Args:
-        converter: Converts an image.
-        refs: References to the images.
-        workers: Worker processes; 1 converts in this process.
-
-    Raises:
-        DataError: A worker process died.
-    """
-    return ordered_map(converter, refs, workers)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION
-from pggan.data.prepare.conversion_stats import ConversionStats, printable
-from pggan.data.prepare.convert import ConversionResult, Converter, convert_all
+from pggan.data.prepare.conversion_stats import ConversionStats
+from pggan.data.prepare.convert import Converter
 from pggan.data.prepare.prepare_options import PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
@@ -24,17 +24,19 @@ from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, with_labels
 from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
-from pggan.data.store.manifest import LOSSLESS
+from pggan.data.store.manifest import LOSSLESS, Manifest
 from pggan.data.store.pyramid import LOWEST
 from pggan.data.store.resume import StoreProgress, load_resume_point, partial_path
 from pggan.data.store.staging import UnusableStore, check_destination, staging_directory
-from pggan.data.store.store import Manifest, Store
+from pggan.data.store.store import Store
 from pggan.data.store.summary import StoreSummary
 from pggan.data.store.writer import StoreWriter, explain_full_disk
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.formatting import printable
+from pggan.utils.process_pool import ordered_map
 from pggan.utils.version import __version__
 
-__all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare", "printable"]
+__all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare"]
 
 # The default resolution is the largest power of two that this percentage of the images reaches.
 REACHED_BY = 95
@@ -204,33 +206,21 @@ def _write_store(
     """Converts and writes the images that `progress` lacks, then the manifest, which it returns."""
     converter = job.converter()
     writer = StoreWriter(partial, converter.codecs, progress, stats.notes)
-    try:
-        with explain_full_disk(writer, job.count, estimated_bytes):
-            results = convert_all(converter, job.refs(progress.consumed), job.options.workers)
-            with closing(results):  # workers end before the writer closes
-                _write_results(results, writer, stats, on_progress)
-            if not writer.count and job.options.shard is None:
-                why = stats.why_none(job.max_res)
-                raise UnusableStore(f"none of the {job.count} pictures of {job.spec} can be used: {why}")
-            return writer.finish(job.manifest(writer.count, writer.sizes, stats))
-    finally:
-        writer.close()
-
-
-def _write_results(
-    results: Iterator[ConversionResult],
-    writer: StoreWriter,
-    stats: ConversionStats,
-    on_progress: Callable[[int], None] | None,
-) -> None:
-    for result in results:
-        if stats.count(result):
-            assert result.records is not None
-            writer.add(result.records, result.labels)
-        else:
-            writer.skip()
-        if on_progress is not None:
-            on_progress(1)
+    with closing(writer), explain_full_disk(writer, job.count, estimated_bytes):
+        results = ordered_map(converter, job.refs(progress.consumed), job.options.workers)
+        with closing(results):  # workers end before the writer closes
+            for result in results:
+                if stats.count(result):
+                    assert result.records is not None
+                    writer.add(result.records, result.labels)
+                else:
+                    writer.skip()
+                if on_progress is not None:
+                    on_progress(1)
+        if not writer.count and job.options.shard is None:
+            why = stats.why_none(job.max_res)
+            raise UnusableStore(f"none of the {job.count} pictures of {job.spec} can be used: {why}")
+        return writer.finish(job.manifest(writer.count, writer.sizes, stats))
 
 
 def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pggan.config.resolution import level_of
 from pggan.data.prepare.convert import Converter
 from pggan.data.sources.base import Reader
-from pggan.data.store.codecs import choose_codecs
+from pggan.data.store.codecs import check_resolution, choose_codecs
 from pggan.data.store.pyramid import LOWEST
 from pggan.utils.errors import UsageError
 
@@ -37,10 +37,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.max_res is not None:
-            try:
-                level_of(self.max_res)
-            except UsageError as error:
-                raise UsageError(f"--max-res: {error}") from None
+            check_resolution(self.max_res, "--max-res")
         choose_codecs(self.codec, ())
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality {self.quality} is not from 1 to 100")

@@ -73,11 +73,11 @@ def estimate(
     converter: Converter,
     dest: Path,
     images: int,
-    done: int = 0,
-    shard: tuple[int, int] | None = None,
-    workers: int = 1,
-    sample: bool | None = True,
-    among: int | None = None,
+    done: int,
+    shard: tuple[int, int] | None,
+    workers: int,
+    sample: bool | None,
+    among: int,
 ) -> Plan:
     """Plans a store of `images` images.
 
@@ -90,16 +90,13 @@ def estimate(
         shard: (i, n) of --shard, for the plan.
         workers: Worker processes that will convert.
         sample: Whether to convert a sample; None: only if raw images might not fit on the disk.
-        among: Take the sample from this many first images of the source; None: from all.
+        among: Take the sample from this many first images of the source.
     """
     free = shutil.disk_usage(existing_parent(dest)).free
     if sample is None:
         raw_bytes = sum(side * side for side in converter.codecs) * converter.channels
         sample = images * (raw_bytes + PAGESIZE * len(converter.codecs)) >= free
-    sizes: list[float] = []
-    times: list[float] = []
-    if sample and done < images:
-        sizes, times = _convert_sample(source, converter, images, among or len(source))
+    sizes, times = _convert_sample(source, converter, images, among) if sample and done < images else ([], [])
     seconds = None
     if times:
         per_image = sum(times[1:]) / (len(times) - 1) if len(times) > 1 else times[0]  # the first one warms up

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
+from pggan.data.sources.file_base import explain_damage
 from pggan.data.sources.image_io import MAX_PIXELS, convert_channels
 from pggan.utils.errors import DataError
-from pggan.utils.formatting import one_line
 
 CHANNELS = (1, 3, 4)
 EXPECTED_ARRAY = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"
@@ -27,36 +26,31 @@ Labels = tuple[tuple[LabelColumn, ...], NDArray[np.int32] | None]
 NO_LABELS: Labels = ((), None)
 
 
-class IndexedReader(Reader):
+class ArrayReader(Reader):
+    """Reads images that are arrays. A reference's payload: (content, labels); the content is the array itself."""
+
+    def image(self, content: Any) -> NDArray[np.uint8]:
+        """Returns an image (H, W, C). Raises `BadImage`."""
+        return channels_last(content)
+
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        content, labels = ref.payload
+        # a copy: the array may be a view of a mapped file
+        return DecodedImage(*convert_channels(np.array(self.image(content)), channels), labels)
+
+    def size(self, ref: Ref) -> tuple[int, int]:
+        height, width = self.image(ref.payload[0]).shape[:2]
+        return width, height
+
+
+class IndexedReader(ArrayReader):
     """Reads images by number, all of `image_size` (width, height). A reference's payload: (number, labels)."""
 
     def __init__(self, image_size: tuple[int, int]) -> None:
         self.image_size = image_size
 
-    @abstractmethod
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """Returns an image (H, W, C). Raises `BadImage`."""
-
-    def read(self, ref: Ref, channels: int) -> DecodedImage:
-        index, labels = ref.payload
-        image, notes = convert_channels(self.image(index), channels)
-        return DecodedImage(image, labels, notes)
-
     def size(self, ref: Ref) -> tuple[int, int]:
         return self.image_size
-
-
-class InlineArrayReader(Reader):
-    """Reads images from the references themselves. A reference's payload: (array, labels)."""
-
-    def read(self, ref: Ref, channels: int) -> DecodedImage:
-        array, labels = ref.payload
-        image, notes = convert_channels(channels_last(array), channels)
-        return DecodedImage(image, labels, notes)
-
-    def size(self, ref: Ref) -> tuple[int, int]:
-        height, width = channels_last(ref.payload[0]).shape[:2]
-        return width, height
 
 
 class IndexedSource(Source):
@@ -76,8 +70,8 @@ class IndexedSource(Source):
         classes: NDArray[Any] | None = None,
         channels: int | None = None,
     ) -> None:
-        self._count, self._columns, self._classes = count, columns, classes
-        self._channels = 3 if channels == 4 else channels
+        self._count, self.label_columns, self._classes = count, columns, classes
+        self.channels = 3 if channels == 4 else channels
 
     def __len__(self) -> int:
         return self._count
@@ -88,14 +82,6 @@ class IndexedSource(Source):
     def classes(self, index: int) -> tuple[int, ...]:
         """Returns an image's class numbers."""
         return () if self._classes is None else tuple(map(int, self._classes[index]))
-
-    @property
-    def label_columns(self) -> tuple[LabelColumn, ...]:
-        return self._columns
-
-    @property
-    def channels(self) -> int | None:
-        return self._channels
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -146,30 +132,23 @@ def channels_last(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def load_array(path: Path, mapped: bool) -> NDArray[Any]:
-    """Loads an .npy file, whatever its ending, without pickles. Raises `OSError` or `ValueError`.
+    """Loads an .npy file, whatever its ending, without pickles. Damaged files raise a dozen kinds of errors.
 
     `mapped`: map the file into memory instead of reading it.
     """
-    try:
-        if mapped:
-            with np.errstate(over="raise"):
-                return np.lib.format.open_memmap(path, mode="r")
-        with open(path, "rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001 (NumPy raises a dozen kinds for damaged headers)
-        raise ValueError(one_line(error)) from None
+    if mapped:
+        with np.errstate(over="raise"):
+            return np.lib.format.open_memmap(path, mode="r")
+    with open(path, "rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def load_labels(path: Path, count: int) -> Labels:
     """Loads the labels of `count` images from an .npy file; no labels if it does not exist. Raises `DataError`."""
     if not path.is_file():
         return NO_LABELS
-    try:
+    with explain_damage(f"{path} is not a whole array of labels", "make it again, or remove it"):
         values = load_array(path, mapped=False)
-    except ValueError as error:
-        raise DataError(f"{path} is not a whole array of labels ({error}); make it again, or remove it") from None
     return label_array(values, count, str(path))
 
 

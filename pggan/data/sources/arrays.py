@@ -11,7 +11,6 @@ import math
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -23,9 +22,9 @@ from pggan.data.sources.array_base import (
     LABEL_NAMES,
     MAX_LABEL_BYTES,
     NO_LABELS,
+    ArrayReader,
     IndexedReader,
     IndexedSource,
-    InlineArrayReader,
     Labels,
     channels_last,
     embedded_labels,
@@ -33,17 +32,13 @@ from pggan.data.sources.array_base import (
     load_labels,
     stacked_image_shape,
 )
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, has_magic
-from pggan.data.sources.file_base import is_mostly_images
-from pggan.data.sources.folder import NamedFilesSource
-from pggan.data.sources.image_io import convert_channels
+from pggan.data.sources.base import BadImage, Reader, Ref, has_magic
+from pggan.data.sources.file_base import NamedFilesSource, explain_damage, is_folder_of, report_bad_image
 from pggan.data.sources.zip_archive import zip_names
-from pggan.utils.errors import DataError, PgganError
+from pggan.utils.errors import DataError
 from pggan.utils.formatting import one_line
 
 _MAGIC = b"\x93NUMPY"
-# A .npz can only be streamed: a sample is its first images, at most this many.
-_MAX_SAMPLE = 256
 # A data set has a few arrays (train, test, validation, masks); a .npz with more of them holds an array per image.
 _MAX_ARRAYS = 16
 
@@ -54,18 +49,12 @@ class NpyReader(IndexedReader):
     def __init__(self, path: str, image_size: tuple[int, int]) -> None:
         super().__init__(image_size)
         self.path = path
-        self._array: NDArray[np.uint8] | None = None
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_array": None}
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        try:
-            if self._array is None:
-                self._array = load_array(Path(self.path), mapped=True)
-            return channels_last(np.array(self._array[index]))
-        except (OSError, ValueError, IndexError) as error:
-            raise BadImage(one_line(error)) from None
+    def image(self, content: int) -> NDArray[np.uint8]:
+        with report_bad_image():
+            if self._opened is None:
+                self._opened = load_array(Path(self.path), mapped=True)
+            return channels_last(self._opened[content])
 
 
 class NpySource(IndexedSource):
@@ -73,10 +62,8 @@ class NpySource(IndexedSource):
 
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
-        try:
+        with explain_damage(f"{spec} is not a whole array of pictures"):
             array = load_array(Path(spec), mapped=True)
-        except ValueError as error:
-            raise DataError(f"{spec} is not a whole array of pictures ({error}); copy or make it again") from None
         shape = stacked_image_shape(array.shape, array.dtype)
         if shape is None:
             raise DataError(f"{spec} is {str(array.dtype)[:40]} of shape {array.shape}; {EXPECTED_ARRAY}")
@@ -110,24 +97,16 @@ class _Member(NamedTuple):
     def image_bytes(self) -> int:
         return math.prod(self.image_shape or (0,))
 
-    @property
-    def size(self) -> int:
-        """Bytes of all images."""
-        return self.shape[0] * self.image_bytes
-
 
 class NpzSource(IndexedSource):
     """Streams the largest array of images of a .npz."""
 
+    streamed = True
+
     def __init__(self, spec: str) -> None:
         self.path = spec
-        try:
-            with zipfile.ZipFile(spec) as archive:
-                self._member, columns, classes = _choose(archive, spec)
-        except (PgganError, PermissionError):
-            raise
-        except Exception as error:  # noqa: BLE001 (zipfile and NumPy raise a dozen kinds for damaged files)
-            raise DataError(f"{spec} is not a whole .npz ({one_line(error)}); copy or make it again") from None
+        with explain_damage(f"{spec} is not a whole .npz"), zipfile.ZipFile(spec) as archive:
+            self._member, columns, classes = _choose(archive, spec)
         assert self._member.image_shape is not None
         super().__init__(self._member.shape[0], columns, classes, self._member.image_shape[2])
 
@@ -136,24 +115,17 @@ class NpzSource(IndexedSource):
         names = zip_names(spec)
         return bool(names) and all(name.endswith(".npy") for name in names)
 
-    def refs(self) -> Iterable[Ref]:
-        return self._stream()
-
-    def sample(self, count: int, among: int) -> Iterator[Ref]:
-        return islice(self._stream(), min(count, among, _MAX_SAMPLE))
-
-    def _stream(self) -> Iterator[Ref]:
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self._member.name) as file:
-                _read_header(file)
-                for i in range(len(self)):
-                    data = np.frombuffer(file.read(self._member.image_bytes), np.uint8)
-                    yield Ref(f"picture {i}", (data.reshape(self._member.shape[1:]), self.classes(i)))
-        except Exception as error:  # noqa: BLE001
-            raise DataError(f"{self.path} is damaged ({one_line(error)}); copy or make it again") from None
+    def refs(self) -> Iterator[Ref]:
+        member = self._member
+        problem = f"{self.path} is damaged"
+        with explain_damage(problem), zipfile.ZipFile(self.path) as archive, archive.open(member.name) as file:
+            _read_header(file)
+            for i in range(len(self)):
+                data = np.frombuffer(file.read(member.image_bytes), np.uint8)
+                yield Ref(f"picture {i}", (data.reshape(member.shape[1:]), self.classes(i)))
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return InlineArrayReader()
+        return ArrayReader()
 
 
 def _choose(archive: zipfile.ZipFile, where: str) -> tuple[_Member, Any, Any]:
@@ -168,7 +140,7 @@ def _choose(archive: zipfile.ZipFile, where: str) -> tuple[_Member, Any, Any]:
     if not image_members:
         arrays = ", ".join(f"{m.name.removesuffix('.npy')}: {str(m.dtype)[:40]} {m.shape}" for m in members[:4])
         raise DataError(f"{where} holds no array of pictures ({arrays}); {EXPECTED_ARRAY}")
-    images = max(image_members, key=lambda member: member.size)
+    images = max(image_members, key=lambda member: member.shape[0] * member.image_bytes)
     if images.fortran_order:
         raise DataError(f"{where}: its pictures are in Fortran's order; save them with np.ascontiguousarray")
     others = {m.name.removesuffix(".npy"): m for m in members if m is not images and m.shape[:1] == images.shape[:1]}
@@ -195,27 +167,20 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     return read(io.BytesIO(length + text))
 
 
-class ArrayFolderReader(Reader):
-    """A reference's payload: the file's name in the folder."""
+class ArrayFolderReader(ArrayReader):
+    """A reference's payload: (the file's name in the folder, ())."""
 
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def _load(self, ref: Ref) -> NDArray[np.uint8]:
-        try:
-            return channels_last(load_array(Path(self.root, ref.payload), mapped=True))
-        except OSError as error:
-            raise BadImage(error.strerror or str(error)) from None
-        except ValueError as error:
-            raise BadImage(f"not a whole array ({error})") from None
-
-    def read(self, ref: Ref, channels: int) -> DecodedImage:
-        image, notes = convert_channels(np.array(self._load(ref)), channels)
-        return DecodedImage(image, (), notes)
-
-    def size(self, ref: Ref) -> tuple[int, int]:
-        height, width = self._load(ref).shape[:2]
-        return width, height
+    def image(self, content: str) -> NDArray[np.uint8]:
+        with report_bad_image():
+            try:
+                return channels_last(load_array(Path(self.root, content), mapped=True))
+            except (BadImage, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001 (NumPy raises a dozen kinds for damaged headers)
+                raise BadImage(f"not a whole array ({one_line(error)})") from None
 
 
 class ArrayFolderSource(NamedFilesSource):
@@ -226,13 +191,15 @@ class ArrayFolderSource(NamedFilesSource):
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        count = len(_array_names(spec)) if os.path.isdir(spec) else 0
-        return count > 0 and not is_mostly_images(spec, count)
+        return is_folder_of(spec, _array_names)
+
+    def refs(self) -> Iterable[Ref]:
+        return (Ref(name, (name, ())) for name in self._names)
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return ArrayFolderReader(os.path.abspath(self.root))
+        return ArrayFolderReader(os.path.abspath(self.path))
 
 
-def _array_names(folder: str) -> list[str]:
+def _array_names(folder: str | Path) -> list[str]:
     names = (name for name in os.listdir(folder) if name.endswith(".npy") and not name.startswith("."))
     return [name for name in names if not name.endswith(("-labels.npy", "_labels.npy")) and name != "labels.npy"]

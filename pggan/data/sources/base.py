@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,16 @@ from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
 
+# Most images of a streamed source that are read for a sample.
+_MAX_STREAMED_SAMPLE = 256
+
 
 class DecodedImage(NamedTuple):
     """An image in full size."""
 
     image: NDArray[np.uint8]  # (H, W, C)
-    labels: tuple[int, ...] = ()  # a class number per column, -1 unknown
     notes: tuple[str, ...] = ()  # the conversions applied, such as "16-bit"
+    labels: tuple[int, ...] = ()  # a class number per column, -1 unknown
 
 
 class Ref(NamedTuple):
@@ -33,21 +37,23 @@ class BadImage(Exception):  # noqa: N818 (a report more than an error)
     """An image that cannot be used; the message says why. The other images are used all the same."""
 
 
-def has_magic(path: str, magic: bytes) -> bool:
-    """Whether `path` is a file that begins with these bytes."""
+def has_magic(path: str | Path, *magics: bytes) -> bool:
+    """Whether `path` is a file that begins with one of these, of at most 8 bytes each."""
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
+        return file.read(8).startswith(magics)
 
 
 class Reader(ABC):
-    """Reads references. Picklable for worker processes; opens its files on first use.
+    """Reads references. Picklable for worker processes; opens its files on first use."""
 
-    `box_filtered`: the source also holds lower resolutions, which are 2x2 means; ours are then made the same way.
-    """
-
+    # whether the source also holds lower resolutions, which are 2x2 means; ours are then made the same way
     box_filtered = False
+    _opened: Any = None  # the open file, which is not pickled
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_opened": None}
 
     @abstractmethod
     def read(self, ref: Ref, channels: int) -> DecodedImage:
@@ -61,8 +67,11 @@ class Reader(ABC):
 class Source(ABC):
     """A collection of images; one file per format."""
 
-    # whether the images come in any requested size, so that none is too small
-    scalable = False
+    scalable = False  # whether the images come in any requested size, so that none is too small
+    streamed = False  # whether the images can only be read one after the other
+    label_columns: tuple[LabelColumn, ...] = ()
+    channels: int | None = None  # 1 (grey) or 3 of all images, None if they differ or it is unknown
+    attribution: str | None = None  # whom the licence of the images asks to name
 
     @staticmethod
     @abstractmethod
@@ -77,7 +86,9 @@ class Source(ABC):
         """Returns references to all images, in a fixed order."""
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
-        """Returns up to `count` of the first `among` references, evenly spread."""
+        """Returns up to `count` of the first `among` references, evenly spread; if streamed, the very first ones."""
+        if self.streamed:
+            return islice(self.refs(), min(count, among, _MAX_STREAMED_SAMPLE))
         step = max(1, -(-among // count))
         return islice(self.refs(), 0, among, step)
 
@@ -85,22 +96,8 @@ class Source(ABC):
     def reader(self, resolution: int, seed: int) -> Reader:
         """Returns a reader; `resolution` and `seed` matter only to sources that draw their images."""
 
-    @property
-    def label_columns(self) -> tuple[LabelColumn, ...]:
-        return ()
-
     def read_companion(self, name: str) -> bytes | None:
         """Returns a file of this name beside the images, such as a list of labels, None if there is none."""
-        return None
-
-    @property
-    def channels(self) -> int | None:
-        """1 (grey) or 3 if all images have the same channels, None if they differ or it is unknown."""
-        return None
-
-    @property
-    def attribution(self) -> str | None:
-        """Whom the licence of the images asks to name, None for nobody."""
         return None
 
     def __iter__(self) -> Iterator[DecodedImage | BadImage]:
@@ -118,6 +115,7 @@ class WrappedSource(Source):
 
     def __init__(self, inner: Source) -> None:
         self.inner = inner
+        self.label_columns, self.attribution = inner.label_columns, inner.attribution
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -131,11 +129,3 @@ class WrappedSource(Source):
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
         return self.inner.sample(count, among)
-
-    @property
-    def label_columns(self) -> tuple[LabelColumn, ...]:
-        return self.inner.label_columns
-
-    @property
-    def attribution(self) -> str | None:
-        return self.inner.attribution

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from pggan.data.sources.base import Source
-from pggan.data.sources.folder import FolderSource, read_if_present
+from pggan.data.sources.file_base import read_if_present
+from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.image_io import is_image_name
 from pggan.data.sources.label_files import LabelledSource, LabelTable
 from pggan.data.sources.zip_archive import ZipSource, zip_names
@@ -23,17 +24,14 @@ class CelebAMaskSource(LabelledSource):
         inner: Source
         if os.path.isdir(spec):
             root = _root(spec)
-            inner, attributes = (
-                FolderSource(os.path.join(root, IMAGES)),
-                read_if_present(os.path.join(root, ATTRIBUTES)),
-            )
+            inner = FolderSource(os.path.join(root, IMAGES))
+            attributes = read_if_present(os.path.join(root, ATTRIBUTES))
         else:
             prefix = _prefix(spec) or ""
             inner = ZipSource(spec, prefix + IMAGES + "/")
             attributes = inner.read_companion(prefix + ATTRIBUTES)
-        table = LabelTable()
-        if attributes:
-            table = LabelTable.read_list(attributes.decode("utf-8", "replace"), ATTRIBUTES)
+        text = (attributes or b"").decode("utf-8", "replace")
+        table = LabelTable.read_list(text, ATTRIBUTES) if text else LabelTable()
         super().__init__(inner, table)
 
     @staticmethod

@@ -1,50 +1,82 @@
-"""Base of the readers of image files, in folders and archives."""
+"""Bases of the sources of image files, in folders and archives, and what damaged files raise."""
 
 from __future__ import annotations
 
-import lzma
 import os
-import struct
-import zipfile
-import zlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import MAX_FILE_BYTES, is_image_name, read_image, read_size
-from pggan.utils.formatting import one_line
+from pggan.utils.errors import DataError, PgganError
+from pggan.utils.formatting import natural_key, one_line
 
 NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 
-# What damaged, encrypted, vanished or unreadable files and archive members raise.
-READ_ERRORS = (
-    OSError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
 
+def is_folder_of(spec: str, list_files: Callable[[Path], Sized]) -> bool:
+    """Whether `spec` is a folder with more files of a format, which `list_files` returns, than images.
 
-def is_mostly_images(folder: str, count: int) -> bool:
-    """Whether a folder, with its subfolders, holds at least as many image files as `count` files of another format.
-
-    It is then a folder of images with stray files of that format.
+    With fewer it is a folder of images, nested or not, with stray files of that format.
     """
-    images = 0
-    for _, subfolders, files in os.walk(folder):
+    count, images = len(list_files(Path(spec))) if os.path.isdir(spec) else 0, 0
+    for _, subfolders, files in os.walk(spec) if count else ():
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         images += sum(map(is_image_name, files))
         if images >= count:
-            return True
-    return False
+            return False
+    return count > 0
+
+
+@contextmanager
+def explain_damage(problem: str, advice: str = "copy or make it again") -> Iterator[None]:
+    """Turns what a damaged file raises in the block into a `DataError`: the problem, the error and the advice.
+
+    Libraries raise a dozen kinds of errors. Missing permission and this program's own errors pass.
+    """
+    try:
+        yield
+    except (PgganError, PermissionError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise DataError(f"{problem} ({one_line(error)}); {advice}") from None
+
+
+@contextmanager
+def report_bad_image() -> Iterator[None]:
+    """Turns what a damaged, encrypted, vanished or unreadable image raises in the block into `BadImage`."""
+    try:
+        yield
+    except (PgganError, BadImage, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise BadImage(getattr(error, "strerror", None) or one_line(error)) from None
+
+
+def walk_once(
+    root: str, onerror: Callable[[OSError], None] | None = None, without: Iterable[str] = ()
+) -> Iterator[tuple[str, list[str]]]:
+    """Yields each folder in `root` and the names of its files. Follows links, but visits each folder once.
+
+    Args:
+        root: A folder; for anything else nothing is yielded.
+        onerror: Gets the error of a folder that cannot be listed.
+        without: Real paths of folders to leave out.
+    """
+    visited = set(without)
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=onerror):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        # real folders before links to them, in a fixed order: it decides under which name a folder is visited
+        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_key)
+        subfolders.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
+        yield folder, files
 
 
 def check_file_size(size: int) -> None:
@@ -61,23 +93,39 @@ class FileReader(Reader):
         """Opens the file of a reference, seekable."""
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
-        with self._opened(ref) as file:
+        with report_bad_image(), self.open(ref) as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise BadImage(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
-        image, notes = read_image(data, channels)
-        return DecodedImage(image, (), notes)
+        return DecodedImage(*read_image(data, channels))
 
     def size(self, ref: Ref) -> tuple[int, int]:
-        with self._opened(ref) as file:
+        with report_bad_image(), self.open(ref) as file:
             return read_size(file)
 
-    @contextmanager
-    def _opened(self, ref: Ref) -> Iterator[BinaryIO]:
-        try:
-            with self.open(ref) as file:
-                yield file
-        except OSError as error:
-            raise BadImage(error.strerror or str(error)) from None
-        except READ_ERRORS as error:
-            raise BadImage(one_line(error)) from None
+
+class NamedFilesSource(Source):
+    """Files of a folder or an archive (`path`), by their names in it, in natural order. Raises `DataError` for none."""
+
+    def __init__(self, path: str, names: Iterable[str]) -> None:
+        self.path = path
+        self._names = sorted(names, key=lambda name: (natural_key(name), name))
+        if not self._names:
+            raise DataError(f"{path} {NO_IMAGES}")
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def refs(self) -> Iterable[Ref]:
+        return (Ref(name, name) for name in self._names)
+
+    def read_companion(self, name: str) -> bytes | None:
+        return read_if_present(os.path.join(self.path, name))
+
+
+def read_if_present(path: str) -> bytes | None:
+    """Returns a file's content, None if it does not exist."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        return file.read()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 
+from pggan.data.sources.file_base import walk_once
 from pggan.data.sources.image_io import is_image_name
 
 # Files of a folder whose size and time are read, spread over all; of the others only the names count.
@@ -42,24 +43,12 @@ def fingerprint(spec: str, beside: Iterable[str | None] = (), without: Collectio
 
 
 def _files(spec: str, without: Collection[str]) -> Iterator[str]:
+    """Yields the files that a source may read."""
     if _BRACES.search(spec):
         yield from glob.glob("*".join(glob.escape(part) for part in _BRACES.split(spec)))
     elif os.path.isfile(spec):
         yield spec
-    else:
-        yield from _files_in(spec, without)
-
-
-def _files_in(root: str, without: Collection[str]) -> Iterator[str]:
-    """Yields the files of a folder that a source may read; follows links, visits each folder once."""
-    visited: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited or real in without:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    for folder, files in walk_once(spec, without=without):
         for name in files:
             if is_image_name(name) or name.lower().endswith(_DATA):
                 yield os.path.join(folder, name)

@@ -28,9 +28,9 @@ from pggan.data.sources.array_base import (
     load_labels,
     stacked_image_shape,
 )
-from pggan.data.sources.base import BadImage, Reader, has_magic
-from pggan.utils.errors import DataError, PgganError, UsageError
-from pggan.utils.formatting import one_line
+from pggan.data.sources.base import Reader, has_magic
+from pggan.data.sources.file_base import explain_damage, report_bad_image
+from pggan.utils.errors import DataError, UsageError
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -51,20 +51,12 @@ class Hdf5Reader(IndexedReader):
         self.path, self.name = path, name
         # the official files also hold the lower resolutions, as 2x2 means
         self.box_filtered = re.fullmatch(r"data(\d+)x\1", name) is not None
-        self._data: Any = None
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_data": None}
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        try:
-            if self._data is None:
-                self._data = _h5py().File(self.path, "r")[self.name]
-            return channels_last(np.asarray(self._data[index]))
-        except (PgganError, BadImage, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001 (HDF5 raises a dozen kinds for damaged files)
-            raise BadImage(one_line(error)) from None
+    def image(self, content: int) -> NDArray[np.uint8]:
+        with report_bad_image():
+            if self._opened is None:
+                self._opened = _h5py().File(self.path, "r")[self.name]
+            return channels_last(np.asarray(self._opened[content]))
 
 
 class Hdf5Source(IndexedSource):
@@ -73,17 +65,12 @@ class Hdf5Source(IndexedSource):
     def __init__(self, spec: str) -> None:
         self.path = spec
         h5py = _h5py()
-        try:
-            with h5py.File(spec, "r") as file:
-                images = _largest_images(file)
-                if images is None:
-                    raise DataError(f"{spec} holds no data set of pictures; {EXPECTED_ARRAY}")
-                self._name, count, (height, width, channels) = images
-                columns, classes = _read_labels(h5py, file, count)
-        except (PgganError, PermissionError):
-            raise
-        except Exception as error:  # noqa: BLE001
-            raise DataError(f"{spec} is not a whole HDF5 file ({one_line(error)}); copy or make it again") from None
+        with explain_damage(f"{spec} is not a whole HDF5 file"), h5py.File(spec, "r") as file:
+            images = _largest_images(file)
+            if images is None:
+                raise DataError(f"{spec} holds no data set of pictures; {EXPECTED_ARRAY}")
+            self._name, count, (height, width, channels) = images
+            columns, classes = _read_labels(h5py, file, count)
         self._size = (width, height)
         if not columns:
             columns, classes = load_labels(Path(spec).with_name(f"{Path(spec).stem}-labels.npy"), count)

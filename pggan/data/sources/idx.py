@@ -16,11 +16,10 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.array_base import NO_LABELS, IndexedSource, InlineArrayReader, image_shape, label_array
-from pggan.data.sources.base import Reader, Ref
-from pggan.data.sources.file_base import READ_ERRORS, is_mostly_images
+from pggan.data.sources.array_base import NO_LABELS, ArrayReader, IndexedSource, image_shape, label_array
+from pggan.data.sources.base import Reader, Ref, has_magic
+from pggan.data.sources.file_base import explain_damage, is_folder_of
 from pggan.utils.errors import DataError
-from pggan.utils.formatting import one_line
 
 # Dimensions of the arrays, which the magic number names.
 _IMAGES, _LABELS = 3, 1
@@ -51,14 +50,13 @@ class IdxSource(IndexedSource):
     def sniff(spec: str) -> bool:
         if os.path.isfile(spec):
             return _is_idx(Path(spec))
-        count = len(_image_files(Path(spec))) if os.path.isdir(spec) else 0
-        return count > 0 and not is_mostly_images(spec, count)
+        return is_folder_of(spec, _image_files)
 
     def refs(self) -> Iterable[Ref]:
         return (Ref(f"picture {i}", (self._images[i], self.classes(i))) for i in range(len(self)))
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return InlineArrayReader()
+        return ArrayReader()
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -94,31 +92,25 @@ def _is_idx(path: Path) -> bool:
             return file.read(4) == bytes([0, 0, 8, _IMAGES])
     except PermissionError:
         raise
-    except READ_ERRORS:
+    except Exception:  # noqa: BLE001 (damaged gzip files raise a dozen kinds)
         return False
 
 
 def _open(path: Path) -> IO[bytes]:
-    with open(path, "rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    return cast("IO[bytes]", gzip.open(path)) if compressed else open(path, "rb")
+    return cast("IO[bytes]", gzip.open(path)) if has_magic(path, b"\x1f\x8b") else open(path, "rb")
 
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Reads a file's array. Raises `DataError` for a damaged file or another number of dimensions."""
-    try:
-        with _open(path) as file:
-            if file.read(4) != bytes([0, 0, 8, dimensions]):
-                raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions; copy it again")
-            shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
-            length = math.prod(shape)
-            if length > _MAX_BYTES:
-                raise DataError(f"{path} claims an array of {shape}, which is absurdly large; copy it again")
-            data = file.read(length + 1)
-    except PermissionError:
-        raise
-    except READ_ERRORS as error:
-        raise DataError(f"{path} is not a whole idx file ({one_line(error)}); copy it again") from None
-    if len(data) != length:
-        raise DataError(f"{path} is not a whole idx file (an array of {shape} it does not hold); copy it again")
+    problem = f"{path} is not a whole idx file"
+    with explain_damage(problem, "copy it again"), _open(path) as file:
+        if file.read(4) != bytes([0, 0, 8, dimensions]):
+            raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions; copy it again")
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+        length = math.prod(shape)
+        if length > _MAX_BYTES:
+            raise DataError(f"{path} claims an array of {shape}, which is absurdly large; copy it again")
+        data = file.read(length + 1)
+        if len(data) != length:
+            raise ValueError(f"an array of {shape} it does not hold")
     return np.frombuffer(data, np.uint8).reshape(shape)

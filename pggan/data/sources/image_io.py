@@ -158,11 +158,9 @@ def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Ima
 
 def _integer_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Rescales from the whole range of 16 bits, or of 32 bits if any value needs them; never clips."""
-    if values.dtype.itemsize > 2 and values.max(initial=0) <= 65535:
-        values = np.maximum(values, 0)
-    elif values.dtype.itemsize > 2:
+    if values.dtype.itemsize > 2 and values.max(initial=0) > 65535:
         return np.rint(values.astype(np.uint32) * (255.0 / 0xFFFFFFFF)).astype(np.uint8)
-    return np.rint(values * (255.0 / 65535.0)).astype(np.uint8)
+    return np.rint(np.maximum(values, 0) * (255.0 / 65535.0)).astype(np.uint8)
 
 
 def _float_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -33,25 +33,27 @@ class LabelTable:
     """Class numbers by image name.
 
     Args:
-        columns: Label columns.
-        rows: Row of each image name.
-        numbers: Class numbers (rows, columns).
+        header: Names of the columns; those that hold no classes are left out.
+        rows: The image's name and a text per column.
+        order: Classes in order, for the columns where it is known.
     """
 
     def __init__(
-        self,
-        columns: tuple[LabelColumn, ...] = (),
-        rows: Mapping[str, int] | None = None,
-        numbers: NDArray[np.int32] | None = None,
+        self, header: Sequence[str] = (), rows: Sequence[Sequence[str]] = (), order: Mapping[str, Any] | None = None
     ) -> None:
-        self.columns, self._rows, self._numbers = columns, dict(rows or {}), numbers
+        self._rows = {row[0]: number for number, row in enumerate(rows)}
+        self.columns: tuple[LabelColumn, ...] = ()
+        self._numbers: list[NDArray[np.int32]] = []  # class numbers (rows,) of each column
+        for at, name in enumerate(header, 1):
+            classes, numbers = _as_classes([row[at] for row in rows], (order or {}).get(name))
+            if classes:
+                self.columns += (LabelColumn(name, classes),)
+                self._numbers.append(numbers)
+        self.first = next(iter(self._rows), "")  # the first image name, for messages
         self._stems: dict[str, int] = {}  # row by name without the ending; -1 if two images share it
         for name, row in self._rows.items():
             stem = _stem(name)
             self._stems[stem] = -1 if self._stems.get(stem, row) != row else row
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def get(self, name: str) -> tuple[int, ...] | None:
         """Returns an image's class numbers, None if the table lacks it."""
@@ -59,32 +61,7 @@ class LabelTable:
         row = next((self._rows[key] for key in (name, name.removeprefix("./"), base) if key in self._rows), None)
         if row is None:
             row = self._stems.get(_stem(base), -1)
-        if row < 0:
-            return None
-        assert self._numbers is not None
-        return tuple(map(int, self._numbers[row]))
-
-    def first(self) -> str:
-        """Returns the first image name, for messages."""
-        return next(iter(self._rows), "")
-
-    @classmethod
-    def of(cls, names: Sequence[str], columns: Mapping[str, Sequence[str]], order: Mapping[str, Any]) -> LabelTable:
-        """Builds a table from texts.
-
-        Args:
-            names: Of the images.
-            columns: Texts of each column, one per image; columns that hold no classes are left out.
-            order: Classes in order, for the columns where it is known.
-        """
-        label_columns, numbers = [], []
-        for name, values in columns.items():
-            classes, column_numbers = _as_classes(values, order.get(name))
-            if classes:
-                label_columns.append(LabelColumn(name, classes))
-                numbers.append(column_numbers)
-        stacked = np.stack(numbers, axis=1) if numbers else np.zeros((len(names), 0), np.int32)
-        return cls(tuple(label_columns), {name: i for i, name in enumerate(names)}, stacked)
+        return tuple(int(numbers[row]) for numbers in self._numbers) if row >= 0 else None
 
     @classmethod
     def read(cls, path: Path) -> LabelTable:
@@ -123,19 +100,18 @@ class LabelTable:
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         try:
             lines = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-            rows = [row for row in lines if any(cell.strip() for cell in row)]
+            rows = [[cell.strip() for cell in row] for row in lines if any(cell.strip() for cell in row)]
         except csv.Error as error:
             raise DataError(f"{where} is no CSV ({error}); save it again as one") from None
         if len(rows) < 2 or len(rows[0]) < 2:
             raise DataError(f"{where}: a header, and rows of a file name and labels, are needed")
-        header = [name.strip() for name in rows[0]]
-        for number, row in enumerate(rows[1:], 2):
+        header = rows.pop(0)
+        for number, row in enumerate(rows, 2):
             if len(row) != len(header):
                 raise DataError(f"{where}: row {number} has {len(row)} columns, the header {len(header)}; mend the row")
         if len(set(header[1:])) != len(header) - 1:
             raise DataError(f"{where}: two columns have the same name; rename one")
-        columns = {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(header) if i}
-        return cls.of([row[0].strip() for row in rows[1:]], columns, _order(order, where))
+        return cls(header[1:], rows, _order(order, where))
 
     @classmethod
     def read_list(cls, text: str, where: str) -> LabelTable:
@@ -150,14 +126,13 @@ class LabelTable:
             raise DataError(
                 f"{where} is no attribute list: names in the first line, then a file name and as many values"
             )
-        names = lines[0]
-        for number, line in enumerate(lines[1:], 1):
+        names = lines.pop(0)
+        for number, line in enumerate(lines, 1):
             if len(line) != len(names) + 1:
                 raise DataError(
                     f"{where}: {line[0]} (row {number}) has {len(line) - 1} values, not {len(names)}; mend the row"
                 )
-        columns = {name: [line[i + 1] for line in lines[1:]] for i, name in enumerate(names)}
-        return cls.of([line[0] for line in lines[1:]], columns, {})
+        return cls(names, lines)
 
     @classmethod
     def read_json(cls, text: str, where: str) -> LabelTable:
@@ -166,13 +141,12 @@ class LabelTable:
         `where`: the file's name, for messages. Raises `DataError`.
         """
         try:
-            pairs = json.loads(text).get("labels") or []
-            names, values = [str(name) for name, _ in pairs], [value for _, value in pairs]
+            pairs = [(str(name), value) for name, value in json.loads(text).get("labels") or []]
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise DataError(f'{where} is not {{"labels": [[name, class], ...]}}; mend or remove it') from None
-        if any(isinstance(value, bool) or not isinstance(value, (int, str)) for value in values):
+        if any(isinstance(value, bool) or not isinstance(value, (int, str)) for _, value in pairs):
             raise DataError(f"{where}: labels have to be class numbers or names; mend or remove it")
-        return cls.of(names, {"class": [str(value) for value in values]} if names else {}, {})
+        return cls(["class"] if pairs else [], [(name, str(value)) for name, value in pairs])
 
 
 def _order(data: bytes | None, where: str) -> Mapping[str, Any]:
@@ -236,7 +210,8 @@ class LabelledSource(WrappedSource):
 
     def __init__(self, inner: Source, table: LabelTable) -> None:
         super().__init__(inner)
-        self.table, self.scalable = table, inner.scalable
+        self.table, self.label_columns = table, table.columns
+        self.scalable, self.channels = inner.scalable, inner.channels
 
     def refs(self) -> Iterable[Ref]:
         return self._labelled(self.inner.refs())
@@ -251,14 +226,6 @@ class LabelledSource(WrappedSource):
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return LabelledReader(self.inner.reader(resolution, seed), (-1,) * len(self.table.columns))
-
-    @property
-    def label_columns(self) -> tuple[LabelColumn, ...]:
-        return self.table.columns
-
-    @property
-    def channels(self) -> int | None:
-        return self.inner.channels
 
 
 def with_labels(source: Source, labels: str | None) -> Source:
@@ -283,9 +250,7 @@ def _check_any_match(table: LabelTable, source: Source, where: str) -> LabelTabl
         if table.get(ref.name) is not None:
             return table
         first = first or ref.name
-    raise DataError(
-        f"none of the pictures is in {where}: it names {table.first()}, they {first}; give or mend the list"
-    )
+    raise DataError(f"none of the pictures is in {where}: it names {table.first}, they {first}; give or mend the list")
 
 
 def _folder_table(source: Source) -> LabelTable:
@@ -299,7 +264,7 @@ def _folder_table(source: Source) -> LabelTable:
     if shared == len(last):  # all in one folder, which is then their class
         shared = 0
     folders = [path[shared] if len(path) > shared else "" for path in paths]
-    return LabelTable.of(names, {"class": folders}, {})
+    return LabelTable(["class"], list(zip(names, folders)))
 
 
 def _companion_table(source: Source) -> LabelTable | None:

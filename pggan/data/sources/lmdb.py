@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from pggan.data.sources.array_base import IndexedReader, IndexedSource
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
+from pggan.data.sources.file_base import explain_damage, report_bad_image
 from pggan.data.sources.image_io import read_image
 from pggan.data.store.store import FILE, META, Store, check_file_length, is_store
 from pggan.utils.errors import DataError
-from pggan.utils.formatting import one_line
 
 
 class StoreReader(IndexedReader):
@@ -33,9 +33,9 @@ class StoreReader(IndexedReader):
         super().__init__((store.max_resolution, store.max_resolution))
         self.store = store
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, content: int) -> NDArray[np.uint8]:
         try:
-            return self.store.read(self.store.max_resolution, [index])[0].transpose(1, 2, 0)
+            return self.store.read(self.store.max_resolution, [content])[0].transpose(1, 2, 0)
         except DataError as error:
             raise BadImage(str(error)) from None
 
@@ -48,14 +48,11 @@ class StoreSource(IndexedSource):
         manifest, channels = self.store.manifest, self.store.channels
         classes = self.store.labels if manifest.labels else None
         super().__init__(manifest.count, manifest.labels, classes, channels)
+        self.attribution = manifest.attribution
 
     @staticmethod
     def sniff(spec: str) -> bool:
         return is_store(spec) and not _is_port(spec)
-
-    @property
-    def attribution(self) -> str | None:
-        return self.store.manifest.attribution
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return StoreReader(self.store)
@@ -93,23 +90,15 @@ class StyleGanLmdbReader(Reader):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._env: Any = None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_env": None}
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
-        try:
-            if self._env is None:
-                self._env = _open(self.path)
-            with self._env.begin() as txn:
+        with report_bad_image():
+            self._opened = self._opened or _open(self.path)
+            with self._opened.begin() as txn:
                 data = txn.get(ref.payload)
-        except (lmdb.Error, OSError) as error:
-            raise BadImage(one_line(error)) from None
         if data is None:
             raise BadImage("no such record")
-        image, notes = read_image(data, channels)
-        return DecodedImage(image, (), notes)
+        return DecodedImage(*read_image(data, channels))
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = int(ref.payload.partition(b"-")[0])
@@ -121,16 +110,12 @@ class StyleGanLmdbSource(IndexedSource):
 
     def __init__(self, spec: str) -> None:
         self.path = os.path.abspath(spec)
-        try:
-            with _open(self.path).begin() as txn:
-                count = int(txn.get(b"length"))
-                if count > txn.stat()["entries"]:
-                    raise ValueError(f"{count} pictures are promised, {txn.stat()['entries']} records found")
-                sizes = {
-                    int(match[1]) for key in _first_keys(txn) if (match := re.fullmatch(rb"(\d{1,5})-\d{5,}", key))
-                }
-        except (lmdb.Error, ValueError) as error:
-            raise DataError(f"{spec} is not a whole LMDB of pictures ({error}); copy or make it again") from None
+        with explain_damage(f"{spec} is not a whole LMDB of pictures"), _open(self.path).begin() as txn:
+            count = int(txn.get(b"length"))
+            if count > txn.stat()["entries"]:
+                raise ValueError(f"{count} pictures are promised, {txn.stat()['entries']} records found")
+            matches = (re.fullmatch(rb"(\d{1,5})-\d{5,}", key) for key in _first_keys(txn))
+            sizes = {int(match[1]) for match in matches if match}
         if not sizes or count < 1:
             raise DataError(f"{spec} holds no pictures under keys such as 256-00000")
         self._size = max(sizes)

@@ -8,23 +8,21 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, has_magic
-from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.file_base import explain_damage, is_folder_of
 from pggan.data.sources.image_io import read_image, read_size
-from pggan.utils.errors import DataError, PgganError, UsageError
-from pggan.utils.formatting import natural_key, one_line
+from pggan.utils.errors import DataError, UsageError
+from pggan.utils.formatting import natural_key
 
 _MAGIC = b"PAR1"
 # Rows per batch, bytes of the read buffer.
 _ROWS, _BUFFER = 16, 1 << 20
-# Shards can only be streamed: a sample is their first images, at most this many.
-_MAX_SAMPLE = 256
 _MAX_ROWS = 1 << 40
 _IMAGE_NAMES = ("image", "img", "picture", "jpg", "png", "webp", "bytes")
 # Columns that are no classes.
@@ -45,8 +43,7 @@ class ParquetReader(Reader):
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         data, labels = ref.payload
-        image, notes = read_image(self._data(data), channels)
-        return DecodedImage(image, labels, notes)
+        return DecodedImage(*read_image(self._data(data), channels), labels)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         return read_size(io.BytesIO(self._data(ref.payload[0])))
@@ -61,78 +58,79 @@ class ParquetReader(Reader):
 class ParquetSource(Source):
     """Parquet shards with an image column and label columns."""
 
+    streamed = True
+
     def __init__(self, spec: str) -> None:
         self.files = [Path(spec)] if Path(spec).is_file() else _shards(Path(spec))
-        self._count, schema, path = 0, None, self.files[0]
-        try:
-            for path in self.files:
-                with _open(path) as file:
-                    self._count += file.metadata.num_rows
-                    if schema is None:
-                        schema = file.schema_arrow
-                    elif file.schema_arrow.names != schema.names:
-                        raise DataError(f"{path} has other columns than {self.files[0]}; give shards of one data set")
-            assert schema is not None
-            self._image = _image_column(schema, spec)
-            self._named = _class_names(schema.metadata or {})
-            self._labels = _label_columns(self.files, schema, self._image, self._count, self._named)
-        except (PgganError, PermissionError):
-            raise
-        except Exception as error:  # noqa: BLE001 (pyarrow raises a dozen kinds for damaged files)
-            raise _damaged(path, error) from None
+        self._count, schema = 0, None
+        for path in self.files:
+            with _opened(path) as file:
+                self._count += file.metadata.num_rows
+                schema = schema or file.schema_arrow
+                if file.schema_arrow.names != schema.names:
+                    raise DataError(f"{path} has other columns than {self.files[0]}; give shards of one data set")
+        assert schema is not None
+        self._image = _image_column(schema, spec)
+        self._named = _class_names(schema.metadata or {})
+        self.label_columns = self._find_label_columns(schema)
         if not 0 < self._count < _MAX_ROWS:
             raise DataError(f"{spec} holds no rows; copy or make it again")
 
+    def _find_label_columns(self, schema: Any) -> tuple[LabelColumn, ...]:
+        """Returns the columns that hold classes: numbers, truth values, or few distinct texts."""
+        import pyarrow.types as types
+
+        columns = []
+        for name in schema.names:
+            kind = schema.field(name).type
+            kind = kind.value_type if types.is_dictionary(kind) else kind
+            if name == self._image or name in _NO_LABELS:
+                continue
+            if name in self._named:
+                columns.append(LabelColumn(name, self._named[name]))
+            elif types.is_boolean(kind):
+                columns.append(LabelColumn(name, ("no", "yes")))
+            elif types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind):
+                distinct = _distinct(self.files, name) - {None, "", -1}
+                # values that differ for nearly every image are names; a single value is no information
+                if 1 < len(distinct) <= MAX_CLASSES and (len(distinct) <= self._count // 2 or len(distinct) == 2):
+                    columns.append(LabelColumn(name, order_classes(distinct)))
+        return tuple(columns)
+
     @staticmethod
     def sniff(spec: str) -> bool:
-        if os.path.isfile(spec):
-            return has_magic(spec, _MAGIC)
-        count = len(_shards(Path(spec))) if os.path.isdir(spec) else 0
-        return count > 0 and not is_mostly_images(spec, count)
+        return has_magic(spec, _MAGIC) or is_folder_of(spec, _shards)
 
     def __len__(self) -> int:
         return self._count
 
-    def refs(self) -> Iterable[Ref]:
-        return self._stream()
-
-    def sample(self, count: int, among: int) -> Iterator[Ref]:
-        return islice(self._stream(), min(count, among, _MAX_SAMPLE))
-
-    def _stream(self) -> Iterator[Ref]:
+    def refs(self) -> Iterator[Ref]:
         row_number = 0
         numbers = {
             # columns whose classes the file names hold class numbers already
             column.name: {} if column.name in self._named else {name: i for i, name in enumerate(column.classes)}
-            for column in self._labels
+            for column in self.label_columns
         }
-        counts = {column.name: len(column.classes) for column in self._labels}
+        counts = {column.name: len(column.classes) for column in self.label_columns}
         for path in self.files:
-            try:
-                with _open(path) as file:
-                    for batch in file.iter_batches(batch_size=_ROWS, columns=[self._image, *numbers]):
-                        for row in batch.to_pylist():
-                            data, path_in_row = _split_image(row[self._image])
-                            labels = tuple(_number(row[name], known, counts[name]) for name, known in numbers.items())
-                            yield Ref(path_in_row or f"row {row_number}", (data, labels))
-                            row_number += 1
-            except Exception as error:  # noqa: BLE001
-                raise _damaged(path, error) from None
-
-    @property
-    def label_columns(self) -> tuple[LabelColumn, ...]:
-        return self._labels
+            with _opened(path) as file:
+                for batch in file.iter_batches(batch_size=_ROWS, columns=[self._image, *numbers]):
+                    for row in batch.to_pylist():
+                        data, path_in_row = _split_image(row[self._image])
+                        labels = tuple(_number(row[name], known, counts[name]) for name, known in numbers.items())
+                        yield Ref(path_in_row or f"row {row_number}", (data, labels))
+                        row_number += 1
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return ParquetReader()
 
 
-def _open(path: Path) -> Any:
-    return pyarrow().ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is not a whole Parquet file ({one_line(error)}); copy or make it again")
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    open_file = pyarrow().ParquetFile
+    problem = f"{path} is not a whole Parquet file"
+    with explain_damage(problem), open_file(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        yield file
 
 
 def _split_image(value: Any) -> tuple[Any, str]:
@@ -158,56 +156,21 @@ def _image_column(schema: Any, spec: str) -> str:
     def is_bytes(kind: Any) -> bool:
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
-    fields = [schema.field(i) for i in range(len(schema.names))]
-    structs = [
-        f.name
-        for f in fields
-        if types.is_struct(f.type) and any(x.name == "bytes" and is_bytes(x.type) for x in f.type)
-    ]
-    candidates = structs + [f.name for f in fields if is_bytes(f.type)]
+    def holds_bytes(kind: Any) -> bool:
+        return types.is_struct(kind) and any(field.name == "bytes" and is_bytes(field.type) for field in kind)
+
+    candidates = [field.name for is_image in (holds_bytes, is_bytes) for field in schema if is_image(field.type)]
     if not candidates:
         raise DataError(f"{spec} has no column of images (bytes); its columns: {', '.join(schema.names)[:200]}")
     named = [name for name in candidates if name.lower() in _IMAGE_NAMES]
     return str((named or candidates)[0])
 
 
-def _label_columns(
-    files: list[Path], schema: Any, image: str, count: int, known: dict[str, tuple[str, ...]]
-) -> tuple[LabelColumn, ...]:
-    """Returns the columns that hold classes: numbers, truth values, or few distinct texts.
-
-    Args:
-        files: The shards.
-        schema: Of the first shard.
-        image: Name of the image column.
-        count: Number of rows.
-        known: Class names by column, where the file has them.
-    """
-    import pyarrow.types as types
-
-    columns = []
-    for name in schema.names:
-        kind = schema.field(name).type
-        kind = kind.value_type if types.is_dictionary(kind) else kind
-        if name == image or name in _NO_LABELS:
-            continue
-        if name in known:
-            columns.append(LabelColumn(name, known[name]))
-        elif types.is_boolean(kind):
-            columns.append(LabelColumn(name, ("no", "yes")))
-        elif types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind):
-            distinct = _distinct(files, name) - {None, "", -1}
-            # values that differ for nearly every image are names; a single value is no information
-            if 1 < len(distinct) <= MAX_CLASSES and (len(distinct) <= count // 2 or len(distinct) == 2):
-                columns.append(LabelColumn(name, order_classes(distinct)))
-    return tuple(columns)
-
-
 def _distinct(files: list[Path], name: str) -> set[Any]:
     """Returns a column's distinct values; stops when they are too many for classes."""
     distinct: set[Any] = set()
     for path in files:
-        with _open(path) as file:
+        with _opened(path) as file:
             for batch in file.iter_batches(batch_size=_BUFFER >> 10, columns=[name]):
                 distinct.update(batch.column(0).unique().to_pylist())
                 if len(distinct) > MAX_CLASSES + 3:

@@ -49,8 +49,20 @@ def _definition() -> dict[str, Any]:
     return json.loads(files("dicebear_styles").joinpath(f"{STYLE}.json").read_text("utf-8"))
 
 
-def _colour_name(part: str, value: str) -> str:
-    return COLOUR_NAMES[part].get(value.lower(), value)
+def _variants(part: str) -> list[str]:
+    return list(_definition()["components"][part]["variants"])
+
+
+def _colours(part: str) -> list[str]:
+    return list(_definition()["colors"][part]["values"])
+
+
+@cache
+def _style() -> Any:
+    """Parses the style, once per process."""
+    from dicebear import Style
+
+    return Style(_definition())
 
 
 class DrawnReader(Reader):
@@ -58,11 +70,6 @@ class DrawnReader(Reader):
 
     def __init__(self, resolution: int, seed: int) -> None:
         self.resolution, self.seed = resolution, seed
-        self._style: Any = None
-        self._choices: dict[str, list[str]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"resolution": self.resolution, "seed": self.seed, "_style": None, "_choices": {}}
 
     def size(self, ref: Ref) -> tuple[int, int]:
         return self.resolution, self.resolution
@@ -72,24 +79,14 @@ class DrawnReader(Reader):
         options, labels = self._draw_choices(random)
         face = self._render(options, random)
         image = _over(face, _background(self.resolution, random))
-        return DecodedImage(convert_channels(image, channels)[0], labels)
-
-    def _prepare(self) -> None:
-        from dicebear import Style
-
-        definition = _definition()
-        self._choices = {part: list(definition["components"][part]["variants"]) for part in PARTS}
-        self._choices |= {f"{part} colour": list(definition["colors"][part]["values"]) for part in COLOURS}
-        self._style = Style(definition)
+        return DecodedImage(convert_channels(image, channels)[0], labels=labels)
 
     def _draw_choices(self, random: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ...]]:
         """Returns the style's options and the class numbers, in the order of PARTS, then COLOURS."""
-        if self._style is None:  # parsed once per process
-            self._prepare()
         options: dict[str, Any] = {}
         labels: list[int] = []
         for part in PARTS:
-            variants = self._choices[part]
+            variants = _variants(part)
             present = random.random() < OPTIONAL.get(part, 1.0)
             chosen = int(random.integers(len(variants)))
             options[f"{part}Variant"] = variants[chosen]
@@ -97,7 +94,7 @@ class DrawnReader(Reader):
             # class 0 of an optional part is "none"
             labels.append((chosen + 1 if present else 0) if part in OPTIONAL else chosen)
         for part in COLOURS:
-            values = self._choices[f"{part} colour"]
+            values = _colours(part)
             chosen = int(random.integers(len(values)))
             options[f"{part}Color"] = values[chosen]
             labels.append(chosen)
@@ -109,7 +106,7 @@ class DrawnReader(Reader):
         from dicebear import Avatar
         from PIL import Image
 
-        svg = Avatar(self._style, {"seed": "face", **options}).to_string()
+        svg = Avatar(_style(), {"seed": "face", **options}).to_string()
         svg = _zoom(svg, random.uniform(*ZOOM), random.uniform(-SHIFT, SHIFT, 2))
         try:
             data = bytes(
@@ -167,6 +164,13 @@ class DrawnSource(Source):
         if not count.isdecimal() or not 1 <= int(count) <= MAX_COUNT:
             raise UsageError(f"{spec!r} is not drawn:COUNT with a count from 1 to {MAX_COUNT}, such as drawn:4000")
         self._count = int(count)
+        parts = {part: _variants(part) for part in PARTS} | {part: ["none", *_variants(part)] for part in OPTIONAL}
+        colours = {
+            f"{part}-colour": [COLOUR_NAMES[part].get(value.lower(), value) for value in _colours(part)]
+            for part in COLOURS
+        }
+        self.label_columns = tuple(LabelColumn(name, tuple(classes)) for name, classes in {**parts, **colours}.items())
+        self.attribution = f"{_definition()['meta']['license']['text']}; drawn by DiceBear"
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -180,19 +184,3 @@ class DrawnSource(Source):
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return DrawnReader(resolution, seed)
-
-    @property
-    def label_columns(self) -> tuple[LabelColumn, ...]:
-        definition = _definition()
-        columns = []
-        for part in PARTS:
-            variants = list(definition["components"][part]["variants"])
-            columns.append(LabelColumn(part, tuple(["none", *variants] if part in OPTIONAL else variants)))
-        for part in COLOURS:
-            names = tuple(_colour_name(part, value) for value in definition["colors"][part]["values"])
-            columns.append(LabelColumn(f"{part}-colour", names))
-        return tuple(columns)
-
-    @property
-    def attribution(self) -> str | None:
-        return f"{_definition()['meta']['license']['text']}; drawn by DiceBear"

@@ -84,11 +84,8 @@ def encode_image(image: NDArray[np.uint8]) -> bytes:
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """Decodes the image, uint8 (C, H, W), of an Example. Raises `ValueError` for other data."""
     parsed: dict[str, bytes | list[int]] = {}
-    for number, features in _fields(data):
-        for inner, entry in _fields(features) if number == 1 and isinstance(features, bytes) else ():
-            if inner == 1 and isinstance(entry, bytes):
-                name, feature = _entry(entry)
-                parsed[name] = feature
+    for features in _parts(data, 1):
+        parsed |= dict(map(_entry, _parts(features, 1)))
     shape, pixels = parsed.get("shape"), parsed.get("data")
     if not isinstance(shape, list) or not isinstance(pixels, bytes):
         raise ValueError("a record without shape and data: not one of the official release")
@@ -99,18 +96,15 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 def _entry(data: bytes) -> tuple[str, bytes | list[int]]:
     """Parses a map entry: a feature's name, and its first byte string or its integers."""
-    name, value = "", b""
-    for number, part in _fields(data):
-        if number == 1 and isinstance(part, bytes):
-            name = part.decode("utf-8", "replace")
-        elif number == 2 and isinstance(part, bytes):
-            value = part
-    for kind, content in _fields(value):
-        if kind == 1 and isinstance(content, bytes):
-            return name, next((part for number, part in _fields(content) if isinstance(part, bytes)), b"")
-        if kind == 3 and isinstance(content, bytes):
-            return name, [number for _, part in _fields(content) for number in _numbers(part)]
-    return name, b""
+    name, value = (b"".join(_parts(data, number)) for number in (1, 2))
+    numbers = [number for content in _parts(value, 3) for _, part in _fields(content) for number in _numbers(part)]
+    texts = [part for content in _parts(value, 1) for part in _parts(content, 1)]
+    return name.decode("utf-8", "replace"), numbers or b"".join(texts[:1])
+
+
+def _parts(data: bytes, number: int) -> Iterator[bytes]:
+    """Yields the byte strings and messages in a message's fields of this number."""
+    return (part for field, part in _fields(data) if field == number and isinstance(part, bytes))
 
 
 def _numbers(part: bytes | int) -> Iterator[int]:

@@ -10,14 +10,13 @@ import os
 import re
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.array_base import IndexedReader, IndexedSource, channels_last, load_labels
 from pggan.data.sources.base import BadImage, Reader
-from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.file_base import is_folder_of, report_bad_image
 from pggan.data.sources.tfrecord_io import decode_image, find_records, read_record
 from pggan.utils.errors import DataError
 
@@ -34,20 +33,11 @@ class TfrecordReader(IndexedReader):
     def __init__(self, path: str, offsets: NDArray[np.int64], image_size: tuple[int, int]) -> None:
         super().__init__(image_size)  # of the file's resolution; `image` uses that of the record itself
         self.path, self.offsets = path, offsets
-        self._file: BinaryIO | None = None
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_file": None}
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        try:
-            if self._file is None:
-                self._file = open(self.path, "rb")  # noqa: SIM115 (stays open for the next image)
-            return channels_last(decode_image(read_record(self._file, int(self.offsets[index]))))
-        except OSError as error:
-            raise BadImage(error.strerror or str(error)) from None
-        except ValueError as error:
-            raise BadImage(str(error)) from None
+    def image(self, content: int) -> NDArray[np.uint8]:
+        with report_bad_image():
+            self._opened = self._opened or open(self.path, "rb")  # noqa: SIM115 (stays open for the next image)
+            return channels_last(decode_image(read_record(self._opened, int(self.offsets[content]))))
 
 
 class TfrecordSource(IndexedSource):
@@ -78,10 +68,7 @@ class TfrecordSource(IndexedSource):
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        if os.path.isdir(spec):
-            count = len(_files(Path(spec)))
-            return count > 0 and not is_mostly_images(spec, count)
-        return os.path.isfile(spec) and spec.endswith(".tfrecords")
+        return is_folder_of(spec, _files) or (os.path.isfile(spec) and spec.endswith(".tfrecords"))
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return TfrecordReader(os.path.abspath(self.path), self._offsets, self._size)

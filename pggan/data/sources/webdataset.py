@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
-from pggan.data.sources.file_base import is_mostly_images
+from pggan.data.sources.file_base import is_folder_of
 from pggan.data.sources.tar_archive import TAR_ENDINGS, TarSource
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
@@ -27,13 +28,10 @@ class WebDatasetSource(TarSource):
     def sniff(spec: str) -> bool:
         if _BRACES.search(spec):
             return spec.lower().endswith(TAR_ENDINGS)
-        if not os.path.isdir(spec):
-            return False
-        count = len(_shards(spec))
-        return count > 0 and not is_mostly_images(spec, count)
+        return is_folder_of(spec, _shards)
 
 
-def _shards(folder: str) -> list[str]:
+def _shards(folder: str | Path) -> list[str]:
     names = [name for name in os.listdir(folder) if name.lower().endswith(TAR_ENDINGS) and not name.startswith(".")]
     return sorted(names, key=lambda name: (natural_key(name), name))
 

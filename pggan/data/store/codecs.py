@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,8 @@ def choose_codecs(requested: str | None, resolutions: Iterable[int], channels: i
         side, _, codec = pair.partition(":")
         if not side.strip().isdecimal():
             raise UsageError(f"--codec {requested!r}: {pair!r} is not RESOLUTION:CODEC, such as 256:webp")
-        starts[_resolution(int(side))] = _known(codec)
+        check_resolution(int(side), "--codec")
+        starts[int(side)] = _known(codec)
     for resolution in codecs:
         lower = [start for start in starts if start <= resolution]
         if lower:
@@ -68,12 +70,12 @@ def _known(codec: str) -> str:
     return codec.strip()
 
 
-def _resolution(side: int) -> int:
+def check_resolution(side: int, option: str) -> None:
+    """Raises `UsageError` that names the option if a side is no resolution."""
     try:
         level_of(side)
     except UsageError as error:
-        raise UsageError(f"--codec: {error}") from None
-    return side
+        raise UsageError(f"{option}: {error}") from None
 
 
 def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:
@@ -116,7 +118,8 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
     try:
         # WebP stores grey as three equal channels; decoding them and taking one is faster than converting
         stored_channels = 3 if codec == "webp" else channels
-        image = (FAST_DECODERS.get(codec) or _pillow_decoder(codec))(data, stored_channels)[:channels]
+        decoder = FAST_DECODERS.get(codec) or partial(_decode_with_pillow, codec)
+        image = decoder(data, stored_channels)[:channels]
     except Exception as error:  # noqa: BLE001 (the decoders raise a dozen kinds for damaged data)
         raise ValueError(f"damaged {codec} record ({one_line(error)})") from None
     if image.shape != (channels, resolution, resolution):
@@ -124,10 +127,7 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
     return image
 
 
-def _pillow_decoder(codec: str) -> Callable[[bytes, int], NDArray[np.uint8]]:
-    def decode_with_pillow(data: bytes, channels: int) -> NDArray[np.uint8]:
-        with Image.open(io.BytesIO(data), formats=[codec.upper()]) as pil_image:
-            pixels = np.asarray(pil_image if codec == "webp" else pil_image.convert("L" if channels == 1 else "RGB"))
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-    return decode_with_pillow
+def _decode_with_pillow(codec: str, data: bytes, channels: int) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=[codec.upper()]) as pil_image:
+        pixels = np.asarray(pil_image if codec == "webp" else pil_image.convert("L" if channels == 1 else "RGB"))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -8,8 +8,6 @@ from typing import Any
 
 from pggan.data.label_columns import LabelColumn
 
-__all__ = ["FORMAT", "LabelColumn", "Manifest"]
-
 FORMAT = 1
 LOSSLESS = frozenset({"raw", "png", "webp"})
 

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.label_columns import LabelColumn
 from pggan.data.store.checksums import SIZE, checksum_row, part_names
-from pggan.data.store.manifest import LabelColumn, Manifest
+from pggan.data.store.manifest import Manifest
 from pggan.data.store.resume import StoreProgress, load_resume_point
 from pggan.data.store.staging import check_destination, existing_parent, staging_directory
 from pggan.data.store.store import FILE, Store
@@ -174,9 +175,6 @@ def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
         for name, value in first.options.items()
         if all(name in other.options and other.options[name] == value for other in others)
     }
-    left_out: Counter[str] = Counter()
-    for manifest in manifests:
-        left_out.update(manifest.left_out)
     return Manifest(
         count=sum(manifest.count for manifest in manifests),
         channels=first.channels,
@@ -187,7 +185,7 @@ def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
         options=options,
         labels=_merge_columns([manifest.labels for manifest in manifests]),
         attribution=_join_distinct([manifest.attribution for manifest in manifests], "; "),
-        left_out=dict(left_out),
+        left_out=dict(sum((Counter(manifest.left_out) for manifest in manifests), Counter())),
         exact=all(manifest.exact for manifest in manifests),
         pggan=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -232,19 +230,16 @@ def _write(
 ) -> Manifest:
     """Copies the images that `progress` lacks; returns the manifest with its digests."""
     writer = StoreWriter(partial, manifest.codecs, progress)
-    try:
-        with explain_full_disk(writer, manifest.count):
-            skipped = progress.consumed
-            for store in stores:
-                first = min(skipped, len(store))
-                skipped -= first
-                for records, labels in _checked_records(store, first, manifest.labels):
-                    writer.add(records, labels)
-                    if on_progress is not None:
-                        on_progress(1)
-            return writer.finish(manifest)
-    finally:
-        writer.close()
+    with closing(writer), explain_full_disk(writer, manifest.count):
+        skipped = progress.consumed
+        for store in stores:
+            first = min(skipped, len(store))
+            skipped -= first
+            for records, labels in _checked_records(store, first, manifest.labels):
+                writer.add(records, labels)
+                if on_progress is not None:
+                    on_progress(1)
+        return writer.finish(manifest)
 
 
 def _checked_records(

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import io
-import os
-from pathlib import Path
-from typing import Any
 
 import lmdb
 import numpy as np
 
 from pggan.data.store.checksums import LABELS_PART, SIZE, part_names
-from pggan.data.store.manifest import Manifest
-from pggan.data.store.store import DIGESTS, LABELS, META, database_name, open_shared, record_key
+from pggan.data.store.store import DIGESTS, LABELS, META, Store, database_name, record_key
 
 
-class RawRecords:
-    """Reads records without decoding them; picklable. A missing or unreadable record is None, not an exception."""
+class RawRecords(Store):
+    """Reads records without decoding them. A missing or unreadable record is None, not an exception."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self._opened: Any = None
-        self._pid = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_opened": None, "_pid": 0}
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.release()
-            self._opened = None
-
-    @property
-    def manifest(self) -> Manifest:
-        return self._environment().manifest
+    def _check_counts(self) -> None:
+        """Accepts any number of records."""
 
     @property
     def parts(self) -> list[str]:
@@ -43,7 +25,7 @@ class RawRecords:
     def entries(self, name: bytes) -> int:
         """Returns the number of records of a database, 0 if it is missing."""
         try:
-            return int(self._environment().entries(name))
+            return self._environment().entries(name)
         except lmdb.Error:
             return 0
 
@@ -95,14 +77,7 @@ class RawRecords:
     def _get(self, database: bytes, name: bytes) -> bytes | None:
         opened = self._environment()
         try:
-            handle = opened.database(database)
-            with opened.env.begin(db=handle) as txn:
-                record: bytes | None = txn.get(name)
-                return record
+            with opened.env.begin(db=opened.database(database)) as txn:
+                return txn.get(name)
         except lmdb.Error:
             return None
-
-    def _environment(self) -> Any:
-        if self._opened is None or self._pid != os.getpid():
-            self._opened, self._pid = open_shared(self.path), os.getpid()
-        return self._opened

@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -77,9 +78,8 @@ def repair(
         DataError: No image has an intact full size, or the disk is too small; the store stays as it is.
     """
     place = Path(os.path.realpath(path))
-    records = RawRecords(place)
-    manifest = records.manifest
-    records.close()
+    with closing(RawRecords(place)) as records:
+        manifest = records.manifest
     _check_disk(place)
     if on_start is not None:
         on_start(manifest.count)
@@ -87,16 +87,14 @@ def repair(
     _check_no_unfinished_store(place)
     with staging_directory(place, keep=False) as partial:
         writer = StoreWriter(partial, manifest.codecs, load_resume_point(partial, {"command": COMMAND}, overwrite=True))
-        try:
-            for image in _repaired_images(place, manifest, damage, workers):
+        with closing(writer):
+            for image in _repaired_images(records, damage, workers):
                 _write(image, writer, report)
                 if on_progress is not None:
                     on_progress(1)
             if not writer.count:
                 raise DataError(f"no picture of {path} is whole, so it stays as it is; prepare the data again")
             writer.finish(_repaired_manifest(manifest, writer, report))
-        finally:
-            writer.close()
     return report
 
 
@@ -144,24 +142,24 @@ def _repaired_manifest(old: Manifest, writer: StoreWriter, report: RepairReport)
     )
 
 
-def _repaired_images(place: Path, manifest: Manifest, damage: VerifyReport, workers: int) -> Iterator[RepairedRecords]:
+def _repaired_images(records: RawRecords, damage: VerifyReport, workers: int) -> Iterator[RepairedRecords]:
     tasks = (
         (images, {index: list(damage.damaged_images[index]) for index in images if index in damage.damaged_images})
-        for images in split_into_tasks(manifest)
+        for images in split_into_tasks(records.manifest)
     )
     try:
         # in_flight: the results carry all records, so few of them may wait
-        for batch in ordered_map(Repairer(place), tasks, workers, in_flight=2, inline=False):
+        for batch in ordered_map(Repairer(records), tasks, workers, in_flight=2, inline=False):
             yield from batch
     except WorkerDied:
-        raise unreadable_error(place) from None
+        raise unreadable_error(records.path) from None
 
 
 class Repairer:
     """Repairs images; one instance lives in each worker process."""
 
-    def __init__(self, path: Path) -> None:
-        self.records = RawRecords(path)
+    def __init__(self, records: RawRecords) -> None:
+        self.records = records
 
     def __call__(self, task: tuple[range, dict[int, list[str]]]) -> list[RepairedRecords]:
         """Repairs a range of images. `task`: their numbers, and the damaged parts by number."""

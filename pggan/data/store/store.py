@@ -14,7 +14,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.store.codecs import decode
-from pggan.data.store.manifest import FORMAT, LabelColumn, Manifest
+from pggan.data.store.manifest import FORMAT, Manifest
 from pggan.utils.errors import DataError
-
-__all__ = ["FORMAT", "LabelColumn", "Manifest", "Store", "is_store"]
 
 FILE = "data.mdb"
 META, MANIFEST, LABELS = b"meta", b"manifest", b"labels"
@@ -34,10 +32,12 @@ DIGESTS = b"digests"
 
 
 def database_name(resolution: int) -> bytes:
+    """Returns the name of a resolution's database."""
     return f"{resolution}x{resolution}".encode()
 
 
 def record_key(index: int) -> bytes:
+    """Returns the key of an image in each database."""
     return struct.pack(">Q", index)
 
 
@@ -62,13 +62,12 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.__setstate__({"path": Path(path), "manifest": None})
-        opened = self._environment()
+        self.manifest: Manifest = self._environment().manifest
         try:
-            opened.check_counts()
+            self._check_counts()
         except BaseException:
             self.close()
             raise
-        self.manifest: Manifest = opened.manifest
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "manifest": self.manifest}
@@ -76,7 +75,7 @@ class Store:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path, self.manifest = state["path"], state["manifest"]
         self._opened: _Environment | None = None
-        self._release = _do_nothing
+        self._release: Callable[[], object] = lambda: None
         self._labels: NDArray[np.int32] | None = None
         self._lock = threading.Lock()
 
@@ -177,9 +176,17 @@ class Store:
                 self._opened, self._release = opened, weakref.finalize(self, opened.release)
             return self._opened
 
-
-def _do_nothing() -> None:
-    return None
+    def _check_counts(self) -> None:
+        """Raises `DataError` unless every resolution holds one record per image."""
+        try:
+            for resolution in self.resolutions:
+                count = self._environment().entries(database_name(resolution))
+                if count != len(self):
+                    raise ValueError(f"{count} of {len(self)} pictures at {resolution}x{resolution}")
+        except (lmdb.Error, ValueError) as error:
+            raise DataError(
+                f"{self.path}: the store is damaged ({error}); run pggan verify-data --fix, or prepare the data again"
+            ) from None
 
 
 class _Environment:
@@ -222,19 +229,6 @@ class _Environment:
         database = self.database(name)  # LMDB opens databases outside of other transactions
         with self.env.begin() as txn:
             return int(txn.stat(database)["entries"])
-
-    def check_counts(self) -> None:
-        """Raises `DataError` unless every resolution holds one record per image."""
-        manifest = self.manifest
-        try:
-            for resolution in manifest.resolutions:
-                count = self.entries(database_name(resolution))
-                if count != manifest.count:
-                    raise ValueError(f"{count} of {manifest.count} pictures at {resolution}x{resolution}")
-        except (lmdb.Error, ValueError) as error:
-            raise DataError(
-                f"{self.path}: the store is damaged ({error}); run pggan verify-data --fix, or prepare the data again"
-            ) from None
 
     def _read_manifest(self) -> Manifest:
         path = self.path

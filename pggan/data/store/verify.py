@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -124,18 +125,15 @@ def verify(
         DataError: There is no complete store at `path`, or its index cannot be read.
     """
     start = time.monotonic()
-    records = RawRecords(Path(path))
-    try:
+    with closing(RawRecords(path)) as records:
         manifest, parts = records.manifest, records.parts
         report = _general_report(path, records, quick)
-    finally:
-        records.close()
     if on_start is not None:
         on_start(manifest.count)
     stored, computed = RunningChecksums(parts), RunningChecksums(parts)
     try:
         tasks = split_into_tasks(manifest)
-        for result in ordered_map(RecordChecker(Path(path), quick), tasks, workers, inline=False):
+        for result in ordered_map(RecordChecker(records, quick), tasks, workers, inline=False):
             for damage in result.damages:
                 report.add(damage)
             stored.feed(result.stored_digests)
@@ -218,8 +216,8 @@ class CheckResult(NamedTuple):
 class RecordChecker:
     """Checks the records of a range of images; one instance lives in each worker process."""
 
-    def __init__(self, path: Path, quick: bool) -> None:
-        self.records, self.quick = RawRecords(path), quick
+    def __init__(self, records: RawRecords, quick: bool) -> None:
+        self.records, self.quick = records, quick
 
     def __call__(self, images: range) -> CheckResult:
         damages: list[Damage] = []

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,7 +102,9 @@ class StoreWriter:
         self._meta, self._digests = databases[META], databases[DIGESTS]
         self._label_pieces = databases[PROGRESS]  # one piece per transaction, until `finish`
         if self.progress.count:
-            self._read_labels()
+            with self._env.begin(db=self._label_pieces) as txn:
+                for _, piece in txn.cursor():
+                    self._labels.frombytes(piece)
         self._labels_committed = len(self._labels)
 
     @property
@@ -163,21 +166,12 @@ class StoreWriter:
             names = [*map(database_name, self.codecs), META, DIGESTS, PROGRESS]
             return {name: self._env.open_db(name, txn=txn) for name in names}
 
-    def _read_labels(self) -> None:
-        with self._env.begin(db=self._label_pieces) as txn:
-            for _, piece in txn.cursor():
-                self._labels.frombytes(piece)
-
     def _total_digests(self, labelled: bool) -> dict[str, str]:
         totals = RunningChecksums(part_names(self.codecs, labelled))
         with self._env.begin(db=self._digests) as txn:
-            rows: list[bytes] = []
-            for _, row in txn.cursor():
-                rows.append(row)
-                if len(rows) == _ROWS_AT_ONCE:
-                    totals.feed(b"".join(rows))
-                    rows.clear()
-            totals.feed(b"".join(rows))
+            rows = (row for _, row in txn.cursor())
+            while batch := b"".join(islice(rows, _ROWS_AT_ONCE)):
+                totals.feed(batch)
         return totals.values()
 
     def _flush(self) -> None:
