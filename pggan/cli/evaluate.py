@@ -14,7 +14,7 @@ import click
 import cloup
 
 from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options
-from pggan.config.metrics import METRICS
+from pggan.config.metrics import METRICS, READY
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class Request:
         """The request with the metric that --neighbours needs. Raises `UsageError` before hours of work, not after."""
         if self.cache is not None and self.no_cache:
             raise UsageError("--cache and --no-cache exclude each other")
+        # before a large archive is opened, which can take minutes
+        if self.embedding is None and (names := [name for name in self.metrics if METRICS[name].needs == "embedding"]):
+            raise UsageError(f"{', '.join(names)}: give the network with --embedding FILE, or --embedding {READY}")
         if self.neighbours is not None:
             _check_picture(self.neighbours)
         if self.cache is not None:
