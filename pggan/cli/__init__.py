@@ -77,13 +77,13 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="pggan")
 def cli() -> None:
-    r"""Progressive-growing GANs: from pictures to a face generator.
+    """Progressive-growing GANs: from pictures to a face generator.
 
     \b
     pggan prepare-data PICTURES DATA
     pggan train DATA --out RUN
     pggan generate RUN --n 64 --out DIR
-    """
+    """  # noqa: D301 (click's mark of lines to leave as they are)
 
 
 def run(args: list[str] | None = None) -> int:
