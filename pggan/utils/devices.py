@@ -104,14 +104,14 @@ def limit_memory(device: torch.device, budget: float) -> None:
     """Caps the memory that torch may take of a GPU at `budget` bytes; does nothing on the CPU."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
-        budget = max(64 << 20, budget)  # what the context takes may be all of it
+        budget = max(0.0, budget)  # what the context takes may be all of it
         _limits[device.index] = budget
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
 
 
 def held_memory(device: torch.device) -> int | None:
     """Returns the bytes held now by torch's tensors on a GPU, or by this process on Linux; None where unknown."""
-    free_cached(device)
+    trim_cache(device)
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
 
 
@@ -122,7 +122,7 @@ def can_measure(device: torch.device) -> bool:
 
 def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
     """Returns the peak of `held_memory` while `work` runs, in bytes; None where it cannot be measured."""
-    _give_back(device)
+    trim_cache(device)
     if device.type == "cuda":
         work()  # cuDNN's benchmark of the first call may take all free memory: not measured
         torch.cuda.empty_cache()
@@ -240,11 +240,11 @@ def out_of_memory(error: BaseException) -> bool:
 def free_cached(device: torch.device) -> None:
     """Returns cached memory to the system: a GPU's from torch's allocator, main memory from the C library (glibc)."""
     gc.collect()
-    _give_back(device)
+    trim_cache(device)
 
 
-def _give_back(device: torch.device) -> None:
-    """Empties the allocator's cache without a garbage collection before."""
+def trim_cache(device: torch.device) -> None:
+    """Returns cached memory as `free_cached`, without a garbage collection before, which takes longer."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return

@@ -27,7 +27,7 @@ from pggan.training.engine.memory_estimate import (
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils import distributed
-from pggan.utils.devices import can_measure, free_cached, held_memory, out_of_memory, peak_memory
+from pggan.utils.devices import can_measure, held_memory, out_of_memory, peak_memory, trim_cache
 
 # Bytes of a parameter that a resolution adds to the weights: two moments and a gradient.
 MOMENTS_AND_GRADIENT = 12
@@ -120,4 +120,4 @@ def _untouched(state: TrainState) -> Iterator[None]:
         finally:
             for buffer, before in buffers:
                 buffer.copy_(before)
-            free_cached(state.device)
+            trim_cache(state.device)
