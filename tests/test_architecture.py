@@ -86,6 +86,7 @@ def words_of(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)}
 
 
+@pytest.mark.long
 def test_imports_point_downward():
     upward = [
         f"{name} imports {target}"
@@ -97,6 +98,7 @@ def test_imports_point_downward():
     assert not upward
 
 
+@pytest.mark.long
 def test_imports_make_no_circle():
     arrows = {name: {*imported(at_run_time(tree))} - {name, "pggan"} for name, tree in TREES.items()}
     # modules that import none of the modules left are taken away, until circles alone are left
@@ -119,11 +121,13 @@ def test_file_names_are_unique():
     assert not {name: n for name, n in names.items() if n > 1 and name not in REPEATED_FILE_NAMES}
 
 
+@pytest.mark.long
 def test_names_are_words_that_a_newcomer_searches_for():
     named = [(name, name.rpartition(".")[2]) for name in PATHS] + [(name, node.name) for name, node in definitions()]
     assert not [f"{module}: {name}" for module, name in named if words_of(name) & FORBIDDEN_WORDS]
 
 
+@pytest.mark.long
 def test_files_and_functions_are_short():
     long_files = {
         name: lines for name, path in PATHS.items() if (lines := len(path.read_text().splitlines())) > MOST_LINES
@@ -138,6 +142,7 @@ def test_files_and_functions_are_short():
     assert not long_functions
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments,status",
     [

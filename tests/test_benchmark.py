@@ -28,6 +28,7 @@ def store(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.long
 def test_loader(store):
     quick = ["--rounds", "1", "--seconds", "0.05", "--workers", "0,1", "--preset", "demo", "--device", "cpu"]
     done = benchmark("loader", store, *quick, "--json")
@@ -46,6 +47,7 @@ def test_loader(store):
     assert "no 16x16" in benchmark("loader", store, *quick, "--resolutions", "16").stderr
 
 
+@pytest.mark.long
 def test_data():
     done = benchmark("data", "--count", "6", "--max-res", "16", "--rounds", "1", "--workers", "1", "--json")
     assert done.returncode == 0, done.stderr
@@ -56,6 +58,7 @@ def test_data():
         assert 0 < row["pyramid_share"] < 1
 
 
+@pytest.mark.long
 def test_swd():
     done = benchmark("swd", "--images", "32", "--resolution", "32", "--published", "16", "--json")
     assert done.returncode == 0, done.stderr
@@ -65,6 +68,7 @@ def test_swd():
     assert theirs["times"] == pytest.approx(theirs["seconds"] / ours["seconds"])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell a process's peak")
 def test_memory():
     small = ["--batch", "16", "--fmap-base", "64", "--fmap-max", "16", "--stddev-group", "2", "--sizes", "2"]
@@ -81,6 +85,7 @@ def test_memory():
         assert "each" not in fewer
 
 
+@pytest.mark.long
 def test_train(tmp_path):
     quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
     small = ["--resolutions", "4,8", "--fmap-base", "32", "--fmap-max", "8"]
@@ -98,6 +103,7 @@ def test_train(tmp_path):
     assert "GB/s copied" in done.stdout
 
 
+@pytest.mark.long
 def test_generate():
     quick = [
         "--resolutions",
@@ -136,6 +142,7 @@ def test_the_floor_of_a_chip(monkeypatch):
     assert floor_seconds(config, 4, 1e12, 1e30, 2) == pytest.approx(1.513e-3, rel=0.01)
 
 
+@pytest.mark.long
 def test_help_imports_nothing_heavy():
     done = benchmark("--help")
     assert done.returncode == 0

@@ -38,6 +38,7 @@ def trained_in(device, mode, **options):
     return trained(SMALL, dict.fromkeys(LEVELS, mode), device=device, **stand_in, **options)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [StepMode.RECORDED, StepMode.COMPILED, StepMode.COMPILED_RECORDED])
 def test_modes_agree(device, mode):
     """20 iterations in float64 through a fade: losses and 99.9 % of the weights within 1e-9 on the CPU, 1e-6 on GPUs,
@@ -49,6 +50,7 @@ def test_modes_agree(device, mode):
     assert found[2].modes == dict.fromkeys(LEVELS, mode)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_half_precision_differs_by_little(device, precision):
     """Losses of 20 iterations against float32 eager ones, relative to their size: 1.0 in bf16, 0.1 in float32."""
@@ -80,6 +82,7 @@ def no_waiting(device):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize(
     "loss,options",
@@ -104,6 +107,7 @@ def test_the_loop_does_not_wait(device, precision, loss, options):
         bool(torch.ones((), device=device))
 
 
+@pytest.mark.long
 def test_a_run(device, tmp_path):
     """From pictures to pictures, in the mode and precision that it chooses; taken up again; measured."""
     store = tmp_path / "data"

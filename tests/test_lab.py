@@ -51,6 +51,7 @@ def conducted(name, tmp_path, **settings):
     return found
 
 
+@pytest.mark.long
 def test_gradients(tmp_path):
     rows = {row["curve"]: row for row in conducted("gradients", tmp_path)["rows"]}
     assert set(rows) == set(gradients.CURVES)
@@ -62,6 +63,7 @@ def test_gradients(tmp_path):
     assert 0.2 < rows["wgan-gp"]["norm"][-1] / rows["wgan-gp"]["norm"][0] < 5
 
 
+@pytest.mark.long
 def test_supports(tmp_path, monkeypatch):
     monkeypatch.setattr(supports, "DISTANCES", (1.0, 0.5, 0.0))
     far, near, together = conducted("supports", tmp_path)["rows"]
@@ -72,6 +74,7 @@ def test_supports(tmp_path, monkeypatch):
     assert together["critic"] == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.long
 def test_weights(tmp_path):
     clipped, penalised = conducted("weights", tmp_path)["rows"]
     assert clipped["began"] < 0.02 < 0.25 < clipped["at_bound"]
@@ -80,6 +83,7 @@ def test_weights(tmp_path):
         assert sum(row["histogram"]) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.long
 def test_modes(tmp_path, monkeypatch):
     every = modes.combinations()
     assert {loss for loss, _ in every} == set(OBJECTIVES.names())
@@ -106,6 +110,7 @@ def test_modes_are_counted():
     assert modes.judge(drawn).quality == pytest.approx(1 - math.exp(-4.5), abs=0.01)
 
 
+@pytest.mark.long
 def test_semi_supervised(tmp_path, monkeypatch):
     monkeypatch.setattr(semi_supervised, "QUICK", semi_supervised.Sizes(60, 40, 2, 16, 16, 6, 3))
     rows = conducted("semi-supervised", tmp_path)["rows"]
@@ -114,6 +119,7 @@ def test_semi_supervised(tmp_path, monkeypatch):
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
 
 
+@pytest.mark.long
 def test_labels_are_learnt():
     """From all labels, D's classes get far better than chance."""
     sizes = semi_supervised.Sizes(pictures=300, judged=100, labels=30, width=32, batch=32, iterations=250, measures=2)
@@ -121,6 +127,7 @@ def test_labels_are_learnt():
     assert semi_supervised.train("labels alone", pictures, 0, sizes)["history"]["accuracy"][-1] > 0.25
 
 
+@pytest.mark.long
 def test_architectures(tmp_path, monkeypatch):
     monkeypatch.setattr(architectures, "QUICK", architectures.Sizes(40, 8, 8, 1e-3, 4, 2, 16))
     folder = tmp_path / "idx"
@@ -193,6 +200,7 @@ def lab(*arguments):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
+@pytest.mark.long
 def test_command(tmp_path):
     done = lab("--help")
     assert done.returncode == 0, done.stderr

@@ -45,6 +45,7 @@ def copied(folder: Path) -> tuple[Path, Path]:
     return folder / "run", folder / "data"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "resolved",
     [{}, {"modes": GPU_MODES}, {"modes": {}}, {"memory": MEMORY}],
@@ -75,6 +76,7 @@ def test_a_model_makes_the_same_pictures():
     assert np.abs(pictures.astype(int) - kept["pictures"]).max() <= 1
 
 
+@pytest.mark.long
 def test_a_run_is_shown_reported_and_begun_from(tmp_path):
     run, data = copied(tmp_path)
     assert "hair" in command("info", run).stdout

@@ -44,6 +44,7 @@ def refused(capsys, arguments, status, *says):
         assert word in lines[0]
 
 
+@pytest.mark.long
 def test_train_generate_interpolate_info(data, tmp_path, capsys):
     out = str(tmp_path / "run")
     assert run(["train", data, "--out", out, "--json", *SMALL]) == 0
@@ -129,6 +130,7 @@ def test_refused_options(capsys, data, model, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "m.safetensors"]  # nothing half-made
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_say_how_to_go_on(data, tmp_path, number, status):
@@ -146,6 +148,7 @@ def test_signals_save_and_say_how_to_go_on(data, tmp_path, number, status):
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_sigterm_leaves_nothing_half_written(model, tmp_path):
     out = tmp_path / "videos"

@@ -71,6 +71,7 @@ def best_of(run, number):
     run.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+@pytest.mark.long
 def test_pruning_keeps_generators_card_and_sheet_and_removes_the_rest(run, capsys):
     best_of(run, -2)
     newest, samples = run.models()[-1], {p.name for p in run.samples.iterdir()}
@@ -162,6 +163,7 @@ def test_a_directory_without_a_run_or_a_model_is_refused(run, tmp_path, capsys):
     assert "holds no model yet" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_interrupted_anywhere_the_same_call_completes_it(finished_run, tmp_path, monkeypatch):
     """Every step that writes or removes fails in turn: a model that works is always there, and the end is the same."""
     shutil.copytree(finished_run, tmp_path / "whole" / "run")

@@ -25,6 +25,7 @@ per_resolution = st.builds(
 )
 
 
+@pytest.mark.long
 @given(per_resolution)
 def test_per_resolution_is_read_back_from_its_text(value):
     assert PerResolution.parse(str(value)) == value

@@ -123,6 +123,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments,status,says",
     [

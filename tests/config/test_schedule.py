@@ -57,6 +57,7 @@ def test_batches_of_the_siblings(preset, last):
 kimg = st.integers(0, 50).map(float)
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(
     stable=st.dictionaries(st.sampled_from([4, 8, 16, 32]), kimg, min_size=1),

@@ -156,6 +156,7 @@ def test_a_large_photograph_is_reduced_before_it_is_turned(monkeypatch):
 ANY = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-40, 90) | st.integers(-5, 60)
 
 
+@pytest.mark.long
 def test_any_landmarks_give_a_crop_or_a_report():
     outcomes = set()
 
@@ -272,6 +273,7 @@ def test_a_missing_file_is_an_error(tmp_path):
         Landmarks.read(str(tmp_path / "none.txt"))
 
 
+@pytest.mark.long
 def test_two_hundred_thousand_landmarks_take_little_memory(tmp_path):
     text = "\n".join(f"{i:06}.jpg 165 184 244 176 196 249 194 271 266 260" for i in range(200_000))
     assert len(pickle.dumps(Landmarks.read(written(tmp_path, text)))) < 20e6

@@ -32,6 +32,7 @@ def memory(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(
     count=st.integers(0, 6),
@@ -102,6 +103,7 @@ def holder(place, then):
     return subprocess.Popen([sys.executable, "-c", code, str(place)], stdout=subprocess.PIPE, cwd=ROOT)
 
 
+@pytest.mark.long
 def test_other_processes_see_it_and_what_a_killed_one_left_is_swept(memory):
     with holder(memory, "time.sleep(60)") as process:
         assert process.stdout.readline() == b"0\n"
@@ -143,6 +145,7 @@ def test_without_room_or_place_memory_is_private(memory, monkeypatch):
     assert not list(memory.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "mode,device,free,ram,kind",
     [
@@ -180,6 +183,7 @@ def test_a_device_out_of_memory_falls_back_to_ram(monkeypatch):
     assert CachePolicy("device", 1 << 30, "cpu").create_cache(Reading(), SHAPE, "key").kind == "ram"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("codec", codecs.CODECS)
 def test_torchvision_decodes_as_pillow_does(codec, channels, monkeypatch):

@@ -68,6 +68,7 @@ def test_held_out_pictures_are_never_trained_on(seed, share, nimg, batch, world)
     assert sorted(epoch) == list(trained)  # each once an epoch
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode,workers", [("none", 0), ("none", 2), ("ram", 1), ("device", 2)])
 def test_batches_bring_held_out_pictures_along(store, mode, workers):
     seed, share = 3, 0.25

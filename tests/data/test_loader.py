@@ -51,6 +51,7 @@ def copy(store, tmp_path):
         yield opened
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None)
 @given(count=st.integers(1, 200), seed=st.integers(0, 2**31), epoch=st.integers(0, 10**6))
 def test_an_epoch_shows_each_picture_once(count, seed, epoch):
@@ -58,6 +59,7 @@ def test_an_epoch_shows_each_picture_once(count, seed, epoch):
     assert sorted(indices) == list(range(count))
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None)
 @given(
     count=st.integers(1, 60),
@@ -76,6 +78,7 @@ def test_the_order_does_not_depend_on_how_it_is_cut(count, seed, nimg, cuts):
     assert flips.dtype == np.bool_
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None)
 @given(count=st.integers(1, 60), nimg=st.integers(0, 10**6), batch=st.integers(0, 150), world=st.integers(1, 9))
 def test_processes_share_the_positions(count, nimg, batch, world):
@@ -138,6 +141,7 @@ def check(store, batches, batch_requests, **how):
         assert batch.numpy_images().dtype == np.uint8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("mode", CACHES)
 def test_batches_are_what_the_sampler_says(store, mode, workers, memory):
@@ -149,6 +153,7 @@ def test_batches_are_what_the_sampler_says(store, mode, workers, memory):
     assert not list(memory.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", CACHES)
 def test_resuming_anywhere_and_processes_change_nothing(store, mode):
     batch_requests = list(requests(*STEPS))
@@ -319,6 +324,7 @@ with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, cache_policy=Cache
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["none", "ram"])
 def test_a_file_truncated_while_workers_read_is_one_line(copy, mode):
     done = subprocess.run(

@@ -46,6 +46,7 @@ def shards(source, tmp_path, of, **options):
     return parts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("of", [1, 2, 3, 13])
 def test_merged_shards_are_the_unsharded_store(folder, tmp_path, of):
     whole = prepare(str(folder), tmp_path / "whole", PrepareOptions(max_res=16))
@@ -103,6 +104,7 @@ def test_missing_repeated_and_foreign_shards_are_refused(folder, tmp_path):
     assert not dest.with_name("data.partial").exists()
 
 
+@pytest.mark.long
 @settings(max_examples=12, deadline=None)
 @given(cuts=st.lists(st.integers(0, 20), max_size=6), labelled=st.booleans())
 def test_any_split_merges_to_the_same(tmp_path_factory, cuts, labelled):
@@ -136,6 +138,7 @@ def test_parts_that_differ_are_refused(tmp_path, change, message):
         merge(tmp_path / "data", [one, other])
 
 
+@pytest.mark.long
 def test_classes_are_joined_by_name(tmp_path):
     one = write(tmp_path / "one", [0, 1], CODECS, [(0,), (1,)], (LabelColumn("kind", ("cat", "dog")),))
     columns = (LabelColumn("kind", ("owl", "cat")),)

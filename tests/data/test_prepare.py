@@ -59,6 +59,7 @@ def test_every_level_of_every_picture_is_stored(folder, tmp_path, channels):
     assert_nothing_left(tmp_path, "data")
 
 
+@pytest.mark.long
 def test_workers_change_nothing(tmp_path):
     folder = write_folder(tmp_path / "pictures", 30)
     (folder / "7.png").write_bytes(b"broken")
@@ -70,6 +71,7 @@ def test_workers_change_nothing(tmp_path):
         np.testing.assert_array_equal(one[side], two[side])
 
 
+@pytest.mark.long
 def test_drawn_faces_and_their_labels(tmp_path):
     report = prepare("drawn:9", tmp_path / "a", PrepareOptions(max_res=16, seed=3))
     prepare("drawn:5", tmp_path / "b", PrepareOptions(max_res=16, seed=3, workers=2))
@@ -137,6 +139,7 @@ def test_conversions_are_counted(tmp_path):
     assert (contents(tmp_path / "data")[4][3] == round(40000 / 257)).all()
 
 
+@pytest.mark.long
 def test_bad_pictures_do_not_stop_the_rest(folder, tmp_path):
     (folder / "5.png").write_bytes(encoded(portrait(5))[:70])
     report = prepare(str(folder), tmp_path / "data", PrepareOptions())
@@ -272,6 +275,7 @@ def test_too_little_disk_is_told_before(folder, tmp_path, monkeypatch):
     assert prepare(str(folder), tmp_path / "data", PrepareOptions(force=True)).count == 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("codec", ["raw", "4:png"])
 def test_the_estimate_is_about_right(codec, tmp_path, monkeypatch):
     usage, estimates = shutil.disk_usage(tmp_path), []

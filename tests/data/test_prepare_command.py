@@ -120,6 +120,7 @@ def wait_for(path, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_stopped_at_the_beginning_leaves_nothing(tmp_path, number, status):
     # to the whole group, as a terminal does, while the workers start

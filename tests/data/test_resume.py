@@ -56,6 +56,7 @@ def started(*arguments):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "workers, seed",
     [(1, 0), (2, 1), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 3, marks=pytest.mark.slow)],
@@ -96,6 +97,7 @@ def test_a_run_killed_at_random_points_is_resumed(tmp_path, workers, seed):
         assert report[name] == getattr(whole, name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_store_to_resume(tmp_path, number, status):
     dest = tmp_path / "data"
@@ -182,6 +184,7 @@ def left_behind(monkeypatch, source, dest, options=None):
     assert read_progress(dest.with_name("data.partial")).consumed == 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -301,6 +304,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_a_store_to_resume(tmp_path, small_disk, capsys):
     place, enlarge = small_disk
     dest, arguments = place / "data", ["prepare-data", "drawn:120", "--max-res", "64", "--quiet", "--workers", "1"]
@@ -334,6 +338,7 @@ def test_a_full_disk_is_explained(tmp_path):
     writer.close()
 
 
+@pytest.mark.long
 def test_a_writer_keeps_only_labels_in_memory(tmp_path):
     """Of 20,000 pictures, a writer keeps their labels only."""
     import tracemalloc

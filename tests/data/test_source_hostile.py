@@ -254,6 +254,7 @@ def test_parquet_is_read_piece_by_piece(tmp_path):
     assert most - base < 32 << 20
 
 
+@pytest.mark.long
 def test_sniffing_loads_no_library_that_is_not_needed(tmp_path):
     (tmp_path / "0.png").write_bytes(PNGS["0.png"])
     code = (

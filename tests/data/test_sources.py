@@ -212,6 +212,7 @@ def test_drawn_pictures_are_whole_faces():
     assert np.abs(grey.image[:, :, 0] - colour.image @ [0.299, 0.587, 0.114]).max() <= 1
 
 
+@pytest.mark.long
 def test_drawn_labels_name_what_is_drawn():
     columns = {column.name: column.classes for column in DrawnSource("drawn:1").label_columns}
     assert set(columns) >= {"hair", "beard", "mouth", "clothes", "eyes", "skin-colour", "hair-colour", "clothes-colour"}

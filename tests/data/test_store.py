@@ -249,6 +249,7 @@ def test_threads_read_at_once(small):
     assert not store_module._OPEN
 
 
+@pytest.mark.long
 def test_other_processes_open_it_on_first_use(small):
     path, images = small
     with Store(path) as store:
@@ -259,6 +260,7 @@ def test_other_processes_open_it_on_first_use(small):
     assert done.stdout.decode().split() == ["None", str(images[4][1].sum())]
 
 
+@pytest.mark.long
 def test_pictures_are_read_without_torch():
     code = (
         "import sys, pggan.data.prepare.prepare, pggan.data.loading.loader, pggan.data.sources.synthetic; "

@@ -298,6 +298,7 @@ def test_an_empty_store_is_whole(tmp_path):
     assert verify(path).intact
 
 
+@pytest.mark.long
 @processes
 def test_workers_find_the_same(store):
     for index in (1, 3, 8):
@@ -309,6 +310,7 @@ def test_workers_find_the_same(store):
     assert verify(store).intact
 
 
+@pytest.mark.long
 @processes
 def test_pages_overwritten_with_noise_are_reported_unless_unused(tmp_path):
     """Damage of the file itself, its index included, neither passes nor ends the process."""

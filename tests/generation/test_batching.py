@@ -74,6 +74,7 @@ def test_a_batch_is_started_before_the_last_one_is_waited_for(model, gpu):
     assert near(np.concatenate([first, *rest]), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("capacity,short", [(4, [4]), (7, [4]), (3, [4, 2]), (1, [4, 2, 1])])
 def test_when_memory_runs_out_first_prefetching_stops_then_batches_are_halved(model, gpu, capacity, short):
     expected, launches = model.generate(range(10)), gpu(capacity)
@@ -83,6 +84,7 @@ def test_when_memory_runs_out_first_prefetching_stops_then_batches_are_halved(mo
         assert launches.events[:4] == [("started", 0), ("short", 4), ("fetched", 0), ("started", 1)]
 
 
+@pytest.mark.long
 def test_a_requested_batch_size_is_not_halved(model, gpu):
     gpu(capacity=4)
     assert len(list(model.stream(range(10), batch=4))) == 3  # one at a time

@@ -50,6 +50,7 @@ def agrees(backend, labels=0, alpha=None, count=4):
     assert said[0].startswith(f"compiled the generator at 16x16, {count} pictures at a time: ")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{}, {"labels": 3}, {"alpha": 0.25}])
 def test_traced_and_eager_agree(options):
     agrees("aot_eager", **options)
@@ -78,6 +79,7 @@ def near(a, b):
     return np.abs(a.astype(int) - b).max() <= 1
 
 
+@pytest.mark.long
 def test_all_batches_have_the_size_that_is_compiled(model, monkeypatch):
     sizes, function = [], torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **how: counted(function(f, **how), sizes))
@@ -103,6 +105,7 @@ def counted(function, sizes):
     return call
 
 
+@pytest.mark.long
 def test_few_pictures_are_compiled_as_few(model):
     model.generate(range(3))
     assert model.runner.batch == 3
@@ -115,6 +118,7 @@ def test_few_pictures_are_compiled_as_few(model):
     assert model.runner.batch == 4
 
 
+@pytest.mark.long
 def test_a_batch_that_was_asked_for_is_computed_in_one_way(model, monkeypatch):
     monkeypatch.setitem(generator_runner.PAYS_FROM, "cpu", (0, 0))  # compiling always pays
     auto = pggan.load(model.path, device="cpu", mode="auto")
@@ -179,6 +183,7 @@ def test_what_cannot_be_compiled_goes_on_eagerly(model, monkeypatch):
     assert model.runner.describe() == "eager (it could not be compiled)"
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_is_no_fault_of_the_compiler(model, monkeypatch):
     """Batches are halved, and compiled anew."""
     function = torch.compile
@@ -200,6 +205,7 @@ def test_memory_that_runs_out_is_no_fault_of_the_compiler(model, monkeypatch):
     assert model.runner.batch == 2
 
 
+@pytest.mark.long
 def test_the_command(tmp_path, model):
     def run(*arguments):
         done = CliRunner().invoke(cli, ["generate", str(model.path), "--device", "cpu", "--n", "6", *arguments])

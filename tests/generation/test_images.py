@@ -67,6 +67,7 @@ def test_a_grid_is_filled_row_by_row_and_black_where_images_are_missing():
         grid_image(images, 2, 2)
 
 
+@pytest.mark.long
 def test_a_grid_of_large_images_is_shrunk_and_leaves_out_what_is_beyond_its_tiles():
     large = Grid(5, 5, 1024, 3)
     assert max(large.image.shape) <= 4096
@@ -81,6 +82,7 @@ def test_a_file_in_the_way_of_the_folder_is_refused(tmp_path):
         write_images(model, [0], tmp_path / "m.safetensors" / "inner")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("capacity", [3, 1])
 def test_batches_that_do_not_fit_the_memory_are_halved(tmp_path, monkeypatch, capacity):
     model = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu")
@@ -100,6 +102,7 @@ def test_batches_that_do_not_fit_the_memory_are_halved(tmp_path, monkeypatch, ca
         model.generate(range(11), batch=8)
 
 
+@pytest.mark.long
 def test_memory_for_not_even_one_image_is_an_error(tmp_path, monkeypatch):
     model = pggan.load(saved(tmp_path / "m.safetensors"), device="cpu")
 

@@ -30,6 +30,7 @@ def test_slerp_turns_at_constant_speed_and_is_linear_where_there_is_no_arc():
     assert np.isfinite(slerp(a * 0, b, 0.5)).all()
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 400), st.integers(1, 5), st.sampled_from([1.0, 24.0, 30.0]), st.integers(0, 5))
 def test_loop_walk_is_closed_and_smooth(frames, cells, fps, seed):

@@ -217,6 +217,7 @@ def test_a_single_changed_bit_is_noticed(path):
             pggan.load(path, device="cpu")
 
 
+@pytest.mark.long
 def test_mutated_files_are_a_whole_model_or_one_error(path):
     """A thousand damaged files: each is refused in one line, or loads with the weights of before."""
     whole = path.read_bytes()

@@ -26,6 +26,7 @@ def shapes():
     return st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isal", [True, False])
 @given(picture=arrays.arrays(np.uint8, shapes()))
 def test_other_decoders_read_the_same_pixels(isal, picture):

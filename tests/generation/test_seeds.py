@@ -23,6 +23,7 @@ def test_seeds_are_a_sequence_that_is_parsed_from_its_text(seeds):
     assert (ranges.repeated() is None) == (len(set(seeds)) == len(seeds))
 
 
+@pytest.mark.long
 @given(seed_lists, st.integers(-25, 25), st.integers(-25, 25))
 def test_slices_are_those_of_the_list(seeds, a, b):
     assert list(Seeds.of(seeds)[a:b]) == seeds[a:b]

@@ -42,6 +42,7 @@ def images_in(folder, layout):
     return images
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", ["folders", "tar"])
 def test_three_processes_share_the_shards_and_missing_ones_are_written_again(layout, model, tmp_path):
     seeds = Seeds.parse("0-29,100-114")
@@ -86,6 +87,7 @@ def test_a_folder_with_other_files_is_refused(model, tmp_path):
         shards.write_shards(model, Seeds.parse("0-3"), tmp_path / "out", "tar")
 
 
+@pytest.mark.long
 def test_two_processes_of_the_command_write_all_shards_between_them(tmp_path, capsys):
     path, out = saved(tmp_path / "m.safetensors", resolution=4), tmp_path / "out"
     command = [

@@ -121,6 +121,7 @@ def test_a_walk_between_seeds_shows_their_images_with_their_classes(tmp_path):
     assert not (tmp_path / "w.webp").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", [".mp4", ".gif", ".webp"])
 def test_memory_does_not_grow_with_the_length(tmp_path, ending):
     def peak(count):

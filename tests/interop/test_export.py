@@ -37,6 +37,7 @@ def programs(path, kind):
     return lambda *inputs: module(*map(torch.from_numpy, inputs)).detach().numpy()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 @pytest.mark.parametrize("options", [{"resolution": 32}, {"labels": 3, "channels": 1, "resolution": 8}])
 def test_every_level_computes_what_pytorch_computes(kind, options, tmp_path):
@@ -54,6 +55,7 @@ def test_every_level_computes_what_pytorch_computes(kind, options, tmp_path):
         assert np.abs(images - expected).max() <= 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_a_fading_model_keeps_its_stage(kind, tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors", level=4, alpha=0.3), "cpu")
@@ -65,6 +67,7 @@ def test_a_fading_model_keeps_its_stage(kind, tmp_path):
     assert np.abs(programs(path, kind)(latents) - model.synthesize(latents, alpha=1.0).numpy()).max() > 1e-3
 
 
+@pytest.mark.long
 def test_imported_networks_are_exported_with_their_conventions(tmp_path):
     from pggan.interop.import_model import import_model
     from pggan.networks.model_file import save_model
@@ -76,6 +79,7 @@ def test_imported_networks_are_exported_with_their_conventions(tmp_path):
         assert export_model(model, tmp_path / f"m{ending}", kind)["max_difference"] <= 1e-4
 
 
+@pytest.mark.long
 def test_an_onnx_file_has_metadata_and_only_the_weights_it_needs(tmp_path):
     import onnx
 
@@ -95,6 +99,7 @@ def test_an_onnx_file_has_metadata_and_only_the_weights_it_needs(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.safetensors"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_large_weights_are_constants_too(kind, tmp_path):
     # above what the exporters fold by themselves
@@ -115,6 +120,7 @@ def test_large_weights_are_constants_too(kind, tmp_path):
         assert not any(name.startswith(("aten.pad", "aten.slice", "aten.flip")) for name in operations)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_the_file_names_no_path_of_this_machine(kind, tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors", resolution=8), "cpu")
@@ -143,6 +149,7 @@ def test_the_newest_opset_does_not_depend_on_the_file_version():
     assert export._newest_opset(onnx, Old) == min(21, getattr(torch.onnx._constants, "ONNX_MAX_OPSET", 20))
 
 
+@pytest.mark.long
 def test_the_command_exports_one_or_all_levels_and_refuses_the_rest(tmp_path, capsys):
     model = str(saved(tmp_path / "m.safetensors", resolution=8))
     assert run(["export", model, str(tmp_path / "a.pt2"), "--res", "4", "--json"]) == 0
@@ -164,6 +171,7 @@ def test_the_command_exports_one_or_all_levels_and_refuses_the_rest(tmp_path, ca
     assert [p.name for p in (tmp_path / "all").iterdir()] == ["m-8x8.onnx"]  # seen before any was written
 
 
+@pytest.mark.long
 def test_what_goes_wrong_leaves_no_file(tmp_path, monkeypatch):
     def too_old(*arguments, **options):
         raise ModuleNotFoundError("No module named 'onnxscript._framework_apis'")
@@ -185,6 +193,7 @@ def test_what_goes_wrong_leaves_no_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arch,norm", [("pggan", "virtual-batch"), ("fc", "none"), ("dcgan", "virtual-batch")])
 def test_other_architectures_are_exported_too(arch, norm, tmp_path):
     """Codes are inputs beside the noise; the reference batch is part of the program."""
@@ -204,6 +213,7 @@ def test_other_architectures_are_exported_too(arch, norm, tmp_path):
             export_model(model, tmp_path / "low.onnx", "onnx", 3)
 
 
+@pytest.mark.long
 def test_exporting_works_after_training_in_the_same_process(tmp_path):
     """A run sets how GPUs multiply float32; exporters look at that."""
     model = pggan.load(saved(tmp_path / "m.safetensors", resolution=4), "cpu")

@@ -39,6 +39,7 @@ def contents(path):
         return images, store.labels if store.manifest.labels else None, store.manifest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("which", ["drawn", "grey"])
 def test_an_exported_store_reads_back_to_the_same_pixels_and_labels(kind, which, drawn, grey, tmp_path):
@@ -74,6 +75,7 @@ def test_resolution_label_column_and_limit_are_chosen(drawn, tmp_path):
     assert np.array_equal(again[32], images[32][:7])
 
 
+@pytest.mark.long
 def test_parquet_is_split_into_shards(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BYTES", 30_000)
     export_data(drawn, tmp_path / "out", "parquet")

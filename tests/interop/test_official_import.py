@@ -35,6 +35,7 @@ def full(images, resolution):
     return F.interpolate(images, size=(resolution, resolution))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("which,prefix", [("gs", "Gs_images/lod"), ("g", "G_images/lod")])
 def test_images_are_those_that_the_official_code_computed(file, which, prefix, tmp_path):
@@ -51,6 +52,7 @@ def test_images_are_those_that_the_official_code_computed(file, which, prefix, t
         assert difference.abs().max() < 1e-4, key
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", FILES)
 def test_scores_and_labels_are_those_that_the_official_code_computed(file, tmp_path):
     fixture = load(FILES[file])
@@ -93,6 +95,7 @@ G_CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", G_CASES)
 def test_generators_of_every_keyword_compute_the_same(options, tmp_path):
     common = {k: v for k, v in options.items() if k in ("resolution", "num_channels", "label_size")}
@@ -116,6 +119,7 @@ def test_generators_of_every_keyword_compute_the_same(options, tmp_path):
     assert (model.file.level, model.file.alpha) == pytest.approx((expected_stage[0], float(expected_stage[1])))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [
@@ -315,6 +319,7 @@ def test_truncated_files_are_refused(tmp_path):
             import_model(tmp_path / "cut.pkl")
 
 
+@pytest.mark.long
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_a_mutated_file_is_a_model_or_one_error(tmp_path, data):

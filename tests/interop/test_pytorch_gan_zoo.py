@@ -33,6 +33,7 @@ def outputs(out):
     return out.score[:, None] if out.class_logits is None else torch.cat([out.score[:, None], out.class_logits], 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["A", "C"])
 @pytest.mark.parametrize("which,prefix", [("gs", "avgG_images/alpha"), ("g", "G_images/alpha")])
 def test_images_are_those_that_the_zoo_computed(case, which, prefix, tmp_path):
@@ -45,6 +46,7 @@ def test_images_are_those_that_the_zoo_computed(case, which, prefix, tmp_path):
         assert (images - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["A", "C"])
 def test_discriminator_outputs_are_those_that_the_zoo_computed(case, tmp_path):
     fixture = np.load(FOLDER / f"zoo_{case}.npz")
@@ -57,6 +59,7 @@ def test_discriminator_outputs_are_those_that_the_zoo_computed(case, tmp_path):
         assert (scores - torch.from_numpy(fixture[key])).abs().max() < 1e-4, key
 
 
+@pytest.mark.long
 def test_in_double_precision_outputs_agree_more_closely(tmp_path):
     fixture = np.load(FOLDER / "zoo_A.npz")
     model = imported(FOLDER / "zoo_A.pt", tmp_path)

@@ -244,6 +244,7 @@ def gradients_hold(function, x):
     assert torch.autograd.gradcheck(function, (x.clone().requires_grad_(),))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     ["blits", "transform", "colours", "diff_colours", "translate", "cutout", "whole", "whole_grey", "diff_whole"],

@@ -92,6 +92,7 @@ def mean_of(values):
     return {k: None if v is None else sum(each[k] for each in values) / len(values) for k, v in values[0].items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind,channels", [("ada", 3), ("ada", 1), ("diffaugment", 3)])
 def test_gradients_of_d_through_augmentation_and_penalty_are_finite_differences(kind, channels):
     """Second derivatives through D at augmented and mixed images, against finite differences."""
@@ -243,6 +244,7 @@ class Stop(QuietDisplay):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("held_out", [0.0, 0.25])
 def test_a_run_resumes_to_the_same_p(held_out, data, tmp_path, monkeypatch):
     monkeypatch.setattr("pggan.losses.regularizers.augmentation.INTERVAL", 32)  # stopped between two looks
@@ -264,6 +266,7 @@ def test_a_run_resumes_to_the_same_p(held_out, data, tmp_path, monkeypatch):
         assert {line["augment_p"] for line in lines} != {0.0}
 
 
+@pytest.mark.long
 def test_the_gap_is_logged_without_augmentation(data, tmp_path):
     begin(small(data=str(data), held_out=0.25, total_kimg=0.05), tmp_path / "run", QuietDisplay())
     line = read_log(RunDirectory(tmp_path / "run").log)[-1]
@@ -290,6 +293,7 @@ def test_augmentation_options_that_do_not_fit_are_refused(options, message, data
     assert not (tmp_path / "run" / "options.json").exists()
 
 
+@pytest.mark.long
 def test_techniques_of_a_run_cannot_be_changed(data, tmp_path):
     begin(small(data=str(data), loss_options=ADA, total_kimg=0.03), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")

@@ -32,6 +32,7 @@ def check(config, iterations=2, precision="fp32"):
     return player, seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("diversity", DIVERSITIES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_with_every_diversity(loss, diversity):
@@ -43,6 +44,7 @@ def test_every_loss_trains_with_every_diversity(loss, diversity):
     assert {"score_real", "score_fake", "d_loss", "g_loss"} <= seen.keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spec", SWITCHES, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_with_every_technique(loss, spec):
@@ -57,6 +59,7 @@ def test_every_loss_trains_with_every_technique(loss, spec):
     assert spec.name in player.config.regularizers()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("what", [{"labels": "kind", "label_size": CLASSES}, {"categorical": (3,), "continuous": 2}])
 def test_every_loss_trains_with_labels_and_codes(loss, what):
@@ -64,6 +67,7 @@ def test_every_loss_trains_with_labels_and_codes(loss, what):
     assert "class_real" in seen or "mutual_information" in seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_every_loss_trains_in_mixed_precision(loss, precision):
@@ -97,6 +101,7 @@ def test_every_norm_growth_and_architecture_trains(fields):
     check(tiny(**{"start_res": 4, **fields}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_through_all_phases(loss):
     """4x4 to 16x16, both fades."""
@@ -130,6 +135,7 @@ def same_gradients(expected, found):
         assert (found[name] - value).abs().max() <= 2e-5 * max(1.0, float(value.abs().max())), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_mode_computes_the_same(name):
     """Written as a function of parameters, as the compiler takes it, and recorded, as a CUDA graph keeps it."""

@@ -45,6 +45,7 @@ def coded(data, tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 def test_began_shows_its_reconstructions(data, tmp_path):
     lines = train(data, tmp_path / "run", "--loss", "began", "--began-lambda-k", "0.9")
     assert {"k", "convergence", "error_real", "error_fake"} <= lines[-1].keys()
@@ -61,6 +62,7 @@ def test_began_shows_its_reconstructions(data, tmp_path):
     assert out.reconstruction.shape == (4, 3, 8, 8)
 
 
+@pytest.mark.long
 def test_a_semi_supervised_run_logs_its_accuracies_and_makes_unconditional_images(data, tmp_path):
     options = ("--loss", "gan", "--labels", "hair", "--semi-supervised", "--labelled", "0.3", "--feature-matching", "1")
     lines = train(data, tmp_path / "run", *options)
@@ -73,6 +75,7 @@ def test_a_semi_supervised_run_logs_its_accuracies_and_makes_unconditional_image
     assert model.discriminator(np.zeros((4, 3, 8, 8), np.float32)).class_logits.shape[1] > 1
 
 
+@pytest.mark.long
 def test_codes_are_recorded_in_images_and_can_be_set(coded, tmp_path, capsys):
     line = read_log(RunDirectory(coded).log)[-1]
     assert line["mutual_information"] < np.log(3) + 2 * np.log(2)
@@ -93,6 +96,7 @@ def test_codes_are_recorded_in_images_and_can_be_set(coded, tmp_path, capsys):
     assert not np.array_equal(three[0], three[1])
 
 
+@pytest.mark.long
 def test_traverse_shows_every_value_of_every_code(coded, tmp_path, capsys):
     out = tmp_path / "made" / "all.png"
     assert run(["traverse", str(coded), "--out", str(out), "--steps", "4", "--json", "--device", "cpu"]) == 0
@@ -154,6 +158,7 @@ def test_a_model_without_codes_refuses_them(tmp_path, capsys):
         assert "codes" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_run_starts_from_such_a_model_if_its_discriminator_fits(coded, data, tmp_path, capsys):
     """Its networks come along; a loss that needs another kind of discriminator is refused."""
     lines = train(data, tmp_path / "run", "--from", str(coded), "--loss", "gan", "--total-kimg", "0.03")
@@ -165,6 +170,7 @@ def test_a_run_starts_from_such_a_model_if_its_discriminator_fits(coded, data, t
     assert "--categorical" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_two_processes_keep_the_same_state(data, tmp_path):
     """BEGAN's k, past weights, codes and instance noise: two processes log what one does."""
     more = (

@@ -79,6 +79,7 @@ def test_weights_are_clipped_as_they_are_used(norm):
         assert limit > 0.03
 
 
+@pytest.mark.long
 def test_history_is_the_mean_of_past_weights():
     player = Player(tiny(loss="lsgan", loss_options=(("historical_averaging", 0.5),), start_res=8, max_res=8))
     history = player.state.objectives[-1]
@@ -109,6 +110,7 @@ STATEFUL = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fields", STATEFUL.values(), ids=STATEFUL.keys())
 def test_a_resumed_state_goes_on_exactly(fields, tmp_path):
     config = tiny(**fields, max_res=8)
@@ -239,6 +241,7 @@ def test_held_back_labels_are_the_same_share_of_every_class():
     assert split_labels(np.array([0, 1, 1, 1]), 0.01, 0)[0].sum() == 2  # one of each at least
 
 
+@pytest.mark.long
 def test_codes_of_a_seed_are_its_own_and_can_be_set():
     space = CodeSpace((4, 3), 2)
     assert (space.size, space.count) == (9, 4)

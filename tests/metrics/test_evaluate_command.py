@@ -66,6 +66,7 @@ def test_requests_that_cannot_be_evaluated_are_errors(places, tmp_path):
     assert CliRunner().invoke(command, ["--data", data, "--metrics", "swd,nothing"]).exit_code == 2
 
 
+@pytest.mark.long
 def test_two_processes_give_the_figures_of_one(places):
     model, data = places
     arguments = [

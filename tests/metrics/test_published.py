@@ -105,6 +105,7 @@ def test_distances_on_cpu_and_gpu_are_those_of_sorting_in_float64(threads):
     np.testing.assert_allclose(_distances_on_gpu(sets, weights, shifts), expected, rtol=2e-6)
 
 
+@pytest.mark.long
 def test_swd_and_its_error_are_within_the_spread_of_the_releases_seeds(known, images):
     values, errors = [], []
     for seed in (0, 1):
@@ -119,6 +120,7 @@ def test_swd_and_its_error_are_within_the_spread_of_the_releases_seeds(known, im
     np.testing.assert_allclose(np.mean(errors, 0), rows.std(0), rtol=0.35)
 
 
+@pytest.mark.long
 def test_swd_of_equal_images_is_zero_with_equal_patches_and_small_with_others(known, images):
     metric = SWD(Setting(64, 3))
     reals = state(metric, images["A"])
@@ -129,6 +131,7 @@ def test_swd_of_equal_images_is_zero_with_equal_patches_and_small_with_others(kn
     assert abs(metric.result(metric.end(), reals)["swd"] - floor[:, 3].mean()) < 4 * floor[:, 3].std()
 
 
+@pytest.mark.long
 def test_swd_does_not_depend_on_batches_and_processes(images):
     metric = SWD(Setting(64, 3))
     some = images["A"][:32]
@@ -153,6 +156,7 @@ def test_swd_of_constant_grey_images_is_finite_and_large(images):
     assert figures["swd"] > 100
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["A", "B"])
 def test_ms_ssim_of_pairs_is_that_of_the_release(known, images, name):
     pairs = ms_ssim(torch.tensor(images[name][0::2]), torch.tensor(images[name][1::2]))

@@ -78,6 +78,7 @@ def test_a_long_log_is_thinned_and_ends_with_its_last_tick(tmp_path, monkeypatch
     assert (log.torn, log.damaged, log.lines, log.ticks[-1].nimg) == (True, 0, 1007, 1007)
 
 
+@pytest.mark.long
 def test_many_snapshots_of_noise_stay_within_the_bound(tmp_path, monkeypatch):
     # fewer pictures in as much less room: what is tested is that they keep to it
     for name, value in {
@@ -118,6 +119,7 @@ def test_grids_through_time_are_spread_and_the_last_of_each_phase_is_there(tmp_p
     assert FRAMES <= gallery.unreadable <= FRAMES + 28
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [(64, 20_000), (4096, 64), (1, 1), (960, 576)])
 def test_encoding_keeps_to_its_allowance_and_shape(size):
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)

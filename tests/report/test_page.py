@@ -63,6 +63,7 @@ def curves(page):
     return [json.loads(figure["data-chart"])["curves"] for figure in page.all("figure") if "data-chart" in figure]
 
 
+@pytest.mark.long
 def test_a_page_has_status_terms_curves_and_grids(run):
     add_grid(run, "000000040-4x4.png")
     add_grid(run, "000000080-8x8-fade50.png", seed=1)

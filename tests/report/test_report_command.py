@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from pggan.cli import run as pggan
 from tests.helpers.run_directories import make_run
 
@@ -23,6 +25,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+@pytest.mark.long
 def test_the_command_needs_no_torch(run):
     code = (
         "import sys; from pggan.cli import run; status = run(sys.argv[1:]);"

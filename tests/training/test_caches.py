@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import safetensors.torch
 import torch
 
@@ -24,6 +25,7 @@ def last_state(run):
     return safetensors.torch.load_file(str(RunDirectory(run).states()[-1]))
 
 
+@pytest.mark.long
 def test_every_cache_trains_the_same(config, tmp_path, monkeypatch):
     memory = tmp_path / "shm"
     memory.mkdir()
@@ -40,6 +42,7 @@ def test_every_cache_trains_the_same(config, tmp_path, monkeypatch):
         assert all(torch.equal(state[name], value) for name, value in states[0].items() if "seconds" not in name)
 
 
+@pytest.mark.long
 def test_a_store_replaced_underneath_ends_the_run_with_a_line(data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     options = "--max-res 16 --fmap-base 64 --fmap-max 8 --latent-size 8 --batch 8 --stable-kimg 1000 --device cpu"

@@ -43,6 +43,7 @@ def until(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", [SMALL, LABELLED])
 def test_compiles_what_a_run_computes(config):
     """The graphs of both players, for batches of the run's shapes; nothing is run."""
@@ -60,6 +61,7 @@ def test_compiles_what_a_run_computes(config):
     torch._dynamo.reset()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [StepMode.COMPILED, StepMode.COMPILED_RECORDED])
 def test_the_run_goes_on_until_the_code_is_there(mode, monkeypatch):
     """In the mode's stand-in: eager, or recorded without the compiler; the next iteration takes the code over."""

@@ -45,6 +45,7 @@ def model_of(run):
     return safetensors.torch.load_file(str(RunDirectory(run).models()[-1]))
 
 
+@pytest.mark.long
 def test_two_and_four_processes_train_what_one_does(data, tmp_path):
     """The same data and noise: fifteen iterations over three phases, with micro-batches beside."""
     for name, more in (
@@ -121,6 +122,7 @@ TECHNIQUES = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options,runs",
     [
@@ -154,6 +156,7 @@ def test_gradients_of_one_process(data, tmp_path, options, runs):
             assert (g - found[size][name]).abs().max() <= 1e-6 * max(1.0, float(g.abs().max())), name
 
 
+@pytest.mark.long
 def test_resumed_with_another_number_of_processes(data, tmp_path):
     """Stopped as two, gone on as one; the other way round; both get where one process gets."""
     whole = train(data, tmp_path / "whole")
@@ -190,6 +193,7 @@ def children(process):
 LONG = ["--stable-kimg", "4:0.08,8:1000", "--checkpoint-ticks", "1"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds child processes in /proc")
 def test_a_lost_process_is_noticed_and_the_run_goes_on_afterwards(data, tmp_path):
     run = tmp_path / "run"
@@ -217,6 +221,7 @@ def test_a_lost_process_is_noticed_and_the_run_goes_on_afterwards(data, tmp_path
     assert "going on from" in again.stderr.read()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_all_processes(number, data, tmp_path):
     run = tmp_path / "run"
@@ -229,6 +234,7 @@ def test_signals_reach_all_processes(number, data, tmp_path):
     assert "Traceback" not in error
 
 
+@pytest.mark.long
 def test_batches_that_cannot_be_shared(data, tmp_path):
     done = train(data, tmp_path / "run", "--gpus", "3")
     assert done.returncode == 2

@@ -66,6 +66,7 @@ def same(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.long
 def test_a_run_with_evaluations_trains_as_one_without(measured, whole, tmp_path):
     run, plain = done(measured, whole), done(dataclasses.replace(measured, eval_every=0), tmp_path / "plain")
     assert same(run.states()[-1], plain.states()[-1])
@@ -88,6 +89,7 @@ def test_a_run_with_evaluations_trains_as_one_without(measured, whole, tmp_path)
     assert len(run.models()) == 1  # the best one is none of those that make room
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how,call", [("signal", 2), ("signal", 4), ("crash", 5)])  # 2: a phase's end
 def test_an_evaluation_that_was_cut_off_is_repeated(measured, whole, tmp_path, monkeypatch, how, call):
     original, calls = evaluation.evaluate_model, []
@@ -117,6 +119,7 @@ def test_an_evaluation_that_was_cut_off_is_repeated(measured, whole, tmp_path, m
     assert read_metadata(cut.best, "pggan.model") == read_metadata(run.best, "pggan.model")
 
 
+@pytest.mark.long
 def test_checkpoints_without_a_best_score_resume(measured, whole, tmp_path):
     state = done(measured, whole).states()[0]
     about = read_metadata(state, STATE_KEY)["counters"]
@@ -197,6 +200,7 @@ def test_every_command_uses_the_best_model_when_asked(measured, whole, tmp_path,
     assert "no best model yet" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_leaves_the_evaluation_out(measured, tmp_path, monkeypatch):
     """While its pictures are made, and while they are measured."""
     errors = [

@@ -73,6 +73,7 @@ def peak(function):
     return most
 
 
+@pytest.mark.long
 def test_estimates_are_of_the_size_that_is_measured():
     config = dataclasses.replace(SMALL, max_res=32, fmap_base=512, fmap_max=32)
     state = TrainState(config, CPU, "fp32")
@@ -116,6 +117,7 @@ def bytes_for(config, images, recompute=False):
     return (beside + images * image_bytes(config, 16, 4, recompute, "cpu")) / 0.9
 
 
+@pytest.mark.long
 def test_what_a_run_plans_on_a_cpu(config, monkeypatch):
     """Within a budget of two images and a half, by estimate; unasked only where memory has no room for the batch."""
     config = dataclasses.replace(config, stddev_group=2, start_res=16, precision="fp32")
@@ -183,6 +185,7 @@ def test_dry_run_says_that_it_estimates(data):
     assert "memory" not in json.loads(CliRunner().invoke(cli, [*small, "--json"]).output)
 
 
+@pytest.mark.long
 def test_activations_are_computed_again_where_a_group_does_not_fit(config, tmp_path, monkeypatch):
     """Memory runs out until both are done: one group at once, and its activations not kept."""
     config = dataclasses.replace(config, start_res=16, total_kimg=0.04)

@@ -85,6 +85,7 @@ def test_images_that_the_loader_caches_are_left_out(config, monkeypatch):
     assert [fitted(config, monkeypatch, 110, data=data)[0] for data in (0, images)] == [8, 4]
 
 
+@pytest.mark.long
 @measures
 def test_the_peak_of_this_process():
     def work():
@@ -99,6 +100,7 @@ def test_the_peak_of_this_process():
     assert devices.peak_memory(CPU, lambda: None) - held < 16 * MIB  # a peak is forgotten
 
 
+@pytest.mark.long
 @measures
 def test_more_images_take_more_memory(config):
     config = one_level(config, fmap_base=512, fmap_max=32, batch=PerResolution(64))
@@ -116,6 +118,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.long
 @measures
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(map(str, options.values())) or "plain")
 def test_a_trial_changes_nothing_else(config, options, data):
@@ -138,6 +141,7 @@ def test_a_trial_changes_nothing_else(config, options, data):
     assert all(parameter.grad is None for parameter in state.generator.parameters())
 
 
+@pytest.mark.long
 def test_a_run_records_its_plan_and_goes_on_with_it(config, tmp_path, monkeypatch):
     """The same weights as with that --micro-batch; --resume keeps the plan, or plans anew where less is free."""
     config = dataclasses.replace(config, stddev_group=2, total_kimg=0.064, precision="fp32", snapshot_ticks=100)
@@ -186,6 +190,7 @@ print(json.dumps([*found, executor.num_micro_batches(4, 4)]))
 """
 
 
+@pytest.mark.long
 def test_processes_agree_on_the_smallest_micro_batch(config):
     config = one_level(config, batch=PerResolution(8))
     environment = {**ONE_THREAD, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29600 + os.getpid() % 20000)}
@@ -237,6 +242,7 @@ print(json.dumps({"refused": len(refused), "micro_batches": executor.num_micro_b
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux limits a process's data")
 def test_an_iteration_keeps_within_a_limit_of_memory(config):
     """In 256 MiB beyond what a process holds, which it sees as free memory, no allocation is refused. A process that

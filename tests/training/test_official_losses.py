@@ -53,6 +53,7 @@ def check_gradients(fixture, loss_key, grad_key, found, resolution, discriminato
     return len(full)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case,suffix,target", [("A", "", 1.0), ("A", "_target750", 750.0), ("C", "", 1.0), ("E", "", 1.0)]
 )
@@ -101,6 +102,7 @@ def test_discriminator_loss_and_gradients(case, suffix, target):
     assert compared > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", official_networks.CASES)
 def test_generator_loss_and_gradients(case):
     compared = 0

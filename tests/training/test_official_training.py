@@ -82,6 +82,7 @@ def share_within(fixture, key, found, discriminator):
     return float(torch.cat([n.flatten() for n in near]).float().mean())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "adam,least,mode",
     [

@@ -53,6 +53,7 @@ def poisoned(monkeypatch, when):
     return calls
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_faulty_step_is_left_out_and_counted(config, tmp_path, monkeypatch, fused):
     monkeypatch.setattr(loop, "TrainState", lambda *a: TrainState(*a, fused=fused))
@@ -79,6 +80,7 @@ def test_fused_and_plain_optimisers_skip_the_same_step(config, monkeypatch):
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*weights))
 
 
+@pytest.mark.long
 def test_persistent_faults_roll_back_with_lower_rates(config, tmp_path, monkeypatch):
     many = dataclasses.replace(config, tick_kimg=PerResolution(0.04), rollback_lr=0.25, max_rollbacks=9)
     calls = poisoned(monkeypatch, lambda call: 24 < call <= 60)
@@ -99,6 +101,7 @@ def test_persistent_faults_roll_back_with_lower_rates(config, tmp_path, monkeypa
     assert any("went wrong" in said and "not finite" in said for said in notes.said)
 
 
+@pytest.mark.long
 def test_after_too_many_rollbacks_it_stops_with_a_diagnosis(config, tmp_path, monkeypatch):
     few = dataclasses.replace(config, tick_kimg=PerResolution(0.04), max_rollbacks=2)
     poisoned(monkeypatch, lambda call: call > 12)
@@ -111,6 +114,7 @@ def test_after_too_many_rollbacks_it_stops_with_a_diagnosis(config, tmp_path, mo
     assert outcome.signal == 0
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_before_its_first_checkpoint_begins_again(config, tmp_path, monkeypatch):
     poisoned(monkeypatch, lambda call: call <= 10)
     notes = Notes()
@@ -181,6 +185,7 @@ class Loaded:
     held_out = None
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypatch):
     """Above four images at once there is none; the numbers stay the same but for rounding."""
     roomy = dataclasses.replace(config, stddev_group=2, start_res=8, max_res=8)
@@ -200,6 +205,7 @@ def test_memory_that_runs_out_halves_the_micro_batch(config, tmp_path, monkeypat
     assert a[0]["d_loss"] == pytest.approx(b[0]["d_loss"], rel=1e-3)
 
 
+@pytest.mark.long
 def test_memory_too_small_for_one_group_ends_the_run_with_advice(config, tmp_path, monkeypatch):
     def d_loss(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -209,6 +215,7 @@ def test_memory_too_small_for_one_group_ends_the_run_with_advice(config, tmp_pat
         begin(config, tmp_path / "run", QuietDisplay())
 
 
+@pytest.mark.long
 def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch):
     whole = begin(config, tmp_path / "whole", QuietDisplay())
     original, calls = TrainState.save, [0]
@@ -231,6 +238,7 @@ def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch):
     assert same(a.states()[-1], b.states()[-1])
 
 
+@pytest.mark.long
 def test_two_runs_in_one_directory_are_refused(config, tmp_path):
     run = RunDirectory(tmp_path / "run")
     with run.locked(), pytest.raises(TrainingError, match="another process trains in"):
@@ -248,6 +256,7 @@ def test_options_out_of_range_are_refused():
             TrainConfig(**{name: value})
 
 
+@pytest.mark.long
 def test_changes_on_resume_are_refused_or_recorded(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.08), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
@@ -275,6 +284,7 @@ def test_changes_on_resume_are_refused_or_recorded(config, tmp_path):
     assert recorded[0]["total_kimg"] == 0.16
 
 
+@pytest.mark.long
 def test_leftovers_of_a_killed_process_are_removed(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
     left = tmp_path / "run" / "checkpoints" / ".state-000000008.safetensors.77.tmp"
@@ -283,6 +293,7 @@ def test_leftovers_of_a_killed_process_are_removed(config, tmp_path):
     assert not left.exists()
 
 
+@pytest.mark.long
 def test_folders_that_a_person_removed_are_made_again(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.08), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")

@@ -38,6 +38,7 @@ class StopAfter(QuietDisplay):
             os.kill(os.getpid(), number)
 
 
+@pytest.mark.long
 def test_a_run_leaves_everything(config, tmp_path):
     outcome = begin(config, tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
@@ -66,6 +67,7 @@ def test_a_run_leaves_everything(config, tmp_path):
     assert steps == [line["nimg"] for line in lines]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop_at", [24, 56, 104, 160])
 def test_resumed_equals_uninterrupted(config, tmp_path, stop_at):
     """Stopped in stable phases and mid-fade; exact on the CPU."""
@@ -83,6 +85,7 @@ def test_resumed_equals_uninterrupted(config, tmp_path, stop_at):
     assert nimg == sorted(set(nimg))
 
 
+@pytest.mark.long
 def test_a_damaged_state_gives_way_to_the_one_before(config, tmp_path):
     begin(config, tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
@@ -103,6 +106,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(config, tmp_path):
         resume(run, QuietDisplay())
 
 
+@pytest.mark.long
 def test_log_lines_beyond_the_state_are_cut(config, tmp_path):
     begin(config, tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
@@ -117,6 +121,7 @@ def test_log_lines_beyond_the_state_are_cut(config, tmp_path):
     assert int(kept.stem.split("-")[1]) in nimg
 
 
+@pytest.mark.long
 def test_only_the_newest_states_remain(config, tmp_path):
     begin(dataclasses.replace(config, keep_checkpoints=2, keep_models=3), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
@@ -124,6 +129,7 @@ def test_only_the_newest_states_remain(config, tmp_path):
     assert len(run.models()) == 3
 
 
+@pytest.mark.long
 def test_conditional_run(config, data, tmp_path):
     with Store(data) as store:
         fitted = fit_to_data(dataclasses.replace(config, labels="beard"), store.manifest)
@@ -139,6 +145,7 @@ def test_conditional_run(config, data, tmp_path):
     assert {"class_real", "class_fake", "g_class"} <= line.keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_on_the_cpu(config, tmp_path, precision):
     first = PerResolution.of({4: 0.8, 8: 0.04})  # the loss scale takes some fifty steps to fit
@@ -156,12 +163,14 @@ def test_mixed_precision_on_the_cpu(config, tmp_path, precision):
     assert np.isfinite(lines[-1]["gradient_norm"])
 
 
+@pytest.mark.long
 def test_n_critic(config, tmp_path):
     begin(dataclasses.replace(config, n_critic=3), tmp_path / "run", QuietDisplay())
     line = read_log(RunDirectory(tmp_path / "run").log)[-1]
     assert line["nimg"] == line["iteration"] * 3 * 8
 
 
+@pytest.mark.long
 def test_refusals(config, tmp_path, data):
     begin(dataclasses.replace(config, total_kimg=0.008), tmp_path / "run", QuietDisplay())
     with pytest.raises(UsageError, match="holds a run already"):
@@ -181,6 +190,7 @@ def test_refusals(config, tmp_path, data):
             fit_to_data(dataclasses.replace(config, labels="nose"), store.manifest)
 
 
+@pytest.mark.long
 def test_moved_and_other_data(config, data, tmp_path):
     begin(config, tmp_path / "run", StopAfter(56))
     run = RunDirectory(tmp_path / "run")
@@ -204,6 +214,7 @@ def test_moved_and_other_data(config, data, tmp_path):
     assert resume(RunDirectory(tmp_path / "own"), QuietDisplay()).signal == 0
 
 
+@pytest.mark.long
 def test_parts_of_another_run_are_not_taken_over(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
     (tmp_path / "run" / "options.json").unlink()
@@ -211,6 +222,7 @@ def test_parts_of_another_run_are_not_taken_over(config, tmp_path):
         begin(config, tmp_path / "run", QuietDisplay())
 
 
+@pytest.mark.long
 def test_odd_run_files_raise_one_line(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
     run = RunDirectory(tmp_path / "run")
@@ -224,6 +236,7 @@ def test_odd_run_files_raise_one_line(config, tmp_path):
             resume(run, QuietDisplay())
 
 
+@pytest.mark.long
 def test_state_of_another_network_is_refused(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "a", QuietDisplay())
     begin(dataclasses.replace(config, total_kimg=0.016, fmap_max=4), tmp_path / "b", QuietDisplay())
@@ -234,6 +247,7 @@ def test_state_of_another_network_is_refused(config, tmp_path):
         resume(a, QuietDisplay())
 
 
+@pytest.mark.long
 def test_out_of_memory_says_what_helps(config, tmp_path, monkeypatch):
     def fails(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -44,6 +44,7 @@ def reference():
 EAGER, RECORDED, COMPILED, BOTH = StepMode
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "mode,backend,parts",
     [
@@ -66,6 +67,7 @@ def test_modes_agree(reference, mode, backend, parts):
     assert [line.split(",")[0] for line in said] == [f"the step at {s}x{s}: {mode.value}" for s in (4, 8)]
 
 
+@pytest.mark.long
 def test_bf16_differs_by_little(reference):
     """Half precision rounds where the modes order sums differently: losses of 20 iterations within 0.1."""
     plain = trained(SMALL, precision="bf16", double=False)
@@ -134,6 +136,7 @@ def test_recording_that_fails_leaves_the_compiler(monkeypatch):
     same(eager(executor.state.context, inputs), found)
 
 
+@pytest.mark.long
 def test_wrong_gradients_are_noticed():
     """A recording that does not follow its inputs, a compiler whose code is wrong: the run goes on eagerly."""
 
@@ -189,6 +192,7 @@ def test_the_tolerance_of_half_precision_follows_its_rounding():
         gradients.check(eager(without, inputs).by_name, expected, allowed)
 
 
+@pytest.mark.long
 def test_a_check_that_lacks_memory_takes_a_fixed_tolerance(monkeypatch):
     """It compares with float32, which takes twice a step's memory: the step itself must not become smaller for it."""
     context, inputs = half()
@@ -272,6 +276,7 @@ def test_recorded_environments():
     assert RunEnvironment.from_json({**old, "modes": {"4": "eager|captured-eager"}}).modes is None
 
 
+@pytest.mark.long
 def test_a_run_keeps_its_mode(config, tmp_path, monkeypatch):
     """Recorded with the run, taken up with it, changed when asked."""
     monkeypatch.setattr("pggan.training.loop.StepExecutor", partial(StepExecutor, backend=None, capturer=recorder))

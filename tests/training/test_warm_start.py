@@ -25,6 +25,7 @@ def train(data, model, out, *more):
     return run(["train", str(data), "--from", str(model), "--out", str(out), *FEW, *more])
 
 
+@pytest.mark.long
 def test_a_run_begins_with_the_models_weights_and_resolution(data, tmp_path, capsys):
     model = saved(tmp_path / "m.safetensors", resolution=16)
     assert train(data, model, tmp_path / "run", "--g-lr", "0", "--d-lr", "0") == 0
@@ -40,6 +41,7 @@ def test_a_run_begins_with_the_models_weights_and_resolution(data, tmp_path, cap
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in before)
 
 
+@pytest.mark.long
 def test_a_run_grows_a_smaller_model_further(data, tmp_path, capsys):
     model = saved(tmp_path / "m.safetensors", resolution=8)
     assert train(data, model, tmp_path / "run", "--max-res", "16", "--g-lr", "0", "--d-lr", "0") == 0
@@ -50,6 +52,7 @@ def test_a_run_grows_a_smaller_model_further(data, tmp_path, capsys):
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["official", "zoo"])
 def test_a_run_starts_from_an_imported_model(kind, data, tmp_path, capsys):
     """Networks with other conventions train, resume and keep their configuration."""
@@ -68,6 +71,7 @@ def test_a_run_starts_from_an_imported_model(kind, data, tmp_path, capsys):
     assert run(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
 
 
+@pytest.mark.long
 def test_a_model_without_a_discriminator_gets_a_fresh_one(data, tmp_path, capsys):
     """As those that ship: G begins with its weights, D afresh, as wide as G, its own options free."""
     model = saved(tmp_path / "g.safetensors", resolution=16, discriminator=False)
