@@ -28,6 +28,7 @@ def store(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_loader(store):
     quick = ["--rounds", "1", "--seconds", "0.05", "--workers", "0,1", "--preset", "demo", "--device", "cpu"]

@@ -45,6 +45,7 @@ def model_of(run):
     return safetensors.torch.load_file(str(RunDirectory(run).models()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_two_and_four_processes_train_what_one_does(data, tmp_path):
     """The same data and noise: fifteen iterations over three phases, with micro-batches beside."""
@@ -122,6 +123,7 @@ TECHNIQUES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     "options,runs",
@@ -156,6 +158,7 @@ def test_gradients_of_one_process(data, tmp_path, options, runs):
             assert (g - found[size][name]).abs().max() <= 1e-6 * max(1.0, float(g.abs().max())), name
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_resumed_with_another_number_of_processes(data, tmp_path):
     """Stopped as two, gone on as one; the other way round; both get where one process gets."""
@@ -193,6 +196,7 @@ def children(process):
 LONG = ["--stable-kimg", "4:0.08,8:1000", "--checkpoint-ticks", "1"]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds child processes in /proc")
 def test_a_lost_process_is_noticed_and_the_run_goes_on_afterwards(data, tmp_path):
@@ -221,6 +225,7 @@ def test_a_lost_process_is_noticed_and_the_run_goes_on_afterwards(data, tmp_path
     assert "going on from" in again.stderr.read()
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_all_processes(number, data, tmp_path):

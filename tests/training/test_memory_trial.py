@@ -242,6 +242,7 @@ print(json.dumps({"refused": len(refused), "micro_batches": executor.num_micro_b
 """
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux limits a process's data")
 def test_an_iteration_keeps_within_a_limit_of_memory(config):
