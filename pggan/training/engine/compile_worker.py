@@ -34,7 +34,7 @@ _PROGRAM = "from pggan.training.engine.compile_worker import main; main()"
 
 
 class CompileTask(NamedTuple):
-    """What to compile: the step at a level, for micro-batches of so many images."""
+    """What to compile: the step at a level, for micro-batches of `images` images."""
 
     level: int
     images: int

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config.losses import OptimizerDefaults
-from pggan.config.schedule import Schedule, ScheduleState
+from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.losses.base import Objective
 from pggan.networks.factory import build
@@ -58,7 +58,7 @@ class TrainState:
             fused: Use fused optimizers, which skip a step that is not finite on the device.
         """
         self.config, self.device, self.precision, self.world = config, device, precision, world
-        self.schedule = Schedule(config)
+        self.schedule = config.schedule
         generator, discriminator = build(*config.networks(), seed=config.seed)
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         if channels_last(device, precision):

@@ -115,7 +115,7 @@ def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[int, StepMode]
 
     objectives = make_objectives(config.loss, config.label_size > 0, dict(config.loss_options), config.has_codes)
     unfit = [type(objective).__name__ for objective in objectives if not objective.functional]
-    return pick_modes(Schedule(config), device, _missing_compiler(device), unfit)
+    return pick_modes(config.schedule, device, _missing_compiler(device), unfit)
 
 
 def _missing_compiler(device: str) -> str | None:
