@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.file_base import explain_damage
-from pggan.data.sources.image_io import MAX_PIXELS, convert_channels
+from pggan.data.sources.image_io import convert_channels
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_PIXELS
 
 CHANNELS = (1, 3, 4)
 EXPECTED_ARRAY = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
-from pggan.data.sources.image_io import MAX_FILE_BYTES, is_image_name, read_image, read_size
+from pggan.data.sources.image_io import is_image_name, read_image, read_size
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key, one_line
+from pggan.utils.limits import MAX_FILE_BYTES
 
 NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 

@@ -12,13 +12,10 @@ from PIL import Image
 
 from pggan.data.sources.base import BadImage
 from pggan.utils.formatting import one_line
+from pggan.utils.limits import MAX_PIXELS
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
-
-# Larger images are refused: they are mistakes or attacks, and take gigabytes to decode.
-MAX_PIXELS = 1 << 27
-MAX_FILE_BYTES = 1 << 30
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {

@@ -25,8 +25,6 @@ FOLDERS = "folders"
 UNLABELLED = "without a label"
 # Label files beside images that this program or StyleGAN's tools wrote: the table, the order of its classes, the list.
 TABLE, CLASSES, DATASET = "labels.csv", "classes.json", "dataset.json"
-# Most bytes of such a file in an archive.
-MAX_LIST_BYTES = 1 << 28
 
 
 class LabelTable:

@@ -12,10 +12,11 @@ from typing import BinaryIO, cast
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, has_magic
 from pggan.data.sources.file_base import NO_IMAGES, FileReader, check_file_size, explain_damage
-from pggan.data.sources.image_io import MAX_FILE_BYTES, is_image_name
-from pggan.data.sources.label_files import CLASSES, DATASET, MAX_LIST_BYTES, TABLE
+from pggan.data.sources.image_io import is_image_name
+from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
+from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
 
 _COMPRESSIONS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")

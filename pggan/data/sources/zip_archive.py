@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 from pggan.data.sources.base import Reader, Ref, has_magic
 from pggan.data.sources.file_base import FileReader, NamedFilesSource, check_file_size, explain_damage
 from pggan.data.sources.image_io import is_image_name
-from pggan.data.sources.label_files import MAX_LIST_BYTES
+from pggan.utils.limits import MAX_LIST_BYTES
 
 
 def zip_names(path: str) -> tuple[str, ...]:

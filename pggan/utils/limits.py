@@ -1,0 +1,18 @@
+"""How much a file of someone else's may cost: the one table of limits, in bytes, pixels and counts.
+
+A member, row, record or tensor is compared with its limit before it is read, decoded, expanded or converted.
+The table for people is in `pggan/data/README.md`; `tests/test_documents.py` compares the two.
+"""
+
+from __future__ import annotations
+
+# Pixels of one picture: larger ones are mistakes or attacks, and take gigabytes to decode.
+MAX_PIXELS = 1 << 27
+# Bytes of a picture that is a file of its own on disk.
+MAX_FILE_BYTES = 1 << 30
+# Bytes of a picture that an archive, a table or a database carries, before and after expansion.
+MAX_CARRIED_BYTES = 256 << 20
+# Bytes of pictures on their way between the reader and the workers, at any time; one item may exceed it.
+MAX_BYTES_UNDER_WAY = 256 << 20
+# Bytes of a list: CSV, JSON, landmarks.
+MAX_LIST_BYTES = 1 << 28
