@@ -73,6 +73,8 @@ class DiscriminatorPass(NamedTuple):
     scale: Tensor
     # D's parameters by name
     parameters: Parameters = NO_PARAMETERS
+    # whether `torch.func` differentiates the loss: then gradients within it are `torch.func`'s, too
+    functional: bool = False
 
 
 class GeneratorPass(NamedTuple):

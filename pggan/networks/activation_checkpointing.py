@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pggan.networks.convolution import second_derivatives
+
 Tensors = tuple[Tensor, ...]
 
 
@@ -47,9 +49,11 @@ def _checkpointed_forward(
             plain: Tensor = original(x)
             return plain
         names, weights = zip(*block.named_parameters())
+        needed = second_derivatives.needed
 
         def function(*tensors: Tensor) -> Tensors:
-            return (functional_call(original, dict(zip(names, tensors[1:])), (tensors[0],)),)
+            with second_derivatives.set(needed):  # also when the backward pass recomputes
+                return (functional_call(original, dict(zip(names, tensors[1:])), (tensors[0],)),)
 
         outputs: Tensors = CheckpointFunction.apply(function, x, *weights)
         return outputs[0]

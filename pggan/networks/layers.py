@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pggan.config.train import NetworkConfig
+from pggan.networks.convolution import Geometry, convolution
 
 # Gain of He initialisation, for layers before a (leaky) ReLU.
 GAIN = math.sqrt(2.0)
@@ -121,7 +122,9 @@ class EqualizedConv2d(EqualizedLayer):
         self.padding = kernel // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.effective_weight().to(x.dtype), self.bias.to(x.dtype), padding=self.padding)
+        return convolution(
+            x, self.effective_weight().to(x.dtype), self.bias.to(x.dtype), Geometry(padding=self.padding)
+        )
 
 
 def fused_kernel(kernel: Tensor) -> Tensor:
@@ -138,7 +141,7 @@ class StridedConv2d(EqualizedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.effective_weight().to(x.dtype), self.bias.to(x.dtype)
-        return F.conv2d(x, weight, bias, stride=2, padding=1)
+        return convolution(x, weight, bias, Geometry(stride=2, padding=1))
 
 
 class TransposedConv2d(EqualizedLayer):
@@ -150,7 +153,7 @@ class TransposedConv2d(EqualizedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.effective_weight().to(x.dtype).transpose(0, 1), self.bias.to(x.dtype)
-        return F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
+        return convolution(x, weight, bias, Geometry(stride=2, padding=1, transposed=True))
 
 
 class UpscaleConv2d(EqualizedConv2d):
@@ -165,7 +168,7 @@ class UpscaleConv2d(EqualizedConv2d):
             return super().forward(upscale(x))
         # a transposed convolution scatters, hence the flip
         kernel = fused_kernel(self.effective_weight().flip(2, 3).transpose(0, 1))
-        return F.conv_transpose2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1)
+        return convolution(x, kernel.to(x.dtype), self.bias.to(x.dtype), Geometry(2, 1, transposed=True))
 
 
 class ConvDownscale2d(EqualizedConv2d):
@@ -184,7 +187,7 @@ class ConvDownscale2d(EqualizedConv2d):
         if not self.fused:
             return downscale(leaky_relu(self.norm(super().forward(x)), self.leak))
         kernel = fused_kernel(self.effective_weight()) * 0.25
-        y = F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype), stride=2, padding=1)
+        y = convolution(x, kernel.to(x.dtype), self.bias.to(x.dtype), Geometry(2, 1))
         return leaky_relu(self.norm(y), self.leak)
 
 

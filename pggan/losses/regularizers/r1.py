@@ -14,5 +14,5 @@ class R1(Regularizer):
         self.gamma = r1_gamma
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
-        norms = gradient_norms(step.d, step.batch.reals, step.scale)
+        norms = gradient_norms(step.d, step.batch.reals, step.scale, step.functional)
         return LossTerms({"r1": norms.square().mean() * (self.gamma / 2)}, {"gradient_norm": norms.mean()})

@@ -196,6 +196,7 @@ def distance(gradients: ByName, expected: ByName) -> float:
 
 def gradient_function(context: StepContext, player: str, level: int) -> Callable[..., Any]:
     """Returns `(parameters, constants, batch, alpha, scale) -> (gradients, losses, stats)` as a pure function."""
+    context = replace(context, functional=True)
 
     def compute(
         parameters: Parameters, constants: Parameters, batch: Batch, alpha: Tensor, scale: Tensor

@@ -30,6 +30,7 @@ class StepContext:
     discriminator: Discriminator
     objectives: tuple[Objective, ...]  # the loss first, then its regularizers
     dtype: torch.dtype | None = None  # that the networks' layers compute in; None: that of their input
+    functional: bool = False  # whether `torch.func` differentiates the losses, as compiled steps need it
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def d_loss(context: StepContext, d: Parameters, g: Parameters, inputs: StepInput
         return discriminate(context, d, images, level, inputs.alpha)
 
     real, fake = _judged_both(context, critic, batch.reals, fakes, level)
-    seen = DiscriminatorPass(critic, batch, fakes, real, fake, inputs.scale, d)
+    seen = DiscriminatorPass(critic, batch, fakes, real, fake, inputs.scale, d, context.functional)
     terms = LossTerms({}, {"score_real": real.score.mean(), "score_fake": fake.score.mean()})
     for objective in context.objectives:
         terms = terms.merged(objective.d_terms(seen))
