@@ -8,7 +8,7 @@ derivatives of any order keep only inputs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ def _checkpointed_forward(
         if not switch.on:
             plain: Tensor = original(x)
             return plain
-        names, weights = zip(*block.named_parameters())
+        names, weights = zip(*_tensors_in_use(block))
         needed = second_derivatives.needed
 
         def function(*tensors: Tensor) -> Tensors:
@@ -59,6 +59,18 @@ def _checkpointed_forward(
         return outputs[0]
 
     return forward
+
+
+def _tensors_in_use(block: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors that a block reads, by name: prepared ones in place of their parameters."""
+    prepared = dict(block.named_buffers())
+    yield from prepared.items()
+    for name, parameter in block.named_parameters():
+        path, _, own = name.rpartition(".")
+        prefix = f"{path}." if path else ""
+        kind = "bias" if own == "bias" else "weight"  # of which a magnitude is a part
+        if f"{prefix}prepared_{kind}" not in prepared:
+            yield name, parameter
 
 
 class CheckpointFunction(torch.autograd.Function):

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from pggan.config.train import DiscriminatorConfig
 from pggan.networks.generator import Generator, ProgressiveGenerator, check_level
 from pggan.networks.heads import DiscriminatorOutput, ScoreHead
-from pggan.networks.layers import ConvDownscale2d, EqualizedConv2d, at_least_float32, downscale, fade, leaky_relu
+from pggan.networks.layers import (
+    ConvDownscale2d,
+    EqualizedConv2d,
+    EqualizedWeight,
+    at_least_float32,
+    downscale,
+    fade,
+    leaky_relu,
+)
 from pggan.networks.normalization import discriminator_norm, normalize_weights
 
 __all__ = ["Discriminator", "DiscriminatorOutput", "ProgressiveDiscriminator"]
@@ -54,6 +62,11 @@ class Discriminator(nn.Module):
     def make_layers(self, config: DiscriminatorConfig) -> None:
         """Makes all layers, and the `decoder` of an auto-encoder."""
         raise NotImplementedError
+
+    def layers_at(self, level: int) -> dict[str, EqualizedWeight]:
+        """Returns the layers that a level uses by name, without those of a decoder."""
+        layers = {name: layer for name, layer in self.named_modules() if isinstance(layer, EqualizedWeight)}
+        return {name: layer for name, layer in layers.items() if not name.startswith("decoder.")}
 
     def discriminate(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
         """Computes all outputs except the score and reconstruction of an auto-encoder, which `forward` adds."""
@@ -104,6 +117,12 @@ class ProgressiveDiscriminator(Discriminator):
         self.head = ScoreHead(config)
         if config.decodes:
             self.decoder = ProgressiveGenerator(config.decoder)
+
+    def layers_at(self, level: int) -> dict[str, EqualizedWeight]:
+        used = [f"from_rgb.{2**at}x{2**at}." for at in (level - 1, level)]
+        used += [f"blocks.{2**at}x{2**at}." for at in range(3, level + 1)]
+        layers = super().layers_at(level)
+        return {name: layers[name] for name in layers if f"{name}.".startswith(("head.", *used))}
 
     def discriminate(self, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
         from_rgb, blocks = list(self.from_rgb.values()), list(self.blocks.values())

@@ -48,7 +48,7 @@ class InputBlock(nn.Module):
         self.conv = EqualizedConv2d(self.width, self.width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.dense.effective_weight().to(x.dtype).t()
+        y = x @ self.dense.weight_operand(x.dtype).t()
         side = 4 if len(self.dense.bias) > self.width else 1
         y = y.reshape(x.shape[0], self.width, 4, 4) + self.dense.bias.to(x.dtype).reshape(self.width, side, side)
         out: Tensor = self.act1(self.conv(self.act0(y)))

@@ -7,6 +7,7 @@ in which a layer computes. Statistics and norms are computed in float32 or bette
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,12 @@ class EqualizedWeight(nn.Module):
 
     If not `equalized`, the weight is drawn at that scale and used as it is (He initialisation). `magnitude` (outputs,)
     exists after `normalize_weight`: it holds the rows' relative lengths, and the weight counts by their directions.
+
+    `prepared_weight` and, where there is a bias, `prepared_bias` are None, but within a `functional_call` that hands
+    over `prepared_weights`: what the layer's operator takes, computed once for several passes.
     """
+
+    prepared_weight: Tensor | None
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__()
@@ -66,6 +72,7 @@ class EqualizedWeight(nn.Module):
         self.weight = nn.Parameter(torch.randn(shape) * (1.0 if equalized else scale))
         self.magnitude: nn.Parameter | None = None
         self.scale = scale if equalized else 1.0
+        self.register_buffer("prepared_weight", None, persistent=False)
 
     def normalize_weight(self) -> None:
         """Applies weight normalisation (Salimans and Kingma 2016): `w = scale * sqrt(fan_in) * magnitude * v / ||v||`.
@@ -73,35 +80,58 @@ class EqualizedWeight(nn.Module):
         w and v are rows of the weight. The first magnitudes leave the layer's function unchanged; with an equalized
         weight they are near 1.
         """
-        self.magnitude = nn.Parameter(self._lengths().detach() / math.sqrt(self.weight[0].numel()))
-
-    def _lengths(self) -> Tensor:
-        lengths: Tensor = torch.linalg.vector_norm(self.weight.flatten(1), dim=1)
-        return lengths
+        self.magnitude = nn.Parameter(_lengths(self.weight).detach() / math.sqrt(self.weight[0].numel()))
 
     def effective_weight(self) -> Tensor:
         """Returns the weight that the layer uses: scaled, and normalised if it has a magnitude."""
-        if self.magnitude is None:
-            return self.weight * self.scale
-        length = self.scale * math.sqrt(self.weight[0].numel()) * self.magnitude / self._lengths()
-        return self.weight * length.reshape(-1, *(1 for _ in self.weight.shape[1:]))
+        return self.scaled(self.weight, self.magnitude)
+
+    def scaled(self, weight: Tensor, magnitude: Tensor | None) -> Tensor:
+        """Returns the effective weight of given parameters."""
+        if magnitude is None:
+            return weight * self.scale
+        length = self.scale * math.sqrt(weight[0].numel()) * magnitude / _lengths(weight)
+        return weight * length.reshape(-1, *(1 for _ in weight.shape[1:]))
+
+    def operand(self, effective_weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Returns what the layer's operator takes for an effective weight; `dtype`: in which convolutions compute."""
+        return effective_weight
+
+    def weight_operand(self, dtype: torch.dtype) -> Tensor:
+        """Returns what the layer's operator takes, prepared or computed now."""
+        if self.prepared_weight is not None:
+            return self.prepared_weight.to(dtype)
+        return self.operand(self.effective_weight(), dtype).to(dtype)
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
         """Stores a weight so that `effective_weight()` returns it, e.g. after clipping."""
         self.weight.copy_(weight / self.scale)
         if self.magnitude is not None:
-            self.magnitude.copy_(self._lengths() / math.sqrt(self.weight[0].numel()))
+            self.magnitude.copy_(_lengths(self.weight) / math.sqrt(self.weight[0].numel()))
+
+
+def _lengths(weight: Tensor) -> Tensor:
+    """Returns the lengths of a weight's rows."""
+    lengths: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    return lengths
 
 
 class EqualizedLayer(EqualizedWeight):
     """An equalized weight and a bias, initially 0."""
+
+    prepared_bias: Tensor | None
 
     def __init__(
         self, shape: tuple[int, ...], fan_in: int, biases: int, gain: float = GAIN, equalized: bool = True
     ) -> None:
         super().__init__(shape, fan_in, gain, equalized)
         self.bias = nn.Parameter(torch.zeros(biases))
+        self.register_buffer("prepared_bias", None, persistent=False)
+
+    def bias_operand(self, dtype: torch.dtype) -> Tensor:
+        """Returns the bias in `dtype`, prepared or converted now."""
+        return (self.bias if self.prepared_bias is None else self.prepared_bias).to(dtype)
 
 
 class EqualizedLinear(EqualizedLayer):
@@ -111,49 +141,58 @@ class EqualizedLinear(EqualizedLayer):
         super().__init__((outputs, inputs), inputs, outputs, gain, equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.effective_weight().to(x.dtype), self.bias.to(x.dtype))
+        return F.linear(x, self.weight_operand(x.dtype), self.bias_operand(x.dtype))
 
 
-class EqualizedConv2d(EqualizedLayer):
+class ConvolutionLayer(EqualizedLayer):
+    """What the convolutions share: one operator, with a kernel made of the effective weight."""
+
+    geometry: Geometry
+
+    def kernel(self, effective_weight: Tensor) -> Tensor:
+        """Returns the operator's kernel, in the dtype of the effective weight."""
+        return effective_weight
+
+    def operand(self, effective_weight: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.kernel(effective_weight).to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolution(x, self.weight_operand(x.dtype), self.bias_operand(x.dtype), self.geometry)
+
+
+class EqualizedConv2d(ConvolutionLayer):
     """Convolution with zero padding: (N, inputs, H, W) to (N, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__((outputs, inputs, kernel, kernel), inputs * kernel * kernel, outputs, gain, equalized)
-        self.padding = kernel // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        return convolution(
-            x, self.effective_weight().to(x.dtype), self.bias.to(x.dtype), Geometry(padding=self.padding)
-        )
+        self.geometry = Geometry(padding=kernel // 2)
 
 
-def fused_kernel(kernel: Tensor) -> Tensor:
-    """Convolves 3x3 kernels with a 2x2 box of ones to 4x4 kernels, for scaling fused with convolution."""
-    padded = F.pad(kernel, (1, 1, 1, 1))
-    return padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
-
-
-class StridedConv2d(EqualizedLayer):
+class StridedConv2d(ConvolutionLayer):
     """4x4 convolution with stride 2 (Radford et al. 2016): (N, inputs, 2H, 2W) to (N, outputs, H, W)."""
+
+    geometry = Geometry(stride=2, padding=1)
 
     def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__((outputs, inputs, 4, 4), inputs * 16, outputs, gain, equalized)
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.effective_weight().to(x.dtype), self.bias.to(x.dtype)
-        return convolution(x, weight, bias, Geometry(stride=2, padding=1))
 
-
-class TransposedConv2d(EqualizedLayer):
+class TransposedConv2d(ConvolutionLayer):
     """4x4 transposed convolution with stride 2: (N, inputs, H, W) to (N, outputs, 2H, 2W)."""
+
+    geometry = Geometry(stride=2, padding=1, transposed=True)
 
     def __init__(self, inputs: int, outputs: int, gain: float = GAIN, equalized: bool = True) -> None:
         # fan-in: an output pixel is a sum over 2x2 of the 4x4 weights
         super().__init__((outputs, inputs, 4, 4), inputs * 4, outputs, gain, equalized)
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.effective_weight().to(x.dtype).transpose(0, 1), self.bias.to(x.dtype)
-        return convolution(x, weight, bias, Geometry(stride=2, padding=1, transposed=True))
+    def kernel(self, effective_weight: Tensor) -> Tensor:
+        return effective_weight.transpose(0, 1)
+
+
+def fused_kernel(kernel: Tensor, divisor: int = 1) -> Tensor:
+    """Convolves 3x3 kernels with a 2x2 box of `1 / divisor` to 4x4 kernels, for scaling fused with convolution."""
+    return F.avg_pool2d(kernel, 2, stride=1, padding=1, divisor_override=divisor)
 
 
 class UpscaleConv2d(EqualizedConv2d):
@@ -162,13 +201,15 @@ class UpscaleConv2d(EqualizedConv2d):
     def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
         super().__init__(inputs, outputs, 3, equalized=config.equalized)
         self.fused = config.fused_scale
+        if self.fused:
+            self.geometry = Geometry(stride=2, padding=1, transposed=True)
+
+    def kernel(self, effective_weight: Tensor) -> Tensor:
+        # a transposed convolution scatters, hence the flip
+        return fused_kernel(effective_weight.flip(2, 3).transpose(0, 1)) if self.fused else effective_weight
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.fused:
-            return super().forward(upscale(x))
-        # a transposed convolution scatters, hence the flip
-        kernel = fused_kernel(self.effective_weight().flip(2, 3).transpose(0, 1))
-        return convolution(x, kernel.to(x.dtype), self.bias.to(x.dtype), Geometry(2, 1, transposed=True))
+        return super().forward(x if self.fused else upscale(x))
 
 
 class ConvDownscale2d(EqualizedConv2d):
@@ -182,13 +223,39 @@ class ConvDownscale2d(EqualizedConv2d):
         super().__init__(inputs, outputs, 3, equalized=config.equalized)
         self.fused, self.leak = config.fused_scale, config.leak
         self.norm = norm or nn.Identity()
+        if self.fused:
+            self.geometry = Geometry(stride=2, padding=1)
+
+    def kernel(self, effective_weight: Tensor) -> Tensor:
+        return fused_kernel(effective_weight, 4) if self.fused else effective_weight
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.fused:
-            return downscale(leaky_relu(self.norm(super().forward(x)), self.leak))
-        kernel = fused_kernel(self.effective_weight()) * 0.25
-        y = convolution(x, kernel.to(x.dtype), self.bias.to(x.dtype), Geometry(2, 1))
-        return leaky_relu(self.norm(y), self.leak)
+        y = leaky_relu(self.norm(super().forward(x)), self.leak)
+        return y if self.fused else downscale(y)
+
+
+def prepared_weights(
+    layers: Mapping[str, EqualizedWeight], parameters: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Computes what layers' operators take (scaled, normalised, spread, cast), once for several passes of a step.
+
+    Gradients of the passes add up in it and go through these operations once.
+
+    Args:
+        layers: Layers by name.
+        parameters: The parameters of the network that holds them, by name.
+        dtype: In which convolutions compute.
+
+    Returns:
+        Tensors by name, which `torch.func.functional_call` takes beside the parameters.
+    """
+    prepared = {}
+    for name, layer in layers.items():
+        weight = layer.scaled(parameters[f"{name}.weight"], parameters.get(f"{name}.magnitude"))
+        prepared[f"{name}.prepared_weight"] = layer.operand(weight, dtype)
+        if isinstance(layer, ConvolutionLayer):
+            prepared[f"{name}.prepared_bias"] = parameters[f"{name}.bias"].to(dtype)
+    return prepared
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:

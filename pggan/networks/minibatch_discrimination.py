@@ -35,5 +35,5 @@ class MinibatchDiscrimination(EqualizedWeight):
 
     def forward(self, features: Tensor) -> Tensor:
         x = at_least_float32(features)
-        m = x @ self.effective_weight().to(x.dtype).t()
+        m = x @ self.weight_operand(x.dtype).t()
         return closeness(m.reshape(len(x), self.kernels, self.dim), self.group)

@@ -14,7 +14,7 @@ from pggan.config.losses import OBJECTIVES, REGULARIZERS, Value, regularizers_of
 from pggan.losses.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, LossTerms, Objective
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
-from pggan.networks.layers import downscale, fade, upscale
+from pggan.networks.layers import downscale, fade, prepared_weights, upscale
 
 Parameters = dict[str, Tensor]
 # Level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's
@@ -127,8 +127,11 @@ def d_loss(context: StepContext, d: Parameters, g: Parameters, inputs: StepInput
         held_out = augmented(context, batch.held_out, batch, real=True) if len(batch.held_out) else None
         batch = batch._replace(reals=augmented(context, batch.reals, batch, real=True))
 
+    dtype = context.dtype or batch.reals.dtype
+    prepared = {**d, **prepared_weights(context.discriminator.layers_at(level), d, dtype)}
+
     def critic(images: Tensor) -> DiscriminatorOutput:
-        return discriminate(context, d, images, level, inputs.alpha)
+        return discriminate(context, prepared, images, level, inputs.alpha)
 
     real, fake = _judged_both(context, critic, batch.reals, fakes, level)
     seen = DiscriminatorPass(critic, batch, fakes, real, fake, inputs.scale, d, context.functional)
