@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_sentinels
 from typing import Any, TypeVar
 
 from pggan.utils.errors import DataError
@@ -21,6 +23,10 @@ R = TypeVar("R")
 
 # Tasks in flight per worker: enough to keep it busy, few enough to bound memory.
 IN_FLIGHT = 8
+# Seconds that workers get after a signal to finish their tasks; one that decodes hears no signal until it is done.
+GRACE_SECONDS = 2.0
+# Seconds between two looks at the signals received.
+_POLL_SECONDS = 0.2
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -58,23 +64,49 @@ def ordered_map(
     received: list[int] = []
     try:
         with _deferred_interrupts() as received:
-            for index, item in enumerate(items):
-                with _sigint_blocked(index < workers):  # the first submissions start the processes
-                    pending.append(pool.submit(_run, item))
-                if len(pending) >= in_flight * workers:
-                    result = pending.popleft().result()
+            try:
+                for index, item in enumerate(items):
+                    with _sigint_blocked(index < workers):  # the first submissions start the processes
+                        pending.append(pool.submit(_run, item))
+                    while len(pending) >= in_flight * workers and _wait(pending[0], received):
+                        yield pending.popleft().result(0)
                     if received:
                         return
-                    yield result
-            while pending and not received:
-                yield pending.popleft().result()
+                while pending and _wait(pending[0], received):
+                    yield pending.popleft().result(0)
+            finally:
+                _end(pool, received)
     except BrokenProcessPool:
         raise WorkerDied("a worker process died (out of memory?); try fewer --workers") from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         if received:
             signal.raise_signal(received[0])
             raise KeyboardInterrupt  # whatever the handler does: the work is not done
+
+
+def _wait(future: Future[Any], received: list[int]) -> bool:
+    """Waits for a result, at most until a signal is received. Returns whether there is one to take."""
+    while not received:
+        if future.done() or wait([future], _POLL_SECONDS).done:
+            return not received
+    return False
+
+
+def _end(pool: ProcessPoolExecutor, received: list[int]) -> None:
+    """Ends the workers after their tasks; after a signal kills those that are still busy when the grace is over."""
+    processes, manager = list((pool._processes or {}).values()), pool._executor_manager_thread
+    pool.shutdown(wait=False, cancel_futures=True)
+    running = {process.sentinel: process for process in processes}
+    deadline = None
+    while running and (deadline is None or time.monotonic() < deadline):
+        if received and deadline is None:
+            deadline = time.monotonic() + GRACE_SECONDS
+        for sentinel in wait_for_sentinels(list(running), _POLL_SECONDS):
+            del running[sentinel]  # type: ignore[arg-type]
+    for process in running.values():
+        process.kill()
+    if manager is not None:
+        manager.join(GRACE_SECONDS)
 
 
 @contextmanager

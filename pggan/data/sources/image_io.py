@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pggan.data.image_header import check_scans, read_header
 from pggan.data.sources.base import BadImage
 from pggan.utils.formatting import one_line
 from pggan.utils.limits import MAX_PIXELS
@@ -17,6 +18,8 @@ from pggan.utils.limits import MAX_PIXELS
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
 
+# Bytes of a WebP that hold its size.
+_HEAD_BYTES = 32
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,13 +53,13 @@ def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str
     pil_image = _open(io.BytesIO(data))
     notes: list[str] = []
     try:
+        if pil_image.format in ("JPEG", "MPO"):
+            check_scans(data)
         upright = _upright(pil_image, notes)
         array = np.asarray(_to_mode(_to_8_bits(upright, _bits(pil_image, data), notes), channels, notes))
-    except MemoryError:
-        raise
+        return array.reshape(*array.shape[:2], channels), tuple(notes)
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
         raise BadImage(_reason(error)) from None
-    return array.reshape(*array.shape[:2], channels), tuple(notes)
 
 
 def convert_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -84,14 +87,22 @@ def _to_mode(pil_image: Image.Image, channels: int, notes: list[str]) -> Image.I
 
 def _open(file: BinaryIO) -> Image.Image:
     try:
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        if head[8:12] == b"WEBP":  # Pillow allocates its canvas before it tells the size
+            _check_pixels(*read_header(head, "webp")[:2])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pil_image = Image.open(file, formats=FORMATS)
+        _check_pixels(*pil_image.size)
+        return pil_image
     except Exception as error:  # noqa: BLE001
         raise BadImage(_reason(error)) from None
-    if pil_image.width * pil_image.height > MAX_PIXELS:
-        raise BadImage(f"{pil_image.width}x{pil_image.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
-    return pil_image
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million")
 
 
 def _reason(error: Exception) -> str:
@@ -99,6 +110,8 @@ def _reason(error: Exception) -> str:
         return "not a picture that can be read"
     if isinstance(error, Image.DecompressionBombError):
         return f"absurdly many pixels; the limit is {MAX_PIXELS // 10**6} million"
+    if isinstance(error, MemoryError):
+        return "too large for the memory"
     return one_line(error)
 
 
