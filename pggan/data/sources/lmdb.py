@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,7 +21,9 @@ from pggan.data.sources.array_base import IndexedReader, IndexedSource
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.file_base import explain_damage, report_bad_image
 from pggan.data.sources.image_io import read_image
-from pggan.data.store.store import FILE, META, Store, check_file_length, is_store
+from pggan.data.store.environment import FILE, META, open_readonly
+from pggan.data.store.lmdb_pages import LmdbPages
+from pggan.data.store.store import Store, is_store
 from pggan.utils.errors import DataError
 
 
@@ -67,12 +70,9 @@ def _open(path: str) -> Any:
     key = (os.getpid(), os.path.realpath(path))
     env = _OPEN.get(key)
     if env is None:
-        env = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, max_dbs=64, create=False)
-        try:
-            check_file_length(env, Path(path))
-        except DataError:
-            raise lmdb.CorruptedError("the file is cut short") from None
-        _OPEN[key] = env
+        with closing(LmdbPages(Path(path) / FILE)) as pages:
+            pages.main.entries()  # checks all of them
+        env = _OPEN[key] = open_readonly(Path(path))
     return env
 
 
@@ -81,7 +81,7 @@ def _is_port(spec: str) -> bool:
     try:
         with _open(spec).begin() as txn:
             return txn.get(b"length") is not None and txn.get(META) is None
-    except lmdb.Error:
+    except (lmdb.Error, DataError):
         return False
 
 

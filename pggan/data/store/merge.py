@@ -23,7 +23,8 @@ from pggan.data.store.checksums import SIZE, checksum_row, part_names
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.resume import StoreProgress, load_resume_point
 from pggan.data.store.staging import check_destination, existing_parent, staging_directory
-from pggan.data.store.store import FILE, Store
+from pggan.data.store.environment import FILE
+from pggan.data.store.store import Store
 from pggan.data.store.summary import StoreSummary
 from pggan.data.store.writer import StoreWriter, explain_full_disk
 from pggan.utils.errors import DataError, UsageError
@@ -250,8 +251,6 @@ def _checked_records(
     Raises `DataError` for damaged records or labels.
     """
     tables = [_renumbering(old, merged) for old, merged in zip(store.manifest.labels, columns)]
-    if any(((n < -1) | (n >= len(table) - 1)).any() for n, table in zip(store.labels.T, tables)):
-        raise DataError(f"{store.path}: its labels are damaged; run pggan verify-data --fix on it")
     names = part_names(store.resolutions, bool(columns))
     for index, (records, digests) in enumerate(store.encoded(first), first):
         labels = tuple(map(int, store.labels[index])) if columns else ()

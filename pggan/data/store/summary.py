@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pggan.data.store.manifest import Manifest
-from pggan.data.store.store import FILE
+from pggan.data.store.environment import FILE
 
 Summary = TypeVar("Summary", bound="StoreSummary")
 
