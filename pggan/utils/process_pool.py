@@ -16,6 +16,7 @@ from multiprocessing.connection import wait as wait_for_sentinels
 from typing import Any, TypeVar
 
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_BYTES_UNDER_WAY
 from pggan.utils.parent_watch import exit_with_parent
 
 T = TypeVar("T")
@@ -40,7 +41,12 @@ def available_cores() -> int:
 
 
 def ordered_map(
-    work: Callable[[T], R], items: Iterable[T], workers: int, in_flight: int = IN_FLIGHT, inline: bool = True
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    in_flight: int = IN_FLIGHT,
+    inline: bool = True,
+    weigh: Callable[[T], int] = lambda item: 0,
 ) -> Generator[R, None, None]:
     """Yields `work(item)` for every item, in the order of the items.
 
@@ -50,6 +56,7 @@ def ordered_map(
         workers: Number of worker processes.
         in_flight: Most tasks in flight per worker.
         inline: With one worker, call `work` in this process instead of starting one.
+        weigh: Returns the bytes that an item takes until it is done; together at most MAX_BYTES_UNDER_WAY, or one item.
 
     Raises:
         WorkerDied: A worker process ended, for example by the out-of-memory killer.
@@ -60,18 +67,26 @@ def ordered_map(
         return
     context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
     pending: deque[Future[R]] = deque()
+    weights: deque[int] = deque()  # of the pending items, in bytes
     pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     received: list[int] = []
     try:
         with _deferred_interrupts() as received:
             try:
                 for index, item in enumerate(items):
-                    with _sigint_blocked(index < workers):  # the first submissions start the processes
-                        pending.append(pool.submit(_run, item))
-                    while len(pending) >= in_flight * workers and _wait(pending[0], received):
+                    weight = weigh(item)
+                    while pending and (
+                        len(pending) >= in_flight * workers or sum(weights) + weight > MAX_BYTES_UNDER_WAY
+                    ):
+                        if not _wait(pending[0], received):
+                            return
+                        weights.popleft()
                         yield pending.popleft().result(0)
                     if received:
                         return
+                    with _sigint_blocked(index < workers):  # the first submissions start the processes
+                        pending.append(pool.submit(_run, item))
+                    weights.append(weight)
                 while pending and _wait(pending[0], received):
                     yield pending.popleft().result(0)
             finally:
@@ -106,7 +121,7 @@ def _end(pool: ProcessPoolExecutor, received: list[int]) -> None:
     for process in running.values():
         process.kill()
     if manager is not None:
-        manager.join(GRACE_SECONDS)
+        manager.join(GRACE_SECONDS)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def test_results_come_in_order():
 @pytest.mark.long
 @pytest.mark.parametrize("work, error", [(die, WorkerDied), (fail, TimeoutError)])
 def test_what_ends_a_worker_or_its_work_is_raised(work, error):
-    with pytest.raises(error, match="fewer --workers|of the work"):
+    with pytest.raises(error, match=r"fewer --workers|of the work"):
         list(ordered_map(work, range(5), 1, inline=False))
     assert not multiprocessing.active_children()
 
@@ -78,3 +78,22 @@ def test_a_signal_between_two_results_waits_for_no_task(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         next(results)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.long
+def test_items_under_way_weigh_no_more_than_the_limit(monkeypatch):
+    monkeypatch.setattr(process_pool, "MAX_BYTES_UNDER_WAY", 25)
+    taken = []
+
+    def items():
+        for number in range(12):
+            taken.append(number)
+            yield number
+
+    weights = [10] * 10 + [1000, 10]
+    done = 0
+    for result in ordered_map(double, items(), 2, weigh=lambda number: weights[number]):
+        assert result == 2 * done
+        assert len(taken) - done <= 3  # two under way, and the one that waits
+        done += 1
+    assert done == 12

@@ -22,7 +22,7 @@ META, MANIFEST, LABELS = b"meta", b"manifest", b"labels"
 DIGESTS = b"digests"
 ADVICE = "prepare the data again"
 # Least bytes of a record in the file: header and offset of its node, and its key.
-_NODE_BYTES = 18
+NODE_BYTES = 18
 
 
 def database_name(resolution: int) -> bytes:
@@ -110,7 +110,7 @@ class Environment:
                     if not len(text):
                         raise DataError(f"{path} is a half-made store; run pggan prepare-data again")
                     manifest = Manifest.parse(text)
-                if manifest.count * _NODE_BYTES > os.path.getsize(path / FILE):
+                if manifest.count * NODE_BYTES > os.path.getsize(path / FILE):
                     raise ValueError(f"{manifest.count} pictures in a smaller file")
         except NewerFormat as error:
             raise DataError(f"{path}: {error}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -100,7 +100,7 @@ class Manifest:
         )
 
     @classmethod
-    def parse(cls, text: bytes | memoryview) -> Manifest:
+    def parse(cls, text: memoryview) -> Manifest:
         """Reads a manifest record. Raises `ValueError`, `KeyError` or `RecursionError` for an invalid one."""
         _expect(len(text) <= MAX_MANIFEST_BYTES, f"a manifest of {len(text) >> 20} MiB")
         values = json.loads(bytes(text))
@@ -113,13 +113,13 @@ class NewerFormat(DataError):  # noqa: N818 (of the store)
     """A store of a later version."""
 
 
-def check_size(columns: Iterable[LabelColumn]) -> None:
-    """Raises `DataError` for label columns whose names of classes do not fit the manifest."""
-    need = len(json.dumps([[column.name, *column.classes] for column in columns]))
+def check_size(manifest: Manifest) -> None:
+    """Raises `DataError` for a manifest that would be too large to be read."""
+    need = len(json.dumps(manifest.to_json()))
     if need > MAX_MANIFEST_BYTES // 2:
         raise DataError(
-            f"the names of the label columns and their classes take {size(need)}, more than the "
-            f"{size(MAX_MANIFEST_BYTES // 2)} of a data store; give fewer or shorter ones"
+            f"the names of label columns, classes and sources take {size(need)}, more than the "
+            f"{size(MAX_MANIFEST_BYTES // 2)} that a data store holds; give fewer or shorter ones"
         )
 
 

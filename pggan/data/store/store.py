@@ -24,7 +24,14 @@ from pggan.data.label_columns import are_classes, read_class_numbers
 from pggan.data.store.checksums import LABELS_PART, SIZE, TOTAL_SIZE, digest, level_part, part_names
 from pggan.data.store.codecs import decode, max_record_bytes
 from pggan.data.store.environment import (
-    ADVICE, DIGESTS, FILE, LABELS, META, Environment, database_name, open_shared, record_key,
+    DIGESTS,
+    FILE,
+    LABELS,
+    META,
+    Environment,
+    database_name,
+    open_shared,
+    record_key,
 )  # fmt: skip
 from pggan.data.store.manifest import Manifest
 from pggan.utils.errors import DataError
@@ -63,6 +70,7 @@ class Store:
         self._opened: Environment | None = None
         self._release: Callable[[], object] = lambda: None
         self._labels: NDArray[np.int32] | None = None
+        self._compared: dict[int, bytearray] = {}  # by resolution: whether a record was compared with its digest
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -105,7 +113,7 @@ class Store:
             raise ValueError("class numbers beyond their classes")
         if columns and self.manifest.digests.get(LABELS_PART, labels_digest(labels)) != labels_digest(labels):
             raise ValueError("digest differs")
-        return labels
+        return labels.copy()  # of our own, which may be changed
 
     def read(self, resolution: int, indices: Sequence[int] | NDArray[Any]) -> NDArray[np.uint8]:
         """Returns images, uint8 (N, C, R, R). Raises `DataError` for a missing resolution or a damaged record."""
@@ -116,29 +124,38 @@ class Store:
             )
         codec, channels = self.manifest.codecs[resolution], self.channels
         out = np.empty((len(indices), channels, resolution, resolution), np.uint8)
-        keys = [record_key(int(index)) for index in indices]
+        numbers = [int(index) for index in indices]
+        keys = [record_key(number) for number in numbers]
         records = self._records(database_name(resolution), keys, max_record_bytes(channels, resolution))
-        digests = self._digests(resolution, keys)
+        digests = self._digests_to_compare(resolution, numbers)
         for at, record in enumerate(records):
+            number = numbers[at]
             try:
-                if record is None:
+                if record is None or number >= len(self):
                     raise ValueError("no such record")
-                if digests is not None and digest(record) != digests[at]:
-                    raise ValueError("digest differs")
+                if number in digests:
+                    if digest(record) != digests[number]:
+                        raise ValueError("digest differs")
+                    self._compared[resolution][number] = 1
                 out[at] = decode(record, codec, channels, resolution)
             except ValueError as error:
                 raise DataError(
-                    f"{self.path}: picture {int(indices[at])} at {resolution}x{resolution}: {error}; {_REPAIR}"
+                    f"{self.path}: picture {number} at {resolution}x{resolution}: {error}; {_REPAIR}"
                 ) from None
         return out
 
-    def _digests(self, resolution: int, keys: list[bytes]) -> list[bytes] | None:
-        """Returns the stored digests of records; None where the store, of an old version, has none."""
+    def _digests_to_compare(self, resolution: int, numbers: list[int]) -> dict[int, bytes]:
+        """Returns the stored digests of the records that were not compared yet; stores of old versions have none."""
         if not self.manifest.digests:
-            return None
+            return {}
+        compared = self._compared.setdefault(resolution, bytearray(len(self)))
+        new = [number for number in numbers if number < len(self) and not compared[number]]
+        if not new:
+            return {}
         names = part_names(self.resolutions, bool(self.manifest.labels))
         at = SIZE * names.index(level_part(resolution))
-        return [(row or b"")[at : at + SIZE] for row in self._records(DIGESTS, keys, SIZE * len(names))]
+        rows = self._records(DIGESTS, [record_key(number) for number in new], SIZE * len(names))
+        return {number: (row or b"")[at : at + SIZE] for number, row in zip(new, rows)}
 
     def encoded(self, first: int = 0) -> Iterator[tuple[dict[int, bytes | None], bytes | None]]:
         """Yields each image's encoded records by resolution and its checksum row, from image number `first` on.

@@ -21,10 +21,10 @@ import lmdb
 import numpy as np
 
 from pggan.data.store.checksums import RunningChecksums, checksum_row, part_names
+from pggan.data.store.environment import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
 from pggan.data.store.lmdb_pages import LmdbPages
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.resume import PROGRESS, StoreProgress, explain_unfinished
-from pggan.data.store.environment import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
 from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
