@@ -66,29 +66,12 @@ def ordered_map(
         yield from map(work, items)
         return
     context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
-    pending: deque[Future[R]] = deque()
-    weights: deque[int] = deque()  # of the pending items, in bytes
     pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     received: list[int] = []
     try:
         with _deferred_interrupts() as received:
             try:
-                for index, item in enumerate(items):
-                    weight = weigh(item)
-                    while pending and (
-                        len(pending) >= in_flight * workers or sum(weights) + weight > MAX_BYTES_UNDER_WAY
-                    ):
-                        if not _wait(pending[0], received):
-                            return
-                        weights.popleft()
-                        yield pending.popleft().result(0)
-                    if received:
-                        return
-                    with _sigint_blocked(index < workers):  # the first submissions start the processes
-                        pending.append(pool.submit(_run, item))
-                    weights.append(weight)
-                while pending and _wait(pending[0], received):
-                    yield pending.popleft().result(0)
+                yield from _results(pool, workers, items, in_flight * workers, weigh, received)
             finally:
                 _end(pool, received)
     except BrokenProcessPool:
@@ -97,6 +80,33 @@ def ordered_map(
         if received:
             signal.raise_signal(received[0])
             raise KeyboardInterrupt  # whatever the handler does: the work is not done
+
+
+def _results(
+    pool: ProcessPoolExecutor,
+    workers: int,
+    items: Iterable[T],
+    most: int,
+    weigh: Callable[[T], int],
+    received: list[int],
+) -> Generator[Any, None, None]:
+    """Yields the results in order until a signal is received, with at most `most` tasks in flight."""
+    pending: deque[Future[Any]] = deque()
+    weights: deque[int] = deque()  # of the pending items, in bytes
+    for index, item in enumerate(items):
+        weight = weigh(item)
+        while pending and (len(pending) >= most or sum(weights) + weight > MAX_BYTES_UNDER_WAY):
+            if not _wait(pending[0], received):
+                return
+            weights.popleft()
+            yield pending.popleft().result(0)
+        if received:
+            return
+        with _sigint_blocked(index < workers):  # the first submissions start the processes
+            pending.append(pool.submit(_run, item))
+        weights.append(weight)
+    while pending and _wait(pending[0], received):
+        yield pending.popleft().result(0)
 
 
 def _wait(future: Future[Any], received: list[int]) -> bool:

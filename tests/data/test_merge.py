@@ -14,7 +14,7 @@ from pggan.cli import run
 from pggan.data.label_columns import LabelColumn
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 from pggan.data.store import writer as writer_module
-from pggan.data.store.environment import record_key
+from pggan.data.store.lmdb_environment import record_key
 from pggan.data.store.merge import merge
 from pggan.data.store.resume import read_progress
 from pggan.data.store.store import Store

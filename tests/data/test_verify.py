@@ -15,7 +15,7 @@ from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store import repair as repair_module
 from pggan.data.store import verify as verify_module
 from pggan.data.store.codecs import encode
-from pggan.data.store.environment import LABELS, record_key
+from pggan.data.store.lmdb_environment import LABELS, record_key
 from pggan.data.store.repair import repair
 from pggan.data.store.store import Store
 from pggan.data.store.verify import jpeg_tolerance, verify

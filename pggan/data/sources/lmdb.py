@@ -21,7 +21,7 @@ from pggan.data.sources.array_base import IndexedReader, IndexedSource
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.file_base import explain_damage, report_bad_image
 from pggan.data.sources.image_io import read_image
-from pggan.data.store.environment import FILE, META, NODE_BYTES, open_readonly
+from pggan.data.store.lmdb_environment import FILE, META, NODE_BYTES, open_readonly
 from pggan.data.store.lmdb_pages import LmdbPages
 from pggan.data.store.store import Store, is_store
 from pggan.utils.errors import DataError

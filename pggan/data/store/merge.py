@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
 from pggan.data.store.checksums import SIZE, checksum_row, part_names
-from pggan.data.store.environment import FILE
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.manifest import Manifest, check_size
 from pggan.data.store.resume import StoreProgress, load_resume_point
 from pggan.data.store.staging import check_destination, existing_parent, staging_directory

@@ -6,7 +6,7 @@ import lmdb
 
 from pggan.data.store.checksums import LABELS_PART, SIZE, part_names
 from pggan.data.store.codecs import max_record_bytes
-from pggan.data.store.environment import DIGESTS, LABELS, META, database_name, record_key
+from pggan.data.store.lmdb_environment import DIGESTS, LABELS, META, database_name, record_key
 from pggan.data.store.store import Store
 from pggan.utils.formatting import one_line
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pggan.data.store.checksums import LABELS_PART, digest, level_part
 from pggan.data.store.codecs import decode, encode
-from pggan.data.store.environment import FILE
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.raw_records import RawRecords

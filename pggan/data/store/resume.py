@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pggan.data.store.environment import FILE, MANIFEST, META, open_readonly
+from pggan.data.store.lmdb_environment import FILE, MANIFEST, META, open_readonly
 from pggan.data.store.lmdb_pages import LmdbPages
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.untrusted import reading

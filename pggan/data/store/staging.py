@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pggan.data.store.environment import FILE
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.resume import partial_path, read_progress
 from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError, UsageError

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pggan.data.label_columns import are_classes, read_class_numbers
 from pggan.data.store.checksums import LABELS_PART, SIZE, TOTAL_SIZE, digest, level_part, part_names
 from pggan.data.store.codecs import decode, max_record_bytes
-from pggan.data.store.environment import (
+from pggan.data.store.lmdb_environment import (
     DIGESTS,
     FILE,
     LABELS,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pggan.data.store.environment import FILE
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.manifest import Manifest
 
 Summary = TypeVar("Summary", bound="StoreSummary")

@@ -21,7 +21,7 @@ import lmdb
 import numpy as np
 
 from pggan.data.store.checksums import RunningChecksums, checksum_row, part_names
-from pggan.data.store.environment import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
+from pggan.data.store.lmdb_environment import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
 from pggan.data.store.lmdb_pages import LmdbPages
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.resume import PROGRESS, StoreProgress, explain_unfinished
