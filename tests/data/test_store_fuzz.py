@@ -133,23 +133,23 @@ def check_record(record, codec):
 
 
 PROGRAM = """
-import random, resource, sys
+import importlib, resource, sys
 from pathlib import Path
-from tests.data.test_store_fuzz import MEMORY, SECONDS, mutated_files, read_all
 from pggan.data.store.lmdb_environment import FILE
 from pggan.utils.errors import PgganError
 
+here = importlib.import_module("tests.data.test_store_fuzz")
 folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-resource.setrlimit(resource.RLIMIT_DATA, (MEMORY + (256 << 20),) * 2)
-resource.setrlimit(resource.RLIMIT_CPU, (int(60 + SECONDS * (last - first)),) * 2)
-for seed, data in mutated_files(folder, range(first, last)):
+resource.setrlimit(resource.RLIMIT_DATA, (here.MEMORY + (256 << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (int(60 + here.SECONDS * (last - first)),) * 2)
+for seed, data in here.mutated_files(folder, range(first, last)):
     place = folder / "changed"
     place.mkdir(exist_ok=True)
     (place / FILE).unlink(missing_ok=True)  # another inode
     (place / FILE).write_bytes(data)
     print(seed, flush=True)
     try:
-        read_all(place)
+        here.read_all(place)
     except PgganError as error:
         assert chr(10) not in str(error)
 """
