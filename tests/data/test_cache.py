@@ -201,5 +201,5 @@ def test_torchvision_decodes_as_pillow_does(codec, channels, monkeypatch):
         for damaged in (b"", data[: len(data) // 2], b"nothing" + data[7:]):
             with pytest.raises(ValueError, match=f"damaged {codec} record"):
                 decode(damaged, codec, channels, 128)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=r"cannot reshape|it holds 128x128 pixels"):
         decode(data, codec, channels, 64)
