@@ -12,6 +12,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, default=1, metavar="N", help="N times as many rounds of the fuzzers")
+
+
+@pytest.fixture
+def fuzz_rounds(request):
+    """Rounds of a fuzzer: `fuzz_rounds(30)` is 30, and 3,000 with `--fuzz 100` as in nightly runs."""
+    return lambda default: default * request.config.getoption("--fuzz")
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU")

@@ -195,3 +195,26 @@ def test_test_modules_do_not_import_each_other():
     assert len(modules) > 50
     imports = re.compile(r"^\s*(?:from|import) tests\.(?:\w+\.)*test_", re.MULTILINE)
     assert not [path.name for path in modules if imports.search(path.read_text(encoding="utf-8"))]
+
+
+def calls(dotted: str) -> list[tuple[str, ast.Call]]:
+    """Calls of a function by its last two names, such as `Image.open`, and their modules."""
+    return [
+        (name, node)
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ".".join(ast.unparse(node.func).split(".")[-2:]) == dotted
+    ]
+
+
+def test_pillow_is_told_which_formats_it_may_decode():
+    """Without a list it also opens those that start programs, such as Ghostscript, or other files."""
+    opened = calls("Image.open")
+    assert len(opened) >= 5
+    assert not [name for name, node in opened if "formats" not in {keyword.arg for keyword in node.keywords}]
+    assert not [
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "PIL.Image" and any(a.name == "open" for a in node.names)
+    ]

@@ -14,6 +14,8 @@ from pggan.cli import COMMANDS, cli
 from pggan.config.losses import OBJECTIVES, all_options
 from pggan.config.metrics import METRICS
 from pggan.config.presets import PRESETS
+from pggan.utils import limits
+from pggan.utils.formatting import size
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("checkpoints", "pggan", "tests", "tools")
@@ -262,3 +264,11 @@ def test_figures_stand_in_one_place():
     count = Counter(row for document in DOCUMENTS for row in figures_of(document))
     assert len(count) > 80
     assert not [row for row, times in count.items() if times > 1]
+
+
+def test_limits_are_those_of_the_code():
+    values = {name: value for name, value in vars(limits).items() if name.startswith("MAX_")}
+    text = (ROOT / "pggan/data/README.md").read_text(encoding="utf-8").partition("\n## Limits\n")[2]
+    shown = {name.strip("`"): limit for _, limit, name in rows_of(text)}
+    in_bytes = {name for name in values if "BYTES" in name or "EXTRA" in name}
+    assert shown == {name: size(value) if name in in_bytes else f"{value:,}" for name, value in values.items()}

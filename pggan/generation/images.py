@@ -197,10 +197,12 @@ def describe(model: Model) -> dict[str, Any]:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Returns the `pggan` entry of a PNG; raises `DataError` where there is none."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             image.load()  # text may follow the pixels
             return dict(json.loads(image.info[KEY]))
-    except (KeyError, ValueError, SyntaxError, Image.UnidentifiedImageError):
+    except FileNotFoundError:
+        raise
+    except Exception:  # noqa: BLE001 (Pillow and the JSON reader raise a dozen kinds for damaged files)
         raise DataError(f"{path} is not a picture that pggan generated: it has no readable entry {KEY!r}") from None
 
 

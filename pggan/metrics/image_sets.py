@@ -14,8 +14,9 @@ from pggan.config.resolution import level_of
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.fingerprint import fingerprint
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.pyramid import pyramid
-from pggan.data.store.store import FILE, Store, is_store
+from pggan.data.store.store import Store, is_store
 from pggan.utils.errors import DataError
 
 Images = NDArray[np.uint8]

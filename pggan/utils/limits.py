@@ -16,3 +16,9 @@ MAX_CARRIED_BYTES = 256 << 20
 MAX_BYTES_UNDER_WAY = 256 << 20
 # Bytes of a list: CSV, JSON, landmarks.
 MAX_LIST_BYTES = 1 << 28
+# Scans of one JPEG: encoders write up to some twenty; thousands decode for minutes.
+MAX_JPEG_SCANS = 100
+# Bytes of the manifest of a store: sources, options, names of classes.
+MAX_MANIFEST_BYTES = 16 << 20
+# Bytes of a stored record: so many times those of its pixels, and so many more. The worst noise takes twice its pixels.
+MAX_RECORD_RATIO, MAX_RECORD_EXTRA = 4, 1 << 16

@@ -6,14 +6,17 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_sentinels
 from typing import Any, TypeVar
 
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_BYTES_UNDER_WAY
 from pggan.utils.parent_watch import exit_with_parent
 
 T = TypeVar("T")
@@ -21,6 +24,10 @@ R = TypeVar("R")
 
 # Tasks in flight per worker: enough to keep it busy, few enough to bound memory.
 IN_FLIGHT = 8
+# Seconds that workers get after a signal to finish their tasks; one that decodes hears no signal until it is done.
+GRACE_SECONDS = 2.0
+# Seconds between two looks at the signals received.
+_POLL_SECONDS = 0.2
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -34,7 +41,12 @@ def available_cores() -> int:
 
 
 def ordered_map(
-    work: Callable[[T], R], items: Iterable[T], workers: int, in_flight: int = IN_FLIGHT, inline: bool = True
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    in_flight: int = IN_FLIGHT,
+    inline: bool = True,
+    weigh: Callable[[T], int] = lambda item: 0,
 ) -> Generator[R, None, None]:
     """Yields `work(item)` for every item, in the order of the items.
 
@@ -44,6 +56,7 @@ def ordered_map(
         workers: Number of worker processes.
         in_flight: Most tasks in flight per worker.
         inline: With one worker, call `work` in this process instead of starting one.
+        weigh: Returns the bytes that an item takes until it is done; together at most MAX_BYTES_UNDER_WAY, or one item.
 
     Raises:
         WorkerDied: A worker process ended, for example by the out-of-memory killer.
@@ -53,28 +66,72 @@ def ordered_map(
         yield from map(work, items)
         return
     context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
-    pending: deque[Future[R]] = deque()
     pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     received: list[int] = []
     try:
         with _deferred_interrupts() as received:
-            for index, item in enumerate(items):
-                with _sigint_blocked(index < workers):  # the first submissions start the processes
-                    pending.append(pool.submit(_run, item))
-                if len(pending) >= in_flight * workers:
-                    result = pending.popleft().result()
-                    if received:
-                        return
-                    yield result
-            while pending and not received:
-                yield pending.popleft().result()
+            try:
+                yield from _results(pool, workers, items, in_flight * workers, weigh, received)
+            finally:
+                _end(pool, received)
     except BrokenProcessPool:
         raise WorkerDied("a worker process died (out of memory?); try fewer --workers") from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         if received:
             signal.raise_signal(received[0])
             raise KeyboardInterrupt  # whatever the handler does: the work is not done
+
+
+def _results(
+    pool: ProcessPoolExecutor,
+    workers: int,
+    items: Iterable[T],
+    most: int,
+    weigh: Callable[[T], int],
+    received: list[int],
+) -> Generator[Any, None, None]:
+    """Yields the results in order until a signal is received, with at most `most` tasks in flight."""
+    pending: deque[Future[Any]] = deque()
+    weights: deque[int] = deque()  # of the pending items, in bytes
+    for index, item in enumerate(items):
+        weight = weigh(item)
+        while pending and (len(pending) >= most or sum(weights) + weight > MAX_BYTES_UNDER_WAY):
+            if not _wait(pending[0], received):
+                return
+            weights.popleft()
+            yield pending.popleft().result(0)
+        if received:
+            return
+        with _sigint_blocked(index < workers):  # the first submissions start the processes
+            pending.append(pool.submit(_run, item))
+        weights.append(weight)
+    while pending and _wait(pending[0], received):
+        yield pending.popleft().result(0)
+
+
+def _wait(future: Future[Any], received: list[int]) -> bool:
+    """Waits for a result, at most until a signal is received. Returns whether there is one to take."""
+    while not received:
+        if future.done() or wait([future], _POLL_SECONDS).done:
+            return not received
+    return False
+
+
+def _end(pool: ProcessPoolExecutor, received: list[int]) -> None:
+    """Ends the workers after their tasks; after a signal kills those that are still busy when the grace is over."""
+    processes, manager = list((pool._processes or {}).values()), pool._executor_manager_thread
+    pool.shutdown(wait=False, cancel_futures=True)
+    running = {process.sentinel: process for process in processes}
+    deadline = None
+    while running and (deadline is None or time.monotonic() < deadline):
+        if received and deadline is None:
+            deadline = time.monotonic() + GRACE_SECONDS
+        for sentinel in wait_for_sentinels(list(running), _POLL_SECONDS):
+            del running[sentinel]  # type: ignore[arg-type]
+    for process in running.values():
+        process.kill()
+    if manager is not None:
+        manager.join(GRACE_SECONDS)  # type: ignore[attr-defined]
 
 
 @contextmanager

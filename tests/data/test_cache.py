@@ -195,11 +195,11 @@ def test_torchvision_decodes_as_pillow_does(codec, channels, monkeypatch):
     pillow = decode(data, codec, channels, 128)
     assert codec == "jpeg" or np.array_equal(pillow, image)
     assert use_torchvision()
-    assert set(codecs.FAST_DECODERS) == {"png", "webp", "jpeg"}
+    assert set(codecs.FAST_DECODERS) == {"webp", "jpeg"}  # and PNG by Pillow
     np.testing.assert_array_equal(decode(data, codec, channels, 128), pillow)
     if codec != "raw":
         for damaged in (b"", data[: len(data) // 2], b"nothing" + data[7:]):
             with pytest.raises(ValueError, match=f"damaged {codec} record"):
                 decode(damaged, codec, channels, 128)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=r"cannot reshape|it holds 128x128 pixels"):
         decode(data, codec, channels, 64)

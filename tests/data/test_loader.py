@@ -17,7 +17,8 @@ from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, Loader
 from pggan.data.loading.sampler import Sampler
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.data.store.store import FILE, Store
+from pggan.data.store.lmdb_environment import FILE
+from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 
 COUNT = 24

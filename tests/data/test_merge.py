@@ -14,9 +14,10 @@ from pggan.cli import run
 from pggan.data.label_columns import LabelColumn
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 from pggan.data.store import writer as writer_module
+from pggan.data.store.lmdb_environment import record_key
 from pggan.data.store.merge import merge
 from pggan.data.store.resume import read_progress
-from pggan.data.store.store import Store, record_key
+from pggan.data.store.store import Store
 from pggan.data.store.verify import verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError, UsageError
@@ -159,7 +160,9 @@ def test_damage_is_named_and_not_copied(tmp_path):
     data = bytearray(get(one, "meta", b"labels"))
     data[-4] ^= 1
     put(one, "meta", b"labels", bytes(data))
-    with pytest.raises(DataError, match=r"one: its labels are damaged|one: picture 1: damaged .labels."):
+    with pytest.raises(
+        DataError, match=r"one: the label record is damaged .* .digest differs.; run pggan verify-data --fix"
+    ):
         merge(tmp_path / "data2", [one, other])
 
 

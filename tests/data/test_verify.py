@@ -15,8 +15,9 @@ from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store import repair as repair_module
 from pggan.data.store import verify as verify_module
 from pggan.data.store.codecs import encode
+from pggan.data.store.lmdb_environment import LABELS, record_key
 from pggan.data.store.repair import repair
-from pggan.data.store.store import LABELS, Store, record_key
+from pggan.data.store.store import Store
 from pggan.data.store.verify import jpeg_tolerance, verify
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError
@@ -182,7 +183,7 @@ def test_an_array_of_labels_that_cannot_be_read(tmp_path, store):
     data = get(store, "meta", LABELS)
     put(store, "meta", LABELS, b"\0" * 10 + data[10:])  # its numbers are whole
     report = verify(store)
-    assert [str(damage) for damage in report.damages()] == ["labels: cannot be read"]
+    assert [str(damage) for damage in report.damages()] == ["labels: no .npy file of a known version"]
     assert repair(store, report).unlabelled == 0
     assert verify(store).intact
     with Store(store) as mended:

@@ -47,7 +47,7 @@ def assert_same(one: Path, other: Path, but: tuple[str, ...] = ()) -> None:
 
 def put(path: Path, database: str, key: bytes, value: bytes | None) -> None:
     """Replaces a record; None: deletes it."""
-    with lmdb.open(str(path), max_dbs=32, lock=False) as env:
+    with lmdb.open(str(path), map_size=64 << 20, max_dbs=32, lock=False) as env:
         opened = env.open_db(database.encode(), create=False)
         with env.begin(write=True, db=opened) as txn:
             assert txn.get(key) is not None or database == "meta"
@@ -85,7 +85,7 @@ def noise(count: int, side: int, channels: int = 3, seed: int = 0) -> NDArray[np
 
 def rewrite(path, change):
     """The manifest, changed behind the store's back."""
-    with lmdb.open(str(path), max_dbs=8, lock=False) as env:
+    with lmdb.open(str(path), map_size=64 << 20, max_dbs=8, lock=False) as env:
         meta = env.open_db(b"meta")
         with env.begin(write=True, db=meta) as txn:
             txn.put(b"manifest", change(json.loads(txn.get(b"manifest"))))

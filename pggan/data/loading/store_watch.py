@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pggan.data.store.store import FILE
+from pggan.data.store.lmdb_environment import FILE
 from pggan.utils.errors import DataError
 
 FileIdentity = tuple[int, int, int, int]

@@ -24,7 +24,7 @@ from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, with_labels
 from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
-from pggan.data.store.manifest import LOSSLESS, Manifest
+from pggan.data.store.manifest import LOSSLESS, Manifest, check_size
 from pggan.data.store.pyramid import LOWEST
 from pggan.data.store.resume import StoreProgress, load_resume_point, partial_path
 from pggan.data.store.staging import UnusableStore, check_destination, staging_directory
@@ -180,6 +180,7 @@ def prepare(
                 planned.check_disk()
             if on_start is not None:
                 on_start(job.count - resumed)
+            check_size(job.manifest(0, {}, stats))  # before the work, not after it
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
     seconds, converted = time.monotonic() - start, dict(stats.converted)
     return PrepareReport.of(str(dest), place, manifest, resumed, seconds, bad=stats.bad, converted=converted)

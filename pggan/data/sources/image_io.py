@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pggan.data.image_header import check_scans, read_header
 from pggan.data.sources.base import BadImage
 from pggan.utils.formatting import one_line
 from pggan.utils.limits import MAX_PIXELS
@@ -17,6 +20,10 @@ from pggan.utils.limits import MAX_PIXELS
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
 
+# Bytes of a WebP that hold its size.
+_HEAD_BYTES = 32
+# Pixels of a tile of a TIFF that may be larger than the picture.
+_LARGE_TILE = 1 << 22
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,13 +57,14 @@ def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str
     pil_image = _open(io.BytesIO(data))
     notes: list[str] = []
     try:
-        upright = _upright(pil_image, notes)
-        array = np.asarray(_to_mode(_to_8_bits(upright, _bits(pil_image, data), notes), channels, notes))
-    except MemoryError:
-        raise
+        with _no_warnings():
+            if pil_image.format in ("JPEG", "MPO"):
+                check_scans(data)
+            upright = _upright(pil_image, notes)
+            array = np.asarray(_to_mode(_to_8_bits(upright, _bits(pil_image, data), notes), channels, notes))
+        return array.reshape(*array.shape[:2], channels), tuple(notes)
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
         raise BadImage(_reason(error)) from None
-    return array.reshape(*array.shape[:2], channels), tuple(notes)
 
 
 def convert_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -84,14 +92,38 @@ def _to_mode(pil_image: Image.Image, channels: int, notes: list[str]) -> Image.I
 
 def _open(file: BinaryIO) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        if head[8:12] == b"WEBP":  # Pillow allocates its canvas before it tells the size
+            _check_pixels(*read_header(head, "webp")[:2])
+        with _no_warnings():
             pil_image = Image.open(file, formats=FORMATS)
+        _check_pixels(*pil_image.size)
+        if pil_image.format == "TIFF":
+            _check_tiles(pil_image)
+        return pil_image
     except Exception as error:  # noqa: BLE001
         raise BadImage(_reason(error)) from None
-    if pil_image.width * pil_image.height > MAX_PIXELS:
-        raise BadImage(f"{pil_image.width}x{pil_image.height} pixels; the limit is {MAX_PIXELS // 10**6} million")
-    return pil_image
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+
+
+def _check_tiles(tiff: Any) -> None:
+    """Raises `ValueError` for a TIFF with tiles much larger than itself, which are decoded whole."""
+    width, height = (int(tiff.tag_v2.get(tag, 0)) for tag in (322, 323))
+    if width * height > max(_LARGE_TILE, 4 * tiff.width * tiff.height):
+        raise ValueError(f"tiles of {width}x{height} pixels for {tiff.width}x{tiff.height}")
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Silences Pillow, which warns of large and of odd pictures."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _reason(error: Exception) -> str:
@@ -99,6 +131,8 @@ def _reason(error: Exception) -> str:
         return "not a picture that can be read"
     if isinstance(error, Image.DecompressionBombError):
         return f"absurdly many pixels; the limit is {MAX_PIXELS // 10**6} million"
+    if isinstance(error, MemoryError):
+        return "too large for the memory"
     return one_line(error)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,8 +21,11 @@ from pggan.data.sources.array_base import IndexedReader, IndexedSource
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.file_base import explain_damage, report_bad_image
 from pggan.data.sources.image_io import read_image
-from pggan.data.store.store import FILE, META, Store, check_file_length, is_store
+from pggan.data.store.lmdb_environment import FILE, META, NODE_BYTES, open_readonly
+from pggan.data.store.lmdb_pages import LmdbPages
+from pggan.data.store.store import Store, is_store
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_CARRIED_BYTES
 
 
 class StoreReader(IndexedReader):
@@ -67,12 +71,9 @@ def _open(path: str) -> Any:
     key = (os.getpid(), os.path.realpath(path))
     env = _OPEN.get(key)
     if env is None:
-        env = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, max_dbs=64, create=False)
-        try:
-            check_file_length(env, Path(path))
-        except DataError:
-            raise lmdb.CorruptedError("the file is cut short") from None
-        _OPEN[key] = env
+        with closing(LmdbPages(Path(path) / FILE)) as pages:
+            pages.main.entries()  # checks all of them
+        env = _OPEN[key] = open_readonly(Path(path))
     return env
 
 
@@ -81,7 +82,7 @@ def _is_port(spec: str) -> bool:
     try:
         with _open(spec).begin() as txn:
             return txn.get(b"length") is not None and txn.get(META) is None
-    except lmdb.Error:
+    except (lmdb.Error, DataError):
         return False
 
 
@@ -94,10 +95,13 @@ class StyleGanLmdbReader(Reader):
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         with report_bad_image():
             self._opened = self._opened or _open(self.path)
-            with self._opened.begin() as txn:
+            with self._opened.begin(buffers=True) as txn:
                 data = txn.get(ref.payload)
-        if data is None:
-            raise BadImage("no such record")
+                if data is None:
+                    raise BadImage("no such record")
+                if len(data) > MAX_CARRIED_BYTES:
+                    raise BadImage(f"a picture of {len(data) >> 20} MiB; the limit is {MAX_CARRIED_BYTES >> 20}")
+                data = bytes(data)
         return DecodedImage(*read_image(data, channels))
 
     def size(self, ref: Ref) -> tuple[int, int]:
@@ -112,8 +116,9 @@ class StyleGanLmdbSource(IndexedSource):
         self.path = os.path.abspath(spec)
         with explain_damage(f"{spec} is not a whole LMDB of pictures"), _open(self.path).begin() as txn:
             count = int(txn.get(b"length"))
-            if count > txn.stat()["entries"]:
-                raise ValueError(f"{count} pictures are promised, {txn.stat()['entries']} records found")
+            entries = min(txn.stat()["entries"], os.path.getsize(Path(spec) / FILE) // NODE_BYTES)
+            if count > entries:
+                raise ValueError(f"{count} pictures are promised, {entries} records found")
             matches = (re.fullmatch(rb"(\d{1,5})-\d{5,}", key) for key in _first_keys(txn))
             sizes = {int(match[1]) for match in matches if match}
         if not sizes or count < 1:

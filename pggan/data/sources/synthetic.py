@@ -114,7 +114,7 @@ class DrawnReader(Reader):
             )
         except ValueError as error:
             raise BadImage(f"not drawn: {error}") from None
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+        return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGBA"))
 
 
 def _zoom(svg: str, zoom: float, shift: NDArray[np.float64]) -> str:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pggan.config.train import level_of
+from pggan.data.image_header import ImageHeader, check_scans, read_header
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import one_line
+from pggan.utils.limits import MAX_RECORD_EXTRA, MAX_RECORD_RATIO
 
 CODECS = ("raw", "png", "webp", "jpeg")
 
@@ -102,7 +104,7 @@ def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:
 
 
 def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[np.uint8]:
-    """Decodes bytes of `encode` to uint8 (C, R, R).
+    """Decodes bytes of `encode` to uint8 (C, R, R). Whatever else they hold is refused before it is decoded.
 
     Args:
         data: The record.
@@ -115,9 +117,10 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
     """
     if codec == "raw":
         return np.frombuffer(data, np.uint8).reshape(channels, resolution, resolution)
+    # WebP stores grey as three equal channels; decoding them and taking one is faster than converting
+    stored_channels = 3 if codec == "webp" else channels
     try:
-        # WebP stores grey as three equal channels; decoding them and taking one is faster than converting
-        stored_channels = 3 if codec == "webp" else channels
+        check_record(data, codec, ImageHeader(resolution, resolution, stored_channels))
         decoder = FAST_DECODERS.get(codec) or partial(_decode_with_pillow, codec)
         image = decoder(data, stored_channels)[:channels]
     except Exception as error:  # noqa: BLE001 (the decoders raise a dozen kinds for damaged data)
@@ -125,6 +128,26 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
     if image.shape != (channels, resolution, resolution):
         raise ValueError(f"a record of shape {image.shape} where ({channels}, {resolution}, {resolution}) belongs")
     return image
+
+
+def max_record_bytes(channels: int, resolution: int) -> int:
+    """Returns the largest size of a record, in bytes."""
+    return MAX_RECORD_RATIO * channels * resolution**2 + MAX_RECORD_EXTRA
+
+
+def check_record(data: bytes, codec: str, expected: ImageHeader) -> None:
+    """Raises `ValueError` unless an encoded record's header is the expected one, and its work is bounded."""
+    if len(data) > max_record_bytes(expected.channels, expected.width):
+        raise ValueError(f"{len(data)} bytes are too many")
+    header = read_header(data, codec)
+    if header != expected:
+        raise ValueError(f"it holds {_shape(header)} where {_shape(expected)} belong")
+    if codec == "jpeg":
+        check_scans(data)
+
+
+def _shape(header: ImageHeader) -> str:
+    return f"{header.width}x{header.height} pixels of {header.channels} channels, {header.bits} bits"
 
 
 def _decode_with_pillow(codec: str, data: bytes, channels: int) -> NDArray[np.uint8]:

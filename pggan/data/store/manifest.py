@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION
 from pggan.data.label_columns import LabelColumn
+from pggan.data.store.checksums import TOTAL_SIZE, part_names
+from pggan.data.store.codecs import CODECS
+from pggan.utils.errors import DataError
+from pggan.utils.formatting import size
+from pggan.utils.limits import MAX_MANIFEST_BYTES
 
 FORMAT = 1
 LOSSLESS = frozenset({"raw", "png", "webp"})
+_REQUIRED = ("count", "channels", "resolutions", "codecs", "bytes", "source")
+_SIDES = {1 << level for level in range(MIN_RESOLUTION.bit_length() - 1, MAX_RESOLUTION.bit_length())}
+_DIGEST = re.compile(rf"[0-9a-f]{{{2 * TOTAL_SIZE}}}")
 
 
 @dataclass(frozen=True)
@@ -48,29 +60,135 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Manifest:
+    def from_json(cls, values: Any) -> Manifest:
         """Reads the values of `to_json`. Ignores unknown fields: later versions of the same format may add some.
 
-        Raises `KeyError`, `TypeError` or `ValueError` for missing or invalid values.
+        Raises `ValueError` for missing or invalid values, `KeyError` for a missing field.
         """
-        known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
-        columns = tuple(LabelColumn(str(c["name"]), tuple(map(str, c["classes"]))) for c in known.get("labels", ()))
-        manifest = cls(
-            **{
-                **known,
-                "resolutions": tuple(sorted(int(r) for r in known["resolutions"])),
-                "codecs": {int(k): str(v) for k, v in known["codecs"].items()},
-                "bytes": {int(k): int(v) for k, v in known["bytes"].items()},
-                "labels": columns,
-                "digests": {str(k): str(v) for k, v in known.get("digests", {}).items()},
-            }
+        _expect(isinstance(values, dict), "it is no JSON object")
+        missing = [name for name in _REQUIRED if name not in values]
+        _expect(not missing, f"no {', '.join(missing)}")
+        sides = values["resolutions"]
+        _expect(isinstance(sides, list) and 0 < len(sides) <= len(_SIDES), "no resolutions")
+        resolutions = tuple(sorted(_number(side, "a resolution", 1) for side in sides))
+        _expect(set(resolutions) <= _SIDES and len(set(resolutions)) == len(sides), f"resolutions {resolutions}")
+        columns = tuple(map(_column, _list(values.get("labels", []), "labels")))
+        codecs = {int(side): codec for side, codec in _by_side(values, "codecs", resolutions)}
+        _expect(all(codec in CODECS for codec in codecs.values()), f"codecs other than {', '.join(CODECS)}")
+        channels = values["channels"]
+        _expect(type(channels) is int and channels in (1, 3), f"{channels!r:.40} channels")
+        attribution, shard, exact = (values.get(name) for name in ("attribution", "shard", "exact"))
+        _expect(exact in (True, False, None), "exact is neither true nor false")
+        left_out = _object(values.get("left_out", {}), "left_out")
+        return cls(
+            count=_number(values["count"], "the count"),
+            channels=channels,
+            resolutions=resolutions,
+            codecs=codecs,
+            bytes={int(side): _number(total, "bytes") for side, total in _by_side(values, "bytes", resolutions)},
+            source=_text(values["source"], "the source"),
+            options=_options(_object(values.get("options", {}), "options")),
+            labels=columns,
+            attribution=None if attribution is None else _text(attribution, "the attribution"),
+            left_out={_text(k, "left_out"): _number(n, "left_out") for k, n in left_out.items()},
+            digests=_digests(_object(values.get("digests", {}), "digests"), part_names(resolutions, bool(columns))),
+            exact=bool(exact),
+            shard=None if shard is None else _shard(_object(shard, "shard")),
+            pggan=_text(values.get("pggan", ""), "the version"),
+            created=_text(values.get("created", ""), "the date"),
+            format=_number(values.get("format", FORMAT), "the format", 1),
         )
-        if not isinstance(manifest.count, int) or manifest.count < 0 or manifest.channels not in (1, 3):
-            raise ValueError(f"{manifest.count} pictures of {manifest.channels} channels")
-        if not manifest.resolutions or set(manifest.resolutions) != set(manifest.codecs):
-            raise ValueError("the resolutions and their codecs do not belong together")
-        if manifest.shard is not None and not all(
-            isinstance(manifest.shard[name], int) for name in ("number", "of", "pictures")
-        ):
-            raise ValueError("the shard needs whole numbers: number, of, pictures")
-        return manifest
+
+    @classmethod
+    def parse(cls, text: memoryview) -> Manifest:
+        """Reads a manifest record. Raises `ValueError`, `KeyError` or `RecursionError` for an invalid one."""
+        _expect(len(text) <= MAX_MANIFEST_BYTES, f"a manifest of {len(text) >> 20} MiB")
+        values = json.loads(bytes(text))
+        if isinstance(values, dict) and _number(values.get("format"), "the format", 1) > FORMAT:
+            raise NewerFormat(f"it has format {values['format']}, this pggan reads up to {FORMAT}; update pggan")
+        return cls.from_json(values)
+
+
+class NewerFormat(DataError):  # noqa: N818 (of the store)
+    """A store of a later version."""
+
+
+def check_size(manifest: Manifest) -> None:
+    """Raises `DataError` for a manifest that would be too large to be read."""
+    need = len(json.dumps(manifest.to_json()))
+    if need > MAX_MANIFEST_BYTES // 2:
+        raise DataError(
+            f"the names of label columns, classes and sources take {size(need)}, more than the "
+            f"{size(MAX_MANIFEST_BYTES // 2)} that a data store holds; give fewer or shorter ones"
+        )
+
+
+def _expect(fact: bool, fault: str) -> None:
+    if not fact:
+        raise ValueError(fault)
+
+
+def _number(value: Any, name: str, low: int = 0) -> int:
+    _expect(type(value) is int and low <= value < 1 << 63, f"{name}: {value!r:.40} is no whole number from {low}")
+    return int(value)
+
+
+def _text(value: Any, name: str) -> str:
+    """Returns a text that every encoding can write: lone surrogates are escaped."""
+    _expect(isinstance(value, str), f"{name}: {value!r:.40} is no text")
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    _expect(isinstance(value, list), f"{name}: {value!r:.40} is no list")
+    return list(value)
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    _expect(isinstance(value, dict), f"{name}: {value!r:.40} is no object")
+    return dict(value)
+
+
+def _by_side(values: dict[str, Any], name: str, resolutions: tuple[int, ...]) -> list[tuple[str, Any]]:
+    """Returns the items of an object with one value per resolution."""
+    items = _object(values[name], name)
+    _expect(set(items) == set(map(str, resolutions)), f"the resolutions and their {name} do not belong together")
+    return list(items.items())
+
+
+def _column(value: Any) -> LabelColumn:
+    column = _object(value, "a label column")
+    classes = tuple(_text(entry, "a class") for entry in _list(column["classes"], "classes"))
+    return LabelColumn(_text(column["name"], "a label column"), classes)
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options with scalars or lists of scalars as values."""
+    checked = {}
+    for name, value in options.items():
+        values = [_scalar(entry, name) for entry in value] if isinstance(value, list) else _scalar(value, name)
+        checked[_text(name, "an option")] = values
+    if "quality" in checked:
+        _expect(type(checked["quality"]) is int and 1 <= checked["quality"] <= 100, "quality is not from 1 to 100")
+    return checked
+
+
+def _scalar(value: Any, name: str) -> Any:
+    if isinstance(value, str):
+        return _text(value, name)
+    plain = value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
+    _expect(plain and (value is None or abs(value) < 1 << 63), f"option {name!r:.40}: {value!r:.40} is no plain value")
+    return value
+
+
+def _digests(digests: dict[str, Any], parts: list[str]) -> dict[str, str]:
+    """Returns the digest of every part, or none at all."""
+    valid = all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in digests.values())
+    _expect(valid and (not digests or set(digests) == set(parts)), "the digests are not those of its parts")
+    return digests
+
+
+def _shard(shard: dict[str, Any]) -> dict[str, int]:
+    number, of, pictures = (_number(shard[name], f"shard: {name}") for name in ("number", "of", "pictures"))
+    _expect(1 <= number <= of <= max(1, pictures), f"shard {number}/{of} of {pictures} pictures")
+    return {"number": number, "of": of, "pictures": pictures}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
 from pggan.data.store.checksums import SIZE, checksum_row, part_names
-from pggan.data.store.manifest import Manifest
+from pggan.data.store.lmdb_environment import FILE
+from pggan.data.store.manifest import Manifest, check_size
 from pggan.data.store.resume import StoreProgress, load_resume_point
 from pggan.data.store.staging import check_destination, existing_parent, staging_directory
-from pggan.data.store.store import FILE, Store
+from pggan.data.store.store import Store
 from pggan.data.store.summary import StoreSummary
 from pggan.data.store.writer import StoreWriter, explain_full_disk
 from pggan.utils.errors import DataError, UsageError
@@ -71,6 +73,7 @@ def merge(
         stores = sort_shards([stack.enter_context(Store(part)) for part in parts])
         check_compatible(stores)
         manifest = merge_manifests([store.manifest for store in stores])
+        check_size(manifest)
         with staging_directory(place) as partial:
             progress = load_resume_point(partial, _identity(stores), overwrite)
             resumed = progress.consumed
@@ -111,7 +114,7 @@ def sort_shards(stores: Sequence[Store]) -> list[Store]:
             raise UsageError(f"{by_number[number].path} and {store.path} are the same, {_shard(store)}; give each once")
         by_number[number] = store
     of = _numbers(first)["of"]
-    missing = [number for number in range(1, of + 1) if number not in by_number]
+    missing = list(islice((number for number in range(1, of + 1) if number not in by_number), 11))
     if missing:
         names = ", ".join(f"{number}/{of}" for number in missing[:10]) + (" ..." if len(missing) > 10 else "")
         raise UsageError(f"missing: shard {names}; make it with pggan prepare-data --shard, and give it too")
@@ -250,8 +253,6 @@ def _checked_records(
     Raises `DataError` for damaged records or labels.
     """
     tables = [_renumbering(old, merged) for old, merged in zip(store.manifest.labels, columns)]
-    if any(((n < -1) | (n >= len(table) - 1)).any() for n, table in zip(store.labels.T, tables)):
-        raise DataError(f"{store.path}: its labels are damaged; run pggan verify-data --fix on it")
     names = part_names(store.resolutions, bool(columns))
     for index, (records, digests) in enumerate(store.encoded(first), first):
         labels = tuple(map(int, store.labels[index])) if columns else ()
@@ -277,4 +278,5 @@ def _first_difference(names: Sequence[str], ours: bytes, theirs: bytes) -> str |
 
 def _renumbering(old: LabelColumn, merged: LabelColumn) -> NDArray[np.int32]:
     """Returns the merged number of each old class; the last entry maps -1 (unknown) to itself."""
-    return np.array([*(merged.classes.index(name) for name in old.classes), -1], np.int32)
+    numbers = {name: number for number, name in enumerate(merged.classes)}
+    return np.array([*(numbers[name] for name in old.classes), -1], np.int32)

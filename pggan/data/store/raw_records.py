@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import lmdb
-import numpy as np
 
 from pggan.data.store.checksums import LABELS_PART, SIZE, part_names
-from pggan.data.store.store import DIGESTS, LABELS, META, Store, database_name, record_key
+from pggan.data.store.codecs import max_record_bytes
+from pggan.data.store.lmdb_environment import DIGESTS, LABELS, META, database_name, record_key
+from pggan.data.store.store import Store
+from pggan.utils.formatting import one_line
 
 
 class RawRecords(Store):
@@ -31,14 +31,15 @@ class RawRecords(Store):
 
     def level(self, index: int, resolution: int) -> bytes | None:
         """Returns an image's encoded record at a resolution."""
-        return self._get(database_name(resolution), record_key(index))
+        most = max_record_bytes(self.manifest.channels, resolution)
+        return self._get(database_name(resolution), record_key(index), most)
 
     def digests(self, index: int) -> dict[str, bytes]:
         """Returns an image's stored digests by part; empty if they are missing, cut off, or the store has none."""
         if not self.manifest.digests:
             return {}
         names = self.parts
-        row = self._get(DIGESTS, record_key(index)) or b""
+        row = self._get(DIGESTS, record_key(index), SIZE * len(names)) or b""
         if len(row) != SIZE * len(names):
             return {}
         return {name: row[at * SIZE : (at + 1) * SIZE] for at, name in enumerate(names)}
@@ -49,11 +50,9 @@ class RawRecords(Store):
         Located from the end of the array, so that a damaged .npy header does not matter.
         """
         width = 4 * len(self.manifest.labels)
-        opened = self._environment()
         try:
-            # buffers: a view of the memory map instead of a copy of the whole array
-            with opened.env.begin(db=opened.database(META), buffers=True) as txn:
-                data = txn.get(LABELS, b"")
+            # a view of the memory map instead of a copy of the whole array
+            with self._environment().view(META, LABELS) as data:
                 start = len(data) - width * (self.manifest.count - index)
                 return bytes(data[start : start + width]) if start >= 0 else None
         except lmdb.Error:
@@ -65,19 +64,14 @@ class RawRecords(Store):
 
     def check_label_array(self) -> str | None:
         """Returns what is wrong with the label array as a whole, None if nothing."""
-        expected_shape = (self.manifest.count, len(self.manifest.labels))
         try:
-            array = np.load(io.BytesIO(self._get(META, LABELS) or b""), allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            return "cannot be read"
-        if array.shape == expected_shape and array.dtype == np.int32:
-            return None
-        return f"{array.dtype} of shape {array.shape}"
+            self._read_label_array()
+        except Exception as error:  # noqa: BLE001 (a damaged header raises a dozen kinds)
+            return one_line(error)
+        return None
 
-    def _get(self, database: bytes, name: bytes) -> bytes | None:
-        opened = self._environment()
+    def _get(self, database: bytes, key: bytes, most: int) -> bytes | None:
         try:
-            with opened.env.begin(db=opened.database(database)) as txn:
-                return txn.get(name)
+            return self._environment().records(database, [key], most)[0]
         except lmdb.Error:
             return None

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from pggan.data.store.checksums import LABELS_PART, digest, level_part
 from pggan.data.store.codecs import decode, encode
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.raw_records import RawRecords
 from pggan.data.store.resume import load_resume_point, partial_path, read_progress
 from pggan.data.store.staging import staging_directory
-from pggan.data.store.store import FILE
 from pggan.data.store.verify import MAX_LISTED, VerifyReport, split_into_tasks, unreadable_error
 from pggan.data.store.writer import StoreWriter
 from pggan.utils.errors import DataError

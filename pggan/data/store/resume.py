@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
-from pggan.data.store.store import FILE, MANIFEST, META, check_file_length
+from pggan.data.store.lmdb_environment import FILE, MANIFEST, META, open_readonly
+from pggan.data.store.lmdb_pages import LmdbPages
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.untrusted import reading
 
 PROGRESS = b"progress"
 # An LMDB file begins with two meta pages: a shorter file was interrupted before the first transaction.
@@ -37,15 +38,15 @@ class StoreProgress:
 
     @classmethod
     def load(cls, text: bytes, complete: bool) -> StoreProgress:
+        """Reads the bytes of `dump`. Raises `ValueError`, `KeyError`, `TypeError` or `RecursionError` for others."""
         values = json.loads(text)
-        return cls(
-            values["identity"],
-            int(values["consumed"]),
-            int(values["count"]),
-            {int(side): int(count) for side, count in values["sizes"].items()},
-            dict(values["notes"]),
-            complete,
-        )
+        consumed, count, sizes = values["consumed"], values["count"], dict(values["sizes"])
+        if any(type(number) is not int or number < 0 for number in (consumed, count, *sizes.values())):
+            raise ValueError("a negative number of pictures or bytes")
+        if count > consumed:
+            raise ValueError(f"{count} of {consumed} pictures")
+        by_side = {int(side): total for side, total in sizes.items()}
+        return cls(dict(values["identity"]), consumed, count, by_side, dict(values["notes"]), complete)
 
 
 def partial_path(dest: Path) -> Path:
@@ -57,17 +58,29 @@ def read_progress(path: Path) -> StoreProgress | None:
     """Reads the progress of an unfinished store, None if there is none. Raises `DataError` for a damaged store."""
     if not (path / FILE).is_file() or os.path.getsize(path / FILE) < _MIN_FILE_BYTES:
         return None
-    try:
-        with lmdb.open(str(path), readonly=True, lock=False, max_dbs=2, create=False) as env:
-            check_file_length(env, path)
+    with explain_unfinished(path):
+        with closing(LmdbPages(path / FILE)) as pages:
+            if META not in pages.main.entries():
+                return None
+            pages.database(META).check()
+        with open_readonly(path) as env:
             meta = env.open_db(META, create=False)
             with env.begin(db=meta) as txn:
                 text, complete = txn.get(PROGRESS), txn.get(MANIFEST) is not None
         return None if text is None else StoreProgress.load(text, complete)
-    except lmdb.NotFoundError:
-        return None
-    except (lmdb.Error, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
-        raise DataError(f"the unfinished store at {path} is damaged ({error}); --overwrite it, or remove it") from None
+
+
+@contextmanager
+def explain_unfinished(path: Path) -> Iterator[None]:
+    """Turns what a damaged unfinished store raises in the block into a `DataError`."""
+    what, advice = f"the unfinished store at {path}", "--overwrite it, or remove it"
+    try:
+        with reading(what, DataError, advice):
+            yield
+    except DataError as error:
+        if str(error).startswith(what):
+            raise
+        raise DataError(f"{what} is damaged ({error}); {advice}") from None
 
 
 def load_resume_point(partial: Path, identity: Mapping[str, Any], overwrite: bool, clear: bool = True) -> StoreProgress:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.resume import partial_path, read_progress
-from pggan.data.store.store import FILE
 from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.file_lock import exclusive_lock

@@ -8,13 +8,11 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +20,31 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.store.codecs import decode
-from pggan.data.store.manifest import FORMAT, Manifest
+from pggan.data.label_columns import are_classes, read_class_numbers
+from pggan.data.store.checksums import LABELS_PART, SIZE, TOTAL_SIZE, digest, level_part, part_names
+from pggan.data.store.codecs import decode, max_record_bytes
+from pggan.data.store.lmdb_environment import (
+    DIGESTS,
+    FILE,
+    LABELS,
+    META,
+    Environment,
+    database_name,
+    open_shared,
+    record_key,
+)  # fmt: skip
+from pggan.data.store.manifest import Manifest
 from pggan.utils.errors import DataError
+from pggan.utils.untrusted import reading
 
-FILE = "data.mdb"
-META, MANIFEST, LABELS = b"meta", b"manifest", b"labels"
-DIGESTS = b"digests"
-
-
-def database_name(resolution: int) -> bytes:
-    """Returns the name of a resolution's database."""
-    return f"{resolution}x{resolution}".encode()
-
-
-def record_key(index: int) -> bytes:
-    """Returns the key of an image in each database."""
-    return struct.pack(">Q", index)
+# Largest header of a .npy file that numpy reads, in bytes.
+_NPY_HEADER = 12 + 10_000
+_REPAIR = "run pggan verify-data --fix, or prepare the data again"
 
 
 def is_store(path: str | Path) -> bool:
     """Whether a path is a directory with an LMDB file, of this program or another one."""
     return (Path(path) / FILE).is_file()
-
-
-def check_file_length(env: Any, path: Path) -> None:
-    """Raises `DataError` for a truncated file: LMDB maps it, and reading past its end would kill the process."""
-    length = os.path.getsize(path / FILE)
-    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    if length < needed:
-        raise DataError(f"{path / FILE} is cut short ({length} of {needed} bytes); copy or make it again")
 
 
 class Store:
@@ -74,9 +67,10 @@ class Store:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path, self.manifest = state["path"], state["manifest"]
-        self._opened: _Environment | None = None
+        self._opened: Environment | None = None
         self._release: Callable[[], object] = lambda: None
         self._labels: NDArray[np.int32] | None = None
+        self._compared: dict[int, bytearray] = {}  # by resolution: whether a record was compared with its digest
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -104,13 +98,22 @@ class Store:
     def labels(self) -> NDArray[np.int32]:
         """Class numbers, int32 (N, columns), -1 where unknown; the columns are `manifest.labels`."""
         if self._labels is None:
-            (data,) = self._records(META, [LABELS])
-            try:
-                array = np.load(io.BytesIO(data or b""), allow_pickle=False).astype(np.int32)
-                self._labels = array.reshape(len(self), len(self.manifest.labels))
-            except (ValueError, EOFError, OSError):
-                raise DataError(f"{self.path}: the labels are damaged; prepare the data again") from None
+            with reading(f"{self.path}: the label record", DataError, _REPAIR):
+                self._labels = self._read_labels()
         return self._labels
+
+    def _read_label_array(self) -> NDArray[np.int32]:
+        shape = len(self), len(self.manifest.labels)
+        (data,) = self._environment().records(META, [LABELS], _NPY_HEADER + 4 * shape[0] * shape[1])
+        return read_class_numbers(data or b"", *shape)
+
+    def _read_labels(self) -> NDArray[np.int32]:
+        columns, labels = self.manifest.labels, self._read_label_array()
+        if not are_classes(labels, columns):
+            raise ValueError("class numbers beyond their classes")
+        if columns and self.manifest.digests.get(LABELS_PART, labels_digest(labels)) != labels_digest(labels):
+            raise ValueError("digest differs")
+        return labels.copy()  # of our own, which may be changed
 
     def read(self, resolution: int, indices: Sequence[int] | NDArray[Any]) -> NDArray[np.uint8]:
         """Returns images, uint8 (N, C, R, R). Raises `DataError` for a missing resolution or a damaged record."""
@@ -121,35 +124,51 @@ class Store:
             )
         codec, channels = self.manifest.codecs[resolution], self.channels
         out = np.empty((len(indices), channels, resolution, resolution), np.uint8)
-        records = self._records(database_name(resolution), [record_key(int(index)) for index in indices])
+        numbers = [int(index) for index in indices]
+        keys = [record_key(number) for number in numbers]
+        records = self._records(database_name(resolution), keys, max_record_bytes(channels, resolution))
+        digests = self._digests_to_compare(resolution, numbers)
         for at, record in enumerate(records):
+            number = numbers[at]
             try:
-                if record is None:
+                if record is None or number >= len(self):
                     raise ValueError("no such record")
+                if number in digests:
+                    if digest(record) != digests[number]:
+                        raise ValueError("digest differs")
+                    self._compared[resolution][number] = 1
                 out[at] = decode(record, codec, channels, resolution)
             except ValueError as error:
                 raise DataError(
-                    f"{self.path}: picture {int(indices[at])} at {resolution}x{resolution}: {error}; "
-                    "run pggan verify-data --fix, or prepare the data again"
+                    f"{self.path}: picture {number} at {resolution}x{resolution}: {error}; {_REPAIR}"
                 ) from None
         return out
+
+    def _digests_to_compare(self, resolution: int, numbers: list[int]) -> dict[int, bytes]:
+        """Returns the stored digests of the records that were not compared yet; stores of old versions have none."""
+        if not self.manifest.digests:
+            return {}
+        compared = self._compared.setdefault(resolution, bytearray(len(self)))
+        new = [number for number in numbers if number < len(self) and not compared[number]]
+        if not new:
+            return {}
+        names = part_names(self.resolutions, bool(self.manifest.labels))
+        at = SIZE * names.index(level_part(resolution))
+        rows = self._records(DIGESTS, [record_key(number) for number in new], SIZE * len(names))
+        return {number: (row or b"")[at : at + SIZE] for number, row in zip(new, rows)}
 
     def encoded(self, first: int = 0) -> Iterator[tuple[dict[int, bytes | None], bytes | None]]:
         """Yields each image's encoded records by resolution and its checksum row, from image number `first` on.
 
-        Missing records and rows are None. Raises `DataError` if the file cannot be read.
+        Missing records are None; missing rows are empty, and None if the store, of an old version, has none.
+        Raises `DataError` if the file cannot be read.
         """
-        opened = self._environment()
-        databases = {r: opened.database(database_name(r)) for r in self.resolutions}
-        digests = opened.database(DIGESTS) if self.manifest.digests else None
-        try:
-            with opened.env.begin() as txn:
-                for index in range(first, len(self)):
-                    key = record_key(index)
-                    records = {r: txn.get(key, db=database) for r, database in databases.items()}
-                    yield records, txn.get(key, db=digests) if digests is not None else None
-        except lmdb.Error as error:
-            raise DataError(f"{self.path} cannot be read ({error}); run pggan verify-data --fix") from None
+        most = {r: max_record_bytes(self.channels, r) for r in self.resolutions}
+        for index in range(first, len(self)):
+            key = [record_key(index)]
+            records = {r: self._records(database_name(r), key, most[r])[0] for r in self.resolutions}
+            row = self._records(DIGESTS, key, SIZE * (len(most) + 1))[0] or b"" if self.manifest.digests else None
+            yield records, row
 
     def close(self) -> None:
         """Closes the file; may be called twice. Reading reopens it."""
@@ -157,15 +176,14 @@ class Store:
             self._release()
             self._opened = None
 
-    def _records(self, database: bytes, keys: list[bytes]) -> list[bytes | None]:
+    def _records(self, database: bytes, keys: list[bytes], most: int) -> list[bytes | None]:
         opened = self._environment()
         try:
-            with opened.env.begin(db=opened.database(database)) as txn:
-                return [txn.get(key) for key in keys]
+            return opened.records(database, keys, most)
         except lmdb.Error as error:
-            raise DataError(f"{self.path} cannot be read ({error}); prepare the data again") from None
+            raise DataError(f"{self.path} cannot be read ({error}); {_REPAIR}") from None
 
-    def _environment(self) -> _Environment:
+    def _environment(self) -> Environment:
         """Returns this process's environment, opened on first use."""
         with self._lock:
             if self._opened is None or self._opened.pid != os.getpid():
@@ -189,79 +207,14 @@ class Store:
             ) from None
 
 
-class _Environment:
-    """An LMDB environment that all `Store`s of this process on one file share: LMDB forbids opening a file twice."""
-
-    def __init__(self, path: Path, identity: tuple[int, ...]) -> None:
-        self.path, self.identity, self.pid, self.users = path, identity, os.getpid(), 0
-        self._lock = threading.Lock()
-        self._databases: dict[bytes, Any] = {}
-        try:
-            self.env = lmdb.open(
-                str(path), readonly=True, lock=False, readahead=False, meminit=False, max_dbs=64, create=False
-            )
-        except lmdb.Error as error:
-            if not os.access(path / FILE, os.R_OK):
-                raise PermissionError(13, "Permission denied", str(path / FILE)) from None
-            raise DataError(f"{path} is not a readable data store ({error}); prepare the data again") from None
-        try:
-            check_file_length(self.env, path)
-            self.manifest = self._read_manifest()
-        except BaseException:
-            self.env.close()
-            raise
-
-    def database(self, name: bytes) -> Any:
-        with self._lock:
-            if name not in self._databases:
-                self._databases[name] = self.env.open_db(name, create=False)
-            return self._databases[name]
-
-    def release(self) -> None:
-        with _OPEN_LOCK:
-            self.users -= 1
-            if self.users <= 0:
-                _OPEN.pop(self.identity, None)
-                self.env.close()
-
-    def entries(self, name: bytes) -> int:
-        """Returns the number of records of a database. Raises `lmdb.Error` if it is missing."""
-        database = self.database(name)  # LMDB opens databases outside of other transactions
-        with self.env.begin() as txn:
-            return int(txn.stat(database)["entries"])
-
-    def _read_manifest(self) -> Manifest:
-        path = self.path
-        try:
-            with self.env.begin(db=self.database(META)) as txn:
-                text = txn.get(MANIFEST)
-            if text is None:
-                raise DataError(f"{path} is a half-made store; run pggan prepare-data again")
-            values = json.loads(text)
-            if values["format"] > FORMAT:
-                raise DataError(f"{path} has format {values['format']}, this pggan reads up to {FORMAT}; update pggan")
-            return Manifest.from_json(values)
-        except lmdb.NotFoundError:
-            raise DataError(f"{path} is another program's LMDB or a half-made store, not one of pggan's") from None
-        except (lmdb.Error, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: the store is damaged ({error}); prepare the data again") from None
-
-
-_OPEN: dict[tuple[int, ...], _Environment] = {}
-_OPEN_LOCK = threading.Lock()
-
-
-def open_shared(path: Path) -> _Environment:
-    """Returns this process's environment of the store at `path`; the caller releases it. Raises `DataError`."""
-    try:
-        status = os.stat(path / FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path} is no data store; make one with: pggan prepare-data PICTURES DEST") from None
-    # keyed by file, not by name: another store may have taken the name since
-    identity = (os.getpid(), status.st_dev, status.st_ino)
-    with _OPEN_LOCK:
-        environment = _OPEN.get(identity)
-        if environment is None:
-            environment = _OPEN[identity] = _Environment(path, identity)
-        environment.users += 1
-        return environment
+def labels_digest(labels: NDArray[np.int32]) -> str:
+    """Returns the digest of all class numbers (N, columns), as `checksums` defines it."""
+    rows = labels.astype("<i4", copy=False)
+    known: dict[bytes, bytes] = {}  # rows repeat: a million of them take a third of a second
+    total = blake2b(digest_size=TOTAL_SIZE)
+    for row in rows:
+        data = row.tobytes()
+        if data not in known:
+            known[data] = digest(data)
+        total.update(known[data])
+    return total.hexdigest()

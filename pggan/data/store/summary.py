@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.manifest import Manifest
-from pggan.data.store.store import FILE
 
 Summary = TypeVar("Summary", bound="StoreSummary")
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pggan.data.store.checksums import LABELS_PART, SIZE, RunningChecksums, digest, level_part
 from pggan.data.store.codecs import decode
+from pggan.data.store.lmdb_environment import DIGESTS, database_name
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.pyramid import pyramid
 from pggan.data.store.raw_records import RawRecords
-from pggan.data.store.store import DIGESTS, database_name
 from pggan.utils.errors import DataError
 from pggan.utils.process_pool import WorkerDied, ordered_map
 

@@ -10,7 +10,7 @@ import shutil
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from mmap import PAGESIZE
@@ -21,9 +21,10 @@ import lmdb
 import numpy as np
 
 from pggan.data.store.checksums import RunningChecksums, checksum_row, part_names
+from pggan.data.store.lmdb_environment import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
+from pggan.data.store.lmdb_pages import LmdbPages
 from pggan.data.store.manifest import Manifest
-from pggan.data.store.resume import PROGRESS, StoreProgress
-from pggan.data.store.store import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
+from pggan.data.store.resume import PROGRESS, StoreProgress, explain_unfinished
 from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
@@ -83,6 +84,9 @@ class StoreWriter:
         # LMDB's own syncs stay on: each commit writes the data pages before the meta page that refers to them. With
         # sync=False and a sync afterwards, a power cut could leave the meta page without its data.
         # lock=False: no other process opens this directory, and no lock.mdb is left in the store.
+        if self.progress.consumed:
+            with explain_unfinished(path), closing(LmdbPages(path / FILE)) as pages:
+                pages.check()
         self._env = self._retry_with_larger_map(
             lambda: lmdb.open(str(path), map_size=first_map, max_dbs=len(codecs) + 3, meminit=False, lock=False)
         )
@@ -101,11 +105,21 @@ class StoreWriter:
         self._databases = {r: databases[database_name(r)] for r in self.codecs}
         self._meta, self._digests = databases[META], databases[DIGESTS]
         self._label_pieces = databases[PROGRESS]  # one piece per transaction, until `finish`
-        if self.progress.count:
-            with self._env.begin(db=self._label_pieces) as txn:
-                for _, piece in txn.cursor():
-                    self._labels.frombytes(piece)
+        if self.progress.consumed:
+            with explain_unfinished(self.path):
+                self._read_unfinished()
         self._labels_committed = len(self._labels)
+
+    def _read_unfinished(self) -> None:
+        """Reads the labels of an unfinished store. Raises `ValueError` unless it holds as much as its progress says."""
+        with self._env.begin() as txn:
+            for database in (*self._databases.values(), self._digests):
+                if txn.stat(database)["entries"] != self.count:
+                    raise ValueError(f"{txn.stat(database)['entries']} of {self.count} records")
+            for _, piece in txn.cursor(self._label_pieces):
+                self._labels.frombytes(piece)
+        if len(self._labels) % max(1, self.count):
+            raise ValueError(f"{len(self._labels)} class numbers of {self.count} pictures")
 
     @property
     def count(self) -> int:
@@ -142,9 +156,11 @@ class StoreWriter:
         """Writes labels and manifest, which complete the store, and closes it. Returns the manifest with digests."""
         self._flush()
         width = len(manifest.labels)
+        with explain_unfinished(self.path):
+            rows = np.asarray(self._labels, np.int32).reshape(self.count, width)
         manifest = replace(manifest, digests=self._total_digests(bool(width)))
         labels = io.BytesIO()
-        np.save(labels, np.asarray(self._labels, np.int32).reshape(self.count, width), allow_pickle=False)
+        np.save(labels, rows, allow_pickle=False)
 
         def write() -> None:
             with self._env.begin(write=True, db=self._meta) as txn:
