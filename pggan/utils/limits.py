@@ -16,3 +16,5 @@ MAX_CARRIED_BYTES = 256 << 20
 MAX_BYTES_UNDER_WAY = 256 << 20
 # Bytes of a list: CSV, JSON, landmarks.
 MAX_LIST_BYTES = 1 << 28
+# Values in a list: each takes some tens of bytes of memory.
+MAX_LIST_VALUES = 1 << 25

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pggan.config.registry import Registry
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.untrusted import reading
 
 if TYPE_CHECKING:
     from pggan.data.sources.base import Source
@@ -61,7 +62,8 @@ def open_source(spec: str, **choices: str | None) -> Source:
         if source.sniff(spec):
             for name in given.keys() - set(source.choices):
                 raise UsageError(f"--{name.replace('_', '-')} does not go with {spec}, {entry.summary}; leave it out")
-            return source(spec, **given)
+            with reading(spec, DataError, "copy or make it again"):
+                return source(spec, **given)
     kinds = "; ".join(entry.summary for entry in SOURCES)
     problem = "is not a source of pictures" if os.path.exists(spec) else "does not exist"
     raise DataError(f"{spec} {problem}; give one of: {kinds}")

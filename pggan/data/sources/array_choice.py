@@ -74,6 +74,11 @@ def join_remarks(*remarks: str | None) -> str | None:
     return "; ".join(remark for remark in remarks if remark) or None
 
 
+def no_classes_remark(names: Sequence[str]) -> str | None:
+    """Returns what is said of columns that are no labels, None without them."""
+    return f"columns that hold no classes: {_listed(names)}" if names else None
+
+
 def _splits(name: str) -> set[str]:
     return {word for word in _words(name) if word in _SPLIT_WORDS}
 
@@ -84,8 +89,9 @@ def _words(name: str) -> list[str]:
 
 
 def _rank(name: str) -> tuple[bool, bool, bool, bool]:
-    """Ranks a name: no masks, no test set, says pictures, says training. Groups count where the array's own name says
-    neither pictures nor masks.
+    """Ranks a name: no masks, no test set, says pictures, says training.
+
+    A group's name counts where the array's own says neither pictures nor masks.
     """
     splits = [_SPLIT_WORDS[word] for word in _words(name) if word in _SPLIT_WORDS]
     says_images, says_masks = False, False

@@ -30,8 +30,9 @@ from pggan.data.sources.array_base import (
 from pggan.data.sources.array_choice import Candidate, choose, join_remarks, label_names
 from pggan.data.sources.base import Reader
 from pggan.data.sources.file_base import explain_damage, report_bad_image
-from pggan.data.sources.hdf5_data import CheckedDataset, describe_outside, h5py, walk
+from pggan.data.sources.hdf5_data import CheckedDataset, h5py, outside_error, walk
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import printable
 from pggan.utils.limits import MAX_CARRIED_BYTES
 
 _MAGIC, _OLD_MATLAB, _MATLAB_MARK = b"\x89HDF\r\n\x1a\n", b"MATLAB 5.0 MAT-file", "MATLAB_class"
@@ -77,10 +78,12 @@ class Hdf5Source(IndexedSource):
         with explain_damage(f"{spec} is not a whole HDF5 file"), h5py().File(spec, "r") as file:
             data_sets, outside = walk(file, spec)
             images = {name: one for name, item in data_sets.items() if (one := _as_images(item))}
-            if not images:
-                raise DataError(describe_outside(spec, outside) if outside else _nothing(spec, data_sets))
-            sizes = [(math.prod(one.image_shape), one.total) for one in images.values()]
-            self._name, passed_over = choose([Candidate(*pair) for pair in zip(images, sizes)], dataset, spec)
+            candidates = [Candidate(name, (math.prod(i.image_shape), i.total)) for name, i in images.items()]
+            if not images and not outside:
+                raise DataError(_nothing(spec, data_sets))
+            self._name, passed_over = choose([*candidates, *(Candidate(name, ()) for name in outside)], dataset, spec)
+            if self._name in outside:
+                raise DataError(outside_error(f"{spec}: {printable(self._name)[:80]}"))
             chosen = images[self._name]
             checked = CheckedDataset(chosen.data_set, f"{spec}: {self._name}")
             if checked.nbytes // chosen.total > MAX_CARRIED_BYTES:
@@ -149,7 +152,7 @@ def _read_labels(
     for wanted in [prefix.lower() + name for prefix in prefixes for name in label_names(image_name)]:
         name = known.get(wanted)
         if name in outside:
-            raise DataError(describe_outside(spec, [name]))
+            raise DataError(outside_error(f"{spec}: {printable(str(name))[:80]}"))
         item = data_sets.get(name or "")
         if item is None or name == image_name or images.total not in (item.shape or ()) or len(item.shape) > 2:
             continue

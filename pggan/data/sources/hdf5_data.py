@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from pggan.data.sources.base import BadImage
 from pggan.utils.errors import DataError, UsageError
-from pggan.utils.formatting import printable
 from pggan.utils.limits import MAX_CARRIED_BYTES
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000
@@ -45,36 +44,58 @@ def h5py() -> Any:
 
 
 def walk(file: Any, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Returns the data sets of a file by name, and the names of links that leave it, which are not followed.
+    """Returns the data sets of a file by name, and the names of what leaves it: external links, virtual data sets.
 
-    Soft links count as neither: what they lead to has a name of its own. Raises `DataError` for too many objects.
+    Neither is opened: already the shape of a virtual data set may come from another file. Soft links are passed over:
+    what they lead to has a name of its own. Raises `DataError` for too many objects.
     """
-    hard, external = h5py().HardLink, h5py().ExternalLink
     data_sets: dict[str, Any] = {}
     outside: list[str] = []
     groups, seen, count = [("", file)], set(), 0
     while groups:
         prefix, group = groups.pop()
+        address = h5py().h5o.get_info(group.id).addr
+        if address in seen:  # groups may hold each other
+            continue
+        seen.add(address)
         for name in group:
             count += 1
             if count > _MAX_OBJECTS:
                 raise DataError(f"{where} holds more than {_MAX_OBJECTS} objects; give a file with one array of all")
-            if "/" in name or name in ("", "."):  # HDF5 would take it for a path, which might leave the file
-                continue
-            link = group.get(name, getlink=True)
-            if isinstance(link, external):
+            kind, item = _open(group, name)
+            if kind == "outside":
                 outside.append(prefix + name)
-            if not isinstance(link, hard):
-                continue
-            item = group[name]
-            if hasattr(item, "dtype") and hasattr(item, "shape"):
+            elif kind == "data set":
                 data_sets[prefix + name] = item
-            elif hasattr(item, "keys"):
-                address = h5py().h5o.get_info(item.id).addr
-                if address not in seen:  # groups may hold each other
-                    seen.add(address)
-                    groups.append((f"{prefix}{name}/", item))
+            elif kind == "group":
+                groups.append((f"{prefix}{name}/", item))
     return data_sets, outside
+
+
+def _open(group: Any, name: str) -> tuple[str, Any]:
+    """Opens what a name in a group leads to, if it is in this file: "data set", "group", "outside", or "" and None."""
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py().ExternalLink):
+        return "outside", None
+    # HDF5 would take a name with a slash for a path, which might leave the file
+    if not isinstance(link, h5py().HardLink) or "/" in name or name in ("", "."):
+        return "", None
+    item = group[name]
+    if isinstance(item, h5py().Group):
+        return "group", item
+    if not isinstance(item, h5py().Dataset):
+        return "", None
+    if item.id.get_create_plist().get_layout() == h5py().h5d.VIRTUAL:
+        return "outside", None
+    return ("data set", item) if _has_dtype(item) else ("", None)
+
+
+def _has_dtype(item: Any) -> bool:
+    """Whether NumPy has a type for a data set; it lacks a few, as times."""
+    try:
+        return item.dtype is not None
+    except TypeError:
+        return False
 
 
 class CheckedDataset:
@@ -91,15 +112,11 @@ class CheckedDataset:
     def __init__(self, data_set: Any, where: str) -> None:
         self._data_set, self._where = data_set, where
         self.shape, self.dtype = tuple(data_set.shape), data_set.dtype
-        h5d, plist = h5py().h5d, data_set.id.get_create_plist()
-        layout = plist.get_layout()
-        if plist.get_external_count() or layout == h5d.VIRTUAL:
-            raise DataError(
-                f"{where} lies in other files (external storage or a virtual data set), and only data in the file "
-                "itself are read; copy them into one with h5repack -l CONTI"
-            )
+        plist = data_set.id.get_create_plist()
+        if plist.get_external_count():
+            raise DataError(outside_error(where, "external storage"))
         self._filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-        self._chunks: tuple[int, ...] | None = plist.get_chunk() if layout == h5d.CHUNKED else None
+        self._chunks: tuple[int, ...] | None = plist.get_chunk() if plist.get_layout() == h5py().h5d.CHUNKED else None
         self._verified: set[tuple[int, ...]] = set()
         self._check_filters()
         self._check_complete()
@@ -209,10 +226,9 @@ def _lzf_size(data: Any, limit: int) -> int:
     return total
 
 
-def describe_outside(where: str, names: list[str]) -> str:
-    """Returns the error of data that a link names in another file."""
-    shown = ", ".join(printable(name)[:80] for name in names[:3])
+def outside_error(what: str, why: str = "an external link or a virtual data set") -> str:
+    """Returns the error about data of another file."""
     return (
-        f"{where}: {shown} lies in another file (an external link), and only data in the file itself are read; copy "
-        "them into one with h5repack or h5copy"
+        f"{what} lies in another file ({why}), and only data in the file itself are read; copy all into one file with "
+        "h5repack -l CONTI"
     )
