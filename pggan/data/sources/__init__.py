@@ -32,6 +32,7 @@ SOURCES: Registry[SourceSpec] = Registry(
         SourceSpec("tfrecords", "pggan.data.sources.tfrecords:TfrecordSource", "the official TFRecords"),
         SourceSpec("hdf5", "pggan.data.sources.hdf5:Hdf5Source", "an HDF5 file of pictures"),
         SourceSpec("parquet", "pggan.data.sources.parquet:ParquetSource", "Hugging Face's Parquet, a file or a folder"),
+        SourceSpec("arrow", "pggan.data.sources.huggingface:ArrowSource", "Hugging Face's save_to_disk folder"),
         SourceSpec("idx", "pggan.data.sources.idx:IdxSource", "idx files (MNIST, Fashion-MNIST)"),
         SourceSpec("npy", "pggan.data.sources.arrays:NpySource", "a .npy array of pictures"),
         SourceSpec("npz", "pggan.data.sources.arrays:NpzSource", "a .npz with an array of pictures"),
