@@ -191,10 +191,16 @@ class CheckedDataset:
         except ValueError:
             raise BadImage("a piece of it is larger than it claims") from None
         applied = [number for i, number in enumerate(self._filters) if not mask >> i & 1]
-        if _DEFLATE in applied and _inflated_size(data, size) > size:
-            raise BadImage("a piece of it expands to more than it claims")
-        if _LZF in applied and len(data) * _LZF_RATIO > MAX_CARRIED_BYTES and _lzf_size(data, size) > size:
-            raise BadImage("a piece of it expands to more than it claims")
+        expected = size + 4 * (_FLETCHER32 in applied)  # with a checksum
+        if _DEFLATE in applied:
+            expanded = _inflated_size(data, expected)
+            if not size <= expanded <= expected:
+                raise BadImage("a piece of it expands to more or less than it claims")
+        elif _LZF in applied:
+            if not len(data) or (len(data) * _LZF_RATIO > MAX_CARRIED_BYTES and _lzf_size(data, expected) > expected):
+                raise BadImage("a piece of it expands to more than it claims")
+        elif len(data) != expected:
+            raise BadImage("a piece of it is larger or smaller than it claims")
         self._verified.add(corner)
 
 

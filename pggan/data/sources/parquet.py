@@ -10,16 +10,13 @@ from typing import Any
 
 from pggan.data.sources.base import has_magic
 from pggan.data.sources.file_base import explain_damage, is_folder_of
-from pggan.data.sources.parquet_pages import largest_page
+from pggan.data.sources.parquet_pages import MAGIC, largest_page, read_footer
 from pggan.data.sources.table_base import TableSource
-from pggan.utils.errors import DataError, UsageError
+from pggan.utils.errors import UsageError
 from pggan.utils.formatting import natural_key
 from pggan.utils.limits import MAX_CARRIED_BYTES
 
-_MAGIC = b"PAR1"
 _BUFFER = 1 << 20  # bytes of the read buffer
-# Bytes of the description at the end of a file: it takes about ten times as much in memory.
-_MAX_FOOTER_BYTES = 64 << 20
 # Where Hugging Face puts the shards of a data set.
 _PLACES = (".", "data", "train", "data/train", "default", "default/train")
 
@@ -38,7 +35,7 @@ class ParquetSource(TableSource):
 
     @staticmethod
     def sniff(spec: str) -> bool:
-        return has_magic(spec, _MAGIC) or is_folder_of(spec, lambda folder: _shards(folder)[0])
+        return has_magic(spec, MAGIC) or is_folder_of(spec, lambda folder: _shards(folder)[0])
 
     @staticmethod
     def list_shards(folder: Path) -> tuple[list[Path], str]:
@@ -50,19 +47,17 @@ class ParquetSource(TableSource):
 
     def batches(self, path: Path, columns: Sequence[str], rows: int) -> Iterator[Any]:
         with _opened(path) as file, open(path, "rb") as raw:
-            metadata = file.metadata
-            for number in range(metadata.num_row_groups):
-                group = metadata.row_group(number)
-                leaves = [group.column(i) for i in range(group.num_columns)]
-                names = [leaf.path_in_schema for leaf in leaves]
+            for number, chunks in enumerate(read_footer(raw)):
                 # a row's values may be as large as the pages that they lie in
                 largest = sum(
-                    largest_page(raw, leaf, f"{path}: {name[:80]}")
-                    for leaf, name in zip(leaves, names)
-                    if any(name == column or name.startswith(f"{column}.") for column in columns)
+                    largest_page(raw, chunk, f"{path}: {chunk.name[:80]}")
+                    for chunk in chunks
+                    if any(chunk.name == column or chunk.name.startswith(f"{column}.") for column in columns)
                 )
                 at_once = max(1, min(rows, MAX_CARRIED_BYTES // max(largest, 1)))
-                yield from file.iter_batches(at_once, [number], list(columns), use_threads=False)
+                for batch in file.iter_batches(at_once, [number], list(columns), use_threads=False):
+                    batch.validate(full=True)  # texts in UTF-8, and offsets in their arrays
+                    yield batch
 
 
 @contextmanager
@@ -70,10 +65,7 @@ def _opened(path: Path) -> Iterator[Any]:
     open_file = pyarrow().ParquetFile
     with explain_damage(f"{path} is not a whole Parquet file"):
         with open(path, "rb") as raw:
-            raw.seek(-8, os.SEEK_END)
-            footer, magic = int.from_bytes(raw.read(4), "little"), raw.read(4)
-        if magic == _MAGIC and footer > _MAX_FOOTER_BYTES:
-            raise DataError(f"{path}: its description takes {footer >> 20} MiB; write it with fewer row groups")
+            read_footer(raw)
         with open_file(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file
 
