@@ -35,8 +35,10 @@ class ArrayReader(Reader):
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         content, labels = ref.payload
-        # a copy: the array may be a view of a whole file
-        return DecodedImage(*convert_channels(np.array(self.image(content)), channels), labels)
+        image = self.image(content)
+        # a copy of what is shared with others: a view of a whole file
+        image = image if image.flags.writeable else image.copy()
+        return DecodedImage(*convert_channels(image, channels), labels)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         height, width = self.image(ref.payload[0]).shape[:2]

@@ -25,6 +25,8 @@ _DEFLATE, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000
 _OVERHEAD = 1 << 12
 # An LZF stream expands at most so much.
 _LZF_RATIO = 90
+# Bytes of inflated chunks that wait for the next row, unless one row takes more.
+_KEPT_BYTES = 8 << 20
 # Groups and data sets of a file; chunks that one image is spread over: HDF5 takes memory for each.
 _MAX_OBJECTS, _MAX_CHUNKS = 10_000, 1 << 16
 _REPACK = "copy it with h5repack"
@@ -118,6 +120,7 @@ class CheckedDataset:
         self._filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
         self._chunks: tuple[int, ...] | None = plist.get_chunk() if plist.get_layout() == h5py().h5d.CHUNKED else None
         self._verified: set[tuple[int, ...]] = set()
+        self._inflated: dict[tuple[int, ...], NDArray[Any]] = {}
         self._check_filters()
         self._check_complete()
 
@@ -148,7 +151,9 @@ class CheckedDataset:
         there, all_of_them = self._data_set.id.get_num_chunks(), math.prod(self._grid(self.shape))
         if there < all_of_them:
             raise DataError(f"{self._where}: {there} of its {all_of_them} pieces are there; make it again")
-        if math.prod(self._grid(self.shape[1:], 1)) > _MAX_CHUNKS:
+        per_row = math.prod(self._grid(self.shape[1:], 1))
+        self._max_inflated = max(per_row, _KEPT_BYTES // stored)
+        if per_row > _MAX_CHUNKS:
             raise DataError(f"{self._where}: a row is spread over too many pieces; {_REPACK} -l CHUNK=1x...")
 
     def _grid(self, shape: tuple[int, ...], first: int = 0) -> list[int]:
@@ -158,9 +163,40 @@ class CheckedDataset:
 
     def row(self, index: int) -> NDArray[Any]:
         """Reads one row. Raises `BadImage` if a chunk of it expands to more than it claims."""
+        if self.dtype.itemsize == 1 and _DEFLATE in self._filters and set(self._filters) <= {_DEFLATE, _SHUFFLE}:
+            return self._inflated_row(index)  # else it would be inflated twice: to check it, and by HDF5
         for corner in self._corners(index):
             self._verify(corner)
         return np.asarray(self._data_set[index])
+
+    def _inflated_row(self, index: int) -> NDArray[Any]:
+        """Reads one row of bytes from DEFLATE chunks; to shuffle single bytes changes nothing."""
+        assert self._chunks is not None
+        out = np.empty(self.shape[1:], self.dtype)
+        for corner in self._corners(index):
+            if corner not in self._inflated:
+                while len(self._inflated) >= self._max_inflated:
+                    del self._inflated[next(iter(self._inflated))]
+                self._inflated[corner] = self._inflate(corner)
+            row = self._inflated[corner][index - corner[0]]
+            spans = [slice(at, min(at + n, end)) for at, n, end in zip(corner[1:], self._chunks[1:], self.shape[1:])]
+            out[tuple(spans)] = row[tuple(slice(0, span.stop - span.start) for span in spans)]
+        return out
+
+    def _inflate(self, corner: tuple[int, ...]) -> NDArray[Any]:
+        """Returns a chunk of bytes."""
+        assert self._chunks is not None
+        data, applied = self._stored(corner)
+        size = math.prod(self._chunks)
+        if _DEFLATE in applied:
+            inflate = zlib.decompressobj()
+            try:
+                data = inflate.decompress(data, size + 1)
+            except zlib.error:
+                raise BadImage("a damaged piece") from None
+        if len(data) != size:
+            raise BadImage("a piece of it expands to more or less than it claims")
+        return np.frombuffer(bytes(data), self.dtype).reshape(self._chunks)
 
     def verify(self) -> None:
         """Checks all chunks. Raises as `row`."""
@@ -180,17 +216,23 @@ class CheckedDataset:
         steps = [range(0, length, chunk) for length, chunk in zip(self.shape[1:], self._chunks[1:])]
         yield from product((index - index % self._chunks[0],), *steps)
 
+    def _stored(self, corner: tuple[int, ...]) -> tuple[Any, list[int]]:
+        """Returns a chunk as it is stored, and the filters applied to it. Raises `BadImage` if it is too large."""
+        assert self._chunks is not None
+        size = math.prod(self._chunks) * int(self.dtype.itemsize)
+        try:
+            mask, data = self._data_set.id.read_direct_chunk(corner, out=np.empty(size + size // 64 + _OVERHEAD, "u1"))
+        except ValueError:
+            raise BadImage("a piece of it is larger than it claims") from None
+        return data, [number for i, number in enumerate(self._filters) if not mask >> i & 1]
+
     def _verify(self, corner: tuple[int, ...]) -> None:
         """Raises `BadImage` if a chunk expands to more than its size."""
         if not self._filters or corner in self._verified:
             return
         assert self._chunks is not None
         size = math.prod(self._chunks) * int(self.dtype.itemsize)
-        try:
-            mask, data = self._data_set.id.read_direct_chunk(corner, out=bytearray(size + size // 64 + _OVERHEAD))
-        except ValueError:
-            raise BadImage("a piece of it is larger than it claims") from None
-        applied = [number for i, number in enumerate(self._filters) if not mask >> i & 1]
+        data, applied = self._stored(corner)
         expected = size + 4 * (_FLETCHER32 in applied)  # with a checksum
         if _DEFLATE in applied:
             expanded = _inflated_size(data, expected)

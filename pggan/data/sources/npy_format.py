@@ -84,7 +84,8 @@ class NpyRows:
     def __init__(self, path: str | Path, max_whole: int) -> None:
         if not os.path.isfile(path):
             raise ValueError("not a file")
-        self._file = open(path, "rb")  # noqa: SIM115 (open as long as its rows are read)
+        # a buffer would read ahead at each row; the file stays open as long as its rows are read
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
         self.path, self.header = str(path), read_header(self._file)
         self.header.check_plain()
         self._offset = self._file.tell()
@@ -103,11 +104,11 @@ class NpyRows:
                 self._whole = read_body(self._file, self.header, self._max_whole)
             row: NDArray[Any] = self._whole[index]
             return row
-        self._file.seek(self._offset + index * self._row.nbytes)
-        data = self._file.read(self._row.nbytes)
-        if len(data) < self._row.nbytes:
+        row = np.empty(self._row.shape, self._row.dtype)
+        self._file.seek(self._offset + index * row.nbytes)
+        if (self._file.readinto(row.reshape(-1).view(np.uint8).data) or 0) < row.nbytes:
             raise DataError(f"{self.path} was cut short while it was read; copy or make it again")
-        return self._row.array(data)
+        return row
 
     def close(self) -> None:
         self._file.close()
