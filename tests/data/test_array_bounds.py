@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from pggan.data.sources.huggingface import _read_message
-from tests.data.test_source_hostile import npy_header
+from tests.helpers.hostile_files import npy_header
 from tests.helpers.image_files import encoded, portrait
 
 GIB = 1 << 30

@@ -17,7 +17,7 @@ from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.label_files import LabelTable
 from pggan.data.sources.landmarks import Landmarks
 from pggan.utils.errors import DataError
-from tests.data.test_source_hostile import PICTURES, PNGS, take, written
+from tests.helpers.hostile_files import PICTURES, PNGS, take, written
 
 # Files of each kind; a nightly run takes more.
 ROUNDS = 40

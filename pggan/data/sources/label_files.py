@@ -241,7 +241,10 @@ def with_labels(source: Source, labels: str | None) -> Source:
     """
     if labels is None:
         table = _companion_table(source)
-        return source if table is None else LabelledSource(source, table)
+        if table is not None and table.columns:
+            return LabelledSource(source, table)
+        source.remark = join_remarks(source.remark, no_classes_remark(table.left_out if table is not None else ()))
+        return source
     with reading(f"--labels {labels}", DataError, "mend it, or give another"):
         table = _folder_table(source) if labels == FOLDERS else LabelTable.read(Path(labels))
     if not table.columns:
@@ -274,7 +277,7 @@ def _folder_table(source: Source) -> LabelTable:
 
 
 def _companion_table(source: Source) -> LabelTable | None:
-    """Reads TABLE, else DATASET, beside the images; None without them, or if they hold no labels."""
+    """Reads TABLE, else DATASET, beside the images; None without them."""
     name, data = TABLE, source.read_companion(TABLE)
     if data is None:
         name, data = DATASET, source.read_companion(DATASET)
@@ -286,4 +289,4 @@ def _companion_table(source: Source) -> LabelTable | None:
             table = LabelTable.read_csv(text, name, source.read_companion(CLASSES))
         else:
             table = LabelTable.read_json(text, name)
-    return _check_any_match(table, source, f"the {name} beside them") if table.columns else None
+    return _check_any_match(table, source, f"the {name} beside them") if table.columns else table
