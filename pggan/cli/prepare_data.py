@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,6 +49,15 @@ SHOWN_BAD = 10
         help="What to do with non-square pictures. crop: cut out the middle square. pad: repeat the border until they "
         "are square. reject: leave them out and count them. frame: pad every picture to the next power of two, as "
         "28x28 to 32x32.",
+    ),
+    cloup.option(
+        "--dataset", metavar="NAME", show_default="by name and size",
+        help="Of HDF5 or .npz with several arrays: the one to read, as images or train/images.",
+    ),
+    cloup.option(
+        "--images-root", type=click.Path(), metavar="DIR", show_default="paths are not followed",
+        help="Of Parquet that holds only paths: the folder that they begin in. Only relative paths that stay in it are "
+        "read.",
     ),
     cloup.option(
         "--align", metavar="LANDMARKS", show_default="no alignment",
@@ -100,7 +110,8 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
     """Convert pictures to a data store of all resolutions.
 
     SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
-    official TFRecords (their directory) or HDF5; CelebAMask-HQ (folder or zip); Hugging Face's Parquet; webdataset
+    official TFRecords (their directory); HDF5, also MATLAB's; CelebAMask-HQ (folder or zip); Hugging Face's Parquet
+    (file or folder) and save_to_disk folders; webdataset
     shards (data-{00..09}.tar, or a folder of them); NumPy arrays (.npy, .npz, or a folder of one a picture); idx files
     (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
     DEST is the directory to make. It holds every resolution from 4x4 to --max-res.
@@ -121,7 +132,7 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
         return
     with resume_hint(dest), deferred_progress("preparing", output.quiet) as (start, advance):
         # None: no estimate is printed, so that none is made
-        report = prepare(source, dest, checked, start, advance, None if output.silent else output.note)
+        report = prepare(source, dest, checked, start, advance, None if output.silent else partial(_announce, output))
     output.result(report.to_json(), *_report_lines(report))
 
 
@@ -134,6 +145,13 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def _announce(output: Output, plan: Plan) -> None:
+    """Prints the estimate, and what of the source is passed over, before the work begins."""
+    output.note(plan)
+    if plan.remark:
+        output.note(f"note: {plan.remark}")
+
+
 def _plan_lines(plan: Plan) -> list[str]:
     shard = f", shard {plan.shard[0]}/{plan.shard[1]}" if plan.shard else ""
     colours = "grey" if plan.channels == 1 else "RGB"
@@ -141,11 +159,13 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}",
         f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}",
         f"  {plan}; {size(plan.free)} are free",
+        *([f"  note: {plan.remark}"] if plan.remark else []),
     ]
 
 
 def _report_lines(report: PrepareReport) -> list[str]:
     lines = [f"{report.path}: {report.count} pictures, {'grey' if report.channels == 1 else 'RGB'}"]
+    lines += [f"  note: {report.remark}"] if report.remark else []
     lines += [f"  left out: {count} {reason}" for reason, count in report.left_out.items()]
     lines += [f"    {bad['name']}: {bad['reason']}" for bad in report.bad[:SHOWN_BAD]]
     hidden = report.left_out.get("bad", 0) - SHOWN_BAD

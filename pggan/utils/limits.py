@@ -16,6 +16,12 @@ MAX_CARRIED_BYTES = 256 << 20
 MAX_BYTES_UNDER_WAY = 256 << 20
 # Bytes of a list: CSV, JSON, landmarks.
 MAX_LIST_BYTES = 1 << 28
+# Values in a list: each takes some tens of bytes of memory.
+MAX_LIST_VALUES = 1 << 25
+# Bytes of the headers of one member of a tar.
+MAX_HEADER_BYTES = 1 << 20
+# A compressed archive or TFRecord file may expand to this many times its size, and to these bytes in any case.
+MAX_EXPANSION, MAX_EXPANDED_BYTES = 1000, 1 << 30
 # Scans of one JPEG: encoders write up to some twenty; thousands decode for minutes.
 MAX_JPEG_SCANS = 100
 # Bytes of the manifest of a store: sources, options, names of classes.

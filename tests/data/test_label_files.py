@@ -311,3 +311,15 @@ def test_numbered_folders_are_ordered_as_numbers(tmp_path):
     columns, labels = rows(tmp_path / "all", "folders")
     assert columns == {"class": tuple(map(str, range(11)))}
     assert labels == {"2/0.png": "2", "10/0.png": "10"}
+
+
+def test_classes_called_nan_or_inf_stay_and_measures_are_named(folder, tmp_path):
+    text = "name,kind,size,part\n0.png,nan,0.5,0.5\n1.png,inf,nan,b\n2.png,-inf,2,b\n3.png,,,nan\n"
+    columns, labels = rows(folder, listed(tmp_path, text))
+    assert columns == {"kind": ("-inf", "inf", "nan"), "part": ("0.5", "b", "nan")}
+    assert list(labels.values())[:4] == [("nan", "0.5"), ("inf", "b"), ("-inf", "b"), (None, "nan")]
+    source = with_labels(open_source(str(folder)), listed(tmp_path, text))
+    assert source.remark == "columns that hold no classes: size"
+    (folder / "labels.csv").write_text("name,size\n0.png,0.5\n1.png,0.7\n")
+    source = with_labels(open_source(str(folder)), None)
+    assert (source.label_columns, source.remark) == ((), "columns that hold no classes: size")

@@ -20,19 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pggan.data.sources import open_source
-from pggan.data.sources.base import BadImage, DecodedImage
-from pggan.data.sources.label_files import LabelTable, with_labels
-from pggan.utils.errors import DataError, PgganError
-from tests.helpers.image_files import encoded, portrait
-
-PICTURES = np.stack([np.asarray(portrait(i, 8)) for i in range(3)])
-PNGS = {f"{i}.png": encoded(portrait(i, 8)) for i in range(3)}
-
-
-def written(write):
-    out = io.BytesIO()
-    write(out)
-    return out.getvalue()
+from pggan.data.sources.label_files import LabelTable
+from pggan.utils.errors import DataError
+from tests.helpers.hostile_files import PICTURES, PNGS, npy_header, take, written
 
 
 def a_zip(out):
@@ -89,32 +79,6 @@ WHOLE = {
     "a-images-idx3-ubyte.gz": gzip.compress(IDX),
     "a-r03.tfrecords": (Path(__file__).parents[1] / "fixtures/data/synthgray/synthgray-r03.tfrecords").read_bytes(),
 }
-
-
-def take(path):
-    """Whether there is a source; all of it is read. The test is that nothing else is raised."""
-    messages = []
-    try:
-        source = with_labels(open_source(str(path)), None)
-        reader = source.reader(8, 0)
-        columns = source.label_columns
-        for _, ref in zip(range(20), source.refs()):
-            try:
-                assert min(reader.size(ref)) >= 0
-                picture = reader.read(ref, 3)
-            except BadImage as bad:
-                messages.append(str(bad))
-                continue
-            assert isinstance(picture, DecodedImage)
-            assert picture.image.dtype == np.uint8
-            assert picture.image.ndim == 3
-            assert len(picture.labels) == len(columns)
-        return True
-    except PgganError as error:
-        messages.append(str(error))
-        return False
-    finally:
-        assert all(0 < len(line) < 2000 and "\n" not in line for line in messages)
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -188,11 +152,6 @@ def test_nothing_pickled_is_loaded(tmp_path, monkeypatch):
         assert not take(name)
     assert take("folder")
     assert not Path("exploded").exists()
-
-
-def npy_header(shape, descr="|u1"):
-    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
-    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()
 
 
 @pytest.mark.parametrize(

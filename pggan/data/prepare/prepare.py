@@ -52,6 +52,7 @@ class PrepareReport(StoreSummary):
 
     bad: list[dict[str, str]]  # unreadable images: name and reason of the first ones
     converted: dict[str, int]  # images, by conversion
+    remark: str | None  # what of the source was passed over
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class _PrepareJob:
 
     @classmethod
     def of(cls, spec: str, options: PrepareOptions) -> _PrepareJob:
-        source = with_labels(open_source(spec), options.labels)
+        source = open_source(spec, dataset=options.dataset, images_root=options.images_root)
+        source = with_labels(source, options.labels)
         if options.align is not None:
             source = AlignedSource(source, options.align)
         options = replace(options, channels=options.channels or source.channels or 3)
@@ -97,7 +99,11 @@ class _PrepareJob:
     def identity(self, dest: Path) -> dict[str, Any]:
         """Returns what identifies the same command when it is run again."""
         own = {str(dest), str(partial_path(dest))}
-        files = [self.options.align, self.options.labels if self.options.labels != FOLDERS else None]
+        files = [
+            self.options.align,
+            self.options.images_root,
+            self.options.labels if self.options.labels != FOLDERS else None,
+        ]
         return {
             "command": "prepare-data",
             "pggan": __version__,
@@ -183,7 +189,8 @@ def prepare(
             check_size(job.manifest(0, {}, stats))  # before the work, not after it
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
     seconds, converted = time.monotonic() - start, dict(stats.converted)
-    return PrepareReport.of(str(dest), place, manifest, resumed, seconds, bad=stats.bad, converted=converted)
+    details = {"bad": stats.bad, "converted": converted, "remark": job.source.remark}
+    return PrepareReport.of(str(dest), place, manifest, resumed, seconds, **details)
 
 
 def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:

@@ -22,6 +22,8 @@ class PrepareOptions:
     codec: str | None = None  # see `choose_codecs`
     quality: int = 95  # of JPEG, 1 to 100
     channels: int | None = None  # 1 or 3; None: 1 if all of the source is grey, else 3
+    dataset: str | None = None  # name of the array of images in HDF5 or .npz; None: by names and sizes
+    images_root: str | None = None  # folder of the images of which a table holds the relative paths
     labels: str | None = None  # "folders" or a file of labels; None: the source's own
     align: str | None = None  # file of face landmarks: store upright face crops
     fit: str = "crop"  # how non-square images become square: one of FITS

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pggan.config.registry import Registry
-from pggan.utils.errors import DataError
+from pggan.utils.errors import DataError, UsageError
+from pggan.utils.untrusted import reading
 
 if TYPE_CHECKING:
     from pggan.data.sources.base import Source
@@ -31,6 +32,7 @@ SOURCES: Registry[SourceSpec] = Registry(
         SourceSpec("tfrecords", "pggan.data.sources.tfrecords:TfrecordSource", "the official TFRecords"),
         SourceSpec("hdf5", "pggan.data.sources.hdf5:Hdf5Source", "an HDF5 file of pictures"),
         SourceSpec("parquet", "pggan.data.sources.parquet:ParquetSource", "Hugging Face's Parquet, a file or a folder"),
+        SourceSpec("arrow", "pggan.data.sources.huggingface:ArrowSource", "Hugging Face's save_to_disk folder"),
         SourceSpec("idx", "pggan.data.sources.idx:IdxSource", "idx files (MNIST, Fashion-MNIST)"),
         SourceSpec("npy", "pggan.data.sources.arrays:NpySource", "a .npy array of pictures"),
         SourceSpec("npz", "pggan.data.sources.arrays:NpzSource", "a .npz with an array of pictures"),
@@ -44,12 +46,25 @@ SOURCES: Registry[SourceSpec] = Registry(
 )
 
 
-def open_source(spec: str) -> Source:
-    """Opens a SOURCE argument. Raises `DataError` if it does not exist or has an unknown format."""
+def open_source(spec: str, **choices: str | None) -> Source:
+    """Opens a SOURCE argument.
+
+    Args:
+        spec: The SOURCE argument.
+        choices: What to read of it: `dataset`, `images_root`; None: the source's own choice.
+
+    Raises:
+        DataError: It does not exist, or has an unknown format.
+        UsageError: Its format does not take one of the choices.
+    """
+    given = {name: value for name, value in choices.items() if value is not None}
     for entry in SOURCES:
         source = SOURCES.load(entry.name)
         if source.sniff(spec):
-            return source(spec)
+            for name in given.keys() - set(source.choices):
+                raise UsageError(f"--{name.replace('_', '-')} does not go with {spec}, {entry.summary}; leave it out")
+            with reading(spec, DataError, "copy or make it again"):
+                return source(spec, **given)
     kinds = "; ".join(entry.summary for entry in SOURCES)
     problem = "is not a source of pictures" if os.path.exists(spec) else "does not exist"
     raise DataError(f"{spec} {problem}; give one of: {kinds}")

@@ -16,6 +16,8 @@ from PIL import Image, ImageFilter
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, WrappedSource
 from pggan.data.sources.image_io import to_pil
 from pggan.data.sources.landmarks import Landmarks, order_left_to_right
+from pggan.utils.errors import DataError
+from pggan.utils.untrusted import reading
 
 NOTE = "aligned by landmarks"
 
@@ -193,7 +195,8 @@ class AlignedSource(WrappedSource):
 
     def __init__(self, inner: Source, landmark_path: str) -> None:
         super().__init__(inner)
-        self._landmarks = Landmarks.read(landmark_path)
+        with reading(f"--align {landmark_path}", DataError, "mend it, or give another"):
+            self._landmarks = Landmarks.read(landmark_path)
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return AlignedReader(self.inner.reader(resolution, seed), self._landmarks, resolution)

@@ -13,15 +13,14 @@ from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.file_base import explain_damage
 from pggan.data.sources.image_io import convert_channels
+from pggan.data.sources.npy_format import read_file
 from pggan.utils.errors import DataError
-from pggan.utils.limits import MAX_PIXELS
+from pggan.utils.limits import MAX_LIST_BYTES, MAX_PIXELS
 
 CHANNELS = (1, 3, 4)
 EXPECTED_ARRAY = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"
-# Names of label arrays beside an array of images, in the order of preference.
-LABEL_NAMES = ("labels", "label", "y", "y_train", "train_labels", "classes", "attributes")
-# Largest class number, and most bytes of a label array in the images' own file.
-_MAX_CLASS_NUMBER, MAX_LABEL_BYTES = 100_000, 1 << 28
+# Largest class number; most bytes of an array of labels, and of the class numbers that it becomes (4 bytes each).
+_MAX_CLASS_NUMBER, MAX_LABEL_BYTES = 100_000, MAX_LIST_BYTES
 # Label columns, and class numbers (N, columns) or None.
 Labels = tuple[tuple[LabelColumn, ...], NDArray[np.int32] | None]
 NO_LABELS: Labels = ((), None)
@@ -36,8 +35,10 @@ class ArrayReader(Reader):
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         content, labels = ref.payload
-        # a copy: the array may be a view of a mapped file
-        return DecodedImage(*convert_channels(np.array(self.image(content)), channels), labels)
+        image = self.image(content)
+        # a copy of what is shared with others: a view of a whole file
+        image = image if image.flags.writeable else image.copy()
+        return DecodedImage(*convert_channels(image, channels), labels)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         height, width = self.image(ref.payload[0]).shape[:2]
@@ -132,24 +133,12 @@ def channels_last(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.transpose(1, 2, 0) if _channels_first(array.shape) else array
 
 
-def load_array(path: Path, mapped: bool) -> NDArray[Any]:
-    """Loads an .npy file, whatever its ending, without pickles. Damaged files raise a dozen kinds of errors.
-
-    `mapped`: map the file into memory instead of reading it.
-    """
-    if mapped:
-        with np.errstate(over="raise"):
-            return np.lib.format.open_memmap(path, mode="r")
-    with open(path, "rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
 def load_labels(path: Path, count: int) -> Labels:
     """Loads the labels of `count` images from an .npy file; no labels if it does not exist. Raises `DataError`."""
     if not path.is_file():
         return NO_LABELS
     with explain_damage(f"{path} is not a whole array of labels", "make it again, or remove it"):
-        values = load_array(path, mapped=False)
+        values = read_file(path, MAX_LABEL_BYTES)
     return label_array(values, count, str(path))
 
 
@@ -179,17 +168,21 @@ def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
         raise DataError(f"{where}: labels of shape {values.shape} do not fit {count} pictures; mend or remove them")
     if values.ndim == 2 and values.shape[1] == 0:
         return NO_LABELS
+    if values.size > MAX_LABEL_BYTES // 4:
+        raise DataError(f"{where}: {values.size} labels are absurdly many; mend or remove them")
     if values.ndim == 1 or values.shape[1] == 1:
         column, numbers = _column(values.reshape(count), "class", where)
         return (column,), numbers[:, None]
     if values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
         ones = values.sum(axis=1)
-        if (ones <= 1).all():
+        if (ones <= 1).all() and values.shape[1] <= _MAX_CLASS_NUMBER:
             classes = np.where(ones == 1, values.argmax(axis=1), -1).astype(np.int32)
             return (LabelColumn("class", tuple(map(str, range(values.shape[1])))),), classes[:, None]
         values = values.astype(bool)
     elif values.dtype.kind in "if" and np.isin(values, (-1, 1)).all():
         values = values > 0
+    if values.shape[1] > MAX_CLASSES:
+        raise DataError(f"{where}: {values.shape[1]} columns of labels; the limit is {MAX_CLASSES}; remove some")
     columns = [_column(values[:, i], f"attribute{i}", where) for i in range(values.shape[1])]
     return tuple(column for column, _ in columns), np.stack([numbers for _, numbers in columns], axis=1)
 
@@ -199,14 +192,16 @@ def _column(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, N
     kind = values.dtype.kind
     if kind == "b":
         return LabelColumn(name, ("no", "yes")), values.astype(np.int32)
+    if kind == "f":
+        values = np.where(np.isnan(values), -1, values)  # nan: unknown
     if kind in "iu" or (kind == "f" and (np.isfinite(values) & (values == np.rint(values))).all()):
         if values.min() < -1 or values.max() > _MAX_CLASS_NUMBER:
             raise DataError(f"{where}: class numbers run from 0 up to {_MAX_CLASS_NUMBER} at most (-1: unknown)")
         return LabelColumn(name, tuple(map(str, range(int(values.max()) + 1)))), values.astype(np.int32)
-    if kind in "US":
-        texts = np.char.decode(values, "utf-8", "replace") if kind == "S" else values
-        classes = order_classes(set(texts.tolist()) - {""})
+    if kind in "USO":
+        texts = [text.decode("utf-8", "replace") if kind == "S" else text for text in values]
+        classes = order_classes(set(texts) - {""})
         if 0 < len(classes) <= MAX_CLASSES:
             numbers = {text: number for number, text in enumerate(classes)}
-            return LabelColumn(name, classes), np.array([numbers.get(text, -1) for text in texts.tolist()], np.int32)
+            return LabelColumn(name, classes), np.array([numbers.get(text, -1) for text in texts], np.int32)
     raise DataError(f"{where}: labels of {str(values.dtype)[:40]} are neither class numbers nor names of a few classes")

@@ -13,7 +13,7 @@ from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import is_image_name, read_image, read_size
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key, one_line
-from pggan.utils.limits import MAX_FILE_BYTES
+from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
 
 NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 
@@ -125,8 +125,11 @@ class NamedFilesSource(Source):
 
 
 def read_if_present(path: str) -> bytes | None:
-    """Returns a file's content, None if it does not exist."""
+    """Returns a list's content, None if it does not exist. Raises `DataError` above MAX_LIST_BYTES."""
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:
-        return file.read()
+        data = file.read(MAX_LIST_BYTES + 1)
+    if len(data) > MAX_LIST_BYTES:
+        raise DataError(f"{path} is above the limit of {MAX_LIST_BYTES >> 20} MiB for lists; remove it, or shorten it")
+    return data

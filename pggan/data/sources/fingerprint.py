@@ -17,7 +17,7 @@ _BRACES = re.compile(r"\{\d+\.\.\d+\}")
 # Endings of the other files that sources read.
 _DATA = (
     ".npy", ".npz", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".parquet", ".tfrecords", ".labels", ".h5",
-    ".hdf5", ".mdb", ".csv", ".json", "-anno.txt", "-ubyte",
+    ".arrow", ".mat", ".hdf5", ".mdb", ".csv", ".json", "-anno.txt", "-ubyte",
 )  # fmt: skip
 
 

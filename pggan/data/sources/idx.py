@@ -9,7 +9,7 @@ import gzip
 import math
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,31 +20,42 @@ from pggan.data.sources.array_base import NO_LABELS, ArrayReader, IndexedSource,
 from pggan.data.sources.base import Reader, Ref, has_magic
 from pggan.data.sources.file_base import explain_damage, is_folder_of
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_CARRIED_BYTES
 
 # Dimensions of the arrays, which the magic number names.
 _IMAGES, _LABELS = 3, 1
-# The largest idx data sets take half a gigabyte decompressed.
-_MAX_BYTES = 1 << 32
+# The largest idx data sets take half a gigabyte decompressed, and have a million pictures.
+_MAX_BYTES, _MAX_COUNT = 1 << 32, 1 << 26
+# DEFLATE expands at most so much.
+_GZIP_RATIO = 1032
+_PIECE = 1 << 20  # bytes read at once where nothing is kept
 
 
 class IdxSource(IndexedSource):
-    """Holds all images in memory: these data sets are small."""
+    """Streams the images of one or several files."""
+
+    streamed = True
 
     def __init__(self, spec: str) -> None:
         path = Path(spec)
-        files = [path] if path.is_file() else _image_files(path)
-        parts = [_read(file, _IMAGES) for file in files]
-        if len({part.shape[1:] for part in parts}) > 1:
+        self._files = [path] if path.is_file() else _image_files(path)
+        shapes = [_check(file) for file in self._files]
+        if len({shape[1:] for shape in shapes}) > 1:
             raise DataError(f"{spec} holds pictures of several sizes; name one file")
-        self._images = np.concatenate(parts)
-        if not len(self._images) or image_shape(self._images.shape[1:]) is None:
-            raise DataError(f"{spec} holds no pictures: an array of shape {self._images.shape}")
-        label_files = [_label_file(file) for file in files]
+        self._counts, self._shape = [shape[0] for shape in shapes], shapes[0][1:]
+        total = sum(self._counts)
+        if not total or image_shape(self._shape) is None:
+            raise DataError(f"{spec} holds no pictures: an array of shape {(total, *self._shape)}")
+        if total > _MAX_COUNT or math.prod(self._shape) > MAX_CARRIED_BYTES:
+            raise DataError(
+                f"{spec} claims an array of {(total, *self._shape)}, which is absurdly large; copy it again"
+            )
+        label_files = [_label_file(file) for file in self._files]
         columns, classes = NO_LABELS
         if any(label_files):
-            numbers = [_read_labels(file, len(part)) for file, part in zip(label_files, parts)]
-            columns, classes = label_array(np.concatenate(numbers), len(self._images), spec)
-        super().__init__(len(self._images), columns, classes, channels=1)
+            numbers = [_read_labels(file, count) for file, count in zip(label_files, self._counts)]
+            columns, classes = label_array(np.concatenate(numbers), total, spec)
+        super().__init__(total, columns, classes, channels=1)
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -52,8 +63,15 @@ class IdxSource(IndexedSource):
             return _is_idx(Path(spec))
         return is_folder_of(spec, _image_files)
 
-    def refs(self) -> Iterable[Ref]:
-        return (Ref(f"picture {i}", (self._images[i], self.classes(i))) for i in range(len(self)))
+    def refs(self) -> Iterator[Ref]:
+        number, length = 0, math.prod(self._shape)
+        for path, count in zip(self._files, self._counts):
+            with explain_damage(f"{path} is not a whole idx file", "copy it again"), _open(path) as file:
+                _read_shape(file, path, _IMAGES)
+                for _ in range(count):
+                    image = np.frombuffer(_read(file, length), np.uint8).reshape(self._shape)
+                    yield Ref(f"picture {number}", (image, self.classes(number)))
+                    number += 1
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return ArrayReader()
@@ -79,10 +97,11 @@ def _read_labels(file: Path | None, count: int) -> NDArray[np.int32]:
     """Returns class numbers (count,), -1 without a file."""
     if file is None:
         return np.full(count, -1, np.int32)
-    labels = _read(file, _LABELS)
-    if len(labels) != count:
-        raise DataError(f"{file} has {len(labels)} labels for {count} pictures; copy it again, or remove it")
-    return labels.astype(np.int32)
+    with explain_damage(f"{file} is not a whole idx file", "copy it again"), _open(file) as opened:
+        (length,) = _read_shape(opened, file, _LABELS)
+        if length != count:
+            raise DataError(f"{file} has {length} labels for {count} pictures; copy it again, or remove it")
+        return np.frombuffer(_read(opened, count), np.uint8).astype(np.int32)
 
 
 def _is_idx(path: Path) -> bool:
@@ -100,17 +119,33 @@ def _open(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path)) if has_magic(path, b"\x1f\x8b") else open(path, "rb")
 
 
-def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Reads a file's array. Raises `DataError` for a damaged file or another number of dimensions."""
-    problem = f"{path} is not a whole idx file"
-    with explain_damage(problem, "copy it again"), _open(path) as file:
-        if file.read(4) != bytes([0, 0, 8, dimensions]):
-            raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions; copy it again")
-        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
-        length = math.prod(shape)
-        if length > _MAX_BYTES:
-            raise DataError(f"{path} claims an array of {shape}, which is absurdly large; copy it again")
-        data = file.read(length + 1)
-        if len(data) != length:
-            raise ValueError(f"an array of {shape} it does not hold")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+def _check(path: Path) -> tuple[int, ...]:
+    """Returns the shape of a file's array of images. Raises `DataError` for a damaged file."""
+    with explain_damage(f"{path} is not a whole idx file", "copy it again"), _open(path) as file:
+        shape = _read_shape(file, path, _IMAGES)
+        rest = math.prod(shape)
+        if rest > os.path.getsize(path) * _GZIP_RATIO:
+            raise ValueError("it is cut short")
+        while rest > 0:
+            rest -= len(_read(file, min(rest, _PIECE)))
+        if file.read(1):
+            raise ValueError(f"more than its array of {shape}")
+        return shape
+
+
+def _read_shape(file: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]:
+    """Reads a header. Raises `DataError` for a file of another kind, or an absurdly large array."""
+    if file.read(4) != bytes([0, 0, 8, dimensions]):
+        raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions; copy it again")
+    shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+    if math.prod(shape) > _MAX_BYTES:
+        raise DataError(f"{path} claims an array of {shape}, which is absurdly large; copy it again")
+    return shape
+
+
+def _read(file: IO[bytes], length: int) -> bytes:
+    """Reads so many bytes. Raises `ValueError` if there are fewer."""
+    data = file.read(length)
+    if len(data) < length:
+        raise ValueError("it is cut short")
+    return data

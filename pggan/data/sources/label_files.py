@@ -18,8 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.array_choice import join_remarks, no_classes_remark
 from pggan.data.sources.base import DecodedImage, Reader, Ref, Source, WrappedSource
+from pggan.data.sources.file_base import read_if_present
+from pggan.data.sources.list_text import are_measures, check_values, decode_list
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_LIST_BYTES
+from pggan.utils.untrusted import reading
 
 FOLDERS = "folders"
 UNLABELLED = "without a label"
@@ -41,12 +46,15 @@ class LabelTable:
     ) -> None:
         self._rows = {row[0]: number for number, row in enumerate(rows)}
         self.columns: tuple[LabelColumn, ...] = ()
+        self.left_out: list[str] = []  # names of columns that hold no classes
         self._numbers: list[NDArray[np.int32]] = []  # class numbers (rows,) of each column
         for at, name in enumerate(header, 1):
             classes, numbers = _as_classes([row[at] for row in rows], (order or {}).get(name))
             if classes:
                 self.columns += (LabelColumn(name, classes),)
                 self._numbers.append(numbers)
+            else:
+                self.left_out.append(name)
         self.first = next(iter(self._rows), "")  # the first image name, for messages
         self._stems: dict[str, int] = {}  # row by name without the ending; -1 if two images share it
         for name, row in self._rows.items():
@@ -68,18 +76,17 @@ class LabelTable:
         Raises `DataError` for a missing or invalid file.
         """
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            with open(path, "rb") as file:  # may be a pipe
+                data = file.read(MAX_LIST_BYTES + 1)
+            text = decode_list(data, f"--labels {path}")
         except FileNotFoundError:
             raise DataError(f"--labels {path} does not exist; give a CSV, an attribute list, or folders") from None
-        except UnicodeDecodeError:
-            raise DataError(f"--labels {path} is no text in UTF-8; save it as that") from None
         except OSError as error:
             raise DataError(f"--labels {path} cannot be read ({error.strerror}); give a file, or folders") from None
         if path.suffix.lower() == ".json":
             return cls.read_json(text, str(path))
         if path.suffix.lower() in (".csv", ".tsv"):
-            order = path.with_name(CLASSES)
-            return cls.read_csv(text, str(path), order.read_bytes() if order.is_file() else None)
+            return cls.read_csv(text, str(path), read_if_present(str(path.with_name(CLASSES))))
         return cls.read_list(text, str(path))
 
     @classmethod
@@ -95,10 +102,12 @@ class LabelTable:
             DataError: The text is no such table.
         """
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+        check_values(text, ",;\t\n", where)
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         try:
             lines = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-            rows = [[cell.strip() for cell in row] for row in lines if any(cell.strip() for cell in row)]
+            cells: dict[str, str] = {}  # equal texts are kept once
+            rows = [[cells.setdefault(c, c) for c in map(str.strip, row)] for row in lines if any(map(str.strip, row))]
         except csv.Error as error:
             raise DataError(f"{where} is no CSV ({error}); save it again as one") from None
         if len(rows) < 2 or len(rows[0]) < 2:
@@ -117,7 +126,9 @@ class LabelTable:
 
         `where`: the file's name, for messages. Raises `DataError`.
         """
-        lines = [line.split() for line in text.splitlines() if line.strip()]
+        check_values(text, " \t\n", where)
+        cells: dict[str, str] = {}
+        lines = [[cells.setdefault(c, c) for c in line.split()] for line in text.splitlines() if line.strip()]
         if lines and len(lines[0]) == 1 and lines[0][0].isdecimal():
             lines = lines[1:]
         if len(lines) < 2 or len(lines[1]) != len(lines[0]) + 1:
@@ -138,6 +149,7 @@ class LabelTable:
 
         `where`: the file's name, for messages. Raises `DataError`.
         """
+        check_values(text, ",[{", where)
         try:
             pairs = [(str(name), value) for name, value in json.loads(text).get("labels") or []]
         except (ValueError, TypeError, AttributeError, RecursionError):
@@ -167,23 +179,17 @@ def _stem(name: str) -> str:
 def _as_classes(values: Sequence[str], order: Any) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """Returns the classes and class numbers of a column; no classes if its values are too many, or fractions."""
     distinct = {value for value in values if value != ""}
-    if isinstance(order, list) and distinct <= set(map(str, order)):
-        classes = tuple(map(str, order))
+    named = [name for name in order if isinstance(name, (str, int))] if isinstance(order, list) else []
+    if named and distinct <= set(map(str, named)) and len(set(map(str, named))) == len(order):
+        classes = tuple(map(str, named))
     elif distinct and distinct <= {"1", "-1"}:
         return ("no", "yes"), np.array([{"1": 1, "-1": 0}.get(v, -1) for v in values], np.int32)
-    elif len(distinct) > MAX_CLASSES or any(_is_fraction(value) for value in distinct):
+    elif len(distinct) > MAX_CLASSES or are_measures(distinct):
         return (), np.zeros(0, np.int32)
     else:
         classes = order_classes(value for value in distinct if value != "-1")
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers.get(value, -1) for value in values], np.int32)
-
-
-def _is_fraction(text: str) -> bool:
-    try:
-        return not float(text).is_integer()
-    except (ValueError, OverflowError):
-        return False
 
 
 class LabelledReader(Reader):
@@ -210,6 +216,7 @@ class LabelledSource(WrappedSource):
         super().__init__(inner)
         self.table, self.label_columns = table, table.columns
         self.scalable, self.channels = inner.scalable, inner.channels
+        self.remark = join_remarks(inner.remark, no_classes_remark(table.left_out))
 
     def refs(self) -> Iterable[Ref]:
         return self._labelled(self.inner.refs())
@@ -234,8 +241,12 @@ def with_labels(source: Source, labels: str | None) -> Source:
     """
     if labels is None:
         table = _companion_table(source)
-        return source if table is None else LabelledSource(source, table)
-    table = _folder_table(source) if labels == FOLDERS else LabelTable.read(Path(labels))
+        if table is not None and table.columns:
+            return LabelledSource(source, table)
+        source.remark = join_remarks(source.remark, no_classes_remark(table.left_out if table is not None else ()))
+        return source
+    with reading(f"--labels {labels}", DataError, "mend it, or give another"):
+        table = _folder_table(source) if labels == FOLDERS else LabelTable.read(Path(labels))
     if not table.columns:
         raise DataError(f"--labels {labels} names no classes that the pictures could have")
     return LabelledSource(source, _check_any_match(table, source, f"--labels {labels}"))
@@ -266,15 +277,16 @@ def _folder_table(source: Source) -> LabelTable:
 
 
 def _companion_table(source: Source) -> LabelTable | None:
-    """Reads TABLE, else DATASET, beside the images; None without them, or if they hold no labels."""
+    """Reads TABLE, else DATASET, beside the images; None without them."""
     name, data = TABLE, source.read_companion(TABLE)
     if data is None:
         name, data = DATASET, source.read_companion(DATASET)
     if data is None:
         return None
     text = data.decode("utf-8-sig", "replace")
-    if name == TABLE:
-        table = LabelTable.read_csv(text, name, source.read_companion(CLASSES))
-    else:
-        table = LabelTable.read_json(text, name)
-    return _check_any_match(table, source, f"the {name} beside them") if table.columns else None
+    with reading(name, DataError, "mend or remove it"):
+        if name == TABLE:
+            table = LabelTable.read_csv(text, name, source.read_companion(CLASSES))
+        else:
+            table = LabelTable.read_json(text, name)
+    return _check_any_match(table, source, f"the {name} beside them") if table.columns else table

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_LIST_BYTES
 
 _POINTS = ("lefteye", "righteye", "leftmouth", "rightmouth")
 _REQUIRED = [point + axis for point in _POINTS for axis in "xy"]
@@ -71,6 +72,7 @@ class Landmarks:
 
 def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
     """Yields number and fields of each line that is not blank. Raises `DataError` for a binary file at once."""
+    length = 0
     with open(path, "rb") as file:
         for number, raw in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), 1):
             try:
@@ -79,6 +81,9 @@ def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
                 text = "\0"
             if "\0" in text or len(raw) > _MAX_LINE:
                 raise DataError(f"{path}, line {number}: not text in UTF-8; name a file of landmarks")
+            length += len(raw)
+            if length > MAX_LIST_BYTES:
+                raise DataError(f"{path} is above the limit of {MAX_LIST_BYTES >> 20} MiB for lists; split it")
             if text:
                 yield number, _fields(text)
 

@@ -1,0 +1,223 @@
+"""Base of the sources that are tables of Hugging Face's kind: an image column (bytes and path), label columns.
+
+They are streamed a few rows at a time, so that the number of rows read at once is bounded by their bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.array_choice import join_remarks, no_classes_remark
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
+from pggan.data.sources.image_io import read_image, read_size
+from pggan.data.sources.image_root import ImageRoot
+from pggan.data.sources.table_columns import ImageColumn, class_names, find_image_column
+from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_CARRIED_BYTES
+
+# Most rows per batch of images, and of one label column.
+ROWS, LABEL_ROWS = 16, 1024
+# Columns that are no classes, and are not named as left out.
+_NO_LABELS = frozenset(("width", "height", "id", "idx", "index", "__index_level_0__"))
+# Most characters of a class, and of a picture's name.
+_MAX_CLASS_NAME, _MAX_NAME = 200, 1000
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\b")
+
+
+class TableReader(Reader):
+    """A reference's payload: (the image file's bytes, its size if it is too large, or None; its path; labels)."""
+
+    def __init__(self, root: ImageRoot | None) -> None:
+        self._root = root
+
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        return DecodedImage(*read_image(self._data(ref), channels), ref.payload[2])
+
+    def size(self, ref: Ref) -> tuple[int, int]:
+        return read_size(io.BytesIO(self._data(ref)))
+
+    def _data(self, ref: Ref) -> bytes:
+        data, path, _ = ref.payload
+        if isinstance(data, bytes):
+            return data
+        if isinstance(data, int):
+            raise BadImage(f"a picture of {data >> 20} MiB; the limit in a table is {MAX_CARRIED_BYTES >> 20}")
+        if path and self._root is not None:
+            return self._root.read(path)
+        raise BadImage("the row holds no picture, or only the path of one that is not there")
+
+
+class TableSource(Source):
+    """Shards with an image column and label columns.
+
+    Args:
+        spec: The SOURCE argument.
+        images_root: Folder of the pictures of which the table holds the paths only; None: they are not read.
+    """
+
+    streamed = True
+    choices = ("images_root",)
+
+    def __init__(self, spec: str, images_root: str | None = None) -> None:
+        self.files, passed_over = ([Path(spec)], "") if Path(spec).is_file() else self.list_shards(Path(spec))
+        self._root = None if images_root is None else ImageRoot(images_root)
+        self._count, schema = 0, None
+        for path in self.files:
+            rows, columns = self.describe(path)
+            if rows > os.path.getsize(path):
+                raise DataError(f"{path} claims {rows} rows in {os.path.getsize(path)} bytes; copy or make it again")
+            self._count += rows
+            schema = schema or columns
+            if columns.names != schema.names:
+                raise DataError(f"{path} has other columns than {self.files[0]}; give shards of one data set")
+        assert schema is not None
+        if not self._count:
+            raise DataError(f"{spec} holds no rows; copy or make it again")
+        self._image: ImageColumn = find_image_column(schema, spec)
+        self._check_has_images(spec)
+        self._named = class_names(schema.metadata or {})
+        self.label_columns, left_out = self._find_label_columns(schema)
+        self.remark = join_remarks(passed_over, _missing_shards(self.files), no_classes_remark(left_out))
+
+    @staticmethod
+    @abstractmethod
+    def list_shards(folder: Path) -> tuple[list[Path], str]:
+        """Returns the shards of a folder, and what is said of those passed over."""
+
+    @abstractmethod
+    def describe(self, path: Path) -> tuple[int, Any]:
+        """Returns a shard's number of rows and Arrow schema. Raises `DataError`."""
+
+    @abstractmethod
+    def batches(self, path: Path, columns: Sequence[str], rows: int) -> Iterator[Any]:
+        """Yields a shard's record batches of these columns, of at most `rows` rows. Raises `DataError`."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def reader(self, resolution: int, seed: int) -> Reader:
+        return TableReader(self._root)
+
+    def refs(self) -> Iterator[Ref]:
+        row_number = 0
+        numbers = {
+            # columns whose classes the file names hold class numbers already
+            column.name: {} if column.name in self._named else {name: i for i, name in enumerate(column.classes)}
+            for column in self.label_columns
+        }
+        counts = [len(column.classes) for column in self.label_columns]
+        for path in self.files:
+            for batch in self.batches(path, [*self._image.leaves, *numbers], ROWS):
+                images, paths = self._image.split(batch)
+                labels = [batch.column(name).to_pylist() for name in numbers]
+                for row in range(batch.num_rows):
+                    path_in_row = str(paths[row].as_py() or "") if paths is not None else ""
+                    values = zip((column[row] for column in labels), numbers.values(), counts)
+                    payload = (_content(images, row), path_in_row, tuple(_number(*each) for each in values))
+                    yield Ref(path_in_row[:_MAX_NAME] or f"row {row_number}", payload)
+                    row_number += 1
+
+    def _check_has_images(self, spec: str) -> None:
+        """Raises `DataError` if there are only paths and no --images-root."""
+        if self._root is not None:
+            return
+        for path in self.files if self._image.bytes_leaf else ():
+            for batch in self.batches(path, [self._image.bytes_leaf], LABEL_ROWS):
+                images, _ = self._image.split(batch)
+                if images.null_count < len(images):
+                    return
+        if not self._image.path_leaf:
+            raise DataError(f"{spec} holds no pictures: its column {self._image.name[:80]!r} is empty; make it again")
+        raise DataError(
+            f"{spec} holds only the paths of its pictures, not the pictures; put these into it "
+            "(Hugging Face: push_to_hub, or to_parquet with the files embedded), or, if the paths are relative, give "
+            "the folder that they begin in: --images-root DIR"
+        )
+
+    def _find_label_columns(self, schema: Any) -> tuple[tuple[LabelColumn, ...], list[str]]:
+        """Returns the columns that hold classes (numbers, truth values, few distinct texts), and names of others."""
+        from pyarrow import types
+
+        columns: list[LabelColumn] = []
+        left_out: list[str] = []
+        for name in schema.names:
+            kind = schema.field(name).type
+            kind = kind.value_type if types.is_dictionary(kind) else kind
+            if name == self._image.name or name in _NO_LABELS or schema.names.count(name) > 1:
+                continue
+            if name in self._named:
+                columns.append(LabelColumn(name, self._named[name]))
+            elif types.is_boolean(kind):
+                columns.append(LabelColumn(name, ("no", "yes")))
+            elif any(is_kind(kind) for is_kind in _class_kinds()):
+                distinct = self._distinct(name)
+                # values that differ for nearly every image are names; a single value is no information
+                few = distinct is not None and (len(distinct) <= self._count // 2 or len(distinct) == 2)
+                if distinct is not None and few and 1 < len(distinct) <= MAX_CLASSES:
+                    columns.append(LabelColumn(name, order_classes(distinct)))
+                elif distinct is None or len(distinct) > 1:
+                    left_out.append(name)
+        return tuple(columns), left_out
+
+    def _distinct(self, name: str) -> set[Any] | None:
+        """Returns a column's distinct values without those that mean none; None if they are too many, or measures."""
+        distinct: set[Any] = set()
+        for path in self.files:
+            for batch in self.batches(path, [name], LABEL_ROWS):
+                values = {_whole(value) for value in batch.column(0).unique().to_pylist()}
+                distinct |= values - {None, "", -1}
+                if len(distinct) > MAX_CLASSES or any(
+                    isinstance(value, float) or (isinstance(value, str) and len(value) > _MAX_CLASS_NAME)
+                    for value in distinct
+                ):
+                    return None
+        return distinct
+
+
+def _class_kinds() -> tuple[Callable[[Any], bool], ...]:
+    """Returns pyarrow's tests of the types that may hold classes."""
+    from pyarrow import types
+
+    return types.is_integer, types.is_floating, types.is_string, types.is_large_string
+
+
+def _content(images: Any, row: int) -> bytes | int | None:
+    """Returns the bytes of a row's image, their number if it is above the limit, None without any."""
+    value = None if images is None else images[row]
+    if value is None or not value.is_valid:
+        return None
+    buffer = value.as_buffer()
+    return bytes(buffer) if buffer.size <= MAX_CARRIED_BYTES else int(buffer.size)
+
+
+def _whole(value: Any) -> Any:
+    """Returns a floating-point number without a fraction as an integer, and "not a number" as None."""
+    if not isinstance(value, float):
+        return value
+    return None if math.isnan(value) else int(value) if value.is_integer() else value
+
+
+def _number(value: Any, known: dict[str, int], count: int) -> int:
+    """Returns a value's class number, -1 if unknown. `known`: numbers by name; empty if values are numbers already."""
+    value = _whole(value)
+    if isinstance(value, bool) or (not known and isinstance(value, int)):
+        return int(value) if 0 <= int(value) < count else -1
+    return known.get(str(value), -1)
+
+
+def _missing_shards(files: list[Path]) -> str | None:
+    """Returns which of the shards that the names count are missing ("train-00000-of-00002")."""
+    matches = [match for file in files if (match := _SHARD.search(file.name))]
+    if not matches:
+        return None
+    present, total = {int(match[1]) for match in matches}, max(int(match[2]) for match in matches)
+    missing = total - len(present)
+    return f"{missing} of {total} shards are not there" if missing > 0 and len(files) > 1 else None
