@@ -16,3 +16,7 @@ MAX_CARRIED_BYTES = 256 << 20
 MAX_BYTES_UNDER_WAY = 256 << 20
 # Bytes of a list: CSV, JSON, landmarks.
 MAX_LIST_BYTES = 1 << 28
+# Bytes of the headers of one member of a tar.
+MAX_HEADER_BYTES = 1 << 20
+# A compressed archive or TFRecord file may expand to this many times its size, and to these bytes in any case.
+MAX_EXPANSION, MAX_EXPANDED_BYTES = 1000, 1 << 30

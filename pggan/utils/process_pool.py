@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_BYTES_UNDER_WAY
 from pggan.utils.parent_watch import exit_with_parent
 
 T = TypeVar("T")
@@ -34,7 +35,12 @@ def available_cores() -> int:
 
 
 def ordered_map(
-    work: Callable[[T], R], items: Iterable[T], workers: int, in_flight: int = IN_FLIGHT, inline: bool = True
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    in_flight: int = IN_FLIGHT,
+    inline: bool = True,
+    weigh: Callable[[T], int] = lambda item: 0,
 ) -> Generator[R, None, None]:
     """Yields `work(item)` for every item, in the order of the items.
 
@@ -44,6 +50,7 @@ def ordered_map(
         workers: Number of worker processes.
         in_flight: Most tasks in flight per worker.
         inline: With one worker, call `work` in this process instead of starting one.
+        weigh: Returns the bytes that an item takes until it is done; together at most MAX_BYTES_UNDER_WAY, or one item.
 
     Raises:
         WorkerDied: A worker process ended, for example by the out-of-memory killer.
@@ -54,18 +61,22 @@ def ordered_map(
         return
     context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
     pending: deque[Future[R]] = deque()
+    weights: deque[int] = deque()  # of the pending items, in bytes
     pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     received: list[int] = []
     try:
         with _deferred_interrupts() as received:
             for index, item in enumerate(items):
-                with _sigint_blocked(index < workers):  # the first submissions start the processes
-                    pending.append(pool.submit(_run, item))
-                if len(pending) >= in_flight * workers:
+                weight = weigh(item)
+                while pending and (len(pending) >= in_flight * workers or sum(weights) + weight > MAX_BYTES_UNDER_WAY):
                     result = pending.popleft().result()
+                    weights.popleft()
                     if received:
                         return
                     yield result
+                with _sigint_blocked(index < workers):  # the first submissions start the processes
+                    pending.append(pool.submit(_run, item))
+                weights.append(weight)
             while pending and not received:
                 yield pending.popleft().result()
     except BrokenProcessPool:

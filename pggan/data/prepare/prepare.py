@@ -19,7 +19,7 @@ from pggan.data.prepare.prepare_options import PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
 from pggan.data.sources.aligned import AlignedSource
-from pggan.data.sources.base import BadImage, Ref, Source
+from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, with_labels
@@ -52,6 +52,7 @@ class PrepareReport(StoreSummary):
 
     bad: list[dict[str, str]]  # unreadable images: name and reason of the first ones
     converted: dict[str, int]  # images, by conversion
+    remarks: list[str]  # what was chosen or passed over in the source
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class _PrepareJob:
 
     @classmethod
     def of(cls, spec: str, options: PrepareOptions) -> _PrepareJob:
-        source = with_labels(open_source(spec), options.labels)
+        source = open_source(spec)
+        if options.member is not None:
+            source.select(options.member)
+        source = with_labels(source, options.labels)
         if options.align is not None:
             source = AlignedSource(source, options.align)
         options = replace(options, channels=options.channels or source.channels or 3)
@@ -182,7 +186,8 @@ def prepare(
                 on_start(job.count - resumed)
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
     seconds, converted = time.monotonic() - start, dict(stats.converted)
-    return PrepareReport.of(str(dest), place, manifest, resumed, seconds, bad=stats.bad, converted=converted)
+    details: dict[str, Any] = {"bad": stats.bad, "converted": converted, "remarks": [*job.source.remarks]}
+    return PrepareReport.of(str(dest), place, manifest, resumed, seconds, **details)
 
 
 def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:
@@ -207,7 +212,8 @@ def _write_store(
     converter = job.converter()
     writer = StoreWriter(partial, converter.codecs, progress, stats.notes)
     with closing(writer), explain_full_disk(writer, job.count, estimated_bytes):
-        results = ordered_map(converter, job.refs(progress.consumed), job.options.workers)
+        refs, workers = job.refs(progress.consumed), job.options.workers
+        results = ordered_map(converter, refs, workers, weigh=lambda ref: bytes_carried(ref.payload))
         with closing(results):  # workers end before the writer closes
             for result in results:
                 if stats.count(result):

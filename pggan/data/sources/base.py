@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
+from pggan.utils.errors import UsageError
 
 # Most images of a streamed source that are read for a sample.
 _MAX_STREAMED_SAMPLE = 256
@@ -31,6 +32,15 @@ class Ref(NamedTuple):
 
     name: str  # for people
     payload: Any  # what the reader needs; small and picklable
+
+
+def bytes_carried(payload: Any) -> int:
+    """Returns the bytes that a reference's payload holds, or that its `nbytes` says reading it will bring."""
+    if (size := getattr(payload, "nbytes", None)) is not None:
+        return int(size)
+    if isinstance(payload, bytes):
+        return len(payload)
+    return sum(map(bytes_carried, payload)) if isinstance(payload, tuple) else 0
 
 
 class BadImage(Exception):  # noqa: N818 (a report more than an error)
@@ -72,6 +82,7 @@ class Source(ABC):
     label_columns: tuple[LabelColumn, ...] = ()
     channels: int | None = None  # 1 (grey) or 3 of all images, None if they differ or it is unknown
     attribution: str | None = None  # whom the licence of the images asks to name
+    remarks: tuple[str, ...] = ()  # what was chosen or passed over, for people
 
     @staticmethod
     @abstractmethod
@@ -96,6 +107,10 @@ class Source(ABC):
     def reader(self, resolution: int, seed: int) -> Reader:
         """Returns a reader; `resolution` and `seed` matter only to sources that draw their images."""
 
+    def select(self, name: str) -> None:
+        """Chooses the members `name` of each sample. Raises `UsageError` where the format has no such choice."""
+        raise UsageError(f"--member {name}: only a tar or webdataset has members to choose from; leave it out")
+
     def read_companion(self, name: str) -> bytes | None:
         """Returns a file of this name beside the images, such as a list of labels, None if there is none."""
         return None
@@ -116,6 +131,7 @@ class WrappedSource(Source):
     def __init__(self, inner: Source) -> None:
         self.inner = inner
         self.label_columns, self.attribution = inner.label_columns, inner.attribution
+        self.remarks = inner.remarks
 
     @staticmethod
     def sniff(spec: str) -> bool:

@@ -13,7 +13,7 @@ from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import is_image_name, read_image, read_size
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key, one_line
-from pggan.utils.limits import MAX_FILE_BYTES
+from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
 
 NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
 
@@ -80,14 +80,16 @@ def walk_once(
         yield folder, files
 
 
-def check_file_size(size: int) -> None:
-    """Raises `BadImage` for a file above MAX_FILE_BYTES."""
-    if size > MAX_FILE_BYTES:
-        raise BadImage(f"a file of {size >> 20} MiB; the limit is {MAX_FILE_BYTES >> 20}")
+def check_file_size(size: int, most: int) -> None:
+    """Raises `BadImage` for a file above `most` bytes."""
+    if size > most:
+        raise BadImage(f"a file of {size >> 20} MiB; the limit is {most >> 20}")
 
 
 class FileReader(Reader):
     """Reads references to image files."""
+
+    max_bytes = MAX_FILE_BYTES  # of a file
 
     @abstractmethod
     def open(self, ref: Ref) -> BinaryIO:
@@ -95,9 +97,8 @@ class FileReader(Reader):
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         with report_bad_image(), self.open(ref) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise BadImage(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
+            data = file.read(self.max_bytes + 1)
+        check_file_size(len(data), self.max_bytes)
         return DecodedImage(*read_image(data, channels))
 
     def size(self, ref: Ref) -> tuple[int, int]:
@@ -125,8 +126,10 @@ class NamedFilesSource(Source):
 
 
 def read_if_present(path: str) -> bytes | None:
-    """Returns a file's content, None if it does not exist."""
+    """Returns the content of a list, None if it does not exist. Raises `DataError` above MAX_LIST_BYTES."""
     if not os.path.isfile(path):
         return None
+    if os.path.getsize(path) > MAX_LIST_BYTES:
+        raise DataError(f"{path} is above the limit of {MAX_LIST_BYTES >> 20} MiB of a list; remove or split it")
     with open(path, "rb") as file:
-        return file.read()
+        return file.read(MAX_LIST_BYTES)
