@@ -60,8 +60,7 @@ def ordered_map(
         yield from map(work, items)
         return
     context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
-    pending: deque[Future[R]] = deque()
-    weights: deque[int] = deque()  # of the pending items, in bytes
+    pending: deque[tuple[Future[R], int]] = deque()  # with the weights of their items
     pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     received: list[int] = []
     try:
@@ -69,16 +68,14 @@ def ordered_map(
             for index, item in enumerate(items):
                 weight = weigh(item)
                 while pending and (len(pending) >= in_flight * workers or sum(weights) + weight > MAX_BYTES_UNDER_WAY):
-                    result = pending.popleft().result()
-                    weights.popleft()
+                    result = pending.popleft()[0].result()
                     if received:
                         return
                     yield result
                 with _sigint_blocked(index < workers):  # the first submissions start the processes
-                    pending.append(pool.submit(_run, item))
-                weights.append(weight)
+                    pending.append((pool.submit(_run, item), weight))
             while pending and not received:
-                yield pending.popleft().result()
+                yield pending.popleft()[0].result()
     except BrokenProcessPool:
         raise WorkerDied("a worker process died (out of memory?); try fewer --workers") from None
     finally:

@@ -13,8 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from pggan.data.sources import expanded_file as module
 from pggan.data.sources import open_source
-from pggan.data.sources import tar_members as module
 from pggan.data.sources.base import BadImage, bytes_carried
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.limits import MAX_BYTES_UNDER_WAY, MAX_CARRIED_BYTES

@@ -5,15 +5,15 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any, BinaryIO, cast
 
 from pggan.data.sources.base import has_magic
+from pggan.data.sources.expanded_file import max_expansion
 from pggan.data.sources.file_base import explain_damage
-from pggan.utils.limits import MAX_EXPANDED_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES
+from pggan.utils.limits import MAX_EXPANSION, MAX_HEADER_BYTES
 
 _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
@@ -21,11 +21,6 @@ _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7z
 def is_compressed(path: str) -> bool:
     """Whether a file is compressed with gzip, bzip2 or xz."""
     return has_magic(path, *_OPENERS)
-
-
-def max_expansion(path: str) -> int:
-    """Returns the most bytes that a compressed file may expand to."""
-    return max(MAX_EXPANDED_BYTES, os.path.getsize(path) * MAX_EXPANSION)
 
 
 class _BoundedFile:
