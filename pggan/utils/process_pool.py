@@ -67,7 +67,8 @@ def ordered_map(
         with _deferred_interrupts() as received:
             for index, item in enumerate(items):
                 weight = weigh(item)
-                while pending and (len(pending) >= in_flight * workers or sum(weights) + weight > MAX_BYTES_UNDER_WAY):
+                room = MAX_BYTES_UNDER_WAY - weight
+                while pending and (len(pending) >= in_flight * workers or sum(w for _, w in pending) > room):
                     result = pending.popleft()[0].result()
                     if received:
                         return
