@@ -165,7 +165,7 @@ def test_shards_are_one_set_and_the_one_for_training_is_read(tmp_path):
     (tmp_path / "x-test.tfrecord-00000-of-00001").write_bytes(records([encode_image(PICTURES[0])]))
     source = open_source(str(tmp_path))
     assert len(source) == COUNT
-    assert source.remarks == ("passed over the sets x-test.tfrecord; give one of their files to read it",)
+    assert source.remark == "passed over the sets x-test.tfrecord; give one of their files to read it"
     (tmp_path / "x-train.tfrecord-00001-of-00003").unlink()
     with pytest.raises(DataError, match="lacks shards, or has some twice: 2 files"):
         open_source(str(tmp_path))

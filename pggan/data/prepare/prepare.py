@@ -52,7 +52,7 @@ class PrepareReport(StoreSummary):
 
     bad: list[dict[str, str]]  # unreadable images: name and reason of the first ones
     converted: dict[str, int]  # images, by conversion
-    remarks: list[str]  # what was chosen or passed over in the source
+    remark: str | None  # what is passed over of a source that holds more
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,7 @@ class _PrepareJob:
 
     @classmethod
     def of(cls, spec: str, options: PrepareOptions) -> _PrepareJob:
-        source = open_source(spec)
-        if options.member is not None:
-            source.select(options.member)
-        source = with_labels(source, options.labels)
+        source = with_labels(open_source(spec, member=options.member), options.labels)
         if options.align is not None:
             source = AlignedSource(source, options.align)
         options = replace(options, channels=options.channels or source.channels or 3)
@@ -186,7 +183,7 @@ def prepare(
                 on_start(job.count - resumed)
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
     seconds, converted = time.monotonic() - start, dict(stats.converted)
-    details: dict[str, Any] = {"bad": stats.bad, "converted": converted, "remarks": [*job.source.remarks]}
+    details: dict[str, Any] = {"bad": stats.bad, "converted": converted, "remark": job.source.remark}
     return PrepareReport.of(str(dest), place, manifest, resumed, seconds, **details)
 
 

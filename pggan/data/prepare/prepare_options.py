@@ -23,7 +23,9 @@ class PrepareOptions:
     quality: int = 95  # of JPEG, 1 to 100
     channels: int | None = None  # 1 or 3; None: 1 if all of the source is grey, else 3
     labels: str | None = None  # "folders" or a file of labels; None: the source's own
-    member: str | None = None  # of the samples of a tar or webdataset: the images with this name; None: see `select`
+    member: str | None = (
+        None  # of the samples of a tar or webdataset: the images with this name; None: see `SampleMembers`
+    )
     align: str | None = None  # file of face landmarks: store upright face crops
     fit: str = "crop"  # how non-square images become square: one of FITS
     upscale: bool = False  # enlarge images below max_res instead of leaving them out

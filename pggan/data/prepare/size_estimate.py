@@ -39,7 +39,7 @@ class Plan:
     seconds: float | None  # estimated, of the rest; None without a sample
     sampled: int  # images converted for the estimate
     free: int  # bytes of the disk
-    remarks: tuple[str, ...] = ()  # of the source
+    remark: str | None = None  # what is passed over of a source that holds more
 
     @property
     def more(self) -> int | None:
@@ -115,7 +115,7 @@ def estimate(
         seconds=None if seconds is None else round(seconds, 1),
         sampled=len(sizes),
         free=free,
-        remarks=source.remarks,
+        remark=source.remark,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pggan.config.registry import Registry
-from pggan.utils.errors import DataError
+from pggan.utils.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from pggan.data.sources.base import Source
@@ -44,12 +44,24 @@ SOURCES: Registry[SourceSpec] = Registry(
 )
 
 
-def open_source(spec: str) -> Source:
-    """Opens a SOURCE argument. Raises `DataError` if it does not exist or has an unknown format."""
+def open_source(spec: str, **choices: str | None) -> Source:
+    """Opens a SOURCE argument.
+
+    Args:
+        spec: The SOURCE argument.
+        choices: What to read of it: `dataset`, `images_root`; None: the source's own choice.
+
+    Raises:
+        DataError: It does not exist, or has an unknown format.
+        UsageError: Its format does not take one of the choices.
+    """
+    given = {name: value for name, value in choices.items() if value is not None}
     for entry in SOURCES:
         source = SOURCES.load(entry.name)
         if source.sniff(spec):
-            return source(spec)
+            for name in given.keys() - set(source.choices):
+                raise UsageError(f"--{name.replace('_', '-')} does not go with {spec}, {entry.summary}; leave it out")
+            return source(spec, **given)
     kinds = "; ".join(entry.summary for entry in SOURCES)
     problem = "is not a source of pictures" if os.path.exists(spec) else "does not exist"
     raise DataError(f"{spec} {problem}; give one of: {kinds}")

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
-from pggan.utils.errors import UsageError
 
 # Most images of a streamed source that are read for a sample.
 _MAX_STREAMED_SAMPLE = 256
@@ -82,7 +81,8 @@ class Source(ABC):
     label_columns: tuple[LabelColumn, ...] = ()
     channels: int | None = None  # 1 (grey) or 3 of all images, None if they differ or it is unknown
     attribution: str | None = None  # whom the licence of the images asks to name
-    remarks: tuple[str, ...] = ()  # what was chosen or passed over, for people
+    choices: tuple[str, ...] = ()  # options of `open_source` that it takes, such as "dataset"
+    remark: str | None = None  # one line for people: what is passed over of a SOURCE that holds more
 
     @staticmethod
     @abstractmethod
@@ -107,10 +107,6 @@ class Source(ABC):
     def reader(self, resolution: int, seed: int) -> Reader:
         """Returns a reader; `resolution` and `seed` matter only to sources that draw their images."""
 
-    def select(self, name: str) -> None:
-        """Chooses the members `name` of each sample. Raises `UsageError` where the format has no such choice."""
-        raise UsageError(f"--member {name}: only a tar or webdataset has members to choose from; leave it out")
-
     def read_companion(self, name: str) -> bytes | None:
         """Returns a file of this name beside the images, such as a list of labels, None if there is none."""
         return None
@@ -131,7 +127,7 @@ class WrappedSource(Source):
     def __init__(self, inner: Source) -> None:
         self.inner = inner
         self.label_columns, self.attribution = inner.label_columns, inner.attribution
-        self.remarks = inner.remarks
+        self.remark = inner.remark
 
     @staticmethod
     def sniff(spec: str) -> bool:

@@ -46,33 +46,41 @@ class SampleMembers:
         """Whether an image is read."""
         return self._included is None or _member(name) in self._included
 
-    def choose(self) -> None:
-        """Chooses the member whose name says pictures, or the only one whose name does not say something else."""
+    def choose(self, member: str | None, spec: str) -> None:
+        """Chooses which images are read.
+
+        Args:
+            member: `image`, `image.png` or `png`; None: the member whose name says pictures, or the only one whose name
+                does not say something else.
+            spec: The SOURCE argument, for messages.
+
+        Raises:
+            UsageError: No sample has the member.
+        """
+        if member is not None:
+            text = member.lower().strip(".")
+            self._include(lambda name, ending: text in (name, ending, f"{name}.{ending}"))
+            if not self._included:
+                raise UsageError(f"--member {member}: no sample of {spec} has it; they have {_listed(self._counts)}")
+            return
         names = {member for member, _ in self._counts}
         if self._paired and len(names) > 1 and len(self._counts) <= _MAX_NAMES:
             pictures = [name for name in PICTURES if name in names][:1] or list(names - OTHERS)
             if len(pictures) == 1:
                 self._include(lambda name, ending: name == pictures[0])
 
-    def select(self, member: str, spec: str) -> None:
-        """Chooses `image`, `image.png` or `png`. Raises `UsageError` if no sample of `spec` has it."""
-        text = member.lower().strip(".")
-        self._include(lambda name, ending: text in (name, ending, f"{name}.{ending}"))
-        if not self._included:
-            raise UsageError(f"--member {member}: no sample of {spec} has it; they have {_listed(self._counts)}")
-
     def _include(self, matches: Callable[[str, str], bool]) -> None:
         self._included = frozenset(member for member in self._counts if matches(*member))
 
-    def remarks(self) -> tuple[str, ...]:
+    def remark(self) -> str | None:
         """Returns what was passed over, or that samples have several images which are all read."""
         if self._included is not None:
             passed = [member for member in self._counts if member not in self._included]
             count = sum(self._counts[member] for member in passed)
-            return (f"passed over {count} others: {_listed(passed)}; --member NAME chooses",) if passed else ()
+            return f"passed over {count} others: {_listed(passed)}; --member NAME chooses" if passed else None
         if self._paired and 1 < len(self._counts) <= _MAX_NAMES:
-            return (f"samples hold several pictures, all are read: {_listed(self._counts)}; --member NAME chooses",)
-        return ()
+            return f"samples hold several pictures, all are read: {_listed(self._counts)}; --member NAME chooses"
+        return None
 
 
 def _listed(members: Iterable[tuple[str, str]]) -> str:

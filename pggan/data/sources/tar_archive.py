@@ -70,8 +70,10 @@ class TarSource(Source):
     "class", as in webdataset. Of the images of a sample, `SampleMembers` chooses.
     """
 
-    def __init__(self, spec: str) -> None:
-        self.spec, self.paths = spec, self.files(spec)
+    choices = ("member",)
+
+    def __init__(self, spec: str, member: str | None = None) -> None:
+        self.paths = self.files(spec)
         self.streamed = any(map(is_compressed, self.paths))
         self._places: list[tuple[str, str, _Place | str]] = []  # name and path of the tar; empty if streamed
         self._companions: dict[str, bytes] = {}
@@ -82,8 +84,8 @@ class TarSource(Source):
             self._places += sorted(places, key=lambda place: natural_key(place[0]))
         if not self._members.count:
             raise DataError(f"{spec} {NO_IMAGES}")
-        self._members.choose()
-        self.remarks = self._members.remarks()
+        self._members.choose(member, spec)
+        self.remark = self._members.remark()
         # with more distinct values they are names of images, not classes
         distinct = set(labels.values()) - {"-1"}
         classes = order_classes(distinct) if len(distinct) <= MAX_CLASSES else ()
@@ -95,10 +97,6 @@ class TarSource(Source):
     def files(spec: str) -> list[str]:
         """Returns the tars of a SOURCE argument."""
         return [spec]
-
-    def select(self, name: str) -> None:
-        self._members.select(name, self.spec)
-        self.remarks = self._members.remarks()
 
     def _scan(self, path: str, labels: _Labels) -> list[tuple[str, str, _Place | str]]:
         """Counts the images of a tar; returns their places if it is not streamed; adds labels and companion files."""

@@ -77,7 +77,7 @@ class TfrecordSource(IndexedSource):
     """The directory of TFRecords: its file of the largest resolution or its shards, and its labels."""
 
     def __init__(self, spec: str) -> None:
-        paths, self.remarks = _chosen_files(Path(spec))
+        paths, self.remark = _chosen_files(Path(spec))
         self.paths = [path.absolute() for path in paths]
         self.streamed = any(map(is_compressed, self.paths))
         self._offsets = [] if self.streamed else [find_records(path) for path in self.paths]
@@ -170,13 +170,13 @@ def _data_set(file: Path) -> tuple[str, int]:
     return shard[1] if shard else re.sub(r"\.tfrec[^.]*(\.[^.]+)?$", "", file.name), 0
 
 
-def _chosen_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
+def _chosen_files(path: Path) -> tuple[list[Path], str | None]:
     """Returns the files to read of a folder, and a remark on the others; a file itself.
 
     They are the file of the largest resolution of the only data set, or all shards of it or of the one for training.
     """
     if path.is_file():
-        return [path], ()
+        return [path], None
     levels: dict[str, list[tuple[int, Path]]] = {}
     for file in _files(path):
         name, level = _data_set(file)
@@ -190,8 +190,8 @@ def _chosen_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     if others and training != [name]:
         sets = ", ".join(levels)
         raise DataError(f"{path} holds several data sets ({sets}); name one's largest file, as {largest}")
-    remarks = (f"passed over the sets {others}; give one of their files to read it",) if others else ()
-    return _all_shards([file for _, file in levels[name]]) or [largest], remarks
+    remark = f"passed over the sets {others}; give one of their files to read it" if others else None
+    return _all_shards([file for _, file in levels[name]]) or [largest], remark
 
 
 def _all_shards(files: list[Path]) -> list[Path]:
