@@ -30,6 +30,10 @@ FORMAT_OF_ENDING = {".onnx": "onnx", ".pt2": "torch"}
         help="Format to write.",
     ),
     cloup.option(
+        "--opset", type=click.IntRange(min=18), metavar="N", show_default="18, which runtimes since 2023 run",
+        help="Operator set of an ONNX file.",
+    ),
+    cloup.option(
         "--res", "resolution", type=int, metavar="R", show_default="the model's own, at its alpha",
         help="Resolution of the pictures.",
     ),
@@ -41,7 +45,7 @@ FORMAT_OF_ENDING = {".onnx": "onnx", ".pt2": "torch"}
 @output_options
 def command(
     model: str, out: Path, kind: str | None, resolution: int | None, all_levels: bool, overwrite: bool, best: bool,
-    output: Output,
+    opset: int | None, output: Output,
 ) -> None:  # fmt: skip
     """Convert a model to ONNX or to a torch.export program.
 
@@ -64,7 +68,7 @@ def command(
     progress = Output(output.as_json, output.quiet or len(files) == 1).progress("exporting", len(files), "files")
     with progress as advance:
         for path, level in files:
-            results.append(export_model(loaded, path, kind, level, overwrite))
+            results.append(export_model(loaded, path, kind, level, overwrite, opset))
             advance(1)
     output.result(results, *(_line(result, kind) for result in results))
 
@@ -81,7 +85,7 @@ def _files_of_levels(model: Model, folder: Path, kind: str, overwrite: bool) -> 
 
 
 def _line(result: dict[str, Any], kind: str) -> str:
-    made_for = f"opset {result['opset']}" if kind == "onnx" else f"torch {result['torch']}"
+    made_for = f"opset {result['opset']} (IR {result['ir']})" if kind == "onnx" else f"torch {result['torch']}"
     return (
         f"{result['file']}: {result['resolution']}x{result['resolution']}, {made_for}, {size(result['bytes'])}, "
         f"differs from PyTorch by at most {result['max_difference']:.1e}"

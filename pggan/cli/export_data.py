@@ -29,21 +29,28 @@ from pggan.utils.formatting import size
         "--labels", metavar="COLUMN", show_default="the only one",
         help="Label column to write, for formats that hold one column.",
     ),
+    cloup.option(
+        "--by-class", metavar="COLUMN", show_default="folders of 1000",
+        help="Put the PNGs of a folder or a zip into a folder for each class of this label, as torchvision's "
+        "ImageFolder and Hugging Face's imagefolder read them; pictures without the label are left out.",
+    ),
     limit_option,
 )  # fmt: skip
 @output_options
 def command(
-    data: str, out: Path, kind: str, resolution: int | None, labels: str | None, limit: int | None, output: Output
-) -> None:
+    data: str, out: Path, kind: str, resolution: int | None, labels: str | None, by_class: str | None,
+    limit: int | None, output: Output,
+) -> None:  # fmt: skip
     """Write a data store as files that other programs read.
 
     The pictures and labels of DATA, a store, go to OUT, so that nobody is locked in. prepare-data reads the same pixels
-    back from there. OUT appears when it is complete.
+    back from there. OUT appears when it is complete; the name of a zip gets the ending .zip.
     """
     from pggan.interop.export_data import export_data
 
     with deferred_progress("exporting", output.silent) as (start, advance):
-        result = export_data(data, out, kind, resolution, labels, limit, start, advance)
+        result = export_data(data, out, kind, resolution, labels, limit, start, advance, by_class)
     side, columns = result["resolution"], ", ".join(result["labels"])
-    summary = f"{out}: {result['pictures']} pictures of {side}x{side} as {kind}, {size(result['bytes'])}"
-    output.result(result, summary + (f"; labels: {columns}" if columns else ""))
+    summary = f"{result['out']}: {result['pictures']} pictures of {side}x{side} as {kind}, {size(result['bytes'])}"
+    notes = [f"  {note}" for note in result["notes"]]
+    output.result(result, summary + (f"; labels: {columns}" if columns else ""), *notes)

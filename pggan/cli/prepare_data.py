@@ -66,6 +66,11 @@ SHOWN_BAD = 10
         "corners.",
     ),
     cloup.option(
+        "--member", metavar="NAME", show_default="the one whose name says pictures, else all",
+        help="Of samples of several pictures in a tar or webdataset, read those with this name: image of 7.image.png "
+        "and 7.mask.png.",
+    ),
+    cloup.option(
         "--upscale", is_flag=True,
         help="Enlarge pictures that are smaller than --max-res instead of leaving them out.",
     ),
@@ -158,6 +163,7 @@ def _plan_lines(plan: Plan) -> list[str]:
     return [
         f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}",
         f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}",
+        *([f"  {plan.remark}"] if plan.remark else []),
         f"  {plan}; {size(plan.free)} are free",
         *([f"  note: {plan.remark}"] if plan.remark else []),
     ]
@@ -171,6 +177,7 @@ def _report_lines(report: PrepareReport) -> list[str]:
     hidden = report.left_out.get("bad", 0) - SHOWN_BAD
     if hidden > 0:
         lines.append(f"    and {hidden} more")
+    lines += [f"  {report.remark}"] if report.remark else []
     lines += [f"  converted: {count} {kind}" for kind, count in sorted(report.converted.items())]
     lines += [
         f"  {f'{side}x{side}':>9}  {report.codecs[side]:<4}  {size(report.bytes[side]):>10}"

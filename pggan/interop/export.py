@@ -28,6 +28,7 @@ from pggan.generation.model import Model
 from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, fused_kernel
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import one_line
 from pggan.utils.version import __version__
 
 # Format -> file extension.
@@ -36,8 +37,9 @@ FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4
 # Batch sizes that a program is checked with, and those from LARGE pixels of a side on.
 BATCHES, LARGE_BATCHES, LARGE = (1, 3, 8), (1, 2), 512
-# The opset that every supported torch writes, and the newest that one is known to write if it does not say.
-_OLDEST_OPSET, _KNOWN_LIMIT = 18, 20
+# The opset that torch's exporter writes natively, and runtimes since 2023 run; the newest that a torch is known to
+# write if it does not say.
+DEFAULT_OPSET, _KNOWN_LIMIT = 18, 20
 # An ONNX file is one protobuf message, at most 2 GiB; 16 MiB of that are left for the graph.
 _ONNX_BYTES = 2**31 - 2**24
 
@@ -75,7 +77,12 @@ class _Program(nn.Module):
 
 
 def export_model(
-    model: Model, out: str | Path, kind: str, level: int | None = None, overwrite: bool = False
+    model: Model,
+    out: str | Path,
+    kind: str,
+    level: int | None = None,
+    overwrite: bool = False,
+    opset: int | None = None,
 ) -> dict[str, Any]:
     """Writes one level of a generator to a file. Where it fails, no file is left.
 
@@ -85,9 +92,10 @@ def export_model(
         kind: "onnx" or "torch".
         level: log2 of the resolution; None for the stored level at its alpha. Other levels have alpha 1.
         overwrite: whether an existing file is replaced.
+        opset: of an ONNX file, from DEFAULT_OPSET, which None stands for.
 
     Returns:
-        What was written: file, format, resolution, alpha, version, largest difference from PyTorch, size in bytes.
+        What was written: file, format, resolution, alpha, versions, largest difference from PyTorch, size in bytes.
 
     Raises:
         UsageError: a package is missing, `out` exists, or the model has no such level.
@@ -96,6 +104,8 @@ def export_model(
     path = Path(out)
     if kind not in FORMATS:
         raise UsageError(f"--format {kind} is none of {', '.join(FORMATS)}")
+    if opset is not None and kind != "onnx":
+        raise UsageError("--opset belongs to --format onnx; leave it out")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists already; give another OUT, or --overwrite to replace it")
     if path.is_dir():
@@ -108,7 +118,10 @@ def export_model(
 
     def write(temporary: Path) -> None:
         metadata = _metadata(model, chosen, alpha)
-        run, version = (_write_onnx if kind == "onnx" else _write_torch)(program, model, temporary, metadata)
+        if kind == "onnx":
+            run, version = _write_onnx(program, model, temporary, metadata, opset or DEFAULT_OPSET)
+        else:
+            run, version = _write_torch(program, model, temporary, metadata)
         report.update(version, **_compare(model, chosen, alpha, run))
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,12 +188,15 @@ def _write_torch(program: _Program, model: Model, path: Path, metadata: dict[str
     return run, {"torch": torch.__version__}
 
 
-def _write_onnx(program: _Program, model: Model, path: Path, metadata: dict[str, str]) -> tuple[Run, dict[str, Any]]:
-    """Writes an ONNX file; returns it as onnxruntime runs it, and its opset."""
+def _write_onnx(
+    program: _Program, model: Model, path: Path, metadata: dict[str, str], opset: int
+) -> tuple[Run, dict[str, Any]]:
+    """Writes an ONNX file; returns it as onnxruntime runs it, its opset and its IR version."""
     onnx, runtime = _import_onnx()
+    _check_opset(onnx, opset)
     example = _example(model, 2)
     names = ["latents", "labels"][: len(example)]
-    opset, dynamic = _newest_opset(onnx, runtime), tuple({0: "batch"} for _ in example)
+    dynamic = tuple({0: "batch"} for _ in example)
     try:
         with _quiet(), torch.inference_mode():
             exported = torch.onnx.export(
@@ -198,15 +214,17 @@ def _write_onnx(program: _Program, model: Model, path: Path, metadata: dict[str,
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")  # stack traces, with paths of this machine
     onnx.helper.set_model_props(proto, metadata)
+    _set_oldest_ir(onnx, proto)
     path.write_bytes(proto.SerializeToString())
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = _session(runtime, path, opset)
 
     def run(latents: NDArray[np.float32], labels: NDArray[np.float32] | None) -> NDArray[np.float32]:
         inputs = (latents, labels)[: len(names)]
         return np.asarray(session.run(["images"], dict(zip(names, inputs)))[0])
 
     # from the file: the exporter may fall back to an older opset than the one asked for
-    return run, {"opset": next(opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx"))}
+    written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    return run, {"opset": written, "ir": proto.ir_version}
 
 
 def _import_onnx() -> tuple[Any, Any]:
@@ -220,23 +238,33 @@ def _import_onnx() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def _newest_opset(onnx: Any, runtime: Any) -> int:
-    """Finds the newest opset that torch's exporter writes and the installed onnxruntime runs, by trying them."""
+def _check_opset(onnx: Any, opset: int) -> None:
+    """Raises `UsageError` for an opset that torch's exporter does not write."""
     written = getattr(getattr(torch.onnx, "_constants", None), "ONNX_MAX_OPSET", _KNOWN_LIMIT)
-    helper = onnx.helper
-    for opset in range(min(onnx.defs.onnx_opset_version(), written), _OLDEST_OPSET, -1):
-        value, result = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
-        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [value], [result])
-        probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-        # the oldest file version that has the opset: an older runtime would refuse a newer one
-        probe.ir_version = helper.find_min_ir_version_for(probe.opset_import)
-        try:
-            with _quiet():
-                runtime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
-            return opset
-        except Exception:  # noqa: BLE001 (runtimes raise many kinds for an unknown opset)
-            continue
-    return _OLDEST_OPSET
+    newest = min(onnx.defs.onnx_opset_version(), written)
+    if not DEFAULT_OPSET <= opset <= newest:
+        raise UsageError(f"--opset {opset}: the installed packages write {DEFAULT_OPSET} to {newest}")
+
+
+def _set_oldest_ir(onnx: Any, proto: Any) -> None:
+    """Stamps the oldest file version that has the opset, where the graph is valid in it: older runtimes take it."""
+    newest, proto.ir_version = proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError:
+        proto.ir_version = newest
+
+
+def _session(runtime: Any, path: Path, opset: int) -> Any:
+    """Opens an ONNX file. Raises `UsageError` where the installed onnxruntime does not run it."""
+    try:
+        with _quiet():
+            return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 (runtimes raise many kinds for an unknown opset)
+        advice = "give a lower --opset, or upgrade onnxruntime" if opset > DEFAULT_OPSET else "upgrade onnxruntime"
+        raise UsageError(
+            f"onnxruntime {runtime.__version__} does not run opset {opset} ({one_line(error)}); {advice}"
+        ) from None
 
 
 def _metadata(model: Model, level: int, alpha: float) -> dict[str, str]:

@@ -1,17 +1,16 @@
-"""Exports a data store: as a folder or a zip of PNGs, as the official TFRecords, as Parquet for Hugging Face."""
+"""Exports a data store: as a folder or a zip of PNGs, as the official TFRecords, as Parquet for Hugging Face.
+
+It is written in the directory `.OUT.pggan-export`, which a killed export leaves there, and the next one clears.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import tempfile
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,16 @@ from pggan.data.sources.parquet import pyarrow
 from pggan.data.sources.tfrecord_io import encode_image, write_record
 from pggan.data.store.codecs import encode
 from pggan.data.store.store import Store
+from pggan.interop.export_files import folder_names, label_table, staged_export, total_size
 from pggan.networks.latents import one_hot
-from pggan.utils.atomic_files import replace_atomically, sync_directory
+from pggan.utils.atomic_files import sync_file
 from pggan.utils.errors import DataError, UsageError
 
 KINDS = ("folder", "zip", "tfrecord", "parquet")
 # Images per folder, rows per row group, bytes per Parquet file.
 FOLDER_COUNT, GROUP_ROWS, SHARD_BYTES = 1000, 100, 500 << 20
+# Most numbers of the vectors in a dataset.json.
+MAX_VECTOR_NUMBERS = 10_000_000
 # Images read from the store at once; at most twice as many wait for a thread to encode them.
 _READ_BATCH = 16
 _THREADS = min(8, os.cpu_count() or 1)
@@ -48,49 +50,64 @@ def export_data(
     limit: int | None = None,
     on_start: Callable[[int], None] = lambda total: None,
     advance: Advance = lambda done: None,
+    by_class: str | None = None,
 ) -> dict[str, Any]:
     """Writes the images of a store to `out`, losslessly. `out` appears once it is complete.
 
     Args:
         data: the store.
-        out: the folder or file to write.
+        out: the folder or file to write; `.zip` is added to that of a zip.
         kind: one of KINDS.
         resolution: of the images, by default the largest; TFRecords hold all resolutions up to it.
         labels: the column, for formats that take one; by default the only one.
         limit: of images, the first ones.
         on_start: is called with the number of images.
         advance: is called with the number of images just written.
+        by_class: the column whose classes are the folders of a folder or a zip; unlabelled images are left out.
 
     Returns:
-        What was written: path, kind, images, resolution, label columns, bytes.
+        What was written: path, kind, images, resolution, label columns, notes, bytes.
 
     Raises:
         UsageError: `out` exists, or there is no such format or label column.
         DataError: the store cannot be read, or lacks the resolution.
     """
-    path = Path(out)
-    if kind not in KINDS:
-        raise UsageError(f"--as {kind} is none of {', '.join(KINDS)}")
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"{path} exists already; give another OUT")
+    path = _out_path(Path(out), kind)
+    if by_class is not None and kind not in ("folder", "zip"):
+        raise UsageError(f"--by-class makes folders, which --as {kind} has not; give --as folder or zip")
     with Store(data) as store:
-        export = _Export(store, path.name, resolution, labels, limit, advance)
+        if Path(os.path.realpath(data)) in Path(os.path.realpath(path)).parents:
+            raise UsageError(f"{path} lies in the data store {data}; give an OUT outside it")
+        export = _Export(store, path.name, resolution, labels, limit, advance, by_class)
         on_start(export.count)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "zip":
-            replace_atomically(path, export.zip)
-        else:
-            write = {"folder": export.folder, "tfrecord": export.tfrecord, "parquet": export.parquet}[kind]
-            with _temporary_directory(path) as folder:
-                write(folder)
-        return {"out": str(path), "as": kind, **export.to_json(), "bytes": _size(path)}
+        with staged_export(path) as staged:
+            getattr(export, kind)(staged)
+        return {"out": str(path), "as": kind, **export.to_json(), "bytes": total_size(path)}
+
+
+def _out_path(out: Path, kind: str) -> Path:
+    """Checks OUT and the format; returns OUT with the ending of a zip, by which other programs know one."""
+    if kind not in KINDS:
+        raise UsageError(f"--as {kind} is none of {', '.join(KINDS)}")
+    path = out.with_name(out.name + ".zip") if kind == "zip" and out.suffix.lower() != ".zip" and out.name else out
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists already; give another OUT")
+    return path
 
 
 class _Export:
     """What is exported from a store, and a method for every format."""
 
     def __init__(
-        self, store: Store, name: str, resolution: int | None, labels: str | None, limit: int | None, advance: Advance
+        self,
+        store: Store,
+        name: str,
+        resolution: int | None,
+        labels: str | None,
+        limit: int | None,
+        advance: Advance,
+        by_class: str | None,
     ) -> None:
         self.store, self.name, self.advance = store, name, advance
         self.resolution = resolution or store.max_resolution
@@ -100,20 +117,34 @@ class _Export:
         self.count = min(len(store), limit or len(store))
         self.columns = store.manifest.labels
         self.labels = store.labels[: self.count] if self.columns else np.zeros((self.count, 0), np.int32)
-        self.column = self._column(labels)
+        self.by_class = None if by_class is None else self._index(by_class, "--by-class")
+        only = 0 if len(self.columns) == 1 else self.by_class
+        self.column = only if labels is None else self._index(labels, "--labels")
+        self.notes: list[str] = []
+        self.names = self._image_names()  # "" for an image that is left out
 
     def to_json(self) -> dict[str, Any]:
         names = [column.name for column in self.columns]
-        return {"pictures": self.count, "resolution": self.resolution, "labels": names}
+        count = sum(map(bool, self.names))
+        return {"pictures": count, "resolution": self.resolution, "labels": names, "notes": self.notes}
 
-    def _column(self, requested: str | None) -> int | None:
-        """The index of the requested label column, or of the only one; None where there is no such choice."""
+    def _index(self, requested: str, option: str) -> int:
+        """The index of a label column."""
         names = [column.name for column in self.columns]
-        if requested is None:
-            return 0 if len(names) == 1 else None
         if requested not in names:
-            raise UsageError(f"--labels: the data has no {requested!r}; it has: {', '.join(names) or 'none'}")
+            raise UsageError(f"{option}: the data has no {requested!r}; it has: {', '.join(names) or 'none'}")
         return names.index(requested)
+
+    def _image_names(self) -> list[str]:
+        """Names of the images' files in a folder or a zip, in folders of FOLDER_COUNT or of their classes."""
+        if self.by_class is None:
+            return [f"{i // FOLDER_COUNT:05d}/img{i:08d}.png" for i in range(self.count)]
+        folders, classes = folder_names(self.columns[self.by_class].classes), self.labels[:, self.by_class]
+        if (unlabelled := int((classes < 0).sum())) == self.count:
+            raise DataError(f"--by-class: no picture has a label of {self.columns[self.by_class].name!r}")
+        if unlabelled:
+            self.notes.append(f"{unlabelled} pictures without a label are left out: they have no folder")
+        return [f"{folders[n]}/img{i:08d}.png" if n >= 0 else "" for i, n in enumerate(classes)]
 
     def _encoded(self, resolution: int, encoder: Callable[[NDArray[np.uint8]], bytes]) -> Iterator[bytes]:
         """Encodes every image (C, R, R) in threads, and yields the results in order."""
@@ -132,25 +163,42 @@ class _Export:
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
         """Yields names and contents of the files in a folder or a zip, images first."""
-        names = [f"{i // FOLDER_COUNT:05d}/img{i:08d}.png" for i in range(self.count)]
-        for name, data in zip(names, self._encoded(self.resolution, _encode_png)):
-            yield name, data
+        for name, data in zip(self.names, self._encoded(self.resolution, _encode_png)):
+            if name:
+                yield name, data
             self.advance(1)
         if self.columns:
-            yield TABLE, _table(names, self.columns, self.labels).encode()
+            yield TABLE, label_table(self.names, self.columns, self.labels).encode()
             order = {column.name: list(column.classes) for column in self.columns}
             yield CLASSES, json.dumps(order, ensure_ascii=False, indent=1).encode()
         if self.column is not None:
-            pairs = [[name, int(row[self.column])] for name, row in zip(names, self.labels) if row[self.column] >= 0]
-            yield DATASET, json.dumps({"labels": pairs}).encode()  # the StyleGAN tools read this one
+            yield DATASET, self._dataset_json(self.column).encode()
         yield from self._attribution()
+
+    def _dataset_json(self, column: int) -> str:
+        """The list of labels that StyleGAN's tools read: a class number, or a vector, for every image.
+
+        With unknown labels they are vectors, one-hot, of which zeros stand for an unknown one.
+        """
+        numbers = {name: int(row[column]) for name, row in zip(self.names, self.labels) if name}
+        unknown = sum(1 for number in numbers.values() if number < 0)
+        if not unknown:
+            return json.dumps({"labels": [*map(list, numbers.items())]})
+        width = len(self.columns[column].classes)
+        if unknown == len(numbers) or len(numbers) * width > MAX_VECTOR_NUMBERS:
+            self.notes.append(f"{DATASET} holds no labels: {unknown} pictures have none; {TABLE} has the others'")
+            return json.dumps({"labels": None})
+        self.notes.append(f"{DATASET} has vectors, of zeros for the {unknown} pictures without a label")
+        vectors = {number: [int(number == n) for n in range(width)] for number in set(numbers.values())}
+        return json.dumps({"labels": [[name, vectors[number]] for name, number in numbers.items()]})
 
     def _attribution(self) -> Iterator[tuple[str, bytes]]:
         if self.store.manifest.attribution:
             yield "ATTRIBUTION.txt", (self.store.manifest.attribution + "\n").encode()
 
     def folder(self, folder: Path) -> None:
-        """Writes PNGs in folders of FOLDER_COUNT, and the labels."""
+        """Writes PNGs in folders, and the labels."""
+        folder.mkdir()
         for name, data in self._files():
             path = folder / name
             path.parent.mkdir(exist_ok=True)
@@ -162,9 +210,11 @@ class _Export:
             for name, data in self._files():
                 # ZipInfo's default date, 1980: the same store gives the same bytes
                 archive.writestr(zipfile.ZipInfo(name), data)
+        sync_file(path)
 
     def tfrecord(self, folder: Path) -> None:
         """Writes the official release's files: one per resolution, and one-hot labels."""
+        folder.mkdir()
         for resolution in self.store.resolutions:
             if resolution <= self.resolution:
                 path = folder / f"{self.name}-r{resolution.bit_length() - 1:02d}.tfrecords"
@@ -186,7 +236,7 @@ class _Export:
         import pyarrow as arrow
 
         schema = _schema(arrow, self.columns)
-        (folder / "data").mkdir()
+        (folder / "data").mkdir(parents=True)
         shards: list[Path] = []
         writer: Any = None
         rows: list[dict[str, Any]] = []
@@ -219,16 +269,6 @@ def _encode_png(image: NDArray[np.uint8]) -> bytes:
     return encode(image, "png", 0)
 
 
-def _table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDArray[np.int32]) -> str:
-    """Labels as CSV: file names and class names, empty where a label is unknown."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["file", *(column.name for column in columns)])
-    for name, row in zip(names, labels):
-        writer.writerow([name, *(column.classes[n] if n >= 0 else "" for column, n in zip(columns, row))])
-    return out.getvalue()
-
-
 def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
     """The Parquet schema, with the metadata by which Hugging Face's datasets know images and classes."""
     features: dict[str, Any] = {"image": {"_type": "Image"}}
@@ -237,21 +277,3 @@ def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
         features[column.name] = {"names": list(column.classes), "_type": "ClassLabel"}
         fields.append(arrow.field(column.name, arrow.int64()))
     return arrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
-
-
-@contextmanager
-def _temporary_directory(out: Path) -> Iterator[Path]:
-    """Makes a directory to write into. After the block it is renamed to `out`; if the block fails, it is removed."""
-    # made inside a folder that only this user can enter, with the permissions that the umask gives
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as parent:
-        temporary = Path(parent) / out.name
-        temporary.mkdir()
-        yield temporary
-        os.rename(temporary, out)
-    sync_directory(out.parent)
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -67,7 +67,7 @@ def table(
         for row, mark in zip(rows, classes)
     ]
     inner = tag("table", tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head))), tag("tbody", *body))
-    return tag("div", inner, class_="wide prose" if prose else "wide", tabindex="0", role="region", aria_label=label)
+    return tag("div", inner, class_="wide prose" if prose else "wide", tabindex="0", role="group", aria_label=label)
 
 
 def pairs(items: list[tuple[str, object]]) -> Markup:

@@ -94,7 +94,7 @@ def page(run_data: RunData, gallery: Gallery) -> str:
         tag("style", style),
     )
     body = tag("body", _header(run_data), _main(run_data, gallery), _footer(run_data, gallery), tag("script", script))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
 def _part(name: str) -> str:

@@ -106,7 +106,19 @@ def phases(run_data: RunData) -> Markup:
             ]
         )  # fmt: skip
         marks.append(state)
-    head = ["phase", "", "kimg", "batch", "rates G / D", "params G", "params D", "img/s", "time", "D loss", "G loss"]
+    head = [
+        "phase",
+        "state",
+        "kimg",
+        "batch",
+        "rates G / D",
+        "params G",
+        "params D",
+        "img/s",
+        "time",
+        "D loss",
+        "G loss",
+    ]
     note = tag("p", "Speed, losses and the gradient norm are medians over a phase's ticks.", class_="note")
     return join(table([*head, "|∇D|"], rows, "Phases", marks), note)
 
@@ -160,7 +172,7 @@ def models(run_data: RunData) -> Markup:
         return join(tag("p", "No model yet: the first comes with the first snapshot.", class_="empty"), code)
     count = len(run_data.models)
     note = tag("p", f"{count} model{'' if count == 1 else 's'} kept in all.", class_="note")
-    return join(table(["file", "", "kimg", "score", "size"], rows, "Models"), note, code)
+    return join(table(["file", "which", "kimg", "score", "size"], rows, "Models"), note, code)
 
 
 def _model_cells(path: Path, kind: str) -> list[str]:

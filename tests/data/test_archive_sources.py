@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from pggan.cli import run
 from pggan.data.sources import open_source
 from pggan.data.sources.celebamask import CelebAMaskSource
 from pggan.data.sources.folder import FolderSource
@@ -120,6 +121,58 @@ def test_webdataset_labels_that_name_no_class_are_unknown(tmp_path):
     source = open_source(str(tmp_path / "a.tar"))
     assert source.label_columns[0].classes == ("0", "1", "2")
     assert [picture.labels for picture in read_all(source)] == [(2,), (-1,), (-1,), (-1,), (-1,)]
+
+
+SAMPLES = ("image.png", "mask.png")
+
+
+def write_samples(path, names, pack="w"):
+    """Samples of several pictures: portrait i by the first name, portrait i + 20 by the others."""
+    with tarfile.open(path, pack) as file:
+        for i in range(3):
+            for number, name in enumerate(names):
+                data = encoded(portrait(i + 20 * min(number, 1)))
+                info = tarfile.TarInfo(f"{i}{'.' if name else ''}{name}")
+                info.size = len(data)
+                file.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+@pytest.mark.parametrize("pack", ["w", "w:gz"])
+@pytest.mark.parametrize(
+    "names, member, portraits, remark",
+    [
+        (SAMPLES, None, [0, 1, 2], "passed over 3 others: mask.png; --member NAME chooses"),
+        (("jpg", "mask.png"), None, [0, 1, 2], "passed over 3 others: mask.png; --member NAME chooses"),
+        (SAMPLES, "mask", [20, 21, 22], "passed over 3 others: image.png; --member NAME chooses"),
+        (("png", "jpg"), ".JPG", [20, 21, 22], "passed over 3 others: png; --member NAME chooses"),
+        (SAMPLES, "mask.png", [20, 21, 22], "passed over 3 others: image.png; --member NAME chooses"),
+        (("png", "jpg"), None, [0, 20, 1, 21, 2, 22], "samples hold several pictures, all are read: jpg, png; --memb"),
+        (("1.png", "2.png"), None, [0, 20, 1, 21, 2, 22], "samples hold several pictures, all are read: 1.png, 2.png"),
+        (("mask.png",), None, [0, 1, 2], None),
+        (("png",), None, [0, 1, 2], None),
+    ],
+)
+def test_of_a_samples_pictures_the_one_is_read_whose_name_says_so(tmp_path, pack, names, member, portraits, remark):
+    source = open_source(write_samples(tmp_path / "a.tar", names, pack), member=member)
+    assert sorted(picture.image.tobytes() for picture in read_all(source)) == sorted(
+        np.asarray(portrait(number)).tobytes() for number in portraits
+    )
+    assert (source.remark is None) is (remark is None)
+    assert (source.remark or "").startswith(remark or "")
+
+
+def test_members_that_are_not_there_and_formats_without_members_are_refused(tmp_path, capsys):
+    shard = write_samples(tmp_path / "a.tar", SAMPLES)
+    assert run(["prepare-data", shard, str(tmp_path / "data"), "--member", "depth"]) == 2
+    assert "--member depth: no sample of" in (error := capsys.readouterr().err)
+    assert "they have image.png, mask.png" in error
+    assert run(["prepare-data", str(write_folder(tmp_path / "f", 3)), str(tmp_path / "data"), "--member", "image"]) == 2
+    assert "--member does not go with" in capsys.readouterr().err
+    assert run(["prepare-data", shard, str(tmp_path / "data"), "--dry-run"]) == 0
+    assert "passed over 3 others: mask.png" in capsys.readouterr().out
+    assert run(["prepare-data", shard, str(tmp_path / "data")]) == 0
+    assert "passed over 3 others: mask.png" in capsys.readouterr().out
 
 
 def test_a_damaged_compressed_shard_is_an_error(tmp_path):

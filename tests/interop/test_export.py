@@ -89,7 +89,7 @@ def test_an_onnx_file_has_metadata_and_only_the_weights_it_needs(tmp_path):
     assert report["batches"] == [1, 3, 8]
     proto = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(proto)
-    assert proto.opset_import[0].version == report["opset"] >= 20
+    assert proto.opset_import[0].version == report["opset"] == 18
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     assert (metadata["range"], metadata["resolution"], metadata["attribution"]) == ("[-1, 1]", "32", "drawn by nobody")
     # no coarse branch at alpha 1: its ToRGB is not there
@@ -134,19 +134,35 @@ def test_the_file_names_no_path_of_this_machine(kind, tmp_path):
         assert not any(str(folder).encode() in part for part in parts)
 
 
-def test_the_newest_opset_does_not_depend_on_the_file_version():
+@pytest.mark.long
+@pytest.mark.parametrize("opset, ir", [(None, 8), (20, 9)])
+def test_an_onnx_file_is_stamped_with_the_oldest_version_that_has_its_opset(opset, ir, tmp_path):
+    import onnx
+
+    model = pggan.load(saved(tmp_path / "m.safetensors", resolution=8), "cpu")
+    report = export_model(model, tmp_path / "m.onnx", "onnx", opset=opset)
+    proto = onnx.load(tmp_path / "m.onnx")
+    assert (report["opset"], report["ir"]) == (opset or 18, ir)
+    assert (proto.opset_import[0].version, proto.ir_version) == (opset or 18, ir)
+    onnx.checker.check_model(proto)
+
+
+def test_an_opset_that_nothing_here_writes_or_runs_is_refused(tmp_path, monkeypatch):
     onnx = pytest.importorskip("onnx")
+    model = pggan.load(saved(tmp_path / "m.safetensors", resolution=4), "cpu")
+    for opset in (17, 99):
+        with pytest.raises(UsageError, match=rf"--opset {opset}: the installed packages write 18 to 2\d"):
+            export_model(model, tmp_path / "m.onnx", "onnx", opset=opset)
+    with pytest.raises(UsageError, match="--opset belongs to --format onnx"):
+        export_model(model, tmp_path / "m.pt2", "torch", opset=18)
 
-    class Old:
-        """A runtime that knows opset 21 and its file version."""
+    def unknown(path, providers):
+        raise RuntimeError(f"Unsupported model IR version: {onnx.load(path).ir_version}, max supported 8")
 
-        @staticmethod
-        def InferenceSession(data, providers):  # noqa: N802
-            proto = onnx.load_from_string(data)
-            assert proto.ir_version <= 10
-            assert proto.opset_import[0].version <= 21
-
-    assert export._newest_opset(onnx, Old) == min(21, getattr(torch.onnx._constants, "ONNX_MAX_OPSET", 20))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", unknown)
+    with pytest.raises(UsageError, match=r"does not run opset 20 \(.*IR version: 9.*give a lower --opset"):
+        export_model(model, tmp_path / "m.onnx", "onnx", opset=20)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
 from pggan.interop import export_data as module
 from pggan.interop.export_data import KINDS, export_data
+from pggan.interop.export_files import folder_names
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.file_lock import exclusive_lock
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ def test_a_zip_has_images_labels_and_attribution_and_the_same_bytes_each_time(gr
         assert archive.read("labels.csv").decode().splitlines()[:4] == [
             "file,class", "00000/img00000000.png,0", "00000/img00000001.png,2", "00000/img00000002.png,",
         ]  # fmt: skip
-        assert json.loads(archive.read("dataset.json"))["labels"][1] == ["00000/img00000001.png", 2]
+        assert json.loads(archive.read("dataset.json"))["labels"][1] == ["00000/img00000001.png", [0, 0, 1]]
     export_data(grey, tmp_path / "b.zip", "zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     export_data(drawn, tmp_path / "c.zip", "zip", limit=2)
@@ -118,6 +121,11 @@ def test_refusals_leave_nothing(drawn, tmp_path):
         with pytest.raises(OSError, match="No space left"):
             export_data(drawn, tmp_path / "x", kind, advance=fail)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="lies in the data store"):
+        export_data(drawn, drawn / "x", "folder")
+    for kind in ("tfrecord", "parquet"):
+        with pytest.raises(UsageError, match="--by-class makes folders"):
+            export_data(drawn, tmp_path / "x", kind, by_class="hair")
 
 
 def test_the_command_says_what_it_wrote(grey, tmp_path, capsys):
@@ -127,3 +135,91 @@ def test_the_command_says_what_it_wrote(grey, tmp_path, capsys):
     assert run(["export-data", str(grey), str(tmp_path / "out"), "--as", "folder"]) == 2
     assert "exists already" in capsys.readouterr().err
     assert run(["export-data", str(tmp_path), str(tmp_path / "y"), "--as", "zip"]) == 1
+
+
+class StyleGanLabels:
+    """Reads a dataset as StyleGAN3's loader does: every picture needs a label, numbers or vectors."""
+
+    def __init__(self, path):
+        if path.is_dir():
+            self.names = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+            read = lambda name: (path / name).read_bytes()  # noqa: E731
+        else:
+            assert path.suffix == ".zip"
+            archive = zipfile.ZipFile(path)
+            self.names, read = set(archive.namelist()), archive.read
+        images = sorted(name for name in self.names if name.endswith(".png"))
+        labels = json.loads(read("dataset.json"))["labels"]
+        self.labels = None
+        if labels is not None:
+            found = dict(labels)
+            array = np.array([found[name] for name in images])
+            self.labels = array.astype({1: np.int64, 2: np.float32}[array.ndim])
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_stylegans_loader_reads_labels_of_which_some_are_unknown(kind, grey, tmp_path, monkeypatch):
+    done = export_data(grey, tmp_path / "out", kind)
+    assert done["out"] == str(tmp_path / ("out.zip" if kind == "zip" else "out"))
+    assert done["notes"] == ["dataset.json has vectors, of zeros for the 2 pictures without a label"]
+    read = StyleGanLabels(Path(done["out"])).labels
+    expected = contents(grey)[1][:, 0]
+    assert np.array_equal(np.where(read.any(axis=1), read.argmax(axis=1), -1), expected)
+    monkeypatch.setattr(module, "MAX_VECTOR_NUMBERS", 5)
+    done = export_data(grey, tmp_path / "small", kind)
+    assert StyleGanLabels(Path(done["out"])).labels is None
+    assert "dataset.json holds no labels: 2 pictures have none" in done["notes"][0]
+    with Store(grey) as store:
+        whole = export_data(grey, tmp_path / "whole", kind, limit=2)
+        assert np.array_equal(StyleGanLabels(Path(whole["out"])).labels, store.labels[:2, 0])
+    assert whole["notes"] == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_folders_of_classes_are_read_with_their_labels(kind, grey, tmp_path):
+    images, labels, manifest = contents(grey)
+    done = export_data(grey, tmp_path / "out", kind, by_class="class")
+    assert (done["pictures"], done["notes"][0]) == (8, "2 pictures without a label are left out: they have no folder")
+    labelled = labels[:, 0] >= 0
+    out = Path(done["out"])
+    assert len(StyleGanLabels(out).labels) == 8
+    prepare(done["out"], tmp_path / "again", PrepareOptions(channels=1))
+    again, labels_again, manifest_again = contents(tmp_path / "again")
+    order = np.argsort(labels[labelled, 0], kind="stable")
+    assert np.array_equal(again[16], images[16][labelled][order])
+    assert np.array_equal(labels_again, labels[labelled][order])
+    assert manifest_again.labels == manifest.labels
+    if kind == "folder":
+        datasets = pytest.importorskip("torchvision.datasets")
+        read = datasets.ImageFolder(out)
+        assert read.classes == ["0", "1", "2"]
+        assert [label for _, label in read.samples] == list(labels[labelled, 0][order])
+        assert np.array_equal(np.asarray(read[0][0])[..., 0], images[16][labelled][order][0, 0])
+
+
+def test_class_names_become_folder_names_that_differ_everywhere():
+    names = folder_names(["a/b", "a\\b", "..", ".hidden", "", "A_B", "x" * 300, "köln", "con\0trol", "a_b-2", "\ud800"])
+    assert names == [
+        "a_b", "a_b-2", "class", "hidden", "class-2", "A_B-3", "x" * 100, "köln", "con_trol", "a_b-2-2", "?",
+    ]  # fmt: skip
+
+
+def test_a_killed_export_leaves_nothing_for_the_next_one(grey, tmp_path):
+    place = tmp_path / ".out.pggan-export"
+    (place / "out" / "00000").mkdir(parents=True)
+    (place / "out" / "00000" / "stale.png").write_bytes(b"x")
+    (place / "pggan-export.lock").touch()
+    with (
+        exclusive_lock(place / "pggan-export.lock"),
+        pytest.raises(DataError, match="being written by another process"),
+    ):
+        export_data(grey, tmp_path / "out", "folder")
+    export_data(grey, tmp_path / "out", "folder")
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    place.mkdir()
+    (place / "mine.txt").touch()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match="is in the way; rename or remove it"):
+        export_data(grey, tmp_path / "out", "folder")
+    assert (place / "mine.txt").exists()

@@ -19,7 +19,7 @@ from pggan.data.prepare.prepare_options import PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
 from pggan.data.sources.aligned import AlignedSource
-from pggan.data.sources.base import BadImage, Ref, Source
+from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, with_labels
@@ -69,7 +69,7 @@ class _PrepareJob:
 
     @classmethod
     def of(cls, spec: str, options: PrepareOptions) -> _PrepareJob:
-        source = open_source(spec, dataset=options.dataset, images_root=options.images_root)
+        source = open_source(spec, dataset=options.dataset, images_root=options.images_root, member=options.member)
         source = with_labels(source, options.labels)
         if options.align is not None:
             source = AlignedSource(source, options.align)
@@ -189,7 +189,7 @@ def prepare(
             check_size(job.manifest(0, {}, stats))  # before the work, not after it
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
     seconds, converted = time.monotonic() - start, dict(stats.converted)
-    details = {"bad": stats.bad, "converted": converted, "remark": job.source.remark}
+    details: dict[str, Any] = {"bad": stats.bad, "converted": converted, "remark": job.source.remark}
     return PrepareReport.of(str(dest), place, manifest, resumed, seconds, **details)
 
 
@@ -215,7 +215,8 @@ def _write_store(
     converter = job.converter()
     writer = StoreWriter(partial, converter.codecs, progress, stats.notes)
     with closing(writer), explain_full_disk(writer, job.count, estimated_bytes):
-        results = ordered_map(converter, job.refs(progress.consumed), job.options.workers)
+        refs, workers = job.refs(progress.consumed), job.options.workers
+        results = ordered_map(converter, refs, workers, weigh=lambda ref: bytes_carried(ref.payload))
         with closing(results):  # workers end before the writer closes
             for result in results:
                 if stats.count(result):

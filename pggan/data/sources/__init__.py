@@ -51,7 +51,7 @@ def open_source(spec: str, **choices: str | None) -> Source:
 
     Args:
         spec: The SOURCE argument.
-        choices: What to read of it: `dataset`, `images_root`; None: the source's own choice.
+        choices: What to read of it: `dataset`, `images_root`, `member`; None: the source's own choice.
 
     Raises:
         DataError: It does not exist, or has an unknown format.

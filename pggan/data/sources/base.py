@@ -33,6 +33,15 @@ class Ref(NamedTuple):
     payload: Any  # what the reader needs; small and picklable
 
 
+def bytes_carried(payload: Any) -> int:
+    """Returns the bytes that a reference's payload holds, or that its `nbytes` says reading it will bring."""
+    if (size := getattr(payload, "nbytes", None)) is not None:
+        return int(size)
+    if isinstance(payload, bytes):
+        return len(payload)
+    return sum(map(bytes_carried, payload)) if isinstance(payload, tuple) else 0
+
+
 class BadImage(Exception):  # noqa: N818 (a report more than an error)
     """An image that cannot be used; the message says why. The other images are used all the same."""
 

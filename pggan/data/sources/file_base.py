@@ -80,14 +80,16 @@ def walk_once(
         yield folder, files
 
 
-def check_file_size(size: int) -> None:
-    """Raises `BadImage` for a file above MAX_FILE_BYTES."""
-    if size > MAX_FILE_BYTES:
-        raise BadImage(f"a file of {size >> 20} MiB; the limit is {MAX_FILE_BYTES >> 20}")
+def check_file_size(size: int, most: int) -> None:
+    """Raises `BadImage` for a file above `most` bytes."""
+    if size > most:
+        raise BadImage(f"a file of {size >> 20} MiB; the limit is {most >> 20}")
 
 
 class FileReader(Reader):
     """Reads references to image files."""
+
+    max_bytes = MAX_FILE_BYTES  # of a file
 
     @abstractmethod
     def open(self, ref: Ref) -> BinaryIO:
@@ -95,9 +97,8 @@ class FileReader(Reader):
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         with report_bad_image(), self.open(ref) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise BadImage(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
+            data = file.read(self.max_bytes + 1)
+        check_file_size(len(data), self.max_bytes)
         return DecodedImage(*read_image(data, channels))
 
     def size(self, ref: Ref) -> tuple[int, int]:

@@ -14,10 +14,11 @@ from pggan.data.sources.image_io import is_image_name
 # Files of a folder whose size and time are read, spread over all; of the others only the names count.
 _MAX_FILES = 10_000
 _BRACES = re.compile(r"\{\d+\.\.\d+\}")
+_SHARD = re.compile(r"-\d+-of-\d+$")
 # Endings of the other files that sources read.
 _DATA = (
-    ".npy", ".npz", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".parquet", ".tfrecords", ".labels", ".h5",
-    ".arrow", ".mat", ".hdf5", ".mdb", ".csv", ".json", "-anno.txt", "-ubyte",
+    ".npy", ".npz", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".parquet", ".tfrecords", ".tfrecord",
+    ".tfrec", ".zlib", ".labels", ".h5", ".arrow", ".mat", ".hdf5", ".mdb", ".csv", ".json", "-anno.txt", "-ubyte",
 )  # fmt: skip
 
 
@@ -50,5 +51,5 @@ def _files(spec: str, without: Collection[str]) -> Iterator[str]:
         yield spec
     for folder, files in walk_once(spec, without=without):
         for name in files:
-            if is_image_name(name) or name.lower().endswith(_DATA):
+            if is_image_name(name) or name.lower().endswith(_DATA) or _SHARD.search(name):
                 yield os.path.join(folder, name)

@@ -7,43 +7,56 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, has_magic
-from pggan.data.sources.file_base import NO_IMAGES, FileReader, check_file_size, explain_damage
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
+from pggan.data.sources.file_base import NO_IMAGES, FileReader, check_file_size
 from pggan.data.sources.image_io import is_image_name
 from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
+from pggan.data.sources.sample_members import SampleMembers
+from pggan.data.sources.tar_members import TarMembers, is_compressed, open_tar
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
-from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
+from pggan.utils.limits import MAX_CARRIED_BYTES, MAX_LIST_BYTES
 
-_COMPRESSIONS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 # Most bytes of one image's label file.
 _MAX_LABEL_BYTES = 1 << 16
 
 
-class TarReader(FileReader):
-    """A reference's payload: (content, labels).
+class _Place(NamedTuple):
+    """Where a member of an uncompressed tar is."""
 
-    The content is (path, offset, size), or the bytes themselves from a compressed tar (None: above MAX_FILE_BYTES).
-    """
+    path: str  # of the tar
+    offset: int  # in bytes
+    nbytes: int  # of the member
+    sparse: Any  # offsets and sizes of the parts that are no holes
+
+    @classmethod
+    def of(cls, path: str, member: tarfile.TarInfo) -> _Place | str:
+        reason = _why_bad(member)
+        sparse = member.sparse if member.issparse() else None
+        return reason or cls(path, member.offset_data, member.size, sparse)
+
+
+class TarReader(FileReader):
+    """A reference's payload: (content, labels). The content is a `_Place`, the bytes, or why there are none."""
+
+    max_bytes = MAX_CARRIED_BYTES
 
     def open(self, ref: Ref) -> BinaryIO:
         content, _ = ref.payload
-        if content is None:
-            raise BadImage(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
+        if isinstance(content, str):
+            raise BadImage(content)
         if isinstance(content, bytes):
             return io.BytesIO(content)
-        path, offset, size = content
-        check_file_size(size)
-        if self._opened is None or self._opened.name != path:
+        if self._opened is None or self._opened.name != content.path:
             if self._opened is not None:
                 self._opened.close()
-            self._opened = tarfile.open(path, "r:")  # noqa: SIM115 (stays open for the next image)
+            self._opened = tarfile.open(content.path, "r:")  # noqa: SIM115 (stays open for the next image)
         member = tarfile.TarInfo()
-        member.offset_data, member.size = offset, size
+        member.offset_data, member.size, member.sparse = content.offset, content.nbytes, content.sparse
         return cast(BinaryIO, self._opened.extractfile(member))
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
@@ -54,19 +67,25 @@ class TarSource(Source):
     """Members in natural order; those of a compressed tar, which is streamed, in the order of the file.
 
     An image's class is in a member of the same name with the ending `.cls`, or `.json` with an entry "label" or
-    "class", as in webdataset.
+    "class", as in webdataset. Of the images of a sample, `SampleMembers` chooses.
     """
 
-    def __init__(self, spec: str) -> None:
+    choices = ("member",)
+
+    def __init__(self, spec: str, member: str | None = None) -> None:
         self.paths = self.files(spec)
-        self._members: list[tuple[str, str, int, int]] = []  # name, path of the tar, offset and size in bytes
+        self.streamed = any(map(is_compressed, self.paths))
+        self._places: list[tuple[str, str, _Place | str]] = []  # name and path of the tar; empty if streamed
         self._companions: dict[str, bytes] = {}
-        labels: dict[str, str] = {}  # class name by sample key
+        self._members = SampleMembers()
+        labels = _Labels()
         for path in self.paths:
-            members = self._scan(path, labels)
-            self._members += members if self.streamed else sorted(members, key=lambda m: (natural_key(m[0]), m[2]))
-        if not self._members:
+            places = self._scan(path, labels)
+            self._places += sorted(places, key=lambda place: natural_key(place[0]))
+        if not self._members.count:
             raise DataError(f"{spec} {NO_IMAGES}")
+        self._members.choose(member, spec)
+        self.remark = self._members.remark()
         # with more distinct values they are names of images, not classes
         distinct = set(labels.values()) - {"-1"}
         classes = order_classes(distinct) if len(distinct) <= MAX_CLASSES else ()
@@ -79,33 +98,33 @@ class TarSource(Source):
         """Returns the tars of a SOURCE argument."""
         return [spec]
 
-    def _scan(self, path: str, labels: dict[str, str]) -> list[tuple[str, str, int, int]]:
-        """Returns the images of a tar; adds their labels and companion files."""
-        members = []
-        self.streamed |= has_magic(path, *_COMPRESSIONS)
-        with explain_damage(f"{path} is not a whole tar file"), tarfile.open(path) as archive:
-            for member in archive:
+    def _scan(self, path: str, labels: _Labels) -> list[tuple[str, str, _Place | str]]:
+        """Counts the images of a tar; returns their places if it is not streamed; adds labels and companion files."""
+        places = []
+        with open_tar(path) as members:
+            for member in members:
                 if _is_image(member):
-                    members.append((member.name, path, member.offset_data, member.size))
+                    self._members.add(_sample_key(path, member.name), member.name)
+                    if not self.streamed:
+                        places.append((member.name, path, _Place.of(os.path.abspath(path), member)))
                 elif member.isreg():
-                    self._read_label(archive, member, path, labels)
-        return members
+                    self._read_label(members, member, path, labels)
+        return places
 
-    def _read_label(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, labels: dict[str, str]) -> None:
+    def _read_label(self, members: TarMembers, member: tarfile.TarInfo, path: str, labels: _Labels) -> None:
         """Reads a list of labels, or the label file of one image, of which `.cls` has priority over `.json`."""
         name = member.name.removeprefix("./")
         is_list = name in (TABLE, CLASSES, DATASET)
         max_bytes = MAX_LIST_BYTES if is_list else _MAX_LABEL_BYTES
         if not name.endswith((".cls", ".json", TABLE)) or member.size > max_bytes:
             return
-        file = archive.extractfile(member)
-        data = file.read() if file else b""
+        data = members.read(member)
         if is_list:
             self._companions[name] = data
             return
         key, label = _sample_key(path, member.name), _parse_label(member.name, data)
         if label is not None and (key not in labels or name.endswith(".cls")):
-            labels[key] = label
+            labels.add(key, label)
 
     def read_companion(self, name: str) -> bytes | None:
         return self._companions.get(name)
@@ -115,29 +134,30 @@ class TarSource(Source):
         if not os.path.isfile(spec):
             return False
         try:
-            return spec.lower().endswith(TAR_ENDINGS) or tarfile.is_tarfile(spec)
+            return spec.lower().endswith(TAR_ENDINGS) or _is_tar(spec)
         except Exception:  # noqa: BLE001 (damaged archives raise a dozen kinds)
             return False
 
     def __len__(self) -> int:
-        return len(self._members)
+        return self._members.count
 
     def refs(self) -> Iterable[Ref]:
         if self.streamed:
             return self._stream()
         return (
-            Ref(name, ((os.path.abspath(path), offset, size), self._classes(path, name)))
-            for name, path, offset, size in self._members
+            Ref(name, (place, self._classes(path, name)))
+            for name, path, place in self._places
+            if self._members.includes(name)
         )
 
     def _stream(self) -> Iterator[Ref]:
         for path in self.paths:
-            with explain_damage(f"{path} is not a whole tar file", "copy it again"), tarfile.open(path) as archive:
-                for member in archive:
-                    if _is_image(member):
-                        file = None if member.size > MAX_FILE_BYTES else archive.extractfile(member)
-                        data = None if file is None else file.read()
-                        yield Ref(member.name, (data, self._classes(path, member.name)))
+            with open_tar(path) as members:
+                for member in members:
+                    if _is_image(member) and self._members.includes(member.name):
+                        content = _why_bad(member) or members.read(member)
+                        yield Ref(member.name, (content, self._classes(path, member.name)))
+                        del content  # while the next one is read
 
     def _classes(self, path: str, name: str) -> tuple[int, ...]:
         return (self._numbers.get(_sample_key(path, name), -1),) if self.label_columns else ()
@@ -146,8 +166,40 @@ class TarSource(Source):
         return TarReader()
 
 
+class _Labels(dict[str, str]):
+    """Class names by sample key, together at most MAX_LIST_BYTES."""
+
+    _bytes = 0
+
+    def add(self, key: str, label: str) -> None:
+        self[key] = label
+        self._bytes += len(key) + len(label)
+        if self._bytes > MAX_LIST_BYTES:
+            raise ValueError(f"labels above the limit of {MAX_LIST_BYTES >> 20} MiB")
+
+
+def _is_tar(path: str) -> bool:
+    """Whether a file begins with a tar's first header, compressed or not."""
+    try:
+        with open_tar(path):
+            return True
+    except DataError:
+        return False
+
+
 def _is_image(member: tarfile.TarInfo) -> bool:
-    return member.isreg() and not member.issparse() and is_image_name(member.name)
+    return (member.isreg() or member.islnk() or member.issym()) and is_image_name(member.name)
+
+
+def _why_bad(member: tarfile.TarInfo) -> str:
+    """Returns why a member cannot be read, "" if it can."""
+    if not member.isreg():
+        return "a link; pack the files themselves: tar --dereference --hard-dereference"
+    try:
+        check_file_size(member.size, MAX_CARRIED_BYTES)
+    except BadImage as bad:
+        return str(bad)
+    return ""
 
 
 def _sample_key(path: str, name: str) -> str:
