@@ -16,7 +16,8 @@ from pggan.config.train import PerResolution
 from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.model import load
-from pggan.training.engine.batch_builder import BatchBuilder
+from pggan.training.engine.batch_builder import BatchBuilder, example_inputs
+from pggan.training.engine.gradients import distance, eager
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
@@ -105,6 +106,24 @@ def test_the_loop_does_not_wait(device, precision, loss, options):
     assert state.nimg == 32
     with pytest.raises((AssertionError, RuntimeError)), no_waiting(device):
         bool(torch.ones((), device=device))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_gradients_do_not_depend_on_the_memory_layout(device, fused):
+    """Torch's gradient of padded average pooling was wrong on GPUs for channels_last (pytorch issue 188344)."""
+    set_precision("fp32")
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        state = TrainState(dataclasses.replace(SMALL, fused_scale=fused), torch.device(device), "fp32")
+        for network in (state.generator, state.discriminator):
+            network.double().to(memory_format=layout)
+        context = dataclasses.replace(state.context, dtype=None)
+        for inputs in example_inputs(state, 3, 8).values():
+            wide = inputs.map(lambda t: t.double() if t.is_floating_point() else t)
+            found.append(eager(context, wide).by_name)
+    assert distance(found[0], found[2]) < 1e-12
+    assert distance(found[1], found[3]) < 1e-12
 
 
 @pytest.mark.long

@@ -106,10 +106,7 @@ def export_model(
         raise UsageError(f"--format {kind} is none of {', '.join(FORMATS)}")
     if opset is not None and kind != "onnx":
         raise UsageError("--opset belongs to --format onnx; leave it out")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already; give another OUT, or --overwrite to replace it")
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory; give a file, or --all-levels to fill it")
+    _check_out(path, overwrite)
     chosen = model.file.level if level is None else level
     _check_level(model, chosen)
     alpha = model.file.alpha if chosen == model.file.level else 1.0
@@ -127,6 +124,14 @@ def export_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_atomically(path, write)
     return {**report, "bytes": path.stat().st_size}
+
+
+def _check_out(path: Path, overwrite: bool) -> None:
+    """Raises `UsageError` where the file must not be written."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists already; give another OUT, or --overwrite to replace it")
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; give a file, or --all-levels to fill it")
 
 
 def _check_level(model: Model, level: int) -> None:

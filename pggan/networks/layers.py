@@ -154,7 +154,10 @@ class ConvolutionLayer(EqualizedLayer):
         return effective_weight
 
     def operand(self, effective_weight: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.kernel(effective_weight).to(dtype)
+        kernel = self.kernel(effective_weight)
+        if effective_weight.is_contiguous():
+            return kernel.to(dtype)
+        return kernel.to(dtype, memory_format=torch.channels_last)  # as the pictures', so that no pass converts it
 
     def forward(self, x: Tensor) -> Tensor:
         return convolution(x, self.weight_operand(x.dtype), self.bias_operand(x.dtype), self.geometry)
@@ -192,7 +195,8 @@ class TransposedConv2d(ConvolutionLayer):
 
 def fused_kernel(kernel: Tensor, divisor: int = 1) -> Tensor:
     """Convolves 3x3 kernels with a 2x2 box of `1 / divisor` to 4x4 kernels, for scaling fused with convolution."""
-    return F.avg_pool2d(kernel, 2, stride=1, padding=1, divisor_override=divisor)
+    # contiguous: for channels_last, torch's gradient of padded pooling is wrong on GPUs (pytorch issue 188344)
+    return F.avg_pool2d(kernel.contiguous(), 2, stride=1, padding=1, divisor_override=divisor)
 
 
 class UpscaleConv2d(EqualizedConv2d):

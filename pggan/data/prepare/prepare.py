@@ -188,9 +188,8 @@ def prepare(
                 on_start(job.count - resumed)
             check_size(job.manifest(0, {}, stats))  # before the work, not after it
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
-    seconds, converted = time.monotonic() - start, dict(stats.converted)
-    details: dict[str, Any] = {"bad": stats.bad, "converted": converted, "remark": job.source.remark}
-    return PrepareReport.of(str(dest), place, manifest, resumed, seconds, **details)
+    details: dict[str, Any] = {"bad": stats.bad, "converted": dict(stats.converted), "remark": job.source.remark}
+    return PrepareReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, **details)
 
 
 def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:

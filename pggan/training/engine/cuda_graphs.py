@@ -36,6 +36,7 @@ class CudaGraphs:
             for _ in range(WARM_UPS):
                 function()
         torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.empty_cache()  # what the warm-up took lies apart from the graphs' pool
         graph = torch.cuda.CUDAGraph()
         if not self._alive:
             self._pool = torch.cuda.graph_pool_handle()  # that of graphs that are gone is gone with them
