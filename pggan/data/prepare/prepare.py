@@ -140,6 +140,15 @@ class _PrepareJob:
         )
 
 
+def _checked_place(source: str, dest: str | Path, overwrite: bool) -> Path:
+    """Returns the real path of the new store. Raises `UsageError` where it must not be made."""
+    place = Path(os.path.realpath(dest))
+    check_destination(place, overwrite)
+    if Path(os.path.realpath(source)).is_relative_to(partial_path(place)):
+        raise UsageError(f"{source} is where the unfinished store of {dest} would be; rename it, or give another DEST")
+    return place
+
+
 def prepare(
     source: str,
     dest: str | Path,
@@ -166,8 +175,7 @@ def prepare(
         OSError: The disk filled up meanwhile (`DiskFull`) or failed.
     """
     options = options or PrepareOptions()
-    place = Path(os.path.realpath(dest))
-    check_destination(place, options.overwrite)
+    place = _checked_place(source, dest, options.overwrite)
     start = time.monotonic()
     job = _PrepareJob.of(source, options)
     with staging_directory(place) as partial:
@@ -195,8 +203,7 @@ def prepare(
 def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:
     """Returns the plan of `prepare` without making anything. Raises as `prepare` does."""
     options = options or PrepareOptions()
-    place = Path(os.path.realpath(dest))
-    check_destination(place, options.overwrite)
+    place = _checked_place(source, dest, options.overwrite)
     job = _PrepareJob.of(source, options)
     progress = load_resume_point(partial_path(place), job.identity(place), options.overwrite, clear=False)
     return job.estimate(place, progress.consumed, True)

@@ -55,15 +55,22 @@ def partial_path(dest: Path) -> Path:
 
 
 def read_progress(path: Path) -> StoreProgress | None:
-    """Reads the progress of an unfinished store, None if there is none. Raises `DataError` for a damaged store."""
+    """Reads the progress of an unfinished store, None if there is none.
+
+    Raises `DataError` for a damaged store, `UsageError` for a database of another program.
+    """
     if not (path / FILE).is_file() or os.path.getsize(path / FILE) < _MIN_FILE_BYTES:
         return None
     with explain_unfinished(path):
         with closing(LmdbPages(path / FILE)) as pages:
-            if META not in pages.main.entries():
-                return None
-            pages.database(META).check()
+            known = META in pages.main.entries()
+            if known:
+                pages.database(META).check()
         with open_readonly(path) as env:
+            if not known:
+                if env.stat()["entries"]:
+                    raise UsageError(f"{path} is in the way, and no unfinished store; rename or remove it")
+                return None
             meta = env.open_db(META, create=False)
             with env.begin(db=meta) as txn:
                 text, complete = txn.get(PROGRESS), txn.get(MANIFEST) is not None
@@ -107,6 +114,8 @@ def load_resume_point(partial: Path, identity: Mapping[str, Any], overwrite: boo
         differences = _differences(progress.identity, identity)
         if not differences:
             return progress
+        if progress.complete:
+            raise UsageError(f"{partial} is a whole store, made with other options; rename or remove it")
         if not overwrite:
             raise UsageError(
                 f"the unfinished store at {partial} was made with other options ({'; '.join(differences)}); run that "

@@ -1,10 +1,13 @@
 """Staging directory of a new store: written under a temporary name, renamed to its own when it is complete.
 
-An interrupted run leaves `DEST.partial` there; the same command resumes it.
+An interrupted run leaves `DEST.partial` there; the same command resumes it. The other names beside DEST, `own_name`,
+begin with a dot and hold "pggan", so that no file of another program is meant: a lock, and the store that --overwrite
+replaces until the new one is in its place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ from pggan.utils.file_lock import exclusive_lock
 
 # The only files in a store's directory: --overwrite replaces no directory with other files.
 _STORE_FILES = {FILE, "lock.mdb"}
+_MAX_NAME_BYTES = 255
 
 
 def check_destination(dest: Path, overwrite: bool) -> None:
@@ -67,7 +71,7 @@ def staging_directory(dest: Path, keep: bool = True) -> Iterator[Path]:
     dest.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(dest)
     with _locked(dest):
-        if partial.exists() and not (partial.is_dir() and set(os.listdir(partial)) <= _STORE_FILES):
+        if _in_the_way(partial):
             raise UsageError(f"{partial} is in the way, and no unfinished store; rename or remove it")
         try:
             yield partial
@@ -78,18 +82,35 @@ def staging_directory(dest: Path, keep: bool = True) -> Iterator[Path]:
             raise
 
 
+def _in_the_way(place: Path) -> bool:
+    """Whether something is there that is no directory of a store."""
+    if place.is_symlink() or not place.is_dir():
+        return place.is_symlink() or place.exists()
+    return not set(os.listdir(place)) <= _STORE_FILES
+
+
 def _is_empty(partial: Path) -> bool:
     """Whether no transaction has been committed to the unfinished store."""
     try:
-        return read_progress(partial) is None
-    except DataError:
+        return not _in_the_way(partial) and read_progress(partial) is None
+    except (DataError, UsageError):
         return False
+
+
+def own_name(dest: Path, kind: str) -> Path:
+    """Returns the path beside `dest` of its "lock" or "replaced" store; a long name is shortened by its digest."""
+    name = dest.name
+    if len(os.fsencode(f".{name}.pggan-{kind}")) > _MAX_NAME_BYTES:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return dest.with_name(f".{name}.pggan-{kind}")
 
 
 @contextmanager
 def _locked(dest: Path) -> Iterator[None]:
-    """Holds the lock file `DEST.lock` for the block, then removes it."""
-    path = dest.with_name(dest.name + ".lock")
+    """Holds the lock file of `dest` for the block, then removes it."""
+    path = own_name(dest, "lock")
+    if path.is_symlink() or (path.exists() and (not path.is_file() or path.stat().st_size)):
+        raise UsageError(f"{path} is in the way: it is no lock of pggan's; rename or remove it")
     with exclusive_lock(path) as acquired:
         if not acquired:
             raise DataError(f"{dest} is being made by another process; wait for it, or give another DEST")
@@ -99,14 +120,11 @@ def _locked(dest: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _replaced(dest: Path) -> Path:
-    return dest.with_name(dest.name + ".replaced")
-
-
 def _recover_replaced(dest: Path) -> None:
     """Restores the old store if a process was killed between the two renames of `_move_into_place`."""
-    if not dest.exists() and _replaced(dest).is_dir():
-        os.replace(_replaced(dest), dest)
+    old = own_name(dest, "replaced")
+    if not dest.exists() and old.is_dir() and not _in_the_way(old):
+        os.replace(old, dest)
 
 
 def _move_into_place(partial: Path, dest: Path) -> None:
@@ -118,7 +136,9 @@ def _move_into_place(partial: Path, dest: Path) -> None:
             dest.rmdir()
         os.replace(partial, dest)
     else:
-        old = _replaced(dest)
+        old = own_name(dest, "replaced")
+        if _in_the_way(old):
+            raise UsageError(f"{old} is in the way, and no store that was replaced; rename or remove it")
         shutil.rmtree(old, ignore_errors=True)
         os.replace(dest, old)
         try:
