@@ -10,12 +10,15 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import Any
 
 import click
 
 from pggan.utils.errors import PgganError
+from pggan.utils.formatting import one_line
+from pggan.utils.output import say
 from pggan.utils.version import __version__
 
 # Heading in `pggan --help` -> name of the command -> its line there, which is the first sentence of the command's own
@@ -106,11 +109,16 @@ def run(args: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(_os_message(error), 1)
+    except Exception as error:  # noqa: BLE001 (the last net: what nobody foresaw is one line, too)
+        if os.environ.get("PGGAN_DEBUG"):
+            traceback.print_exc()
+        reason = f"unexpected {type(error).__name__}: {one_line(error)}"
+        return _fail(f"{reason}; please report it with `pggan --version` and what PGGAN_DEBUG=1 prints", 1)
 
 
 def _fail(message: str, status: int) -> int:
     """Prints `message` as one line on stderr and returns `status`."""
-    click.echo(f"pggan: error: {' '.join(message.split())}", err=True)
+    say(f"pggan: error: {' '.join(message.split())}", err=True)
     return status
 
 

@@ -164,19 +164,20 @@ def _model(path: Path) -> dict[str, Any]:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
     from pggan.generation.labels import LabelSpace
     from pggan.networks.flops import parameters
-    from pggan.networks.model_file import MODEL_KEY, read_metadata
-    from pggan.utils.errors import ModelError
+    from pggan.networks.model_file import MODEL_KEY, checked_level, read_metadata
+    from pggan.utils.errors import ModelError, UsageError
 
     about = read_metadata(path, MODEL_KEY)
     try:
         g = from_json(GeneratorConfig, about["generator"])
         d = from_json(DiscriminatorConfig, about["discriminator"]) if about.get("discriminator") else None
-        level, side = int(about["level"]), 2 ** int(about["level"])
+        level, alpha = checked_level(about, g)
+        side = 2**level
         labels = LabelSpace.of(about.get("labels"), g.label_size)
-        return {
+        values = {
             "model": str(path),
             "resolution": f"{side}x{side}",
-            "alpha": float(about["alpha"]),
+            "alpha": alpha,
             "grows_to": f"{g.resolution}x{g.resolution}",
             "channels": g.channels,
             "latent_size": g.latent_size,
@@ -188,7 +189,11 @@ def _model(path: Path) -> dict[str, Any]:
             "fused_scale": g.fused_scale if g.arch == "pggan" else None,
             **_networks(g, d),
             "file_size": size(path.stat().st_size),
-            **(about.get("info") or {}),
         }
-    except (KeyError, TypeError, ValueError) as error:
+        info = dict(about.get("info") or {})
+        clash = {name: info.pop(name) for name in values.keys() & info.keys()}
+        return {**values, **info, "says_of_itself": clash or None}
+    except UsageError as error:
+        raise ModelError(f"{path} cannot be used: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path} has unreadable metadata ({error!r}); copy or make it again") from None

@@ -20,6 +20,7 @@ from pggan.cli.progress_bar import Advance, progress
 from pggan.config.metrics import chosen
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
+from pggan.utils.output import say
 
 if TYPE_CHECKING:
     from pggan.generation.model import Model
@@ -125,12 +126,12 @@ class Output:
 
     def note(self, message: object) -> None:
         if not self.silent:
-            click.echo(message, err=True)
+            say(message, err=True)
 
     def result(self, values: Any, *lines: str) -> None:
         """Prints `values` with --json, else `lines`."""
         for line in [json.dumps(values)] if self.as_json else lines:
-            click.echo(line)
+            say(line)
 
 
 def model_options(function: Command) -> Command:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from pggan.utils.formatting import duration
+from pggan.utils.output import say
 
 # seconds between two lines where stderr is no terminal
 LINE_INTERVAL = 10.0
@@ -87,6 +88,6 @@ def _lines(description: str, total: int, unit: str) -> Advance:
         rate = done / max(now - start, 1e-9)
         seconds_left = (total - done) / rate if rate and done < total else None
         count = f"{done}/{total}" if total else f"{done}"
-        print(f"{description}: {count} {unit}, {_throughput(rate, unit, seconds_left)}", file=sys.stderr, flush=True)
+        say(f"{description}: {count} {unit}, {_throughput(rate, unit, seconds_left)}", err=True)
 
     return advance

@@ -19,6 +19,7 @@ from pggan.config.option import Group
 from pggan.config.presets import DEFAULT_PRESET, PRESETS, configure
 from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
+from pggan.utils.output import say
 
 if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
@@ -157,7 +158,7 @@ def _draw(config: TrainConfig, run: Path, output: Output) -> TrainConfig:
     options = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=available_cores(), overwrite=True)
     with output.progress("drawing faces", DRAWN_COUNT) as advance:
         report = prepare(f"drawn:{DRAWN_COUNT}", store, options, on_progress=advance)
-    click.echo(f"drew {report.count} faces into {store}; {report.attribution}", err=True)
+    say(f"drew {report.count} faces into {store}; {report.attribution}", err=True)
     return replace(config, data=str(store.resolve()))
 
 
@@ -268,5 +269,5 @@ def _report(result: RunResult, output: Output) -> int:
             lines.append(f"the best model by its figures: {best} (pggan generate {run.path} --best)")
     output.result(report, *lines)
     if result.signal:
-        click.echo(f"stopped and saved at {nimg / 1000:g} kimg; go on with: pggan train --resume {run.path}", err=True)
+        say(f"stopped and saved at {nimg / 1000:g} kimg; go on with: pggan train --resume {run.path}", err=True)
     return status

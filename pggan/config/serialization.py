@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -28,13 +29,26 @@ def value_to_json(value: Any) -> Any:
 
 def from_json(configuration: type[T], values: Mapping[str, Any]) -> T:
     """Reads what `to_json` wrote. Raises `UsageError` for unknown fields (a newer version's) or unusable values."""
+    if not isinstance(values, Mapping):
+        raise UsageError("a recorded configuration is no table of options")
     unknown = sorted(set(values) - {entry.name for entry in dataclasses.fields(configuration)})  # type: ignore[arg-type]
     if unknown:
         raise UsageError(f"it was written by a newer pggan (unknown: {', '.join(unknown)}); update pggan to read it")
+    for entry in dataclasses.fields(configuration):  # type: ignore[arg-type]
+        if entry.name in values and not _is_kind(values[entry.name], str(entry.type)):
+            raise UsageError(f"a recorded configuration holds an unusable value: {entry.name} is no {entry.type}")
     try:
         return configuration(**{name: _value_from_json(value) for name, value in values.items()})
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(f"a recorded configuration holds an unusable value: {error}") from None
+
+
+def _is_kind(value: Any, kind: str) -> bool:
+    """Whether a JSON value is of a field's kind; fields of several kinds take any."""
+    if kind == "float":
+        return type(value) is int or (type(value) is float and math.isfinite(value))
+    plain: dict[str, type] = {"int": int, "bool": bool, "str": str}
+    return kind not in plain or type(value) is plain[kind]
 
 
 def _value_from_json(value: Any) -> Any:

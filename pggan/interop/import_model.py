@@ -7,6 +7,7 @@ from pathlib import Path
 from pggan.interop import IMPORTERS
 from pggan.networks.model_file import ModelFile
 from pggan.utils.errors import ModelError
+from pggan.utils.untrusted import reading
 
 _SAFETENSORS_HEADER = 8
 
@@ -30,7 +31,8 @@ def import_model(path: str | Path, which: str = "gs") -> ModelFile:
     for entry in IMPORTERS:
         importer = IMPORTERS.load(entry.name)
         if importer.sniff(file):
-            return importer.read(file).model(which)
+            with reading(str(file), ModelError, "copy it again"):
+                return importer.read(file).model(which)
     formats = "; ".join(entry.summary for entry in IMPORTERS)
     if _is_safetensors(file):
         raise ModelError(f"{file} is a safetensors file; if it is pggan's, use it as it is. import reads {formats}")

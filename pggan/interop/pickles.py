@@ -180,20 +180,27 @@ def read_pickle(path: Path) -> Any:
             raise ModelError(f"{path} needs more memory than there is; it is damaged, or no model") from None
         except Exception as error:  # noqa: BLE001 (a damaged pickle raises whatever its opcodes do)
             raise ModelError(f"{path} is not a whole model pickle ({one_line(error)}); copy it again") from None
-    return _unwrap(content)
+    return _unwrap(content, {})
 
 
-def _unwrap(value: Any, depth: int = 0) -> Any:
-    """Replaces `_Array` by its NumPy array, inside containers and networks too."""
+def _unwrap(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
+    """Replaces `_Array` by its NumPy array, inside containers and networks too.
+
+    `done` holds the results by the identity of their objects: what a pickle refers to many times is converted once, so
+    that the work is bounded by the file's size.
+    """
     if depth > _MAX_DEPTH:
         raise ModelError("the pickle is nested too deeply for a model")
+    if id(value) in done:
+        return done[id(value)]
+    result = value
     if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, Network):
-        value.state = _unwrap(value.state, depth + 1)
-        return value
-    if isinstance(value, dict):
-        return {key: _unwrap(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_unwrap(item, depth + 1) for item in value)
-    return value
+        result = value.value
+    elif isinstance(value, Network):
+        value.state = _unwrap(value.state, done, depth + 1)
+    elif isinstance(value, dict):
+        result = {key: _unwrap(item, done, depth + 1) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        result = type(value)(_unwrap(item, done, depth + 1) for item in value)
+    done[id(value)] = result
+    return result

@@ -101,8 +101,10 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
         raise ModelError(f"{path} is a safetensors file of another program, not one of pggan's")
     try:
         about: dict[str, Any] = json.loads(metadata[key])
-        version = int(about["format"])
-    except (ValueError, TypeError, KeyError):
+        version = about["format"]
+        if type(version) is not int or not isinstance(about.get("info") or {}, dict):
+            raise TypeError("a value of another kind")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
         raise ModelError(f"{path} has unreadable metadata; copy or make it again") from None
     if version != FORMAT:
         raise ModelError(f"{path} has format {version}, this pggan reads format {FORMAT}; update pggan to read it")
@@ -156,9 +158,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
         tensors = read_tensors(path, MODEL_KEY)
         with torch.device("meta"):
             trained = make_generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
-        level, alpha = int(about["level"]), float(about["alpha"])
-        if not (generator.config.min_level <= level <= generator.config.max_level and 0 <= alpha <= 1):
-            raise ModelError(f"level {level}, alpha {alpha:g} are out of range")
+        level, alpha = checked_level(about, generator.config)
         info = about.get("info") or {}
         model = ModelFile(generator, discriminator, level, alpha, about.get("labels"), info, trained)
         for part, module in model.parts().items():
@@ -182,6 +182,15 @@ def _empty_networks(about: Mapping[str, Any]) -> tuple[Generator, Discriminator 
         return generator, make_discriminator(from_json(DiscriminatorConfig, config)) if config else None
 
 
+def checked_level(about: Mapping[str, Any], config: GeneratorConfig) -> tuple[int, float]:
+    """Returns level and alpha of a model file's metadata. Raises `ModelError` where the generator has no such level."""
+    level, alpha = about["level"], about["alpha"]
+    numbers = type(level) is int and type(alpha) in (int, float)
+    if not (numbers and config.min_level <= level <= config.max_level and 0 <= alpha <= 1):
+        raise ModelError(f"level {one_line(repr(level))}, alpha {one_line(repr(alpha))} are out of range")
+    return level, float(alpha)
+
+
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
     """Loads a module's tensors; half-precision ones, as in shipped models, become float32."""
     state = {}
@@ -190,5 +199,9 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None
             raise ModelError(f"the tensor {prefix}{name} is missing")
         if tensor.shape != like.shape:
             raise ModelError(f"the tensor {prefix}{name} has another shape than its configuration says")
+        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ModelError(f"the tensor {prefix}{name} is of {tensor.dtype}, not of floating-point numbers")
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(f"the tensor {prefix}{name} holds values that are not finite; use an earlier model")
         state[name] = at_least_float32(tensor)
     module.load_state_dict(state, assign=True)

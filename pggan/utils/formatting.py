@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """Returns an error's message on one line, at most 160 characters; the name of its type where it has no message."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 

@@ -355,3 +355,16 @@ def test_a_hostile_memo_costs_no_memory(tmp_path):
     (tmp_path / "huge.pkl").write_bytes(huge)
     with pytest.raises(ModelError, match=r"needs more memory than there is|copy it again"):
         import_model(tmp_path / "huge.pkl")
+
+
+def test_objects_that_a_pickle_refers_to_many_times_are_converted_once(tmp_path):
+    """24 levels of lists, each with four references to the one below: 318 bytes, 4^24 paths."""
+    below = ["laugh"]
+    for _ in range(24):
+        below = [below] * 4
+    path = tmp_path / "laughs.pkl"
+    path.write_bytes(pickle.dumps(below, protocol=2))
+    assert path.stat().st_size < 1000
+    assert len(read_pickle(path)) == 4
+    with pytest.raises(ModelError):
+        import_model(path)

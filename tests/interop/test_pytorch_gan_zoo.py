@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,21 @@ def test_a_plain_pickle_is_not_taken_for_a_checkpoint(tmp_path):
     (tmp_path / "x.pt").write_bytes(pickle.dumps({"netG": {}}))
     with pytest.raises(ModelError, match="three networks"):
         import_model(tmp_path / "x.pt")
+
+
+def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path):
+    path = tmp_path / "stride.pt"
+    huge = torch.zeros(1).as_strided((40_000, 80_000), (0, 0))
+    torch.save({"config": {}, "netG": {"a": huge}, "again": [huge] * 3}, path)
+    with pytest.raises(ModelError, match="fewer than it claims"):
+        import_model(path)
+
+
+def test_a_compressed_torch_file_is_refused_before_it_expands(tmp_path):
+    plain, path = tmp_path / "plain.pt", tmp_path / "bomb.pt"
+    torch.save({"netG": {"a": torch.zeros(1 << 20)}}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for member in source.infolist():
+            bomb.writestr(member.filename, source.read(member))
+    with pytest.raises(ModelError, match="expand to more than the file holds"):
+        import_model(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from pggan.config.schedule import Schedule, ScheduleState
-from pggan.utils.formatting import duration
+from pggan.utils.formatting import duration, printable
+from pggan.utils.output import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +69,7 @@ class QuietDisplay(Display):
     """Shows notes only."""
 
     def note(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        say(message, err=True)
 
 
 class LineDisplay(QuietDisplay):
@@ -111,7 +111,7 @@ class LiveDisplay(Display):
         self.bars.stop()
 
     def note(self, message: str) -> None:
-        self.bars.print(message, markup=False)
+        self.bars.print(printable(message), markup=False)
 
     def measured(self, message: str) -> None:
         self.note(message)

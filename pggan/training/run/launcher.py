@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import IO, Any
 
+from pggan.utils.output import say
 from pggan.utils.parent_watch import exit_with_parent
 
 LAUNCHED = "PGGAN_LAUNCHED"
@@ -93,9 +94,9 @@ def _print_error(rank: int, status: int, errors: IO[bytes]) -> None:
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
     if status < 0:
-        print(f"pggan: error: process {rank} was killed by signal {-status}; the others are stopped", file=sys.stderr)
+        say(f"pggan: error: process {rank} was killed by signal {-status}; the others are stopped", err=True)
     elif rank and lines and status not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        print(f"{lines[-1]} (process {rank})", file=sys.stderr)
+        say(f"{lines[-1]} (process {rank})", err=True)
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -1,0 +1,86 @@
+"""Model files that lie: every one is refused in one line, at once."""
+
+import json
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from pggan import cli
+from pggan.networks.model_file import DIGEST_KEY, MODEL_KEY
+from tests.helpers.model_files import saved
+
+
+def changed(path, about=None, tensors=None, text=None):
+    """Rewrites a model file with changed metadata, and without its digest."""
+    with safetensors.safe_open(str(path), "pt") as file:
+        metadata = json.loads(file.metadata()[MODEL_KEY])
+        contents = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if about is not None:
+        about(metadata)
+    if tensors is not None:
+        tensors(contents)
+    safetensors.torch.save_file(contents, str(path), {MODEL_KEY: text or json.dumps(metadata), DIGEST_KEY: ""})
+    return path
+
+
+METADATA = {
+    "a level beyond numbers": lambda about: about.update(level=10**30),
+    "a level that is a text": lambda about: about.update(level="3"),
+    "a level that is true": lambda about: about.update(level=True),
+    "alpha not a number": lambda about: about.update(alpha=float("nan")),
+    "alpha above 1": lambda about: about.update(alpha=1.5),
+    "a broken format": lambda about: about.update(format=1.9),
+    "a format that is true": lambda about: about.update(format=True),
+    "equalized: no": lambda about: about["generator"].update(equalized="no"),
+    "an infinite epsilon": lambda about: about["generator"].update(pixelnorm_epsilon=float("inf")),
+    "a huge latent size": lambda about: about["generator"].update(latent_size=10**30),
+    "a latent size that is true": lambda about: about["generator"].update(latent_size=True),
+    "info that is a list": lambda about: about.update(info=[1, 2]),
+    "a generator that is a text": lambda about: about.update(generator="generator"),
+    "no generator": lambda about: about.pop("generator"),
+}
+
+
+def refused(arguments, capsys):
+    assert cli.run(arguments) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "unexpected" not in lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize("change", METADATA.values(), ids=METADATA)
+def test_metadata_that_lie_are_refused_by_every_command(change, tmp_path, capsys):
+    path = changed(saved(tmp_path / "model.safetensors"), change)
+    refused(["info", str(path)], capsys)
+    refused(["generate", str(path), "--n", "1", "--out", str(tmp_path / "out")], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+TEXTS = ["[" * 100_000, '{"format": 1}', "[]", "1", '{"format": 1, "generator": null}', '{"format": "\\ud800"}']
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_metadata_of_another_form_are_refused(text, tmp_path, capsys):
+    path = changed(saved(tmp_path / "model.safetensors"), text=text)
+    refused(["info", str(path)], capsys)
+    refused(["generate", str(path), "--n", "1", "--out", str(tmp_path / "out")], capsys)
+
+
+KINDS = {
+    "NaN": lambda tensor: tensor.fill_(float("nan")),
+    "infinity": lambda tensor: tensor.fill_(float("inf")),
+    "integers": lambda tensor: tensor.to(torch.int64),
+    "booleans": lambda tensor: tensor.to(torch.bool),
+    "8-bit floats": lambda tensor: tensor.to(torch.float8_e4m3fn),
+    "complex numbers": lambda tensor: tensor.to(torch.complex64),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_weights_that_are_no_finite_numbers_are_refused(kind, tmp_path, capsys):
+    name = "generator.to_rgb.4x4.weight"
+    path = changed(saved(tmp_path / "model.safetensors"), tensors=lambda c: c.update({name: kind(c[name])}))
+    assert name in refused(["generate", str(path), "--n", "1", "--out", str(tmp_path / "out")], capsys)
