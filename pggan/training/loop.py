@@ -127,7 +127,7 @@ class Trainer:
     def train(self) -> RunResult:
         """Trains to the end of the schedule, or until a signal asks to stop; either way the run is saved."""
         line: dict[str, Any] = {}
-        opened = opened_log(self.run, self.state.nimg, self.world)
+        opened = opened_log(self.run, self.state.nimg, self.world, self.display.note)
         with Signals() as signals, opened as log, self._loader() as loader, ExitStack() as stack:
             if (worker := start_compile_worker(self.executor)) is not None:
                 stack.callback(worker.close)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,27 +15,63 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import is_tick, read_lines
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.distributed import World
+from pggan.utils.formatting import one_line
 
 # TensorBoard groups of the values that are not losses.
 _PROGRESS = {"kimg", "level", "resolution", "alpha", "batch", "g_lr", "d_lr", "phase", "tick", "iteration"}
 _SPEED = {"img_per_second", "seconds", "seconds_left", "memory_mb"}
 
 
+class TensorBoard:
+    """Writes TensorBoard events; a disk error costs the values of that moment, never the run.
+
+    Tensorboard's own writer is dead for good after one error: it is made anew for the values that come next.
+    """
+
+    def __init__(self, directory: Path, purge: int | None, note: Callable[[str], None]) -> None:
+        self.directory, self.purge, self.note = directory, purge, note
+        self._writer: Any = None
+        self._failed = False
+
+    def write(self, add: Callable[[Any], None]) -> None:
+        """Calls `add(writer)` and flushes. A disk error is noted once, until writing succeeds again."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            if self._writer is None:
+                self._writer = SummaryWriter(str(self.directory), purge_step=self.purge)
+                self.purge = None
+            add(self._writer)
+            self._writer.flush()
+        except OSError as error:
+            self.close()
+            if not self._failed:
+                self.note(f"WARNING: TensorBoard's events could not be written ({one_line(error)}). The run goes on")
+            self._failed = True
+        else:
+            self._failed = False
+
+    def close(self) -> None:
+        """Closes the writer; the next `write` makes another."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):
+                writer.close()
+
+
 class RunLog:
     """Opens the log of a run that has seen `nimg` images, and removes ticks beyond: a run cut off later wrote them."""
 
-    def __init__(self, run: RunDirectory, nimg: int) -> None:
-        self.run = run
+    def __init__(self, run: RunDirectory, nimg: int, note: Callable[[str], None] = lambda message: None) -> None:
+        self.run, self._note = run, note
         self._open(nimg)
 
     def _open(self, nimg: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         if self.run.log.exists():
             _truncate(self.run.log, nimg)
         self._file: TextIO = open(self.run.log, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         purge = nimg + 1 if self.run.events.exists() else None
-        self._events = SummaryWriter(str(self.run.events), purge_step=purge)
+        self._events = TensorBoard(self.run.events, purge, self._note)
 
     def _close(self) -> None:
         self._file.close()
@@ -60,10 +96,8 @@ class RunLog:
     def tick(self, line: dict[str, Any]) -> None:
         """Appends a tick, and adds its numbers to TensorBoard."""
         self.event(line)
-        for name, value in line.items():
-            if isinstance(value, (int, float)) and name != "nimg":
-                self._events.add_scalar(_tag(name), value, global_step=int(line["nimg"]))
-        self._events.flush()
+        values = {_tag(name): v for name, v in line.items() if isinstance(v, (int, float)) and name != "nimg"}
+        self._scalars(values, int(line["nimg"]))
 
     def add_metrics(self, nimg: int, values: Mapping[str, float | None]) -> None:
         """Adds metrics to the line of the tick at `nimg`, in place of any that it has."""
@@ -75,20 +109,26 @@ class RunLog:
             _rewrite(self.run.log, lines)
         finally:
             self._file = open(self.run.log, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        for name, value in values.items():
-            if value is not None:
-                self._events.add_scalar(f"metric/{name}", value, global_step=nimg)
-        self._events.flush()
+        self._scalars({f"metric/{name}": value for name, value in values.items() if value is not None}, nimg)
+
+    def _scalars(self, values: Mapping[str, float], nimg: int) -> None:
+        def add(writer: Any) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, global_step=nimg)
+
+        self._events.write(add)
 
     def image(self, name: str, image: NDArray[np.uint8], nimg: int) -> None:
         """Adds an image, uint8 (H, W, C), to TensorBoard."""
-        self._events.add_image(name, image, global_step=nimg, dataformats="HWC")
+        self._events.write(lambda writer: writer.add_image(name, image, global_step=nimg, dataformats="HWC"))
 
 
 @contextmanager
-def opened_log(run: RunDirectory, nimg: int, world: World) -> Iterator[RunLog | None]:
-    """The log in the main process, None in the others."""
-    with RunLog(run, nimg) if world.is_main_process else nullcontext() as log:
+def opened_log(
+    run: RunDirectory, nimg: int, world: World, note: Callable[[str], None] = lambda message: None
+) -> Iterator[RunLog | None]:
+    """The log in the main process, None in the others. `note` gets what a person has to know."""
+    with RunLog(run, nimg, note) if world.is_main_process else nullcontext() as log:
         yield log
 
 
