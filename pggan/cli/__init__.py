@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from pggan.utils.early_signals import remember_early_signals
 from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
 from pggan.utils.output import say
@@ -147,6 +148,7 @@ def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point of the `pggan` script. `pggan train` replaces the handler by its own, which saves first."""
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    remember_early_signals()
     try:
         status = run()
     finally:

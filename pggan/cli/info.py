@@ -164,7 +164,7 @@ def _model(path: Path) -> dict[str, Any]:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
     from pggan.generation.labels import LabelSpace
     from pggan.networks.flops import parameters
-    from pggan.networks.model_file import MODEL_KEY, checked_level, read_metadata
+    from pggan.networks.model_file import MODEL_KEY, checked_labels, checked_level, read_metadata
     from pggan.utils.errors import ModelError, UsageError
 
     about = read_metadata(path, MODEL_KEY)
@@ -173,7 +173,7 @@ def _model(path: Path) -> dict[str, Any]:
         d = from_json(DiscriminatorConfig, about["discriminator"]) if about.get("discriminator") else None
         level, alpha = checked_level(about, g)
         side = 2**level
-        labels = LabelSpace.of(about.get("labels"), g.label_size)
+        labels = LabelSpace.of(checked_labels(about), g.label_size)
         values = {
             "model": str(path),
             "resolution": f"{side}x{side}",

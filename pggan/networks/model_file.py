@@ -160,7 +160,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
             trained = make_generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
         level, alpha = checked_level(about, generator.config)
         info = about.get("info") or {}
-        model = ModelFile(generator, discriminator, level, alpha, about.get("labels"), info, trained)
+        model = ModelFile(generator, discriminator, level, alpha, checked_labels(about), info, trained)
         for part, module in model.parts().items():
             _fill(module, tensors, part + ".")
     except (ModelError, UsageError, KeyError, TypeError, ValueError) as error:
@@ -189,6 +189,21 @@ def checked_level(about: Mapping[str, Any], config: GeneratorConfig) -> tuple[in
     if not (numbers and config.min_level <= level <= config.max_level and 0 <= alpha <= 1):
         raise ModelError(f"level {one_line(repr(level))}, alpha {one_line(repr(alpha))} are out of range")
     return level, float(alpha)
+
+
+def checked_labels(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the labels of a model file's metadata. Raises `ModelError` where they are no columns of classes."""
+    labels = about.get("labels")
+    if labels is None:
+        return None
+    columns = labels.get("columns", [labels]) if isinstance(labels, dict) else [None]
+    for column in columns if isinstance(columns, list) else [None]:
+        if not (isinstance(column, dict) and isinstance(column.get("name", ""), str)):
+            raise ModelError("its labels are no columns with a name and classes")
+        classes = column.get("classes") or []
+        if not (isinstance(classes, list) and all(isinstance(name, (str, int)) for name in classes)):
+            raise ModelError("its labels are no columns with a name and classes")
+    return dict(labels)
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:

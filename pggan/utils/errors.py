@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pggan.utils.formatting import printable
 
+_MOST_CHARACTERS = 1500
+
 
 class PgganError(Exception):
     """An error that a user can cause and fix; the command line prints its message and exits with 1."""
@@ -11,8 +13,9 @@ class PgganError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """Returns the message with control characters escaped, so that file names cannot break the line."""
-        return printable(super().__str__())
+        """Returns the message, bounded, with control characters escaped: file names cannot break the line."""
+        text = super().__str__()
+        return printable(text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ...")
 
 
 class UsageError(PgganError):

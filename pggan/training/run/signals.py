@@ -8,6 +8,7 @@ from typing import Any
 
 from pggan.utils import distributed
 from pggan.utils.distributed import World
+from pggan.utils.early_signals import take_early_signal
 
 
 class Signals:
@@ -28,6 +29,7 @@ class Signals:
         handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
         if hasattr(signal, "SIGUSR1"):
             handlers[signal.SIGUSR1] = self._save
+            self._received_save = take_early_signal(signal.SIGUSR1)
         try:
             for number, handler in handlers.items():
                 self._previous[number] = signal.signal(number, handler)

@@ -1,0 +1,37 @@
+"""A signal that comes before the run can handle it neither ends the command nor is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from pggan.training.run.signals import Signals
+from pggan.utils.distributed import SINGLE_PROCESS
+from pggan.utils.early_signals import remember_early_signals
+
+COMMAND = """
+import os, signal, sys
+from pggan import cli
+def run():
+    os.kill(os.getpid(), signal.SIGUSR1)  # while it imports
+    return 7
+cli.run = run
+cli.main()
+"""
+
+
+def test_a_command_outlives_an_early_signal():
+    assert subprocess.run([sys.executable, "-c", COMMAND], check=False).returncode == 7
+
+
+def test_training_saves_for_an_early_signal_once():
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        remember_early_signals()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for expected in (True, False):
+            with Signals() as signals:
+                signals.agree(SINGLE_PROCESS)
+                assert signals.save is expected
+    finally:
+        signal.signal(signal.SIGUSR1, before)
