@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pggan.config.train import DiscriminatorConfig
 from pggan.networks.heads import DiscriminatorOutput, FlatHead
-from pggan.networks.layers import EqualizedLinear
+from pggan.networks.layers import EqualizedLinear, EqualizedWeight
 
 LATENT = 8
 
@@ -41,6 +41,10 @@ class PointDiscriminator(nn.Module):
         self.layers = _layers(2, width)
         self.head = FlatHead(width, config)
         self.decoder = nn.Sequential(_layers(1, width), EqualizedLinear(width, 2, 1.0, False)) if decodes else None
+
+    def layers_at(self, level: int) -> dict[str, EqualizedWeight]:
+        """No layer: each pass computes its own weights, which costs nothing at this size."""
+        return {}
 
     def forward(
         self, images: Tensor, level: int, alpha: Tensor, dtype: torch.dtype | None = None
