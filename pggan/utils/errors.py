@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pggan.utils.formatting import printable
 
-_MOST_CHARACTERS = 1500
+_END_CHARACTERS = 700  # that are shown of either end of a long message
 
 
 class PgganError(Exception):
@@ -15,7 +15,9 @@ class PgganError(Exception):
     def __str__(self) -> str:
         """Returns the message, bounded, with control characters escaped: file names cannot break the line."""
         text = super().__str__()
-        return printable(text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ...")
+        if len(text) > 2 * _END_CHARACTERS:  # the advice stands at the end
+            text = f"{text[:_END_CHARACTERS]} ... {text[-_END_CHARACTERS:]}"
+        return printable(text)
 
 
 class UsageError(PgganError):
