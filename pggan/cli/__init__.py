@@ -16,7 +16,6 @@ from typing import Any
 
 import click
 
-from pggan.utils.early_signals import remember_early_signals
 from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
 from pggan.utils.output import say
@@ -146,9 +145,8 @@ def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the `pggan` script. `pggan train` replaces the handler by its own, which saves first."""
+    """Runs the command line and exits. `pggan train` replaces the handler by its own, which saves first."""
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
-    remember_early_signals()
     try:
         status = run()
     finally:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # an object with a longer text than this gets a row for each of its values
 INLINE_LENGTH = 60
-# Names by which a description is told to be of a run, or of data: a model's own information has no say in that.
+# Headings of the description of a run or of data: a model's own information must not pass for them.
 _NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "resolutions", "pictures", "size")
 
 

@@ -163,7 +163,6 @@ def _plan_lines(plan: Plan) -> list[str]:
     return [
         f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}",
         f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}",
-        *([f"  {plan.remark}"] if plan.remark else []),
         f"  {plan}; {size(plan.free)} are free",
         *([f"  note: {plan.remark}"] if plan.remark else []),
     ]
@@ -177,7 +176,6 @@ def _report_lines(report: PrepareReport) -> list[str]:
     hidden = report.left_out.get("bad", 0) - SHOWN_BAD
     if hidden > 0:
         lines.append(f"    and {hidden} more")
-    lines += [f"  {report.remark}"] if report.remark else []
     lines += [f"  converted: {count} {kind}" for kind, count in sorted(report.converted.items())]
     lines += [
         f"  {f'{side}x{side}':>9}  {report.codecs[side]:<4}  {size(report.bytes[side]):>10}"

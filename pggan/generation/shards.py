@@ -32,7 +32,7 @@ from pggan.generation.images import (
 )
 from pggan.generation.model import Model
 from pggan.generation.seeds import Seeds
-from pggan.utils.atomic_files import replace_atomically, sync_directory, sync_file, write_json
+from pggan.utils.atomic_files import TEMPORARY, replace_atomically, sync_directory, sync_file, write_json
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 
@@ -118,7 +118,7 @@ def _check_same_request(folder: Path, about: dict[str, Any]) -> None:
 
 
 def _write_folder(path: Path, images: Iterator[NamedImage], writers: Writers) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")  # one process makes a shard: the name needs no process number
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     write_all(temporary, images, writers)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from pggan.utils.file_lock import HAS_FLOCK, try_flock
+
+# The end of the name of every temporary file, after "." and the name of the file that it becomes.
+TEMPORARY = ".pggan.tmp"
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
@@ -24,24 +31,75 @@ def replace_atomically(path: Path, write: Callable[[Path], object], durable: boo
     Raises:
         OSError: Writing failed; the error names `path`, not the temporary file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
-    try:
-        if durable:
-            temporary.touch()
-            default_mode = temporary.stat().st_mode & 0o777
-            write(temporary)
-            os.chmod(temporary, default_mode)  # some libraries make files that only their owner can read
-            sync_file(temporary)
-        else:
-            write(temporary)
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        raise
+    with _temporary_name(path) as temporary:
+        try:
+            if durable:
+                temporary.touch()
+                default_mode = temporary.stat().st_mode & 0o777
+                write(temporary)
+                os.chmod(temporary, default_mode)  # some libraries make files that only their owner can read
+                sync_file(temporary)
+            else:
+                write(temporary)
+            os.replace(temporary, path)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+                raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+            raise
     if durable:
         sync_directory(path.parent)
+
+
+@contextmanager
+def _temporary_name(path: Path) -> Iterator[Path]:
+    """Yields the name to write to before `path` gets its content.
+
+    It is the same every time, so that the next one who writes `path` takes up what a killed process left. A lock on the
+    file keeps two writers of `path` apart: the second one gets a name of its own.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    handle = _claim(temporary) if HAS_FLOCK else None
+    try:
+        own = f".{path.name}.{os.getpid()}.{threading.get_native_id()}{TEMPORARY}"
+        yield path.with_name(own) if handle is None else temporary
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _claim(temporary: Path) -> int | None:
+    """Creates and locks a temporary file, in place of one that a killed process left. None where that cannot be."""
+    with suppress(OSError), open(temporary, "rb+", opener=_open_plainly) as leftover:
+        if _is_ours(leftover.fileno(), temporary):
+            temporary.unlink()
+    try:
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    except OSError:  # another writer holds the name, or something that is not ours
+        return None
+    try:
+        if _is_ours(handle, temporary):
+            return handle
+    except OSError:  # a file system without locks
+        temporary.unlink(missing_ok=True)
+    os.close(handle)
+    return None
+
+
+def _open_plainly(path: str, flags: int) -> int:
+    """An opener that follows no link and waits for no pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _is_ours(handle: int, temporary: Path) -> bool:
+    """Locks an open file; whether that was possible and it still has its name, and that alone."""
+    status = os.fstat(handle)
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_nlink == 1
+        and try_flock(handle, shared=False)
+        and os.path.samestat(status, os.lstat(temporary))
+    )
 
 
 def sync_file(path: Path) -> None:

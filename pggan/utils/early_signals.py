@@ -1,17 +1,43 @@
-"""Signals that arrive while the command imports: remembered for the run that handles them later."""
+"""SIGUSR1 outside training: remembered until the run can handle it, ignored after the work.
+
+By default it would end the process.
+"""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _received: set[int] = set()
+_NUMBERS = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
 
 
 def remember_early_signals() -> None:
-    """Remembers SIGUSR1 from here on, whose default would end the process."""
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, _remember)
+    """Remembers SIGUSR1 from here on, also one that came while `held_back` started this process."""
+    for number in _NUMBERS:
+        signal.signal(number, _remember)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+
+
+def ignore_late_signals() -> None:
+    """Ignores SIGUSR1 from here on: Python's own exit would put the default back."""
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Processes started in the block get SIGUSR1 only when they call `remember_early_signals`."""
+    if not _NUMBERS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

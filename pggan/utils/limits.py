@@ -26,5 +26,5 @@ MAX_EXPANSION, MAX_EXPANDED_BYTES = 1000, 1 << 30
 MAX_JPEG_SCANS = 100
 # Bytes of the manifest of a store: sources, options, names of classes.
 MAX_MANIFEST_BYTES = 16 << 20
-# Bytes of a stored record: so many times those of its pixels, and so many more. The worst noise takes twice its pixels.
+# Largest size of a stored record: this ratio to its pixels, plus extra bytes. The worst noise takes twice its pixels.
 MAX_RECORD_RATIO, MAX_RECORD_EXTRA = 4, 1 << 16

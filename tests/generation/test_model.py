@@ -177,7 +177,7 @@ def test_a_run_gives_its_newest_model_and_a_path_its_file(tmp_path, path):
         find_model(tmp_path / "run")
     for number in (5, 10, 9):
         save_model(models / f"model-{number:09d}.safetensors", model_file())
-    (models / ".model-000000011.safetensors.1.tmp").write_bytes(b"half")
+    (models / ".model-000000011.safetensors.pggan.tmp").write_bytes(b"half")
     assert find_model(tmp_path / "run").name == "model-000000010.safetensors"
     assert find_model(path) == path
     with pytest.raises(ModelError, match="neither a model file"):

@@ -287,10 +287,12 @@ def test_changes_on_resume_are_refused_or_recorded(config, tmp_path):
 @pytest.mark.long
 def test_leftovers_of_a_killed_process_are_removed(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())
-    left = tmp_path / "run" / "checkpoints" / ".state-000000008.safetensors.77.tmp"
-    left.write_bytes(b"half")
+    folder = tmp_path / "run" / "checkpoints"
+    left = [folder / f".state-000000008.safetensors{end}" for end in (".77.tmp", ".pggan.tmp")]
+    for path in left:
+        path.write_bytes(b"half")
     resume(RunDirectory(tmp_path / "run"), QuietDisplay())
-    assert not left.exists()
+    assert not any(path.exists() for path in left)
 
 
 @pytest.mark.long

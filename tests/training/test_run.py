@@ -222,6 +222,16 @@ def test_parts_of_another_run_are_not_taken_over(config, tmp_path):
         begin(config, tmp_path / "run", QuietDisplay())
 
 
+@pytest.mark.parametrize("name", ["samples/mine.png", "options.json/x", "events", "models/a"])
+def test_files_of_the_users_own_at_a_runs_names_are_kept(tmp_path, name):
+    path = tmp_path / "folder" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="is there already, and a run would write to it"):
+        RunDirectory(tmp_path / "folder").check_free()
+    assert path.read_text() == "mine"
+
+
 @pytest.mark.long
 def test_odd_run_files_raise_one_line(config, tmp_path):
     begin(dataclasses.replace(config, total_kimg=0.016), tmp_path / "run", QuietDisplay())

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
-from pggan.utils.atomic_files import replace_atomically, write_json
+from pggan.utils import atomic_files
+from pggan.utils.atomic_files import TEMPORARY, replace_atomically, write_json
 
 
 class LibraryError(OSError):
@@ -40,6 +44,73 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         replace_atomically(tmp_path / "a", interrupted)
     assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from pggan.utils.atomic_files import replace_atomically
+def write(temporary):
+    temporary.write_text("half")
+    os.chmod(temporary, 0o600)
+    os._exit(9)
+replace_atomically(Path(sys.argv[1]), write)
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+    path = tmp_path / "a"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert [p.name for p in tmp_path.iterdir()] == [f".a{TEMPORARY}"]
+    replace_atomically(path, lambda temporary: temporary.write_text("whole"))
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_text() == "whole"
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # not what the killed process set
+
+
+def test_two_writers_of_a_name_keep_apart(tmp_path):
+    path = tmp_path / "a"
+
+    def write(temporary):
+        temporary.write_text("one")
+        replace_atomically(path, lambda other: other.write_text("two"))
+        assert path.read_text() == "two"
+        assert temporary.read_text() == "one"
+
+    replace_atomically(path, write)
+    assert path.read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "folder", "fifo"])
+def test_what_is_not_ours_at_the_temporary_name_stays(tmp_path, kind):
+    other, name = tmp_path / "other", tmp_path / f".a{TEMPORARY}"
+    if kind == "folder":
+        name.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(name)
+    elif kind == "dangling link":
+        name.symlink_to(other)
+    else:
+        other.write_text("theirs")
+        name.symlink_to(other) if kind == "link" else name.hardlink_to(other)
+    replace_atomically(tmp_path / "a", lambda temporary: temporary.write_text("ours"))
+    assert (tmp_path / "a").read_text() == "ours"
+    assert os.path.lexists(name)
+    assert other.exists() == (kind in ("link", "hard link"))
+    assert not other.exists() or other.read_text() == "theirs"
+
+
+def test_without_locks_nothing_is_left(tmp_path, monkeypatch):
+    def refuse(handle, shared):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(atomic_files, "try_flock", refuse)
+    for text in ("1", "2"):
+        replace_atomically(tmp_path / "a", lambda temporary, text=text: temporary.write_text(text))
+    assert (tmp_path / "a").read_text() == "2"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

@@ -7,21 +7,29 @@ import sys
 
 from pggan.training.run.signals import Signals
 from pggan.utils.distributed import SINGLE_PROCESS
-from pggan.utils.early_signals import remember_early_signals
+from pggan.utils.early_signals import held_back, remember_early_signals
 
 COMMAND = """
 import os, signal, sys
-from pggan import cli
+from pggan import __main__, cli
 def run():
     os.kill(os.getpid(), signal.SIGUSR1)  # while it imports
     return 7
 cli.run = run
-cli.main()
+__main__.main()
 """
 
 
 def test_a_command_outlives_an_early_signal():
     assert subprocess.run([sys.executable, "-c", COMMAND], check=False).returncode == 7
+
+
+def test_a_signal_at_the_very_start_and_at_exit_ends_nothing(tmp_path):
+    code = "from pggan.__main__ import main; import atexit, os; atexit.register(os.kill, os.getpid(), 10); main()"
+    with held_back():
+        process = subprocess.Popen([sys.executable, "-c", code, "--version"], stdout=subprocess.DEVNULL)
+    process.send_signal(signal.SIGUSR1)  # before the first line
+    assert process.wait() == 0
 
 
 def test_training_saves_for_an_early_signal_once():

@@ -197,7 +197,6 @@ class ArrayFolderReader(ArrayReader):
                 return channels_last(read_file(Path(self.root, content), 4 * MAX_PIXELS))
             except (BadImage, OSError):
                 raise
-
             except Exception as error:  # noqa: BLE001 (NumPy raises a dozen kinds for damaged headers)
                 raise BadImage(f"not a whole array ({one_line(error)})") from None
 

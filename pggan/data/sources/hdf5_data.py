@@ -23,7 +23,7 @@ from pggan.utils.limits import MAX_CARRIED_BYTES
 _DEFLATE, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000
 # What a stored chunk may have more than its data: checksums, and what does not compress.
 _OVERHEAD = 1 << 12
-# An LZF stream expands at most so much.
+# The largest ratio by which LZF can expand data.
 _LZF_RATIO = 90
 # Bytes of inflated chunks that wait for the next row, unless one row takes more.
 _KEPT_BYTES = 8 << 20
@@ -263,7 +263,7 @@ def _lzf_size(data: Any, limit: int) -> int:
     at = total = 0
     while at < len(data) and total <= limit:
         control = data[at]
-        if control < 32:  # so many bytes and one as they are
+        if control < 32:  # a literal run: the next `control + 1` bytes are copied
             total, at = total + control + 1, at + control + 2
             continue
         length = control >> 5  # a copy of what came before

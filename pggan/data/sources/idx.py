@@ -26,7 +26,7 @@ from pggan.utils.limits import MAX_CARRIED_BYTES
 _IMAGES, _LABELS = 3, 1
 # The largest idx data sets take half a gigabyte decompressed, and have a million pictures.
 _MAX_BYTES, _MAX_COUNT = 1 << 32, 1 << 26
-# DEFLATE expands at most so much.
+# The largest ratio by which DEFLATE can expand data.
 _GZIP_RATIO = 1032
 _PIECE = 1 << 20  # bytes read at once where nothing is kept
 
@@ -144,7 +144,7 @@ def _read_shape(file: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]
 
 
 def _read(file: IO[bytes], length: int) -> bytes:
-    """Reads so many bytes. Raises `ValueError` if there are fewer."""
+    """Reads exactly that many bytes. Raises `ValueError` if there are fewer."""
     data = file.read(length)
     if len(data) < length:
         raise ValueError("it is cut short")

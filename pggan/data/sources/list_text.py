@@ -20,7 +20,7 @@ def decode_list(data: bytes, where: str) -> str:
 
 
 def check_values(text: str, separators: str, where: str) -> None:
-    """Raises `DataError` if a list has so many values that they would not fit into memory."""
+    """Raises `DataError` if a list has more than `MAX_LIST_VALUES` values, which may not fit into memory."""
     if sum(map(text.count, separators)) > MAX_LIST_VALUES:
         raise DataError(f"{where} has more than {MAX_LIST_VALUES // 10**6} million values; split it, or remove columns")
 

@@ -7,11 +7,13 @@ github.com/apache/parquet-format.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import IO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import IO, NamedTuple, TypeVar
 
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_CARRIED_BYTES, MAX_FILE_BYTES
+
+T = TypeVar("T")
 
 # Bytes of a page's header: it may hold the least and the largest value, which writers cut.
 _MAX_HEADER_BYTES = 1 << 16
@@ -44,23 +46,18 @@ def read_footer(file: IO[bytes]) -> list[list[ColumnChunk]]:
     if length > _MAX_FOOTER_BYTES:
         raise DataError(f"{file.name}: its description takes {length >> 20} MiB; write it with fewer row groups")
     file.seek(end - length)
-    thrift, groups = _Thrift(file.read(length)), []
-    for number, kind in thrift.fields():
-        if (number, kind) == (4, _LIST):
-            groups = [_read_group(thrift) for _ in range(thrift.list_length())]
-        else:
-            thrift.skip(kind)
-    return groups
+    return _read_list(_Thrift(file.read(length)), 4, lambda group: _read_list(group, 1, _read_chunk))
 
 
-def _read_group(thrift: _Thrift) -> list[ColumnChunk]:
-    columns = []
+def _read_list(thrift: _Thrift, field: int, read: Callable[[_Thrift], T]) -> list[T]:
+    """Reads the structs of one list field of a struct; skips its other fields."""
+    items: list[T] = []
     for number, kind in thrift.fields():
-        if (number, kind) == (1, _LIST):
-            columns = [_read_chunk(thrift) for _ in range(thrift.list_length())]
+        if (number, kind) == (field, _LIST):
+            items = [read(thrift) for _ in range(thrift.list_length())]
         else:
             thrift.skip(kind)
-    return columns
+    return items
 
 
 def _read_chunk(thrift: _Thrift) -> ColumnChunk:

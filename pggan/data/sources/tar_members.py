@@ -72,7 +72,7 @@ class TarMembers:
             if member.size < 0:
                 raise ValueError(f"a member of {member.size} bytes")
             yield member
-        # `tarfile` ends at a damaged header as it does at the end
+        # `tarfile` takes a damaged header for the end of the archive
         if self._file.last_block.strip(b"\0"):
             raise ValueError("a damaged header")
 

@@ -99,16 +99,14 @@ def stream_records(path: Path) -> Iterator[bytes | str]:
         number = 0
         while head := file.read(_HEAD):
             length = _checked_length(head, path, number)
-            if length > MAX_CARRIED_BYTES:
-                file.skip(length + _FOOT)
-                yield f"a record of {length >> 20} MiB; the limit is {MAX_CARRIED_BYTES >> 20}"
-            else:
-                try:
-                    data: bytes | str = _read_data(file, length)
-                except ValueError as error:
-                    data = str(error)
-                yield data
-                del data  # while the next one is read
+            try:
+                data: bytes | str = _read_data(file, length)
+            except ValueError as error:
+                data = str(error)
+                if length > MAX_CARRIED_BYTES:
+                    file.skip(length + _FOOT)
+            yield data
+            del data  # while the next one is read
             number += 1
 
 

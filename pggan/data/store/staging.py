@@ -27,6 +27,8 @@ _MAX_NAME_BYTES = 255
 
 def check_destination(dest: Path, overwrite: bool) -> None:
     """Raises `UsageError` if `dest` exists and must not be replaced, `PermissionError` if it cannot be created."""
+    if Path.cwd().is_relative_to(dest.resolve()):  # a rename would take it away from the shell
+        raise UsageError(f"DEST {dest} is the current folder, or holds it; give the name of a new folder")
     _recover_replaced(dest)
     if dest.is_dir():
         names = set(os.listdir(dest))

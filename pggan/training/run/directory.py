@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pggan.config.train import TrainConfig, from_json, to_json
-from pggan.utils.atomic_files import write_json
+from pggan.utils.atomic_files import TEMPORARY, write_json
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.file_lock import exclusive_lock
 from pggan.utils.paths import BEST, MODELS, STATES, numbered
@@ -60,6 +61,10 @@ class RunDirectory:
             raise UsageError(f"--out {self.path} is a file; give a directory")
         if self.models() or self.states() or self.log.exists():
             raise UsageError(f"{self.path} holds parts of another run; give another --out")
+        # the drawn faces of a run that was stopped before it began may be there: preparing them checks them
+        for own in (self.path / OPTIONS, self.samples, self.events, self.path / MODELS, self.path / STATES):
+            if os.path.lexists(own) and not (own.is_dir() and not own.is_symlink() and not any(own.iterdir())):
+                raise UsageError(f"{own} is there already, and a run would write to it; give a new folder to --out")
 
     def create(self, config: TrainConfig, resolved: dict[str, Any]) -> None:
         """Makes the directory and records the configuration, and what "auto" resolved to."""
@@ -93,8 +98,9 @@ class RunDirectory:
     def clear_leftovers(self) -> None:
         """Removes temporary files of killed processes. Only the process that holds the lock may call it."""
         for folder in (self.path, self.path / STATES, self.path / MODELS, self.samples):
-            for path in folder.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
+            for pattern in (f".*{TEMPORARY}", ".state-*.tmp", ".model-*.tmp"):  # the last two are of 0.2 and before
+                for path in folder.glob(pattern):
+                    path.unlink(missing_ok=True)
 
     def read_options(self) -> tuple[TrainConfig, dict[str, Any]]:
         """Reads the recorded configuration, and what "auto" resolved to. Raises `TrainingError` where it cannot."""

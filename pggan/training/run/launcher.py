@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import IO, Any
 
+from pggan.utils.early_signals import held_back, take_early_signal
 from pggan.utils.output import say
 from pggan.utils.parent_watch import exit_with_parent
 
@@ -41,6 +42,8 @@ def launch(count: int, arguments: list[str]) -> int:
             common = _environment(count)
             for rank in range(count):
                 processes.append(_start(rank, common, arguments, errors[rank]))
+            for number in filter(take_early_signal, forwarded):
+                forward(number, None)
             return _watch(processes, errors)
         finally:
             _end(processes)
@@ -67,14 +70,15 @@ def _environment(count: int) -> dict[str, str]:
 
 def _start(rank: int, common: dict[str, str], arguments: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
     """Starts one process. Rank 0 writes to the terminal, the others to the file `errors`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pggan", *arguments],
-        env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        stdin=subprocess.PIPE,  # closes when this process dies, however it does: see `end_with_launcher`
-        stdout=None if rank == 0 else subprocess.DEVNULL,
-        stderr=None if rank == 0 else errors,
-        start_new_session=True,  # Ctrl-C reaches them once, through this process
-    )
+    with held_back():
+        return subprocess.Popen(
+            [sys.executable, "-m", "pggan", *arguments],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=subprocess.PIPE,  # closes when this process dies, however it does: see `end_with_launcher`
+            stdout=None if rank == 0 else subprocess.DEVNULL,
+            stderr=None if rank == 0 else errors,
+            start_new_session=True,  # Ctrl-C reaches them once, through this process
+        )
 
 
 def _watch(processes: list[subprocess.Popen[bytes]], errors: list[Any]) -> int:

@@ -62,7 +62,7 @@ class TensorBoard:
 class RunLog:
     """Opens the log of a run that has seen `nimg` images, and removes ticks beyond: a run cut off later wrote them."""
 
-    def __init__(self, run: RunDirectory, nimg: int, note: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(self, run: RunDirectory, nimg: int, note: Callable[[str], None]) -> None:
         self.run, self._note = run, note
         self._open(nimg)
 
@@ -124,9 +124,7 @@ class RunLog:
 
 
 @contextmanager
-def opened_log(
-    run: RunDirectory, nimg: int, world: World, note: Callable[[str], None] = lambda message: None
-) -> Iterator[RunLog | None]:
+def opened_log(run: RunDirectory, nimg: int, world: World, note: Callable[[str], None]) -> Iterator[RunLog | None]:
     """The log in the main process, None in the others. `note` gets what a person has to know."""
     with RunLog(run, nimg, note) if world.is_main_process else nullcontext() as log:
         yield log

@@ -29,12 +29,13 @@ class Signals:
         handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
         if hasattr(signal, "SIGUSR1"):
             handlers[signal.SIGUSR1] = self._save
-            self._received_save = take_early_signal(signal.SIGUSR1)
         try:
             for number, handler in handlers.items():
                 self._previous[number] = signal.signal(number, handler)
         except ValueError:
             pass  # only the main thread may set handlers; its own ones stay
+        if hasattr(signal, "SIGUSR1"):  # only now: from here on the handler takes it
+            self._received_save |= take_early_signal(signal.SIGUSR1)
         return self
 
     def __exit__(self, *error: object) -> None:
