@@ -8,10 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 OLDEST = (3, 10)
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PAIR_CHECK = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
 
 
@@ -56,6 +58,34 @@ def pip(*arguments):
     )
 
 
+def index_of_small_torch():
+    """The index of PyTorch's builds for CPUs: on Linux the usual one brings 5 GB for GPUs. None where it does not help.
+
+    That is where an NVIDIA driver is, where pip has an index of the user's choice, and where the index does not answer.
+    """
+    driver = shutil.which("nvidia-smi") or os.path.exists("/proc/driver/nvidia/version")
+    if sys.platform != "linux" or driver:
+        return None
+    command = [python_path(), "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    chosen = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+    if b"index" in chosen or b"find-links" in chosen:
+        return None
+    try:
+        with urllib.request.urlopen(CPU_INDEX + "/torch/", timeout=5):
+            return CPU_INDEX
+    except (OSError, ValueError):
+        return None
+
+
+def install_small_torch():
+    """Installs PyTorch's build for CPUs where that is enough; else leaves it to pip, which takes the usual one."""
+    if works("-c", PAIR_CHECK):
+        return
+    index = index_of_small_torch()
+    if index and pip("torch", "torchvision", "--index-url", index) == 0:
+        print("no NVIDIA driver here: PyTorch's build for CPUs was taken, of " + index, flush=True)
+
+
 def stamp_of(extra):
     """Changes whenever what has to be installed does."""
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
@@ -79,6 +109,7 @@ def ensure(extra=None):
     if not works("-m", "pip", "--version"):
         make_venv()
     print("installing pggan and what it needs (PyTorch is large: some minutes the first time)", flush=True)
+    install_small_torch()
     if pip("--editable", ROOT + ("[" + extra + "]" if extra else "")) != 0:
         fail("pip could not install pggan's packages (see above); check the network and the disk, then run this again")
     if not works("-c", PAIR_CHECK):

@@ -156,7 +156,7 @@ def _kernel_count(path: str, name: str) -> int | None:
 def _forget_peak() -> bool:
     """Resets Linux's peak of this process to what it holds now. Returns whether that worked."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
     held, peak = _resident("VmRSS"), _resident("VmHWM")
@@ -166,7 +166,9 @@ def _forget_peak() -> bool:
 def _cgroup_room() -> int:
     """Returns the bytes left below the container's limit, at least 256 MiB; a very large number without a limit."""
     try:
-        limit, held = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        limit, held = (
+            int(Path("/sys/fs/cgroup", name).read_text("ascii")) for name in ("memory.max", "memory.current")
+        )
         return max(256 << 20, limit - held)
     except (OSError, ValueError):
         return 1 << 62
