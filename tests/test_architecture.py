@@ -190,6 +190,22 @@ def test_torch_stays_out(arguments, status):
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [["generate", "--n", "1"], ["interpolate", "--seconds", "1", "--fps", "4"], ["info"]]
+)
+def test_torchs_compiler_stays_out_of_making_pictures(command, tmp_path):
+    code = (
+        "import sys; from pggan.cli import run; status = run(sys.argv[1:]);"
+        "assert {'torch', 'pggan'} <= set(sys.modules), 'nothing was made';"
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules), 'the compiler was imported'; sys.exit(status)"
+    )
+    arguments = [*command, "faces"] if command == ["info"] else [*command, "--out", str(tmp_path / "out.gif")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_test_modules_do_not_import_each_other():
     modules = list((ROOT / "tests").rglob("test_*.py"))
     assert len(modules) > 50

@@ -140,6 +140,11 @@ def gradients(
     return results
 
 
-# Without this, torch.compile refuses second derivatives of autograd functions, or computes wrong ones in silence.
-for function in (Convolution, ConvolutionGradients):
-    torch.compiler.allow_in_graph(function)  # type: ignore[no-untyped-call]
+def register_with_compiler() -> None:
+    """Tells torch.compile to keep the functions as they are; to be called before a penalty is compiled.
+
+    Otherwise the compiler refuses their second derivatives, or computes wrong ones in silence. It imports the compiler,
+    which takes a second: so it is not done when this module is imported.
+    """
+    for function in (Convolution, ConvolutionGradients):
+        torch.compiler.allow_in_graph(function)  # type: ignore[no-untyped-call]

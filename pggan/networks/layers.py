@@ -69,7 +69,10 @@ class EqualizedWeight(nn.Module):
     def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__()
         scale = gain / math.sqrt(fan_in)
-        self.weight = nn.Parameter(torch.randn(shape) * (1.0 if equalized else scale))
+        weight = torch.empty(shape)
+        if not weight.is_meta:  # drawing on the meta device would import torch's compiler, which takes a second
+            weight.normal_().mul_(1.0 if equalized else scale)
+        self.weight = nn.Parameter(weight)
         self.magnitude: nn.Parameter | None = None
         self.scale = scale if equalized else 1.0
         self.register_buffer("prepared_weight", None, persistent=False)

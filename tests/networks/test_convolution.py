@@ -165,13 +165,13 @@ def test_the_compiled_step_has_no_large_kernel_and_the_same_gradients(loss, fuse
 @pytest.mark.long
 @pytest.mark.parametrize("registered", [True, False])
 def test_the_compiler_has_to_be_told_of_the_functions(registered, monkeypatch):
-    """Without `allow_in_graph` the compiler refuses the step, or computes wrong second derivatives in silence."""
-    if not registered:
-        monkeypatch.setattr(torch.compiler, "allow_in_graph", lambda function: function)
+    """Without it the compiler refuses the step, or computes wrong second derivatives in silence."""
     spec = importlib.util.spec_from_file_location("another_convolution", convolution_module.__file__)
     another = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = another
     spec.loader.exec_module(another)
+    if registered:
+        another.register_with_compiler()
     monkeypatch.setattr(layers, "convolution", another.convolution)
     monkeypatch.setattr(gradient_penalty, "second_derivatives", another.second_derivatives)
     context, inputs = inputs_of_d("wgan-gp", True, 3)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pggan.losses.base import Batch, LossTerms
+from pggan.networks.convolution import register_with_compiler
 from pggan.training.engine.cuda_graphs import GraphCapturer, Recorded
 from pggan.training.engine.loss_functions import (
     Parameters,
@@ -98,6 +99,7 @@ def build_gradient_fn(
     constants, without = detached_parameters_of(other), dict.fromkeys(absent)
     weights = {name: p for name, p in detached_parameters_of(own).items() if name not in without}
     if mode.compiles:
+        register_with_compiler()
         compute = gradient_function(context, inputs.player, inputs.level)
         compute = compute if backend is None else compiled(compute, backend)
     else:
