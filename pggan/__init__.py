@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pggan.utils.threads import set_thread_waiting
 from pggan.utils.version import __version__
 
-__all__ = ["Model", "__version__", "load"]
+__all__ = ["Model", "__version__", "load", "set_thread_waiting"]
 
 if TYPE_CHECKING:
     from pggan.generation.model import Model, load

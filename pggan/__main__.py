@@ -1,11 +1,13 @@
 """The `pggan` command, also as `python -m pggan`."""
 
 from pggan.utils.early_signals import ignore_late_signals, remember_early_signals
+from pggan.utils.threads import set_thread_waiting
 
 
 def main() -> None:
-    """Entry point. Signals are remembered before the command line is imported, which takes a while."""
+    """Entry point: does what has to be done before the command line, or torch, is imported."""
     remember_early_signals()
+    set_thread_waiting()
     from pggan.cli import main as command_line
 
     try:

@@ -13,7 +13,8 @@ import click
 import cloup
 
 from pggan.cli.options import Output, dry_run_option, json_option, quiet_option
-from pggan.cli.train_options import collect, train_options
+from pggan.cli.train_options import collect, config_option, like_option, train_options
+from pggan.config.config_file import to_options, to_toml
 from pggan.config.losses import resolve_options
 from pggan.config.option import Group
 from pggan.config.presets import DEFAULT_PRESET, PRESETS, configure
@@ -48,6 +49,9 @@ GPUS = cloup.option(
 OVERRIDE = cloup.option(
     "--override", is_flag=True, help="With --resume: accept options that change the run's result, and record them."
 )
+WRITE_CONFIG = cloup.option(
+    "--write-config", is_flag=True, help="Print all options of this run, as a file for --config, and train nothing."
+)
 # fmt: on
 
 
@@ -68,9 +72,23 @@ class Request:
 @cloup.command("train")
 @click.argument("data", required=False, type=click.Path())
 @train_options(
-    {Group.RUN: [OUT, RESUME, OVERRIDE, PRESET, dry_run_option, json_option, quiet_option], Group.COMPUTING: [GPUS]}
+    {
+        Group.RUN: [
+            OUT,
+            RESUME,
+            OVERRIDE,
+            PRESET,
+            config_option(),
+            like_option(),
+            WRITE_CONFIG,
+            dry_run_option,
+            json_option,
+            quiet_option,
+        ],
+        Group.COMPUTING: [GPUS],
+    }
 )
-def command(as_json: bool, quiet: bool, **values: Any) -> int:
+def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> int:
     """Train a generator and a discriminator on a data store.
 
     DATA is a store that prepare-data made; without it, synthetic faces are drawn first. Options replace what the preset
@@ -86,9 +104,15 @@ def command(as_json: bool, quiet: bool, **values: Any) -> int:
         return _launch_on_gpus(request, request.gpus)
     if "RANK" in os.environ and request.resumed is None and (request.data is None or request.out is None):
         raise UsageError("several processes of one run need to be given DATA and --out")
+    if request.resumed is not None and write_config:
+        raise UsageError("--write-config is about a new run: --like RUN takes that run's options")
     if request.resumed is not None:
         return _report(_resume(request, request.resumed), output)
     config = _configure(request)
+    if write_config:
+        options = to_options(config)
+        output.result(options, *to_toml(options).splitlines())
+        return 0
     if request.dry_run:
         _show_plan(config, request)
         return 0

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 import cloup
 
 from pggan.cli.options import GRID_SIZE, METRIC_NAMES, ParsedType, numbers_type
+from pggan.config.config_file import options_in_files, read_options, to_options
 from pggan.config.losses import all_options
 from pggan.config.option import Group, Option
 from pggan.config.presets import DEFAULT_PRESET, PRESETS
 from pggan.config.resolution import PerResolution
 from pggan.config.train import OPTIONS
+from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
 
 # The help does not show a range that goes up to this number or further.
@@ -72,6 +75,53 @@ def collect(values: Mapping[str, Any]) -> dict[str, Any]:
     if fields["batch"] == "auto":
         fields |= {"batch": None, "auto_batch": True}
     return fields
+
+
+def config_option() -> Callable[[Any], Any]:
+    """Returns `--config FILE`, whose values stand where the command line gives none."""
+
+    def read(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+        if path is not None:
+            _use_as_defaults(ctx, read_options(path), str(path), over=True)
+
+    return cloup.option(
+        "--config", metavar="FILE", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=read,
+        help="Take options from a TOML file, or from a run's options.json; the command line goes over it. "
+        "--write-config writes one.  [default: none]",
+    )  # fmt: skip
+
+
+def like_option() -> Callable[[Any], Any]:
+    """Returns `--like RUN`: as `--config` with that run's options, but for what names files."""
+
+    def read(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+        if path is not None:
+            from pggan.training.run.directory import RunDirectory
+
+            config, _ = RunDirectory(path).read_options()
+            _use_as_defaults(ctx, to_options(config), str(path), over=False)
+
+    return cloup.option(
+        "--like", metavar="RUN", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=read,
+        help="Take the options of another run, but for files that it names; --config and the command line go over "
+        "them.  [default: none]",
+    )  # fmt: skip
+
+
+def _use_as_defaults(ctx: click.Context, values: Mapping[str, Any], source: str, over: bool) -> None:
+    """Makes values the command's defaults, `over` or under those from before. Raises `UsageError` for unusable ones."""
+    parameters = {parameter.name: parameter for parameter in ctx.command.params}
+    declared = options_in_files()
+    for name, value in values.items():
+        flag = isinstance(value, bool)
+        if name in declared and flag != (declared[name].kind is bool):
+            raise UsageError(f"{source}: {name} is {'no' if flag else 'a'} matter of true or false")
+        try:
+            parameters[name].type_cast_value(ctx, value)
+        except click.BadParameter as error:
+            raise UsageError(f"{source}: {name}: {error.message.rstrip('.')}") from None
+    before = ctx.default_map or {}
+    ctx.default_map = {**before, **values} if over else {**values, **before}
 
 
 def _click_option(option: Option) -> Callable[[Any], Any]:

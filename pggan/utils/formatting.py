@@ -35,11 +35,11 @@ def size(count: float) -> str:
 
 
 def bytes_of(text: str) -> float:
-    """Parses `24GB`, `512MB`, `8G` to bytes, in powers of 1024. Raises `ValueError` for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])i?b?\s*", text, re.IGNORECASE)
+    """Parses `24GB`, `512MB`, `8G`, `1000B` to bytes, in powers of 1024. Raises `ValueError` for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])i?b?|b)\s*", text, re.IGNORECASE)
     if not match:
         raise ValueError(f"{text!r} is no amount of memory, as 24GB")
-    return float(match[1]) * 1024 ** ("kmgt".index(match[2].lower()) + 1)
+    return float(match[1]) * 1024 ** " kmgt".index((match[2] or " ").lower())
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
