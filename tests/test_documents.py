@@ -15,6 +15,7 @@ from pggan.config.losses import OBJECTIVES, all_options
 from pggan.config.metrics import METRICS
 from pggan.config.presets import PRESETS
 from pggan.utils import limits
+from pggan.utils.errors import PgganError
 from pggan.utils.formatting import size
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ def command_lines_of(document: Path) -> list[tuple[list[str], bool]]:
         for line in block.replace("\\\n", " ").splitlines():
             line = line.strip().removeprefix("$ ")
             if re.match(r"(pggan|python3?|torchrun|pip|OMP_NUM_THREADS=\d+) ", line):
-                lines.append((shlex.split(line, comments=True), True))
+                lines.append((shlex.split(line.partition(" > ")[0], comments=True), True))
     for code in inline_code_of(document):
         if re.match(r"(pggan [a-z-]+|python3? tools/|tools/)", code):
             lines.append((shlex.split(code), False))
@@ -126,6 +127,8 @@ def parse_error(arguments: list[str]) -> click.ClickException | None:
         command.make_context(name, [word for word in rest if word != "--help"])
     except click.ClickException as error:
         return error
+    except (OSError, PgganError):  # of a file that the example names
+        return None
     return None
 
 

@@ -25,7 +25,7 @@ def config_of(*arguments):
 
 OPTIONS = [
     ["--loss", "wgan", "--clip", "0.02", "--augment", "ada", "--held-out", "0.125", "--grid", "5x3"],
-    ["--batch", "auto", "--budget", "3.3GB", "--ema-half-life", "2.5", "--no-mirror", "--total-kimg", "0.1234567"],
+    ["--batch", "auto", "--budget", "8.3GB", "--ema-half-life", "2.5", "--no-mirror", "--total-kimg", "0.1234567"],
     ["--stable-kimg", "4:1e-3,16:123456.789", "--fade-kimg", "7", "--categorical", "10,4", "--adam-betas", "0.5,0.99"],
     ["--max-res", "64", "--eval-metrics", "swd,msssim", "--device", "cpu", "--loss", "hinge", "--d-lr", "0.0004"],
 ]
@@ -104,7 +104,7 @@ def test_a_wrong_file_is_one_line(tmp_path, text, message):
 @pytest.mark.parametrize("name", ["a.toml", "a.json"])
 def test_foreign_files_are_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UsageError, match="a[.]"):
+    with pytest.raises(UsageError, match=r"a\.(toml|json)"):
         read_options(tmp_path / name)
 
 

@@ -62,8 +62,8 @@ def test_help_imports_no_command_and_no_heavy_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = done.stderr.split()
     assert [name for name in modules if name.startswith("pggan")] == [
-        "pggan", "pggan.cli", "pggan.utils", "pggan.utils.early_signals", "pggan.utils.errors",
-        "pggan.utils.formatting", "pggan.utils.output", "pggan.utils.version",
+        "pggan", "pggan.cli", "pggan.utils", "pggan.utils.errors", "pggan.utils.formatting", "pggan.utils.output",
+        "pggan.utils.threads", "pggan.utils.version",
     ]  # fmt: skip
     assert not {"torch", "numpy", "cloup", "rich", "PIL", "lmdb"} & set(modules)
 
