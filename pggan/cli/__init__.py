@@ -42,6 +42,10 @@ SECTIONS = {
         "report": "Write a run as one HTML page with curves and samples.",
         "info": "Describe a model, a run or a data store.",
     },
+    "This machine": {
+        "doctor": "Say what this machine has and lacks.",
+        "completion": "Print the lines that make a shell complete pggan's commands.",
+    },
     "Exchange": {
         "export-data": "Write a data store as files that other programs read.",
         "import": "Convert a model of another program to a pggan model.",

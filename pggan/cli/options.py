@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
+from click.shell_completion import CompletionItem
 
 from pggan.cli.progress_bar import Advance, progress
 from pggan.config.metrics import chosen
@@ -142,7 +143,15 @@ def model_options(function: Command) -> Command:
         return function(model=ModelChoice(model, best, device), **others)
 
     grouped = cloup.option_group("Model", best_option, device_option)(command)
-    return cloup.argument("model", required=False, type=click.Path())(grouped)
+    return cloup.argument("model", required=False, type=click.Path(), shell_complete=complete_model)(grouped)
+
+
+def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Completes the argument MODEL: names of shipped models, files and folders."""
+    from pggan.utils.paths import shipped
+
+    names = [CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
 
 
 def output_options(function: Command) -> Command:
