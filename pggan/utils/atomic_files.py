@@ -70,12 +70,10 @@ def _temporary_name(path: Path) -> Iterator[Path]:
 
 def _claim(temporary: Path) -> int | None:
     """Creates and locks a temporary file, in place of one that a killed process left. None where that cannot be."""
-    with suppress(OSError), open(temporary, "rb+", opener=_open_plainly) as leftover:
-        if _is_ours(leftover.fileno(), temporary):
-            temporary.unlink()
-    try:
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-    except OSError:  # another writer holds the name, or something that is not ours
+    handle = _create(temporary)
+    if handle is None and _remove_leftover(temporary):
+        handle = _create(temporary)
+    if handle is None:  # another writer holds the name, or something that is not ours
         return None
     try:
         if _is_ours(handle, temporary):
@@ -84,6 +82,22 @@ def _claim(temporary: Path) -> int | None:
         temporary.unlink(missing_ok=True)
     os.close(handle)
     return None
+
+
+def _create(temporary: Path) -> int | None:
+    try:
+        return os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    except OSError:
+        return None
+
+
+def _remove_leftover(temporary: Path) -> bool:
+    """Removes a temporary file that nobody holds; returns whether it did."""
+    with suppress(OSError), open(temporary, "rb+", opener=_open_plainly) as leftover:
+        if _is_ours(leftover.fileno(), temporary):
+            temporary.unlink()
+            return True
+    return False
 
 
 def _open_plainly(path: str, flags: int) -> int:
