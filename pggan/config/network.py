@@ -13,6 +13,7 @@ from pggan.utils.errors import UsageError
 
 ARCHS = ("pggan", "fc", "dcgan")
 G_NORMS = ("pixel", "virtual-batch", "none")
+RESAMPLES = ("nearest", "bilinear")
 D_NORMS = ("none", "layer", "instance", "weight")
 DIVERSITIES = ("stddev", "discrimination", "none")
 # Resolutions of the baseline networks, fc and dcgan.
@@ -37,8 +38,8 @@ class NetworkConfig:
     """What the generator and the discriminator have in common (Karras et al. 2018, appendix A).
 
     Stage s has `min(fmap_base / 2**(s * fmap_decay), fmap_max)` feature maps, unless `widths` lists them.
-    The baseline architectures use `fmaps(0)` for their widest layer and ignore `fused_scale`, `stddev_form` and
-    `dense_bias`.
+    The baseline architectures use `fmaps(0)` for their widest layer and ignore `fused_scale`, `resample`,
+    `stddev_form` and `dense_bias`.
     """
 
     # fmt: off
@@ -52,6 +53,9 @@ class NetworkConfig:
     fused_scale: bool = setting(True,
         "Compute upscale + convolution and convolution + downscale as one strided 4x4 convolution. In the "
         "discriminator, bias and activation then follow the average instead of preceding it.")
+    resample: str = setting("nearest",
+        "How features change their size: nearest (repeated, averaged over 2x2) or bilinear (a [1 2 1] filter follows "
+        "each upscale and precedes each downscale, as in StyleGAN).", choices=RESAMPLES, label="resampling")
     equalized: bool = setting(True, "Equalized learning rate: weights drawn from N(0, 1), scaled at run time.")
     leak: float = setting(0.2, "Slope of the leaky ReLU below 0; 0: ReLU.", 0, 1)
     arch: str = setting("pggan",

@@ -130,6 +130,7 @@ class TrainConfig:
     fmap_max: int = network_option("gd", "fmap_max")
     latent_size: int = network_option("g", "latent_size")
     fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
+    resample: str = network_option("gd", "resample")
     g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")
     # not `choices`: compatibility.py says why "batch" is none of them
     d_norm: str = network_option("d", "norm", help="Normalisation in the discriminator.", choices=(),

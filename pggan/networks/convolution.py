@@ -22,10 +22,11 @@ class Geometry(NamedTuple):
     stride: int = 1
     padding: int = 0
     transposed: bool = False
+    groups: int = 1  # channels go through the kernel in so many groups, each by itself
 
     def arguments(self) -> tuple[Any, ...]:
         """Returns stride, padding, dilation, transposed, output padding and groups, as torch's operators take them."""
-        return [self.stride] * 2, [self.padding] * 2, [1, 1], self.transposed, [0, 0], 1
+        return [self.stride] * 2, [self.padding] * 2, [1, 1], self.transposed, [0, 0], self.groups
 
 
 class SecondDerivatives:

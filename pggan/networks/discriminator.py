@@ -13,11 +13,10 @@ from pggan.networks.layers import (
     EqualizedConv2d,
     EqualizedWeight,
     at_least_float32,
-    downscale,
-    fade,
     leaky_relu,
 )
 from pggan.networks.normalization import discriminator_norm, normalize_weights
+from pggan.networks.resampling import downscale, fade
 
 __all__ = ["Discriminator", "DiscriminatorOutput", "ProgressiveDiscriminator"]
 

@@ -12,12 +12,11 @@ from pggan.networks.layers import (
     EqualizedLayer,
     UpscaleConv2d,
     at_least_float32,
-    fade,
     leaky_relu,
     pixel_norm,
-    upscale,
 )
 from pggan.networks.normalization import VirtualBatchNorm
+from pggan.networks.resampling import fade, upscale
 
 
 class NormActivation(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pggan.config.train import NetworkConfig
 from pggan.networks.convolution import Geometry, convolution
+from pggan.networks.resampling import blur, downscale, upscale
 
 # Gain of He initialisation, for layers before a (leaky) ReLU.
 GAIN = math.sqrt(2.0)
@@ -35,23 +36,6 @@ def pixel_norm(x: Tensor, epsilon: float) -> Tensor:
     if x.dtype == torch.float16:
         epsilon = max(epsilon, 1e-4)  # 1e-8 is 0 in half precision; the reference release's choice
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + epsilon)
-
-
-def upscale(x: Tensor) -> Tensor:
-    """Doubles the sides by nearest neighbour: (N, C, H, W) to (N, C, 2H, 2W)."""
-    n, c, h, w = x.shape
-    return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
-
-
-def downscale(x: Tensor) -> Tensor:
-    """Halves the sides by a 2x2 box filter: (N, C, 2H, 2W) to (N, C, H, W)."""
-    return F.avg_pool2d(x, 2)
-
-
-def fade(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
-    """Blends `alpha * fine + (1 - alpha) * coarse`, in the inputs' dtype; exact at alpha 0 and 1. Figure 2."""
-    share = alpha.to(fine.dtype)
-    return fine * share + coarse * (1 - share)
 
 
 class EqualizedWeight(nn.Module):
@@ -203,11 +187,14 @@ def fused_kernel(kernel: Tensor, divisor: int = 1) -> Tensor:
 
 
 class UpscaleConv2d(EqualizedConv2d):
-    """Nearest-neighbour upscale, then 3x3 convolution; fused: the same function as one transposed 4x4 convolution."""
+    """Nearest-neighbour upscale, then 3x3 convolution; fused: the same function as one transposed 4x4 convolution.
+
+    Bilinear resampling blurs the result before the bias is added.
+    """
 
     def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
         super().__init__(inputs, outputs, 3, equalized=config.equalized)
-        self.fused = config.fused_scale
+        self.fused, self.bilinear = config.fused_scale, config.resample == "bilinear"
         if self.fused:
             self.geometry = Geometry(stride=2, padding=1, transposed=True)
 
@@ -216,19 +203,24 @@ class UpscaleConv2d(EqualizedConv2d):
         return fused_kernel(effective_weight.flip(2, 3).transpose(0, 1)) if self.fused else effective_weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.fused else upscale(x))
+        x = x if self.fused else upscale(x)
+        if not self.bilinear:
+            return super().forward(x)
+        y = convolution(x, self.weight_operand(x.dtype), None, self.geometry)
+        return blur(y) + self.bias_operand(x.dtype)[:, None, None]
 
 
 class ConvDownscale2d(EqualizedConv2d):
     """3x3 convolution and 2x2 average, with bias, normalisation (if any) and leaky ReLU.
 
     Fused: one strided 4x4 convolution, then bias, normalisation and activation. Unfused: these come before the average,
-    which is another function. The model file records which.
+    which is another function. The model file records which. Bilinear resampling blurs the input.
     """
 
     def __init__(self, inputs: int, outputs: int, config: NetworkConfig, norm: nn.Module | None = None) -> None:
         super().__init__(inputs, outputs, 3, equalized=config.equalized)
         self.fused, self.leak = config.fused_scale, config.leak
+        self.bilinear = config.resample == "bilinear"
         self.norm = norm or nn.Identity()
         if self.fused:
             self.geometry = Geometry(stride=2, padding=1)
@@ -237,7 +229,7 @@ class ConvDownscale2d(EqualizedConv2d):
         return fused_kernel(effective_weight, 4) if self.fused else effective_weight
 
     def forward(self, x: Tensor) -> Tensor:
-        y = leaky_relu(self.norm(super().forward(x)), self.leak)
+        y = leaky_relu(self.norm(super().forward(blur(x) if self.bilinear else x)), self.leak)
         return y if self.fused else downscale(y)
 
 

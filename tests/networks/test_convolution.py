@@ -93,9 +93,16 @@ class LargeKernels(TorchDispatchMode):
 PENALISED = [loss for loss in OBJECTIVES.names() if "penalty" in OBJECTIVES[loss].needs]
 
 
-def inputs_of_d(loss, fused, level, batch=8):
+FORMS = {
+    "fused": {},
+    "unfused": {"fused_scale": False},
+    "bilinear": {"resample": "bilinear"},
+}
+
+
+def inputs_of_d(loss, form, level, batch=8):
     """A context in float64 and D's inputs at a level of a run up to 32x32."""
-    config = replace(SMALL, loss=loss, max_res=32, fused_scale=fused, batch=PerResolution(batch))
+    config = replace(SMALL, loss=loss, max_res=32, batch=PerResolution(batch), **FORMS[form])
     torch.manual_seed(0)
     state = TrainState(config, torch.device("cpu"), "fp32")
     state.generator.double()
@@ -104,11 +111,11 @@ def inputs_of_d(loss, fused, level, batch=8):
     return replace(state.context, dtype=None), inputs.map(lambda t: t.double() if t.is_floating_point() else t)
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("loss", PENALISED)
-def test_gradients_of_d_are_those_of_torchs_convolutions(loss, fused, monkeypatch):
+def test_gradients_of_d_are_those_of_torchs_convolutions(loss, form, monkeypatch):
     for level in range(2, 6):
-        context, inputs = inputs_of_d(loss, fused, level)
+        context, inputs = inputs_of_d(loss, form, level)
         own = eager(context, inputs)
         with monkeypatch.context() as patch, LargeKernels() as kernels:
             patch.setattr(layers, "convolution", torchs)
@@ -118,12 +125,12 @@ def test_gradients_of_d_are_those_of_torchs_convolutions(loss, fused, monkeypatc
         assert own.losses.keys() == expected.losses.keys()
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("loss", PENALISED)
-def test_no_kernel_is_as_large_as_the_picture(loss, fused):
+def test_no_kernel_is_as_large_as_the_picture(loss, form):
     """Eager and traced for the compiler, at every level; with activation checkpointing, too."""
     for level in range(2, 6):
-        context, inputs = inputs_of_d(loss, fused, level)
+        context, inputs = inputs_of_d(loss, form, level)
         with LargeKernels() as kernels:
             gradients = eager(context, inputs)
         assert (kernels.large, kernels.all > 10) == (0, True)
@@ -138,9 +145,9 @@ def test_no_kernel_is_as_large_as_the_picture(loss, fused):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("loss", PENALISED)
-def test_the_compiled_step_has_no_large_kernel_and_the_same_gradients(loss, fused):
+def test_the_compiled_step_has_no_large_kernel_and_the_same_gradients(loss, form):
     graphs = []
 
     def counted(graph, inputs):
@@ -151,7 +158,7 @@ def test_the_compiled_step_has_no_large_kernel_and_the_same_gradients(loss, fuse
         graphs.append((len(nodes), max(weight.shape[-1] for weight in weights)))
         return make_boxed_func(graph.forward)
 
-    context, inputs = inputs_of_d(loss, fused, 4)
+    context, inputs = inputs_of_d(loss, form, 4)
     expected = eager(context, inputs).by_name
     absent = [name for name, gradient in expected.items() if gradient is None]
     backend = aot_autograd(fw_compiler=counted)
@@ -174,7 +181,7 @@ def test_the_compiler_has_to_be_told_of_the_functions(registered, monkeypatch):
         another.register_with_compiler()
     monkeypatch.setattr(layers, "convolution", another.convolution)
     monkeypatch.setattr(gradient_penalty, "second_derivatives", another.second_derivatives)
-    context, inputs = inputs_of_d("wgan-gp", True, 3)
+    context, inputs = inputs_of_d("wgan-gp", "fused", 3)
     expected = eager(context, inputs).by_name
     absent = [name for name, gradient in expected.items() if gradient is None]
     function = build_gradient_fn(StepMode.COMPILED, context, inputs, absent, "aot_eager", CudaGraphs())

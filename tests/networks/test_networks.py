@@ -12,12 +12,10 @@ from pggan.networks.factory import build
 from pggan.networks.layers import (
     ConvDownscale2d,
     UpscaleConv2d,
-    downscale,
-    fade,
     minibatch_stddev,
     pixel_norm,
-    upscale,
 )
+from pggan.networks.resampling import downscale, fade, upscale
 
 # Karras et al. 2018 at fmap_base 8192 and 2048, in millions: level -> (G, D)
 PUBLISHED = {

@@ -13,8 +13,8 @@ from pggan.config.network import ARCHS, D_NORMS, DIVERSITIES, G_NORMS
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
 from pggan.networks import flops
 from pggan.networks.factory import build, make_discriminator, make_generator
-from pggan.networks.layers import downscale, upscale
 from pggan.networks.model_file import ModelFile, load_model, save_model
+from pggan.networks.resampling import downscale, upscale
 from pggan.utils.errors import UsageError
 
 SMALL = {"resolution": 16, "fmap_base": 64, "fmap_max": 8}

@@ -14,7 +14,8 @@ from pggan.config.losses import OBJECTIVES, REGULARIZERS, Value, regularizers_of
 from pggan.losses.base import NOTHING, Batch, Critic, DiscriminatorPass, GeneratorPass, LossTerms, Objective
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
-from pggan.networks.layers import downscale, fade, prepared_weights, upscale
+from pggan.networks.layers import prepared_weights
+from pggan.networks.resampling import downscale, fade, upscale
 
 Parameters = dict[str, Tensor]
 # Level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's
