@@ -13,7 +13,7 @@ import cloup
 from pggan.cli.options import GRID_SIZE, METRIC_NAMES, ParsedType, numbers_type
 from pggan.config.config_file import options_in_files, read_options, to_options
 from pggan.config.losses import all_options
-from pggan.config.option import Group, Option
+from pggan.config.option import AUTO, Group, Option
 from pggan.config.presets import DEFAULT_PRESET, PRESETS
 from pggan.config.resolution import PerResolution
 from pggan.config.train import OPTIONS
@@ -31,6 +31,15 @@ HEADINGS = {
 
 
 PER_RESOLUTION = ParsedType("N|R:N,...", PerResolution.parse)
+
+
+def _by_resolution(text: str) -> float | str:
+    """Returns a plain number as such; numbers by resolution and `auto` as they were given."""
+    numbers = None if text == AUTO else PerResolution.parse(text)
+    return text if numbers is None or numbers.plain is None or numbers.named else numbers.plain
+
+
+BY_RESOLUTION = ParsedType("auto|N|R:N,...", _by_resolution)
 # The click types of options whose annotation does not say enough.
 NAMED_TYPES: Mapping[str, click.ParamType] = {
     "batch": ParsedType("auto|N|R:N,...", lambda text: text if text == "auto" else PerResolution.parse(text)),
@@ -156,6 +165,8 @@ def default_of(option: Option) -> str:
 def _click_type(option: Option) -> Any:
     if option.name in NAMED_TYPES:
         return NAMED_TYPES[option.name]
+    if option.by_resolution:
+        return BY_RESOLUTION
     if option.choices:
         return click.Choice(option.choices)
     if option.kind is PerResolution:

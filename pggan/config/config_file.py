@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ else:
     import tomli as tomllib
 
 MAX_BYTES = 1 << 20
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 PRESET = "preset"
 # They name files, or what this machine has.
 _COMMAND_LINE_ONLY = ("start_from", "inception_weights", "embedding", "device")
@@ -128,7 +130,7 @@ def to_toml(options: Mapping[str, Any]) -> str:
         }
         lines += ["", f"# {group.value}"] if of_group else []
         for name, value in of_group.items():
-            plain = declared[name].kind in (int, float) and name != "budget"
+            plain = declared[name].kind in (int, float) and _NUMBER.fullmatch(value)
             lines.append(f"{name.replace('_', '-')} = {value if plain else _toml(value)}")
     return "\n".join(lines)
 

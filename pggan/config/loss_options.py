@@ -37,6 +37,7 @@ class ObjectiveSpec:
     g_optimizer: OptimizerDefaults = field(default_factory=OptimizerDefaults)
     d_optimizer: OptimizerDefaults = field(default_factory=OptimizerDefaults)
     n_critic: int = 1  # discriminator steps per generator step
+    implies: tuple[tuple[str, Value], ...] = ()  # options of regularizers that it sets, unless they are given
 
 
 @dataclass(frozen=True)

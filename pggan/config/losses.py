@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from pggan.config.loss_options import ObjectiveSpec, OptimizerDefaults, RegularizerSpec
-from pggan.config.option import Group, Option, Value, flag_of
+from pggan.config.option import AUTO, Group, Option, Value, flag_of
 from pggan.config.registry import Registry
 from pggan.utils.errors import UsageError
 
@@ -41,6 +41,10 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry("loss", [
     ObjectiveSpec("r1", "pggan.losses.gan:NonSaturating",
         "non-saturating with a gradient penalty on reals (Mescheder et al. 2018)",
         options=(LABEL_SMOOTHING,), regularizers=("r1-penalty",), needs=frozenset({"penalty"}), probability=True),
+    ObjectiveSpec("rpgan", "pggan.losses.rpgan:RelativisticPairing",
+        "relativistic pairing with gradient penalties on reals and fakes (Huang et al. 2024, R3GAN)",
+        regularizers=("r1-penalty",), needs=frozenset({"penalty"}),
+        implies=(("r1_gamma", AUTO), ("r2_gamma", AUTO))),
     ObjectiveSpec("began", "pggan.losses.began:BoundaryEquilibrium",
         "boundary equilibrium: D is an auto-encoder, its error the score (Berthelot et al. 2017)",
         options=(
@@ -69,8 +73,20 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         options=(CLASS_WEIGHT,), needs=frozenset({"labels"}), joins="labels"),
     RegularizerSpec("r1-penalty", "pggan.losses.regularizers.r1:R1",
         "penalty on the gradient at reals (Mescheder et al. 2018)",
-        options=(Option("r1_gamma", 10.0, 0.0, 1e6, "Weight gamma of the penalty gamma/2 * E ||grad D(x)||^2."),),
+        options=(
+            Option("r1_gamma", 10.0, 0.0, 1e6,
+                "Weight gamma of the penalty gamma/2 * E ||grad D(x)||^2 at reals x, also by resolution; auto: 0.0002 "
+                "x pixels / batch (Karras et al. 2020), which is the default of --loss rpgan.", by_resolution=True),
+        ),
         needs=frozenset({"penalty"})),
+    RegularizerSpec("r2-penalty", "pggan.losses.regularizers.r2:R2",
+        "penalty on the gradient at generated images (Mescheder et al. 2018)",
+        options=(
+            Option("r2_gamma", 0.0, 0.0, 1e6,
+                "The same at generated images, with any loss; 0: none. auto: as for --r1-gamma, and the default of "
+                "--loss rpgan.", by_resolution=True),
+        ),
+        needs=frozenset({"penalty"}), switch="r2_gamma"),
     # before instance noise: D sees noise on augmented images, not augmented noise
     RegularizerSpec("augmentation", "pggan.losses.regularizers.augmentation:Augmentation",
         "differentiable augmentation of D's images, for small data sets (Karras et al. 2020, Zhao et al. 2020)",
@@ -140,9 +156,9 @@ def all_options() -> dict[str, Option]:
     return options
 
 
-def with_implied(options: Mapping[str, Value]) -> dict[str, Value]:
-    """Returns the options, and those that the techniques which they switch on imply."""
-    result = dict(options)
+def with_implied(loss: str, options: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns the options, and those that the loss and the techniques which they switch on imply."""
+    result = {**dict(OBJECTIVES[loss].implies), **options}
     for spec in REGULARIZERS:
         if spec.switched_on(result):
             result = {**dict(spec.implies), **result}
@@ -158,7 +174,7 @@ def regularizers_of(loss: str, conditional: bool, options: Mapping[str, Value], 
         options: options of losses and techniques, which may switch techniques on.
         codes: whether the latents have structured codes.
     """
-    options = with_implied(options)
+    options = with_implied(loss, options)
     names = list(OBJECTIVES[loss].regularizers)
     has = {"labels": conditional, "codes": codes}
     for spec in REGULARIZERS:
@@ -176,7 +192,7 @@ def resolve_options(
     Raises:
         UsageError: nothing in this run takes an option, or a value is out of range.
     """
-    options = with_implied(options)
+    options = with_implied(loss, options)
     entries = [(loss, OBJECTIVES[loss].options)]
     entries += [(name, REGULARIZERS[name].options) for name in regularizers_of(loss, conditional, options, codes)]
     known = {option.name for _, taken in entries for option in taken}

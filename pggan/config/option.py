@@ -20,6 +20,8 @@ from pggan.utils.errors import UsageError
 
 Value = Any  # float, int, bool or str
 T = TypeVar("T")
+# Of an option by resolution: the configuration decides the numbers.
+AUTO = "auto"
 
 
 class Group(Enum):
@@ -60,6 +62,7 @@ class Option:
     choices: tuple[str, ...] = ()  # the values that a text may have; empty: any
     above_low: bool = False  # `low` itself is out of range
     below_high: bool = False  # `high` itself is out of range
+    by_resolution: bool = False  # a number, numbers by resolution as text (`4:1,64:10`), or "auto"
     whole: bool = False  # whole numbers only (of a `PerResolution`; an int always is)
     annotation: Any = None  # type of the field; None: that of `default`
     group: Group = Group.LOSS  # heading in the help
@@ -104,6 +107,8 @@ class Option:
     def check(self, value: Value) -> Value:
         """Returns the value as the option's kind. Raises `UsageError` where it is out of range or no choice."""
         label = self.label or (self.flag if self.on_command_line else self.name.replace("_", " "))
+        if self.by_resolution:
+            return self._check_by_resolution(label, value)
         if self.choices and value not in self.choices:
             raise UsageError(f"{label} {value} is none of {', '.join(self.choices)}")
         if self.kind is bool and not isinstance(value, bool):
@@ -116,6 +121,16 @@ class Option:
         for number in numbers if isinstance(numbers, tuple) else (numbers,):
             self._check_number(label, number)
         return int(value) if self.kind is int else value
+
+    def _check_by_resolution(self, label: str, value: Value) -> PerResolution | str:
+        if value == AUTO:
+            return AUTO
+        numbers = PerResolution.parse(value) if isinstance(value, str) else value
+        if not isinstance(numbers, PerResolution):
+            numbers = PerResolution.of(numbers)
+        for number in numbers.values():
+            self._check_number(label, number)
+        return numbers
 
     def _check_number(self, label: str, value: Value) -> None:
         if not self.range:

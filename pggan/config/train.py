@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import compatibility
-from pggan.config.losses import OBJECTIVES, REGULARIZERS, OptimizerDefaults, optimizers, regularizers_of
+from pggan.config.losses import (
+    OBJECTIVES,
+    REGULARIZERS,
+    OptimizerDefaults,
+    all_options,
+    optimizers,
+    regularizers_of,
+    with_implied,
+)
 from pggan.config.metrics import METRICS
 from pggan.config.network import D_NORMS, DiscriminatorConfig, GeneratorConfig, NetworkConfig, require
-from pggan.config.option import Group, OnResume, check_ranges, names_where, option, options_of
+from pggan.config.option import AUTO, Group, OnResume, check_ranges, names_where, option, options_of
 from pggan.config.resolution import PerResolution, level_of
 from pggan.config.schedule import Schedule
 from pggan.config.serialization import from_json, to_json
@@ -27,6 +35,9 @@ __all__ = [
 
 RUN, DATA, SCHEDULE, NETWORKS, LOSS, TECHNIQUES, COMPUTING, EVALUATION = Group
 SAFE, IMMUTABLE = OnResume.SAFE, OnResume.IMMUTABLE
+
+# Weight of the penalties on gradients: this, times pixels, over the batch (Karras et al. 2020, appendix C).
+AUTO_GAMMA = 0.0002
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 CACHES = ("auto", "none", "ram", "device")
@@ -219,6 +230,15 @@ class TrainConfig:
         """Returns the names of the run's regularizers and techniques."""
         conditional = self.labels is not None or self.label_size > 0
         return regularizers_of(self.loss, conditional, dict(self.loss_options), self.has_codes)
+
+    def objective_options(self) -> dict[str, Any]:
+        """Returns the options of the loss and of techniques, with the penalties' `auto` as numbers by resolution."""
+        options = with_implied(self.loss, dict(self.loss_options))
+        sides = self.resolutions()
+        gamma = PerResolution.of({side: AUTO_GAMMA * side * side / self.batch.at(side) for side in sides})
+        declared = all_options()
+        automatic = {name for name, value in options.items() if value == AUTO and declared[name].by_resolution}
+        return {name: gamma if name in automatic else value for name, value in options.items()}
 
     def needs(self) -> frozenset[str]:
         """Returns what the loss and the regularizers need (`ObjectiveSpec.needs`)."""

@@ -29,7 +29,7 @@ def blur(x: Tensor) -> Tensor:
     sides by [1 3 3 1] / 8 (Karras et al. 2019, section 2, after Zhang 2019).
     """
     channels = x.shape[1]
-    kernel = _blur_kernel(x.device, x.dtype) if torch.compiler.is_compiling() else _kept_kernel(x.device, x.dtype)
+    kernel = _blur_kernel(x.device, x.dtype) if torch.compiler.is_compiling() else _cached_kernel(x.device, x.dtype)
     return convolution(x, kernel.expand(channels, 1, 3, 3), None, Geometry(padding=1, groups=channels))
 
 
@@ -40,7 +40,7 @@ def _blur_kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 @functools.cache
-def _kept_kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
+def _cached_kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
     """Returns the filter for eager passes, made once."""
     with torch.inference_mode(False):  # else the one of a first generated picture could not be saved for gradients
         return _blur_kernel(device, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from pggan.config.losses import OBJECTIVES, REGULARIZERS
 from pggan.losses.base import Batch
 from pggan.training.engine import loss_functions, rng
 from pggan.training.engine.state import TrainState
+from pggan.utils.errors import UsageError
 from tests.helpers.loss_settings import SWITCHES, labels_of, switched_on
 from tests.helpers.train_steps import CLASSES, tiny
 
@@ -152,6 +154,59 @@ def test_r1_is_the_squared_gradient_at_reals():
     (_, d, d_loss), _ = losses(state, batch)
     expected = 1.5 * (gradient**2).flatten(1).sum(dim=1).mean()
     assert float(d_loss(d)[1].losses["r1"].detach()) == pytest.approx(float(expected), rel=1e-12)
+
+
+def squared_gradient(state, images):
+    images = images.clone().requires_grad_()
+    gradient = torch.autograd.grad(state.discriminator(images, LEVEL, ALPHA).score.sum(), images)[0]
+    return (gradient**2).flatten(1).sum(dim=1).mean()
+
+
+@pytest.mark.parametrize("loss", ["hinge", "wgan-gp", "rpgan"])
+def test_r2_is_the_squared_gradient_at_fakes_with_every_loss(loss):
+    state, batch = setup_and_batch(loss, [("r2_gamma", "4:7,8:3")])
+    fakes = state.generator(batch.latents, LEVEL, ALPHA, batch.fake_labels).detach()
+    (_, d, d_loss), _ = losses(state, batch)
+    terms = d_loss(d)[1]
+    assert float(terms.losses["r2"].detach()) == pytest.approx(1.5 * float(squared_gradient(state, fakes)), rel=1e-12)
+    assert ("r1" in terms.losses) == (loss == "rpgan")
+    off = setup_and_batch(loss, [("r2_gamma", "4:7,8:0")])
+    (_, d, d_loss), _ = losses(*off)
+    assert "r2" not in d_loss(d)[1].losses
+
+
+def test_rpgan_pairs_reals_and_fakes_and_penalises_both():
+    state, batch = setup_and_batch("rpgan")
+    fakes = state.generator(batch.latents, LEVEL, ALPHA, batch.fake_labels).detach()
+    real, fake = (state.discriminator(images, LEVEL, ALPHA).score.detach() for images in (batch.reals, fakes))
+    (_, d, d_loss), (_, g, g_loss) = losses(state, batch)
+    terms = {name: float(value.detach()) for name, value in d_loss(d)[1].losses.items()}
+    gamma = 0.0002 * 8 * 8 / state.config.batch.at(8)
+    assert terms == pytest.approx(
+        {
+            "pairs": float((1 + (fake - real).exp()).log().mean()),
+            "r1": gamma / 2 * float(squared_gradient(state, batch.reals)),
+            "r2": gamma / 2 * float(squared_gradient(state, fakes)),
+        },
+        rel=1e-9,
+    )
+    g_terms = {name: float(value.detach()) for name, value in g_loss(g)[1].losses.items()}
+    assert g_terms == pytest.approx({"g_pairs": float((1 + (real - fake).exp()).log().mean())}, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "rpgan", "loss_options": (("r1_gamma", "4:-1"),)}, "--r1-gamma -1 is not from 0 to 1000000"),
+        ({"loss": "rpgan", "loss_options": (("r1_gamma", "5:1"),)}, "resolution 5 is not a power of two"),
+        ({"loss": "r1", "loss_options": (("r1_gamma", "much"),)}, "'much' is not a number"),
+        ({"loss": "hinge", "loss_options": (("r1_gamma", 1.0),)}, "it is for --loss r1, rpgan"),
+    ],
+)
+def test_penalties_that_make_no_sense_are_refused(options, message):
+    config = tiny(**options)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        TrainState(config, CPU, "fp32")
 
 
 def test_began_is_the_error_of_the_auto_encoder():

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from pggan.losses.base import DiscriminatorPass, LossTerms, Regularizer
+from torch import Tensor
+
+from pggan.config.resolution import PerResolution
+from pggan.losses.base import NOTHING, DiscriminatorPass, LossTerms, Regularizer
 from pggan.losses.regularizers.gradient_penalty import gradient_norms
 
 
-class R1(Regularizer):
-    """d gains `gamma / 2 * E ||grad D(x)||^2`."""
+def zero_centred_penalty(
+    step: DiscriminatorPass, images: Tensor, gamma: PerResolution, name: str, norm_name: str
+) -> LossTerms:
+    """Returns `gamma / 2 * E ||grad D(x)||^2` at images (N, C, R, R), and the mean norm as a statistic."""
+    weight = gamma.at(images.shape[-1])
+    if not weight:
+        return NOTHING
+    norms = gradient_norms(step.d, images, step.scale, step.functional)
+    return LossTerms({name: norms.square().mean() * (weight / 2)}, {norm_name: norms.mean()})
 
-    def __init__(self, r1_gamma: float) -> None:
+
+class R1(Regularizer):
+    """d gains `gamma / 2 * E ||grad D(x)||^2`, gamma by resolution."""
+
+    def __init__(self, r1_gamma: PerResolution) -> None:
         super().__init__()
         self.gamma = r1_gamma
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
-        norms = gradient_norms(step.d, step.batch.reals, step.scale, step.functional)
-        return LossTerms({"r1": norms.square().mean() * (self.gamma / 2)}, {"gradient_norm": norms.mean()})
+        return zero_centred_penalty(step, step.batch.reals, self.gamma, "r1", "gradient_norm")

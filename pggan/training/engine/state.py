@@ -65,7 +65,7 @@ class TrainState:
             self.generator.to(memory_format=torch.channels_last)
             self.discriminator.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
-        options = dict(config.loss_options)
+        options = config.objective_options()
         objectives = make_objectives(config.loss, config.label_size > 0, options, config.has_codes)
         self.objectives = nn.ModuleList(objectives)
         self.attach()

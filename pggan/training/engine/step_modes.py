@@ -113,7 +113,7 @@ def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[int, StepMode]
     """Returns `pick_modes` for this machine and the run's objectives."""
     from pggan.training.engine.loss_functions import make_objectives
 
-    objectives = make_objectives(config.loss, config.label_size > 0, dict(config.loss_options), config.has_codes)
+    objectives = make_objectives(config.loss, config.label_size > 0, config.objective_options(), config.has_codes)
     unfit = [type(objective).__name__ for objective in objectives if not objective.functional]
     return pick_modes(config.schedule, device, _missing_compiler(device), unfit)
 
