@@ -193,6 +193,8 @@ def _model(path: Path) -> dict[str, Any]:
             "generator_parameters": parameters(g, level),
             "discriminator_parameters": parameters(d, level) if d else None,
             "feature_maps": {"base": g.fmap_base, "max": g.fmap_max},
+            "resampling": g.resample if g.resample != "nearest" else None,
+            "mapping_layers": g.mapping_layers or None,
             "fused_scale": g.fused_scale if g.arch == "pggan" else None,
             **_networks(g, d),
             "file_size": size(path.stat().st_size),

@@ -18,6 +18,7 @@ from pggan.cli.options import (
     output_options,
     scale_option,
     seconds_option,
+    truncation_option,
 )
 from pggan.generation.seeds import Seeds
 from pggan.generation.video_formats import check_fps, video_format
@@ -43,6 +44,7 @@ MOST_SEEDS = 10_000
         "path; slerp takes it at an even speed.",
     ),
     label_option,
+    truncation_option,
 )  # fmt: skip
 @cloup.option_group(
     "Video",
@@ -58,7 +60,7 @@ MOST_SEEDS = 10_000
 @output_options
 def command(
     model: ModelChoice, output: Output, out: Path, seconds: float, fps: float, grid: tuple[int, int], seed: int,
-    seeds: Seeds | None, loop: bool, method: str, label: str | None, scale: int | None,
+    seeds: Seeds | None, loop: bool, method: str, label: str | None, truncation: float, scale: int | None,
 ) -> None:  # fmt: skip
     """Make a video of faces that turn into each other.
 
@@ -76,7 +78,7 @@ def command(
         raise UsageError("--seed is about the random walk and --seeds names the pictures: give one of them")
     if not seconds * fps >= 2:  # "not >=" refuses NaN, too, which passes every range
         raise UsageError(f"--seconds {seconds:g} at --fps {fps:g} is less than two frames; give more of either")
-    loaded = model.load()
+    loaded = model.load(truncation=truncation)
     from pggan.generation.video import VideoOptions, interpolate
 
     options = VideoOptions(seconds, fps, grid, seed, tuple(seeds or ()), loop, method, label, scale)

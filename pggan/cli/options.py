@@ -189,6 +189,11 @@ workers_option = cloup.option(
 label_option = cloup.option(
     "--label", show_default="each seed's own", help="Class of a conditional model, by name or number."
 )
+truncation_option = cloup.option(
+    "--truncation", type=click.FloatRange(0, 1), default=1.0, metavar="T",
+    help="Move every picture towards the average one, for more likely and less varied ones: 1 not at all, 0 entirely. "
+    "Only for models with a mapping network.",
+)  # fmt: skip
 # partial: each command adds its own default or range
 fps_option = functools.partial(
     cloup.option, "--fps", type=click.FloatRange(1, 120), metavar="N", help="Frames per second of the video."

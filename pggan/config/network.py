@@ -139,14 +139,29 @@ class GeneratorConfig(NetworkConfig):
     dense_bias: str = setting("map", "Bias of the first layer: one per map, or one per output (pytorch_GAN_zoo).",
         choices=("map", "output"))
     output: str = setting("linear", "Activation of the image.", choices=("linear", "tanh"))
+    mapping_layers: int = setting(0,
+        "Fully connected layers between the latent and the first layer, which learn at a hundredth of the rate "
+        "(StyleGAN's mapping network); 0: none.", 0, 16, label="mapping layers")
     reference_size: int = setting(16, "Fixed latents of virtual batch normalisation.", 2, 1024,
         label="a reference batch of")
     # fmt: on
 
     @property
     def inputs(self) -> int:
-        """Inputs of the first layer: noise, labels, codes."""
+        """Inputs of the network: noise, labels, codes."""
         return self.latent_size + self.label_size + self.code_size
+
+    @property
+    def first_inputs(self) -> int:
+        """Inputs of the first layer behind the mapping network, if there is one."""
+        return self.latent_size if self.mapping_layers else self.inputs
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not self.mapping_layers or (self.arch == "pggan" and self.equalized),
+            "the mapping network belongs to the growing architecture with the equalized learning rate; leave it out",
+        )
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class TrainConfig:
     fmap_base: int = network_option("gd", "fmap_base")
     fmap_max: int = network_option("gd", "fmap_max")
     latent_size: int = network_option("g", "latent_size")
+    mapping: int = network_option("g", "mapping_layers", metavar="N")
     fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
     resample: str = network_option("gd", "resample")
     g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")

@@ -189,6 +189,8 @@ def describe(model: Model) -> dict[str, Any]:
         "resolution": model.resolution,
         "pggan": __version__,
     }
+    if model.truncation != 1:
+        about["truncation"] = model.truncation
     if model.info.get("attribution"):
         about["attribution"] = model.info["attribution"]
     return about

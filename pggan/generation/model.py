@@ -21,6 +21,7 @@ from pggan.generation.seeds import check_seeds
 from pggan.generation.to_uint8 import PendingImages, start_to_uint8
 from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.latents import CodeSpace, seed_latents
+from pggan.networks.mapping import truncate
 from pggan.networks.model_file import ModelFile, load_model
 from pggan.utils.devices import full_float32, out_of_memory, pick_device
 from pggan.utils.errors import ModelError, OutOfMemoryError, UsageError
@@ -36,6 +37,7 @@ def load(
     best: bool = False,
     mode: str = "auto",
     note: Callable[[str], None] = lambda message: None,
+    truncation: float = 1.0,
 ) -> Model:
     """Loads a model.
 
@@ -45,16 +47,19 @@ def load(
         best: Of a run directory, load the model with the best figure of the run's metric instead.
         mode: How images are computed: "eager", "compiled", or "auto", which compiles where enough images are to come.
         note: Receives messages, such as how long compiling took.
+        truncation: See `Model.truncation`.
 
     Raises:
         ModelError: The model cannot be read.
-        UsageError: No such mode or device.
+        UsageError: No such mode or device, or the model cannot truncate.
     """
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}; choose one of: {', '.join(MODES)}")
     torch_device = pick_device(device)
     file = find_model(path, best)
-    return Model(load_model(file, torch_device), torch_device, file, mode, note)
+    model = Model(load_model(file, torch_device), torch_device, file, mode, note)
+    model.truncation = truncation
+    return model
 
 
 class Model:
@@ -101,6 +106,16 @@ class Model:
     def label_size(self) -> int:
         """Length of the label vector of a conditional model, else 0."""
         return self.file.generator.config.label_size
+
+    @property
+    def truncation(self) -> float:
+        """How far pictures are from the average one, 0 to 1 (as trained). Setting it raises what `truncate` does."""
+        mapping = self.file.generator.mapping
+        return 1.0 if mapping is None else mapping.truncation
+
+    @truncation.setter
+    def truncation(self, value: float) -> None:
+        truncate(self.file.generator, value)
 
     @property
     def classes(self) -> list[str]:

@@ -62,8 +62,10 @@ def _conv_generator(config: GeneratorConfig) -> list[Layer]:
 def _progressive_generator(config: GeneratorConfig, level: int) -> list[Layer]:
     width = config.fmaps(1)
     biases = width * (16 if config.dense_bias == "output" else 1)
-    weights = config.inputs * width * 16
-    layers = [Layer(weights + biases, weights, width * 16, width * 16, width), _conv(width, width, 3, 4)]
+    mapped = [config.inputs] + [config.latent_size] * config.mapping_layers
+    weights = config.first_inputs * width * 16
+    layers = [_dense(*pair) for pair in pairwise(mapped)]
+    layers += [Layer(weights + biases, weights, width * 16, width * 16, width), _conv(width, width, 3, 4)]
     for at in range(3, level + 1):
         before, width, side = config.fmaps(at - 2), config.fmaps(at - 1), 2**at
         upscale = _conv(before, width, 3, side, strided_from=side // 2 if config.fused_scale else None)

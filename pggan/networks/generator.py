@@ -15,6 +15,7 @@ from pggan.networks.layers import (
     leaky_relu,
     pixel_norm,
 )
+from pggan.networks.mapping import MappingNetwork
 from pggan.networks.normalization import VirtualBatchNorm
 from pggan.networks.resampling import fade, upscale
 
@@ -39,7 +40,7 @@ class InputBlock(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        inputs, self.width = config.inputs, config.fmaps(1)
+        inputs, self.width = config.first_inputs, config.fmaps(1)
         self.act0, self.act1 = NormActivation(self.width, config), NormActivation(self.width, config)
         # one bias for each map by default, added after the reshape
         biases = self.width * (16 if config.dense_bias == "output" else 1)
@@ -81,8 +82,9 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.make_layers(config)
+        self.mapping = MappingNetwork(config) if config.mapping_layers else None
         virtual = config.norm == "virtual-batch"
-        self.register_buffer("reference", _reference(config) if virtual else None)
+        self.register_buffer("reference", _random_inputs(config, config.reference_size) if virtual else None)
 
     def make_layers(self, config: GeneratorConfig) -> None:
         """Makes all layers."""
@@ -113,9 +115,27 @@ class Generator(nn.Module):
         Raises `ValueError` for a level that the network lacks, or latents or labels of another size.
         """
         check_level(level, self.config)
-        x = self._inputs(latents, labels).to(dtype or latents.dtype)
+        x = self._inputs(latents, labels)
+        x = (x if self.mapping is None else self.mapping(x)).to(dtype or latents.dtype)
         images = self.synthesize(x, level, alpha)
         return images.tanh() if self.config.output == "tanh" else images
+
+    @torch.no_grad()
+    def average_w(self, count: int = 4096) -> Tensor:
+        """Returns the mean output (latent_size,) of the mapping network over `count` inputs, always the same ones.
+
+        They are drawn as a reference batch is: noise, codes as in training, random classes.
+        """
+        assert self.mapping is not None, "the generator has no mapping network"
+        size, like = self.config.latent_size + self.config.code_size, self.mapping.average
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            inputs = _random_inputs(self.config, count).to(like)
+        truncation, self.mapping.truncation = self.mapping.truncation, 1.0
+        labels = inputs[:, size:] if self.config.label_size else None
+        w = self.without_reference(self.mapping(self._inputs(inputs[:, :size], labels)))
+        self.mapping.truncation = truncation
+        return w.mean(dim=0)
 
     def without_reference(self, x: Tensor) -> Tensor:
         """Cuts off the reference batch, which precedes the samples."""
@@ -173,9 +193,8 @@ class ProgressiveGenerator(Generator):
         return images
 
 
-def _reference(config: GeneratorConfig) -> Tensor:
-    """Draws a reference batch (reference_size, inputs): noise, codes distributed as in training, random classes."""
-    count = config.reference_size
+def _random_inputs(config: GeneratorConfig, count: int) -> Tensor:
+    """Draws (count, inputs): noise, codes distributed as in training, random classes."""
     parts = [torch.randn(count, config.latent_size)]
     for values in (*config.categorical, None, config.label_size):
         if values is None:

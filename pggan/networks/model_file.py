@@ -139,6 +139,9 @@ def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
 def save_model(path: Path, model: ModelFile) -> None:
     """Writes a model file atomically."""
     tensors = {f"{part}.{k}": v for part, module in model.parts().items() for k, v in module.state_dict().items()}
+    for part, module in model.parts().items():
+        if isinstance(module, Generator) and module.mapping is not None:
+            tensors[f"{part}.mapping.average"] = module.average_w()
     about = {
         "generator": to_json(model.generator.config),
         "discriminator": to_json(model.discriminator.config) if model.discriminator is not None else None,

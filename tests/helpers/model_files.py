@@ -10,7 +10,7 @@ from pggan.networks.model_file import ModelFile, save_model
 
 
 def model_file(
-    labels: int = 0, channels: int = 3, resolution: int = 16, discriminator: bool = True, **fields
+    labels: int = 0, channels: int = 3, resolution: int = 16, discriminator: bool = True, g_fields=(), **fields
 ) -> ModelFile:
     """Makes a small untrained model.
 
@@ -19,10 +19,11 @@ def model_file(
         channels: Channels of the images.
         resolution: Side of the images in pixels.
         discriminator: Whether it has one.
+        g_fields: Further fields of `GeneratorConfig`, as pairs.
         **fields: Further fields of `ModelFile`, such as alpha.
     """
     common = {"resolution": resolution, "channels": channels, "fmap_base": 64, "fmap_max": 8, "label_size": labels}
-    g, d = build(GeneratorConfig(**common, latent_size=12), DiscriminatorConfig(**common), 0)
+    g, d = build(GeneratorConfig(**common, latent_size=12, **dict(g_fields)), DiscriminatorConfig(**common), 0)
     column = {"name": "hair", "classes": [f"kind{i}" for i in range(labels)]} if labels else None
     level = resolution.bit_length() - 1
     return ModelFile(g, d if discriminator else None, **{"level": level, "alpha": 1.0, **fields}, labels=column)

@@ -85,6 +85,25 @@ def test_resumed_equals_uninterrupted(config, tmp_path, stop_at):
     assert nimg == sorted(set(nimg))
 
 
+# Switches of the networks and of the loss that change much at once
+RECIPE = {"resample": "bilinear", "mapping": 2, "loss": "rpgan", "loss_options": (("r1_gamma", "4:0.5,8:1"),)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_with_another_recipe_resumes_exactly(config, tmp_path, precision):
+    config = dataclasses.replace(config, **RECIPE, precision=precision)
+    begin(config, tmp_path / "whole", QuietDisplay())
+    begin(config, tmp_path / "cut", StopAfter(56))
+    resume(RunDirectory(tmp_path / "cut"), QuietDisplay())
+    whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
+    assert same(whole.states()[-1], cut.states()[-1])
+    assert same(whole.models()[-1], cut.models()[-1])
+    model = pggan.load(cut.path, "cpu", truncation=0)
+    assert np.array_equal(*model.generate([0, 1]))
+    assert {"pairs", "r1", "r2", "g_pairs"} <= read_log(cut.log)[-1].keys()
+
+
 @pytest.mark.long
 def test_a_damaged_state_gives_way_to_the_one_before(config, tmp_path):
     begin(config, tmp_path / "run", QuietDisplay())
