@@ -69,7 +69,9 @@ def test_nothing_prints_in_another_way():
     root = Path(pggan.__file__).parent
     calls = re.compile(r"click\.(?:echo|secho)\(|(?<![\w.])print\(|std(?:out|err)\.write\(")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if calls.search(path.read_text("utf-8"))}
-    assert found == {"utils/output.py", "cli/__init__.py", "training/engine/compile_worker.py"}
+    # a shell takes the lines of `completion` as they are
+    own = {"utils/output.py", "cli/__init__.py", "cli/completion.py", "training/engine/compile_worker.py"}
+    assert found == own
 
 
 @pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError(), ZeroDivisionError("two\nlines")])
