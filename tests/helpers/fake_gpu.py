@@ -1,4 +1,4 @@
-"""A GPU that computes nothing, under torch's own CUDA code: built from tests/fakegpu/fakegpu.cpp, preloaded into processes.
+"""A GPU that computes nothing, under torch's own CUDA code: tests/fakegpu/fakegpu.cpp, preloaded into processes.
 
 Real there: torch's allocator and its peaks, launches by kernel, streams, pinned memory, the rules of capturing, waits.
 Not real: every number, every time, cuDNN's workspaces, NCCL.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -68,8 +70,10 @@ def _build(folder: Path) -> None:
     _run([*compiler, "-c", str(SOURCE), *(f"-I{path}" for path in includes), "-o", str(object_file)])
     own = _symbols(object_file, "--defined-only")
     called = set().union(*(_symbols(path, "-D", "--undefined-only") for path in (PACKAGES / "torch/lib").glob("*.so")))
+    driver = PACKAGES / "triton/backends/nvidia/driver.c"
+    called |= set(re.findall(r"\bcu[A-Z]\w+\b", driver.read_text())) if driver.exists() else set()
     lines = ['.section .note.GNU-stack,"",@progbits', ".text"]
-    for name in sorted(name for name in called - own if name.startswith(CALLED)):
+    for name in sorted(name for name in called - own if name.startswith(CALLED) and not name.startswith("cuFile")):
         product = any(word in name.lower() for word in ("gemm", "gemv"))
         code = "jmp fakegpu_gemm@PLT" if product else "xorl %eax, %eax\n ret"
         lines.append(f".globl {name}\n.type {name}, @function\n{name}: {code}")
@@ -92,32 +96,48 @@ def _run(command: list[str]) -> str:
 
 
 class FakeGpu:
-    """Runs functions in processes that see the stand-in as their only GPU."""
+    """Runs functions of tests/fakegpu/programs.py in processes that see the stand-in as their only GPU."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def environment(self, **variables: str) -> dict[str, str]:
-        """Returns the environment of a process that sees it."""
-        folder = str(self.folder)
-        own = {"LD_PRELOAD": f"{folder}/{LIBRARY}", "LD_LIBRARY_PATH": folder, "TRITON_LIBCUDA_PATH": folder}
-        common = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}", "PYTHONWARNINGS": "ignore"}
-        return {**os.environ, **common, **own, **variables}
-
-    def start(self, function: str, result: Path, variables: dict[str, str], **arguments: Any) -> subprocess.Popen[str]:
-        """Starts `function` ("module:name") with JSON arguments; its result goes to a file as JSON."""
-        command = [sys.executable, "-c", PROGRAM, function, json.dumps(arguments), str(result)]
-        environment = self.environment(**variables)
-        return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-
     def __call__(self, function: str, gigabytes: float = 141, **arguments: Any) -> Any:
-        """Runs `function` on a card of that memory and returns its result."""
-        result = self.folder / f"result-{os.getpid()}.json"
-        result.unlink(missing_ok=True)
-        process = self.start(function, result, {"FAKEGPU_BYTES": str(int(gigabytes * 1e9))}, **arguments)
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors[-6000:]
-        return json.loads(result.read_text())
+        """Runs a function on a card of that memory and returns its result."""
+        return self.together(function, [{"FAKEGPU_BYTES": str(int(gigabytes * 1e9))}], **arguments)[0]
+
+    def together(self, function: str, environments: list[dict[str, str]], **arguments: Any) -> list[Any]:
+        """Runs a function in several processes at once, with variables of their own; returns their results."""
+        with TemporaryDirectory() as folder:
+            results = [Path(folder, str(number)) for number in range(len(environments))]
+            processes = [self._start(function, *each, arguments) for each in zip(results, environments)]
+            try:
+                errors = [process.communicate(timeout=600)[1] for process in processes]
+            finally:
+                for process in processes:
+                    process.kill()
+            for process, error in zip(processes, errors):
+                assert process.returncode == 0, error[-6000:]
+            return [json.loads(result.read_text()) for result in results]
+
+    def _start(
+        self, function: str, result: Path, variables: dict[str, str], arguments: dict[str, Any]
+    ) -> subprocess.Popen[str]:
+        folder = str(self.folder)
+        own = {
+            "LD_PRELOAD": f"{folder}/{LIBRARY}", "LD_LIBRARY_PATH": folder, "TRITON_LIBCUDA_PATH": folder,
+            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor", "TRITON_CACHE_DIR": f"{folder}/triton",
+            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR",
+        }  # fmt: skip
+        command = [
+            sys.executable,
+            "-c",
+            PROGRAM,
+            f"tests.fakegpu.programs:{function}",
+            json.dumps(arguments),
+            str(result),
+        ]
+        environment = {**os.environ, **own, **variables}
+        return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 @functools.cache
