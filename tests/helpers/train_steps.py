@@ -36,9 +36,9 @@ def loaded(config: TrainConfig, resolution: int, number: int = 0, batch: int = 4
 class Player:
     """Iterations of a state on random pictures, which depend on the images seen alone."""
 
-    def __init__(self, config: TrainConfig, precision: str = "fp32", *modes, **executor) -> None:
+    def __init__(self, config: TrainConfig, precision: str = "fp32", *modes, device: str = "cpu", **executor) -> None:
         self.config = config
-        self.state = TrainState(config, torch.device("cpu"), precision)
+        self.state = TrainState(config, torch.device(device), precision)
         self.schedule = self.state.schedule
         self.executor = StepExecutor(self.state, *modes, **executor)
         classes = np.arange(30) % CLASSES if config.label_size else None
@@ -49,10 +49,14 @@ class Player:
 
     def play(self, iterations: int) -> dict[str, float]:
         for _ in range(iterations):
-            scheduled = self.schedule.at(self.state.nimg)
-            batches = (
-                loaded(self.config, scheduled.resolution, self.state.nimg + i, scheduled.batch)
-                for i in range(self.schedule.n_critic)
-            )
-            terms = train_step(self.state, self.executor, self.builder, batches, scheduled)
+            terms = self.iterate()
         return {name: float(value) for name, value in terms.items()}
+
+    def iterate(self) -> dict[str, torch.Tensor]:
+        """One iteration; its terms stay on the device."""
+        scheduled = self.schedule.at(self.state.nimg)
+        batches = (
+            loaded(self.config, scheduled.resolution, self.state.nimg + i, scheduled.batch)
+            for i in range(self.schedule.n_critic)
+        )
+        return train_step(self.state, self.executor, self.builder, batches, scheduled)

@@ -80,6 +80,30 @@ def test_fused_and_plain_optimisers_skip_the_same_step(config, monkeypatch):
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*weights))
 
 
+@pytest.mark.parametrize("faulty", [0, 1, 2])
+def test_a_faulty_step_without_a_fused_optimiser_is_undone_on_the_device(config, faulty):
+    """RMSprop has no fused form, and a host that asked whether a step is finite would wait for the GPU."""
+    weights = []
+    for on_device in (False, True):
+        state = TrainState(dataclasses.replace(config, loss="wgan"), torch.device("cpu"), "fp32")
+        state.apply_schedule(ScheduleState(0, 0, 2, 1.0, 8, 0.001, 0.001))
+        parameters = loss_functions.parameters_of(state.generator)
+        fresh = [p.detach().clone() for p in parameters.values()]
+        for number in range(3):
+            value = float("nan") if number == faulty else 1.0 + number
+            finite = torch.tensor(float(number != faulty))
+            gradients = {name: torch.full_like(p, value) for name, p in parameters.items()}
+            if on_device:
+                for name, parameter in parameters.items():
+                    parameter.grad = gradients[name]
+                step.step_or_undo(state.generator, state.g_optimizer, finite)
+            else:
+                step.optimizer_step(state.generator, state.g_optimizer, gradients, finite)
+        weights.append([p.detach().clone() for p in parameters.values()])
+    assert all(torch.equal(a, b) for a, b in zip(*weights))
+    assert not torch.equal(weights[0][0], fresh[0])
+
+
 @pytest.mark.long
 def test_persistent_faults_roll_back_with_lower_rates(config, tmp_path, monkeypatch):
     many = dataclasses.replace(config, tick_kimg=PerResolution(0.04), rollback_lr=0.25, max_rollbacks=9)

@@ -116,7 +116,30 @@ def test_memory_that_runs_out_is_no_fault_of_the_compiler(monkeypatch):
         executor(dataclasses.replace(inputs, player="g"))
     assert executor.modes == {2: BOTH}
     assert not executor._functions  # recordings hold memory
-    assert said == []
+    assert said == ["memory ran out while recording 4x4: going on with compiled steps, which take less"]
+
+
+def test_a_step_that_lacks_memory_to_be_recorded_keeps_its_micro_batch(monkeypatch):
+    """One player's check and warm-up stand beside the other's graph, more than the steps themselves take."""
+    graphs = []
+
+    def small(function):
+        if graphs:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        graphs.append(function)
+        return recorder(function)
+
+    executor, said, inputs = executed({3: RECORDED}, capturer=small)
+    executor(inputs)
+    gradients = executor(dataclasses.replace(inputs, player="g"))
+    assert said == ["memory ran out while recording 8x8: going on with eager steps, which take less"]
+    same(eager(executor.state.context, dataclasses.replace(inputs, player="g")), gradients)
+    assert executor.num_micro_batches(3, 8) == 1
+    assert not executor.checkpointed
+    assert not executor._functions
+    graphs.clear()  # smaller micro-batches are recorded
+    executor(dataclasses.replace(inputs.part(0, 2), player="g"))
+    assert len(executor._functions) == 1
 
 
 def broken(function):

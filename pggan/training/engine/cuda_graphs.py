@@ -30,12 +30,8 @@ class CudaGraphs:
         self._pool: Any = None
 
     def __call__(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                function()
-        torch.cuda.current_stream().wait_stream(stream)
+        for _ in range(WARM_UPS):
+            function()  # on this stream: another would set aside memory of its own beside what this one has cached
         torch.cuda.empty_cache()  # what the warm-up took lies apart from the graphs' pool
         graph = torch.cuda.CUDAGraph()
         if not self._alive:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,15 +100,35 @@ def accumulate_gradients(executor: StepExecutor, inputs: StepInputs, parts: int)
 def optimizer_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, gradients: dict[str, Tensor | None], finite: Tensor
 ) -> None:
-    """Steps the optimizer; skips where `finite` is 0, which a fused one reads on the device, without synchronising."""
+    """Steps the optimizer; skips where `finite` is 0, which a GPU's host does not wait to learn."""
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = 1 - finite  # type: ignore[attr-defined]
-    elif not bool(finite):
+    elif finite.device.type == "cpu" and not bool(finite):
         return
     for name, parameter in network.named_parameters():
         parameter.grad = _in_layout_of(parameter, gradients[name])
-    optimizer.step()
+    if optimizer.defaults.get("fused") or finite.device.type == "cpu":
+        optimizer.step()
+    else:
+        step_or_undo(network, optimizer, finite)
     optimizer.zero_grad(set_to_none=True)
+
+
+def step_or_undo(network: nn.Module, optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+    """Steps an optimizer that has no fused form, and undoes that where `finite` is 0, without the host waiting."""
+    with _undone_unless(finite, partial(_stepped_tensors, network, optimizer)):
+        optimizer.step()
+
+
+def _stepped_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[Any, Tensor]:
+    """Returns the weights that have a gradient, and their moments, as far as they lie on the weights' device."""
+    return {
+        (name, key): tensor
+        for name, weight in network.named_parameters()
+        if weight.grad is not None
+        for key, tensor in {"weight": weight, **optimizer.state.get(weight, {})}.items()
+        if tensor.device == weight.device
+    }
 
 
 def notify_objectives(state: TrainState, inputs: StepInputs, values: Values, finite: Tensor) -> None:
@@ -122,18 +143,25 @@ def notify_objectives(state: TrainState, inputs: StepInputs, values: Values, fin
     if inputs.player == "d":
         values["images"] = torch.full((), float(inputs.images * state.world.size), device=state.device)
     for objective in watching:
-        with _keep_buffers_if(finite, objective):
+        with _undone_unless(finite, partial(_buffers_of, objective)):
             getattr(objective, hook)(values, network)
 
 
+def _buffers_of(objective: Objective) -> dict[Any, Tensor]:
+    return dict(objective.named_buffers())
+
+
 @contextmanager
-def _keep_buffers_if(finite: Tensor, objective: Objective) -> Iterator[None]:
-    """Restores an objective's buffers after the block where `finite` is 0, without the host waiting for it."""
-    before = [buffer.clone() for buffer in objective.buffers()]
+def _undone_unless(finite: Tensor, tensors: Callable[[], dict[Any, Tensor]]) -> Iterator[None]:
+    """Undoes what the block does to tensors where `finite` is 0, without the host waiting for it.
+
+    Tensors that only come to be in the block begin at zero, as moments do.
+    """
+    before = {name: tensor.detach().clone() for name, tensor in tensors().items()}
     with torch.no_grad():
         yield
-        for buffer, old in zip(objective.buffers(), before, strict=True):
-            buffer.copy_(torch.where(finite > 0, buffer, old))
+        for name, tensor in tensors().items():
+            tensor.copy_(torch.where(finite > 0, tensor, before.get(name, 0.0)))
 
 
 def _in_layout_of(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:

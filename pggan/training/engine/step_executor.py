@@ -23,6 +23,7 @@ from pggan.training.engine.memory_estimate import MicroBatchPlan, micro_batch_co
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_modes import StepMode
 from pggan.utils.compile import fall_back_on_failure
+from pggan.utils.devices import free_cached, out_of_memory
 from pggan.utils.formatting import one_line
 
 
@@ -68,6 +69,7 @@ class StepExecutor:
         self.worker: Worker | None = None  # None: the run waits for the compiler
         self._functions: dict[tuple[Any, ...], tuple[StepMode, GradientFn]] = {}  # by level, player and shapes
         self._stall = 0.0  # seconds that D's function took to build
+        self._unrecorded: set[tuple[int, int]] = set()  # levels and micro-batches that memory is too small to record
         self._accumulate: dict[int, int] = {}  # micro-batches by level, where memory asks for several
         self.checkpointed: set[int] = set()  # levels whose activations are computed again instead of kept
         self._checkpointing = CheckpointSwitch()
@@ -81,10 +83,7 @@ class StepExecutor:
         key = (inputs.level, inputs.player, *(tuple(tensor.shape) for tensor in inputs.batch.tensors()))
         while (mode := self._mode(inputs.level, inputs.images)) is not StepMode.EAGER:
             with fall_back_on_failure(self.forget, partial(self._fall_back, mode, inputs.level)):
-                built, function = self._functions.get(key, (None, None))
-                if function is None or built is not mode:
-                    function = self._build(mode, key, inputs)
-                return function(inputs)
+                return self._function(mode, key, inputs)(inputs)
         return eager(context, inputs)
 
     def enter(self, level: int) -> None:
@@ -98,6 +97,8 @@ class StepExecutor:
     def _mode(self, level: int, images: int) -> StepMode:
         """Returns the level's mode, or its stand-in while the worker compiles."""
         mode = self.modes.get(level, StepMode.EAGER)
+        if (level, images) in self._unrecorded:
+            mode = mode.unrecorded
         if self.worker is None or not mode.compiles:
             return mode
         try:
@@ -105,6 +106,27 @@ class StepExecutor:
         except RuntimeError as error:
             self._fall_back(mode, level, one_line(error))
         return self._mode(level, images)
+
+    def _function(self, mode: StepMode, key: tuple[Any, ...], inputs: StepInputs) -> GradientFn:
+        """Returns the function for these inputs, built where there is none; unrecorded where recording lacks memory."""
+        if mode is StepMode.EAGER:
+            return partial(eager, self.state.context)
+        built, function = self._functions.get(key, (None, None))
+        if function is not None and built is mode:
+            return function
+        try:
+            return self._build(mode, key, inputs)
+        except RuntimeError as error:
+            if not (mode.records and out_of_memory(error)):
+                raise
+        # outside the handler, whose traceback holds what did not fit. Checks and warm-up of one player stand beside the
+        # other's graph: smaller micro-batches, or activations computed again, would be slower than this
+        self.forget()
+        free_cached(inputs.alpha.device)
+        self._unrecorded.add((inputs.level, inputs.images))
+        side, instead = 2**inputs.level, mode.unrecorded
+        self.note(f"memory ran out while recording {side}x{side}: going on with {instead.value} steps, which take less")
+        return self._function(instead, key, inputs)
 
     def _build(self, mode: StepMode, key: tuple[Any, ...], inputs: StepInputs) -> GradientFn:
         """Builds and verifies a function, and says how long the run waited for those of both players."""
@@ -116,7 +138,7 @@ class StepExecutor:
         if inputs.player == "g":
             self.note(f"the step at {2**level}x{2**level}: {mode.value}, {self._stall:.1f} s before it went on")
             self._stall = 0.0
-            if self.worker is not None and mode is self.modes[level]:
+            if self.worker is not None and mode.compiles:
                 self.worker.entered(level)
         return function
 

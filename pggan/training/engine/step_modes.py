@@ -28,6 +28,11 @@ class StepMode(Enum):
         return self in (StepMode.RECORDED, StepMode.COMPILED_RECORDED)
 
     @property
+    def unrecorded(self) -> StepMode:
+        """The same computation without a CUDA graph."""
+        return StepMode.COMPILED if self.compiles else StepMode.EAGER
+
+    @property
     def stand_in(self) -> StepMode:
         """What computes while this mode is being compiled, and instead of it where it fails."""
         return StepMode.RECORDED if self is StepMode.COMPILED_RECORDED else StepMode.EAGER

@@ -1,0 +1,103 @@
+"""Training under torch's CUDA code: waits, captures, launches, memory and what a run does where memory runs out."""
+
+from __future__ import annotations
+
+import pytest
+
+from pggan.data.prepare.prepare import PrepareOptions, prepare
+
+RECORDED = "captured-eager"
+# Kernels of an iteration with 4 images in bf16, eager and in replayed graphs: 5 % above those counted with torch 2.14.
+MOST_LAUNCHES = {4: (550, 500), 64: (1620, 1560), 1024: (2475, 2420)}
+# Kernels launched one by one beside the graphs: the batch, the optimizers, the average, copies into the graphs.
+BESIDE_GRAPHS = 90
+# Memory that recorded steps set aside, by that of eager ones: both players' graphs share a pool.
+RECORDED_SHARE = 1.2
+# While they are prepared, one player's check and warm-up stand beside the other's graph.
+PREPARING_SHARE = 2.4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["eager", RECORDED])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_no_setting_waits_or_is_refused(fake_gpu, precision, mode):
+    """Every loss, technique, norm and architecture."""
+    found = fake_gpu("every_setting", precision=precision, mode=mode)
+    assert found["faults"] == {}
+    assert found["settings"] >= 26
+    assert found["recorded"] == (found["settings"] if mode == RECORDED else 0)
+
+
+@pytest.mark.long
+def test_launches_of_an_iteration_are_bounded(fake_gpu):
+    counted = fake_gpu("launches", sides=list(MOST_LAUNCHES))
+    for side, (eager, recorded) in MOST_LAUNCHES.items():
+        found = counted[str(side)]
+        assert found["eager"]["launched"] <= eager, counted
+        assert found["recorded"]["launched"] <= BESIDE_GRAPHS, counted
+        assert found["recorded"]["replayed"] <= recorded, counted
+        # weights prepared once for all passes of D, or in each of them
+        assert found["recorded"]["replayed"] < found["unprepared"]["replayed"], counted
+
+
+@pytest.mark.long
+def test_recorded_steps_set_aside_little_more_than_eager_ones(fake_gpu):
+    for found in fake_gpu("memory_by_mode", cases=[(64, 32), (256, 16), (1024, 4)]):
+        eager, recorded = found["eager"], found[RECORDED]
+        assert recorded["later"] <= RECORDED_SHARE * eager["later"]
+        assert recorded["first"] <= PREPARING_SHARE * eager["later"]
+        assert RECORDED in recorded["said"][0]
+
+
+@pytest.mark.long
+def test_too_little_memory_to_record_leaves_micro_batches_and_activations(fake_gpu):
+    """On 8.5 GB, 4 images at 1024x1024 fit eagerly and recorded, but one player's check does not beside the graph."""
+    found = fake_gpu("iterations_memory", 8.5, side=1024, batch=4, mode=RECORDED)
+    assert found["said"] == ["memory ran out while recording 1024x1024: going on with eager steps, which take less"]
+    assert (found["parts"], found["checkpointed"]) == (1, False)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_run_at_1024_on_a_small_card(fake_gpu, tmp_path):
+    """8.5 GB: memory runs out, the run falls back, trains, resumes, evaluates and samples."""
+    found = fake_gpu("whole_run", 8.5, folder=str(tmp_path))
+    assert any("going on with 2 micro-batches" in line for line in found["notes"])
+    assert not any("computed again" in line or "could not" in line for line in found["notes"])
+    assert found["nimg"] == [8, 16, 24]
+    assert found["evaluated"] >= 1
+    assert found["samples"] >= 2
+    assert found["pictures"] == [3, 1024, 1024, 3]
+    assert not [what for what in found["bad"] if "REFUSED" in what or "BAD" in what]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_code_is_made_for_cuda(fake_gpu):
+    """D's gradients at 8x8 by inductor, without Triton's own compiler."""
+    found = fake_gpu("generated_code", player="d")
+    assert found["triton"] > 20
+    assert found["convolutions"] > 10
+    assert found["shapes"]
+    assert found["gradients"] > 10
+    assert found["bad"] == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("switch", ["matmul", "all"])
+def test_pictures_after_a_program_set_the_new_precision_switch(fake_gpu, switch):
+    found = fake_gpu("generate_after_a_switch", name=switch)
+    assert found == {"pictures": [2, 64, 64, 3], "after": "tf32"}
+
+
+@pytest.mark.long
+def test_two_processes_that_each_see_one_gpu_communicate_in_the_same_order(fake_gpu, tmp_path, free_port):
+    """A collective that the others do not make, or another one, would hang a run on real cards."""
+    prepare("drawn:16", tmp_path / "data", PrepareOptions(max_res=8))
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+    ranks = [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    first, second = fake_gpu.together("one_of_two_ranks", ranks, folder=str(tmp_path))
+    assert first == second
+    on_gpu = [each for each in first if each[1] == "cuda"]
+    assert len(on_gpu) > 10
+    assert len(first) > len(on_gpu)
