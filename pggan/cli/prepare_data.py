@@ -21,7 +21,7 @@ from pggan.cli.options import (
 )
 from pggan.cli.progress_bar import deferred_progress
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import duration, size
+from pggan.utils.formatting import duration, printable, size
 
 if TYPE_CHECKING:
     from pggan.data.prepare.prepare import Plan, PrepareReport
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # bad pictures that are named in the summary
 SHOWN_BAD = 10
+# classes without pictures that are named
+SHOWN_CLASSES = 10
 
 
 @cloup.command("prepare-data")
@@ -163,7 +165,6 @@ def _plan_lines(plan: Plan) -> list[str]:
     return [
         f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}",
         f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}",
-        *([f"  {plan.remark}"] if plan.remark else []),
         f"  {plan}; {size(plan.free)} are free",
         *([f"  note: {plan.remark}"] if plan.remark else []),
     ]
@@ -177,7 +178,6 @@ def _report_lines(report: PrepareReport) -> list[str]:
     hidden = report.left_out.get("bad", 0) - SHOWN_BAD
     if hidden > 0:
         lines.append(f"    and {hidden} more")
-    lines += [f"  {report.remark}"] if report.remark else []
     lines += [f"  converted: {count} {kind}" for kind, count in sorted(report.converted.items())]
     lines += [
         f"  {f'{side}x{side}':>9}  {report.codecs[side]:<4}  {size(report.bytes[side]):>10}"
@@ -187,7 +187,13 @@ def _report_lines(report: PrepareReport) -> list[str]:
     rate = f"{processed / max(report.seconds, 1e-3):.1f} pictures/s"
     resumed = f", going on after {report.resumed}" if report.resumed else ""
     lines.append(f"  on disk: {size(report.bytes_on_disk)}, made in {duration(report.seconds)} ({rate}{resumed})")
-    return lines + provenance_lines(report)
+    lines += provenance_lines(report)
+    for column, names in report.empty_classes.items():
+        shown = ", ".join(map(printable, names[:SHOWN_CLASSES])) + (" ..." if len(names) > SHOWN_CLASSES else "")
+        lines.append(
+            f"  note: {len(names)} classes of {printable(column)} have no pictures and are never drawn: {shown}"
+        )
+    return lines
 
 
 def provenance_lines(report: PrepareReport | MergeReport) -> list[str]:

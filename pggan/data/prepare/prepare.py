@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION
+from pggan.data.label_columns import empty_classes
 from pggan.data.prepare.conversion_stats import ConversionStats
 from pggan.data.prepare.convert import Converter
 from pggan.data.prepare.prepare_options import PrepareOptions
@@ -53,6 +54,7 @@ class PrepareReport(StoreSummary):
     bad: list[dict[str, str]]  # unreadable images: name and reason of the first ones
     converted: dict[str, int]  # images, by conversion
     remark: str | None  # what of the source was passed over
+    empty_classes: dict[str, list[str]]  # classes without images, by label column
 
 
 @dataclass(frozen=True)
@@ -196,8 +198,15 @@ def prepare(
                 on_start(job.count - resumed)
             check_size(job.manifest(0, {}, stats))  # before the work, not after it
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
-    details: dict[str, Any] = {"bad": stats.bad, "converted": dict(stats.converted), "remark": job.source.remark}
+    details: dict[str, Any] = {"remark": job.source.remark, "empty_classes": _empty_classes(place)}
+    details |= {"bad": stats.bad, "converted": dict(stats.converted)}
     return PrepareReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, **details)
+
+
+def _empty_classes(place: Path) -> dict[str, list[str]]:
+    """Returns the classes of a store that none of its images has, by column."""
+    with Store(place) as store:
+        return empty_classes(store.labels, store.manifest.labels)
 
 
 def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:

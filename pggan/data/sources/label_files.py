@@ -39,17 +39,22 @@ class LabelTable:
         header: Names of the columns; those that hold no classes are left out.
         rows: The image's name and a text per column.
         order: Classes in order, for the columns where it is known.
+        are_numbers: Whether whole numbers are class numbers, see `order_classes`.
     """
 
     def __init__(
-        self, header: Sequence[str] = (), rows: Sequence[Sequence[str]] = (), order: Mapping[str, Any] | None = None
+        self,
+        header: Sequence[str] = (),
+        rows: Sequence[Sequence[str]] = (),
+        order: Mapping[str, Any] | None = None,
+        are_numbers: bool = False,
     ) -> None:
         self._rows = {row[0]: number for number, row in enumerate(rows)}
         self.columns: tuple[LabelColumn, ...] = ()
         self.left_out: list[str] = []  # names of columns that hold no classes
         self._numbers: list[NDArray[np.int32]] = []  # class numbers (rows,) of each column
         for at, name in enumerate(header, 1):
-            classes, numbers = _as_classes([row[at] for row in rows], (order or {}).get(name))
+            classes, numbers = _as_classes([row[at] for row in rows], (order or {}).get(name), are_numbers)
             if classes:
                 self.columns += (LabelColumn(name, classes),)
                 self._numbers.append(numbers)
@@ -156,7 +161,7 @@ class LabelTable:
             raise DataError(f'{where} is not {{"labels": [[name, class], ...]}}; mend or remove it') from None
         if any(isinstance(value, bool) or not isinstance(value, (int, str)) for _, value in pairs):
             raise DataError(f"{where}: labels have to be class numbers or names; mend or remove it")
-        return cls(["class"] if pairs else [], [(name, str(value)) for name, value in pairs])
+        return cls(["class"] if pairs else [], [(name, str(value)) for name, value in pairs], are_numbers=True)
 
 
 def _order(data: bytes | None, where: str) -> Mapping[str, Any]:
@@ -176,7 +181,7 @@ def _stem(name: str) -> str:
     return stem if dot and stem and not ending.isdecimal() else base
 
 
-def _as_classes(values: Sequence[str], order: Any) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+def _as_classes(values: Sequence[str], order: Any, are_numbers: bool) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """Returns the classes and class numbers of a column; no classes if its values are too many, or fractions."""
     distinct = {value for value in values if value != ""}
     named = [name for name in order if isinstance(name, (str, int))] if isinstance(order, list) else []
@@ -187,7 +192,7 @@ def _as_classes(values: Sequence[str], order: Any) -> tuple[tuple[str, ...], NDA
     elif len(distinct) > MAX_CLASSES or are_measures(distinct):
         return (), np.zeros(0, np.int32)
     else:
-        classes = order_classes(value for value in distinct if value != "-1")
+        classes = order_classes((value for value in distinct if value != "-1"), are_numbers)
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers.get(value, -1) for value in values], np.int32)
 
