@@ -84,9 +84,10 @@ SHOWN_CLASSES = 10
 @cloup.option_group(
     "Labels",
     cloup.option(
-        "--labels", metavar="folders|FILE", show_default="the source's own, or a labels.csv or dataset.json in it",
-        help="folders: the class of a picture is the first folder in which paths differ. FILE: a CSV (header; file "
-        "name, then labels), CelebA's list of attributes, or StyleGAN's dataset.json.",
+        "--labels", metavar="folders|none|FILE",
+        show_default="the source's own, or a labels.csv or dataset.json beside the pictures",
+        help="folders: the class of a picture is the first folder in which paths differ. none: no labels. FILE: a CSV "
+        "(header; file name, then labels), CelebA's list of attributes, or StyleGAN's dataset.json.",
     ),
 )  # fmt: skip
 @cloup.option_group(

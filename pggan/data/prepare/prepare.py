@@ -23,7 +23,8 @@ from pggan.data.sources.aligned import AlignedSource
 from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
-from pggan.data.sources.label_files import FOLDERS, with_labels
+from pggan.data.sources.label_files import FOLDERS, NO_LABELS, with_labels
+from pggan.data.sources.list_text import list_path, lists_above
 from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
 from pggan.data.store.manifest import LOSSLESS, Manifest, check_size
 from pggan.data.store.pyramid import LOWEST
@@ -104,7 +105,8 @@ class _PrepareJob:
         files = [
             self.options.align,
             self.options.images_root,
-            self.options.labels if self.options.labels != FOLDERS else None,
+            self.options.labels if self.options.labels not in (FOLDERS, NO_LABELS) else None,
+            *(list_path(self.spec, name) for name in lists_above(self.spec)),
         ]
         return {
             "command": "prepare-data",
@@ -254,14 +256,14 @@ def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> i
     if source.scalable:
         return DEFAULT_RESOLUTION
     reader = source.reader(LOWEST, options.seed)
-    sides = []
+    sides, first = [], ""
     for ref in source.sample(SIZE_SAMPLE, total):
         try:
             sides.append(fitted_side(*reader.size(ref), options.fit))
-        except BadImage:
-            continue  # the conversion will report it
+        except BadImage as bad:
+            first = first or f"{printable(ref.name)}: {bad}"  # the conversion will report it
     if not sides:
-        raise DataError(f"none of the {total} pictures can be read; check that they are whole")
+        raise DataError(f"none of the {total} pictures can be read; the first is {first}; check that SOURCE is whole")
     reached = sorted(sides, reverse=True)[-(-len(sides) * REACHED_BY // 100) - 1]
     if reached < LOWEST:
         raise DataError(
