@@ -21,7 +21,7 @@ from pggan.cli.options import (
 )
 from pggan.cli.progress_bar import deferred_progress
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import duration, size
+from pggan.utils.formatting import duration, printable, size
 
 if TYPE_CHECKING:
     from pggan.data.prepare.prepare import Plan, PrepareReport
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # bad pictures that are named in the summary
 SHOWN_BAD = 10
+# classes without pictures that are named
+SHOWN_CLASSES = 10
 
 
 @cloup.command("prepare-data")
@@ -82,9 +84,10 @@ SHOWN_BAD = 10
 @cloup.option_group(
     "Labels",
     cloup.option(
-        "--labels", metavar="folders|FILE", show_default="the source's own, or a labels.csv or dataset.json in it",
-        help="folders: the class of a picture is the first folder in which paths differ. FILE: a CSV (header; file "
-        "name, then labels), CelebA's list of attributes, or StyleGAN's dataset.json.",
+        "--labels", metavar="folders|none|FILE",
+        show_default="the source's own, or a labels.csv or dataset.json beside the pictures",
+        help="folders: the class of a picture is the first folder in which paths differ. none: no labels. FILE: a CSV "
+        "(header; file name, then labels), CelebA's list of attributes, or StyleGAN's dataset.json.",
     ),
 )  # fmt: skip
 @cloup.option_group(
@@ -185,7 +188,13 @@ def _report_lines(report: PrepareReport) -> list[str]:
     rate = f"{processed / max(report.seconds, 1e-3):.1f} pictures/s"
     resumed = f", going on after {report.resumed}" if report.resumed else ""
     lines.append(f"  on disk: {size(report.bytes_on_disk)}, made in {duration(report.seconds)} ({rate}{resumed})")
-    return lines + provenance_lines(report)
+    lines += provenance_lines(report)
+    for column, names in report.empty_classes.items():
+        shown = ", ".join(map(printable, names[:SHOWN_CLASSES])) + (" ..." if len(names) > SHOWN_CLASSES else "")
+        lines.append(
+            f"  note: {len(names)} classes of {printable(column)} have no pictures and are never drawn: {shown}"
+        )
+    return lines
 
 
 def provenance_lines(report: PrepareReport | MergeReport) -> list[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pggan.utils.limits import MAX_JPEG_SCANS
 
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette counts as colour
 # The next marker of a JPEG: neither stuffing, nor a restart within a scan, nor a fill byte.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -52,7 +53,7 @@ def check_scans(data: bytes) -> None:
 
 
 def _png(data: bytes) -> ImageHeader | None:
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
+    if data[:8] != PNG_MAGIC or data[12:16] != b"IHDR":
         return None
     width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)
     return ImageHeader(width, height, _PNG_CHANNELS[kind], bits) if kind in _PNG_CHANNELS else None
@@ -94,3 +95,17 @@ def _webp(data: bytes) -> ImageHeader | None:
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
         return ImageHeader(width, height, 4 if flags & 0x10 else 3) if len(data) >= 30 else None
     return None
+
+
+def without_text(png: bytes) -> bytes | None:
+    """Returns a PNG without its texts and its colour profile, None for other files and where it has none of them."""
+    if not png.startswith(PNG_MAGIC):
+        return None
+    kept, at = [PNG_MAGIC], len(PNG_MAGIC)
+    while at + 12 <= len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(png[at:end])
+        at = end
+    smaller = b"".join(kept)
+    return smaller if len(smaller) < len(png) else None

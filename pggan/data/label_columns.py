@@ -52,16 +52,30 @@ def are_classes(numbers: NDArray[np.int32], columns: Sequence[LabelColumn]) -> b
     return bool(((numbers >= -1) & (numbers < tops)).all())
 
 
-def order_classes(values: Iterable[Any]) -> tuple[str, ...]:
+def empty_classes(labels: NDArray[np.int32], columns: Sequence[LabelColumn]) -> dict[str, list[str]]:
+    """Returns the names of the classes that no image has, by column. `labels`: class numbers (N, columns)."""
+    empty = {}
+    for at, column in enumerate(columns):
+        used = set(np.unique(labels[:, at]).tolist())
+        if names := [name for number, name in enumerate(column.classes) if number not in used]:
+            empty[column.name] = names
+    return empty
+
+
+def order_classes(values: Iterable[Any], are_numbers: bool = True) -> tuple[str, ...]:
     """Returns the distinct values as names of classes in order.
 
-    Whole numbers up to MAX_CLASSES become all numbers from 0 to the largest. Other whole numbers are sorted as numbers,
-    other texts naturally ("a2" before "a10").
+    Whole numbers are sorted as numbers, other texts naturally ("a2" before "a10").
+
+    Args:
+        values: The values.
+        are_numbers: Whole numbers up to MAX_CLASSES are class numbers: the classes are all numbers from 0 to the
+            largest. False: they are names, such as years, and only those that occur are classes.
     """
     texts = {str(value) for value in values}
     if not all(_WHOLE.fullmatch(text) for text in texts):  # "007" is a text
         return tuple(sorted(texts, key=lambda text: (natural_key(text), text)))
     numbers = {text: int(text) for text in texts}
-    if numbers and min(numbers.values()) >= 0 and max(numbers.values()) <= MAX_CLASSES:
+    if are_numbers and numbers and min(numbers.values()) >= 0 and max(numbers.values()) <= MAX_CLASSES:
         return tuple(map(str, range(max(numbers.values()) + 1)))
     return tuple(sorted(texts, key=numbers.__getitem__))

@@ -24,10 +24,12 @@ class LabelSpace:
     """The label columns of a model. Its label vector is the columns' one-hot vectors side by side."""
 
     columns: tuple[LabelColumn, ...] = ()
+    # training images of each class, by column; None: unknown, as in files of before
+    counts: tuple[tuple[int, ...] | None, ...] = ()
 
     @classmethod
     def of(cls, labels: Mapping[str, Any] | None, size: int) -> LabelSpace:
-        """Reads the `labels` entry of a model file: one column's name and classes, or a list `columns` of those.
+        """Reads the `labels` entry of a model file: a column's name, classes and counts, or a list `columns` of those.
 
         `size` is the model's label size. Where the named classes do not add up to it, classes are numbered instead.
         """
@@ -39,8 +41,8 @@ class LabelSpace:
             for entry in entries
         )
         if sum(len(column.classes) for column in columns) != size:
-            columns = (LabelColumn(columns[0].name, tuple(map(str, range(size)))),)
-        return cls(columns)
+            return cls((LabelColumn(columns[0].name, tuple(map(str, range(size)))),))
+        return cls(columns, tuple(tuple(entry["counts"]) if entry.get("counts") else None for entry in entries))
 
     @property
     def size(self) -> int:
@@ -57,8 +59,21 @@ class LabelSpace:
     def choose(self, label: int | str) -> LabelChoice:
         """Parses a label: a class's name or number, or `column=class` pairs separated by commas.
 
-        Raises `UsageError` for a class or column that the model does not have.
+        Raises `UsageError` for a class or column that the model does not have, and for a class without training images.
         """
+        choice = self._parse(label)
+        for at, number in enumerate(choice):
+            if number is not None and number not in (trained := self._trained(at)):
+                classes = self.columns[at].classes
+                known = ", ".join(classes[k] for k in trained[:LISTED_CLASSES])
+                raise UsageError(
+                    f"the model was trained without pictures of {self.columns[at].name}={classes[number]}; choose one "
+                    f"of: {known}"
+                )
+        return choice
+
+    def _parse(self, label: int | str) -> LabelChoice:
+        """Parses a label, see `choose`."""
         if not self.columns:
             raise UsageError("this model has no labels; leave the label out")
         text = str(label)
@@ -75,10 +90,30 @@ class LabelSpace:
         return tuple(chosen.get(column.name) for column in self.columns)
 
     def drawn(self, seed: int, latent_size: int) -> tuple[int, ...]:
-        """Returns a seed's own classes: the draws that follow its latent in `RandomState(seed)`."""
+        """Returns a seed's own classes: the draws that follow its latent in `RandomState(seed)`.
+
+        They are as frequent as in the training data; each class alike where the model file does not say how many
+        images its classes have.
+        """
         state = np.random.RandomState(seed)
         state.randn(latent_size)
-        return tuple(int(state.randint(len(column.classes))) for column in self.columns)
+        return tuple(self._draw(at, state) for at in range(len(self.columns)))
+
+    def _draw(self, at: int, state: np.random.RandomState) -> int:
+        """Draws a class of a column."""
+        counts = self._counts(at)
+        if counts is None:
+            return int(state.randint(len(self.columns[at].classes)))
+        ends = np.cumsum(counts)
+        return int(np.searchsorted(ends, state.randint(ends[-1]), side="right"))
+
+    def _counts(self, at: int) -> tuple[int, ...] | None:
+        return self.counts[at] if self.counts else None
+
+    def _trained(self, at: int) -> list[int]:
+        """Returns the classes of a column that have training images; all where that is unknown."""
+        counts = self._counts(at)
+        return [k for k in range(len(self.columns[at].classes)) if counts is None or counts[k]]
 
     def of_seeds(self, seeds: Iterable[int], latent_size: int, label: int | str | None) -> list[tuple[int, ...]]:
         """Returns the class numbers of every seed: those of `label` where it names them, else the seed's own."""
@@ -91,14 +126,15 @@ class LabelSpace:
         ]
 
     def of_cells(self, count: int, label: int | str | None) -> list[tuple[int, ...]]:
-        """Returns the class numbers of `count` grid cells: those of `label`, else every combination in turn."""
-        choice = self._choice(label)
+        """Returns the class numbers of `count` grid cells: those of `label`, else all combinations in turn."""
+        choice, classes = self._choice(label), [self._trained(at) for at in range(len(self.columns))]
         rows = []
         for cell in range(count):
             row = []
-            for column, number in zip(self.columns, choice):
+            for number, trained in zip(choice, classes):
                 if number is None:
-                    cell, number = divmod(cell, len(column.classes))
+                    cell, at = divmod(cell, len(trained))
+                    number = trained[at]
                 row.append(number)
             rows.append(tuple(row))
         return rows

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
-from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
+from pggan.data.sources.list_text import CLASSES, DATASET, TABLE
 from pggan.data.sources.parquet import pyarrow
 from pggan.data.sources.tfrecord_io import encode_image, write_record
 from pggan.data.store.codecs import encode

@@ -44,7 +44,8 @@ class ModelFile:
     # log2 of the resolution that the model has reached, and its fade in [0, 1]
     level: int
     alpha: float
-    # if conditional: `name` and `classes` of the label column; or `columns`, a list of such
+    # if conditional: `name` and `classes` of the label column, and `counts`, the training images of each class (absent
+    # in older files); or `columns`, a list of such
     labels: dict[str, Any] | None = None
     # what the run recorded about itself, e.g. images seen
     info: dict[str, Any] = field(default_factory=dict)
@@ -206,7 +207,16 @@ def checked_labels(about: Mapping[str, Any]) -> dict[str, Any] | None:
         classes = column.get("classes") or []
         if not (isinstance(classes, list) and all(isinstance(name, (str, int)) for name in classes)):
             raise ModelError("its labels are no columns with a name and classes")
+        if (counts := column.get("counts")) is not None and not _are_counts(counts, len(classes)):
+            raise ModelError("the counts of its labels are no numbers of pictures, one for each class")
     return dict(labels)
+
+
+def _are_counts(counts: Any, classes: int) -> bool:
+    """Whether `counts` are numbers of images, one for each class, with at least one image in all."""
+    if not isinstance(counts, list) or len(counts) != classes:
+        return False
+    return all(type(count) is int and 0 <= count < 1 << 40 for count in counts) and sum(counts) > 0
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:

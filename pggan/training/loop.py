@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import TrainConfig
 from pggan.data.loading.cache_policy import CachePolicy
@@ -254,7 +256,7 @@ class Trainer:
 
 
 def label_column(store: Store, config: TrainConfig) -> tuple[int, dict[str, Any] | None]:
-    """Returns the number of the label column that a conditional run uses, and its name and classes.
+    """Returns the number of the label column that a conditional run uses, its name, classes and images of each class.
 
     Without labels: 0 and None.
     """
@@ -264,4 +266,7 @@ def label_column(store: Store, config: TrainConfig) -> tuple[int, dict[str, Any]
     if config.labels not in names:
         raise DataError(f"the data has no labels {config.labels!r}; it has: {', '.join(names) or 'none'}")
     column = store.manifest.labels[names.index(config.labels)]
-    return names.index(config.labels), {"name": column.name, "classes": list(column.classes)}
+    at, classes = names.index(config.labels), list(column.classes)
+    known = store.labels[:, at][store.labels[:, at] >= 0]
+    counts = np.bincount(known, minlength=len(classes)).tolist()
+    return at, {"name": column.name, "classes": classes, **({"counts": counts} if any(counts) else {})}

@@ -14,7 +14,7 @@ import pytest
 
 from pggan.data.sources.aligned import AlignedReader
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
-from pggan.data.sources.label_files import LabelTable
+from pggan.data.sources.label_table import LabelTable
 from pggan.data.sources.landmarks import Landmarks
 from pggan.utils.errors import DataError
 from tests.helpers.hostile_files import PICTURES, PNGS, take, written

@@ -1,57 +1,23 @@
 """Labels from files beside the pictures, from files that are named, and from folders."""
 
 import json
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.label_files import LabelTable, with_labels
+from pggan.data.sources.label_files import with_labels
+from pggan.data.sources.label_table import LabelTable
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 from tests.helpers.image_files import encoded, portrait, write_folder
+from tests.helpers.label_sources import listed, packed, rows
 
 
 @pytest.fixture
 def folder(tmp_path):
     return write_folder(tmp_path / "pictures", 4)
-
-
-def packed(folder, path):
-    """The folder as it is, as a zip or as a tar, by the ending."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as file:
-            for each in sorted(folder.rglob("*")):
-                file.write(each, each.relative_to(folder).as_posix())
-    elif path.suffix in (".tar", ".tgz"):
-        with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as file:
-            file.add(folder, ".")
-    else:
-        return folder
-    return path
-
-
-def rows(source, labels=None):
-    """A source's columns, and its labels as names by picture."""
-    opened = with_labels(open_source(str(source)), None if labels is None else str(labels))
-    reader = opened.reader(32, 0)
-    columns = opened.label_columns
-    labels = {}
-    for ref in opened.refs():
-        picture = reader.read(ref, 3)
-        names = tuple(c.classes[n] if n >= 0 else None for c, n in zip(columns, picture.labels))
-        labels[ref.name.removeprefix("./")] = names if len(names) != 1 else names[0]
-    assert len(list(opened.sample(2, len(opened)))) <= 2
-    return {c.name: c.classes for c in columns}, labels
-
-
-def listed(tmp_path, text, name="my.csv"):
-    path = tmp_path / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
 
 
 # lists beside the pictures
@@ -97,9 +63,13 @@ def test_a_list_without_labels_is_none(folder, text):
             "none of the pictures is in the labels.csv beside them: it",
         ),
         ("labels.csv", b"name,kind\n0.png\n", "labels.csv: row 2 has 1 columns, the header 2; mend the row"),
-        ("dataset.json", b"[1, 2]", r'dataset.json is not {"labels": \[\[name, class\], ...\]}; mend or remove it'),
-        ("dataset.json", b"[" * 100_000, "mend or remove it"),
-        ("dataset.json", b'{"labels": [["0.png", [0, 1]]]}', "labels have to be class numbers or names"),
+        (
+            "labels.csv",
+            "name,kind\n0.png,wei\u00df\n".encode("cp1252"),
+            "labels.csv is no text in UTF-8; save it as that",
+        ),
+        ("labels.csv", "name,kind\n0.png,a\n".encode("utf-16"), "labels.csv is no text in UTF-8; save it as that"),
+        ("labels.csv", b"0.png,a\n1.png,b\n", r"begins with a picture's row \(0.png\), not with a header"),
         ("dataset.json", b'{"labels": [["x.png", 1]]}', "none of the pictures is in the dataset.json"),
     ],
 )
@@ -109,6 +79,30 @@ def test_wrong_lists_beside_the_pictures_are_errors(folder, tmp_path, name, data
         rows(folder)
     # another one on the command line has the last word
     assert rows(folder, listed(tmp_path, "name,kind\n0.png,a\n1.png,b\n"))[1]["1.png"] == "b"
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("[1, 2]", 'dataset.json is not {"labels": [[name, class], ...]}'),
+        ("[" * 100_000, 'dataset.json is not {"labels": [[name, class], ...]}'),
+        ('{"labels": [["0.png", [0.5, 1]]]}', "labels have to be class numbers or names"),
+        ('{"images": [{"file": "0.png"}]}', None),
+    ],
+)
+def test_a_list_of_another_kind_that_nobody_asked_for_is_passed_over_with_a_line(folder, text, reason):
+    (folder / "dataset.json").write_text(text)
+    source = with_labels(open_source(str(folder)), None)
+    assert source.label_columns == ()
+    assert source.remark == (f"dataset.json is not read: {reason}" if reason else None)
+
+
+def test_null_is_an_unknown_class_and_none_is_no_labels(folder):
+    (folder / "dataset.json").write_text('{"labels": [["0.png", 1], ["1.png", null], ["2.png", 0], ["3.png", 1]]}')
+    columns, labels = rows(folder)
+    assert columns == {"class": ("0", "1")}
+    assert labels == {"0.png": "1", "1.png": None, "2.png": "0", "3.png": "1"}
+    assert rows(folder, "none") == ({}, dict.fromkeys(labels, ()))
 
 
 @pytest.mark.parametrize("order", [b"\xff\xfe", b"{", b"[" * 100_000])
@@ -144,7 +138,9 @@ PLAIN = "name,hair,age\n0.png,red,7\n1.png,blond,9\n2.png,red,7\n3.png,red,8\n"
         PLAIN.replace(".png", ""),
         PLAIN.replace(".png", ".jpg"),
         PLAIN.replace("\n", "\n\n") + ",,\n",
-        PLAIN.replace("0.png", "elsewhere/0.png") + "unknown.png,red,8\n",
+        PLAIN.replace("0.png", "pictures/0.png") + "unknown.png,red,8\nelsewhere/0.png,blond,9\n",
+        "sep=;\n" + PLAIN.replace(",", ";"),
+        "".join(f"{i}".replace("0", "", i == 0) + f",{line}\n" for i, line in enumerate(PLAIN.splitlines())),
     ],
 )
 def test_csv_is_read_in_all_its_forms(folder, tmp_path, text):
@@ -172,7 +168,7 @@ def test_pictures_that_the_list_lacks_are_counted(folder, tmp_path):
 @pytest.mark.parametrize(
     "values, classes",
     [
-        (["0", "3", "1", "-1"], ("0", "1", "2", "3")),
+        (["0", "3", "1", "-1"], ("0", "1", "3")),  # the values that occur, and no others
         (["10", "9", "-5", "2000"], ("-5", "9", "10", "2000")),
         (["007", "8", "9", "10"], ("007", "8", "9", "10")),  # 007 is a name: it stays as it is
         (["01", "1", "02", "2"], ("01", "1", "02", "2")),
@@ -209,6 +205,8 @@ def test_columns_that_are_no_labels_are_left_out(folder, tmp_path):
         ("my.csv", "name,kind,kind\n0.png,a,b\n", "two columns have the same name; rename one"),
         ("my.csv", "name,kind\n0.png," + "a" * 200_000 + "\n", "is no CSV .*; save it again as one"),
         ("my.csv", "name,kind\nx,a\ny,b\n", r"none of the pictures is in --labels .*: it names x, they 0\.png"),
+        ("my.csv", "0.png,a\n1.png,b\n", r"begins with a picture's row \(0.png\), not with a header; put one above"),
+        ("my.csv", "0,a\n1,b\n", r"begins with a picture's row \(0\), not with a header; put one above"),
         ("my.csv", "name,kind\n0.png,a\n".encode("utf-16"), "is no text in UTF-8; save it as that"),
         ("my.txt", "hello\n", "is no attribute list"),
         ("my.txt", "1\nSmiling\n0.png 1\n1.png 1 -1\n", r"1\.png \(row 2\) has 2 values, not 1; mend the row"),
@@ -309,7 +307,7 @@ def test_numbered_folders_are_ordered_as_numbers(tmp_path):
     for name in ("10", "2"):
         write_folder(Path(tmp_path, "all", name), 1)
     columns, labels = rows(tmp_path / "all", "folders")
-    assert columns == {"class": tuple(map(str, range(11)))}
+    assert columns == {"class": ("2", "10")}
     assert labels == {"2/0.png": "2", "10/0.png": "10"}
 
 

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pggan.data.sources import open_source
-from pggan.data.sources.label_files import LabelTable
+from pggan.data.sources.label_table import LabelTable
 from pggan.utils.errors import DataError
 from tests.helpers.hostile_files import PICTURES, PNGS, npy_header, take, written
 

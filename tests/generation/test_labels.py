@@ -69,3 +69,26 @@ def test_classes_that_a_model_file_does_not_name_are_numbered():
     assert LabelSpace.of(two, 5).columns == (HAIR, SMILE)
     assert LabelSpace.of(two, 4).columns == (LabelColumn("hair", ("0", "1", "2", "3")),)
     assert LabelSpace.of(None, 2).columns == (LabelColumn("class", ("0", "1")),)
+
+
+def test_classes_without_pictures_are_neither_drawn_nor_shown():
+    space = LabelSpace((HAIR, SMILE), ((0, 1, 3), (0, 7)))
+    drawn = [space.drawn(seed, 8) for seed in range(400)]
+    assert {smile for _, smile in drawn} == {1}
+    share = sum(hair == 2 for hair, _ in drawn) / len(drawn)
+    assert {hair for hair, _ in drawn} == {1, 2}
+    assert 0.68 < share < 0.82  # as frequent as in the data: 3 of 4
+    assert space.of_cells(4, None) == [(1, 1), (2, 1), (1, 1), (2, 1)]
+    assert space.of_seeds([0], 8, "hair=red") == [(1, 1)]
+    for label in ("hair=none", "hair=0", "smile=no,hair=red"):
+        with pytest.raises(UsageError, match=r"trained without pictures of (hair=none; choose one of: red,|smile)"):
+            space.choose(label)
+
+
+def test_files_without_counts_keep_the_draw_of_their_seeds():
+    labels = {"name": "hair", "classes": ["none", "red", "blond"]}
+    state = np.random.RandomState(5)
+    state.randn(8)
+    expected = state.randint(3)
+    assert LabelSpace.of(labels, 3).drawn(5, 8) == (expected,)
+    assert LabelSpace.of({**labels, "counts": [2, 0, 0]}, 3).drawn(5, 8) == (0,)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION
+from pggan.data.label_columns import empty_classes
 from pggan.data.prepare.conversion_stats import ConversionStats
 from pggan.data.prepare.convert import Converter
 from pggan.data.prepare.prepare_options import PrepareOptions
@@ -22,7 +23,8 @@ from pggan.data.sources.aligned import AlignedSource
 from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
-from pggan.data.sources.label_files import FOLDERS, with_labels
+from pggan.data.sources.label_files import FOLDERS, NO_LABELS, with_labels
+from pggan.data.sources.list_text import list_path, lists_above
 from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
 from pggan.data.store.manifest import LOSSLESS, Manifest, check_size
 from pggan.data.store.pyramid import LOWEST
@@ -53,6 +55,7 @@ class PrepareReport(StoreSummary):
     bad: list[dict[str, str]]  # unreadable images: name and reason of the first ones
     converted: dict[str, int]  # images, by conversion
     remark: str | None  # what of the source was passed over
+    empty_classes: dict[str, list[str]]  # classes without images, by label column
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ class _PrepareJob:
         files = [
             self.options.align,
             self.options.images_root,
-            self.options.labels if self.options.labels != FOLDERS else None,
+            self.options.labels if self.options.labels not in (FOLDERS, NO_LABELS) else None,
+            *(list_path(self.spec, name) for name in lists_above(self.spec)),
         ]
         return {
             "command": "prepare-data",
@@ -196,8 +200,15 @@ def prepare(
                 on_start(job.count - resumed)
             check_size(job.manifest(0, {}, stats))  # before the work, not after it
             manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
-    details: dict[str, Any] = {"bad": stats.bad, "converted": dict(stats.converted), "remark": job.source.remark}
+    details: dict[str, Any] = {"remark": job.source.remark, "empty_classes": _empty_classes(place)}
+    details |= {"bad": stats.bad, "converted": dict(stats.converted)}
     return PrepareReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, **details)
+
+
+def _empty_classes(place: Path) -> dict[str, list[str]]:
+    """Returns the classes of a store that none of its images has, by column."""
+    with Store(place) as store:
+        return empty_classes(store.labels, store.manifest.labels)
 
 
 def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:
@@ -245,14 +256,14 @@ def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> i
     if source.scalable:
         return DEFAULT_RESOLUTION
     reader = source.reader(LOWEST, options.seed)
-    sides = []
+    sides, first = [], ""
     for ref in source.sample(SIZE_SAMPLE, total):
         try:
             sides.append(fitted_side(*reader.size(ref), options.fit))
-        except BadImage:
-            continue  # the conversion will report it
+        except BadImage as bad:
+            first = first or f"{printable(ref.name)}: {bad}"  # the conversion will report it
     if not sides:
-        raise DataError(f"none of the {total} pictures can be read; check that they are whole")
+        raise DataError(f"none of the {total} pictures can be read; the first is {first}; check that SOURCE is whole")
     reached = sorted(sides, reverse=True)[-(-len(sides) * REACHED_BY // 100) - 1]
     if reached < LOWEST:
         raise DataError(

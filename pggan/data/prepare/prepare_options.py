@@ -24,7 +24,7 @@ class PrepareOptions:
     channels: int | None = None  # 1 or 3; None: 1 if all of the source is grey, else 3
     dataset: str | None = None  # name of the array of images in HDF5 or .npz; None: by names and sizes
     images_root: str | None = None  # folder of the images of which a table holds the relative paths
-    labels: str | None = None  # "folders" or a file of labels; None: the source's own
+    labels: str | None = None  # "folders", "none" or a file of labels; None: the source's own
     member: str | None = None  # name of the images in samples of a tar or webdataset; None: see `SampleMembers`
     align: str | None = None  # file of face landmarks: store upright face crops
     fit: str = "crop"  # how non-square images become square: one of FITS

@@ -79,6 +79,13 @@ def no_classes_remark(names: Sequence[str]) -> str | None:
     return f"columns that hold no classes: {_listed(names)}" if names else None
 
 
+def shared_remark(names: Sequence[str]) -> str | None:
+    """Returns what is said of names in a list that several images have, None without them."""
+    if not names:
+        return None
+    return f"names that several pictures have label none of them: {_listed(names)}; write their folders into the list"
+
+
 def _splits(name: str) -> set[str]:
     return {word for word in _words(name) if word in _SPLIT_WORDS}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,8 +108,16 @@ class Source(ABC):
         """Returns a reader; `resolution` and `seed` matter only to sources that draw their images."""
 
     def read_companion(self, name: str) -> bytes | None:
-        """Returns a file of this name beside the images, such as a list of labels, None if there is none."""
+        """Returns a file of this name beside the images, one of `lists`, None if there is none."""
         return None
+
+    def lists(self) -> Sequence[str]:
+        """Returns the paths of files beside the images that may be lists of labels; `../` begins those above."""
+        return ()
+
+    def image_names(self) -> Iterable[str] | None:
+        """Returns the names of all images, None where that would mean to read them."""
+        return None if self.streamed else (ref.name for ref in self.refs())
 
     def __iter__(self) -> Iterator[DecodedImage | BadImage]:
         """Yields all images in RGB at full size (drawn ones: 256x256), or the `BadImage` of an unreadable one."""

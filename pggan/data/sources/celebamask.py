@@ -11,7 +11,9 @@ from pggan.data.sources.base import Source
 from pggan.data.sources.file_base import read_if_present
 from pggan.data.sources.folder import FolderSource
 from pggan.data.sources.image_io import is_image_name
-from pggan.data.sources.label_files import LabelledSource, LabelTable
+from pggan.data.sources.label_files import LabelledSource
+from pggan.data.sources.label_table import LabelTable
+from pggan.data.sources.list_text import decode_list
 from pggan.data.sources.zip_archive import ZipSource, zip_names
 
 IMAGES, ATTRIBUTES = "CelebA-HQ-img", "CelebAMask-HQ-attribute-anno.txt"
@@ -30,7 +32,7 @@ class CelebAMaskSource(LabelledSource):
             prefix = _prefix(spec) or ""
             inner = ZipSource(spec, prefix + IMAGES + "/")
             attributes = inner.read_companion(prefix + ATTRIBUTES)
-        text = (attributes or b"").decode("utf-8", "replace")
+        text = decode_list(attributes or b"", ATTRIBUTES)
         table = LabelTable.read_list(text, ATTRIBUTES) if text else LabelTable()
         super().__init__(inner, table)
 

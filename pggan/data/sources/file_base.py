@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import is_image_name, read_image, read_size
+from pggan.data.sources.list_text import DATASET, TABLE, list_path, lists_above
+from pggan.data.sources.passed_over import PassedOver, is_passed_folder
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key, one_line
 from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
@@ -25,7 +27,7 @@ def is_folder_of(spec: str, list_files: Callable[[Path], Sized]) -> bool:
     """
     count, images = len(list_files(Path(spec))) if os.path.isdir(spec) else 0, 0
     for _, subfolders, files in os.walk(spec) if count else ():
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [name for name in subfolders if not name.startswith(".") and not is_passed_folder(name)]
         images += sum(map(is_image_name, files))
         if images >= count:
             return False
@@ -58,14 +60,20 @@ def report_bad_image() -> Iterator[None]:
 
 
 def walk_once(
-    root: str, onerror: Callable[[OSError], None] | None = None, without: Iterable[str] = ()
+    root: str,
+    onerror: Callable[[OSError], None] | None = None,
+    without: Iterable[str] = (),
+    on_passed: Callable[[str], None] = lambda folder: None,
 ) -> Iterator[tuple[str, list[str]]]:
     """Yields each folder in `root` and the names of its files. Follows links, but visits each folder once.
+
+    Passes over hidden folders, and those that `is_passed_folder`.
 
     Args:
         root: A folder; for anything else nothing is yielded.
         onerror: Gets the error of a folder that cannot be listed.
         without: Real paths of folders to leave out.
+        on_passed: Gets each folder that is passed over because `is_passed_folder`.
     """
     visited = set(without)
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=onerror):
@@ -74,8 +82,11 @@ def walk_once(
             subfolders.clear()
             continue
         visited.add(real)
+        for name in filter(is_passed_folder, subfolders):
+            on_passed(os.path.join(folder, name))
         # real folders before links to them, in a fixed order: it decides under which name a folder is visited
-        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_key)
+        shown = (name for name in subfolders if not name.startswith(".") and not is_passed_folder(name))
+        subfolders[:] = sorted(shown, key=natural_key)
         subfolders.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
         yield folder, files
 
@@ -109,11 +120,12 @@ class FileReader(Reader):
 class NamedFilesSource(Source):
     """Files of a folder or an archive (`path`), by their names in it, in natural order. Raises `DataError` for none."""
 
-    def __init__(self, path: str, names: Iterable[str]) -> None:
+    def __init__(self, path: str, names: Iterable[str], passed: PassedOver | None = None) -> None:
         self.path = path
+        self.remark = passed.remark() if passed is not None else None
         self._names = sorted(names, key=lambda name: (natural_key(name), name))
         if not self._names:
-            raise DataError(f"{path} {NO_IMAGES}")
+            raise DataError("; ".join(filter(None, (f"{path} {NO_IMAGES}", self.remark))))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -121,8 +133,15 @@ class NamedFilesSource(Source):
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, name) for name in self._names)
 
+    def image_names(self) -> Iterable[str]:
+        return self._names
+
+    def lists(self) -> Sequence[str]:
+        here = [name for name in (TABLE, DATASET) if os.path.isfile(os.path.join(self.path, name))]
+        return here + lists_above(self.path)
+
     def read_companion(self, name: str) -> bytes | None:
-        return read_if_present(os.path.join(self.path, name))
+        return read_if_present(list_path(self.path, name))
 
 
 def read_if_present(path: str) -> bytes | None:

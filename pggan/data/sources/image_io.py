@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pggan.data.image_header import check_scans, read_header
+from pggan.data.image_header import check_scans, read_header, without_text
 from pggan.data.sources.base import BadImage
+from pggan.data.sources.passed_over import has_image_ending, is_passed_folder
+from pggan.utils.file_kind import HEAD, kind_of
 from pggan.utils.formatting import one_line
-from pggan.utils.limits import MAX_PIXELS
+from pggan.utils.limits import MAX_FILE_BYTES, MAX_PIXELS
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
 
 # Bytes of a WebP that hold its size.
-_HEAD_BYTES = 32
+_WEBP_HEAD = 32
 # Pixels of a tile of a TIFF that may be larger than the picture.
 _LARGE_TILE = 1 << 22
 _ORIENTATION_TAG = 0x0112
@@ -37,16 +38,21 @@ _TURNS = {
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a path has the ending of an image. Hidden files and those of macOS in archives do not count."""
+    """Whether a path has the ending of an image. Not of hidden files, nor in folders that are passed over."""
     parts = name.replace("\\", "/").split("/")
-    dot = parts[-1].rfind(".")
-    hidden = any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in parts)
-    return dot > 0 and not hidden and parts[-1][dot:].lower() in EXTENSIONS
+    hidden = any(part.startswith(".") and part.strip(".") for part in parts)
+    return has_image_ending(parts[-1]) and not hidden and not any(map(is_passed_folder, parts[:-1]))
 
 
 def read_size(file: BinaryIO) -> tuple[int, int]:
     """Returns width and height as shown (EXIF orientation applied), from the header. Raises `BadImage`."""
-    pil_image = _open(file)
+    try:
+        pil_image = _open(file)
+    except BadImage:
+        file.seek(0)
+        if (smaller := without_text(file.read(MAX_FILE_BYTES))) is None:
+            raise
+        pil_image = _open(io.BytesIO(smaller))
     # Pillow applies the orientation of TIFFs itself
     transposed = pil_image.format != "TIFF" and _orientation(pil_image) in (5, 6, 7, 8)
     return pil_image.size[::-1] if transposed else pil_image.size
@@ -54,6 +60,17 @@ def read_size(file: BinaryIO) -> tuple[int, int]:
 
 def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Decodes a file's bytes to uint8 (H, W, channels); also returns the conversions applied. Raises `BadImage`."""
+    try:
+        return _decode(data, channels)
+    except BadImage:
+        # only what Pillow refuses to hold: text and profiles may also say how the picture is turned
+        if (smaller := without_text(data)) is None:
+            raise
+        return _decode(smaller, channels)
+
+
+def _decode(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decodes a file's bytes, see `read_image`."""
     pil_image = _open(io.BytesIO(data))
     notes: list[str] = []
     try:
@@ -91,11 +108,12 @@ def _to_mode(pil_image: Image.Image, channels: int, notes: list[str]) -> Image.I
 
 
 def _open(file: BinaryIO) -> Image.Image:
+    head = b""
     try:
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD)
         file.seek(0)
         if head[8:12] == b"WEBP":  # Pillow allocates its canvas before it tells the size
-            _check_pixels(*read_header(head, "webp")[:2])
+            _check_pixels(*read_header(head[:_WEBP_HEAD], "webp")[:2])
         with _no_warnings():
             pil_image = Image.open(file, formats=FORMATS)
         _check_pixels(*pil_image.size)
@@ -103,7 +121,8 @@ def _open(file: BinaryIO) -> Image.Image:
             _check_tiles(pil_image)
         return pil_image
     except Exception as error:  # noqa: BLE001
-        raise BadImage(_reason(error)) from None
+        kind = kind_of(head) if isinstance(error, Image.UnidentifiedImageError) else None
+        raise BadImage(f"not a picture that can be read: it is {kind}" if kind else _reason(error)) from None
 
 
 def _check_pixels(width: int, height: int) -> None:
@@ -170,6 +189,7 @@ def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Ima
         return Image.fromarray(_float_to_8_bits(np.asarray(pil_image)))
     if bits > 8:
         notes.append(f"{bits}-bit")
+        _note_dark(pil_image, bits, notes)
     if mode.startswith("I"):
         return Image.fromarray(_integer_to_8_bits(np.asarray(pil_image)))
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in pil_image.info:
@@ -185,6 +205,17 @@ def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Ima
         return pil_image.convert("L")
     notes.append({"P": "palette"}.get(mode, mode))
     return pil_image.convert("RGB")
+
+
+def _note_dark(pil_image: Image.Image, bits: int, notes: list[str]) -> None:
+    """Adds a note where no colour reaches 1/16 of the range, as in 12-bit data that a program saved in 16 bits."""
+    if pil_image.mode.startswith("I"):
+        top, limit = np.asarray(pil_image).max(initial=0), 1 << (bits - 4)
+    else:  # 8 bits already
+        colour = pil_image.convert("L" if pil_image.mode in ("L", "LA", "La") else "RGB")
+        top, limit = np.asarray(colour).max(initial=0), 16
+    if top < limit:
+        notes.append(f"{bits}-bit, all of it below 1/16 of the range, nearly black")
 
 
 def _integer_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

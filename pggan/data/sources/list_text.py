@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
 
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES, MAX_LIST_VALUES
+
+# Lists beside images that are read: a table of this program or of a spreadsheet, the order of its classes, StyleGAN's.
+TABLE, CLASSES, DATASET = "labels.csv", "classes.json", "dataset.json"
+# The folder above the source, or beside an archive.
+ABOVE = ".."
+_OTHER_LISTS = frozenset({"labels.json", "labels.txt", "metadata.jsonl", "annotations.json"})
+_LIST_ENDINGS = (".csv", ".tsv")
+
+
+def is_list_name(name: str) -> bool:
+    """Whether a path in a source may be a list of labels, by its name. Lists of landmarks are none."""
+    base = name.rpartition("/")[2].lower()
+    if base.startswith(".") or "landmark" in base or "__MACOSX" in name.split("/"):
+        return False
+    return base == DATASET or base in _OTHER_LISTS or base.endswith(_LIST_ENDINGS) or base.startswith("list_attr")
+
+
+def lists_above(path: str) -> list[str]:
+    """Returns the lists that lie beside a folder or an archive, as `../labels.csv`."""
+    folder = os.path.dirname(os.path.abspath(path))
+    return [f"{ABOVE}/{name}" for name in (TABLE, DATASET) if os.path.isfile(os.path.join(folder, name))]
+
+
+def list_path(path: str, name: str) -> str:
+    """Returns the path of a list: below the folder `path`, or above it, where the name begins with `../`."""
+    if name.startswith(ABOVE + "/"):
+        return os.path.join(os.path.dirname(os.path.abspath(path)), name.removeprefix(ABOVE + "/"))
+    return os.path.join(path, name)
 
 
 def decode_list(data: bytes, where: str) -> str:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import io
 import json
 import os
+import posixpath
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.sources.array_choice import join_remarks
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
-from pggan.data.sources.file_base import NO_IMAGES, FileReader, check_file_size
+from pggan.data.sources.file_base import NO_IMAGES, FileReader, check_file_size, read_if_present
 from pggan.data.sources.image_io import is_image_name
-from pggan.data.sources.label_files import CLASSES, DATASET, TABLE
+from pggan.data.sources.list_text import ABOVE, CLASSES, DATASET, TABLE, is_list_name, list_path, lists_above
+from pggan.data.sources.passed_over import PassedOver
 from pggan.data.sources.sample_members import SampleMembers
 from pggan.data.sources.tar_members import TarMembers, is_compressed, open_tar
 from pggan.utils.errors import DataError
-from pggan.utils.formatting import natural_key
+from pggan.utils.formatting import natural_key, printable
 from pggan.utils.limits import MAX_CARRIED_BYTES, MAX_LIST_BYTES
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 # Most bytes of one image's label file.
 _MAX_LABEL_BYTES = 1 << 16
+# Most links that follow each other, and lists of labels that are kept.
+_MAX_LINKS, _MAX_LISTS = 8, 1000
 
 
 class _Place(NamedTuple):
@@ -76,16 +81,19 @@ class TarSource(Source):
         self.paths = self.files(spec)
         self.streamed = any(map(is_compressed, self.paths))
         self._places: list[tuple[str, str, _Place | str]] = []  # name and path of the tar; empty if streamed
-        self._companions: dict[str, bytes] = {}
+        self._lists: dict[str, bytes | None] = {}  # lists of labels by path; None: not read
+        self._passed = PassedOver()
+        self._streamed_names: list[str] = []
         self._members = SampleMembers()
         labels = _Labels()
         for path in self.paths:
             places = self._scan(path, labels)
             self._places += sorted(places, key=lambda place: natural_key(place[0]))
+        self.path = spec
         if not self._members.count:
-            raise DataError(f"{spec} {NO_IMAGES}")
+            raise DataError(join_remarks(f"{spec} {NO_IMAGES}", self._passed.remark()) or "")
         self._members.choose(member, spec)
-        self.remark = self._members.remark()
+        self.remark = join_remarks(self._members.remark(), self._passed.remark())
         # with more distinct values they are names of images, not classes
         distinct = set(labels.values()) - {"-1"}
         classes = order_classes(distinct) if len(distinct) <= MAX_CLASSES else ()
@@ -101,33 +109,50 @@ class TarSource(Source):
     def _scan(self, path: str, labels: _Labels) -> list[tuple[str, str, _Place | str]]:
         """Counts the images of a tar; returns their places if it is not streamed; adds labels and companion files."""
         places = []
+        links: dict[str, str] = {}  # the members that links name, by the link
         with open_tar(path) as members:
             for member in members:
+                if member.issym() or member.islnk():
+                    links[posixpath.normpath(member.name)] = _link_target(member)
                 if _is_image(member):
                     self._members.add(_sample_key(path, member.name), member.name)
-                    if not self.streamed:
+                    if self.streamed:
+                        self._streamed_names.append(member.name)
+                    else:
                         places.append((member.name, path, _Place.of(os.path.abspath(path), member)))
                 elif member.isreg():
                     self._read_label(members, member, path, labels)
-        return places
+                    self._passed.add(member.name)
+        return _follow(places, links, path) if links and not self.streamed else places
 
     def _read_label(self, members: TarMembers, member: tarfile.TarInfo, path: str, labels: _Labels) -> None:
         """Reads a list of labels, or the label file of one image, of which `.cls` has priority over `.json`."""
         name = member.name.removeprefix("./")
-        is_list = name in (TABLE, CLASSES, DATASET)
-        max_bytes = MAX_LIST_BYTES if is_list else _MAX_LABEL_BYTES
-        if not name.endswith((".cls", ".json", TABLE)) or member.size > max_bytes:
+        is_list = posixpath.basename(name) in (TABLE, CLASSES, DATASET)
+        if is_list or is_list_name(name):
+            held = sum(len(data or b"") for data in self._lists.values())
+            reads = is_list and held + member.size <= MAX_LIST_BYTES and len(self._lists) < _MAX_LISTS
+            self._lists[name] = members.read(member) if reads else None
+        if is_list or not name.endswith((".cls", ".json")) or member.size > _MAX_LABEL_BYTES:
             return
         data = members.read(member)
-        if is_list:
-            self._companions[name] = data
-            return
         key, label = _sample_key(path, member.name), _parse_label(member.name, data)
         if label is not None and (key not in labels or name.endswith(".cls")):
             labels.add(key, label)
 
     def read_companion(self, name: str) -> bytes | None:
-        return self._companions.get(name)
+        if name.startswith(ABOVE):
+            return read_if_present(list_path(self.path, name))
+        if name in self._lists and self._lists[name] is None:
+            raise DataError(f"{name} is above the limit of {MAX_LIST_BYTES >> 20} MiB for lists; give --labels none")
+        return self._lists.get(name)
+
+    def lists(self) -> Sequence[str]:
+        return [*self._lists, *lists_above(self.path)]
+
+    def image_names(self) -> Iterable[str]:
+        names = self._streamed_names if self.streamed else [name for name, _, _ in self._places]
+        return [name for name in names if self._members.includes(name)]
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -194,12 +219,40 @@ def _is_image(member: tarfile.TarInfo) -> bool:
 def _why_bad(member: tarfile.TarInfo) -> str:
     """Returns why a member cannot be read, "" if it can."""
     if not member.isreg():
-        return "a link; pack the files themselves: tar --dereference --hard-dereference"
+        target = printable(_link_target(member))[:80]
+        return f"a link to {target}; pack the files themselves: tar --dereference --hard-dereference"
     try:
         check_file_size(member.size, MAX_CARRIED_BYTES)
     except BadImage as bad:
         return str(bad)
     return ""
+
+
+def _link_target(member: tarfile.TarInfo) -> str:
+    """Returns the name of the member that a link names; a hard link's is its full name."""
+    folder = posixpath.dirname(member.name) if member.issym() else ""
+    return posixpath.normpath(posixpath.join(folder, member.linkname))
+
+
+def _follow(
+    places: list[tuple[str, str, _Place | str]], links: dict[str, str], path: str
+) -> list[tuple[str, str, _Place | str]]:
+    """Replaces the places of links by those of the members that they name, where the tar holds these."""
+    targets = {link: _last_target(link, links) for link in links}
+    wanted = set(targets.values())
+    found: dict[str, _Place | str] = {}
+    with open_tar(path) as members:
+        for member in members:
+            if member.isreg() and (name := posixpath.normpath(member.name)) in wanted:
+                found[name] = _Place.of(os.path.abspath(path), member)
+    return [(name, tar, found.get(targets.get(posixpath.normpath(name), ""), place)) for name, tar, place in places]
+
+
+def _last_target(link: str, links: dict[str, str]) -> str:
+    """Follows links to links; a loop ends after a few."""
+    for _ in range(_MAX_LINKS):
+        link = links.get(link, link)
+    return link
 
 
 def _sample_key(path: str, name: str) -> str:

@@ -10,14 +10,20 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple, cast
 
 from pggan.data.sources.base import Reader, Ref, has_magic
 from pggan.data.sources.file_base import FileReader, NamedFilesSource, check_file_size, explain_damage
 from pggan.data.sources.image_io import is_image_name
+from pggan.data.sources.list_text import ABOVE, CLASSES, is_list_name, lists_above
+from pggan.data.sources.passed_over import PassedOver
 from pggan.utils.limits import MAX_CARRIED_BYTES, MAX_LIST_BYTES
+
+_AES = 99
+# Names of compressions that are not read.
+_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}
 
 
 def zip_names(path: str) -> tuple[str, ...]:
@@ -53,6 +59,8 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
 
     Raises `ValueError` or `zipfile.BadZipFile` for a damaged member.
     """
+    if info.flag_bits & 1 or info.compress_type == _AES:
+        raise ValueError("encrypted with a password; unpack it, or make the zip again without")
     if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return cast(BinaryIO, archive.open(info))
     # for the others `zipfile` expands without a bound
@@ -72,7 +80,8 @@ def _expand(data: bytes, info: zipfile.ZipInfo) -> bytes:
         return bz2.BZ2Decompressor().decompress(data, most)
     if info.compress_type != zipfile.ZIP_LZMA or len(data) < 9 or data[2:4] != b"\5\0":
         raise ValueError(
-            f"compressed in a way that is not read ({info.compress_type}); make the zip again with deflate"
+            f"compressed in a way that is not read ({_METHODS.get(info.compress_type, info.compress_type)}); make the "
+            "zip again with deflate"
         )
     bits, dictionary = struct.unpack("<BI", data[4:9])
     options = {"lc": bits % 9, "lp": bits // 9 % 5, "pb": bits // 45, "dict_size": max(1 << 12, min(dictionary, most))}
@@ -110,7 +119,13 @@ class ZipSource(NamedFilesSource):
         with explain_damage(f"{spec} is not a whole zip file"):
             sizes = _file_sizes(spec, os.stat(spec).st_mtime_ns)
         self._sizes = {n: size for n, size in sizes.items() if n.startswith(within) and is_image_name(n)}
-        super().__init__(spec, self._sizes)
+        passed, self._lists = PassedOver(), []
+        for name in sizes:
+            if name not in self._sizes:
+                passed.add(name)
+            if is_list_name(name) or name.rpartition("/")[2] == CLASSES:
+                self._lists.append(name)
+        super().__init__(spec, self._sizes, passed)
 
     def refs(self) -> Iterable[Ref]:
         return (Ref(name, _Member(name, self._sizes[name])) for name in self._names)
@@ -119,8 +134,13 @@ class ZipSource(NamedFilesSource):
     def sniff(spec: str) -> bool:
         return os.path.isfile(spec) and (spec.lower().endswith(".zip") or is_zip(spec))
 
+    def lists(self) -> Sequence[str]:
+        return self._lists + lists_above(self.path)
+
     def read_companion(self, name: str) -> bytes | None:
-        """Returns a file at the top of the archive, None if there is none."""
+        """Returns a file of the archive, or one beside it, None if there is none."""
+        if name.startswith(ABOVE):
+            return super().read_companion(name)
         problem = f"{name} in {self.path} cannot be read"
         with explain_damage(problem, "make the zip again"), zipfile.ZipFile(self.path) as file:
             if name not in file.NameToInfo:

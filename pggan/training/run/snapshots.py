@@ -60,19 +60,23 @@ class Snapshots:
         return ModelFile(average, discriminator, scheduled.level, scheduled.alpha, self.labels, info)
 
     def grid(self, scheduled: ScheduleState) -> NDArray[np.uint8]:
-        """Generates the sample grid: seeds 0, 1, 2, ... row by row.
+        """Generates the sample grid: seeds 0, 1, 2, ... row by row, of a conditional run with the classes in turn.
 
         Where D is an auto-encoder, three rows follow: the first row reconstructed, reals, and reals reconstructed.
         """
         model = Model(self.model(scheduled), self.state.device)
-        images = model.generate(range(self.columns * self.rows))
+        seeds = range(self.columns * self.rows)
+        if model.label_size:
+            images = model.images_in_batches(model.seed_latents(seeds), _labels_in_turn(model, len(seeds)))
+        else:
+            images = model.generate(seeds)
         more = self._reconstructions(model, scheduled) if self.state.discriminator.config.decodes else []
         return grid_image(enlarged(np.concatenate([images, *more])), self.columns, self.rows + len(more))
 
     def _reconstructions(self, model: Model, scheduled: ScheduleState) -> list[NDArray[np.uint8]]:
         """Rows of `columns` images: samples reconstructed by D; reals, and reals reconstructed."""
         seeds = range(self.columns)
-        fakes = model.synthesize(model.seed_latents(seeds), model.seed_labels(seeds))
+        fakes = model.synthesize(model.seed_latents(seeds), _labels_in_turn(model, len(seeds)))
         rows = [self._reconstruct(fakes, scheduled)]
         if self._reals is not None and self._reals.shape[-1] == scheduled.resolution:
             repeated = np.resize(self._reals, (self.columns, *self._reals.shape[1:]))
@@ -116,3 +120,8 @@ class Snapshots:
         side = scheduled.resolution
         fading = f"-fade{round(scheduled.alpha * 100):02d}" if scheduled.alpha < 1 else ""
         return f"{scheduled.nimg:09d}-{side}x{side}{fading}.png"
+
+
+def _labels_in_turn(model: Model, count: int) -> NDArray[np.float32] | None:
+    """Returns the label vectors (count, label_size) of the classes that have training images, in turn."""
+    return model.labels.vectors(model.labels.of_cells(count, None)) if model.label_size else None

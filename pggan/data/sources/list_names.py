@@ -1,0 +1,100 @@
+"""Which row of a list is an image's: names are normalised, folders are compared, and nothing is guessed."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+
+def normalise_name(name: str) -> str:
+    """Returns a path with `/` between its parts, without `.` parts and a leading `/`, its ending in lower case, in NFC.
+
+    Lists, archives and file systems write one name in several ways: with backslashes, `IMG.JPG` and `IMG.jpg`, an é of
+    one character (NFC) or of two (NFD, macOS).
+    """
+    parts = [part for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts:
+        return ""
+    stem, dot, ending = parts[-1].rpartition(".")
+    parts[-1] = f"{stem}.{ending.lower()}" if dot else parts[-1]
+    return "/".join(parts)
+
+
+def without_ending(name: str) -> str:
+    """Returns a normalised name without its ending; numbers behind a dot are no ending."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, ending = base.rpartition(".")
+    return folder + slash + (stem if dot and stem and not ending.isdecimal() else base)
+
+
+def base_name(name: str) -> str:
+    """Returns the last part of a normalised name."""
+    return name.rpartition("/")[2]
+
+
+class NameIndex:
+    """Finds the rows of a list by the paths of images. A later row of the same name replaces an earlier one.
+
+    A row with folders is that of images whose path ends in it. A row without is that of the image of this name, if the
+    source has one such image alone. Endings may differ or be missing, where no other row fits as well.
+
+    Args:
+        rows: The names in the list, in the order of its rows.
+    """
+
+    def __init__(self, rows: Sequence[str]) -> None:
+        rows = [normalise_name(row) for row in rows]
+        self._last = {row: number for number, row in enumerate(rows)}
+        self._names: dict[str, list[str]] = {}  # rows by the name without folders and ending
+        for row in self._last:
+            self._names.setdefault(base_name(without_ending(row)), []).append(row)
+        self._root, self._within = "", ""
+        self._bases: Counter[str] | None = None  # images by the name without folders; None: not counted
+        self._stems: Counter[str] = Counter()  # the same without the ending
+
+    def compare_with(self, names: Iterable[str] | None, root: str = "", within: str = "") -> None:
+        """Notes which images there are, so that names of several are not mistaken for each other.
+
+        Args:
+            names: The paths of all images; None: unknown, no name is taken to occur twice.
+            root: The path of the source itself, which precedes them.
+            within: The folder, with a `/` behind it, that holds all images of the list.
+        """
+        self._within = within
+        self._root = without_ending(normalise_name(os.path.abspath(root))) if root else ""
+        if names is not None:
+            self._bases = Counter(base_name(normalise_name(name)) for name in names if name.startswith(within))
+            for base, count in self._bases.items():
+                self._stems[without_ending(base)] += count
+
+    def find(self, name: str) -> int | None:
+        """Returns the number of an image's row, None if the list has none, or several that fit equally well."""
+        if not name.startswith(self._within):
+            return None
+        own = normalise_name(name)
+        full = f"/{self._root}/{own}"
+        fitting: dict[tuple[bool, int], list[str]] = {}
+        for row in self._names.get(base_name(without_ending(own)), ()):
+            exact = full.endswith("/" + row)
+            if (exact or without_ending(full).endswith("/" + without_ending(row))) and self._is_one(row, own, exact):
+                fitting.setdefault((exact, row.count("/")), []).append(row)
+        best = fitting[max(fitting)] if fitting else []
+        return self._last[best[0]] if len(best) == 1 else None
+
+    def _is_one(self, row: str, own: str, exact: bool) -> bool:
+        """Whether a row that fits means this image, not another one of the same name."""
+        if "/" in row or row == own or self._bases is None:
+            return True
+        return (self._bases[base_name(own)] if exact else self._stems[base_name(without_ending(own))]) == 1
+
+    def has_image(self, name: str) -> bool:
+        """Whether the source has an image of this name, with or without its ending."""
+        base = base_name(normalise_name(name))
+        return bool(self._bases and (self._bases[base] or self._stems[base]))
+
+    def shared(self) -> list[str]:
+        """Returns the rows without folders whose names several images have, and which are therefore nobody's."""
+        bases: Counter[str] = self._bases or Counter()
+        return [row for row in self._last if "/" not in row and bases.get(row, 0) > 1]
