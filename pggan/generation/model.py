@@ -36,6 +36,7 @@ def load(
     best: bool = False,
     mode: str = "auto",
     note: Callable[[str], None] = lambda message: None,
+    raw: bool = False,
 ) -> Model:
     """Loads a model.
 
@@ -45,16 +46,18 @@ def load(
         best: Of a run directory, load the model with the best figure of the run's metric instead.
         mode: How images are computed: "eager", "compiled", or "auto", which compiles where enough images are to come.
         note: Receives messages, such as how long compiling took.
+        raw: Use the trained generator itself instead of its average (EMA).
 
     Raises:
-        ModelError: The model cannot be read.
+        ModelError: The model cannot be read, or keeps no generator but the average.
         UsageError: No such mode or device.
     """
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}; choose one of: {', '.join(MODES)}")
     torch_device = pick_device(device)
     file = find_model(path, best)
-    return Model(load_model(file, torch_device), torch_device, file, mode, note)
+    contents = load_model(file, torch_device)
+    return Model(contents.without_average() if raw else contents, torch_device, file, mode, note)
 
 
 class Model:
