@@ -100,12 +100,14 @@ class Snapshots:
         assert decoded is not None, "D is an auto-encoder"
         return to_uint8(decoded[:count])
 
-    def write(self, scheduled: ScheduleState) -> NDArray[np.uint8]:
-        """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
+    def exist(self, scheduled: ScheduleState) -> bool:
+        """Whether model and sample grid of this moment are written."""
+        return self.run.model(scheduled.nimg).exists() and (self.run.samples / self.name(scheduled)).exists()
+
+    def write(self, scheduled: ScheduleState, grid: NDArray[np.uint8]) -> None:
+        """Writes the model and its sample grid, uint8 (H, W, C)."""
         save_model(self.run.model(scheduled.nimg), self.model(scheduled))
-        image = self.grid(scheduled)
-        self._write_grid(self.name(scheduled), image)
-        return image
+        self._write_grid(self.name(scheduled), grid)
 
     def reals(self, images: NDArray[np.uint8]) -> None:
         """Writes a grid of real images (N, C, R, R) beside the samples, once per resolution."""
