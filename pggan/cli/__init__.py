@@ -19,7 +19,7 @@ import click
 from pggan.utils.early_signals import remember_early_signals
 from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
-from pggan.utils.output import say
+from pggan.utils.output import say, start_heartbeat
 from pggan.utils.version import __version__
 
 # Heading in `pggan --help` -> name of the command -> its line there, which is the first sentence of the command's own
@@ -149,6 +149,7 @@ def main() -> None:
     """Entry point of the `pggan` script. `pggan train` replaces the handler by its own, which saves first."""
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     remember_early_signals()
+    start_heartbeat()
     try:
         status = run()
     finally:

@@ -20,7 +20,7 @@ from pggan.cli.progress_bar import Advance, progress
 from pggan.config.metrics import chosen
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
-from pggan.utils.output import say
+from pggan.utils.output import mute_heartbeat, say
 
 if TYPE_CHECKING:
     from pggan.generation.model import Model
@@ -115,6 +115,9 @@ class Output:
 
     as_json: bool
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        mute_heartbeat(self.silent)
 
     @property
     def silent(self) -> bool:

@@ -91,6 +91,7 @@ class Trainer:
         self.builder = BatchBuilder(self.state, column, self._classes(column) if labels else None)
         self.held_out = hold_out_labels(self.store, column, self.state)
         self.ticks = TickRecorder(self.executor, self.held_out)
+        display.watch(self.ticks.left)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         # where D alone sees labels, images are generated without
         shown = labels if self.state.generator.config.label_size else None

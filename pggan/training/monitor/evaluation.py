@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,25 @@ from pggan.training.monitor.display import Display
 from pggan.training.run.signals import Interrupted, Signals
 from pggan.utils.devices import free_cached, out_of_memory
 from pggan.utils.errors import OutOfMemoryError
+from pggan.utils.output import activity
 
 if TYPE_CHECKING:
     from pggan.training.engine.state import TrainState
     from pggan.training.run.log import RunLog
     from pggan.training.run.snapshots import Snapshots
+
+
+@contextmanager
+def _stage(title: str, count: int) -> Iterator[Callable[[int], None]]:
+    """Has the heartbeat say how far a pass over images is."""
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+
+    with activity(lambda: f"evaluating, {title}: {done} of {count}"):
+        yield advance
 
 
 def pending(level: int, now: ScheduleState) -> ScheduleState:
@@ -100,7 +115,7 @@ class Evaluation:
         return evaluate_model(
             model.generate, self.store, scheduled.resolution, self.names(scheduled.resolution),
             self.config.eval_samples,
-            device=self.state.device, embeddings=self._embeddings, world=self.state.world, check=check,
+            device=self.state.device, embeddings=self._embeddings, world=self.state.world, check=check, stage=_stage,
         )  # fmt: skip
 
     def _record(
