@@ -18,7 +18,7 @@ import click
 
 from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
-from pggan.utils.output import say
+from pggan.utils.output import say, start_heartbeat
 from pggan.utils.version import __version__
 
 # Heading in `pggan --help` -> name of the command -> its line there, which is the first sentence of the command's own
@@ -151,6 +151,7 @@ def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Runs the command line and exits. `pggan train` replaces the handler by its own, which saves first."""
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    start_heartbeat()
     try:
         status = run()
     finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options
+from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options, raw_option
 from pggan.config.metrics import METRICS, READY
 from pggan.utils.errors import UsageError
 
@@ -54,6 +54,7 @@ class Request:
     k: int
     cache: Path | None
     no_cache: bool
+    raw: bool
 
     def checked(self) -> Request:
         """The request with the metric that --neighbours needs. Raises `UsageError` before hours of work, not after."""
@@ -90,6 +91,7 @@ class Request:
         "--res", type=click.IntRange(4, 4096), metavar="R", show_default="their own",
         help="Resolution to which the pictures of a folder are read.",
     ),
+    raw_option,
 )  # fmt: skip
 @cloup.option_group(
     "Metrics",
@@ -189,11 +191,14 @@ def _image_sets(choice: ModelChoice, request: Request, device: torch.device) -> 
 
     fakes: ImageSet
     if choice.best or choice.name is None or _is_model(choice.name):
-        model = replace(choice, device=str(device)).load()
+        model = replace(choice, device=str(device)).load(raw=request.raw)
         side = model.resolution
         if request.res is not None and request.res != side:
             raise UsageError(f"--res {request.res}: {model.name} makes pictures of {side}x{side}")
-        fakes = GeneratedImages(model.generate, side, model.channels, request.first_seed, model.name)
+        name = f"{model.name} (raw)" if request.raw else model.name
+        fakes = GeneratedImages(model.generate, side, model.channels, request.first_seed, name)
+    elif request.raw:
+        raise UsageError(f"--raw is about the generator of a model, and {choice.name} holds pictures; leave it out")
     else:
         fakes = open_images(choice.name, request.res)
     return fakes, open_images(request.data, fakes.resolution)

@@ -20,6 +20,7 @@ from pggan.cli.options import (
     label_option,
     model_options,
     output_options,
+    raw_option,
     truncation_option,
 )
 from pggan.generation.seeds import MAX_SEED, Seeds
@@ -45,6 +46,7 @@ class Request:
     batch: int | None
     mode: str
     truncation: float
+    raw: bool
 
     def check(self) -> None:
         """Raises `UsageError` for options that exclude each other."""
@@ -72,6 +74,7 @@ class Request:
     cloup.option("--seeds", type=SEEDS, show_default="0 to N - 1", help="These seeds instead: 7 or 0,5-9,12."),
     label_option,
     truncation_option,
+    raw_option,
     cloup.option(
         "--code", "codes", multiple=True, type=CODE_VALUE, show_default="each seed's own",
         help="Set a structured code of an InfoGAN model, as 0=3. Repeat for further codes.",
@@ -133,7 +136,7 @@ def _seeds(count: int | None, seeds: Seeds | None, request: Request) -> Seeds:
 
 def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: Output) -> None:
     """--layout flat: every picture in one folder, with a grid."""
-    model = choice.load(mode=request.mode, note=output.note, truncation=request.truncation)
+    model = choice.load(mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
     from pggan.generation.grid import grid_shape
     from pggan.generation.images import write_images
 
@@ -176,7 +179,7 @@ def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: O
 
     world = world_from_environment()
     shown = output if world.is_main_process else replace(output, quiet=True)
-    model = choice.load(mode=request.mode, note=shown.note, truncation=request.truncation)
+    model = choice.load(mode=request.mode, note=shown.note, truncation=request.truncation, raw=request.raw)
     with shown.progress("generating", len(seeds) // world.size) as advance:
         written = write_shards(model, seeds, request.out, request.layout, request.label, request.batch, world, advance)
     if not world.is_main_process:

@@ -21,7 +21,7 @@ from pggan.cli.progress_bar import Advance, progress
 from pggan.config.metrics import chosen
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
-from pggan.utils.output import say
+from pggan.utils.output import mute_heartbeat, say
 
 if TYPE_CHECKING:
     from pggan.generation.model import Model
@@ -96,7 +96,7 @@ class ModelChoice:
     device: str
 
     def load(self, **options: Any) -> Model:
-        """Loads the model with `pggan.generation.model.load`, whose `mode` and `note` may be given.
+        """Loads the model with `pggan.generation.model.load`, whose `mode`, `note` and `raw` may be given.
 
         A wrong name is an error at once, before the seconds that the import of torch takes. Of several processes that
         share GPUs, each takes its own.
@@ -116,6 +116,9 @@ class Output:
 
     as_json: bool
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        mute_heartbeat(self.silent)
 
     @property
     def silent(self) -> bool:
@@ -171,6 +174,9 @@ def _or_all_cores(ctx: click.Context, param: click.Parameter, value: int | None)
 
 
 best_option = cloup.option("--best", is_flag=True, help="Of a run: use its best model by its metric, not its newest.")
+raw_option = cloup.option(
+    "--raw", is_flag=True, help="Use the generator itself instead of its running average, of files that keep both."
+)
 device_option = cloup.option("--device", default="auto", help="Where to compute: auto, cpu, cuda or cuda:N.")
 json_option = cloup.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = cloup.option("--quiet", is_flag=True, help="Show no progress.")

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from pggan.utils.formatting import duration
-from pggan.utils.output import say
+from pggan.utils.formatting import duration, figure
+from pggan.utils.output import activity, mute_heartbeat, say
 
 # seconds between two lines where stderr is no terminal
 LINE_INTERVAL = 10.0
@@ -33,10 +33,16 @@ def progress(description: str, total: int, unit: str = "pictures", quiet: bool =
     if quiet:
         yield lambda n: None
     elif sys.stderr.isatty():
-        with _bar(description, total, unit) as advance:
-            yield advance
+        mute_heartbeat(True)
+        try:
+            with _bar(description, total, unit) as advance:
+                yield advance
+        finally:
+            mute_heartbeat(False)
     else:
-        yield _lines(description, total, unit)
+        lines = _Lines(description, total, unit)
+        with activity(lines.describe):
+            yield lines.advance
 
 
 @contextmanager
@@ -55,7 +61,7 @@ def deferred_progress(description: str, quiet: bool = False) -> Iterator[tuple[S
 def _throughput(rate: float, unit: str, seconds_left: float | None) -> str:
     """`12.3 pictures/s, 1:15 left`."""
     eta = f", {duration(seconds_left)} left" if seconds_left is not None else ""
-    return f"{rate:.1f} {unit}/s{eta}"
+    return f"{figure(rate)} {unit}/s{eta}"
 
 
 @contextmanager
@@ -74,20 +80,24 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         yield lambda n: bar.advance(task, n)
 
 
-def _lines(description: str, total: int, unit: str) -> Advance:
-    start = last = time.monotonic()
-    done = 0
+class _Lines:
+    """A line now and then, where stderr is no terminal."""
 
-    def advance(n: int) -> None:
-        nonlocal done, last
-        done += n
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.start = self.last = time.monotonic()
+        self.done = 0
+
+    def advance(self, n: int) -> None:
+        self.done += n
         now = time.monotonic()
-        if done != total and now - last < LINE_INTERVAL:
-            return
-        last = now
-        rate = done / max(now - start, 1e-9)
-        seconds_left = (total - done) / rate if rate and done < total else None
-        count = f"{done}/{total}" if total else f"{done}"
-        say(f"{description}: {count} {unit}, {_throughput(rate, unit, seconds_left)}", err=True)
+        if self.done == self.total or now - self.last >= LINE_INTERVAL:
+            self.last = now
+            say(self.describe(), err=True)
 
-    return advance
+    def describe(self) -> str:
+        rate = self.done / max(time.monotonic() - self.start, 1e-9)
+        seconds_left = (self.total - self.done) / rate if rate and self.done < self.total else None
+        count = f"{self.done}/{self.total}" if self.total else f"{self.done}"
+        speed = f", {_throughput(rate, self.unit, seconds_left)}" if self.done else ""
+        return f"{self.description}: {count} {self.unit}{speed}"

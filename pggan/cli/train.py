@@ -20,7 +20,7 @@ from pggan.config.option import Group
 from pggan.config.presets import DEFAULT_PRESET, PRESETS, configure
 from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
-from pggan.utils.output import say
+from pggan.utils.output import activity, say
 
 if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
@@ -246,7 +246,9 @@ def _display(schedule: Schedule, silent: bool, stack: ExitStack) -> Display:
         return QuietDisplay()
     if sys.stderr.isatty():
         return stack.enter_context(LiveDisplay(schedule))
-    return LineDisplay(schedule)
+    display = LineDisplay(schedule)
+    stack.enter_context(activity(display.describe))
+    return display
 
 
 def _summary(config: TrainConfig, environment: RunEnvironment, run: Path) -> str:

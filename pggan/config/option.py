@@ -75,6 +75,7 @@ class Option:
     networks: str = ""  # which network configurations have it: "g", "d" or "gd"
     network_field: str = ""  # its name there, where it differs
     label: str = ""  # what error messages call it; else the flag, or the name where there is none
+    before: Value = None  # the value in configurations recorded before the option existed; None: the default
 
     @property
     def flag(self) -> str:

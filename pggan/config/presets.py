@@ -12,7 +12,7 @@ from typing import Any
 from pggan.config.losses import optimizers, regularizers_of
 from pggan.config.registry import Registry
 from pggan.config.resolution import PerResolution, overlay
-from pggan.config.train import OPTIONS, TrainConfig
+from pggan.config.train import HALF_LIFE, OPTIONS, TrainConfig
 from pggan.utils.errors import UsageError
 
 
@@ -36,7 +36,7 @@ def _celebahq_v2(gpus: int, batch: dict[int, float], rates: dict[int, float]) ->
     return Preset(
         f"celebahq-v2-{gpus}gpu",
         f"official CelebA-HQ schedule, batches and rates for {gpus} GPU{'s' if gpus > 1 else ''}; 12,000 kimg",
-        {"batch": PerResolution.of(batch), **_rates({4: 0.001, **rates}), "total_kimg": 12_000},
+        {"batch": PerResolution.of(batch), **_rates({4: 0.001, **rates}), "total_kimg": 12_000, "ema_decay": 0.999},
     )
 
 
@@ -70,6 +70,7 @@ PRESETS: Registry[Preset] = Registry(
             {
                 "batch": PerResolution(16, ((256, 14), (512, 6), (1024, 3))), "stddev_group": 16, **_rates(0.001),
                 "stable_kimg": PerResolution(800), "fade_kimg": PerResolution(800), "total_kimg": 19_000,
+                "ema_decay": 0.999,
             },
         ),
         Preset(
@@ -77,7 +78,7 @@ PRESETS: Registry[Preset] = Registry(
             "a small network up to 32x32 that shows faces after minutes on two CPU cores",
             {
                 "max_res": 32, "latent_size": 64, "fmap_base": 512, "fmap_max": 64,
-                "batch": PerResolution(16), **_rates(0.002), "ema_decay": 0.995,
+                "batch": PerResolution(16), **_rates(0.002),
                 "stable_kimg": PerResolution.of({4: 4, 8: 5, 16: 6, 32: 9}),
                 "fade_kimg": PerResolution.of({8: 3, 16: 4, 32: 4}),
                 "tick_kimg": PerResolution(1), "snapshot_ticks": 4, "checkpoint_ticks": 8,
@@ -114,8 +115,6 @@ def configure(preset: str | None, options: Mapping[str, Any], largest: int | Non
         largest: the data's largest resolution, which limits `max_res` unless that is given.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    if {"ema_decay", "ema_half_life"} <= options.keys():
-        raise UsageError("--ema-decay and --ema-half-life say the same in two ways; give one of them")
     recipe = PRESETS[preset or DEFAULT_PRESET]
     base = {name: option.default for name, option in OPTIONS.items()} | recipe.values | {"preset": recipe.name}
     if _optimizers(base) != _optimizers({**base, **options}):
@@ -124,7 +123,37 @@ def configure(preset: str | None, options: Mapping[str, Any], largest: int | Non
         base["total_kimg"] = None  # the preset's total is that of the preset's phases
     if largest is not None:
         base["max_res"] = min(base["max_res"], largest)
-    return TrainConfig(**base | {name: overlay(value, base.get(name)) for name, value in options.items()})
+    values = base | {name: overlay(value, base.get(name)) for name, value in options.items()}
+    return TrainConfig(**{**values, "ema_half_life": _half_life(recipe.name, values, options)})
+
+
+def _half_life(preset: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> float | None:
+    """Returns the half-life of the EMA in kimg, given or usual; None where a decay holds."""
+    if "ema_decay" in options:
+        for name in sorted({"ema_half_life", "ema_ramp"} & options.keys()):
+            raise UsageError(f"{OPTIONS[name].flag} is about a half-life, which --ema-decay replaces; give one of them")
+        return None
+    if values["ema_half_life"] is not None:
+        return float(values["ema_half_life"])
+    return HALF_LIFE if "ema_ramp" in options else usual_half_life(preset, values)
+
+
+# Fields that decide how many steps a level trains: an EMA decay by steps suits those of its own recipe alone.
+_STEPS = ("start_from", "start_res", "growth", "stable_kimg", "fade_kimg", "total_kimg", "batch")
+
+
+def usual_half_life(preset: str | None, values: Mapping[str, Any]) -> float | None:
+    """Returns the half-life of the EMA in kimg where no option is about it; None where the preset's decay holds.
+
+    It holds with the batch and the phases of that preset.
+
+    Args:
+        preset: Name of the preset; None: the default one.
+        values: The fields of the configuration.
+    """
+    recipe = PRESETS[preset or DEFAULT_PRESET].values
+    own = all(values[name] == recipe.get(name, OPTIONS[name].default) for name in _STEPS)
+    return None if own and "ema_decay" in recipe else HALF_LIFE
 
 
 def _optimizers(values: Mapping[str, Any]) -> tuple[Any, ...]:

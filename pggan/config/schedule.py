@@ -122,6 +122,49 @@ class Schedule:
             return state._replace(alpha=1.0, detail=phase.detail, detail_alpha=alpha)
         return state
 
+    def level_start(self, level: int) -> int:
+        """Returns the images seen when the layers of a level begin to train; the total where they never do."""
+        return next((phase.start for phase in self._phases if phase.level >= level), self.total)
+
+    def average_decay(self, nimg: int, batch: int, level: int) -> float:
+        """Returns the decay of the EMA in one discriminator step, for the weights of a level's layers.
+
+        The half-life is `min(ema_half_life, ema_ramp * images since the layers began)`, the same whatever the batch
+        (Karras et al. 2020, StyleGAN2-ADA; Karras et al. 2022, EDM): each level soon leaves its initial weights. There
+        is no ramp for layers that come trained from another model.
+
+        Args:
+            nimg: Images seen before the step.
+            batch: Images of the step.
+            level: Log2 of the resolution at which the layers work.
+        """
+        config = self.config
+        if config.ema_half_life is None:
+            return config.ema_decay
+        half_life = config.ema_half_life * 1000
+        if self._ramps(level):
+            half_life = min(half_life, config.ema_ramp * (nimg - self.level_start(level)))
+        return float(0.5 ** (batch / half_life)) if half_life > 0 else 0.0
+
+    def _ramps(self, level: int) -> bool:
+        """Whether the half-life grows with the images since a level's layers began."""
+        config = self.config
+        pretrained = config.start_from is not None and level <= level_of(config.start_res)
+        return config.ema_half_life is not None and config.ema_ramp > 0 and not pretrained
+
+    def initial_share(self, level: int) -> float:
+        """Returns the share of a level's initial weights that the EMA holds at the end of the run, 0 to 1.
+
+        With a ramp it is next to nothing, and 0 here.
+        """
+        if self._ramps(level):
+            return 0.0
+        share, start = 1.0, self.level_start(level)
+        for phase in self.phases:
+            if phase.start >= start:
+                share *= self.average_decay(phase.start, phase.batch, level) ** phase.iterations
+        return share
+
     def tick(self, nimg: int) -> int:
         """Returns the number of images from one log line to the next, after `nimg` images."""
         return max(1, round(self.config.tick_kimg.at(self.at(nimg).resolution) * 1000))

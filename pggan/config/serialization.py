@@ -38,9 +38,16 @@ def from_json(configuration: type[T], values: Mapping[str, Any]) -> T:
         if entry.name in values and not _is_kind(values[entry.name], str(entry.type)):
             raise UsageError(f"a recorded configuration holds an unusable value: {entry.name} is no {entry.type}")
     try:
-        return configuration(**{name: _value_from_json(value) for name, value in values.items()})
+        recorded = {name: _value_from_json(value) for name, value in values.items()}
+        return configuration(**{**_before(configuration), **recorded})
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(f"a recorded configuration holds an unusable value: {error}") from None
+
+
+def _before(configuration: type) -> dict[str, Any]:
+    """Returns the values of younger options in configurations that were recorded before these existed."""
+    options = {entry.name: entry.metadata.get("option") for entry in dataclasses.fields(configuration)}
+    return {name: o.before for name, o in options.items() if o is not None and o.before is not None}
 
 
 def _is_kind(value: Any, kind: str) -> bool:

@@ -43,6 +43,7 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 CACHES = ("auto", "none", "ram", "device")
 MODES = ("auto", "eager", "compiled", "captured")
 GROWTHS = ("progressive", "none", "data")
+HALF_LIFE = 10.0  # kimg, of the EMA where no preset's decay holds; StyleGAN2-ADA's
 TICKS = PerResolution.of({4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10})
 
 
@@ -83,6 +84,9 @@ class TrainConfig:
         1_000_000, on_resume=SAFE)
     keep_checkpoints: int = option(RUN, 3, "How many of the newest checkpoints to keep.", 1, on_resume=SAFE)
     keep_models: int = option(RUN, 0, "How many of the newest models to keep; 0: all.", 0, on_resume=SAFE)
+    raw_models: str = option(RUN, "auto",
+        "Whether models keep the generator itself beside its average, for generate --raw; auto: where it takes at most "
+        "64 MiB.", choices=("auto", "always", "never"), on_resume=SAFE, before="never")
     max_rollbacks: int = option(RUN, 3, "How often a run that diverges may roll back to its last good checkpoint.", 0,
         1000, on_resume=SAFE)
     rollback_lr: float = option(RUN, 0.5, "Factor on the learning rates at each rollback.", 0, 1, above_low=True,
@@ -131,9 +135,13 @@ class TrainConfig:
     n_critic: int | None = option(SCHEDULE, None, "Discriminator steps per generator step.", 1, 100,
         default_text="the loss's")
     ema_decay: float = option(SCHEDULE, 0.999, "EMA decay of the generator's weights per discriminator step.", 0, 1,
-        below_high=True)
+        below_high=True, default_text="the preset's, with its batch and phases")
     ema_half_life: float | None = option(SCHEDULE, None,
-        "EMA half-life in thousands of images, instead of --ema-decay.", 1e-3, 1e6, metavar="KIMG", default_text="none")
+        "EMA half-life in thousands of images, whatever the batch, instead of --ema-decay.", 1e-3, 1e6, metavar="KIMG",
+        default_text=f"{HALF_LIFE:g}, where no --ema-decay holds")
+    ema_ramp: float = option(SCHEDULE, 0.05,
+        "The half-life is at most this share of the images seen since a level's layers began; 0: no limit.", 0, 1,
+        metavar="SHARE", before=0.0)
 
     arch_g: str = network_option("g", "arch", help="Generator: pggan grows, fc and dcgan are small baselines.")
     arch_d: str = network_option("d", "arch", help="Discriminator: pggan grows, fc and dcgan are small baselines.")
@@ -220,12 +228,6 @@ class TrainConfig:
     def has_codes(self) -> bool:
         """Whether the latents end with structured codes (InfoGAN)."""
         return bool(self.categorical) or self.continuous > 0
-
-    def average_decay(self, batch: int) -> float:
-        """Returns the EMA decay of one discriminator step on `batch` images."""
-        if self.ema_half_life is None:
-            return self.ema_decay
-        return float(0.5 ** (batch / (self.ema_half_life * 1000)))
 
     def regularizers(self) -> list[str]:
         """Returns the names of the run's regularizers and techniques."""

@@ -8,6 +8,7 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 - `class`: None, or `{"number": ..., "name": ...}` of a conditional model, by column where it has several
   (a grid: of the requested class);
 - `codes`: values of structured codes, where the model has any;
+- `raw`: true where the trained generator made it, not its average;
 - `pggan`: the version that wrote it;
 - `attribution`: of the training data, where the model records one.
 
@@ -178,7 +179,8 @@ def _suffix(model: Model, request: ImageRequest) -> str:
     """Returns `-class3` for a requested class, `-code0_3` for every code: the same seed with others is another file."""
     choice = () if request.label is None else model.labels.choose(request.label)
     suffix = "-class" + "-".join("x" if number is None else str(number) for number in choice) if choice else ""
-    return suffix + "".join(f"-code{number}_{value:g}" for number, value in sorted((request.codes or {}).items()))
+    suffix += "".join(f"-code{number}_{value:g}" for number, value in sorted((request.codes or {}).items()))
+    return suffix + ("-raw" if model.file.raw else "")
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -191,6 +193,8 @@ def describe(model: Model) -> dict[str, Any]:
     }
     if model.truncation != 1:
         about["truncation"] = model.truncation
+    if model.file.raw:
+        about["raw"] = True
     if model.info.get("attribution"):
         about["attribution"] = model.info["attribution"]
     return about

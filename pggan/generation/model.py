@@ -38,6 +38,7 @@ def load(
     mode: str = "auto",
     note: Callable[[str], None] = lambda message: None,
     truncation: float = 1.0,
+    raw: bool = False,
 ) -> Model:
     """Loads a model.
 
@@ -48,16 +49,18 @@ def load(
         mode: How images are computed: "eager", "compiled", or "auto", which compiles where enough images are to come.
         note: Receives messages, such as how long compiling took.
         truncation: See `Model.truncation`.
+        raw: Use the trained generator itself instead of its average (EMA).
 
     Raises:
-        ModelError: The model cannot be read.
+        ModelError: The model cannot be read, or keeps no generator but the average.
         UsageError: No such mode or device, or the model cannot truncate.
     """
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}; choose one of: {', '.join(MODES)}")
     torch_device = pick_device(device)
     file = find_model(path, best)
-    model = Model(load_model(file, torch_device), torch_device, file, mode, note)
+    contents = load_model(file, torch_device)
+    model = Model(contents.without_average() if raw else contents, torch_device, file, mode, note)
     model.truncation = truncation
     return model
 

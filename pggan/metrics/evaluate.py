@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pggan.metrics.image_sets import GeneratedImages, Images, ImageSet, StoreIma
 from pggan.utils.devices import full_float32
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
+from pggan.utils.output import activity
 
 BATCH = 64
 MAX_REALS = 50_000
@@ -227,7 +229,8 @@ def compare(
     figures: dict[str, float] = {}
     with full_float32(setting.device):
         for job in jobs if world.is_main_process else ():
-            figures.update(job.metric.result(states[job.name], statistics.states.get(job.name, {})))
+            with activity(partial("comparing {}".format, job.name)):
+                figures.update(job.metric.result(states[job.name], statistics.states.get(job.name, {})))
     return Comparison(figures, jobs, states, statistics)
 
 
@@ -249,6 +252,7 @@ def evaluate_model(
     generate: Callable[[Sequence[int]], Images], store: Store, resolution: int, names: str | Sequence[str],
     count: int | None = None, seed: int = 0, device: torch.device | str = "cpu", cache: Cache | Path | None = None,
     embeddings: Mapping[str, Any] | None = None, world: World = SINGLE_PROCESS, check: Check = lambda: None,
+    stage: Stage = lambda description, count: nullcontext(lambda images: None),
 ) -> dict[str, float]:  # fmt: skip
     """Evaluates a generator against a store, as a training run does. Every process of `world` has to call it.
 
@@ -264,6 +268,7 @@ def evaluate_model(
         embeddings: Networks that metrics look through, by role.
         world: The processes that share the work.
         check: Called between batches; may raise to stop.
+        stage: Opens a progress bar.
 
     Returns:
         Figures by name in the main process, an empty dictionary in the others.
@@ -273,5 +278,5 @@ def evaluate_model(
     fakes = GeneratedImages(generate, resolution, store.channels)
     return compare(
         fakes, reals, names, count=count, seed=seed, device=device, embeddings=embeddings, cache=states, world=world,
-        check=check,
+        stage=stage, check=check,
     ).figures  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pggan.config.train import GeneratorConfig, NetworkConfig
+from pggan.config.train import GeneratorConfig, NetworkConfig, level_of
 from pggan.networks.layers import (
     GAIN,
     EqualizedConv2d,
@@ -94,6 +94,10 @@ class Generator(nn.Module):
         """Computes images (N, C, R, R) from inputs (N, inputs), which the reference batch precedes, if any."""
         raise NotImplementedError
 
+    def layer_level(self, name: str) -> int:
+        """Returns the level whose layers a parameter belongs to, by its name; the first where all levels share it."""
+        return self.config.min_level
+
     def forward(
         self,
         latents: Tensor,
@@ -180,6 +184,10 @@ class ProgressiveGenerator(Generator):
             else:
                 self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config)
             self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, 1.0, config.equalized)
+
+    def layer_level(self, name: str) -> int:
+        _, _, layer = name.partition(".")  # blocks.8x8.conv0.weight, to_rgb.8x8.bias
+        return level_of(int(layer.partition("x")[0])) if name.startswith(("blocks.", "to_rgb.")) else 2
 
     def synthesize(self, x: Tensor, level: int, alpha: Tensor | None) -> Tensor:
         blocks, to_rgb = list(self.blocks.values()), list(self.to_rgb.values())

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,17 @@ class ModelFile:
     info: dict[str, Any] = field(default_factory=dict)
     # the generator behind the EMA, if the file has it
     trained: Generator | None = None
+    # whether `generator` is that one in place of the EMA
+    raw: bool = False
+
+    def without_average(self) -> ModelFile:
+        """Returns the contents with the trained generator in place of its average. Raises `ModelError` without one."""
+        if self.trained is None:
+            raise ModelError(
+                "this file keeps the average of the generator alone, --raw wants the generator itself: train with "
+                "--raw-models always, or leave --raw out"
+            )
+        return replace(self, generator=self.trained, trained=None, raw=True)
 
     def parts(self) -> dict[str, nn.Module]:
         """Returns the networks of the file by the prefix of their tensors."""

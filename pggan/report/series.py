@@ -107,7 +107,8 @@ CHARTS = [
 # Values that say where a run is, not how it goes.
 _PROGRESS = {
     "tick", "nimg", "kimg", "iteration", "phase", "level", "resolution", "alpha", "batch", "seconds",
-    "phase_seconds_left", "seconds_left",
+    "phase_seconds_left", "seconds_left", "seconds_left_low", "seconds_left_high", "start_seconds",
+    "checkpoint_seconds", "snapshot_seconds", "evaluation_seconds",
 }  # fmt: skip
 # Values without a chart of their own among the extra ones; g_score is minus score_fake.
 _NOT_EXTRA = _PROGRESS | {"g_score"} | {name for spec in CHARTS for name in spec.curves}

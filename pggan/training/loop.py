@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,14 +24,14 @@ from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.monitor.disk_full import tolerate_write_errors
 from pggan.training.monitor.display import Display
-from pggan.training.monitor.evaluation import Evaluation
+from pggan.training.monitor.evaluation import Evaluation, pending
 from pggan.training.monitor.label_holdout import hold_out_labels
 from pggan.training.monitor.recovery import TrainingDiverged, check_share, restore, roll_back
 from pggan.training.monitor.tick_recorder import TickRecorder
-from pggan.training.run.directory import RunDirectory
+from pggan.training.run.directory import RunDirectory, images_of
 from pggan.training.run.log import RunLog, opened_log
 from pggan.training.run.log_reader import read_log
-from pggan.training.run.signals import Signals
+from pggan.training.run.signals import Interrupted, Signals
 from pggan.training.run.snapshots import Snapshots
 from pggan.training.run.warm_start import load_pretrained
 from pggan.utils.devices import (
@@ -93,6 +93,7 @@ class Trainer:
         self.builder = BatchBuilder(self.state, column, self._classes(column) if labels else None)
         self.held_out = hold_out_labels(self.store, column, self.state)
         self.ticks = TickRecorder(self.executor, self.held_out)
+        display.watch(self.ticks.left)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         # where D alone sees labels, images are generated without
         shown = labels if self.state.generator.config.label_size else None
@@ -115,7 +116,7 @@ class Trainer:
             return
         done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {checkpoint.name}"
         self.display.note(f"{done} ({self.state.nimg / 1000:g} kimg)")
-        self.ticks.learn_throughput(read_log(self.run.log))
+        self.ticks.eta.learn(read_log(self.run.log))
 
     def requests(self) -> Iterator[BatchRequest]:
         """Yields what the loader has to prefetch, to the end of the run: a pure function of the images seen."""
@@ -133,8 +134,8 @@ class Trainer:
         with Signals() as signals, opened as log, self._loader() as loader, ExitStack() as stack:
             if (worker := start_compile_worker(self.executor)) is not None:
                 stack.callback(worker.close)
-            self.ticks.restart_clock()
-            self._evaluate(self.schedule.at(self.state.nimg), signals, log)  # one that the last stop interrupted
+            self.ticks.reset()
+            self._catch_up(self.schedule.at(self.state.nimg), signals, log)  # what the last stop left pending
             while self.state.nimg < self.schedule.total and not signals.stop:
                 batches = loader.stream(self.requests())
                 try:
@@ -142,7 +143,7 @@ class Trainer:
                 except TrainingDiverged as problem:
                     roll_back(self.state, self.run, self.config, problem.reason, log, self.display, self._start_again)
                     self.ticks.reset()
-                    self._evaluate(self.schedule.at(self.state.nimg), signals, log)
+                    self._catch_up(self.schedule.at(self.state.nimg), signals, log)
                 except RuntimeError as error:
                     raise self._with_advice(error) from None
                 finally:
@@ -169,21 +170,25 @@ class Trainer:
             signals.agree(self.world)
             reached, ended = self._reached(trained)
             self.display.show(reached)
-            if ended or signals.stop or signals.save or reached.nimg >= self.state.progress.next_tick:
+            due = ended or reached.nimg >= self.state.progress.next_tick
+            if due:
                 line = self._tick(reached, log)
-                self.evaluation.plan(reached, ended)
-                self._save(reached, log, ended or bool(signals.stop) or signals.save)
+                self._plan(reached, ended)
+            if due or signals.stop or signals.save:
+                due = due and (ended or self.state.progress.tick % self.config.checkpoint_ticks == 0)
+                self._save(reached, log, due, bool(signals.stop) or signals.save)
                 signals.save = False
-                self._evaluate(reached, signals, log)
+                self._catch_up(reached, signals, log)
         return line
 
     def _iterate(self, batches: Iterator[LoadedBatch], scheduled: ScheduleState) -> None:
-        before = self.state.nimg
-        if scheduled.resolution != self._resolution:
-            fit_micro_batch(self.executor, scheduled, len(self.store))
-        terms = train_step(self.state, self.executor, self.builder, self._watched(batches), scheduled)
-        self.throttle.step()
-        self.ticks.add(terms, self.state.nimg - before)
+        before, is_first = self.state.nimg, scheduled.resolution != self._resolution
+        with self.ticks.paused("start", scheduled.level) if is_first else nullcontext():
+            if is_first:
+                fit_micro_batch(self.executor, scheduled, len(self.store))
+            terms = train_step(self.state, self.executor, self.builder, self._watched(batches), scheduled)
+            self.throttle.step()
+        self.ticks.add(terms, self.state.nimg - before, is_first)
 
     def _watched(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         """Passes batches on; those of a new resolution are shown beside the samples."""
@@ -209,31 +214,47 @@ class Trainer:
         self.display.tick(line)
         return line
 
-    def _evaluate(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None) -> None:
-        """Makes the pending evaluation; where a signal came meanwhile, the run is saved."""
-        if not self.state.progress.evaluate or signals.stop:
-            return
-        scheduled = self.evaluation.pending(scheduled)
-        self.evaluation.run(scheduled, signals, log, lambda: self.state.save(self.run.state(scheduled.nimg)))
-        signals.agree(self.world)
-        if signals.stop:
-            self._save(scheduled, log, True)
-        self.ticks.restart_clock()
+    def _plan(self, scheduled: ScheduleState, ended: bool) -> None:
+        """Notes which snapshot and evaluation are due at a tick; the checkpoint has them until they are made."""
+        progress = self.state.progress
+        is_due = ended or progress.tick % self.config.snapshot_ticks == 0
+        progress.snapshot = scheduled.level if is_due else 0
+        self.evaluation.plan(scheduled, ended)
 
-    def _save(self, scheduled: ScheduleState, log: RunLog | None, force: bool) -> None:
-        """Writes snapshot and checkpoint where due by ticks; `force`: at the end of a phase and when a signal asks."""
-        if log is None:  # the main process alone writes
+    def _catch_up(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None) -> None:
+        """Makes the pending snapshot and evaluation. A request to stop leaves them pending and saves the run."""
+        progress = self.state.progress
+        with suppress(Interrupted):
+            if progress.snapshot and not signals.stop:
+                self._snapshot(pending(progress.snapshot, scheduled), signals, log)
+            if progress.evaluate and not signals.stop:
+                moment = pending(progress.evaluate, scheduled)
+                with self.ticks.paused("evaluation", moment.level):
+                    self.evaluation.run(moment, signals, log, lambda: self.state.save(self.run.state(moment.nimg)))
+        signals.agree(self.world)
+        if signals.stop and not any(images_of(path) == scheduled.nimg for path in self.run.states()):
+            self._save(scheduled, log, False, True)
+
+    def _snapshot(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None) -> None:
+        """Makes the pending snapshot, unless an earlier process of the run had made it."""
+        if log is not None and not self.snapshots.exist(scheduled):  # the main process alone writes
+            with self.ticks.paused("snapshot", scheduled.level), tolerate_write_errors(self.display, "the snapshot"):
+                with signals.interrupting(self.world):
+                    grid = self.snapshots.grid(scheduled)
+                self.snapshots.write(scheduled, grid)
+                log.image("samples", grid, scheduled.nimg)
+            self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
+        self.state.progress.snapshot = 0
+
+    def _save(self, scheduled: ScheduleState, log: RunLog | None, due: bool, asked: bool) -> None:
+        """Writes a checkpoint that is due by images, or that a signal asked for. That moves nothing that is due."""
+        if not (due or asked) or log is None:
             return
-        tick = self.state.progress.tick
-        # the checkpoint first: it is what must not be lost
-        if force or tick % self.config.checkpoint_ticks == 0:
-            with tolerate_write_errors(self.display, "the checkpoint"):
-                self.state.save(self.run.state(scheduled.nimg))
-        if force or tick % self.config.snapshot_ticks == 0:
-            with tolerate_write_errors(self.display, "the snapshot"):
-                log.image("samples", self.snapshots.write(scheduled), scheduled.nimg)
+        self.ticks.count()
+        path = self.run.state(scheduled.nimg) if due else self.run.interim_state(scheduled.nimg)
+        with self.ticks.paused("checkpoint", scheduled.level), tolerate_write_errors(self.display, "the checkpoint"):
+            self.state.save(path)
         self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
-        self.ticks.restart_clock()
 
     def _start_again(self) -> None:
         """Resets the state to the beginning, for a run that diverged before it had saved anything."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 # Below this number of images D may memorise them (Karras et al. 2020: sets of 30,000 and fewer suffer).
 FEW_PICTURES = 20_000
+# Share of a level's initial weights in the average at the end of the run from which on a line says so.
+LAGGING = 0.02
+# Half-life of an average that follows, as a share of the images for which a level trains.
+FOLLOWING = 0.05
 # Fields of the configuration that `resolve` decides by.
 RESOLVED = ("precision", "mode", "auto_batch", "budget")
 # Synthetic faces that stand in where no data is given, and their largest side by default.
@@ -60,7 +64,23 @@ def advice(config: TrainConfig, count: int) -> list[str]:
             "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
             "overfitting less well than pictures held out do"
         )
-    return lines
+    return [*lines, *_advice_on_average(config)]
+
+
+def _advice_on_average(config: TrainConfig) -> list[str]:
+    """Returns a line where the average (EMA) of the generator still holds much of its initial weights at the end."""
+    schedule = config.schedule
+    shares = {phase.level: schedule.initial_share(phase.level) for phase in schedule.phases}
+    level = max(shares, key=shares.__getitem__)
+    if shares[level] < LAGGING:
+        return []
+    side = 2**level
+    kimg = FOLLOWING * (schedule.total - schedule.level_start(level)) / 1000
+    return [
+        f"the average of the generator, which makes the pictures, will lag: at the end it holds {shares[level]:.0%} of "
+        f"the weights with which {side}x{side} began; give --ema-half-life {kimg:.2g} for one that follows, or look at "
+        "the generator itself with pggan generate --raw"
+    ]
 
 
 def fit_to_drawn(config: TrainConfig) -> TrainConfig:

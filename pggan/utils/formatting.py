@@ -25,6 +25,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
+def figure(value: float) -> str:
+    """Formats a rate or a progress with the digits that it needs: `123.4`, `7.25`, `0.026`."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+
+
 def size(count: float) -> str:
     """Formats a number of bytes, in powers of 1024: `1.4 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -46,6 +46,7 @@ def small(**changes):
         "max_res": 8, "latent_size": 8, "fmap_base": 64, "fmap_max": 8, "batch": PerResolution(8), "device": "cpu",
         "stable_kimg": PerResolution(0.06), "fade_kimg": PerResolution(0.06), "tick_kimg": PerResolution(0.024),
         "snapshot_ticks": 100, "checkpoint_ticks": 1, "keep_checkpoints": 100, "workers": 0, "stddev_group": 2,
+        "ema_half_life": 10.0,
     }  # fmt: skip
     return TrainConfig(**{**usual, **changes})
 
@@ -282,8 +283,6 @@ def test_the_gap_is_logged_without_augmentation(data, tmp_path):
         (["--augment", "everything"], "everything"),
         (["--held-out", "0.05"], "--held-out 0.05 of 40 pictures holds out 2; give 0.2 or more"),
         (["--held-out", "1"], "--held-out 1 is not from 0 to 0.99"),
-        (["--ema-decay", "0.9", "--ema-half-life", "5"], "give one of them"),
-        (["--ema-half-life", "0"], "--ema-half-life 0"),
     ],
 )
 def test_augmentation_options_that_do_not_fit_are_refused(options, message, data, tmp_path, capsys):
@@ -309,14 +308,3 @@ def test_small_data_get_the_advice_to_augment():
     assert "without --held-out" in line
     assert not advice(dataclasses.replace(small(loss_options=ADA), held_out=0.25), 100)
     assert not advice(small(loss_options=(("augment", "ada"), ("augment_p", 0.2))), 100)
-
-
-# --- the running average
-
-
-def test_the_half_life_of_the_average_is_in_images_whatever_the_batch():
-    plain, halved = small(ema_decay=0.9), small(ema_decay=0.9, ema_half_life=0.5)
-    assert plain.average_decay(16) == plain.average_decay(64) == 0.9
-    # whatever the batch, half is left after 500 images
-    for batch in (1, 4, 100):
-        assert halved.average_decay(batch) ** (500 / batch) == pytest.approx(0.5)

@@ -64,7 +64,7 @@ def trained(adam, mode=StepMode.EAGER):
         none = torch.zeros(8, 0)
         batch = Batch(reals, none, d_latents, none, mixing, {})
         d_terms = player_step(state, executor, "d", batch, level, alpha)
-        ema.update(state.average, state.generator, 0.999)
+        ema.update(state.average, state.generator, lambda level: 0.999)
         g_terms = player_step(state, executor, "g", batch._replace(latents=g_latents), level, alpha)
         losses.append((float(d_terms["d_loss"]), float(g_terms["g_loss"])))
         modules = {"G": state.generator, "D": state.discriminator, "Gs": state.average}

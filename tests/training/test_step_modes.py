@@ -340,7 +340,7 @@ def test_channels_last_changes_nothing(monkeypatch, fused):
         state.apply_schedule(Schedule(SMALL).at(0))
         for _ in range(2):
             both_steps(state)
-            step.ema.update(state.average, state.generator, 0.9)
+            step.ema.update(state.average, state.generator, lambda level: 0.9)
         found.append(state.tensors())
         laid_out = state.generator.blocks["8x8"].conv1.weight.is_contiguous(memory_format=torch.channels_last)
         assert laid_out == last

@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 # Fields that younger versions added; a checkpoint without them gets their defaults.
-ADDED_LATER = frozenset({"evaluate", "best_kind", "best_level", "best_score", "best_nimg"})
+ADDED_LATER = frozenset(
+    {
+        "evaluate", "best_kind", "best_level", "best_score", "best_nimg", "snapshot", "tick_iterations", "tick_images",
+        "tick_seconds", "tick_faults",
+    }
+)  # fmt: skip
 
 
 @dataclass
@@ -29,6 +34,12 @@ class Progress:
     best_level: int = 0  # level of the best model
     best_score: float = 0.0
     best_nimg: int = 0  # images seen by the best model
+    snapshot: int = 0  # level whose snapshot is pending; 0: none
+    # since the last line of the log; not 0 in a checkpoint that a signal asked for between two lines
+    tick_iterations: int = 0
+    tick_images: int = 0  # shown to D in `tick_seconds`
+    tick_seconds: float = 0.0  # of training
+    tick_faults: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

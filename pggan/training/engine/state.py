@@ -77,6 +77,8 @@ class TrainState:
         self.g_scaler = LossScaler(precision == "fp16", device)
         self.d_scaler = LossScaler(precision == "fp16", device)
         self.progress = Progress()
+        # sums of the step's terms since the last line of the log
+        self.tick_sums: dict[str, Tensor] = {}
 
     def attach(self) -> None:
         """Gives the objectives the networks, whose weights are new."""
@@ -112,7 +114,7 @@ class TrainState:
             optimizer.load_state_dict(source.state_dict())
         for scaler, fresh in ((self.g_scaler, other.g_scaler), (self.d_scaler, other.d_scaler)):
             scaler.log2.copy_(fresh.log2)
-        self.progress = copy.copy(other.progress)
+        self.progress, self.tick_sums = copy.copy(other.progress), dict(other.tick_sums)
 
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
         yield "generator", self.generator
@@ -131,6 +133,7 @@ class TrainState:
             for name, parameter in module.named_parameters():
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"{part}.{key}.{name}"] = value
+        tensors |= {f"tick.{name}": total for name, total in self.tick_sums.items()}
         return {**tensors, "scaler.g": self.g_scaler.log2, "scaler.d": self.d_scaler.log2}
 
     def save(self, path: Path) -> None:
@@ -156,6 +159,7 @@ class TrainState:
             reason = " ".join(str(error).split())[:160]
             raise ModelError(f"{path} does not fit this run's networks ({reason})") from None
         self.progress = progress
+        self.tick_sums = {name: total.to(self.device) for name, total in _part(tensors, "tick").items()}
 
 
 def make_optimizer(

@@ -42,7 +42,7 @@ def train_step(
     for _ in range(state.schedule.n_critic):
         batch = builder.d_batch(next(batches), state.nimg, alpha)
         terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
-        ema.update(state.average, state.generator, state.config.average_decay(scheduled.batch))
+        ema.update(state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch))
         state.progress.nimg += len(batch.reals) * state.world.size
     batch = builder.g_batch(batch, state.nimg)
     terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)

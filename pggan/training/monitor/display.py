@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pggan.config.schedule import Schedule, ScheduleState
-from pggan.utils.formatting import duration, printable
-from pggan.utils.output import say
+from pggan.training.monitor.eta import Left
+from pggan.utils.formatting import duration, figure, printable
+from pggan.utils.output import mute_heartbeat, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +20,15 @@ REFRESH_SECONDS = 0.25
 OPTIONAL_TERMS = (("k", "k"), ("M", "convergence"), ("I", "mutual_information"), ("accuracy", "heldout_accuracy"))
 
 
+# Returns images a second since the last line, None before any, and the time left after so many images.
+MeasureLeft = Callable[[int], tuple[float | None, Left]]
+
+
 class Display:
     """Where a run shows itself. The training loop calls every method; these show nothing."""
+
+    def watch(self, left: MeasureLeft) -> None:
+        """Takes what measures the time left between two lines of the log."""
 
     def note(self, message: str) -> None:
         """Shows something that a person has to know."""
@@ -39,6 +48,25 @@ def clock(seconds: float | None) -> str:
     return "?" if seconds is None else duration(seconds)
 
 
+def run_clock(low: float | None, likely: float | None, high: float | None) -> str:
+    """Formats the time left of the run, as a range where its ends are given."""
+    return f"{clock(low)} to {clock(high)}" if low is not None and high is not None else clock(likely)
+
+
+def phase_name(schedule: Schedule, nimg: int) -> str:
+    """Returns the name of the phase whose time is left after `nimg` images, e.g. `16x16 fade`."""
+    phase = next((phase for phase in schedule.phases if phase.end > nimg), schedule.phases[-1])
+    kind = "stable" if not phase.fading else "fade"
+    return f"{2**phase.detail}x{2**phase.detail} {kind}"
+
+
+def time_left(schedule: Schedule, nimg: int, left: Left) -> str:
+    """Formats the time left of the phase and of the run."""
+    run = left.run
+    of_run = "?" if run is None else run_clock(run.low, run.likely, run.high) if left.is_range else clock(run.likely)
+    return f"left {clock(left.phase)} of {phase_name(schedule, nimg)}, {of_run} of run"
+
+
 def stage(line: dict[str, Any]) -> str:
     """Formats a tick's resolution with its fade, or with the level of detail of blurred reals."""
     side = line["resolution"]
@@ -47,8 +75,8 @@ def stage(line: dict[str, Any]) -> str:
     return f"{side}x{side} " + (f"fade {line['alpha']:.2f}" if line["alpha"] < 1 else "stable")
 
 
-def tick_line(line: dict[str, Any], total: int) -> str:
-    """Formats a tick as one line: stage, progress, losses, speed, time left. `total`: images of the whole run."""
+def tick_line(line: dict[str, Any], schedule: Schedule) -> str:
+    """Formats a tick as one line: stage, progress, losses, speed, time left."""
     terms = [
         f"{short} {line[name]:+.3f}"
         for short, name in (("D", "d_loss"), ("G", "g_loss"), ("W", "wasserstein"), *OPTIONAL_TERMS)
@@ -58,10 +86,11 @@ def tick_line(line: dict[str, Any], total: int) -> str:
         terms.append(f"|grad| {line['gradient_norm']:.2f}")
     if line.get("augment_p") is not None:
         terms.append(f"p {line['augment_p']:.3f}")
+    run = run_clock(line.get("seconds_left_low"), line["seconds_left"], line.get("seconds_left_high"))
+    phase = phase_name(schedule, round(line["kimg"] * 1000))
     return (
-        f"{stage(line):<19} {line['kimg']:>9.1f}/{total / 1000:g} kimg  {'  '.join(terms)}  "
-        f"{line['img_per_second']:.1f} img/s  left {clock(line['phase_seconds_left'])} of phase, "
-        f"{clock(line['seconds_left'])} of run"
+        f"{stage(line):<19} {figure(line['kimg']):>9}/{schedule.total / 1000:g} kimg  {'  '.join(terms)}  "
+        f"{figure(line['img_per_second'])} img/s  left {clock(line['phase_seconds_left'])} of {phase}, {run} of run"
     )
 
 
@@ -73,13 +102,38 @@ class QuietDisplay(Display):
 
 
 class LineDisplay(QuietDisplay):
-    """Shows one line per tick, for output that is not a terminal."""
+    """Shows one line per tick, for output that is not a terminal. `describe` is for the heartbeat between them."""
 
     def __init__(self, schedule: Schedule) -> None:
-        self.total = schedule.total
+        self.schedule = schedule
+        self._left: MeasureLeft | None = None
+        self._shown = 0.0
+        self._text = "preparing the run"
+
+    def watch(self, left: MeasureLeft) -> None:
+        self._left = left
+        self._text = "in the first iteration"
+
+    def show(self, scheduled: ScheduleState) -> None:
+        if self._left is None or (now := time.monotonic()) - self._shown < 1:
+            return
+        self._shown = now
+        rate, left = self._left(scheduled.nimg)
+        speed = f"  {figure(rate)} img/s" if rate else ""
+        detail = {} if scheduled.detail is None else {"detail": 2**scheduled.detail}
+        place = {"resolution": scheduled.resolution, "alpha": scheduled.alpha, **detail}
+        self._text = (
+            f"{stage(place):<19} "
+            f"{figure(scheduled.nimg / 1000):>9}/{self.schedule.total / 1000:g} kimg{speed}  "
+            f"{time_left(self.schedule, scheduled.nimg, left)}"
+        )
+
+    def describe(self) -> str:
+        """Returns how far the run was after its last iteration."""
+        return self._text
 
     def tick(self, line: dict[str, Any]) -> None:
-        self.note(tick_line(line, self.total))
+        self.note(tick_line(line, self.schedule))
 
     def measured(self, message: str) -> None:
         self.note(message)
@@ -99,16 +153,20 @@ class LiveDisplay(Display):
         self.phase_bar = self.bars.add_task("phase", total=1, text="")
         self.run_bar = self.bars.add_task("run", total=schedule.total, text="")
         self._phases = schedule.phases
-        self._last: dict[str, Any] = {}
+        self._left: MeasureLeft | None = None
         self._shown = 0.0
-        self._tick_at = time.monotonic()
 
     def __enter__(self) -> LiveDisplay:
+        mute_heartbeat(True)
         self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.bars.stop()
+        mute_heartbeat(False)
+
+    def watch(self, left: MeasureLeft) -> None:
+        self._left = left
 
     def note(self, message: str) -> None:
         self.bars.print(printable(message), markup=False)
@@ -124,16 +182,16 @@ class LiveDisplay(Display):
         phase = self._phases[min(scheduled.phase, len(self._phases) - 1)]
         kind = f"fading in, alpha {scheduled.alpha:.2f}" if scheduled.alpha < 1 else "stable"
         title = f"{scheduled.resolution}x{scheduled.resolution} {kind}"
-        rate = f"{self._last['img_per_second']:.1f} img/s" if self._last else ""
-        done, text = scheduled.nimg - phase.start, rate + self._left("phase_seconds_left", now)
+        rate, left = self._left(scheduled.nimg) if self._left is not None else (None, Left(None, None, True))
+        done, text = scheduled.nimg - phase.start, f"{figure(rate)} img/s" if rate else ""
+        if left.phase is not None:
+            text += f", {clock(left.phase)} left"
         self.bars.update(self.phase_bar, description=title, total=max(phase.images, 1), completed=done, text=text)
-        kimg = f"{scheduled.nimg / 1000:.1f}/{self.schedule.total / 1000:g} kimg"
-        self.bars.update(self.run_bar, completed=scheduled.nimg, text=kimg + self._left("seconds_left", now))
-
-    def _left(self, name: str, now: float) -> str:
-        seconds = self._last.get(name)
-        return "" if seconds is None else f", {clock(max(0.0, seconds - (now - self._tick_at)))} left"
+        text = f"{figure(scheduled.nimg / 1000)}/{self.schedule.total / 1000:g} kimg"
+        if left.run is not None:
+            ends = (left.run.low, left.run.high) if left.is_range else (None, None)
+            text += f", {run_clock(ends[0], left.run.likely, ends[1])} left"
+        self.bars.update(self.run_bar, completed=scheduled.nimg, text=text)
 
     def tick(self, line: dict[str, Any]) -> None:
-        self._last, self._tick_at = line, time.monotonic()
-        self.bars.print(tick_line(line, self.schedule.total), markup=False)
+        self.bars.print(tick_line(line, self.schedule), markup=False)

@@ -1,55 +1,217 @@
-"""ETA: the time left of a phase and of the run, from measured throughput and, for later levels, FLOPs (torch-free)."""
+"""ETA: the time left of a phase and of the run, estimated from what the run measured so far (torch-free).
+
+All estimates are functions of the measurements and of the plan: they read no clock.
+
+Time is that of training (images times seconds per image of their level) and that of pauses: checkpoints, snapshots,
+evaluations, and the start of each resolution, where memory is tried and code is compiled.
+"""
 
 from __future__ import annotations
 
-from pggan.config.schedule import Schedule
-from pggan.config.train import TrainConfig
-from pggan.networks.flops import iteration_flops
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-# Weight of the newest measurement in the exponential moving average of a level's speed.
-NEWEST = 0.3
+from pggan.config.schedule import Phase, Schedule
+from pggan.config.train import TrainConfig, level_of
+from pggan.networks.flops import iteration_flops, layers
+
+# Seconds of training in which a level's rate is measured, and ticks at least.
+WINDOW, LEAST_TICKS = 180.0, 3
+# Times the median at which a tick's rate counts at most: a machine that slept says nothing of the rest.
+OUTLIER = 4.0
+# FLOPs that take as long as moving one value of a layer's output to memory and back, as often as an iteration does:
+# fitted to iterations from 4x4 to 256x256 on a CPU.
+FLOPS_PER_VALUE = 3500.0
+# How many times faster an operation may be at larger resolutions than in the first level of a run, where most time may
+# go to launching layers; from the second level on, measured.
+GAIN = 6.0
+# Least factor of the range of a level that was not tried yet, and what each further level adds.
+SPREAD, SPREAD_PER_LEVEL = 1.3, 0.12
+# What a pause costs at the next level, as a multiple: between four times the pixels and the same work.
+PAUSE_GROWTH = 2.0
+# Kinds of pauses. A line of the log has the seconds of each kind since the line before, as `KIND_seconds`.
+PAUSES = ("start", "checkpoint", "snapshot", "evaluation")
+
+
+class Span(NamedTuple):
+    """A duration in seconds: the likely one, and the range in which it should lie."""
+
+    low: float
+    likely: float
+    high: float
+
+    def times(self, factor: float) -> Span:
+        return Span(self.low * factor, self.likely * factor, self.high * factor)
+
+    def plus(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.likely + other.likely, self.high + other.high)
+
+
+class Left(NamedTuple):
+    """The time left in seconds; None where nothing is measured."""
+
+    phase: float | None
+    run: Span | None
+    is_range: bool  # some level of the run was not tried yet
+
+
+class Measurement(NamedTuple):
+    """That `images` took `seconds`."""
+
+    images: float
+    seconds: float
+
+    @property
+    def each(self) -> float:
+        return self.seconds / max(self.images, 1e-9)
+
+
+def robust_rate(ticks: Iterable[Measurement], current: Measurement | None = None) -> float | None:
+    """Returns seconds per image over the newest ticks of a level; None without any.
+
+    It is the mean over the last `WINDOW` seconds, in which no tick counts as more than `OUTLIER` times the median.
+
+    Args:
+        ticks: The level's ticks in their order.
+        current: The iterations since the last tick.
+    """
+    newest: list[Measurement] = [current] if current is not None and current.images > 0 else []
+    for tick in reversed(list(ticks)):
+        if len(newest) >= LEAST_TICKS and sum(t.seconds for t in newest) >= WINDOW:
+            break
+        newest.append(tick)
+    if not newest:
+        return None
+    limit = OUTLIER * statistics.median(tick.each for tick in newest)
+    return sum(min(tick.each, limit) * tick.images for tick in newest) / sum(tick.images for tick in newest)
 
 
 class EtaEstimator:
-    """Seconds per image at each level.
-
-    The estimate of a level that has not trained yet is linear in FLOPs, through the two highest levels measured. With
-    one level measured there is none: at 4x4 a step is all overhead, which says little of what arithmetic costs.
-    """
+    """Collects what a run measures, and estimates the time left."""
 
     def __init__(self, config: TrainConfig, schedule: Schedule) -> None:
-        self._schedule = schedule
-        g, d = config.networks()
-        self._flops = {p.level: iteration_flops(g, d, p.level, schedule.n_critic) for p in schedule.phases}
-        self._seconds: dict[int, float] = {}  # per image, by level
+        self._config, self._schedule = config, schedule
+        self._work = {phase.level: work(config, phase.level, schedule.n_critic) for phase in schedule.phases}
+        self._ticks: dict[int, deque[Measurement]] = {}
+        self._pauses: dict[tuple[str, int], deque[float]] = {}
 
     def measured(self, level: int, images: float, seconds: float) -> None:
-        """Takes in that `images` at a level took `seconds`."""
-        newest = seconds / max(images, 1e-9)
-        average = self._seconds.get(level, newest)
-        self._seconds[level] = average + (newest - average) * NEWEST
+        """Takes in that `images` at a level took `seconds` of training."""
+        if images > 0:
+            self._ticks.setdefault(level, deque(maxlen=1000)).append(Measurement(images, seconds))
 
-    def at(self, level: int) -> float | None:
-        """Seconds per image at a level; None while too little is measured."""
-        if level in self._seconds:
-            return self._seconds[level]
-        if len(self._seconds) < 2:
+    def paused(self, kind: str, level: int, seconds: float) -> None:
+        """Takes in that a pause of a kind took `seconds` at a level."""
+        self._pauses.setdefault((kind, level), deque(maxlen=3)).append(seconds)
+
+    def learn(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Takes in the ticks of a run's log. Pauses belong to the level of the line before: they follow it."""
+        seconds, level = 0.0, None
+        for line in lines:
+            before, level = level, level_of(int(line["resolution"]))
+            elapsed, seconds = float(line.get("seconds") or 0.0) - seconds, float(line.get("seconds") or 0.0)
+            if (rate := line.get("img_per_second")) and elapsed > 0:
+                self.measured(level, rate * elapsed, elapsed)
+            for kind in PAUSES:
+                if (pause := line.get(f"{kind}_seconds")) is not None:
+                    self.paused(kind, before if before is not None and kind != "start" else level, pause)
+
+    def seconds_per_image(self, level: int, current: Measurement | None = None) -> Span | None:
+        """Returns the training time of an image at a level: measured, or as a range predicted from the levels below.
+
+        `current`: the iterations since the last tick, at this level. None while no level is measured.
+        """
+        rate = robust_rate(self._ticks.get(level, ()), current)
+        if rate is not None:
+            return Span(rate, rate, rate)
+        tried = sorted(self._ticks)
+        if not tried:
             return None
-        # the highest levels measured predict the next ones best: their overhead beside arithmetic stays
-        *_, below, highest = sorted(self._seconds)
-        seconds, flops = self._seconds[highest], self._flops[highest]
-        slope = (seconds - self._seconds[below]) / (flops - self._flops[below])
-        return max(seconds + max(slope, 0.0) * (self._flops[level] - flops), 1e-9)
+        highest = max((at for at in tried if at < level), default=tried[0])
+        rate = robust_rate(self._ticks[highest])
+        assert rate is not None
+        if level < highest:
+            return Span(rate / GAIN, rate, rate)
+        return self._predicted(level, highest, rate)
 
-    def left(self, nimg: int) -> tuple[float | None, float | None]:
-        """Seconds to the end of the phase and to the end of the run; None where too little is measured."""
+    def _predicted(self, level: int, highest: int, rate: float) -> Span:
+        """Predicts the seconds per image of a level from the highest one that was tried, and the one below that."""
+        proportional = rate * self._work[level] / self._work[highest]
+        below = max((at for at in self._ticks if at < highest), default=None)
+        earlier = robust_rate(self._ticks[below]) if below is not None else None
+        if below is None or earlier is None or self._work[below] >= self._work[highest]:
+            low, high = max(rate, proportional / GAIN), max(rate, proportional)
+            return Span(low, (low * high) ** 0.5, high * SPREAD)
+        # linear in the work: what an iteration costs beside it stays
+        slope = max(0.0, (rate - earlier) / (self._work[highest] - self._work[below]))
+        linear = min(rate + slope * (self._work[level] - self._work[highest]), proportional)
+        likely = max(rate, (linear * proportional) ** 0.5)
+        spread = SPREAD + SPREAD_PER_LEVEL * (level - highest - 1)
+        # not less than the level below
+        return Span(max(rate, min(linear / 1.2, likely / spread)), likely, max(proportional, likely) * spread)
+
+    def left(self, nimg: int, current: Measurement | None = None) -> Left:
+        """Returns the time left after `nimg` images. `current`: the iterations since the last tick."""
         phases = [phase for phase in self._schedule.phases if phase.end > nimg]
         if not phases:
-            return 0.0, 0.0
-        speeds = [self.at(phase.level) for phase in phases]
-        seconds = [
-            None if speed is None else (phase.end - max(phase.start, nimg)) * speed
-            for phase, speed in zip(phases, speeds)
-        ]
-        known = [value for value in seconds if value is not None]
-        return seconds[0], (sum(known) if len(known) == len(seconds) else None)
+            return Left(0.0, Span(0.0, 0.0, 0.0), False)
+        spans = []
+        for phase in phases:
+            here = current if phase is phases[0] else None
+            if (rate := self.seconds_per_image(phase.level, here)) is None:
+                return Left(None, None, True)
+            begun = min(max(nimg - phase.start, 0), phase.images)
+            spans.append(rate.times(phase.images - begun).plus(self._pauses_of(phase, begun, rate.likely)))
+        untried = {phase.level for phase in phases[1:]} - set(self._ticks) - {phases[0].level}
+        total = spans[0]
+        for span in spans[1:]:
+            total = total.plus(span)
+        return Left(spans[0].likely, total, bool(untried))
+
+    def _pauses_of(self, phase: Phase, begun: int, rate: float) -> Span:
+        """Returns the time of the pauses that are left in a phase after `begun` of its images."""
+        total = Span(0.0, 0.0, 0.0)
+        for kind, count in self._pauses_left(phase, begun).items():
+            if count:
+                total = total.plus(self._pause(kind, phase.level, rate).times(count))
+        return total
+
+    def _pauses_left(self, phase: Phase, begun: int) -> dict[str, int]:
+        """Counts the pauses left in a phase. They follow ticks, and the end of a phase brings one of each kind."""
+        config = self._config
+        tick = max(1, round(config.tick_kimg.at(phase.resolution) * 1000), phase.batch * self._schedule.n_critic)
+        ticks = (phase.images - begun) // tick
+        snapshots = ticks // config.snapshot_ticks + 1
+        can_measure = config.eval_every and phase.resolution >= 16
+        starts = not begun and not self._ticks.get(phase.level) and (phase.fading or not phase.index)
+        return {
+            "start": int(starts),
+            "checkpoint": ticks // config.checkpoint_ticks + 1,
+            "snapshot": snapshots,
+            "evaluation": ticks // (config.snapshot_ticks * config.eval_every) + 1 if can_measure else 0,
+        }
+
+    def _pause(self, kind: str, level: int, rate: float) -> Span:
+        """Returns the duration of a pause: as measured at the level, or from the nearest level where it was measured.
+
+        Where none was, an evaluation is taken to cost a few times the generation of its images.
+        """
+        at = min((at for name, at in self._pauses if name == kind), key=lambda at: abs(at - level), default=None)
+        if at is None:
+            guess = self._config.eval_samples * rate * 0.25 if kind == "evaluation" else 0.0
+            return Span(0.0, guess, 4 * guess)
+        seconds = statistics.median(self._pauses[kind, at])
+        if kind == "start" or at == level:
+            return Span(seconds, seconds, seconds)
+        steps = level - at
+        growths = sorted((1.0, 4.0**steps))
+        return Span(seconds * growths[0], seconds * PAUSE_GROWTH**steps, seconds * growths[1])
+
+
+def work(config: TrainConfig, level: int, n_critic: int) -> float:
+    """Returns what an image costs at a level, in FLOPs: arithmetic, and the memory traffic of the layers' outputs."""
+    g, d = config.networks()
+    values = sum(layer.activations for network in (g, d) for layer in layers(network, level))
+    return iteration_flops(g, d, level, n_critic) + FLOPS_PER_VALUE * values

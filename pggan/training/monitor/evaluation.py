@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,33 @@ from pggan.metrics.evaluate import evaluate_model
 from pggan.networks.model_file import save_model
 from pggan.training.monitor.disk_full import tolerate_write_errors
 from pggan.training.monitor.display import Display
+from pggan.training.run.signals import Interrupted, Signals
 from pggan.utils.devices import free_cached, out_of_memory
 from pggan.utils.errors import OutOfMemoryError
+from pggan.utils.output import activity
 
 if TYPE_CHECKING:
     from pggan.training.engine.state import TrainState
     from pggan.training.run.log import RunLog
-    from pggan.training.run.signals import Signals
     from pggan.training.run.snapshots import Snapshots
 
 
-class _Interrupted(Exception):  # noqa: N818 (a request more than an error)
-    """A signal asks the run to stop."""
+@contextmanager
+def _stage(title: str, count: int) -> Iterator[Callable[[int], None]]:
+    """Has the heartbeat say how far a pass over images is."""
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+
+    with activity(lambda: f"evaluating, {title}: {done} of {count}"):
+        yield advance
+
+
+def pending(level: int, now: ScheduleState) -> ScheduleState:
+    """Returns the moment that a pending snapshot or evaluation is of: at the end of a phase that phase's `level`."""
+    return now if level == now.level else now._replace(level=level, alpha=1.0)
 
 
 class Evaluation:
@@ -61,16 +77,11 @@ class Evaluation:
         due = every and self.names(scheduled.resolution) and (ended or self.state.progress.tick % every == 0)
         self.state.progress.evaluate = scheduled.level if due else 0
 
-    def pending(self, now: ScheduleState) -> ScheduleState:
-        """What the pending evaluation measures: at the end of a phase that phase's level, elsewhere `now`."""
-        level = self.state.progress.evaluate
-        return now if level == now.level else now._replace(level=level, alpha=1.0)
-
     def run(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None, save: Callable[[], object]) -> None:
-        """Makes the pending evaluation. A signal stops it, and it stays pending.
+        """Makes the pending evaluation. A signal stops it by `Interrupted`, and it stays pending.
 
         Args:
-            scheduled: of the model to measure, from `pending`.
+            scheduled: of the model to measure.
             signals: are looked at between batches.
             log: receives the metrics; None in processes that write no log.
             save: writes the checkpoint, which must have the best score of any best model that is on the disk.
@@ -82,13 +93,12 @@ class Evaluation:
         def check() -> None:
             signals.agree(world)
             if signals.stop:
-                raise _Interrupted
+                raise Interrupted
 
         start = time.perf_counter()
         try:
-            scores = self.measure(scheduled, check)
-        except _Interrupted:
-            return
+            with signals.interrupting(world):
+                scores = self.measure(scheduled, check)
         except (RuntimeError, MemoryError, OutOfMemoryError) as error:
             if world.size > 1 or not (isinstance(error, (MemoryError, OutOfMemoryError)) or out_of_memory(error)):
                 raise
@@ -105,7 +115,7 @@ class Evaluation:
         return evaluate_model(
             model.generate, self.store, scheduled.resolution, self.names(scheduled.resolution),
             self.config.eval_samples,
-            device=self.state.device, embeddings=self._embeddings, world=self.state.world, check=check,
+            device=self.state.device, embeddings=self._embeddings, world=self.state.world, check=check, stage=_stage,
         )  # fmt: skip
 
     def _record(

@@ -36,13 +36,14 @@ def check_share(config: TrainConfig, state: TrainState, world: World) -> None:
             )
 
 
-def restore(state: TrainState, run: RunDirectory, display: Display) -> Path | None:
+def restore(state: TrainState, run: RunDirectory, display: Display, interim: bool = True) -> Path | None:
     """Loads the newest checkpoint that can be read, the same in every process.
 
     Args:
         state: receives the checkpoint.
         run: the directory that holds the checkpoints.
         display: shows every checkpoint that cannot be read.
+        interim: whether checkpoints count that signals asked for.
 
     Returns:
         The checkpoint's path; None where the run has none.
@@ -50,7 +51,7 @@ def restore(state: TrainState, run: RunDirectory, display: Display) -> Path | No
     Raises:
         ModelError: there are checkpoints, and none of them can be read.
     """
-    checkpoints = run.states()
+    checkpoints = run.states(interim)
     newest = -1  # index of the newest readable one
     if state.world.is_main_process:
         for index in reversed(range(len(checkpoints))):
@@ -101,7 +102,8 @@ def roll_back(
             f"the run went wrong at {diverged_at / 1000:g} kimg: {reason}; it had gone back {times - 1} times already. "
             "Try lower rates (--g-lr, --d-lr), --precision fp32, or look at the samples before that"
         )
-    if restore(state, run, display) is None:
+    # from where a run without signals would go on, too
+    if restore(state, run, display, interim=False) is None:
         start_again()
     state.progress.rollbacks, state.progress.lr_factor = times, factor
     if log is not None:

@@ -11,49 +11,46 @@ from torch import Tensor
 from pggan.config.schedule import ScheduleState
 from pggan.training.engine.state import TrainState
 from pggan.utils import distributed
-from pggan.utils.distributed import World
 
 
 class MetricAverager:
-    """Sums the terms of the iterations since the last tick on the device, without synchronising before `read`."""
+    """Sums the terms of the iterations since the last tick on the device, without synchronising before `read`.
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-        self.images = 0
+    The sums are the state's, so that a checkpoint between two ticks holds them.
+    """
 
-    def add(self, terms: dict[str, Tensor], images: int) -> None:
-        """Adds the terms of one iteration over `images`."""
+    def __init__(self, state: TrainState) -> None:
+        self.state = state
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Adds the terms of one iteration."""
+        sums = self.state.tick_sums
         for name, value in terms.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
-        self.images += images
+            sums[name] = sums[name] + value if name in sums else value
+        self.state.progress.tick_iterations += 1
 
     def read(self) -> dict[str, float]:
         """Returns the means over iterations and processes since the last call, and starts again at zero."""
-        if not self._sums:
+        sums, count = self.state.tick_sums, self.state.progress.tick_iterations
+        self.state.tick_sums, self.state.progress.tick_iterations = {}, 0
+        if not sums:
             return {}
-        means = torch.stack([v.float() for v in self._sums.values()]) / self._count
-        distributed.all_reduce_mean([means], self.world)
-        averages = dict(zip(self._sums, means.tolist()))
-        self._sums, self._count, self.images = {}, 0, 0
-        return averages
+        means = torch.stack([v.float() for v in sums.values()]) / count
+        distributed.all_reduce_mean([means], self.state.world)
+        return dict(zip(sums, means.tolist()))
 
 
-def count_steps(state: TrainState) -> int:
-    """Adds the skipped and faulty steps of G and D to the progress; returns the faulty ones since the last call."""
-    faults = 0
+def count_steps(state: TrainState) -> None:
+    """Adds the skipped and faulty steps of G and D since the last call to the progress."""
     for scaler in (state.g_scaler, state.d_scaler):
         skipped, faulty = scaler.read_counts()
         state.progress.skipped += skipped
-        faults += faulty
-    state.progress.faults += faults
-    return faults
+        state.progress.faults += faulty
+        state.progress.tick_faults += faulty
 
 
 def tick_values(
-    state: TrainState, scheduled: ScheduleState, values: dict[str, float], images: int, seconds: float
+    state: TrainState, scheduled: ScheduleState, values: dict[str, float], images: float, seconds: float
 ) -> dict[str, Any]:
     """Makes a line of the log, all but the time left.
 

@@ -45,13 +45,19 @@ class RunDirectory:
         """The checkpoint written after `nimg` images."""
         return self.path / STATES / f"state-{nimg:09d}.safetensors"
 
+    def interim_state(self, nimg: int) -> Path:
+        """The checkpoint that a signal asked for after `nimg` images, between those that are due by images."""
+        return self.path / STATES / f"interim-{nimg:09d}.safetensors"
+
     def models(self) -> list[Path]:
         """The model files, oldest first, without the best one."""
         return numbered(self.path / MODELS, "model")
 
-    def states(self) -> list[Path]:
-        """The checkpoints, oldest first."""
-        return numbered(self.path / STATES, "state")
+    def states(self, interim: bool = True) -> list[Path]:
+        """The checkpoints, oldest first; `interim`: those, too, that signals asked for."""
+        names = ("interim", "state") if interim else ("state",)
+        paths = [path for name in names for path in numbered(self.path / STATES, name)]
+        return sorted(paths, key=images_of)
 
     def check_free(self) -> None:
         """Raises `UsageError` where the directory holds a run already, or parts of one."""
@@ -134,7 +140,19 @@ class RunDirectory:
             yield
 
     def keep(self, states: int, models: int) -> None:
-        """Removes all but the newest `states` checkpoints and `models` models; 0 keeps all."""
-        for files, count in ((self.states(), states), (self.models(), models)):
-            for old in files[:-count] if count else []:
-                old.unlink(missing_ok=True)
+        """Removes all but the newest `states` checkpoints and `models` models; 0 keeps all.
+
+        Of the checkpoints that signals asked for, one stays at most, until a newer one that was due is there.
+        """
+        due = self.states(interim=False)
+        others = [path for path in self.states() if path not in due]
+        newest = images_of(due[-1]) if due else -1
+        old_others = [path for path in others if path != others[-1] or images_of(path) <= newest]
+        old = (due[:-states] if states else []) + old_others + (self.models()[:-models] if models else [])
+        for path in old:
+            path.unlink(missing_ok=True)
+
+
+def images_of(checkpoint: Path) -> int:
+    """Returns the images seen by a checkpoint or a model, by its name."""
+    return int(checkpoint.stem.rpartition("-")[2])

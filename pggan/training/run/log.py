@@ -19,7 +19,7 @@ from pggan.utils.formatting import one_line
 
 # TensorBoard groups of the values that are not losses.
 _PROGRESS = {"kimg", "level", "resolution", "alpha", "batch", "g_lr", "d_lr", "phase", "tick", "iteration"}
-_SPEED = {"img_per_second", "seconds", "seconds_left", "memory_mb"}
+_SPEED = {"img_per_second", "memory_mb"}
 
 
 class TensorBoard:
@@ -132,7 +132,8 @@ def opened_log(run: RunDirectory, nimg: int, world: World, note: Callable[[str],
 
 def _tag(name: str) -> str:
     """A value's name in TensorBoard, after its group."""
-    return f"{'progress' if name in _PROGRESS else 'speed' if name in _SPEED else 'loss'}/{name}"
+    is_speed = name in _SPEED or "seconds" in name
+    return f"{'progress' if name in _PROGRESS else 'speed' if is_speed else 'loss'}/{name}"
 
 
 def _truncate(path: Path, nimg: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pggan.config.metrics import METRICS
 from pggan.config.option import flag_of
-from pggan.config.presets import PRESETS, configure
+from pggan.config.presets import PRESETS, configure, usual_half_life
 from pggan.config.train import IN_RECIPE, OPTIONS, TrainConfig
 from pggan.networks.model_file import ModelFile
 from pggan.utils.formatting import duration, size
@@ -22,15 +22,25 @@ def recipe(config: TrainConfig) -> str:
     words = ["pggan", "train", data]
     preset = config.preset if config.preset in PRESETS else None
     defaults = configure(preset, {})
+    average = _average(config, preset)
     if preset is not None:
         words += ["--preset", preset]
     for name, option in OPTIONS.items():
         value = getattr(config, name)
-        if name in IN_RECIPE and value != getattr(defaults, name) and value is not None:
+        differs = name in average if name.startswith("ema_") else value != getattr(defaults, name)
+        if name in IN_RECIPE and differs and value is not None:
             words += _option(name, option.flag, value)
     for name, value in config.loss_options:
         words += _option(name, flag_of(name), value)
     return shlex.join(words)
+
+
+def _average(config: TrainConfig, preset: str | None) -> set[str]:
+    """Returns the options of the EMA that the recipe has to name: what is usual depends on the other options."""
+    if config.ema_half_life is None:
+        usual = configure(preset, {}).ema_decay
+        return {"ema_decay"} if usual_half_life(preset, vars(config)) or config.ema_decay != usual else set()
+    return {"ema_half_life"} | ({"ema_ramp"} if config.ema_ramp != OPTIONS["ema_ramp"].default else set())
 
 
 def _option(name: str, flag: str, value: Any) -> list[str]:

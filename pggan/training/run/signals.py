@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from pggan.utils import distributed
 from pggan.utils.distributed import World
 from pggan.utils.early_signals import take_early_signal
+
+
+class Interrupted(Exception):  # noqa: N818 (a request more than an error)
+    """A signal asks the run to stop."""
 
 
 class Signals:
@@ -24,6 +30,7 @@ class Signals:
         self.save = False
         self._received_stop, self._received_save = 0, False  # by this process alone
         self._previous: dict[int, Any] = {}
+        self._raises = False
 
     def __enter__(self) -> Signals:
         handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
@@ -49,10 +56,27 @@ class Signals:
         agreed = distributed.all_reduce_max(received, world)
         self.stop, self.save = agreed // 2, bool(agreed % 2) or self.save  # a run that stops saves anyway
 
+    @contextmanager
+    def interrupting(self, world: World) -> Iterator[None]:
+        """Within the block a request to stop raises `Interrupted` at once, in a run of one process.
+
+        The block must leave its work as if it had never begun. Several processes look at `stop` after `agree`.
+        """
+        self._raises = world.size == 1
+        try:
+            if self._raises and self._received_stop:
+                raise Interrupted
+            yield
+        finally:
+            self._raises = False
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._received_stop and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received_stop = number
+        if self._raises:
+            self._raises = False
+            raise Interrupted
 
     def _save(self, number: int, frame: FrameType | None) -> None:
         self._received_save = True

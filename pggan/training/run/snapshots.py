@@ -22,6 +22,8 @@ from pggan.utils.version import __version__
 
 # Largest sample grid, (width, height) in pixels at the run's last resolution and in tiles.
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
+# Bytes of a generator's weights up to which models keep it beside its average, unasked.
+RAW_BYTES = 64 << 20
 # Images smaller than this (pixels) are enlarged, so that grids of different stages compare.
 SMALLEST_TILE = 64
 
@@ -57,7 +59,14 @@ class Snapshots:
         origin = {"kimg": scheduled.nimg / 1000, "pggan": __version__, "torch": torch.__version__}
         info = {**self.info, **origin}
         average, discriminator = self.state.average, self.state.discriminator
-        return ModelFile(average, discriminator, scheduled.level, scheduled.alpha, self.labels, info)
+        trained = self.state.generator if self._keeps_trained() else None
+        return ModelFile(average, discriminator, scheduled.level, scheduled.alpha, self.labels, info, trained)
+
+    def _keeps_trained(self) -> bool:
+        """Whether models keep the trained generator beside its average."""
+        if (choice := self.state.config.raw_models) != "auto":
+            return choice == "always"
+        return sum(tensor.nbytes for tensor in self.state.generator.state_dict().values()) <= RAW_BYTES
 
     def grid(self, scheduled: ScheduleState) -> NDArray[np.uint8]:
         """Generates the sample grid: seeds 0, 1, 2, ... row by row, of a conditional run with the classes in turn.
@@ -95,12 +104,14 @@ class Snapshots:
         assert decoded is not None, "D is an auto-encoder"
         return to_uint8(decoded[:count])
 
-    def write(self, scheduled: ScheduleState) -> NDArray[np.uint8]:
-        """Writes the model and its sample grid; returns the grid, uint8 (H, W, C)."""
+    def exist(self, scheduled: ScheduleState) -> bool:
+        """Whether model and sample grid of this moment are written."""
+        return self.run.model(scheduled.nimg).exists() and (self.run.samples / self.name(scheduled)).exists()
+
+    def write(self, scheduled: ScheduleState, grid: NDArray[np.uint8]) -> None:
+        """Writes the model and its sample grid, uint8 (H, W, C)."""
         save_model(self.run.model(scheduled.nimg), self.model(scheduled))
-        image = self.grid(scheduled)
-        self._write_grid(self.name(scheduled), image)
-        return image
+        self._write_grid(self.name(scheduled), grid)
 
     def reals(self, images: NDArray[np.uint8]) -> None:
         """Writes a grid of real images (N, C, R, R) beside the samples, once per resolution."""
