@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pggan.utils.threads import set_thread_waiting
+from pggan.utils.startup import set_thread_waiting
 from pggan.utils.version import __version__
 
 __all__ = ["Model", "__version__", "load", "set_thread_waiting"]

@@ -1,7 +1,6 @@
 """The `pggan` command, also as `python -m pggan`."""
 
-from pggan.utils.early_signals import ignore_late_signals, remember_early_signals
-from pggan.utils.threads import set_thread_waiting
+from pggan.utils.startup import ignore_late_signals, remember_early_signals, set_thread_waiting
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pggan.cli.options import Output, json_option
 from pggan.utils.formatting import one_line, size
 from pggan.utils.paths import cache_folder, shipped
 from pggan.utils.process_pool import available_cores
-from pggan.utils.threads import WAITING
+from pggan.utils.startup import WAITING
 from pggan.utils.version import __version__
 
 # What each optional extra adds. A test compares the names with those of the package.

@@ -100,8 +100,9 @@ def to_options(config: TrainConfig) -> dict[str, Any]:
         values["grid"] = "{}x{}".format(*config.grid)
     if config.budget is not None:
         values["budget"] = f"{config.budget!r}B"
-    if config.ema_half_life is not None:
-        del values["ema_decay"]  # the half-life stands in for it
+    # a decay and a half-life exclude each other
+    for name in ("ema_half_life", "ema_ramp") if config.ema_half_life is None else ("ema_decay",):
+        del values[name]
     return {name: _option_text(value) for name, value in values.items() if value is not None and value != ()}
 
 

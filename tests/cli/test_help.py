@@ -63,7 +63,7 @@ def test_help_imports_no_command_and_no_heavy_library():
     modules = done.stderr.split()
     assert [name for name in modules if name.startswith("pggan")] == [
         "pggan", "pggan.cli", "pggan.utils", "pggan.utils.errors", "pggan.utils.formatting", "pggan.utils.output",
-        "pggan.utils.threads", "pggan.utils.version",
+        "pggan.utils.startup", "pggan.utils.version",
     ]  # fmt: skip
     assert not {"torch", "numpy", "cloup", "rich", "PIL", "lmdb"} & set(modules)
 

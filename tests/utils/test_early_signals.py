@@ -7,7 +7,7 @@ import sys
 
 from pggan.training.run.signals import Signals
 from pggan.utils.distributed import SINGLE_PROCESS
-from pggan.utils.early_signals import held_back, remember_early_signals
+from pggan.utils.startup import held_back, remember_early_signals
 
 COMMAND = """
 import os, signal, sys

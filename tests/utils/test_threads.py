@@ -8,7 +8,7 @@ import pytest
 
 from pggan import set_thread_waiting
 from pggan.utils.errors import UsageError
-from pggan.utils.threads import WAITING
+from pggan.utils.startup import WAITING
 
 
 def environment(**variables):

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from benchmarks.measuring import Numbers, as_json, machine, show
-from pggan.utils.threads import WAITING
+from pggan.utils.startup import WAITING
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark.py"
 BUSY = "while True: pass"

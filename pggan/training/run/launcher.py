@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import IO, Any
 
-from pggan.utils.early_signals import held_back, take_early_signal
 from pggan.utils.output import say
 from pggan.utils.parent_watch import exit_with_parent
+from pggan.utils.startup import held_back, take_early_signal
 
 LAUNCHED = "PGGAN_LAUNCHED"
 # Seconds between two looks at the processes, and that they have to end before they are killed.

@@ -10,7 +10,7 @@ from typing import Any
 
 from pggan.utils import distributed
 from pggan.utils.distributed import World
-from pggan.utils.early_signals import take_early_signal
+from pggan.utils.startup import take_early_signal
 
 
 class Interrupted(Exception):  # noqa: N818 (a request more than an error)
