@@ -9,10 +9,11 @@ from typing import Any
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
+from pggan.networks.model_metadata import ModelMetadata
 from pggan.report.markup import option
 from pggan.training.run.directory import LOCK, OPTIONS, RunDirectory
 from pggan.training.run.log_reader import MAX_IMAGES, MAX_NAME, Event, LogSummary, finite_number, summarize_log
-from pggan.utils.errors import DataError, PgganError, TrainingError
+from pggan.utils.errors import DataError, ModelError, PgganError, TrainingError
 from pggan.utils.file_lock import is_locked
 
 
@@ -110,12 +111,7 @@ def _data(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any]) -> t
 
 def about(model: Path) -> dict[str, Any]:
     """Reads the entry "info" of a model file's metadata; empty where it cannot be read."""
-    from safetensors import safe_open
-
     try:
-        with safe_open(str(model), framework="np") as file:
-            metadata = file.metadata() or {}
-        entries = [json.loads(text) for text in metadata.values() if '"info"' in text]
-        return next((dict(entry["info"]) for entry in entries if isinstance(entry.get("info"), dict)), {})
-    except Exception:  # noqa: BLE001 - the library raises its own kinds; the page does without
+        return ModelMetadata.read(model).info
+    except (ModelError, OSError):
         return {}

@@ -28,3 +28,5 @@ MAX_JPEG_SCANS = 100
 MAX_MANIFEST_BYTES = 16 << 20
 # Bytes of a stored record: so many times those of its pixels, and so many more. The worst noise takes twice its pixels.
 MAX_RECORD_RATIO, MAX_RECORD_EXTRA = 4, 1 << 16
+# Bytes of a model's or checkpoint's header with its metadata, and of a run's options.json.
+MAX_METADATA_BYTES = 16 << 20

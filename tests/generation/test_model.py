@@ -13,7 +13,8 @@ import torch
 
 import pggan
 from pggan.generation.to_uint8 import to_uint8
-from pggan.networks.model_file import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
+from pggan.networks.model_file import load_model, save_model, write_tensors
+from pggan.networks.model_metadata import MODEL_KEY, STATE_KEY
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model
 from tests.helpers.model_files import model_file

@@ -20,7 +20,8 @@ from pggan.config.train import PerResolution, TrainConfig
 from pggan.losses.base import Objective
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
-from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
+from pggan.networks.model_file import read_tensors, write_tensors
+from pggan.networks.model_metadata import STATE_KEY, read_metadata
 from pggan.training.engine.loss_functions import StepContext, make_objectives
 from pggan.training.engine.loss_scaler import LossScaler
 from pggan.training.engine.progress import Progress
