@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,12 +126,11 @@ def _data(path: str) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.run.log_reader import read_log
+    from pggan.training.run.log_reader import read_ticks
 
     run = RunDirectory(path)
     config, resolved = run.read_options()
-    lines = read_log(run.log) if run.log.exists() else []
-    last = lines[-1] if lines else {}
+    last: dict[str, Any] = next(iter(deque(read_ticks(run.log), maxlen=1)), {})
     total, sides = config.schedule.total, config.resolutions()
     models, states = run.models(), run.states()
     return {

@@ -7,11 +7,13 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pggan.config.resolution import PerResolution
+from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION, PerResolution, level_of
 from pggan.utils.errors import UsageError
 from pggan.utils.strict_json import is_kind
 
 T = TypeVar("T")
+# Entries of a `PerResolution`.
+_PER_RESOLUTION = {"plain"} | {str(2**level) for level in range(level_of(MIN_RESOLUTION), level_of(MAX_RESOLUTION) + 1)}
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -42,21 +44,17 @@ def from_json(configuration: type[T], values: Mapping[str, Any]) -> T:
             raise UsageError(f"a recorded configuration holds an unusable value: {name} is no {kind}")
     try:
         return configuration(**{name: _value_from_json(value) for name, value in values.items()})
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         raise UsageError(f"a recorded configuration holds an unusable value: {error}") from None
 
 
 def _is_kind(value: Any, annotation: Any) -> bool:
     """Whether a JSON value is of a field's kind. A `PerResolution` is a table of numbers."""
     if annotation is PerResolution:
-        return is_kind(value, dict[str, float | None]) and all(_is_resolution(name) for name in value)
+        return is_kind(value, dict[str, float | None]) and value.keys() <= _PER_RESOLUTION
     if PerResolution in typing.get_args(annotation):
         return value is None or _is_kind(value, PerResolution)
     return is_kind(value, annotation)
-
-
-def _is_resolution(name: str) -> bool:
-    return name == "plain" or (name.isascii() and name.isdecimal() and len(name) < 6)
 
 
 def _value_from_json(value: Any) -> Any:

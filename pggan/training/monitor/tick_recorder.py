@@ -44,8 +44,8 @@ class TickRecorder:
     def learn_throughput(self, lines: list[dict[str, Any]]) -> None:
         """Takes the throughput of a resumed run from the lines of its log."""
         for line in lines:
-            if speed := line.get("img_per_second"):
-                self.eta.measured(level_of(line["resolution"]), speed, 1.0)
+            if (speed := line.get("img_per_second", 0)) > 0:
+                self.eta.measured(level_of(int(line["resolution"])), speed, 1.0)
 
     def watch(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         """Passes batches on, and remembers the reals of the last one to compare the diversity of fakes with."""

@@ -114,7 +114,7 @@ def _write_card(run: RunDirectory, models: dict[Path, ModelFile]) -> None:
     config, resolved = run.read_options()
     trained_at = (run.log if run.log.exists() else next(iter(models))).stat().st_mtime
     text = card(run.path.resolve().name, models, config, resolved, read_log(run.log), SHEET, trained_at)
-    replace_atomically(run.path / CARD, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    replace_atomically(run.path / CARD, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))
 
 
 def _bytes(path: Path) -> int:
