@@ -105,3 +105,20 @@ def test_weights_that_are_no_finite_numbers_are_refused(kind, tmp_path, capsys):
     name = "generator.to_rgb.4x4.weight"
     path = changed(saved(tmp_path / "model.safetensors"), tensors=lambda c: c.update({name: kind(c[name])}))
     assert name in refused(["generate", str(path), "--n", "1", "--out", str(tmp_path / "out")], capsys)
+
+
+def enlarged(name, factor):
+    return lambda contents: contents.update({name: torch.full_like(contents[name], factor)})
+
+
+@pytest.mark.parametrize("level", [2, 4])
+def test_finite_weights_that_overflow_are_told_and_leave_no_picture(level, tmp_path, capsys):
+    change = enlarged(f"generator.to_rgb.{2**level}x{2**level}.weight", 3e38)
+    path = changed(saved(tmp_path / "model.safetensors", level=level), tensors=change)
+    for command in (["generate", path, "--n", "2", "--out", tmp_path / "out"],
+                    ["interpolate", path, "--seconds", "0.2", "--out", tmp_path / "walk.gif"]):  # fmt: skip
+        reason = refused([str(word) for word in command], capsys)
+        assert "not finite" in reason
+        assert str(path) in reason
+    assert not list((tmp_path / "out").glob("*.png"))
+    assert not (tmp_path / "walk.gif").exists()
