@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,12 +126,11 @@ def _data(path: str) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.run.log_reader import read_log
+    from pggan.training.run.log_reader import read_ticks
 
     run = RunDirectory(path)
     config, resolved = run.read_options()
-    lines = read_log(run.log) if run.log.exists() else []
-    last = lines[-1] if lines else {}
+    last: dict[str, Any] = next(iter(deque(read_ticks(run.log), maxlen=1)), {})
     total, sides = config.schedule.total, config.resolutions()
     models, states = run.models(), run.states()
     return {
@@ -168,42 +168,32 @@ def _networks(g: GeneratorConfig, d: DiscriminatorConfig | None) -> dict[str, An
 
 
 def _model(path: Path) -> dict[str, Any]:
-    from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json
+    from pggan.config.model_metadata import ModelMetadata
     from pggan.generation.labels import LabelSpace
     from pggan.networks.flops import parameters
-    from pggan.networks.model_file import MODEL_KEY, checked_labels, checked_level, read_metadata
-    from pggan.utils.errors import ModelError, UsageError
 
-    about = read_metadata(path, MODEL_KEY)
-    try:
-        g = from_json(GeneratorConfig, about["generator"])
-        d = from_json(DiscriminatorConfig, about["discriminator"]) if about.get("discriminator") else None
-        level, alpha = checked_level(about, g)
-        side = 2**level
-        labels = LabelSpace.of(checked_labels(about), g.label_size)
-        values = {
-            "model": str(path),
-            "resolution": f"{side}x{side}",
-            "alpha": alpha,
-            "grows_to": f"{g.resolution}x{g.resolution}",
-            "channels": g.channels,
-            "latent_size": g.latent_size,
-            "codes": {"categorical": list(g.categorical), "continuous": g.continuous} if g.code_size else None,
-            "labels": {column.name: ", ".join(column.classes) for column in labels.columns} or None,
-            "generator_parameters": parameters(g, level),
-            "discriminator_parameters": parameters(d, level) if d else None,
-            "feature_maps": {"base": g.fmap_base, "max": g.fmap_max},
-            "resampling": g.resample if g.resample != "nearest" else None,
-            "mapping_layers": g.mapping_layers or None,
-            "fused_scale": g.fused_scale if g.arch == "pggan" else None,
-            **_networks(g, d),
-            "file_size": size(path.stat().st_size),
-        }
-        info = dict(about.get("info") or {})
-        own = {_heading(name) for name in (*values, *_NAMES_OF_RUNS)}
-        clash = {name: info.pop(name) for name in list(info) if _heading(name) in own}
-        return {**values, **info, "says_of_itself": clash or None}
-    except UsageError as error:
-        raise ModelError(f"{path} cannot be used: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ModelError(f"{path} has unreadable metadata ({error!r}); copy or make it again") from None
+    about = ModelMetadata.read(path)
+    g, d, side = about.generator, about.discriminator, 2**about.level
+    labels = LabelSpace.of(about.labels, g.label_size)
+    values = {
+        "model": str(path),
+        "resolution": f"{side}x{side}",
+        "alpha": about.alpha,
+        "grows_to": f"{g.resolution}x{g.resolution}",
+        "channels": g.channels,
+        "latent_size": g.latent_size,
+        "codes": {"categorical": list(g.categorical), "continuous": g.continuous} if g.code_size else None,
+        "labels": {column.name: ", ".join(column.classes) for column in labels.columns} or None,
+        "generator_parameters": parameters(g, about.level),
+        "discriminator_parameters": parameters(d, about.level) if d else None,
+        "feature_maps": {"base": g.fmap_base, "max": g.fmap_max},
+        "resampling": g.resample if g.resample != "nearest" else None,
+        "mapping_layers": g.mapping_layers or None,
+        "fused_scale": g.fused_scale if g.arch == "pggan" else None,
+        **_networks(g, d),
+        "file_size": size(path.stat().st_size),
+    }
+    info = dict(about.info)
+    own = {_heading(name) for name in (*values, *_NAMES_OF_RUNS)}
+    clash = {name: info.pop(name) for name in list(info) if _heading(name) in own}
+    return {**values, **info, "says_of_itself": clash or None}

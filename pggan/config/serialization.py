@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pggan.config.resolution import PerResolution
+from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION, PerResolution, level_of
+from pggan.config.strict_json import is_kind
 from pggan.utils.errors import UsageError
 
 T = TypeVar("T")
+# Entries of a `PerResolution`.
+_PER_RESOLUTION = {"plain"} | {str(2**level) for level in range(level_of(MIN_RESOLUTION), level_of(MAX_RESOLUTION) + 1)}
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -34,13 +37,15 @@ def from_json(configuration: type[T], values: Mapping[str, Any]) -> T:
     unknown = sorted(set(values) - {entry.name for entry in dataclasses.fields(configuration)})  # type: ignore[arg-type]
     if unknown:
         raise UsageError(f"it was written by a newer pggan (unknown: {', '.join(unknown)}); update pggan to read it")
-    for entry in dataclasses.fields(configuration):  # type: ignore[arg-type]
-        if entry.name in values and not _is_kind(values[entry.name], str(entry.type)):
-            raise UsageError(f"a recorded configuration holds an unusable value: {entry.name} is no {entry.type}")
+    annotations = typing.get_type_hints(configuration)
+    for name, value in values.items():
+        if not _is_kind(value, annotations[name]):
+            kind = getattr(annotations[name], "__name__", annotations[name])
+            raise UsageError(f"a recorded configuration holds an unusable value: {name} is no {kind}")
     try:
         recorded = {name: _value_from_json(value) for name, value in values.items()}
         return configuration(**{**_before(configuration), **recorded})
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         raise UsageError(f"a recorded configuration holds an unusable value: {error}") from None
 
 
@@ -50,12 +55,13 @@ def _before(configuration: type) -> dict[str, Any]:
     return {name: o.before for name, o in options.items() if o is not None and o.before is not None}
 
 
-def _is_kind(value: Any, kind: str) -> bool:
-    """Whether a JSON value is of a field's kind; fields of several kinds take any."""
-    if kind == "float":
-        return type(value) is int or (type(value) is float and math.isfinite(value))
-    plain: dict[str, type] = {"int": int, "bool": bool, "str": str}
-    return kind not in plain or type(value) is plain[kind]
+def _is_kind(value: Any, annotation: Any) -> bool:
+    """Whether a JSON value is of a field's kind. A `PerResolution` is a table of numbers."""
+    if annotation is PerResolution:
+        return is_kind(value, dict[str, float | None]) and value.keys() <= _PER_RESOLUTION
+    if PerResolution in typing.get_args(annotation):
+        return value is None or _is_kind(value, PerResolution)
+    return is_kind(value, annotation)
 
 
 def _value_from_json(value: Any) -> Any:

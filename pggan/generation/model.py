@@ -274,9 +274,20 @@ class Model:
     def start_images(
         self, latents: NDArray[Any], labels: NDArray[Any] | None = None, remaining: int = 0
     ) -> PendingImages:
-        """Starts to compute images; the returned call waits for them. Arguments are those of `synthesize`."""
+        """Starts to compute images; the returned call waits for them. Arguments are those of `synthesize`.
+
+        Raises `ModelError`, here or in that call, where a file's weights are too large to compute with.
+        """
+        # a run that trains has no path: it sees for itself when it diverges, and goes back
+        refuse = self._refuse_overflow if self.path is not None else None
         with _translate_out_of_memory(len(latents)):
-            return start_to_uint8(self.synthesize(latents, labels, remaining=remaining))
+            return start_to_uint8(self.synthesize(latents, labels, remaining=remaining), refuse)
+
+    def _refuse_overflow(self) -> None:
+        raise ModelError(
+            f"{self.path} makes pictures with values that are not finite: its weights are too large to compute with, "
+            "as after a training that diverged; use an earlier model of the run"
+        )
 
     def images(self, latents: NDArray[Any], labels: NDArray[Any] | None = None) -> Images:
         """Returns the images uint8 (N, H, W, C) of latents (N, latent_size + codes.size), as one batch."""

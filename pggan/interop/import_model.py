@@ -30,8 +30,8 @@ def import_model(path: str | Path, which: str = "gs") -> ModelFile:
         raise ModelError(f"{file} {problem}; give a model file of another program")
     for entry in IMPORTERS:
         importer = IMPORTERS.load(entry.name)
-        if importer.sniff(file):
-            with reading(str(file), ModelError, "copy it again"):
+        with reading(str(file), ModelError, "copy it again"):
+            if importer.sniff(file):
                 return importer.read(file).model(which)
     formats = "; ".join(entry.summary for entry in IMPORTERS)
     if _is_safetensors(file):

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.interop.imported_model import ImportedModel, tensor, unknown_global_error
+from pggan.interop.pickles import UnknownGlobal
+from pggan.interop.torch_files import check_tensors, check_torch_file
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.formatting import one_line
 
@@ -70,11 +72,13 @@ class ZooImporter:
 def _load(path: Path) -> Any:
     """Reads the file without running anything in it: of classes, torch admits tensors and `_Config` only."""
     try:
-        _check_members(path)
+        check_torch_file(path)
         with torch.serialization.safe_globals([_Config]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        _check_tensors(content)
+        check_tensors(content, path.stat().st_size)
         return content
+    except UnknownGlobal as error:
+        raise unknown_global_error(path, error.name) from None
     except pickle.UnpicklingError as error:
         if match := re.search(r"(?:GLOBAL|global|class|function) ([A-Za-z_][\w.]*\.[\w.]+)", str(error)):
             raise unknown_global_error(path, match[1]) from None
@@ -83,30 +87,6 @@ def _load(path: Path) -> Any:
         raise ModelError(f"{path} needs more memory than there is; it is damaged, or no model") from None
     except Exception as error:  # noqa: BLE001 (torch raises many kinds for damaged files)
         raise _damaged(path, error) from None
-
-
-def _check_members(path: Path) -> None:
-    """Raises `ValueError` where a member of the file expands to more than the file: torch stores them as they are."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise ValueError("its members expand to more than the file holds")
-
-
-def _check_tensors(content: Any) -> None:
-    """Raises `ValueError` for a tensor that is not plain, or that claims more values than the file holds of it."""
-    pending, seen = [content], {id(content)}
-    while pending:
-        value = pending.pop()
-        if isinstance(value, Tensor):
-            plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-            if not plain or value.is_complex() or value.numel() * value.itemsize > value.untyped_storage().nbytes():
-                raise ValueError("a tensor holds other than plain numbers, or fewer than it claims")
-            continue
-        inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
-        new = [item for item in inner if id(item) not in seen]
-        seen.update(map(id, new))
-        pending.extend(new)
 
 
 def _damaged(path: Path, error: Exception) -> ModelError:

@@ -1,8 +1,7 @@
 """Model files and training states: safetensors files with JSON metadata. Loading one executes no code.
 
 A model file holds the tensors `generator.*` (the EMA) and optionally `discriminator.*` and `trained.*` (the generator
-behind the EMA). Its metadata entry `pggan.model` is JSON: format, configurations of generator and discriminator, level,
-alpha, labels, info. A training state has the metadata entry `pggan.state` and the tensors of training/engine/state.py.
+behind the EMA), and the metadata of model_metadata.py. A training state has the tensors of training/engine/state.py.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
+from pggan.config.model_metadata import DIGEST_KEY, FORMAT, MODEL_KEY, ModelMetadata
+from pggan.config.train import to_json
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
@@ -29,9 +29,6 @@ from pggan.networks.layers import at_least_float32
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.formatting import one_line
-
-FORMAT = 1
-MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
 
 
 @dataclass
@@ -95,34 +92,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Ma
     replace_atomically(path, write)
 
 
-def read_metadata(path: Path, key: str) -> dict[str, Any]:
-    """Reads a file's JSON metadata. Raises `ModelError` if it is missing, damaged, foreign or of another format."""
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist; give a model file, a run directory or a shipped model's name")
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except Exception as error:  # the library raises its own and several built-in kinds
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
-            raise
-        raise ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again") from None
-    if key not in metadata:
-        if MODEL_KEY in metadata or STATE_KEY in metadata:
-            kind = "a training state, not a model" if STATE_KEY in metadata else "a model, not a training state"
-            raise ModelError(f"{path} is {kind}; a run keeps its models in models/ and its states in checkpoints/")
-        raise ModelError(f"{path} is a safetensors file of another program, not one of pggan's")
-    try:
-        about: dict[str, Any] = json.loads(metadata[key])
-        version = about["format"]
-        if type(version) is not int or not isinstance(about.get("info") or {}, dict):
-            raise TypeError("a value of another kind")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
-        raise ModelError(f"{path} has unreadable metadata; copy or make it again") from None
-    if version != FORMAT:
-        raise ModelError(f"{path} has format {version}, this pggan reads format {FORMAT}; update pggan to read it")
-    return about
-
-
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     """Reads all tensors of a file to the CPU. Raises `ModelError` where it is damaged, even in a single bit."""
     try:
@@ -167,15 +136,16 @@ def save_model(path: Path, model: ModelFile) -> None:
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
     """Reads a model file. Raises `ModelError` if it is missing, damaged, foreign or of another version."""
-    about = read_metadata(path, MODEL_KEY)
+    about = ModelMetadata.read(path)
     try:
-        generator, discriminator = _empty_networks(about)
+        # on the meta device: a hostile configuration takes no memory before its tensors have been checked
+        with torch.device("meta"):
+            generator = make_generator(about.generator)
+            discriminator = make_discriminator(about.discriminator) if about.discriminator is not None else None
         tensors = read_tensors(path, MODEL_KEY)
         with torch.device("meta"):
-            trained = make_generator(generator.config) if any(name.startswith("trained.") for name in tensors) else None
-        level, alpha = checked_level(about, generator.config)
-        info = about.get("info") or {}
-        model = ModelFile(generator, discriminator, level, alpha, checked_labels(about), info, trained)
+            trained = make_generator(about.generator) if any(name.startswith("trained.") for name in tensors) else None
+        model = ModelFile(generator, discriminator, about.level, about.alpha, about.labels, about.info, trained)
         for part, module in model.parts().items():
             _fill(module, tensors, part + ".")
     except (ModelError, UsageError, KeyError, TypeError, ValueError) as error:
@@ -184,50 +154,6 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> ModelFile:
     for module in model.parts().values():
         module.to(device).eval().requires_grad_(False)
     return model
-
-
-def _empty_networks(about: Mapping[str, Any]) -> tuple[Generator, Discriminator | None]:
-    """Makes the networks of a model file without weights.
-
-    They are on the meta device: a hostile configuration takes no memory before its tensors have been checked.
-    """
-    with torch.device("meta"):
-        generator = make_generator(from_json(GeneratorConfig, about["generator"]))
-        config = about.get("discriminator")
-        return generator, make_discriminator(from_json(DiscriminatorConfig, config)) if config else None
-
-
-def checked_level(about: Mapping[str, Any], config: GeneratorConfig) -> tuple[int, float]:
-    """Returns level and alpha of a model file's metadata. Raises `ModelError` where the generator has no such level."""
-    level, alpha = about["level"], about["alpha"]
-    numbers = type(level) is int and type(alpha) in (int, float)
-    if not (numbers and config.min_level <= level <= config.max_level and 0 <= alpha <= 1):
-        raise ModelError(f"level {one_line(repr(level))}, alpha {one_line(repr(alpha))} are out of range")
-    return level, float(alpha)
-
-
-def checked_labels(about: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the labels of a model file's metadata. Raises `ModelError` where they are no columns of classes."""
-    labels = about.get("labels")
-    if labels is None:
-        return None
-    columns = labels.get("columns", [labels]) if isinstance(labels, dict) else [None]
-    for column in columns if isinstance(columns, list) else [None]:
-        if not (isinstance(column, dict) and isinstance(column.get("name", ""), str)):
-            raise ModelError("its labels are no columns with a name and classes")
-        classes = column.get("classes") or []
-        if not (isinstance(classes, list) and all(isinstance(name, (str, int)) for name in classes)):
-            raise ModelError("its labels are no columns with a name and classes")
-        if (counts := column.get("counts")) is not None and not _are_counts(counts, len(classes)):
-            raise ModelError("the counts of its labels are no numbers of pictures, one for each class")
-    return dict(labels)
-
-
-def _are_counts(counts: Any, classes: int) -> bool:
-    """Whether `counts` are numbers of images, one for each class, with at least one image in all."""
-    if not isinstance(counts, list) or len(counts) != classes:
-        return False
-    return all(type(count) is int and 0 <= count < 1 << 40 for count in counts) and sum(counts) > 0
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pggan.config.model_metadata import ModelMetadata
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig
 from pggan.report.markup import option
 from pggan.training.run.directory import LOCK, OPTIONS, RunDirectory
 from pggan.training.run.log_reader import MAX_IMAGES, MAX_NAME, Event, LogSummary, finite_number, summarize_log
-from pggan.utils.errors import DataError, PgganError, TrainingError
+from pggan.utils.errors import DataError, ModelError, PgganError, TrainingError
 from pggan.utils.file_lock import is_locked
 
 
@@ -54,31 +54,29 @@ def read_run_data(path: Path) -> RunData:
     run = RunDirectory(path)
     try:
         config, resolved = run.read_options()
-        recorded = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
+        version, changes = run.recorded()
         schedule = config.schedule
-    except NotADirectoryError:
-        raise TrainingError(f"{path} is a file, not a run; give a directory that pggan train made") from None
     except (PgganError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - a damaged configuration may raise anything
         raise TrainingError(f"{path / OPTIONS} is damaged ({type(error).__name__}: {error})") from None
     log = summarize_log(run.log)
-    log.events.extend(_changes(recorded.get("changes")))
+    log.events.extend(_changes(changes))
     log.events.sort(key=lambda event: event.nimg)
     models, best = run.models(), [run.best] if run.best.is_file() else []
     data, attribution = _data(run, config, resolved)
     if attribution is None:
         attributions = [about(model).get("attribution") for model in (*models[-1:], *best)]
         attribution = next((str(text) for text in attributions if text), None)
-    version, running = str(recorded.get("pggan", "")), is_locked(path / LOCK)
+    running = is_locked(path / LOCK)
     return RunData(run, config, resolved, version, schedule, log, models, best, data, attribution, running)
 
 
-def _changes(recorded: object) -> list[Event]:
+def _changes(recorded: list[dict[str, Any]]) -> list[Event]:
     """Reads the changes of options on resume as events."""
     events = []
-    for change in recorded if isinstance(recorded, list) else []:
-        at = finite_number(change.get("at_nimg")) if isinstance(change, dict) else None
+    for change in recorded:
+        at = finite_number(change.get("at_nimg"))
         if at is not None and 0 <= at <= MAX_IMAGES:
             changed = {str(name)[:MAX_NAME]: value for name, value in change.items() if name != "at_nimg"}
             names = [f"{name.replace('_', '-')} {option(value)}" for name, value in changed.items()]
@@ -110,12 +108,7 @@ def _data(run: RunDirectory, config: TrainConfig, resolved: dict[str, Any]) -> t
 
 def about(model: Path) -> dict[str, Any]:
     """Reads the entry "info" of a model file's metadata; empty where it cannot be read."""
-    from safetensors import safe_open
-
     try:
-        with safe_open(str(model), framework="np") as file:
-            metadata = file.metadata() or {}
-        entries = [json.loads(text) for text in metadata.values() if '"info"' in text]
-        return next((dict(entry["info"]) for entry in entries if isinstance(entry.get("info"), dict)), {})
-    except Exception:  # noqa: BLE001 - the library raises its own kinds; the page does without
+        return ModelMetadata.read(model).info
+    except (ModelError, OSError):
         return {}

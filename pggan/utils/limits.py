@@ -28,3 +28,5 @@ MAX_JPEG_SCANS = 100
 MAX_MANIFEST_BYTES = 16 << 20
 # Largest size of a stored record: this ratio to its pixels, plus extra bytes. The worst noise takes twice its pixels.
 MAX_RECORD_RATIO, MAX_RECORD_EXTRA = 4, 1 << 16
+# Bytes of a model's or checkpoint's header with its metadata, and of a run's options.json.
+MAX_METADATA_BYTES = 16 << 20

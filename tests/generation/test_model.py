@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 
 import pggan
+from pggan.config.model_metadata import MODEL_KEY, STATE_KEY
 from pggan.generation.to_uint8 import to_uint8
-from pggan.networks.model_file import MODEL_KEY, STATE_KEY, load_model, save_model, write_tensors
+from pggan.networks.model_file import load_model, save_model, write_tensors
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model
 from tests.helpers.model_files import model_file

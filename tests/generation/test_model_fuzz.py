@@ -12,8 +12,8 @@ import safetensors
 import safetensors.torch
 
 from pggan import cli
+from pggan.config.model_metadata import DIGEST_KEY, MODEL_KEY
 from pggan.generation.model import load
-from pggan.networks.model_file import DIGEST_KEY, MODEL_KEY
 from pggan.utils.errors import PgganError
 from tests.helpers.fuzzing import mutate, mutate_json, refused
 from tests.helpers.model_files import saved

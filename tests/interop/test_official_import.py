@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
+import random
 import struct
 
 import numpy as np
@@ -20,6 +21,8 @@ from pggan.interop.pickles import read_pickle
 from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError, UsageError
 from tests.helpers import foreign_files
+from tests.helpers.bounded_run import bounded_run
+from tests.helpers.fuzzing import mutate, refused
 from tests.helpers.official_networks import FOLDER, load, stage
 
 FILES = {"A": "A", "C": "C", "C_proto5": "C", "D": "D", "E": "E"}
@@ -357,7 +360,7 @@ def test_a_hostile_memo_costs_no_memory(tmp_path):
         import_model(tmp_path / "huge.pkl")
 
 
-def test_objects_that_a_pickle_refers_to_many_times_are_converted_once(tmp_path):
+def test_a_pickle_that_refers_to_the_same_objects_many_times_is_refused(tmp_path):
     """24 levels of lists, each with four references to the one below: 318 bytes, 4^24 paths."""
     below = ["laugh"]
     for _ in range(24):
@@ -365,6 +368,62 @@ def test_objects_that_a_pickle_refers_to_many_times_are_converted_once(tmp_path)
     path = tmp_path / "laughs.pkl"
     path.write_bytes(pickle.dumps(below, protocol=2))
     assert path.stat().st_size < 1000
-    assert len(read_pickle(path)) == 4
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="far more often"):
         import_model(path)
+
+
+def laughs(kind, levels=24):
+    below = "laugh"
+    for _ in range(levels):
+        below = kind([below] * 4)
+    return below
+
+
+NETWORK = b"\x80\x02cnetwork\nNetwork\n)\x81"
+HOSTILE = {
+    "lists": pickle.dumps(laughs(list), 2),
+    "tuples": pickle.dumps(laughs(tuple), 2),
+    "tuples in three networks": b"\x80\x02(" + (NETWORK[2:] + pickle.dumps(laughs(tuple), 2)[2:-1] + b"b") * 3 + b"t.",
+    # nothing hashes them: the key is refused before it is used
+    "tuples as a key": b"\x80\x02}" + pickle.dumps(laughs(tuple), 2)[2:-1] + b"Ns.",
+    "tuples as keys": b"\x80\x02}(" + pickle.dumps(laughs(tuple), 2)[2:-1] + b"Nu.",
+    "tuples as keys of a dictionary": b"\x80\x02(" + pickle.dumps(laughs(tuple), 2)[2:-1] + b"Nd.",
+    "tuples in a set": b"\x80\x04\x8f(" + pickle.dumps(laughs(tuple), 2)[2:-1] + b"\x90.",
+    "tuples in a frozen set": b"\x80\x04(" + pickle.dumps(laughs(tuple), 2)[2:-1] + b"\x91.",
+    "tuples as a type of numbers": b"\x80\x02cnumpy\ndtype\n(" + pickle.dumps(laughs(tuple), 2)[2:-1] + b"tR.",
+    "a list in itself": b"\x80\x02]q\x00h\x00a.",
+    "millions of lists": b"\x80\x02" + b"]" * (4 << 20) + b".",
+    "the state of a function": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}X\x01\x00\x00\x00aNsb.",
+    "the state of a class": b"\x80\x02cnetwork\nNetwork\n}X\x01\x00\x00\x00aNsb.",
+    # a text of 1 MiB, encoded 1,000 times
+    "texts encoded again and again": b"\x80\x02c_codecs\nencode\nq\x00X\x00\x00\x10\x00" + b"a" * (1 << 20)
+    + b"X\x06\x00\x00\x00latin1\x86q\x01" + b"h\x00h\x01R" * 1000 + b".",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_pickles_end_at_once_in_one_line(content, tmp_path):
+    (tmp_path / "hostile.pkl").write_bytes(content)
+    assert refused(ModelError, lambda: import_model(tmp_path / "hostile.pkl"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["tuples in three networks", "millions of lists", "texts encoded again and again"])
+def test_the_memory_of_hostile_pickles_is_bounded(name, tmp_path):
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(HOSTILE[name])
+    done = bounded_run(["import", str(path), str(tmp_path / "out.safetensors")], memory=4096, seconds=30)
+    assert done.status == 1
+    assert len(done.err.splitlines()) == 1, done.err
+    assert "unexpected" not in done.err
+    assert done.peak < 1000
+
+
+@pytest.mark.long
+def test_changed_pickles(tmp_path, fuzz_rounds):
+    whole, path, dice = mutable(tmp_path), tmp_path / "changed.pkl", random.Random(0)
+    refusals = 0
+    for _ in range(fuzz_rounds(150)):
+        path.write_bytes(mutate(whole, dice))
+        refusals += refused(ModelError, lambda: import_model(path))
+    assert refusals > fuzz_rounds(150) // 3

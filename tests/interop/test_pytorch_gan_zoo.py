@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
 from pggan.utils.errors import ModelError
 from tests.helpers import foreign_files
+from tests.helpers.fuzzing import mutate, refused
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "zoo"
 
@@ -203,3 +205,54 @@ def test_a_compressed_torch_file_is_refused_before_it_expands(tmp_path):
             bomb.writestr(member.filename, source.read(member))
     with pytest.raises(ModelError, match="expand to more than the file holds"):
         import_model(path)
+
+
+def zoo_pickle(path, change):
+    """Rewrites the pickle in a torch file."""
+    with zipfile.ZipFile(FOLDER / "zoo_A.pt") as source, zipfile.ZipFile(path, "w") as target:
+        for member in source.infolist():
+            content = source.read(member)
+            target.writestr(member.filename, change(content) if member.filename.endswith("data.pkl") else content)
+
+
+def laughs():
+    below = "laugh"
+    for _ in range(24):
+        below = (below,) * 4
+    return pickle.dumps(below, 2)[2:-1]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tuples_as_keys_end_at_once(legacy, tmp_path):
+    content, path = b"\x80\x02}(" + laughs() + b"Nu.", tmp_path / "laughs.pt"
+    if legacy:
+        torch.save({}, path, _use_new_zipfile_serialization=False)
+        start = path.read_bytes()
+        path.write_bytes(start[:17] + content + start[17:])
+    else:
+        zoo_pickle(path, lambda _: content)
+    with pytest.raises(ModelError, match="key that is no plain value"):
+        import_model(path)
+
+
+def test_one_tensor_under_many_names_does_not_multiply(tmp_path):
+    weight = torch.zeros(1 << 20)
+    names = {f"scaleLayers.{n}.{k}.module.weight": weight[:] for n in range(10) for k in range(2)}
+    torch.save({"config": {}, "netG": names}, tmp_path / "many.pt")
+    with pytest.raises(ModelError, match="far more often"):
+        import_model(tmp_path / "many.pt")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("legacy", [False, True])
+def test_changed_torch_files(legacy, tmp_path, fuzz_rounds):
+    path, dice = tmp_path / "changed.pt", random.Random(0)
+    torch.save({"config": {}, "netG": {"formatLayer.module.weight": torch.ones(4, 4)}}, path,
+               _use_new_zipfile_serialization=not legacy)  # fmt: skip
+    whole = path.read_bytes()
+    for number in range(fuzz_rounds(60)):
+        if number % 2 and not legacy:
+            zoo_pickle(path, lambda content: mutate(content, dice))
+        else:
+            path.write_bytes(mutate(whole, dice))
+        refused(ModelError, lambda: import_model(path))

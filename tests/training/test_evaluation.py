@@ -14,9 +14,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pggan.cli import run as pggan
+from pggan.config.model_metadata import STATE_KEY, read_metadata
 from pggan.config.train import PerResolution
 from pggan.generation.model import load
-from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
+from pggan.networks.model_file import read_tensors, write_tensors
 from pggan.training.engine.progress import Progress
 from pggan.training.monitor import evaluation
 from pggan.training.monitor.display import QuietDisplay

@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from pggan.config.train import TrainConfig, level_of
+from pggan.config.strict_json import is_kind
+from pggan.config.train import PRECISIONS, TrainConfig, level_of
 from pggan.training.engine import step_modes
 from pggan.training.engine.memory_estimate import MicroBatchPlan, plan_from_json, plan_to_json, resolve_memory
 from pggan.training.engine.step_modes import StepMode, resolve_modes
+
+# Kinds of the entries as JSON.
+_RECORDED: dict[str, Any] = {
+    "device": str, "precision": str, "modes": dict[str, str], "modes_why": str, "memory": dict[str, dict[str, Any]],
+    "hardware": str, "threads": int, "torch": str, "python": str, "data": dict[str, int | str | None] | None,
+    "processes": int,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,15 @@ class RunEnvironment:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunEnvironment:
-        """Reads what this version or an older one recorded."""
+        """Reads what this version or an older one recorded. Raises `ValueError` where an entry is of another kind."""
+        for name in ("device", "precision"):
+            if name not in values:
+                raise ValueError(f"{name} is missing")
+        for name, kind in _RECORDED.items():
+            if name in values and not is_kind(values[name], kind):
+                raise ValueError(f"{name} is of another kind")
+        if values["precision"] not in PRECISIONS:
+            raise ValueError(f"precision is none of {', '.join(PRECISIONS)}")
         known = {name.name: values[name.name] for name in fields(cls) if name.name in values}
         memory = plan_from_json(values.get("memory", {}))
         return cls(**{**known, "modes": _modes(values.get("modes", {})), "memory": memory})

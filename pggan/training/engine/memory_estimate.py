@@ -7,10 +7,12 @@ torch's profile of its allocations, at 32x32 to 256x256: tools/benchmark.py memo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pggan.config.network import DiscriminatorConfig
+from pggan.config.strict_json import is_kind
 from pggan.config.train import TrainConfig, level_of
 from pggan.networks.flops import discriminator_layers, generator_layers, parameters
 from pggan.utils.errors import UsageError
@@ -231,11 +233,17 @@ def plan_to_json(plan: Mapping[int, MicroBatchPlan]) -> dict[str, Any]:
 
 
 def plan_from_json(values: Mapping[str, Mapping[str, Any]]) -> dict[int, MicroBatchPlan]:
-    """Reads a recorded plan; older ones say of each resolution, too, whether and what was measured."""
-    return {
-        level_of(int(side)): MicroBatchPlan(int(share["micro_batch"]), bool(share["recompute"]), float(share["bytes"]))
-        for side, share in values.items()
-    }
+    """Reads a recorded plan; older ones say of each resolution, too, whether and what was measured.
+
+    Raises `ValueError` where a share is damaged.
+    """
+    plan = {}
+    for side, share in values.items():
+        count, again, most = [share.get(name, math.nan) for name in MicroBatchPlan._fields]
+        if not (is_kind(count, int) and is_kind(again, bool) and is_kind(most, float) and count >= 1 and most >= 0):
+            raise ValueError(f"the memory plan of {side} is damaged")
+        plan[level_of(int(side))] = MicroBatchPlan(int(count), bool(again), float(most))
+    return plan
 
 
 def describe(plan: Mapping[int, MicroBatchPlan]) -> list[str]:

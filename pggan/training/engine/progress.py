@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
+
+from pggan.config.strict_json import is_kind
 
 # Fields that younger versions added; a checkpoint without them gets their defaults.
 ADDED_LATER = frozenset(
@@ -12,6 +14,8 @@ ADDED_LATER = frozenset(
         "tick_seconds", "tick_faults",
     }
 )  # fmt: skip
+# Largest counter: more images than any run sees, and levels up to 4096x4096.
+MAX_COUNT, MAX_LEVEL = 10**13, 12
 
 
 @dataclass
@@ -46,8 +50,13 @@ class Progress:
 
     @classmethod
     def from_json(cls, values: object) -> Progress:
-        """Reads a checkpoint's counters. Raises `ValueError` where they are another version's."""
+        """Reads a checkpoint's counters. Raises `ValueError` where they are another version's, or no counts."""
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or not names - ADDED_LATER <= set(values) <= names:
-            raise ValueError("these are no counters of this version")
+            raise ValueError("it is another version's; use the pggan that wrote it")
+        kinds = get_type_hints(cls)
+        for name, value in values.items():
+            most = MAX_LEVEL if name in ("evaluate", "best_level") else MAX_COUNT
+            if not is_kind(value, kinds[name]) or not (name == "best_score" or 0 <= value <= most):
+                raise ValueError(f"its counter {name} is damaged")
         return cls(**values)

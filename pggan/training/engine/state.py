@@ -15,18 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config.losses import OptimizerDefaults
+from pggan.config.model_metadata import STATE_KEY, read_metadata
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.losses.base import Objective
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
-from pggan.networks.model_file import STATE_KEY, read_metadata, read_tensors, write_tensors
+from pggan.networks.model_file import read_tensors, write_tensors
 from pggan.training.engine.loss_functions import StepContext, make_objectives
 from pggan.training.engine.loss_scaler import LossScaler
 from pggan.training.engine.progress import Progress
 from pggan.utils.devices import channels_last, compute_dtype
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import ModelError
+
+# What an optimizer remembers of a weight.
+_MOMENTS: dict[type, frozenset[str]] = {
+    torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    torch.optim.RMSprop: frozenset({"step", "square_avg"}),
+}
 
 
 class Player(NamedTuple):
@@ -146,16 +153,17 @@ class TrainState:
         tensors = read_tensors(path, STATE_KEY)
         try:
             progress = Progress.from_json(about.get("counters"))
-        except ValueError:
-            raise ModelError(f"{path} holds another version's training state; use the pggan that wrote it") from None
+        except ValueError as error:
+            raise ModelError(f"{path} holds no training state that can be used: {error}") from None
         try:
             for part, module in self._modules():
-                module.load_state_dict(_part(tensors, part))
+                _load_module(module, _part(tensors, part))
             for part, optimizer, module in self._optimizers():
                 _load_optimizer(optimizer, module, _part(tensors, part))
-            self.g_scaler.log2.copy_(tensors["scaler.g"])
-            self.d_scaler.log2.copy_(tensors["scaler.d"])
-        except (RuntimeError, KeyError) as error:
+            for name, scaler in (("scaler.g", self.g_scaler), ("scaler.d", self.d_scaler)):
+                _check_like(name, tensors[name], scaler.log2)
+                scaler.log2.copy_(tensors[name])
+        except (RuntimeError, KeyError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ModelError(f"{path} does not fit this run's networks ({reason})") from None
         self.progress = progress
@@ -184,7 +192,32 @@ def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(part + "."): t for name, t in tensors.items() if name.startswith(part + ".")}
 
 
+def _check_like(name: str, tensor: Tensor, like: Tensor) -> None:
+    """Raises `ValueError` where a tensor has another shape or kind of numbers than the run's own."""
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        raise ValueError(f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, not {tuple(like.shape)} of {like.dtype}")
+
+
+def _load_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    for name, own in module.state_dict().items():
+        if name in tensors:
+            _check_like(name, tensors[name], own)
+    module.load_state_dict(tensors)
+
+
+def _check_moments(module: nn.Module, tensors: dict[str, Tensor], kinds: frozenset[str]) -> None:
+    """Raises `ValueError` unless a weight has all of the optimizer's moments, of its own shape, or none."""
+    for name, weight in module.named_parameters():
+        moments = {key.partition(".")[0] for key in tensors if key.partition(".")[2] == name}
+        if moments and moments != kinds:
+            raise ValueError(f"{name} has the moments {', '.join(sorted(moments))}")
+        for kind in moments:
+            like = weight.new_zeros((), dtype=torch.float32) if kind == "step" else weight
+            _check_like(f"{kind}.{name}", tensors[f"{kind}.{name}"], like)
+
+
 def _load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    _check_moments(module, tensors, _MOMENTS[type(optimizer)])
     state: dict[int, dict[str, Tensor]] = {}
     numbers = {name: i for i, (name, _) in enumerate(module.named_parameters())}
     for name, tensor in tensors.items():

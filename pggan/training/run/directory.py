@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pggan.config.strict_json import is_kind, parse_json
 from pggan.config.train import TrainConfig, from_json, to_json
+from pggan.training.engine.environment import RunEnvironment
 from pggan.utils.atomic_files import TEMPORARY, write_json
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.file_lock import exclusive_lock
+from pggan.utils.formatting import one_line
+from pggan.utils.limits import MAX_METADATA_BYTES
 from pggan.utils.paths import BEST, MODELS, STATES, numbered
 from pggan.utils.version import __version__
 
 OPTIONS, LOCK = "options.json", "run.lock"
+# Entries of options.json.
+_KINDS: dict[str, Any] = {
+    "pggan": str, "config": dict[str, Any], "resolved": dict[str, Any], "changes": list[dict[str, Any]], "pruned": bool,
+}  # fmt: skip
 
 
 def is_run(path: Path) -> bool:
@@ -98,7 +105,7 @@ class RunDirectory:
         """Whether `mark_pruned` was called; False where the options cannot be read."""
         try:
             return bool(self._read().get("pruned"))
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError):
             return False
 
     def clear_leftovers(self) -> None:
@@ -112,20 +119,35 @@ class RunDirectory:
         """Reads the recorded configuration, and what "auto" resolved to. Raises `TrainingError` where it cannot."""
         try:
             values = self._read()
-            config, resolved = from_json(TrainConfig, dict(values["config"])), dict(values["resolved"])
-            if not {"device", "precision"} <= resolved.keys():
-                raise ValueError("device and precision are missing")
+            config, resolved = from_json(TrainConfig, values["config"]), dict(values["resolved"])
+            RunEnvironment.from_json(resolved)
             return config, resolved
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             hint = "it holds no options.json" if self.path.is_dir() else "there is no such directory"
             raise TrainingError(f"{self.path} is not a run ({hint}); give a directory that pggan train made") from None
         except UsageError as error:
             raise TrainingError(f"{self.path / OPTIONS}: {error}") from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise TrainingError(f"{self.path / OPTIONS} is damaged ({error}); the run cannot go on from it") from None
+        except ValueError as error:
+            raise TrainingError(
+                f"{self.path / OPTIONS} is damaged ({one_line(error)}); put back a copy of it: the run cannot go on "
+                "without, but its models can be used"
+            ) from None
 
-    def _read(self) -> Any:
-        return json.loads((self.path / OPTIONS).read_text(encoding="utf-8"))
+    def recorded(self) -> tuple[str, list[dict[str, Any]]]:
+        """Returns the version of pggan that began the run, and the options changed since: see `record_changes`."""
+        values = self._read()
+        return values.get("pggan", ""), values.get("changes", [])
+
+    def _read(self) -> dict[str, Any]:
+        """Reads options.json. Raises `ValueError` where it is damaged, `OSError` where it cannot be read."""
+        with open(self.path / OPTIONS, "rb") as file:
+            values = parse_json(file.read(MAX_METADATA_BYTES + 1), MAX_METADATA_BYTES)
+        if not isinstance(values, dict) or not {"config", "resolved"} <= values.keys():
+            raise ValueError("it is no table with config and resolved")
+        for name, kind in _KINDS.items():
+            if name in values and not is_kind(values[name], kind):
+                raise ValueError(f"{name} is of another kind")
+        return values
 
     @contextmanager
     def locked(self) -> Iterator[None]:

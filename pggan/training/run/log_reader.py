@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION, level_of
+
 # Larger numbers cannot be progress (images) or values of a run, and would spoil every scale.
 MAX_IMAGES, MAX_VALUE = 1e13, 1e100
+RESOLUTIONS = frozenset(2.0**level for level in range(level_of(MIN_RESOLUTION), level_of(MAX_RESOLUTION) + 1))
 # Characters of a name; longer ones are cut, since names label curves.
 MAX_NAME = 48
 # Ticks in a summary, about 400 MB at most: of a longer log it holds every second tick, or every fourth, and so on.
@@ -86,13 +89,22 @@ def _parse(text: str) -> dict[str, Any] | None:
 
 def is_tick(line: dict[str, Any]) -> bool:
     """Whether a line of the log is a tick: it has a place in the schedule, and is no event."""
-    nimg, *place = (finite_number(line.get(name)) for name in ("nimg", "resolution", "alpha"))
-    return "event" not in line and None not in place and nimg is not None and 0 <= nimg <= MAX_IMAGES
+    nimg, side, alpha = (finite_number(line.get(name)) for name in ("nimg", "resolution", "alpha"))
+    if "event" in line or nimg is None or side is None or alpha is None:
+        return False
+    return 0 <= nimg <= MAX_IMAGES and side in RESOLUTIONS and 0 <= alpha <= 1
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The ticks of a log, as they were written."""
-    return [line for line, _ in read_lines(path) if line is not None and is_tick(line)]
+    """The ticks of a log: their finite numbers, and the tables in them."""
+    return list(read_ticks(path))
+
+
+def read_ticks(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields what `read_log` returns, one after the other."""
+    for line, _ in read_lines(path):
+        if line is not None and is_tick(line):
+            yield {name: v for name, v in line.items() if isinstance(v, dict) or finite_number(v) is not None}
 
 
 def summarize_log(path: Path) -> LogSummary:

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from pggan.config.model_metadata import ModelMetadata
 from pggan.generation.grid import grid_image
 from pggan.generation.images import write_png
 from pggan.generation.model import Model
-from pggan.networks.model_file import MODEL_KEY, ModelFile, load_model, read_metadata, save_model
+from pggan.networks.model_file import ModelFile, load_model, save_model
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.training.run.model_card import card
@@ -71,7 +72,7 @@ def plan_pruning(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
     if not models and not best:
         raise TrainingError(f"{run.path} holds no model yet, so that nothing of it could stay; train on, or remove it")
     remaining = (*best, *models[-1:])
-    whole = [path for path in remaining if read_metadata(path, MODEL_KEY).get("discriminator")]
+    whole = [path for path in remaining if ModelMetadata.read(path).discriminator is not None]
     reals = sorted(run.samples.glob("reals-*.png")) if run.samples.is_dir() else []
     # the newest checkpoint last: until then, training can resume
     states = run.states()
@@ -113,7 +114,7 @@ def _write_card(run: RunDirectory, models: dict[Path, ModelFile]) -> None:
     config, resolved = run.read_options()
     trained_at = (run.log if run.log.exists() else next(iter(models))).stat().st_mtime
     text = card(run.path.resolve().name, models, config, resolved, read_log(run.log), SHEET, trained_at)
-    replace_atomically(run.path / CARD, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    replace_atomically(run.path / CARD, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))
 
 
 def _bytes(path: Path) -> int:

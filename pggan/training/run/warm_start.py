@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pggan.config.model_metadata import ModelMetadata
 from pggan.config.network import DiscriminatorConfig, GeneratorConfig, NetworkConfig
-from pggan.config.serialization import from_json
 from pggan.config.train import FIXED_BY_MODEL, OPTIONS, TrainConfig
-from pggan.networks.model_file import MODEL_KEY, load_model, read_metadata
+from pggan.networks.model_file import load_model
 from pggan.training.engine.state import TrainState
-from pggan.utils.errors import DataError, ModelError, UsageError
+from pggan.utils.errors import DataError, UsageError
 from pggan.utils.paths import find_model
 
 _COMMON = [entry.name for entry in dataclasses.fields(NetworkConfig)]
@@ -35,16 +35,10 @@ class WarmStart:
     def read(cls, name: str) -> WarmStart:
         """Reads a model's configurations. Raises `ModelError` where there is no such model, or it is unreadable."""
         path = find_model(name)
-        about = read_metadata(path, MODEL_KEY)
-        try:
-            g = from_json(GeneratorConfig, about["generator"])
-            recorded, level = about.get("discriminator"), int(about["level"])
-            if recorded:
-                return cls(path.resolve(), g, from_json(DiscriminatorConfig, recorded), level)
-            common = {name: getattr(g, name) for name in _COMMON}
-            return cls(path.resolve(), g, DiscriminatorConfig(**common), level, False)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path} has unreadable metadata ({error!r}); copy or make it again") from None
+        about = ModelMetadata.read(path)
+        g, d = about.generator, about.discriminator
+        fresh = d or DiscriminatorConfig(**{name: getattr(g, name) for name in _COMMON})
+        return cls(path.resolve(), g, fresh, about.level, d is not None)
 
     def options(self, requested: dict[str, Any], largest: int | None) -> dict[str, Any]:
         """Adds the options that the model fixes. The run starts at the model's level and grows to its last one.
