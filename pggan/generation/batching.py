@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -15,7 +16,7 @@ from pggan.config.train import GeneratorConfig
 from pggan.generation.grid import Images
 from pggan.generation.to_uint8 import PendingImages
 from pggan.networks.flops import synthesis_bytes
-from pggan.utils.devices import free_cached, free_memory
+from pggan.utils.devices import free_cached, free_memory, out_of_memory
 from pggan.utils.errors import OutOfMemoryError
 
 # Batches in flight by kind of device (others: 1). A GPU works in order, so that a second batch adds the memory of its
@@ -112,3 +113,14 @@ def _try_to_start(start_batch: StartBatch, batch: Sequence[int], size: int, rema
 def _wait(count: int, images: PendingImages) -> Images:
     """Waits for a batch and drops the images that pad it to the batch size."""
     return images()[:count]
+
+
+@contextmanager
+def translate_out_of_memory(count: int) -> Iterator[None]:
+    """Raises `OutOfMemoryError` for any of the errors by which torch says that memory ran out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"out of memory with {count} pictures at a time; give a smaller batch") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.generation.batching import largest_batch, stream_batches
+from pggan.generation.batching import largest_batch, stream_batches, translate_out_of_memory
 from pggan.generation.generator_runner import MODES, GeneratorRunner
 from pggan.generation.grid import Images
 from pggan.generation.labels import LabelSpace
@@ -23,8 +22,8 @@ from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.mapping import truncate
 from pggan.networks.model_file import ModelFile, load_model
-from pggan.utils.devices import full_float32, out_of_memory, pick_device
-from pggan.utils.errors import ModelError, OutOfMemoryError, UsageError
+from pggan.utils.devices import full_float32, pick_device
+from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model
 
 # A last batch is padded to the compiled batch size where it has at least this share of it; a smaller one is eager.
@@ -172,7 +171,7 @@ class Model:
             raise UsageError(f"this model is conditional: give labels of shape (N, {self.label_size})")
         if y is not None and len(y) != len(z):
             raise UsageError(f"{len(z)} latents but {len(y)} labels")
-        with _translate_out_of_memory(len(z)), full_float32(self.device):
+        with translate_out_of_memory(len(z)), full_float32(self.device):
             return self.runner(z, level, fade, y, remaining)
 
     @torch.inference_mode()
@@ -280,7 +279,7 @@ class Model:
         """
         # a run that trains has no path: it sees for itself when it diverges, and goes back
         refuse = self._refuse_overflow if self.path is not None else None
-        with _translate_out_of_memory(len(latents)):
+        with translate_out_of_memory(len(latents)):
             return start_to_uint8(self.synthesize(latents, labels, remaining=remaining), refuse)
 
     def _refuse_overflow(self) -> None:
@@ -346,14 +345,3 @@ class Model:
         if tensor.ndim != 2 or tensor.shape[1] != width:
             raise UsageError(f"{name} have shape {tuple(tensor.shape)}, this model takes (N, {width})")
         return tensor
-
-
-@contextmanager
-def _translate_out_of_memory(count: int) -> Iterator[None]:
-    """Raises `OutOfMemoryError` for any of the errors by which torch says that memory ran out."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        raise OutOfMemoryError(f"out of memory with {count} pictures at a time; give a smaller batch") from None
