@@ -5,12 +5,14 @@ A command's module is imported when that command runs, and torch within it: `pgg
 
 from __future__ import annotations
 
+import atexit
 import errno
 import importlib
 import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -154,7 +156,26 @@ def main() -> None:
     start_heartbeat()
     try:
         status = run()
+    except SystemExit as ending:  # of the handler above
+        if not isinstance(ending.code, int):
+            raise
+        status = ending.code
     finally:
         # from here on nothing needs cleaning up: a second SIGTERM ends the process at once
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """Ends the process.
+
+    With torch, Python would take itself apart for seconds: what registered for the end runs, and
+    the system takes the rest.
+    """
+    if "torch" not in sys.modules:
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

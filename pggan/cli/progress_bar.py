@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,6 +16,8 @@ from pggan.utils.output import activity, mute_heartbeat, say
 
 # seconds between two lines where stderr is no terminal
 LINE_INTERVAL = 10.0
+# seconds over which the throughput is measured, and from which on it is shown
+WINDOW, SETTLED = 60.0, 2.0
 
 Advance = Callable[[int], None]  # counts n more units as done
 Start = Callable[[int], None]  # sets the total
@@ -85,19 +88,41 @@ class _Lines:
 
     def __init__(self, description: str, total: int, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.start = self.last = time.monotonic()
-        self.done = 0
+        self.last = time.monotonic()
+        self.throughput = Throughput()
 
     def advance(self, n: int) -> None:
-        self.done += n
         now = time.monotonic()
-        if self.done == self.total or now - self.last >= LINE_INTERVAL:
+        self.throughput.add(n, now)
+        if self.throughput.done == self.total or now - self.last >= LINE_INTERVAL:
             self.last = now
             say(self.describe(), err=True)
 
     def describe(self) -> str:
-        rate = self.done / max(time.monotonic() - self.start, 1e-9)
-        seconds_left = (self.total - self.done) / rate if rate and self.done < self.total else None
-        count = f"{self.done}/{self.total}" if self.total else f"{self.done}"
-        speed = f", {_throughput(rate, self.unit, seconds_left)}" if self.done else ""
+        done, rate = self.throughput.done, self.throughput.rate(time.monotonic())
+        count = f"{done}/{self.total}" if self.total else f"{done}"
+        seconds_left = (self.total - done) / rate if rate and done < self.total else None
+        speed = f", {_throughput(rate, self.unit, seconds_left)}" if rate else ""
         return f"{self.description}: {count} {self.unit}{speed}"
+
+
+class Throughput:
+    """Units a second over the last minute. The time until the first units came, as to open a store, is left out."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._points: deque[tuple[float, int]] = deque()  # (time, units done then)
+
+    def add(self, n: int, now: float) -> None:
+        """Counts n more units as done."""
+        self.done += n
+        if len(self._points) < 2 or now - self._points[-1][0] >= 1:
+            self._points.append((now, self.done))
+        while len(self._points) > 2 and now - self._points[1][0] > WINDOW:
+            self._points.popleft()
+
+    def rate(self, now: float) -> float | None:
+        """Returns units a second; None until `SETTLED` seconds of work tell it."""
+        if not self._points or (elapsed := now - self._points[0][0]) < SETTLED or self.done == self._points[0][1]:
+            return None
+        return (self.done - self._points[0][1]) / elapsed

@@ -274,7 +274,7 @@ def _show_plan(config: TrainConfig, request: Request) -> None:
     lines = [f"data: {request.data or 'faces drawn on the spot'}; preset {config.preset}", *table(config).splitlines()]
     if memory:
         values["memory"] = plan_to_json(memory)
-        lines += describe(memory)
+        lines += describe(memory, config.budget)
     elif config.auto_batch:
         lines.append("images computed at once: as many as fit into what is free when a resolution begins")
     request.output.result(values, *lines)

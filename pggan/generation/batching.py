@@ -28,9 +28,11 @@ MAX_BATCH = 256
 # Pinned memory for the 8-bit images of a batch; fewer pixels keep a GPU busy.
 HOST_BYTES = 64 << 20
 # Activations that a CPU computes at once, and images at least: larger batches take up to twice the time an image,
-# measured from 4x4 to 128x128 on two cores.
+# measured from 4x4 to 64x64 on two cores. From 128x128 on, two images at once are as fast as sixteen: there are no
+# more than take CPU_MOST_BYTES.
 CPU_BYTES = 96 << 20
 CPU_BATCH = 16
+CPU_MOST_BYTES = 256 << 20
 
 # Starts a batch: its seeds, the batch size, and how many images of the request remain, these included. May raise
 # `OutOfMemoryError`.
@@ -53,7 +55,7 @@ def largest_batch(config: GeneratorConfig, level: int, device: torch.device) -> 
     reference = config.reference_size if config.norm == "virtual-batch" else 0
     most = min(MAX_BATCH, max(1, HOST_BYTES // pixels))
     if device.type == "cpu":
-        most = min(most, max(CPU_BATCH, CPU_BYTES // image_bytes))
+        most = min(most, max(min(CPU_BATCH, CPU_MOST_BYTES // image_bytes), CPU_BYTES // image_bytes))
     fitting = int(max(1, min(most, MEMORY_SHARE * free_memory(device) // image_bytes - reference)))
     return 1 << (fitting.bit_length() - 1)  # so that small changes of the free memory change nothing
 

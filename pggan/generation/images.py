@@ -176,9 +176,9 @@ def image_name(seed: int, suffix: str = "") -> str:
 
 
 def _suffix(model: Model, request: ImageRequest) -> str:
-    """Returns `-class3` for a requested class, `-code0_3` for every code: the same seed with others is another file."""
+    """Returns `-blond` for a requested class, `-code0_3` for every code: the same seed with others is another file."""
     choice = () if request.label is None else model.labels.choose(request.label)
-    suffix = "-class" + "-".join("x" if number is None else str(number) for number in choice) if choice else ""
+    suffix = model.labels.file_name(choice)
     suffix += "".join(f"-code{number}_{value:g}" for number, value in sorted((request.codes or {}).items()))
     return suffix + ("-raw" if model.file.raw else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from pggan.utils.errors import UsageError
 
 # A requested class number for each column; None: each seed or cell has its own.
 LabelChoice = tuple[int | None, ...]
+# Characters of a name in file names, and words with a meaning of their own there.
+MAX_WORD = 40
+_TAKEN = r"raw|class\d+|column\d+|code\d.*"
 # Classes that an error message lists at most.
 LISTED_CLASSES = 40
 
@@ -147,6 +151,15 @@ class LabelSpace:
         parts = [one_hot([row[i] for row in rows], len(column.classes)) for i, column in enumerate(self.columns)]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0), np.float32)
 
+    def file_name(self, row: LabelChoice) -> str:
+        """Returns the classes for file names: `-blond`, or `-hair-blond` by column where there are several."""
+        chosen = [(column, number) for column, number in zip(self.columns, row) if number is not None]
+        words = [_file_word(column.classes, number) for column, number in chosen]
+        if len(self.columns) > 1:
+            names = [column.name for column in self.columns]
+            words = [f"{_file_word(names, names.index(c.name), 'column')}-{w}" for (c, _), w in zip(chosen, words)]
+        return "".join(f"-{word}" for word in words)
+
     def describe(self, row: LabelChoice) -> dict[str, Any] | None:
         """Returns number and name of each class for metadata, by column where there are several; None for no class."""
         classes = {
@@ -157,6 +170,17 @@ class LabelSpace:
         if not classes:
             return None
         return next(iter(classes.values())) if len(self.columns) == 1 else dict(classes)
+
+
+def _file_word(names: Sequence[str], number: int, kind: str = "class") -> str:
+    """Returns a name's letters, digits, `-` and `_`, 40 at most; `class3` where it has none, or another has the same.
+
+    Words that mean something else in file names give way to numbers, too.
+    """
+    words = [re.sub(r"[^\w-]+", "_", name).strip("_-")[:MAX_WORD].casefold() for name in names]
+    word = re.sub(r"[^\w-]+", "_", names[number]).strip("_-")[:MAX_WORD]
+    is_taken = not word or words.count(word.casefold()) > 1 or re.fullmatch(_TAKEN, word, re.IGNORECASE)
+    return f"{kind}{number}" if is_taken or word == str(number) else word
 
 
 def _class_number(column: LabelColumn, text: str) -> int | None:

@@ -24,7 +24,8 @@ from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 from pggan.utils.output import activity
 
-BATCH = 64
+# Images of a batch, and pixels at most by kind of device: what metrics compute of a batch takes some 200 bytes a pixel.
+BATCH, CPU_PIXELS, GPU_PIXELS = 64, 1 << 20, 1 << 24
 MAX_REALS = 50_000
 
 # Opens a progress bar: description and number of images; yields a function that advances it by a number of images.
@@ -101,6 +102,12 @@ def _pick_evenly(count: int, available: int) -> Iterator[int]:
     return (i % available if count > available else i * available // count for i in range(count))
 
 
+def batch_size(setting: Setting) -> int:
+    """Returns how many images the metrics look at together: 64, or fewer large ones, 2 at least."""
+    pixels = CPU_PIXELS if setting.device.type == "cpu" else GPU_PIXELS
+    return max(2, min(BATCH, pixels // setting.resolution**2))
+
+
 @dataclass(frozen=True)
 class _Context:
     """What all passes over images of a comparison share."""
@@ -135,17 +142,18 @@ def _compute_states(
     for job, count in zip(jobs, counts):
         job.metric.begin(sum(number < count for number in numbers))
     most = len(share(len(picks), replace(world, rank=0)))  # of any process
+    batch = batch_size(setting)
     with context.stage(title, len(numbers)) as advance, torch.inference_mode(), full_float32(setting.device):
-        for start in range(0, most, BATCH):
+        for start in range(0, most, batch):
             context.check()
-            if part := numbers[start : start + BATCH]:
+            if part := numbers[start : start + batch]:
                 values = images.read([picks[number] for number in part])
                 shape = (len(part), setting.channels, setting.resolution, setting.resolution)
                 if values.dtype != np.uint8 or values.shape != shape:
                     raise UsageError(f"uint8 pictures {shape} are wanted, not {values.dtype} {values.shape}")
-                batch = Batch(values, part, setting)
+                looked_at = Batch(values, part, setting)
                 for job, count in zip(jobs, counts):
-                    if own_part := batch.below(count):
+                    if own_part := looked_at.below(count):
                         job.metric.feed(own_part)
                 advance(len(part))
     return {job.name: job.metric.merge(gather_states(job.metric.end(), world)) for job in jobs}

@@ -17,6 +17,7 @@ from pggan.utils.errors import UsageError
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 FILTER_SIZE, SIGMA = 11, 1.5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+CPU_PIXELS = 1 << 20  # filtered at once on a CPU, which takes a dozen times their memory
 LEAST_RESOLUTION = 2 ** (len(SCALE_WEIGHTS) - 1)
 
 
@@ -100,5 +101,7 @@ def _gaussian_blur(x: Tensor) -> Tensor:
     kernel = torch.exp(-(offsets**2) / (2 * (SIGMA * size / FILTER_SIZE) ** 2))
     kernel = (kernel / kernel.sum()).to(x)
     flat = x.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.conv2d(flat, kernel.view(1, 1, size, 1)), kernel.view(1, 1, 1, size))
+    at_once = max(1, CPU_PIXELS // x.shape[-1] ** 2) if x.device.type == "cpu" else len(flat)
+    columns, rows = kernel.view(1, 1, size, 1), kernel.view(1, 1, 1, size)
+    flat = torch.cat([F.conv2d(F.conv2d(planes, columns), rows) for planes in flat.split(at_once)])
     return flat.reshape(*x.shape[:2], *flat.shape[2:])

@@ -128,7 +128,7 @@ def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvi
     environment = dataclasses.replace(environment or resolve(config), data=_identity(str(config.data)))
     with _joined(environment, run, fresh=True) as (own, world):
         trainer = Trainer(config, own, run, display, world)
-        for line in describe_memory(own.memory):
+        for line in describe_memory(own.memory, config.budget):
             display.measured(line)
         if config.start_from is not None:
             both = load_pretrained(trainer.state, config.start_from)

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 import pggan
+from pggan.data.label_columns import LabelColumn
 from pggan.generation.grid import Grid, grid_image
 from pggan.generation.images import read_metadata, write_images
+from pggan.generation.labels import LabelSpace
 from pggan.utils.errors import DataError, OutOfMemoryError, UsageError
 from tests.helpers.model_files import saved
 
@@ -45,7 +47,7 @@ def test_the_recorded_class_makes_the_same_image_again(tmp_path):
             assert np.abs(np.asarray(picture).astype(int) - again).max() <= 1
     chosen = write_images(model, [1], tmp_path / "chosen", label="kind2")
     name = next(iter(chosen.names()))
-    assert name == "seed0000000001-class2.png"
+    assert name == "seed0000000001-kind2.png"
     assert read_metadata(tmp_path / "chosen" / name)["class"] == {"number": 2, "name": "kind2"}
 
 
@@ -112,3 +114,29 @@ def test_memory_for_not_even_one_image_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(model.file.generator, "forward", none)
     with pytest.raises(OutOfMemoryError, match="with 1 pictures at a time"):
         model.generate(range(5))
+
+
+@pytest.mark.parametrize(
+    "classes,number,word",
+    [
+        (["pale", "dark"], 1, "-dark"),
+        (["sehr dunkel/ä", "hell"], 0, "-sehr_dunkel_ä"),
+        (["a" * 99, "b"], 0, "-" + "a" * 40),
+        (["Dark", "dark!"], 1, "-class1"),  # not unique, on some file systems
+        (["???", "x"], 0, "-class0"),
+        (["0", "1"], 1, "-class1"),
+        (["1998", "1999"], 1, "-1999"),
+        (["x", "raw"], 1, "-class1"),  # as of --raw
+        (["x", "code0_3"], 1, "-class1"),
+    ],
+)
+def test_files_have_the_users_words(classes, number, word):
+    space = LabelSpace((LabelColumn("hair", tuple(classes)),))
+    assert space.file_name((number,)) == word
+    assert space.file_name(()) == ""
+
+
+def test_files_name_the_columns_where_there_are_several():
+    space = LabelSpace((LabelColumn("hair", ("dark", "blond")), LabelColumn("my beard", ("none", "full"))))
+    assert space.file_name((1, None)) == "-hair-blond"
+    assert space.file_name((0, 1)) == "-hair-dark-my_beard-full"

@@ -12,7 +12,7 @@ from pggan.data.store.store import Store
 from pggan.metrics import neighbours
 from pggan.metrics.base import Setting
 from pggan.metrics.cache import Cache
-from pggan.metrics.evaluate import compare, evaluate_model
+from pggan.metrics.evaluate import batch_size, compare, evaluate_model
 from pggan.metrics.image_sets import GeneratedImages, StoreImages, open_images
 from pggan.metrics.neighbour_grid import write_neighbour_grid
 from pggan.utils.errors import DataError, UsageError
@@ -173,3 +173,10 @@ def test_sets_of_other_sizes_colours_or_too_few_images_are_refused(tmp_path, sto
         open_images(odd)
     with pytest.raises(DataError, match="64x64"):
         open_images(str(store_path), 64)
+
+
+@pytest.mark.parametrize("device,sizes", [("cpu", [64, 64, 16, 4, 2, 2]), ("cuda", [64, 64, 64, 64, 16, 4])])
+def test_batches_are_sized_by_memory_at_every_resolution(device, sizes):
+    resolutions = [16, 128, 256, 512, 1024, 2048]
+    settings = [Setting(resolution, 3, device=torch.device(device)) for resolution in resolutions]
+    assert [batch_size(setting) for setting in settings] == sizes

@@ -221,3 +221,17 @@ def test_no_amounts_of_memory(text):
 
 def test_factors_cover_both_precisions():
     assert set(KEPT) == {2, 4}
+
+
+def test_too_little_memory_advises_only_what_is_not_given():
+    config = TrainConfig(max_res=256)
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(UsageError, match="are too little") as refused:
+            plan_memory(config, float(1 << 30), "cpu", precision)
+        assert ("--precision bf16" in str(refused.value)) == (precision == "fp32")
+
+
+def test_a_plan_beyond_the_budget_says_so():
+    plan = {4: MicroBatchPlan(4, False, 2e9), 5: MicroBatchPlan(4, True, 8e9)}
+    assert len(describe(plan)) == len(describe(plan, 9e9)) == 1
+    assert "WARNING: that is more than --budget 5.6 GiB at 32x32" in describe(plan, 6e9)[1]

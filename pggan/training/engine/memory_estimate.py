@@ -125,15 +125,16 @@ def _largest(
             return MicroBatchPlan(max(fitting), recompute, beside + max(fitting) * each)
     least = beside + min(sizes) * each
     if least > limit * USABLE * (1.0 if device == "cpu" else DOUBT):
-        raise too_little(limit, resolution, min(sizes), least / USABLE)
+        raise too_little(limit, resolution, min(sizes), least / USABLE, precision)
     return MicroBatchPlan(min(sizes), True, least)
 
 
-def too_little(limit: float, resolution: int, images: int, need: float) -> UsageError:
+def too_little(limit: float, resolution: int, images: int, need: float, precision: str) -> UsageError:
     """Returns the error for memory that has no room for one group."""
+    half = "--precision bf16 or fp16, or " if value_bytes_of(precision) > 2 else ""
     return UsageError(
         f"{size(limit)} of memory are too little for {resolution}x{resolution}: {images} images at once take about "
-        f"{size(need)}; give a --budget of that, --precision bf16 or fp16, or a smaller --fmap-base or --max-res"
+        f"{size(need)}; give a --budget of that, {half}a smaller --fmap-base or --max-res"
     )
 
 
@@ -246,8 +247,11 @@ def plan_from_json(values: Mapping[str, Mapping[str, Any]]) -> dict[int, MicroBa
     return plan
 
 
-def describe(plan: Mapping[int, MicroBatchPlan]) -> list[str]:
-    """Returns `images computed at once: 4x4 16, 8x8 8; up to 1.2 GiB of memory, by estimate`, or nothing."""
+def describe(plan: Mapping[int, MicroBatchPlan], budget: float | None = None) -> list[str]:
+    """Returns `images computed at once: 4x4 16, 8x8 8; up to 1.2 GiB of memory, by estimate`, or nothing.
+
+    A second line says where that is more than the budget, which a GPU's run tries all the same.
+    """
     if not plan:
         return []
     shares = [
@@ -255,4 +259,11 @@ def describe(plan: Mapping[int, MicroBatchPlan]) -> list[str]:
         for level, share in plan.items()
     ]
     most = max(share.bytes for share in plan.values())
-    return [f"images computed at once: {', '.join(shares)}; up to {size(most)} of memory, by estimate"]
+    lines = [f"images computed at once: {', '.join(shares)}; up to {size(most)} of memory, by estimate"]
+    if budget is not None and most > budget:
+        sides = ", ".join(f"{2**level}x{2**level}" for level, share in plan.items() if share.bytes > budget)
+        lines.append(
+            f"WARNING: that is more than --budget {size(budget)} at {sides}: the run may end there, out of memory; the "
+            "smallest micro-batch and activation checkpointing are in it already"
+        )
+    return lines

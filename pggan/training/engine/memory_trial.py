@@ -65,7 +65,7 @@ def fit_micro_batch(executor: StepExecutor, scheduled: ScheduleState, data: int 
         beside = held + MOMENTS_AND_GRADIENT * weights
         while beside + need(images := own // executor.num_micro_batches(level, own)) > limit:
             if not executor.reduce_memory(level, own, "too little memory is free"):
-                raise too_little(limit / USABLE, side, images, (beside + need(images)) / USABLE)
+                raise too_little(limit / USABLE, side, images, (beside + need(images)) / USABLE, state.precision)
 
     reduce()
     smallest = micro_batch_sizes(state.config, state.world.size)[side][0]

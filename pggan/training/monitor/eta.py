@@ -17,8 +17,8 @@ from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
 from pggan.networks.flops import iteration_flops, layers
 
-# Seconds of training in which a level's rate is measured, and ticks at least.
-WINDOW, LEAST_TICKS = 180.0, 3
+# Seconds of training after which a tick counts half in the rate of its level.
+HALF_LIFE = 60.0
 # Times the median at which a tick's rate counts at most: a machine that slept says nothing of the rest.
 OUTLIER = 4.0
 # FLOPs that take as long as moving one value of a layer's output to memory and back, as often as an iteration does:
@@ -27,6 +27,8 @@ FLOPS_PER_VALUE = 3500.0
 # How many times faster an operation may be at larger resolutions than in the first level of a run, where most time may
 # go to launching layers; from the second level on, measured.
 GAIN = 6.0
+# How much faster the next levels may be than in line with two that were tried, and with more.
+SECOND_GAIN, LATER_GAIN = 2.0, 1.3
 # Least factor of the range of a level that was not tried yet, and what each further level adds.
 SPREAD, SPREAD_PER_LEVEL = 1.3, 0.12
 # What a pause costs at the next level, as a multiple: between four times the pixels and the same work.
@@ -71,21 +73,27 @@ class Measurement(NamedTuple):
 def robust_rate(ticks: Iterable[Measurement], current: Measurement | None = None) -> float | None:
     """Returns seconds per image over the newest ticks of a level; None without any.
 
-    It is the mean over the last `WINDOW` seconds, in which no tick counts as more than `OUTLIER` times the median.
+    It is a mean in which ticks of some minutes ago hardly count, and none as more than `OUTLIER` times the median of
+    the last five.
 
     Args:
         ticks: The level's ticks in their order.
         current: The iterations since the last tick.
     """
-    newest: list[Measurement] = [current] if current is not None and current.images > 0 else []
-    for tick in reversed(list(ticks)):
-        if len(newest) >= LEAST_TICKS and sum(t.seconds for t in newest) >= WINDOW:
-            break
-        newest.append(tick)
+    newest = [*reversed(list(ticks))]
+    if current is not None and current.images > 0:
+        newest.insert(0, current)
     if not newest:
         return None
-    limit = OUTLIER * statistics.median(tick.each for tick in newest)
-    return sum(min(tick.each, limit) * tick.images for tick in newest) / sum(tick.images for tick in newest)
+    limit = OUTLIER * statistics.median(tick.each for tick in newest[:5])
+    seconds = images = age = 0.0
+    for tick in newest:
+        weight = 0.5 ** (age / HALF_LIFE)
+        counted = min(tick.each, limit) * tick.images
+        seconds += weight * counted
+        images += weight * tick.images
+        age += counted
+    return seconds / images
 
 
 class EtaEstimator:
@@ -149,8 +157,9 @@ class EtaEstimator:
         linear = min(rate + slope * (self._work[level] - self._work[highest]), proportional)
         likely = max(rate, (linear * proportional) ** 0.5)
         spread = SPREAD + SPREAD_PER_LEVEL * (level - highest - 1)
+        gain = SECOND_GAIN if len(self._ticks) == 2 else LATER_GAIN
         # not less than the level below
-        return Span(max(rate, min(linear / 1.2, likely / spread)), likely, max(proportional, likely) * spread)
+        return Span(max(rate, min(linear / gain, likely / spread)), likely, max(proportional, likely) * spread)
 
     def left(self, nimg: int, current: Measurement | None = None) -> Left:
         """Returns the time left after `nimg` images. `current`: the iterations since the last tick."""
