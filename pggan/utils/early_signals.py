@@ -1,4 +1,4 @@
-"""Signals that arrive while the command imports: remembered for the run that handles them later."""
+"""Which signals end the command, and those that arrive while it imports: remembered for the run that handles them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def remember_early_signals() -> None:
 
 def _remember(number: int, frame: FrameType | None) -> None:
     _received.add(number)
+
+
+def ending_signals() -> list[int]:
+    """Returns the signals that ask a program to end: SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
+    hangups = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    return [signal.SIGTERM, *(number for number in hangups if signal.getsignal(number) is not signal.SIG_IGN)]
 
 
 def take_early_signal(number: int) -> bool:

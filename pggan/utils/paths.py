@@ -16,9 +16,18 @@ _PACKAGED = _PACKAGE / "_checkpoints"
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
 
 
-def cache_folder() -> Path:
-    """Returns the folder for files that can be made again (`$XDG_CACHE_HOME/pggan`, else `~/.cache/pggan`)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pggan"
+def cache_folder(name: str) -> Path | None:
+    """Makes and returns a folder for files that can be made again, None where none can be written.
+
+    It lies in `$XDG_CACHE_HOME/pggan`, else in `~/.cache/pggan`. Containers may have no home, or one that is read-only.
+    """
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = base / "pggan" / name
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a home that cannot be found is a RuntimeError
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def keep_compiled() -> None:
@@ -29,7 +38,9 @@ def keep_compiled() -> None:
     chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     own = Path(tempfile.gettempdir()) / "torchinductor_"
     if chosen is None or chosen.startswith(str(own)):
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled")
+        # torch's default asks for the user's name, which the users of some containers lack
+        own_place = Path(f"{own}{os.getuid() if hasattr(os, 'getuid') else 'user'}")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder("compiled") or chosen or own_place)
 
 
 def numbered(folder: Path, stem: str) -> list[Path]:

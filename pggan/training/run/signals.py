@@ -1,4 +1,4 @@
-"""Signal handlers: SIGINT and SIGTERM stop the run after the current iteration, SIGUSR1 saves it."""
+"""Signal handlers: SIGINT, SIGTERM and SIGHUP stop the run after the current iteration, SIGUSR1 saves it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pggan.utils import distributed
 from pggan.utils.distributed import World
-from pggan.utils.early_signals import take_early_signal
+from pggan.utils.early_signals import ending_signals, take_early_signal
 
 
 class Signals:
@@ -26,7 +26,7 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
+        handlers = dict.fromkeys([signal.SIGINT, *ending_signals()], self._stop)
         if hasattr(signal, "SIGUSR1"):
             handlers[signal.SIGUSR1] = self._save
             self._received_save = take_early_signal(signal.SIGUSR1)
