@@ -28,7 +28,8 @@ from pggan.networks.generator import Generator
 from pggan.networks.layers import at_least_float32
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
-from pggan.utils.formatting import one_line
+from pggan.utils.file_kind import head_of, is_pickle, kind_of
+from pggan.utils.formatting import one_line, paste
 
 FORMAT = 1
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
@@ -94,7 +95,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     except Exception as error:  # the library raises its own and several built-in kinds
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
             raise
-        raise ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again") from None
+        raise _not_a_model(path, error) from None
     if key not in metadata:
         if MODEL_KEY in metadata or STATE_KEY in metadata:
             kind = "a training state, not a model" if STATE_KEY in metadata else "a model, not a training state"
@@ -110,6 +111,17 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     if version != FORMAT:
         raise ModelError(f"{path} has format {version}, this pggan reads format {FORMAT}; update pggan to read it")
     return about
+
+
+def _not_a_model(path: Path, error: Exception) -> ModelError:
+    """Returns the error for a file that safetensors cannot read: what it is instead, and what helps."""
+    head = head_of(path)
+    if is_pickle(head) or (head.startswith(b"PK") and path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin")):
+        command = paste("pggan", "import", path, path.with_suffix(".safetensors").name)
+        return ModelError(f"{path} is a checkpoint of another program; import it first: {command}")
+    if (kind := kind_of(head)) is not None:
+        return ModelError(f"{path} is no model but {kind}")
+    return ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again")
 
 
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:

@@ -84,7 +84,7 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
         if not available:
             raise ModelError("no model is shipped with this installation; give a model file or a run directory")
         return next(iter(available.values()))
-    path = Path(name)
+    path = Path(name) if os.path.lexists(name) else Path(os.path.expanduser(name))
     if path.is_dir():
         models = numbered(path / MODELS, "model") or numbered(path, "model")
         if not models:

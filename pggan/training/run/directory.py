@@ -12,6 +12,7 @@ from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.utils.atomic_files import write_json
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.file_lock import exclusive_lock
+from pggan.utils.formatting import paste
 from pggan.utils.paths import BEST, MODELS, STATES, numbered
 from pggan.utils.version import __version__
 
@@ -55,7 +56,9 @@ class RunDirectory:
     def check_free(self) -> None:
         """Raises `UsageError` where the directory holds a run already, or parts of one."""
         if is_run(self.path):
-            raise UsageError(f"{self.path} holds a run already; go on with --resume {self.path}, or give another --out")
+            raise UsageError(
+                f"{self.path} holds a run already; go on with --resume {paste(self.path)}, or give another --out"
+            )
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a directory")
         if self.models() or self.states() or self.log.exists():
