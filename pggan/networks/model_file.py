@@ -26,6 +26,7 @@ from pggan.networks.discriminator import Discriminator
 from pggan.networks.factory import make_discriminator, make_generator
 from pggan.networks.generator import Generator
 from pggan.networks.layers import at_least_float32
+from pggan.networks.tensor_file import open_tensors
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.file_kind import head_of, is_pickle, kind_of
@@ -90,7 +91,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"{path} does not exist; give a model file, a run directory or a shipped model's name")
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             metadata = file.metadata() or {}
     except Exception as error:  # the library raises its own and several built-in kinds
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
@@ -127,7 +128,7 @@ def _not_a_model(path: Path, error: Exception) -> ModelError:
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     """Reads all tensors of a file to the CPU. Raises `ModelError` where it is damaged, even in a single bit."""
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:

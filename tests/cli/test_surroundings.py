@@ -6,6 +6,7 @@ import errno
 import io
 import mmap
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -167,6 +168,58 @@ def test_a_mount_without_memory_maps_is_named(places, tmp_path, monkeypatch, cap
         assert "lies on a file system without shared memory maps" in err
         assert "put the store on a local disk" in err
         assert "damaged" not in err
+
+
+@pytest.fixture(scope="module")
+def odd_mount(tmp_path_factory):
+    """A library that makes a folder refuse what network shares and FUSE refuse: see the source in fixtures/."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    library = tmp_path_factory.mktemp("odd") / "odd.so"
+    source = Path(__file__).parents[1] / "fixtures" / "odd_mount.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="preloads a library")
+@pytest.mark.parametrize("name", ["generate", "prepare-data"])
+def test_a_real_mount_that_refuses_everything(name, places, odd_mount, tmp_path):
+    out = tmp_path / "share"
+    out.mkdir()
+    places = {**places, "model": shutil.copy(places["model"], out)}
+    environment = {**os.environ, "LD_PRELOAD": str(odd_mount), "ODD_ROOT": str(out), "ODD": "fsyncdir,chmod,flock,mmap"}
+    command = [sys.executable, "-m", "pggan", *arguments(name, places, out)]
+    for _ in range(2 if name == "prepare-data" else 1):  # what the first one leaves is not called damaged
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if name == "generate":
+            assert done.returncode == 0, done.stderr
+            assert len(list((out / "pictures").glob("seed*.png"))) == 2
+        else:
+            assert done.returncode == 1
+            assert "without shared memory maps, which stores need; put the store on a local disk" in done.stderr
+            assert "damaged" not in done.stderr
+
+
+def test_a_file_that_may_not_grow_is_one_line(places, tmp_path):
+    """As a full disk for torch's own writer, which ends the process where it writes a file itself."""
+    command = [sys.executable, "-m", "pggan", *arguments("export", places, tmp_path)]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
+    assert done.returncode == 1
+    assert one_line(done.stderr), done.stderr
+    assert "a file is larger than its disk or ulimit -f allows" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_outlives_the_reader_of_its_progress(places, tmp_path):
+    command = [sys.executable, "-m", "pggan", *arguments("train", places, tmp_path)]
+    read, write = os.pipe()
+    process = subprocess.Popen(command, stdout=write, stderr=write)
+    os.close(write)
+    assert os.read(read, 1)
+    os.close(read)
+    assert process.wait(120) == 0
+    assert list((tmp_path / "run" / "models").glob("model-*.safetensors"))
 
 
 def test_a_directory_that_cannot_be_flushed_is_written(places, tmp_path, monkeypatch):

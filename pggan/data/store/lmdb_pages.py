@@ -29,9 +29,13 @@ _ENTRY_BYTES = 48
 _MAIN_DATABASE = _HEADER + 24 + _ENTRY_BYTES  # place of the main database's entry in a meta page, after the free list's
 
 
-def no_memory_maps(path: Path) -> DataError:
-    """Returns the error for a place whose file system has no memory maps, as some FUSE, 9p and network mounts."""
-    return DataError(
+class NoMemoryMaps(DataError):  # noqa: N818 (what the place lacks)
+    """A place whose file system has no memory maps, as some FUSE, 9p and network mounts."""
+
+
+def no_memory_maps(path: Path) -> NoMemoryMaps:
+    """Returns the error for a store at `path`."""
+    return NoMemoryMaps(
         f"{path} lies on a file system without shared memory maps, which stores need; put the store on a local disk"
     )
 
