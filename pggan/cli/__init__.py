@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -20,7 +21,8 @@ import click
 
 from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
-from pggan.utils.output import say, start_heartbeat
+from pggan.utils.output import open_missing_descriptors, safe_streams, say, start_heartbeat
+from pggan.utils.startup import ending_signals
 from pggan.utils.version import __version__
 
 # Heading in `pggan --help` -> name of the command -> its line there, which is the first sentence of the command's own
@@ -57,6 +59,7 @@ SECTIONS = {
 }
 COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in section.items()}
 
+_NO_MEMORY = "the memory is not enough (ulimit -v, or a container's limit, may be lower than it); allow more"
 INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT
 
 
@@ -97,8 +100,15 @@ def cli() -> None:
 
 def run(args: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status; a foreseeable failure prints one line on stderr."""
+    with safe_streams():
+        return _run(args)
+
+
+def _run(args: list[str] | None) -> int:
     try:
-        result: Any = cli.main(args, prog_name="pggan", standalone_mode=False)
+        arguments = _expanded(sys.argv[1:] if args is None else args)
+        result: Any = cli.main(arguments, prog_name="pggan", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -109,17 +119,27 @@ def run(args: list[str] | None = None) -> int:
         return _fail("interrupted", INTERRUPTED)
     except PgganError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        # `pggan ... | head` closed the pipe: send what Python flushes at exit nowhere, so that it raises no more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _fail(_os_message(error), 1)
+    except MemoryError:
+        return _fail(_NO_MEMORY, 1)
     except Exception as error:  # noqa: BLE001 (the last net: what nobody foresaw is one line, too)
         if os.environ.get("PGGAN_DEBUG"):
             traceback.print_exc()
         reason = f"unexpected {type(error).__name__}: {one_line(error)}"
         return _fail(f"{reason}; please report it with `pggan --version` and what PGGAN_DEBUG=1 prints", 1)
+
+
+def _expanded(arguments: Sequence[str]) -> list[str]:
+    """Expands `~` at the beginning of arguments, and behind the `=` of options, where the shell has left it."""
+    return [_expand(argument) for argument in arguments]
+
+
+def _expand(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if not (value == "~" or value.startswith("~/")) or os.path.lexists(value):
+        return argument
+    return option + equals + os.path.expanduser(value)
 
 
 def _fail(message: str, status: int) -> int:
@@ -138,6 +158,12 @@ def _click_message(error: click.ClickException) -> str:
 def _os_message(error: OSError) -> str:
     """What the operating system refused and what helps: the last resort for errors that no command foresaw."""
     place = f": {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOMEM:
+        return _NO_MEMORY
+    if error.errno == errno.EFBIG:
+        return f"a file is larger than its disk or ulimit -f allows{place}; choose another place, or raise the limit"
+    if error.errno in (errno.EBUSY, errno.ETXTBSY):
+        return f"another program has it open{place} ({error.strerror}); close that, then run the same command again"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{place}; free some space or choose another place, then run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -145,14 +171,16 @@ def _os_message(error: OSError) -> str:
     return f"{error.strerror or error}{place}"
 
 
-def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:
-    """Handles SIGTERM: the exception runs `finally` blocks, which remove half-written files. Exit status 143."""
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    """Handles SIGTERM and SIGHUP (exit status 143, 129): `finally` blocks run, which remove half-written files."""
     raise SystemExit(128 + number)
 
 
 def main() -> None:
-    """Runs the command line and exits. `pggan train` replaces the handler by its own, which saves first."""
-    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    """Runs the command line and exits. `pggan train` replaces the handlers by its own, which save first."""
+    open_missing_descriptors()
+    for number in ending_signals():
+        signal.signal(number, _exit_on_signal)
     start_heartbeat()
     try:
         status = run()
@@ -162,7 +190,8 @@ def main() -> None:
         status = ending.code
     finally:
         # from here on nothing needs cleaning up: a second SIGTERM ends the process at once
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ending_signals():
+            signal.signal(number, signal.SIG_DFL)
     _leave(status)
 
 

@@ -17,7 +17,7 @@ import cloup
 
 from pggan.cli.options import Output, json_option
 from pggan.utils.formatting import one_line, size
-from pggan.utils.paths import cache_folder, shipped
+from pggan.utils.paths import cache_root, shipped
 from pggan.utils.process_pool import available_cores
 from pggan.utils.startup import WAITING
 from pggan.utils.version import __version__
@@ -175,12 +175,12 @@ def _models() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, Any]:
-    folder = cache_folder()
+    folder = cache_root()
     return {"folder": str(folder), **{place.name: size(_bytes(place)) for place in _cache_places()}}
 
 
 def _cache_places() -> list[Path]:
-    folder = cache_folder()
+    folder = cache_root()
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
@@ -198,7 +198,7 @@ def _cleared() -> dict[str, Any]:
             shutil.rmtree(place)
         else:
             place.unlink()
-    return {"folder": str(cache_folder()), "cleared": size(freed)}
+    return {"folder": str(cache_root()), "cleared": size(freed)}
 
 
 SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {

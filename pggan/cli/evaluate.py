@@ -173,6 +173,10 @@ def _check_cache(folder: Path) -> None:
         raise UsageError(f"--cache {folder} cannot be written; give another folder, or --no-cache")
 
 
+# Endings of models; those of other programs, which have to be imported first, are told from pictures by them.
+_MODEL_ENDINGS = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
+
+
 def _is_model(name: str | None) -> bool:
     """Whether MODEL names a model, not pictures; where it names nothing that exists, whether it looks like one."""
     from pggan.utils.paths import MODELS, shipped
@@ -180,7 +184,7 @@ def _is_model(name: str | None) -> bool:
     if name is None:
         return True
     path = Path(name)
-    if path.suffix == ".safetensors" or (path / MODELS).is_dir():
+    if path.suffix.lower() in _MODEL_ENDINGS or (path / MODELS).is_dir():
         return True
     return not path.exists() and (name in shipped() or not any(mark in name for mark in ":{*"))
 

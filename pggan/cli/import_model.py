@@ -9,7 +9,7 @@ import cloup
 
 from pggan.cli.options import Output, json_option, overwrite_option
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import size
+from pggan.utils.formatting import paste, size
 
 
 @cloup.command("import")
@@ -63,5 +63,5 @@ def command(file: Path, out: Path, which: str, overwrite: bool, as_json: bool) -
     Output(as_json).result(
         values,
         f"{out}: {values['imported_from']}, {resolution}{fading}, {colours}{labels}, {size(out.stat().st_size)}",
-        f"new pictures: pggan generate {out} --n 64 --out pictures",
+        f"new pictures: pggan generate {paste(out)} --n 64 --out pictures",
     )

@@ -11,7 +11,7 @@ import click
 import cloup
 
 from pggan.cli.options import Output, json_option
-from pggan.utils.formatting import duration, size
+from pggan.utils.formatting import duration, paste, size
 
 if TYPE_CHECKING:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig
@@ -149,7 +149,7 @@ def _run(path: Path) -> dict[str, Any]:
         "best_model": str(run.best) if run.best.exists() else None,
         "checkpoints": len(states),
         "made_with": resolved,
-        "go_on_with": f"pggan train --resume {path}" if last.get("nimg", 0) < total and not run.pruned else None,
+        "go_on_with": f"pggan train --resume {paste(path)}" if last.get("nimg", 0) < total and not run.pruned else None,
     }
 
 

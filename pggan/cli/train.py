@@ -20,6 +20,7 @@ from pggan.config.option import Group
 from pggan.config.presets import DEFAULT_PRESET, PRESETS, configure
 from pggan.config.train import TrainConfig
 from pggan.utils.errors import UsageError
+from pggan.utils.formatting import paste
 from pggan.utils.output import activity, say
 
 if TYPE_CHECKING:
@@ -292,10 +293,10 @@ def _report(result: RunResult, output: Output) -> int:
     report |= {"model": str(models[-1]) if models else None, "best": str(best) if best else None, "last": result.last}
     if not result.signal:
         lines.append(f"trained {nimg / 1000:g} kimg; sample grids: {run.samples}")
-        lines.append(f"new pictures: pggan generate {run.path} --n 64 --out pictures")
+        lines.append(f"new pictures: pggan generate {paste(run.path)} --n 64 --out pictures")
         if best:
-            lines.append(f"the best model by its figures: {best} (pggan generate {run.path} --best)")
+            lines.append(f"the best model by its figures: {best} (pggan generate {paste(run.path)} --best)")
     output.result(report, *lines)
     if result.signal:
-        say(f"stopped and saved at {nimg / 1000:g} kimg; go on with: pggan train --resume {run.path}", err=True)
+        say(f"stopped and saved at {nimg / 1000:g} kimg; go on with: pggan train --resume {paste(run.path)}", err=True)
     return status

@@ -9,7 +9,7 @@ import cloup
 
 from pggan.cli.options import Output, output_options, workers_option
 from pggan.cli.progress_bar import deferred_progress
-from pggan.utils.formatting import duration
+from pggan.utils.formatting import duration, paste
 
 if TYPE_CHECKING:
     from pggan.data.store.repair import RepairReport
@@ -71,7 +71,7 @@ def _lines(report: VerifyReport, repaired: RepairReport | None, most: int) -> li
     if report.damage_count > most:
         lines.append(f"  and {report.damage_count - most} more")
     if repaired is None:
-        return [*lines, f"  mend it with: pggan verify-data {report.path} --fix"]
+        return [*lines, f"  mend it with: pggan verify-data {paste(report.path)} --fix"]
     return lines + _repair_lines(repaired, most)
 
 

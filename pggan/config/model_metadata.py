@@ -6,6 +6,8 @@ info. A training state has the entry `pggan.state`.
 
 from __future__ import annotations
 
+import errno
+import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +20,8 @@ from pggan.config.network import DiscriminatorConfig, GeneratorConfig
 from pggan.config.serialization import from_json
 from pggan.config.strict_json import is_kind, parse_json
 from pggan.utils.errors import ModelError, UsageError
-from pggan.utils.formatting import one_line
+from pggan.utils.file_kind import head_of, is_pickle, kind_of
+from pggan.utils.formatting import one_line, paste
 from pggan.utils.limits import MAX_METADATA_BYTES
 
 FORMAT = 1
@@ -134,6 +137,17 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     return about
 
 
+def _metadata_of(path: Path, header: bytes) -> dict[str, str]:
+    """Returns the metadata of a safetensors file whose header was read; the library checks all of the file's sizes."""
+    try:
+        with safetensors.safe_open(str(path), framework="np") as opened:
+            return opened.metadata() or {}
+    except Exception as error:
+        if f"os error {errno.ENODEV}" not in str(error) and getattr(error, "errno", None) != errno.ENODEV:
+            raise
+    return dict(json.loads(header).get("__metadata__") or {})  # of a file system without memory maps
+
+
 def _read_header(path: Path) -> dict[str, str]:
     """Reads the metadata of a safetensors file, after the length of its header."""
     if not path.is_file():
@@ -141,11 +155,22 @@ def _read_header(path: Path) -> dict[str, str]:
     try:
         with open(path, "rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
-        if length > MAX_METADATA_BYTES:
-            raise ValueError(f"a header of {length} bytes")
-        with safetensors.safe_open(str(path), framework="np") as opened:
-            return opened.metadata() or {}
+            if length > MAX_METADATA_BYTES:
+                raise ValueError(f"a header of {length} bytes")
+            header = file.read(length)
+        return _metadata_of(path, header)
     except Exception as error:  # the library raises its own and several built-in kinds
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
             raise
-        raise ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again") from None
+        raise _not_a_model(path, error) from None
+
+
+def _not_a_model(path: Path, error: Exception) -> ModelError:
+    """Returns the error for a file that safetensors cannot read: what it is instead, and what helps."""
+    head = head_of(path)
+    if is_pickle(head) or (head.startswith(b"PK") and path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin")):
+        command = paste("pggan", "import", path, path.with_suffix(".safetensors").name)
+        return ModelError(f"{path} is a checkpoint of another program; import it first: {command}")
+    if (kind := kind_of(head)) is not None:
+        return ModelError(f"{path} is no model but {kind}")
+    return ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again")

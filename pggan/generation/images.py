@@ -38,6 +38,8 @@ from pggan.utils.process_pool import available_cores
 from pggan.utils.version import __version__
 
 KEY = "pggan"
+# Endings of files that people mean where they give one to an option that names a folder.
+_FILE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mp4", ".zip", ".tar")
 # Bytes of an image for each thread that writes PNGs, with two threads at least. A folder takes one new file at a time,
 # which costs as much as deflating some such pieces: more threads wait for each other there.
 BYTES_PER_THREAD = 8 << 10
@@ -268,7 +270,14 @@ def in_threads(work: Callable[..., R], items: Iterable[tuple[Any, ...]], writers
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents. Raises `UsageError` where a file is in the way, `OSError` where it cannot."""
+    """Makes a folder and its parents.
+
+    Raises `UsageError` where a file is in the way or the name is a picture's, `OSError` where it cannot be made.
+    """
+    if path.suffix.lower() in _FILE_ENDINGS and not path.is_dir():
+        raise UsageError(
+            f"--out {path} names a folder here, and {path.suffix} is a file's ending; give a folder's name"
+        )
     for place in (path, *path.parents):
         if place.exists():
             if not place.is_dir():

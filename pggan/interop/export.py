@@ -13,7 +13,6 @@ import functools
 import io
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,10 +178,9 @@ def _write_torch(program: _Program, model: Model, path: Path, metadata: dict[str
         )
         for node in exported.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths of this machine
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # torch.export.save demands the extension
-            program_file = Path(folder) / "program.pt2"
-            torch.export.save(exported, program_file, extra_files={"pggan.json": json.dumps(metadata)})
-            program_file.replace(path)
+        content = io.BytesIO()  # torch's own writer of files ends the process where the disk is full
+        torch.export.save(exported, content, extra_files={"pggan.json": json.dumps(metadata)})
+        path.write_bytes(content.getbuffer())
         loaded = torch.export.load(io.BytesIO(path.read_bytes())).module()
 
     def run(latents: NDArray[np.float32], labels: NDArray[np.float32] | None) -> NDArray[np.float32]:

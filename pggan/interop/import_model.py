@@ -7,6 +7,7 @@ from pathlib import Path
 from pggan.interop import IMPORTERS
 from pggan.networks.model_file import ModelFile
 from pggan.utils.errors import ModelError
+from pggan.utils.file_kind import head_of, kind_of
 from pggan.utils.untrusted import reading
 
 _SAFETENSORS_HEADER = 8
@@ -36,7 +37,10 @@ def import_model(path: str | Path, which: str = "gs") -> ModelFile:
     formats = "; ".join(entry.summary for entry in IMPORTERS)
     if _is_safetensors(file):
         raise ModelError(f"{file} is a safetensors file; if it is pggan's, use it as it is. import reads {formats}")
-    raise ModelError(f"{file} is no model that can be imported; import reads {formats}")
+    kind = kind_of(head_of(file))
+    raise ModelError(
+        f"{file} is no model that can be imported{f', but {kind}' if kind else ''}; import reads {formats}"
+    )
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -41,7 +41,9 @@ class Cache:
         sibling = real.with_name(f"{real.name}.metrics")
         if os.access(sibling if sibling.exists() else real.parent, os.W_OK):
             return cls(sibling)
-        return cls(cache_folder() / "metrics" / hashlib.blake2b(str(real).encode(), digest_size=8).hexdigest())
+        shared = cache_folder("metrics")
+        name = hashlib.blake2b(os.fsencode(real), digest_size=8).hexdigest()
+        return cls(None if shared is None else shared / name)
 
     def load(self, name: str, about: Mapping[str, Any]) -> State | None:
         """Returns a state; None where it is missing, damaged, or of other images or options."""

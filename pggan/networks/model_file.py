@@ -6,11 +6,13 @@ behind the EMA), and the metadata of model_metadata.py. A training state has the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,10 +94,42 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Ma
     replace_atomically(path, write)
 
 
+class _ReadWhole:
+    """A file's content in memory, used as what `safetensors.safe_open` returns."""
+
+    def __init__(self, data: bytes) -> None:
+        self._tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        self._metadata = json.loads(data[8 : 8 + length]).get("__metadata__")
+
+    def metadata(self) -> dict[str, str] | None:
+        return self._metadata  # type: ignore[no-any-return]
+
+    def keys(self) -> list[str]:
+        return list(self._tensors)
+
+    def get_tensor(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """Opens a safetensors file for PyTorch. Raises what `safetensors.safe_open` raises."""
+    try:
+        file = safetensors.safe_open(str(path), framework="pt")
+    except Exception as error:
+        if f"os error {errno.ENODEV}" not in str(error) and getattr(error, "errno", None) != errno.ENODEV:
+            raise
+        yield _ReadWhole(path.read_bytes())
+        return
+    with file:
+        yield file
+
+
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     """Reads all tensors of a file to the CPU. Raises `ModelError` where it is damaged, even in a single bit."""
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:

@@ -17,6 +17,7 @@ from pggan.training.engine.memory_estimate import resolve_memory
 from pggan.training.engine.step_modes import resolve_modes
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
+from pggan.utils.formatting import paste
 
 if TYPE_CHECKING:
     from pggan.data.label_columns import LabelColumn
@@ -216,12 +217,13 @@ def _data_of(run: RunDirectory, config: TrainConfig, before: RunEnvironment, mov
     recorded = str(config.data)
     place = moved or (recorded if is_store(recorded) or not is_store(run.data) else str(run.data))
     if not is_store(place):
-        raise TrainingError(f"the run's data is not at {place}; say where: pggan train DATA --resume {run.path}")
+        raise TrainingError(f"the run's data is not at {place}; say where: pggan train DATA --resume {paste(run.path)}")
     now, then = _identity(place), before.data
     if then is not None and now != then:
         raise TrainingError(
             f"{place} is not the data that the run began on ({now['count']} pictures made {now['created']}, not "
-            f"{then.get('count')} made {then.get('created')}); give the right one: pggan train DATA --resume {run.path}"
+            f"{then.get('count')} made {then.get('created')}); give the right one: pggan train DATA --resume "
+            f"{paste(run.path)}"
         )
     return place
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,8 @@ from pggan.utils.file_lock import HAS_FLOCK, try_flock
 
 # The end of the name of every temporary file, after "." and the name of the file that it becomes.
 TEMPORARY = ".pggan.tmp"
+# How often a rename over a file that is open is tried, and the seconds between.
+_REPLACE_TRIES, _REPLACE_SECONDS = 5, 0.1
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
@@ -37,11 +41,12 @@ def replace_atomically(path: Path, write: Callable[[Path], object], durable: boo
                 temporary.touch()
                 default_mode = temporary.stat().st_mode & 0o777
                 write(temporary)
-                os.chmod(temporary, default_mode)  # some libraries make files that only their owner can read
+                with suppress(OSError):  # refused on some mounts, where it is not needed either
+                    os.chmod(temporary, default_mode)  # some libraries make files that only their owner can read
                 sync_file(temporary)
             else:
                 write(temporary)
-            os.replace(temporary, path)
+            _replace(temporary, path)
         except BaseException as error:
             temporary.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
@@ -117,20 +122,48 @@ def _is_ours(handle: int, temporary: Path) -> bool:
 
 
 def sync_file(path: Path) -> None:
-    """Waits until a file's content is on the disk."""
+    """Waits until a file's content is on the disk, where its file system can say so."""
     with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+        _fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:
-    """Waits until a directory's entries (new names, renames) are on the disk. Does nothing on Windows."""
+    """Waits until a directory's entries (new names, renames) are on the disk, where its file system can say so.
+
+    Windows, CIFS, FUSE and shared folders of virtual machines cannot.
+    """
     if os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written, but not listed
+        return
+    try:
+        _fsync(handle)
     finally:
         os.close(handle)
+
+
+def _fsync(handle: int) -> None:
+    """Flushes a descriptor. Raises `OSError` where the disk fails; a file system that refuses to flush is tolerated."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Renames a file over another one, which some file systems refuse for moments while a program has that open."""
+    for _ in range(_REPLACE_TRIES - 1):
+        try:
+            os.replace(temporary, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EBUSY, errno.ETXTBSY) or not path.exists():
+                raise
+        time.sleep(_REPLACE_SECONDS)
+    os.replace(temporary, path)
 
 
 def write_json(path: Path, value: Any) -> None:

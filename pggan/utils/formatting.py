@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 
 def one_line(error: BaseException | str) -> str:
@@ -13,6 +14,11 @@ def one_line(error: BaseException | str) -> str:
 def printable(text: str) -> str:
     """Escapes undecodable bytes and control characters, so that a file name can be shown and stored anywhere."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def paste(*words: object) -> str:
+    """Returns a command that can be pasted into a shell: words with spaces or other special characters are quoted."""
+    return printable(shlex.join(map(str, words)))
 
 
 def duration(seconds: float) -> str:

@@ -16,9 +16,22 @@ _PACKAGED = _PACKAGE / "_checkpoints"
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
 
 
-def cache_folder() -> Path:
-    """Returns the folder for files that can be made again (`$XDG_CACHE_HOME/pggan`, else `~/.cache/pggan`)."""
+def cache_root() -> Path:
+    """Returns the folder of pggan's caches, `$XDG_CACHE_HOME/pggan` or `~/.cache/pggan`. `RuntimeError`: no home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pggan"
+
+
+def cache_folder(name: str) -> Path | None:
+    """Makes and returns a folder for files that can be made again, None where none can be written.
+
+    It lies in `cache_root()`. Containers may have no home, or one that is read-only.
+    """
+    try:
+        folder = cache_root() / name
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a home that cannot be found is a RuntimeError
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def keep_compiled() -> None:
@@ -29,7 +42,9 @@ def keep_compiled() -> None:
     chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     own = Path(tempfile.gettempdir()) / "torchinductor_"
     if chosen is None or chosen.startswith(str(own)):
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled")
+        # torch's default asks for the user's name, which the users of some containers lack
+        own_place = Path(f"{own}{os.getuid() if hasattr(os, 'getuid') else 'user'}")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder("compiled") or chosen or own_place)
 
 
 def numbered(folder: Path, stem: str) -> list[Path]:
@@ -73,7 +88,7 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
         if not available:
             raise ModelError("no model is shipped with this installation; give a model file or a run directory")
         return next(iter(available.values()))
-    path = Path(name)
+    path = Path(name) if os.path.lexists(name) else Path(os.path.expanduser(name))
     if path.is_dir():
         models = numbered(path / MODELS, "model") or numbered(path, "model")
         if not models:

@@ -16,8 +16,11 @@ from multiprocessing.connection import wait as wait_for_sentinels
 from typing import Any, TypeVar
 
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import one_line
 from pggan.utils.limits import MAX_BYTES_UNDER_WAY
+from pggan.utils.output import say
 from pggan.utils.parent_watch import exit_with_parent
+from pggan.utils.startup import ending_signals
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,7 +31,6 @@ IN_FLIGHT = 8
 GRACE_SECONDS = 2.0
 # Seconds between two looks at the signals received.
 _POLL_SECONDS = 0.2
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WorkerDied(DataError):  # noqa: N818 (what happened)
@@ -62,11 +64,10 @@ def ordered_map(
         WorkerDied: A worker process ended, for example by the out-of-memory killer.
         Exception: Whatever `work` raises.
     """
-    if inline and workers == 1:
+    pool = None if inline and workers == 1 else _start_pool(work, workers)
+    if pool is None:
         yield from map(work, items)
         return
-    context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
-    pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     received: list[int] = []
     try:
         with _deferred_interrupts() as received:
@@ -80,6 +81,17 @@ def ordered_map(
         if received:
             signal.raise_signal(received[0])
             raise KeyboardInterrupt  # whatever the handler does: the work is not done
+
+
+def _start_pool(work: Callable[[T], R], workers: int) -> ProcessPoolExecutor | None:
+    """Makes a pool, whose processes start with the first tasks. None, with a note: the system refuses semaphores."""
+    context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
+    try:
+        return ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
+    except (OSError, ImportError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        say(f"note: one process does the work, this system refuses semaphores for more ({reason}: /dev/shm)", err=True)
+        return None
 
 
 def _results(
@@ -103,10 +115,18 @@ def _results(
         if received:
             return
         with _sigint_blocked(index < workers):  # the first submissions start the processes
-            pending.append(pool.submit(_run, item))
+            pending.append(_submit(pool, item))
         weights.append(weight)
     while pending and _wait(pending[0], received):
         yield pending.popleft().result(0)
+
+
+def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
+    """Gives a task to the pool, which may start a process. Raises `WorkerDied` where none can be started."""
+    try:
+        return pool.submit(_run, item)
+    except OSError as error:
+        raise WorkerDied(f"a worker process could not be started ({error.strerror}); try fewer --workers") from None
 
 
 def _wait(future: Future[Any], received: list[int]) -> bool:
@@ -136,7 +156,7 @@ def _end(pool: ProcessPoolExecutor, received: list[int]) -> None:
 
 @contextmanager
 def _deferred_interrupts() -> Iterator[list[int]]:
-    """Collects the numbers of SIGINT and SIGTERM in the list it yields, instead of raising.
+    """Collects the numbers of SIGINT, SIGTERM and SIGHUP in the list it yields, instead of raising.
 
     Raised at an arbitrary place, KeyboardInterrupt could leave the pool's locks held. Only the main thread can set
     handlers; in other threads the list stays empty.
@@ -145,7 +165,7 @@ def _deferred_interrupts() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    handled = [number for number in _INTERRUPTS if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [n for n in (signal.SIGINT, *ending_signals()) if signal.getsignal(n) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in handled}
     try:
         yield received

@@ -56,6 +56,12 @@ def _remember(number: int, frame: FrameType | None) -> None:
     _received.add(number)
 
 
+def ending_signals() -> list[int]:
+    """Returns the signals that ask a program to end: SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
+    hangups = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    return [signal.SIGTERM, *(number for number in hangups if signal.getsignal(number) is not signal.SIG_IGN)]
+
+
 def take_early_signal(number: int) -> bool:
     """Returns whether a signal came early, and forgets it."""
     came = number in _received

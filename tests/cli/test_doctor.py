@@ -10,13 +10,13 @@ import pytest
 from pggan.cli import doctor, run
 from pggan.config.presets import PRESETS
 from pggan.utils.errors import PgganError
-from pggan.utils.paths import cache_folder, shipped
+from pggan.utils.paths import cache_root, shipped
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return cache_folder()
+    return cache_root()
 
 
 def report(capsys, *options):

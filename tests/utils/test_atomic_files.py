@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from pggan.utils import atomic_files
-from pggan.utils.atomic_files import TEMPORARY, replace_atomically, write_json
+from pggan.utils.atomic_files import TEMPORARY, replace_atomically, sync_directory, write_json
 
 
 class LibraryError(OSError):
@@ -119,3 +119,50 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(tmp_path / "a.json", {"bad": object()})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["n"] == [1, 2]
+
+
+def refuses(number, only=lambda *arguments: True):
+    def call(*arguments, **options):
+        if only(*arguments):
+            raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
+def test_mounts_that_cannot_flush_or_change_modes_are_written_all_the_same(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "fsync", refuses(number))
+    monkeypatch.setattr(os, "chmod", refuses(errno.EPERM))
+    write_json(tmp_path / "a.json", {"n": 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_to_flush_is_an_error(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "fsync", refuses(number))
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_json(tmp_path / "a.json", {"n": 1})
+    with pytest.raises(OSError, match=os.strerror(number)):
+        sync_directory(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EACCES, errno.ETXTBSY])
+def test_a_file_that_is_open_elsewhere_is_replaced_when_it_is_let_go(tmp_path, monkeypatch, number):
+    write_json(tmp_path / "a.json", {"n": 1})
+    replace, refusals = os.replace, [1, 2]
+
+    def busy(old, new):
+        if refusals:
+            refusals.pop()
+            raise OSError(number, os.strerror(number))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", busy)
+    write_json(tmp_path / "a.json", {"n": 2})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 2}
+    refusals.extend(range(99))
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_json(tmp_path / "a.json", {"n": 3})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

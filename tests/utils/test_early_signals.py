@@ -43,3 +43,20 @@ def test_training_saves_for_an_early_signal_once():
                 assert signals.save is expected
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_terminal_that_closes_saves_the_run_and_nohup_ignores_it():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            signals.agree(SINGLE_PROCESS)
+            assert signals.stop == signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            signals.agree(SINGLE_PROCESS)
+            assert signals.stop == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

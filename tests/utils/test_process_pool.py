@@ -1,5 +1,6 @@
 """The pool of worker processes: order, errors, and that no task keeps it from hearing a signal."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -97,3 +98,24 @@ def test_items_under_way_weigh_no_more_than_the_limit(monkeypatch):
         assert len(taken) - done <= 3  # two under way, and the one that waits
         done += 1
     assert done == 12
+
+
+def test_a_system_without_semaphores_gets_one_process_and_a_note(monkeypatch, capsys):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(process_pool, "ProcessPoolExecutor", refuse)
+    for inline in (True, False):
+        assert list(process_pool.ordered_map(abs, [-1, 2, -3], 2, inline=inline)) == [1, 2, 3]
+    err = capsys.readouterr().err
+    assert "one process does the work" in err
+    assert "/dev/shm" in err
+
+
+def test_a_process_that_cannot_be_started_names_the_option(monkeypatch):
+    def refuse(*arguments, **options):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(process_pool.ProcessPoolExecutor, "submit", refuse)
+    with pytest.raises(process_pool.WorkerDied, match=r"could not be started .*fewer --workers"):
+        list(process_pool.ordered_map(abs, [1], 2))

@@ -7,6 +7,7 @@ bytes (size or page number, 4; flags, 2; key size, 2), then key and data. Large 
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -28,6 +29,17 @@ _ENTRY_BYTES = 48
 _MAIN_DATABASE = _HEADER + 24 + _ENTRY_BYTES  # place of the main database's entry in a meta page, after the free list's
 
 
+class NoMemoryMaps(DataError):  # noqa: N818 (what the place lacks)
+    """A place whose file system has no memory maps, as some FUSE, 9p and network mounts."""
+
+
+def no_memory_maps(path: Path) -> NoMemoryMaps:
+    """Returns the error for a store at `path`."""
+    return NoMemoryMaps(
+        f"{path} lies on a file system without shared memory maps, which stores need; put the store on a local disk"
+    )
+
+
 class LmdbPages:
     """The pages of a file.
 
@@ -37,7 +49,12 @@ class LmdbPages:
     def __init__(self, path: Path) -> None:
         with open(path, "rb") as file:
             require(os.fstat(file.fileno()).st_size >= 2 * 4096, "the file is cut short")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            try:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except OSError as error:
+                if error.errno == errno.ENOMEM:
+                    raise
+                raise no_memory_maps(path.parent) from None
         try:
             (self._page_bytes,) = struct.unpack_from("<I", self._map, _HEADER + 24)
             require(self._page_bytes in (4096, 8192, 16384, 32768, 65536), "no page size of LMDB's")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pggan.data.store.lmdb_environment import FILE, MANIFEST, META, open_readonly
-from pggan.data.store.lmdb_pages import LmdbPages
+from pggan.data.store.lmdb_pages import LmdbPages, NoMemoryMaps
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.untrusted import reading
 
@@ -84,6 +84,8 @@ def explain_unfinished(path: Path) -> Iterator[None]:
     try:
         with reading(what, DataError, advice):
             yield
+    except NoMemoryMaps:
+        raise
     except DataError as error:
         if str(error).startswith(what):
             raise

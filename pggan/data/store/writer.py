@@ -22,7 +22,7 @@ import numpy as np
 
 from pggan.data.store.checksums import RunningChecksums, checksum_row, part_names
 from pggan.data.store.lmdb_environment import DIGESTS, FILE, LABELS, MANIFEST, META, database_name, record_key
-from pggan.data.store.lmdb_pages import LmdbPages
+from pggan.data.store.lmdb_pages import LmdbPages, no_memory_maps
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.resume import PROGRESS, StoreProgress, explain_unfinished
 from pggan.utils.atomic_files import sync_directory
@@ -239,15 +239,16 @@ def explain_full_disk(writer: StoreWriter, total: int, estimate: float | None = 
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         done = writer.committed
         final_bytes = (writer.path / FILE).stat().st_size / done * total if done else estimate
         need = f"about {size(final_bytes * (1 - done / total))} more are needed" if final_bytes else "more is needed"
         if done == total:  # only the labels and the manifest are missing
             need = "a few bytes a picture more are needed"
+        full = "its disk or ulimit -f allows no larger file" if error.errno == errno.EFBIG else "the disk is full"
         message = (
-            f"the disk is full: {writer.path}; {need}, with {done} of {total} pictures done; free as much, then run "
+            f"{full}: {writer.path}; {need}, with {done} of {total} pictures done; free as much, then run "
             "the same command again, and it goes on from there"
         )
         raise DiskFull(error.errno, message, str(writer.path)) from error
@@ -261,12 +262,14 @@ def bytes_on_disk(record_bytes: int) -> float:
     return -(-(record_bytes + 16) // PAGESIZE) * PAGESIZE + 26
 
 
-def _as_os_error(error: Any, path: Path) -> OSError:
-    """Converts an LMDB error to an `OSError`.
+def _as_os_error(error: Any, path: Path) -> OSError | DataError:
+    """Converts an LMDB error to an `OSError`, or to a `DataError` where the file system has no memory maps.
 
     LMDB gives the system's reason only in its message ("mdb_txn_commit: Input/output error"), and reports a write that
     a full disk cut short as an input/output error, too.
     """
+    if os.strerror(errno.ENODEV) in str(error):
+        return no_memory_maps(path)
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EFBIG):
         if os.strerror(number) in str(error):
             return OSError(number, os.strerror(number), str(path))

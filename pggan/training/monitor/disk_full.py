@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pggan.training.monitor.display import Display
 from pggan.utils.errors import OutOfMemoryError
 
-# No space, quota exceeded, input/output error, read-only file system.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+# No space, quota exceeded, file too large (also by ulimit -f), input/output error, read-only file system.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pggan.training.engine.environment import RunEnvironment
 from pggan.utils.atomic_files import TEMPORARY, write_json
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.file_lock import exclusive_lock
-from pggan.utils.formatting import one_line
+from pggan.utils.formatting import one_line, paste
 from pggan.utils.limits import MAX_METADATA_BYTES
 from pggan.utils.paths import BEST, MODELS, STATES, numbered
 from pggan.utils.version import __version__
@@ -69,7 +69,9 @@ class RunDirectory:
     def check_free(self) -> None:
         """Raises `UsageError` where the directory holds a run already, or parts of one."""
         if is_run(self.path):
-            raise UsageError(f"{self.path} holds a run already; go on with --resume {self.path}, or give another --out")
+            raise UsageError(
+                f"{self.path} holds a run already; go on with --resume {paste(self.path)}, or give another --out"
+            )
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a directory")
         if self.models() or self.states() or self.log.exists():

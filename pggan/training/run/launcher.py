@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from pggan.utils.output import say
 from pggan.utils.parent_watch import exit_with_parent
-from pggan.utils.startup import held_back, take_early_signal
+from pggan.utils.startup import ending_signals, held_back, take_early_signal
 
 LAUNCHED = "PGGAN_LAUNCHED"
 # Seconds between two looks at the processes, and that they have to end before they are killed.
@@ -34,7 +34,7 @@ def launch(count: int, arguments: list[str]) -> int:
             if process.poll() is None:
                 process.send_signal(number)
 
-    forwarded = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    forwarded = [signal.SIGINT, *ending_signals(), *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
     previous = {number: signal.signal(number, forward) for number in forwarded}
     with ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
@@ -99,7 +99,7 @@ def _print_error(rank: int, status: int, errors: IO[bytes]) -> None:
     lines = errors.read().decode(errors="replace").strip().splitlines()
     if status < 0:
         say(f"pggan: error: process {rank} was killed by signal {-status}; the others are stopped", err=True)
-    elif rank and lines and status not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+    elif rank and lines and status not in (128 + number for number in (signal.SIGINT, *ending_signals())):
         say(f"{lines[-1]} (process {rank})", err=True)
 
 

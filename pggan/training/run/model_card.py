@@ -13,7 +13,7 @@ from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS, configure, usual_half_life
 from pggan.config.train import IN_RECIPE, OPTIONS, TrainConfig
 from pggan.networks.model_file import ModelFile
-from pggan.utils.formatting import duration, size
+from pggan.utils.formatting import duration, paste, size
 
 
 def recipe(config: TrainConfig) -> str:
@@ -88,7 +88,7 @@ def card(
     for path, model in models.items():
         lines.append(f"| {path.parent.name}/{path.name} | {_kimg(model)} | {size(path.stat().st_size)} | "
                      f"{_figures(model, log)} |")  # fmt: skip
-    model_path = f"{first_path.parent.name}/{first_path.name}"
+    model_path = paste(f"{first_path.parent.name}/{first_path.name}")
     lines += ["", "## Use", "", f"    pggan generate {model_path} --n 64 --out pictures"]
     lines += [f"    pggan interpolate {model_path} --out walk.mp4", "", "## Recipe", "", f"    {recipe(config)}", ""]
     return "\n".join(lines)

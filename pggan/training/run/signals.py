@@ -1,4 +1,4 @@
-"""Signal handlers: SIGINT and SIGTERM stop the run after the current iteration, SIGUSR1 saves it."""
+"""Signal handlers: SIGINT, SIGTERM and SIGHUP stop the run after the current iteration, SIGUSR1 saves it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pggan.utils import distributed
 from pggan.utils.distributed import World
-from pggan.utils.startup import take_early_signal
+from pggan.utils.startup import ending_signals, take_early_signal
 
 
 class Interrupted(Exception):  # noqa: N818 (a request more than an error)
@@ -33,7 +33,7 @@ class Signals:
         self._raises = False
 
     def __enter__(self) -> Signals:
-        handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
+        handlers = dict.fromkeys([signal.SIGINT, *ending_signals()], self._stop)
         if hasattr(signal, "SIGUSR1"):
             handlers[signal.SIGUSR1] = self._save
         try:
