@@ -205,6 +205,6 @@ def _leave(status: int) -> None:
         sys.exit(status)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # None: no console
             stream.flush()
     os._exit(status)

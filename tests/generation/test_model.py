@@ -147,10 +147,10 @@ def rewritten(path, change, key=MODEL_KEY):
 @pytest.mark.parametrize(
     "damage,match",
     [
-        (lambda p: p.write_bytes(b""), "not a whole pggan model"),
+        (lambda p: p.write_bytes(b""), "an empty file"),
         (lambda p: p.write_bytes(p.read_bytes()[:-10]), "not a whole pggan model"),
         (lambda p: p.write_bytes(p.read_bytes()[:100]), "not a whole pggan model"),
-        (lambda p: p.write_bytes(pickle.dumps({"weights": 1})), "not a whole pggan model"),
+        (lambda p: p.write_bytes(pickle.dumps({"weights": 1})), "pggan import"),
         (lambda p: safetensors.torch.save_file({"a": torch.zeros(1)}, str(p)), "of another program"),
         (lambda p: write_tensors(p, {}, STATE_KEY, {}), "a training state, not a model"),
         (lambda p: safetensors.torch.save_file({"a": torch.zeros(1)}, str(p), {MODEL_KEY: "{"}), "unreadable metadata"),
