@@ -76,7 +76,7 @@ def command(as_json: bool, quiet: bool, **values: Any) -> int:
 
     DATA is a store that prepare-data made; without it, synthetic faces are drawn first. Options replace what the preset
     says; a default below is that of a run without --preset. Ctrl-C saves a checkpoint, prints how to resume and exits
-    with status 130 (SIGTERM: 143).
+    with status 130 (SIGTERM: 143, SIGHUP: 129).
     """
     output = Output(as_json, quiet or not _is_main_process())
     own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
