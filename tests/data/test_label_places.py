@@ -124,3 +124,21 @@ def test_lists_that_are_seen_and_not_read_are_said(two):
     assert opened.remark == (
         "dataset.json is not read: another list is; lists that are not read: metadata.csv; --labels FILE"
     )
+
+
+def test_a_list_beside_webdataset_shards_is_read(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in range(2):
+        with tarfile.open(folder / f"a-{number}.tar", "w") as file:
+            file.add(write_folder(tmp_path / f"of{number}", 1) / "0.png", f"p{number}.png")
+    (folder / "labels.csv").write_text("file,who\np0.png,ann\np1.png,bob\n")
+    for source in (folder, folder / "a-{0..1}.tar"):
+        assert rows(source)[1] == {"p0.png": "ann", "p1.png": "bob"}
+
+
+def test_folders_in_a_zip_of_windows_are_classes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("all\\blond\\0.png", "all\\dark\\0.png"):
+            file.writestr(name, encoded(portrait(0)))
+    assert list(rows(tmp_path / "a.zip", "folders")[1].values()) == ["blond", "dark"]
