@@ -104,9 +104,14 @@ def test_a_list_beside_the_folder_or_the_archive_is_read_if_it_names_pictures(tm
     assert (opened.label_columns, opened.remark) == ((), "../labels.csv is not read: it names none of the pictures")
 
 
-def test_a_list_one_folder_below_labels_the_pictures_there_alone(two):
+@pytest.mark.parametrize("ending", ["", ".zip", ".tar", ".tgz"])
+def test_a_list_one_folder_below_labels_the_pictures_there_alone(two, tmp_path, ending):
     (two / "a" / "labels.csv").write_text("file,who\n0.png,ann\n1.png,bob\n")
-    assert list(rows(two)[1].values()) == ["ann", "bob", None, None]
+    assert list(rows(packed(two, tmp_path / f"p{ending}"))[1].values()) == ["ann", "bob", None, None]
+
+
+def test_of_several_lists_in_folders_none_is_read(two):
+    (two / "a" / "labels.csv").write_text("file,who\n0.png,ann\n1.png,bob\n")
     (two / "b" / "labels.csv").write_text("file,who\n0.png,ann\n1.png,bob\n")
     opened = with_labels(open_source(str(two)), None)
     assert opened.label_columns == ()
