@@ -94,7 +94,7 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
 
     DATA is a store that prepare-data made; without it, synthetic faces are drawn first. Options replace what the preset
     says; a default below is that of a run without --preset. Ctrl-C saves a checkpoint, prints how to resume and exits
-    with status 130 (SIGTERM: 143).
+    with status 130 (SIGTERM: 143, SIGHUP: 129).
     """
     output = Output(as_json, quiet or not _is_main_process())
     # torch would log memory that runs out, which a run expects when it finds out how much fits

@@ -31,6 +31,8 @@ IN_FLIGHT = 8
 GRACE_SECONDS = 2.0
 # Seconds between two looks at the signals received.
 _POLL_SECONDS = 0.2
+# Signals that a terminal sends to all its processes, the workers among them.
+_FROM_TERMINALS = {signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
 
 
 class WorkerDied(DataError):  # noqa: N818 (what happened)
@@ -176,12 +178,12 @@ def _deferred_interrupts() -> Iterator[list[int]]:
 
 @contextmanager
 def _sigint_blocked(enabled: bool) -> Iterator[None]:
-    """Blocks Ctrl-C for the block: processes started there inherit that, so they ignore it from their first moment."""
+    """Blocks Ctrl-C and SIGHUP for the block: processes started there inherit that."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not enabled or not in_main_thread or not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINALS)
     try:
         yield
     finally:
@@ -193,7 +195,8 @@ _work: Callable[[Any], Any] | None = None
 
 def _init_worker(work: Callable[[Any], Any]) -> None:
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
+    for number in _FROM_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)  # the parent ends the workers
     _work = work
     exit_with_parent()
 

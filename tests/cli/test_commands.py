@@ -132,7 +132,7 @@ def test_refused_options(capsys, data, model, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_and_say_how_to_go_on(data, tmp_path, number, status):
     out = tmp_path / "run"
     arguments = ["train", data, "--out", str(out), *SMALL, "--total-kimg", "1000"]

@@ -104,9 +104,14 @@ def test_a_list_beside_the_folder_or_the_archive_is_read_if_it_names_pictures(tm
     assert (opened.label_columns, opened.remark) == ((), "../labels.csv is not read: it names none of the pictures")
 
 
-def test_a_list_one_folder_below_labels_the_pictures_there_alone(two):
+@pytest.mark.parametrize("ending", ["", ".zip", ".tar", ".tgz"])
+def test_a_list_one_folder_below_labels_the_pictures_there_alone(two, tmp_path, ending):
     (two / "a" / "labels.csv").write_text("file,who\n0.png,ann\n1.png,bob\n")
-    assert list(rows(two)[1].values()) == ["ann", "bob", None, None]
+    assert list(rows(packed(two, tmp_path / f"p{ending}"))[1].values()) == ["ann", "bob", None, None]
+
+
+def test_of_several_lists_in_folders_none_is_read(two):
+    (two / "a" / "labels.csv").write_text("file,who\n0.png,ann\n1.png,bob\n")
     (two / "b" / "labels.csv").write_text("file,who\n0.png,ann\n1.png,bob\n")
     opened = with_labels(open_source(str(two)), None)
     assert opened.label_columns == ()
@@ -124,3 +129,21 @@ def test_lists_that_are_seen_and_not_read_are_said(two):
     assert opened.remark == (
         "dataset.json is not read: another list is; lists that are not read: metadata.csv; --labels FILE"
     )
+
+
+def test_a_list_beside_webdataset_shards_is_read(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in range(2):
+        with tarfile.open(folder / f"a-{number}.tar", "w") as file:
+            file.add(write_folder(tmp_path / f"of{number}", 1) / "0.png", f"p{number}.png")
+    (folder / "labels.csv").write_text("file,who\np0.png,ann\np1.png,bob\n")
+    for source in (folder, folder / "a-{0..1}.tar"):
+        assert rows(source)[1] == {"p0.png": "ann", "p1.png": "bob"}
+
+
+def test_folders_in_a_zip_of_windows_are_classes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("all\\blond\\0.png", "all\\dark\\0.png"):
+            file.writestr(name, encoded(portrait(0)))
+    assert list(rows(tmp_path / "a.zip", "folders")[1].values()) == ["blond", "dark"]

@@ -121,12 +121,12 @@ def wait_for(path, seconds=60):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_command_stopped_at_the_beginning_leaves_nothing(tmp_path, number, status):
     # to the whole group, as a terminal does, while the workers start
     process = start("drawn:1000000", str(tmp_path / "data"), "--workers", "2", "--quiet", "--max-res", "64", "--force")
     wait_for(tmp_path / "data.partial")
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
+    os.killpg(process.pid, number) if number != signal.SIGTERM else process.terminate()
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (status, "")
     assert err.strip() == ("pggan: error: interrupted" if status == 130 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -240,14 +241,15 @@ def test_memory_too_small_for_one_group_ends_the_run_with_advice(config, tmp_pat
 
 
 @pytest.mark.long
-def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch, number):
     whole = begin(config, tmp_path / "whole", QuietDisplay())
     original, calls = TrainState.save, [0]
 
     def save(self, path):
         calls[0] += 1
         if calls[0] in (2, 3):
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            raise OSError(number, os.strerror(number), str(path))
         original(self, path)
 
     monkeypatch.setattr(TrainState, "save", save)
@@ -256,7 +258,7 @@ def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch):
     assert outcome.nimg == whole.nimg
     warnings = [said for said in notes.said if said.startswith("WARNING: the checkpoint could not be written")]
     assert len(warnings) == 2
-    assert "No space left" in warnings[0]
+    assert os.strerror(number) in warnings[0]
     a, b = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "run")
     assert len(b.states()) == len(a.states()) - 2
     assert same(a.states()[-1], b.states()[-1])

@@ -73,7 +73,7 @@ class _FolderContents:
         name = os.path.basename(path)
         if is_image_name(path):
             self.names.append(path)
-        elif is_list_name(name) or name == CLASSES:
+        elif (is_list_name(name) or name == CLASSES) and os.path.isfile(os.path.join(self._root, path)):
             self.lists.append(path.replace(os.sep, "/"))
         elif "." not in name and self._looked_into < _LOOKED_INTO:
             self._looked_into += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pggan.data.sources.base import Source
 from pggan.data.sources.label_table import LabelTable
-from pggan.data.sources.list_names import normalise_name
+from pggan.data.sources.list_names import plain_name
 from pggan.data.sources.list_text import ABOVE, CLASSES, DATASET, TABLE, decode_list
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import printable
@@ -74,7 +74,7 @@ def _try(source: Source, path: str, names: Sequence[str] | None, is_aside: bool,
         found.remarks.append(f"{path} is not read: {str(error).partition('; ')[0].removeprefix(f'{path}: ')}")
         return
     folder = f"{_folder(path)}/"
-    within = folder if names and any(name.startswith(folder) for name in names) else ""
+    within = folder if names and any(plain_name(name).startswith(folder) for name in names) else ""
     try:
         if table.columns:
             table.check_any_match(source, f"the {path} beside them", within)
@@ -112,7 +112,7 @@ def _is_below(folder: str, top: str) -> bool:
 
 def _shared_folders(names: Iterable[str]) -> list[str]:
     """Returns the folders that hold all images, from the top ("") down."""
-    folders = {tuple(filter(None, _folder(normalise_name(name)).split("/"))) for name in names}
+    folders = {tuple(filter(None, _folder(plain_name(name)).split("/"))) for name in names}
     if not folders:
         return [""]
     first, last = min(folders), max(folders)

@@ -13,6 +13,7 @@ from pggan.data.sources.array_choice import join_remarks, no_classes_remark, sha
 from pggan.data.sources.base import DecodedImage, Reader, Ref, Source, WrappedSource
 from pggan.data.sources.label_companions import find_companion
 from pggan.data.sources.label_table import LabelTable
+from pggan.data.sources.list_names import normalise_name
 from pggan.utils.errors import DataError
 from pggan.utils.untrusted import reading
 
@@ -88,7 +89,7 @@ def with_labels(source: Source, labels: str | None) -> Source:
 
 def _folder_table(source: Source) -> LabelTable:
     """Labels each image with the first folder of its path, not counting folders that all share (as in archives)."""
-    names = [name.removeprefix("./") for name in source.image_names() or (ref.name for ref in source.refs())]
+    names = [normalise_name(name) for name in source.image_names() or (ref.name for ref in source.refs())]
     paths = [name.split("/")[:-1] for name in names]
     if not any(paths):
         raise DataError("--labels folders: the pictures lie in no folders; give a CSV of file names and labels")

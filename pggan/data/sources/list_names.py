@@ -22,6 +22,11 @@ def normalise_name(name: str) -> str:
     return "/".join(parts)
 
 
+def plain_name(name: str) -> str:
+    """Returns a path as its source has it, with `/` between its parts and without a leading `./`."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
 def without_ending(name: str) -> str:
     """Returns a normalised name without its ending; numbers behind a dot are no ending."""
     folder, slash, base = name.rpartition("/")
@@ -65,13 +70,15 @@ class NameIndex:
         self._within = within
         self._root = without_ending(normalise_name(os.path.abspath(root))) if root else ""
         if names is not None:
-            self._bases = Counter(base_name(normalise_name(name)) for name in names if name.startswith(within))
+            self._bases = Counter(
+                base_name(normalise_name(name)) for name in names if plain_name(name).startswith(within)
+            )
             for base, count in self._bases.items():
                 self._stems[without_ending(base)] += count
 
     def find(self, name: str) -> int | None:
         """Returns the number of an image's row, None if the list has none, or several that fit equally well."""
-        if not name.startswith(self._within):
+        if not plain_name(name).startswith(self._within):
             return None
         own = normalise_name(name)
         full = f"/{self._root}/{own}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from pggan.data.sources.file_base import is_folder_of
+from pggan.data.sources.file_base import is_folder_of, read_if_present
+from pggan.data.sources.list_text import DATASET, TABLE
 from pggan.data.sources.tar_archive import TAR_ENDINGS, TarSource
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import natural_key
@@ -23,6 +25,17 @@ class WebDatasetSource(TarSource):
         if not os.path.isdir(spec):
             return _expand_braces(spec)
         return [os.path.join(spec, name) for name in _shards(spec)]
+
+    def lists(self) -> Sequence[str]:
+        """Adds the lists that lie beside the shards in their folder, as `../labels.csv` for a pattern of names."""
+        if not os.path.isdir(self.path):
+            return super().lists()
+        beside = [name for name in (TABLE, DATASET) if os.path.isfile(os.path.join(self.path, name))]
+        return list(dict.fromkeys([*beside, *super().lists()]))
+
+    def read_companion(self, name: str) -> bytes | None:
+        data = read_if_present(os.path.join(self.path, name)) if os.path.isdir(self.path) else None
+        return super().read_companion(name) if data is None else data
 
     @staticmethod
     def sniff(spec: str) -> bool:
