@@ -13,10 +13,10 @@ from pggan.generation.images import read_metadata
 from tests.helpers.editing_models import KINDS, saved_kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param("1024", marks=pytest.mark.slow)])
 def test_every_kind_of_model_passes_through_every_command(tmp_path, monkeypatch, printed, kind):
     monkeypatch.chdir(tmp_path)
-    model, side = str(saved_kind(kind, tmp_path)), 4 if kind == "4x4" else 16
+    model, side = str(saved_kind(kind, tmp_path)), {"4x4": 4, "1024": 1024}.get(kind, 16)
     Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save("me.png")
     project = ["project", model, "me.png", "--steps", "6", "--starts", "8", "--restarts", "2", "--tune", "3"]
     result = printed([*project, "--video", "search.gif"])
