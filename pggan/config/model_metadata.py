@@ -26,6 +26,15 @@ from pggan.utils.limits import MAX_METADATA_BYTES
 
 FORMAT = 1
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
+LATENTS_KEY, DIRECTIONS_KEY, TUNED_KEY = "pggan.latents", "pggan.directions", "pggan.tuned"
+# What a file is, by its metadata entry.
+KINDS = {
+    MODEL_KEY: "a model",
+    STATE_KEY: "a training state",
+    LATENTS_KEY: "a file of latents",
+    DIRECTIONS_KEY: "a file of directions",
+    TUNED_KEY: "a file of tuned weights",
+}
 _AGAIN = "; copy or make it again"
 _FIELDS = {"format", "generator", "discriminator", "level", "alpha", "labels", "info"}
 # Kinds of what pggan itself writes into `info`; further entries, such as an importer's, are any JSON.
@@ -121,9 +130,10 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     """Reads a file's JSON metadata. Raises `ModelError` if it is missing, damaged, foreign or of another format."""
     metadata = _read_header(path)
     if key not in metadata:
-        if MODEL_KEY in metadata or STATE_KEY in metadata:
-            kind = "a training state, not a model" if STATE_KEY in metadata else "a model, not a training state"
-            raise ModelError(f"{path} is {kind}; a run keeps its models in models/ and its states in checkpoints/")
+        if kind := next((KINDS[other] for other in KINDS if other in metadata), None):
+            runs = "; a run keeps its models in models/ and its states in checkpoints/"
+            advice = runs if {MODEL_KEY, STATE_KEY} >= {key, *(metadata.keys() & KINDS.keys())} else ""
+            raise ModelError(f"{path} is {kind}, not {KINDS[key]}{advice or '; give a file of that kind'}")
         raise ModelError(f"{path} is a safetensors file of another program, not one of pggan's")
     try:
         about = parse_json(metadata[key], MAX_METADATA_BYTES)

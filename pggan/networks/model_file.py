@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pggan.config.model_metadata import DIGEST_KEY, FORMAT, MODEL_KEY, ModelMetadata
+from pggan.config.model_metadata import DIGEST_KEY, FORMAT, MODEL_KEY, STATE_KEY, ModelMetadata
 from pggan.config.train import to_json
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.factory import make_discriminator, make_generator
@@ -74,7 +74,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Ma
     Args:
         path: The file; its folder is made.
         tensors: The tensors by name.
-        key: The metadata entry: MODEL_KEY or STATE_KEY.
+        key: The metadata entry, one of KINDS.
         about: The contents of that entry; `format` is added.
     """
     contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -134,8 +134,10 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:
         raise ModelError(f"{path} is damaged ({one_line(error)}); copy or make it again") from None
-    # files of other programs have no digest
-    if metadata.get(DIGEST_KEY, "") not in ("", _digest(tensors, metadata.get(key, ""))):
+    # models and states of other programs have no digest
+    if not metadata.get(DIGEST_KEY) and key in (MODEL_KEY, STATE_KEY):
+        return tensors
+    if metadata.get(DIGEST_KEY) != _digest(tensors, metadata.get(key, "")):
         raise ModelError(f"{path} is damaged (its digest differs); copy or make it again")
     return tensors
 

@@ -30,3 +30,6 @@ MAX_MANIFEST_BYTES = 16 << 20
 MAX_RECORD_RATIO, MAX_RECORD_EXTRA = 4, 1 << 16
 # Bytes of a model's or checkpoint's header with its metadata, and of a run's options.json.
 MAX_METADATA_BYTES = 16 << 20
+# Latents: bytes and rows of a file, the largest value of a row, characters of the note on how one came about.
+MAX_LATENTS_BYTES, MAX_LATENTS = 256 << 20, 1 << 16
+MAX_LATENT_VALUE, MAX_ORIGIN_CHARACTERS = 10_000, 4000

@@ -11,8 +11,8 @@ import time
 import pytest
 import safetensors
 
+from pggan.config.model_metadata import MODEL_KEY, STATE_KEY, read_metadata
 from pggan.config.train import PerResolution
-from pggan.networks.model_file import MODEL_KEY, STATE_KEY, read_metadata
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.signals import Interrupted, Signals
