@@ -63,7 +63,7 @@ def test_a_picture_of_a_seed_with_a_class_and_codes_is_found_again(tmp_path):
     assert (codes[0, :4] == [0, 0, 1, 0.5]).all()
     model = loaded_kind("labels", tmp_path)
     write_images(model, range(4), tmp_path / "y", label="kind1", grid=(2, 2))
-    assert (read_latents(tmp_path / "y" / "grid-class1.png", model).labels == [0, 1, 0]).all()
+    assert (read_latents(tmp_path / "y" / "grid-kind1.png", model).labels == [0, 1, 0]).all()
 
 
 def test_latents_of_another_model_are_refused_unless_forced(tmp_path):
