@@ -37,6 +37,7 @@ SECTIONS = {
         "generate": "Make new pictures with a model.",
         "interpolate": "Make a video of faces that turn into each other.",
         "traverse": "Show what each structured code of an InfoGAN model does.",
+        "explore": "Play with a model in the browser.",
     },
     "Judge": {
         "evaluate": "Measure how good and how varied generated pictures are.",

@@ -1,0 +1,111 @@
+"""Draws pictures of a model in batches, as the bytes that a browser shows."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pggan.data.sources.image_io import to_pil
+from pggan.generation.grid import Images
+from pggan.generation.images import encode_png
+from pggan.generation.model import Model
+from pggan.generation.to_uint8 import to_uint8
+
+# Sides up to which a still picture is a PNG, to the last bit; larger ones are nearly lossless JPEGs. Saving is exact.
+PNG_SIDE = 256
+MOVING_QUALITY, STILL_QUALITY = 88, 95
+# Milliseconds that a picture may take while a slider moves: with encoding and the way to the page it stays below 60.
+MOVING_MS = 34.0
+# Levels are measured up to one that takes so many milliseconds.
+MEASURED_MS = 90.0
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A second latent whose feature maps come in at a level."""
+
+    latent: bytes
+    classes: tuple[int, ...]
+    level: int
+    share: float
+    mask: bytes | None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture to draw. Equal ones are the same picture."""
+
+    latent: bytes  # float32 with codes
+    classes: tuple[int, ...]
+    level: int
+    alpha: float
+    snapshot: str = ""
+    quality: str = "still"  # or "moving"
+    blend: Blend | None = None
+
+    @property
+    def batch_key(self) -> tuple[object, ...]:
+        """Drawings with the same key can be computed together."""
+        return (self.snapshot, self.level, self.alpha, id(self) if self.blend else None)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture as a browser shows it."""
+
+    kind: str  # MIME type
+    data: bytes
+    side: int
+
+
+def draw(model: Model, drawings: Sequence[Drawing]) -> Images:
+    """Computes drawings of one level and alpha: uint8 (N, R, R, C)."""
+    latents = np.stack([np.frombuffer(drawing.latent, "<f4") for drawing in drawings])
+    labels = model.labels.vectors([drawing.classes for drawing in drawings]) if model.label_size else None
+    first = drawings[0]
+    return to_uint8(model.synthesize(latents, labels, first.level, first.alpha))
+
+
+def encode(image: Images, quality: str) -> Encoded:
+    """Encodes an image (R, R, C): PNG where it is small, JPEG else."""
+    side = image.shape[0]
+    if side <= PNG_SIDE and (quality == "still" or side <= 64):
+        return Encoded("image/png", encode_png(image), side)
+    out = io.BytesIO()
+    value = STILL_QUALITY if quality == "still" else MOVING_QUALITY
+    to_pil(image).save(out, "JPEG", quality=value, subsampling=0)
+    return Encoded("image/jpeg", out.getvalue(), side)
+
+
+class LevelTimes:
+    """How long one picture takes at each level, and which level keeps up with a moving slider."""
+
+    def __init__(self) -> None:
+        self.ms: dict[int, float] = {}
+
+    def note(self, level: int, ms: float) -> None:
+        """Takes a measured picture in: a moving average that forgets a disturbance within some pictures."""
+        self.ms[level] = ms if level not in self.ms else 0.8 * self.ms[level] + 0.2 * ms
+
+    def moving_level(self, level: int, lowest: int) -> int:
+        """Returns the highest level up to `level` that is quick enough; unmeasured ones are not."""
+        quick = [at for at, ms in self.ms.items() if ms <= MOVING_MS and at <= level]
+        return max(quick, default=min(lowest, level))
+
+    def measure(self, model: Model, lowest: int, highest: int) -> None:
+        """Measures the levels from the lowest on, up to one that takes too long."""
+        latents = model.seed_latents([0])
+        labels = model.seed_labels([0])
+        for level in range(lowest, highest + 1):
+            times = []
+            for _ in range(3):  # the first one makes buffers and chooses kernels
+                start = time.perf_counter()
+                encode(to_uint8(model.synthesize(latents, labels, level, 1.0))[0], "moving")
+                times.append(1e3 * (time.perf_counter() - start))
+            self.note(level, min(times))
+            if min(times) > MEASURED_MS:
+                break
