@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pggan.generation.level_colours import refit_colours
 from pggan.generation.model import Model
-from pggan.web.drawing import Blend, Drawing
-from pggan.web.jobs import Jobs
-from pggan.web.points import Point, Vector, classes_of, latent_of
-from pggan.web.renderer import Renderer
-from pggan.web.screen import Screen
-from pggan.web.shelf import Shelf
+from pggan.web.exports import Exports
+from pggan.web.favourites import Favourites, favourites_path
+from pggan.web.rendering.drawing import Blend, Drawing
+from pggan.web.rendering.jobs import Job, Jobs
+from pggan.web.rendering.renderer import Renderer
+from pggan.web.rendering.shelf import Shelf
+from pggan.web.session.points import Point, Vector, classes_of, latent_of
+from pggan.web.session.screen import Screen
+from pggan.web.uploads import Photographs
 
 MOST_TABS = 8
+
+# Sends a message to a tab; from any thread.
+Broadcast = Callable[[dict[str, Any]], None]
 
 
 class Explorer:
@@ -26,7 +34,10 @@ class Explorer:
         self.space = self.shelf.space
         self.renderer = Renderer(self.shelf)
         self.jobs = Jobs(self.renderer)
-        self.tabs = 0
+        self.favourites = Favourites(favourites_path(model, run))
+        self.exports = Exports()
+        self.photographs = Photographs()
+        self.tabs: list[Broadcast] = []
 
     @property
     def model(self) -> Model:
@@ -34,11 +45,25 @@ class Explorer:
 
     def start(self) -> None:
         self.renderer.start()
+        self.jobs.start(self._refit, lambda event: None)
 
     def stop(self) -> None:
-        """Ends both threads."""
+        """Ends both threads and removes what was exported."""
         self.jobs.stop()
         self.renderer.stop()
+        self.exports.close()
+
+    def broadcast(self, event: str, **fields: Any) -> None:
+        """Tells all tabs; from any thread."""
+        for tell in list(self.tabs):
+            tell({"type": "event", "event": event, **fields})
+
+    def _refit(self, job: Job) -> dict[str, Any]:
+        """Gives the lower levels their colours back, beside the first pictures."""
+        refit_colours(self.model, job.step)
+        self.renderer.clear()
+        self.broadcast("colours")
+        return {}
 
     def first_screen(self) -> Screen:
         """Returns what a new tab shows: seed 0, as the model was stored."""
@@ -87,5 +112,6 @@ class Explorer:
             "device": str(model.device),
             "attribution": str(model.info.get("attribution") or ""),
             "scores": model.file.discriminator is not None,
+            "favourites": self.favourites.describe(),
             "run": self.shelf.run.name if self.shelf.run else "",
         }

@@ -10,8 +10,8 @@ import numpy as np
 
 from pggan.generation.model import Model
 from pggan.web.explorer import Explorer
-from pggan.web.points import Point, classes_of, latent_of
-from pggan.web.screen import Screen
+from pggan.web.session.points import Point, classes_of, latent_of
+from pggan.web.session.screen import Screen
 
 
 def label_text(model: Model, classes: tuple[int | None, ...]) -> str | None:

@@ -6,28 +6,30 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from pggan.web import basic_messages
+from pggan.utils.errors import PgganError
 from pggan.web.explorer import MOST_TABS, Explorer
-from pggan.web.outbox import Outbox
+from pggan.web.messages import favourite_messages, screen_messages
 from pggan.web.security import Gate, Guardian
-from pggan.web.tab import Tab
+from pggan.web.session.outbox import Outbox
+from pggan.web.session.tab import Tab
+from pggan.web.uploads import MOST_UPLOAD_BYTES, accept
 
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 # Messages a second that a tab may send, and how many at once after a rest; more have to wait.
 MESSAGES_A_SECOND, MESSAGES_AT_ONCE = 200, 400
 MOST_MESSAGE_BYTES = 1 << 20
 
-HANDLERS = {**basic_messages.HANDLERS}
+HANDLERS = {**screen_messages.HANDLERS, **favourite_messages.HANDLERS}
 
 
 @cache
@@ -54,6 +56,28 @@ async def asset(request: Request) -> Response:
     return Response(assets()[name], media_type=KINDS[_ending(name)])
 
 
+async def upload(request: Request) -> Response:
+    """Takes a picture: one of pggan's brings its state back, another one waits to be found."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_UPLOAD_BYTES:
+            return JSONResponse({"error": f"a picture has at most {MOST_UPLOAD_BYTES >> 20} MB"}, 413)
+    explorer: Explorer = request.app.state.explorer
+    try:
+        return JSONResponse(await asyncio.to_thread(accept, bytes(data), explorer))
+    except PgganError as error:
+        return JSONResponse({"error": str(error)}, 400)
+
+
+async def exported(request: Request) -> Response:
+    """A file that was exported, by the number that it was given."""
+    file = request.app.state.explorer.exports.find(request.path_params["key"])
+    if file is None:
+        return PlainTextResponse("there is no such file any more; export it again\n", 404)
+    return FileResponse(file.path, filename=file.name, media_type=file.kind)
+
+
 class Allowance:
     """How many messages a tab may still send: a bucket that fills with time."""
 
@@ -71,18 +95,19 @@ class Allowance:
 async def socket(websocket: WebSocket) -> None:
     """A tab from opening to closing."""
     explorer: Explorer = websocket.app.state.explorer
-    if explorer.tabs >= MOST_TABS:
+    if len(explorer.tabs) >= MOST_TABS:
         await websocket.close(1013, f"{MOST_TABS} tabs are open already; close one")
         return
     await websocket.accept()
-    explorer.tabs += 1
     outbox = Outbox(asyncio.get_running_loop())
+    broadcast = partial(outbox.from_thread, outbox.reply)
+    explorer.tabs.append(broadcast)
     tab = Tab(explorer, outbox, HANDLERS)
     sender = asyncio.create_task(_send(websocket, outbox))
     try:
         await _receive(websocket, tab)
     finally:
-        explorer.tabs -= 1
+        explorer.tabs.remove(broadcast)
         tab.close()
         sender.cancel()
         with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError, OSError):
@@ -122,6 +147,8 @@ def application(explorer: Explorer, guardian: Guardian) -> Starlette:
     routes = [
         Route("/", page),
         Route("/assets/{name}", asset),
+        Route("/files/{key}", exported),
+        Route("/upload", upload, methods=["POST"]),
         WebSocketRoute("/socket", socket),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(Gate, guardian=guardian)], lifespan=lifespan)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from starlette.testclient import TestClient
 
-from pggan.generation.model import Model
+from pggan.generation.model import Model, load
 from pggan.web.explorer import Explorer
 from pggan.web.security import Guardian
 from pggan.web.server import application
@@ -21,8 +21,9 @@ ORIGIN, SOCKET = f"http://{HOST}", f"ws://{HOST}/socket"
 
 
 def explorer_of(path=None, run=None, **options):
-    """An explorer of a small untrained model; `options` are those of `model_file`."""
-    return Explorer(Model(model_file(**options), torch.device("cpu"), path), run)
+    """An explorer of a model file, else of a small untrained model; `options` are those of `model_file`."""
+    model = load(path, "cpu") if path else Model(model_file(**options), torch.device("cpu"))
+    return Explorer(model, run)
 
 
 @contextmanager
@@ -39,7 +40,8 @@ class Page:
 
     def __init__(self, socket):
         self.socket = socket
-        self.number = 0
+        self.number = 10**9  # apart from the numbers that tests make up
+        self.events = []
         self.pictures = {}
         self.progress = []
 
@@ -49,11 +51,15 @@ class Page:
         return self.number
 
     def receive(self):
-        """The next message: a dictionary, with `data` where it is binary."""
+        """The next message: a dictionary, with `data` where it is binary. What the server tells all is in `events`."""
         event = self.socket.receive()
         assert event["type"] == "websocket.send", event
         if event.get("text") is not None:
-            return json.loads(event["text"])
+            message = json.loads(event["text"])
+            if message["type"] != "event":
+                return message
+            self.events.append(message)
+            return self.receive()
         raw = event["bytes"]
         (length,) = struct.unpack(">I", raw[:4])
         return {**json.loads(raw[4 : 4 + length]), "data": raw[4 + length :]}

@@ -1,6 +1,7 @@
 // Starts the page: connects, makes the parts, and says what each action does.
 import { Connection } from "./connection.js";
-import { button, byId, copy, dialog, download, guarded, make, menu, toast } from "./dom.js";
+import { button, byId, copy, dialog, guarded, make, menu, toast } from "./dom.js";
+import { Drop } from "./drop.js";
 import { Favourites } from "./favourites.js";
 import { Growth } from "./growth.js";
 import { Keyboard } from "./keyboard.js";
@@ -33,9 +34,19 @@ const actions = {
   },
   async save() {
     const { stage } = store.screen;
-    const file = await guarded(() => connection.ask("save", { point: stage }));
-    if (file) download(file.blob, file.name);
+    await actions.export("save", { point: stage }, false);
   },
+  // Makes a file and hands it to the browser; what takes longer shows its progress and can be cancelled.
+  async export(type, fields, shows = true) {
+    const bar = make("progress", { max: 1, value: 0, "aria-label": "Progress" });
+    const work = connection.ask(type, fields, ({ done }) => (bar.value = done));
+    const box = shows && dialog("Exporting", bar, make("p", { class: "row" }, button("Cancel", () => connection.tell("cancel", { job: work.job }))));
+    const file = await guarded(() => work);
+    if (box) box.close();
+    if (file?.file) make("a", { href: file.file, download: file.name }).click();
+    return file;
+  },
+  keyframe: (point) => parts.timeline?.add(point),
   copyLatent: (values) => values && copy(JSON.stringify([...values].map((value) => Number(value.toPrecision(7)))), "The latent"),
   async copyAs(event) {
     const box = event.target.getBoundingClientRect();
@@ -123,8 +134,15 @@ function build() {
   panels.show(matchMedia("(max-width: 819px)").matches ? "seeds" : "growth");
   parts.keyboard = keys();
   toolbar();
-  parts.favourites.shown();
+  parts.photograph = (file, answer) => parts.photo?.open(file, answer);
+  parts.drop = new Drop(parts);
+  connection.onEvent = (event) => events[event.event]?.(event);
 }
+
+const events = {
+  favourites: (event) => parts.favourites.update(event.favourites),
+  colours: () => store.events.colours.forEach((call) => call()),
+};
 
 let lost = null;
 connection.onOpen = async () => {

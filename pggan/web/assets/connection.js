@@ -6,6 +6,7 @@ export class Connection {
     this.onPicture = () => {};
     this.onPictureError = () => {};
     this.onOpen = () => {};
+    this.onEvent = () => {};
     this.onLost = () => {};
     this.open();
   }
@@ -48,6 +49,7 @@ export class Connection {
     const message = JSON.parse(data);
     const waiting = this.waiting.get(message.id);
     if (message.type === "progress") return waiting?.progress(message);
+    if (message.type === "event") return this.onEvent(message);
     if (message.slot) return this.onPictureError(message.slot, message.error);
     this.waiting.delete(message.id);
     if (message.type === "error") return waiting ? waiting.reject(new Error(message.error)) : this.onPictureError("", message.error);

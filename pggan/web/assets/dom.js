@@ -92,13 +92,6 @@ export async function copy(text, what) {
   }
 }
 
-// Hands a file to the browser's downloads.
-export function download(blob, name) {
-  const url = URL.createObjectURL(blob);
-  make("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
-}
-
 export async function guarded(action) {
   try {
     return await action();

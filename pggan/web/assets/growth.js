@@ -20,6 +20,7 @@ export class Growth {
       make("div", { class: "row" }, this.play, button("As trained", () => this.take({ level: store.model.level, alpha: store.model.alpha }))),
       this.figures);
     if (single) for (const part of [this.level.input, this.alpha.input, this.play]) part.disabled = true;
+    store.events.colours.push(() => this.shown());
     store.subscribe((screen, { moving }) => this.follow(screen, moving));
   }
 

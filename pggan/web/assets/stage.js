@@ -33,7 +33,7 @@ export class Stage {
     for (const name of ["pointerup", "pointerleave", "pointercancel", "blur"]) this.compareButton.addEventListener(name, () => hold(false));
     this.compareButton.addEventListener("keydown", (event) => [" ", "Enter"].includes(event.key) && hold(true));
     this.compareButton.addEventListener("keyup", () => hold(false));
-    this.clear = button("End comparison", () => this.actions.compare(null), { id: "end-compare", hidden: true });
+    this.clear = button("✕ B", () => this.actions.compare(null), { id: "end-compare", hidden: true, title: "End the comparison (X)", "aria-label": "End the comparison" });
     const actions = make("div", { class: "actions" },
       button("♥ Keep", () => this.actions.favour(this.store.screen.stage), { id: "keep", title: "Add to the favourites (F)" }),
       this.compareButton, this.clear,

@@ -7,6 +7,7 @@ export class Store {
     this.screen = null;
     this.depth = { undo: 0, redo: 0 };
     this.listeners = [];
+    this.events = { colours: [] }; // what the server tells on its own: functions to call
   }
 
   // `listener(screen, { moving })`; moving: a slider is under way, and the change is no step yet.

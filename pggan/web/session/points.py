@@ -17,7 +17,7 @@ from pggan.generation.labels import LabelSpace
 from pggan.generation.seeds import MAX_SEED
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.utils.errors import UsageError
-from pggan.web.fields import base64_bytes, choice, integer, mapping, number, text
+from pggan.web.session.fields import base64_bytes, choice, integer, mapping, number, text
 
 Vector = NDArray[np.float32]
 

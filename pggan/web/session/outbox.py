@@ -8,7 +8,7 @@ import struct
 from collections import OrderedDict, deque
 from typing import Any
 
-from pggan.web.drawing import Encoded
+from pggan.web.rendering.drawing import Encoded
 
 
 def frame(head: dict[str, Any], data: bytes) -> bytes:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pggan.web.fields import entries, integer, number, text
-from pggan.web.points import classes_of, family, latent_of
 from pggan.web.recipe import recipe
-from pggan.web.screen import changed
-from pggan.web.tab import MOST_PICTURES, MOST_REVISION, MOST_SLOT, Handler, Message, Tab
+from pggan.web.session.fields import entries, integer, number, text
+from pggan.web.session.points import classes_of, family, latent_of
+from pggan.web.session.screen import changed
+from pggan.web.session.tab import MOST_PICTURES, MOST_REVISION, MOST_SLOT, Handler, Message, Tab
 
 FAMILY_SIZE, MOST_FAMILY_DEGREES = 12, 60
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
-from pggan.web.drawing import Drawing, Encoded, LevelTimes, draw, encode
-from pggan.web.shelf import Shelf
+from pggan.web.rendering.drawing import Drawing, Encoded, LevelTimes, draw, encode
+from pggan.web.rendering.shelf import Shelf
 
 # Pictures kept, in bytes, and pending ones of a tab.
 CACHE_BYTES = 64 << 20
@@ -76,6 +76,12 @@ class Renderer:
             for key in [k for k in self._pending if k[0] == id(owner) and (chosen is None or k[1] in chosen)]:
                 del self._pending[key]
 
+    def clear(self) -> None:
+        """Forgets the pictures that were drawn: the model has changed."""
+        with self._wake:
+            self._cache.clear()
+            self._cached_bytes = 0
+
     @property
     def is_busy(self) -> bool:
         """Whether pictures are drawn or wait: long work makes room for them."""
@@ -124,9 +130,11 @@ class Renderer:
         return batch
 
     def _answer(self, batch: list[Request]) -> None:
-        missing = list(dict.fromkeys(r.drawing for r in batch if r.drawing not in self._cache))
+        wanted = dict.fromkeys(request.drawing for request in batch)
+        with self._wake:
+            pictures = {drawing: self._cache[drawing] for drawing in wanted if drawing in self._cache}
+        missing = [drawing for drawing in wanted if drawing not in pictures]
         try:
-            pictures = {drawing: self._cache[drawing] for drawing in {r.drawing for r in batch} - set(missing)}
             if missing:
                 pictures |= self._draw(missing)
         except PgganError as error:
@@ -152,11 +160,12 @@ class Renderer:
         return pictures
 
     def _keep(self, drawing: Drawing, picture: Encoded) -> None:
-        if drawing in self._cache:
-            self._cache.move_to_end(drawing)
-            return
-        self._cache[drawing] = picture
-        self._cached_bytes += len(picture.data) + len(drawing.latent)
-        while self._cached_bytes > CACHE_BYTES:
-            old, dropped = self._cache.popitem(last=False)
-            self._cached_bytes -= len(dropped.data) + len(old.latent)
+        with self._wake:
+            if drawing in self._cache:
+                self._cache.move_to_end(drawing)
+                return
+            self._cache[drawing] = picture
+            self._cached_bytes += len(picture.data) + len(drawing.latent)
+            while self._cached_bytes > CACHE_BYTES:
+                old, dropped = self._cache.popitem(last=False)
+                self._cached_bytes -= len(dropped.data) + len(old.latent)

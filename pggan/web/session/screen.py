@@ -7,8 +7,8 @@ from typing import Any
 
 from pggan.generation.seeds import MAX_SEED
 from pggan.utils.errors import UsageError
-from pggan.web.fields import choice, entries, integer, mapping, number, text
-from pggan.web.points import MOST_NAME, Point, Space, parse_point
+from pggan.web.session.fields import choice, entries, integer, mapping, number, text
+from pggan.web.session.points import MOST_NAME, Point, Space, parse_point
 
 EASINGS = ("slerp", "spline", "ease")
 SORTS = ("seed", "score")

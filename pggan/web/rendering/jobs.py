@@ -9,7 +9,7 @@ from typing import Any
 
 from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
-from pggan.web.renderer import Renderer
+from pggan.web.rendering.renderer import Renderer
 
 # Long work waits for pictures between its steps, but so many seconds at most: it gets on under a moving slider, too.
 ROOM_SECONDS = 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pggan.web.screen import Screen
+from pggan.web.session.screen import Screen
 
 MOST_STEPS = 200
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pggan.utils.errors import PgganError, UsageError
-from pggan.web.drawing import Encoded
 from pggan.web.explorer import Explorer
-from pggan.web.fields import entries, integer, mapping, number, text
-from pggan.web.history import History
-from pggan.web.jobs import Job
-from pggan.web.outbox import Outbox
-from pggan.web.points import MOST_NAME, Point, parse_point, parse_quality
-from pggan.web.renderer import Request
+from pggan.web.rendering.drawing import Encoded
+from pggan.web.rendering.jobs import Job
+from pggan.web.rendering.renderer import Request
+from pggan.web.session.fields import entries, integer, mapping, number, text
+from pggan.web.session.history import History
+from pggan.web.session.outbox import Outbox
+from pggan.web.session.points import MOST_NAME, Point, parse_point, parse_quality
 
 MOST_PICTURES, MOST_SLOT = 128, 60
 MOST_REVISION = 2**53

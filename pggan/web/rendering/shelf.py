@@ -10,7 +10,7 @@ from pathlib import Path
 from pggan.generation.model import Model, load
 from pggan.utils.errors import UsageError
 from pggan.utils.paths import MODELS, numbered
-from pggan.web.points import Space
+from pggan.web.session.points import Space
 
 # Snapshots in memory beside the model that was opened.
 MOST_LOADED = 4

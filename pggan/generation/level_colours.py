@@ -1,0 +1,100 @@
+"""Colours of the lower levels of a finished network.
+
+While a level is trained, its own toRGB layer reads its features. The blocks change afterwards, those layers do not: in
+a finished network the lower levels' pictures have wild colours. `refit_colours` fits these layers anew by linear
+least squares, so that a level shows the finished picture as far as its features hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pggan.generation.model import Model
+from pggan.networks.generator import ProgressiveGenerator
+from pggan.networks.layers import EqualizedConv2d
+
+# Pixels of finished pictures that the layers are fitted to, and pictures at least and at most.
+PIXELS, FEWEST, MOST = 1 << 19, 24, 64
+BATCH = 4
+# Weight decay as a share of the features' mean square: few pictures leave some directions of the features open.
+RIDGE = 1e-3
+
+
+def levels_to_refit(model: Model) -> range:
+    """Returns the levels whose toRGB layers the finished picture does not use."""
+    config = model.file.generator.config
+    if not isinstance(model.file.generator, ProgressiveGenerator):
+        return range(0)
+    return range(config.min_level, model.file.level - (1 if model.file.alpha < 1 else 0))
+
+
+def picture_count(level: int) -> int:
+    """Returns from how many pictures of a level the layers are fitted: those of the seeds from 0 on."""
+    return max(FEWEST, min(MOST, PIXELS >> (2 * level)))
+
+
+@torch.inference_mode()
+def refit_colours(model: Model, advance: Callable[[float], None] = lambda share: None) -> None:
+    """Fits the toRGB layers of the lower levels to the finished pictures of some seeds, in place. Deterministic.
+
+    Args:
+        model: Its generator is changed where it does not draw at its own level.
+        advance: Is called with the share that is done; what it raises ends the work, and nothing is changed.
+    """
+    levels = levels_to_refit(model)
+    if not levels:
+        return
+    generator = model.file.generator
+    assert isinstance(generator, ProgressiveGenerator)
+    count = picture_count(model.file.level)
+    sums: dict[int, tuple[Tensor, Tensor]] = {}
+    for start in range(0, count, BATCH):
+        seeds = range(start, min(start + BATCH, count))
+        labels = model.seed_labels(seeds)
+        finished = model.synthesize(model.seed_latents(seeds), labels)
+        if generator.config.output == "tanh":
+            finished = finished.clamp(-0.999, 0.999).atanh()
+        for level, features in _features(model, seeds, levels):
+            rows = features.permute(0, 2, 3, 1).flatten(0, 2).double()
+            rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
+            targets = F.adaptive_avg_pool2d(finished, 2**level).permute(0, 2, 3, 1).flatten(0, 2).double()
+            square, product = rows.T @ rows, rows.T @ targets
+            if level in sums:
+                square, product = square + sums[level][0], product + sums[level][1]
+            sums[level] = square, product
+        advance(min(1.0, (start + BATCH) / count))
+    for level, (square, product) in sums.items():
+        _set_layer(generator, level, _solve(square, product))
+
+
+def _features(model: Model, seeds: range, levels: range) -> Iterator[tuple[int, Tensor]]:
+    """Yields each level and its feature maps (N, width, R, R)."""
+    generator = model.file.generator
+    assert isinstance(generator, ProgressiveGenerator)
+    parameter = next(generator.parameters())
+    z = torch.as_tensor(model.seed_latents(seeds)).to(parameter)
+    labels = model.seed_labels(seeds)
+    x = generator._inputs(z, None if labels is None else torch.as_tensor(labels).to(parameter))
+    for level, block in zip(range(2, levels.stop), generator.blocks.values()):
+        x = block(x)
+        yield level, generator.without_reference(x)
+
+
+def _solve(square: Tensor, product: Tensor) -> Tensor:
+    """Returns weights and biases (width + 1, C) of the ridge regression with these normal equations."""
+    decay = RIDGE * square.diagonal()[:-1].mean()
+    penalty = torch.full_like(square[0], float(decay))
+    penalty[-1] = 0  # not the bias
+    solution: Tensor = torch.linalg.solve(square + penalty.diag(), product)
+    return solution
+
+
+def _set_layer(generator: ProgressiveGenerator, level: int, solution: Tensor) -> None:
+    layer = cast(EqualizedConv2d, list(generator.to_rgb.values())[level - 2])
+    layer.set_effective_weight(solution[:-1].T[:, :, None, None].to(layer.weight.dtype))
+    layer.bias.copy_(solution[-1].to(layer.bias.dtype))
