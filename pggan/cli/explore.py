@@ -18,6 +18,15 @@ SHORTEST_TOKEN = 16
 @cloup.command("explore")
 @model_options
 @cloup.option_group(
+    "Data",
+    cloup.option(
+        "--data",
+        type=click.Path(),
+        show_default="the run's own, where they are",
+        help="Data store with the training pictures, for the nearest ones of a picture.",
+    ),
+)
+@cloup.option_group(
     "Server",
     cloup.option(
         "--port", type=click.IntRange(0, 65535), metavar="N", show_default=f"{DEFAULT_PORT}, or the next free one",
@@ -35,7 +44,13 @@ SHORTEST_TOKEN = 16
 )  # fmt: skip
 @output_options
 def command(
-    model: ModelChoice, output: Output, port: int | None, host: str, token: str | None, no_browser: bool
+    model: ModelChoice,
+    output: Output,
+    data: str | None,
+    port: int | None,
+    host: str,
+    token: str | None,
+    no_browser: bool,
 ) -> None:
     """Play with a model in the browser.
 
@@ -44,7 +59,11 @@ def command(
     machine alone, loads nothing from outside, and runs until Ctrl-C.
     """
     _check_host(host, token)
+    from pggan.data.store.store import Store
     from pggan.utils.paths import find_model
+
+    if data is not None:
+        Store(data).close()  # a wrong one is an error at once
 
     find_model(model.name, model.best)  # a wrong name is an error at once
     loaded = model.load()
@@ -60,7 +79,7 @@ def command(
     url = address(guardian)
     result = {"url": url, "port": guardian.port, "model": str(loaded.path)}
     serve(
-        Explorer(loaded, run), guardian, listener, not no_browser,
+        Explorer(loaded, run, data), guardian, listener, not no_browser,
         lambda: output.result(result, f"{url}\nCtrl-C ends it"),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,47 @@ from pggan.generation.level_colours import refit_colours
 from pggan.generation.model import Model
 from pggan.web.exports import Exports
 from pggan.web.favourites import Favourites, favourites_path
-from pggan.web.rendering.drawing import Blend, Drawing
+from pggan.web.rendering.drawing import Blend, Drawing, score_of
 from pggan.web.rendering.jobs import Job, Jobs
 from pggan.web.rendering.renderer import Renderer
 from pggan.web.rendering.shelf import Shelf
-from pggan.web.session.points import Point, Vector, classes_of, latent_of
+from pggan.web.session.points import Point, Vector, label_vector, latent_of
 from pggan.web.session.screen import Screen
+from pggan.web.training_pictures import TrainingPictures, data_of_run
 from pggan.web.uploads import Photographs
 
 MOST_TABS = 8
+# Seeds whose scores by D a picture's score is compared with.
+USUAL_SCORES = 64
 
 # Sends a message to a tab; from any thread.
 Broadcast = Callable[[dict[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a picture is drawn."""
+
+    level: int
+    alpha: float
+    snapshot: str = ""
+    quality: str = "still"  # or "moving"
+
+    @classmethod
+    def of(cls, screen: Screen) -> Look:
+        """Returns how a screen's pictures look at rest."""
+        return cls(screen.level, screen.alpha, screen.snapshot)
+
+
+def as_bytes(row: Vector) -> bytes:
+    """Returns a row as little-endian float32."""
+    return np.ascontiguousarray(row, dtype="<f4").tobytes()
+
+
 class Explorer:
     """One opened model, and everything that is played with."""
 
-    def __init__(self, model: Model, run: Path | None = None) -> None:
+    def __init__(self, model: Model, run: Path | None = None, data: str | None = None) -> None:
         self.shelf = Shelf(model, run)
         self.space = self.shelf.space
         self.renderer = Renderer(self.shelf)
@@ -37,6 +61,8 @@ class Explorer:
         self.favourites = Favourites(favourites_path(model, run))
         self.exports = Exports()
         self.photographs = Photographs()
+        self.training_pictures = TrainingPictures(data or data_of_run(run))
+        self._scores: dict[Look, list[float]] = {}
         self.tabs: list[Broadcast] = []
 
     @property
@@ -73,24 +99,35 @@ class Explorer:
         """Returns the directions of a tab's rack by id, orthogonal to those that it has locked."""
         return {}
 
-    def drawing(self, point: Point, screen: Screen, level: int, alpha: float, snapshot: str, quality: str) -> Drawing:
+    def drawing(self, point: Point, screen: Screen, look: Look) -> Drawing:
         """Returns what the drawing thread needs for a point: its latent is computed here, at once."""
         directions = self.directions(screen)
-        if quality == "moving":
-            moving = self.renderer.times.moving_level(level, self.space.min_level)
-            level, alpha = moving, alpha if moving == level else 1.0
+        latent, labels = latent_of(point, self.space, directions), label_vector(point, self.space)
         blend = None
         if point.mix is not None:
-            other, mix = point.mix.other, point.mix
-            blend = Blend(
-                self._bytes_of(other, directions), classes_of(other, self.space), mix.level, mix.share, mix.mask
-            )
-        return Drawing(
-            self._bytes_of(point, directions), classes_of(point, self.space), level, alpha, snapshot, quality, blend
-        )
+            mix, other = point.mix, latent_of(point.mix.other, self.space, directions)
+            other_labels = label_vector(mix.other, self.space)
+            blend = Blend(as_bytes(other), as_bytes(other_labels), mix.level, mix.share, mix.mask)
+        return self.drawing_of(latent, labels, look, blend)
 
-    def _bytes_of(self, point: Point, directions: dict[str, Vector]) -> bytes:
-        return np.ascontiguousarray(latent_of(point, self.space, directions), dtype="<f4").tobytes()
+    def drawing_of(self, latent: Vector, labels: Vector, look: Look, blend: Blend | None = None) -> Drawing:
+        """Returns the drawing of a latent with its codes; while something moves at a level that keeps up with it."""
+        level, alpha = look.level, look.alpha
+        if look.quality == "moving":
+            level = self.renderer.times.moving_level(level, self.space.min_level)
+            alpha = alpha if level == look.level else 1.0
+        return Drawing(as_bytes(latent), as_bytes(labels), level, alpha, look.snapshot, look.quality, blend)
+
+    def usual_scores(self, screen: Screen, job: Job) -> list[float]:
+        """Returns D's scores of the first seeds, computed once for a level, alpha and snapshot."""
+        look = Look.of(screen)
+        if look not in self._scores:
+            scores = []
+            for seed in range(USUAL_SCORES):
+                scores.append(score_of(self.shelf.model(look.snapshot), self.drawing(Point(seed=seed), screen, look)))
+                job.step(seed / USUAL_SCORES)
+            self._scores[look] = scores
+        return self._scores[look]
 
     def describe(self) -> dict[str, Any]:
         """Returns what the page needs to know of the model."""
@@ -112,6 +149,7 @@ class Explorer:
             "device": str(model.device),
             "attribution": str(model.info.get("attribution") or ""),
             "scores": model.file.discriminator is not None,
+            "data": self.training_pictures.data is not None,
             "favourites": self.favourites.describe(),
             "run": self.shelf.run.name if self.shelf.run else "",
         }

@@ -5,12 +5,15 @@ import { Drop } from "./drop.js";
 import { Favourites } from "./favourites.js";
 import { Growth } from "./growth.js";
 import { Keyboard } from "./keyboard.js";
+import { Neighbours } from "./neighbours.js";
 import { Panels } from "./panels.js";
 import { Pictures, showIn } from "./pictures.js";
 import { nameOf } from "./points.js";
 import { SeedGrid } from "./seeds.js";
 import { Stage } from "./stage.js";
 import { Store, screenOfLink } from "./store.js";
+import { Timeline } from "./timeline.js";
+import { Training } from "./training.js";
 
 const connection = new Connection();
 const store = new Store(connection);
@@ -46,6 +49,7 @@ const actions = {
     if (file?.file) make("a", { href: file.file, download: file.name }).click();
     return file;
   },
+  favourites: () => parts.favourites.entries,
   keyframe: (point) => parts.timeline?.add(point),
   copyLatent: (values) => values && copy(JSON.stringify([...values].map((value) => Number(value.toPrecision(7)))), "The latent"),
   async copyAs(event) {
@@ -128,8 +132,14 @@ function build() {
   parts.seeds = new SeedGrid(parts);
   parts.favourites = new Favourites(parts);
   parts.growth = new Growth(parts);
+  parts.training = new Training(parts);
+  parts.timeline = new Timeline(parts);
+  parts.neighbours = new Neighbours(parts);
   panels.add("seeds", "Seeds");
   panels.add("growth", "Growth", parts.growth);
+  panels.add("training", "Training", parts.training);
+  panels.add("timeline", "Timeline", parts.timeline);
+  panels.add("neighbours", "Nearest", parts.neighbours);
   panels.add("tray", "Favourites");
   panels.show(matchMedia("(max-width: 819px)").matches ? "seeds" : "growth");
   parts.keyboard = keys();

@@ -94,6 +94,15 @@ export class Stage {
     if (!moving) this.about(stage, screen);
   }
 
+  // Shows a moment of the timeline's film until the screen changes.
+  film(pictures, picture) {
+    this.key = null;
+    pictures.stream("stage", picture, (url, head) => {
+      showIn(this.img, url, head);
+      this.details.textContent = `film, ${picture.time.toFixed(1)} s`;
+    });
+  }
+
   say(head) {
     const side = 2 ** head.level;
     const { stage, alpha, level } = this.store.screen;

@@ -13,9 +13,9 @@ import numpy as np
 from pggan.generation.grid import Grid, Images, grid_shape
 from pggan.generation.images import describe, encode_png, write_png
 from pggan.utils.errors import UsageError
-from pggan.web.explorer import Explorer
+from pggan.web.explorer import Explorer, Look
 from pggan.web.favourites import MOST_NOTE, Favourite
-from pggan.web.rendering.drawing import Drawing, draw
+from pggan.web.rendering.drawing import draw, score_of
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.fields import choice, entries, integer, text
 from pggan.web.session.history import Step
@@ -103,7 +103,7 @@ def about_picture(explorer: Explorer, point: Point, screen: Screen) -> dict[str,
 
 def picture_of(explorer: Explorer, point: Point, screen: Screen) -> Images:
     """Returns a picture (R, R, C) as it is at rest."""
-    drawing = explorer.drawing(point, screen, screen.level, screen.alpha, screen.snapshot, "still")
+    drawing = explorer.drawing(point, screen, Look.of(screen))
     image: Images = draw(explorer.shelf.model(drawing.snapshot), [drawing])[0]
     return image
 
@@ -190,22 +190,13 @@ def sort(tab: Tab, message: Message) -> None:
     def work(job: Job) -> dict[str, Any]:
         scores = {}
         for number, seed in enumerate(seeds):
-            drawing = explorer.drawing(Point(seed=seed), screen, screen.level, screen.alpha, screen.snapshot, "still")
-            scores[seed] = score_of(explorer, drawing)
+            drawing = explorer.drawing(Point(seed=seed), screen, Look.of(screen))
+            scores[seed] = score_of(explorer.shelf.model(drawing.snapshot), drawing)
             if number % 8 == 7:
                 job.step(number / len(seeds))
         return {"seeds": sorted(seeds, key=lambda seed: -scores[seed]), "scores": scores}
 
     tab.work(message, work)
-
-
-def score_of(explorer: Explorer, drawing: Drawing) -> float:
-    """Returns D's score of a picture alone, without others beside it for the minibatch statistic."""
-    model = explorer.shelf.model(drawing.snapshot)
-    latents = np.frombuffer(drawing.latent, "<f4")[None].copy()
-    labels = model.labels.vectors([drawing.classes]) if model.label_size else None
-    images = model.synthesize(latents, labels, drawing.level, drawing.alpha)
-    return float(model.discriminator(images, drawing.level, drawing.alpha).score[0])
 
 
 HANDLERS: dict[str, Handler] = {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from pggan.data.sources.image_io import to_pil
 from pggan.generation.grid import Images
@@ -29,7 +30,7 @@ class Blend:
     """A second latent whose feature maps come in at a level."""
 
     latent: bytes
-    classes: tuple[int, ...]
+    labels: bytes
     level: int
     share: float
     mask: bytes | None
@@ -40,7 +41,7 @@ class Drawing:
     """A picture to draw. Equal ones are the same picture."""
 
     latent: bytes  # float32 with codes
-    classes: tuple[int, ...]
+    labels: bytes  # float32 label vector; empty: a model without labels
     level: int
     alpha: float
     snapshot: str = ""
@@ -64,10 +65,22 @@ class Encoded:
 
 def draw(model: Model, drawings: Sequence[Drawing]) -> Images:
     """Computes drawings of one level and alpha: uint8 (N, R, R, C)."""
+    return to_uint8(raw_images(model, drawings))
+
+
+def raw_images(model: Model, drawings: Sequence[Drawing]) -> Tensor:
+    """Computes drawings of one level and alpha: network output (N, C, R, R)."""
     latents = np.stack([np.frombuffer(drawing.latent, "<f4") for drawing in drawings])
-    labels = model.labels.vectors([drawing.classes for drawing in drawings]) if model.label_size else None
+    labels = np.stack([np.frombuffer(drawing.labels, "<f4") for drawing in drawings]) if model.label_size else None
     first = drawings[0]
-    return to_uint8(model.synthesize(latents, labels, first.level, first.alpha))
+    level = min(first.level, model.file.level)
+    return model.synthesize(latents, labels, level, first.alpha if level == first.level else None)
+
+
+def score_of(model: Model, drawing: Drawing) -> float:
+    """Returns D's score of a picture alone, without others beside it for the minibatch statistic."""
+    images = raw_images(model, [drawing])
+    return float(model.discriminator(images, images.shape[-1].bit_length() - 1, drawing.alpha).score[0])
 
 
 def encode(image: Images, quality: str) -> Encoded:

@@ -206,6 +206,11 @@ def classes_of(point: Point, space: Space) -> tuple[int, ...]:
     return tuple(number if number is not None else (own[column] if own else 0) for column, number in enumerate(given))
 
 
+def label_vector(point: Point, space: Space) -> Vector:
+    """Returns the label vector (label_size,) of a point."""
+    return space.labels.vectors([classes_of(point, space)])[0]
+
+
 def family(point: Point, space: Space, directions: Mapping[str, Vector], degrees: float, count: int) -> list[Point]:
     """Returns `count` points that are `degrees` away from a point, in random directions. The same ones every time."""
     row = latent_of(point, space, directions)

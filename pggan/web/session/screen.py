@@ -13,6 +13,7 @@ from pggan.web.session.points import MOST_NAME, Point, Space, parse_point
 EASINGS = ("slerp", "spline", "ease")
 SORTS = ("seed", "score")
 MOST_FRAMES, MOST_MARKS, MOST_LISTED = 64, 512, 256
+MOST_FRAME_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,6 @@ def _parse_frame(value: Any, space: Space) -> Keyframe:
     data = mapping(value, 3, "a keyframe")
     return Keyframe(
         parse_point(data.get("point"), space),
-        number(data.get("seconds", 1.0), 0.1, 60, "seconds"),
+        number(data.get("seconds", 1.0), 0.1, MOST_FRAME_SECONDS, "seconds"),
         choice(data.get("easing", "slerp"), EASINGS, "the easing"),
     )

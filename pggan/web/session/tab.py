@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pggan.utils.errors import PgganError, UsageError
-from pggan.web.explorer import Explorer
+from pggan.web.explorer import Explorer, Look
+from pggan.web.film import MOST_SECONDS, film_at
 from pggan.web.rendering.drawing import Encoded
 from pggan.web.rendering.jobs import Job
 from pggan.web.rendering.renderer import Request
@@ -99,14 +100,17 @@ class Tab:
 
     def _request(self, value: Any, rank: int) -> Request:
         entry, screen, space = mapping(value, 8, "a picture"), self.history.screen, self.explorer.space
-        drawing = self.explorer.drawing(
-            self.point(entry.get("point")),
-            screen,
+        look = Look(
             integer(entry.get("level", screen.level), space.min_level, space.max_level, "the level"),
             number(entry.get("alpha", screen.alpha), 0, 1, "alpha"),
             text(entry.get("snapshot", screen.snapshot), MOST_NAME, "the snapshot"),
             parse_quality(entry.get("quality", "still")),
         )
+        if "time" in entry:
+            row, labels = film_at(self.explorer, screen, number(entry["time"], 0, MOST_SECONDS, "the time"))
+            drawing = self.explorer.drawing_of(row, labels, look)
+        else:
+            drawing = self.explorer.drawing(self.point(entry.get("point")), screen, look)
         revision = integer(entry.get("rev", 0), 0, MOST_REVISION, "rev")
         return Request(self, text(entry.get("slot"), MOST_SLOT, "the slot"), drawing, rank, self._deliver, revision)
 
