@@ -18,8 +18,9 @@ from pggan.generation.model import Model
 from pggan.networks.generator import ProgressiveGenerator
 from pggan.networks.layers import EqualizedConv2d
 
-# Pixels of finished pictures that the layers are fitted to, and pictures at least and at most.
-PIXELS, FEWEST, MOST = 1 << 19, 24, 64
+# Pictures that the layers are fitted to. Those of large networks take seconds each: fewer of them fit the layers of
+# 64x64 and more, and their pictures of 64x64 the layers below.
+MIDDLE_LEVEL, PICTURES, LARGE_PICTURES = 6, 64, 12
 BATCH = 4
 # Weight decay as a share of the features' mean square: few pictures leave some directions of the features open.
 RIDGE = 1e-3
@@ -33,30 +34,34 @@ def levels_to_refit(model: Model) -> range:
     return range(config.min_level, model.file.level - (1 if model.file.alpha < 1 else 0))
 
 
-def picture_count(level: int) -> int:
-    """Returns from how many pictures of a level the layers are fitted: those of the seeds from 0 on."""
-    return max(FEWEST, min(MOST, PIXELS >> (2 * level)))
-
-
 @torch.inference_mode()
 def refit_colours(model: Model, advance: Callable[[float], None] = lambda share: None) -> None:
-    """Fits the toRGB layers of the lower levels to the finished pictures of some seeds, in place. Deterministic.
+    """Fits the toRGB layers of the lower levels to the finished pictures of the first seeds, in place. Deterministic.
 
     Args:
         model: Its generator is changed where it does not draw at its own level.
-        advance: Is called with the share that is done; what it raises ends the work, and nothing is changed.
+        advance: Is called with the share that is done; what it raises ends the work.
     """
     levels = levels_to_refit(model)
     if not levels:
         return
+    if model.file.level <= MIDDLE_LEVEL:
+        _fit(model, levels, model.file.level, PICTURES, advance)
+        return
+    _fit(model, range(MIDDLE_LEVEL, levels.stop), model.file.level, LARGE_PICTURES, lambda share: advance(0.9 * share))
+    below = range(levels.start, min(MIDDLE_LEVEL, levels.stop))
+    _fit(model, below, MIDDLE_LEVEL, PICTURES, lambda share: advance(0.9 + 0.1 * share))
+
+
+def _fit(model: Model, levels: range, source: int, count: int, advance: Callable[[float], None]) -> None:
+    """Fits the layers of `levels` to the pictures of a higher level, `source`, of the seeds below `count`."""
     generator = model.file.generator
     assert isinstance(generator, ProgressiveGenerator)
-    count = picture_count(model.file.level)
+    batch = BATCH if source <= MIDDLE_LEVEL else 1
     sums: dict[int, tuple[Tensor, Tensor]] = {}
-    for start in range(0, count, BATCH):
-        seeds = range(start, min(start + BATCH, count))
-        labels = model.seed_labels(seeds)
-        finished = model.synthesize(model.seed_latents(seeds), labels)
+    for start in range(0, count, batch):
+        seeds = range(start, min(start + batch, count))
+        finished = model.synthesize(model.seed_latents(seeds), model.seed_labels(seeds), source)
         if generator.config.output == "tanh":
             finished = finished.clamp(-0.999, 0.999).atanh()
         for level, features in _features(model, seeds, levels):
@@ -67,7 +72,7 @@ def refit_colours(model: Model, advance: Callable[[float], None] = lambda share:
             if level in sums:
                 square, product = square + sums[level][0], product + sums[level][1]
             sums[level] = square, product
-        advance(min(1.0, (start + BATCH) / count))
+        advance((start + len(seeds)) / count)
     for level, (square, product) in sums.items():
         _set_layer(generator, level, _solve(square, product))
 
@@ -82,7 +87,8 @@ def _features(model: Model, seeds: range, levels: range) -> Iterator[tuple[int, 
     x = generator._inputs(z, None if labels is None else torch.as_tensor(labels).to(parameter))
     for level, block in zip(range(2, levels.stop), generator.blocks.values()):
         x = block(x)
-        yield level, generator.without_reference(x)
+        if level in levels:
+            yield level, generator.without_reference(x)
 
 
 def _solve(square: Tensor, product: Tensor) -> Tensor:

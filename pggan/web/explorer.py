@@ -13,6 +13,7 @@ from pggan.generation.level_colours import refit_colours
 from pggan.generation.model import Model
 from pggan.web.exports import Exports
 from pggan.web.favourites import Favourites, favourites_path
+from pggan.web.rack import Rack
 from pggan.web.rendering.drawing import Blend, Drawing, score_of
 from pggan.web.rendering.jobs import Job, Jobs
 from pggan.web.rendering.renderer import Renderer
@@ -59,6 +60,7 @@ class Explorer:
         self.renderer = Renderer(self.shelf)
         self.jobs = Jobs(self.renderer)
         self.favourites = Favourites(favourites_path(model, run))
+        self.rack = Rack(model)
         self.exports = Exports()
         self.photographs = Photographs()
         self.training_pictures = TrainingPictures(data or data_of_run(run))
@@ -97,7 +99,7 @@ class Explorer:
 
     def directions(self, screen: Screen) -> dict[str, Vector]:
         """Returns the directions of a tab's rack by id, orthogonal to those that it has locked."""
-        return {}
+        return self.rack.vectors(screen)
 
     def drawing(self, point: Point, screen: Screen, look: Look) -> Drawing:
         """Returns what the drawing thread needs for a point: its latent is computed here, at once."""

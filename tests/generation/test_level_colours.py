@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pggan.generation.level_colours import levels_to_refit, picture_count, refit_colours
+from pggan.generation.level_colours import PICTURES, levels_to_refit, refit_colours
 from pggan.generation.model import Model
 from tests.helpers.model_files import model_file
 
@@ -24,7 +24,7 @@ def distance(tested, level, seeds):
 
 def test_lower_levels_come_near_to_the_finished_picture():
     tested = model(labels=2)
-    fitted, others = range(picture_count(4)), range(1000, 1040)
+    fitted, others = range(PICTURES), range(1000, 1040)
     before = {level: distance(tested, level, others) for level in (2, 3)}
     finished = tested.generate(fitted)
     shares = []
@@ -37,10 +37,20 @@ def test_lower_levels_come_near_to_the_finished_picture():
     assert shares[-1] == 1
 
 
+def test_large_networks_go_by_way_of_64x64():
+    tested = model(resolution=128)
+    finished = tested.generate(range(2))
+    before = {level: distance(tested, level, range(500, 508)) for level in range(2, 7)}
+    refit_colours(tested)
+    for level in range(2, 7):
+        assert distance(tested, level, range(500, 508)) < 0.7 * before[level], level
+    np.testing.assert_array_equal(tested.generate(range(2)), finished)
+
+
 def test_it_is_the_least_squares_solution():
     tested = model()
     refit_colours(tested)
-    latents = tested.seed_latents(range(picture_count(4)))
+    latents = tested.seed_latents(range(PICTURES))
     small = F.adaptive_avg_pool2d(tested.synthesize(latents), 4)
     residual = (tested.synthesize(latents, None, 2, 1.0) - small).mean((0, 2, 3))
     assert residual.abs().max() < 1e-4  # with a free bias the mean is exact

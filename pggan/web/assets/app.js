@@ -5,10 +5,12 @@ import { Drop } from "./drop.js";
 import { Favourites } from "./favourites.js";
 import { Growth } from "./growth.js";
 import { Keyboard } from "./keyboard.js";
+import { MixPanel } from "./mix.js";
 import { Neighbours } from "./neighbours.js";
 import { Panels } from "./panels.js";
 import { Pictures, showIn } from "./pictures.js";
-import { nameOf } from "./points.js";
+import { isPlain, nameOf } from "./points.js";
+import { Rack } from "./rack.js";
 import { SeedGrid } from "./seeds.js";
 import { Stage } from "./stage.js";
 import { Store, screenOfLink } from "./store.js";
@@ -23,7 +25,12 @@ const panels = new Panels();
 const parts = { store, pictures, panels, connection };
 
 const actions = {
-  show: (point) => guarded(() => store.change({ stage: point })),
+  // A new picture; with "keep them" the sliders stay where they are.
+  show(point) {
+    const { moves } = store.screen.stage;
+    const stage = parts.rack?.carry.checked && moves && isPlain(point) ? { ...point, moves } : point;
+    return guarded(() => store.change({ stage }));
+  },
   compare: (point) => guarded(() => store.change({ compare: point })),
   mark(seed, yes) {
     const { [seed]: old, ...others } = store.screen.marks;
@@ -62,10 +69,11 @@ const actions = {
 parts.actions = actions;
 
 // A dialog of pictures: a click shows one on the stage.
-function choose(title, note, points) {
+function choose(title, note, points, parents = []) {
   const list = make("ul", { class: "few" });
   const { level, alpha, snapshot } = store.screen;
   const element = dialog(title, make("p", { class: "note" }, note), list);
+  if (parents.length) list.classList.add("nine");
   list.append(...points.map((point, at) => {
     const img = make("img", { alt: "", draggable: "false" });
     pictures.want(`choose:${at}`, { point, level, alpha, snapshot }, 1, (url, head) => showIn(img, url, head));
@@ -132,16 +140,20 @@ function build() {
   parts.seeds = new SeedGrid(parts);
   parts.favourites = new Favourites(parts);
   parts.growth = new Growth(parts);
+  parts.rack = new Rack(parts);
+  parts.mix = new MixPanel(parts);
   parts.training = new Training(parts);
   parts.timeline = new Timeline(parts);
   parts.neighbours = new Neighbours(parts);
   panels.add("seeds", "Seeds");
+  panels.add("rack", "Sliders", parts.rack);
   panels.add("growth", "Growth", parts.growth);
+  panels.add("mix", "Mix", parts.mix);
   panels.add("training", "Training", parts.training);
   panels.add("timeline", "Timeline", parts.timeline);
   panels.add("neighbours", "Nearest", parts.neighbours);
   panels.add("tray", "Favourites");
-  panels.show(matchMedia("(max-width: 819px)").matches ? "seeds" : "growth");
+  panels.show(matchMedia("(max-width: 819px)").matches ? "seeds" : "rack");
   parts.keyboard = keys();
   toolbar();
   parts.photograph = (file, answer) => parts.photo?.open(file, answer);
@@ -151,6 +163,7 @@ function build() {
 
 const events = {
   favourites: (event) => parts.favourites.update(event.favourites),
+  rack: (event) => parts.rack.update(event),
   colours: () => store.events.colours.forEach((call) => call()),
 };
 

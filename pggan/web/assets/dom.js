@@ -46,6 +46,7 @@ export function slider({ label, min, max, step = 1, value, origin = min, show = 
 
 export function toast(text, bad = false) {
   const element = make("p", { class: bad ? "toast bad" : "toast" }, text);
+  for (const other of byId("toasts").children) if (other.textContent === text) other.remove();
   byId("toasts").append(element);
   setTimeout(() => element.remove(), bad ? 7000 : 2600);
 }
@@ -65,7 +66,13 @@ export function dialog(title, ...children) {
 export function menu(x, y, entries) {
   document.querySelector(".menu")?.remove();
   const before = document.activeElement;
-  const close = () => (element.remove(), before?.focus?.());
+  let open = true;
+  const close = () => {
+    if (!open) return;
+    open = false; // removing it moves the focus, which closes it
+    element.remove();
+    before?.focus?.();
+  };
   const items = entries.map(([text, key, action]) =>
     make("button", { type: "button", role: "menuitem", onclick: () => (close(), action()) }, make("span", {}, text), key ? make("kbd", {}, key) : null));
   const element = make("div", { class: "menu", role: "menu" }, ...items);
@@ -80,7 +87,7 @@ export function menu(x, y, entries) {
     if (event.key === "ArrowUp") items[(at + items.length - 1) % items.length].focus();
     event.stopPropagation();
   });
-  element.addEventListener("focusout", (event) => element.contains(event.relatedTarget) || element.remove());
+  element.addEventListener("focusout", (event) => element.contains(event.relatedTarget) || close());
 }
 
 export async function copy(text, what) {

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from pggan.utils.errors import UsageError
 from pggan.web.recipe import recipe
 from pggan.web.session.fields import entries, integer, number, text
-from pggan.web.session.points import classes_of, family, latent_of
+from pggan.web.session.points import children, classes_of, family, latent_of
 from pggan.web.session.screen import changed
 from pggan.web.session.tab import MOST_PICTURES, MOST_REVISION, MOST_SLOT, Handler, Message, Tab
 
@@ -59,6 +60,16 @@ def relatives(tab: Tab, message: Message) -> dict[str, Any]:
     return {"points": [child.to_json() for child in children]}
 
 
+def offspring(tab: Tab, message: Message) -> dict[str, Any]:
+    """Answers with nine children of two pictures."""
+    parents = [tab.point(value) for value in entries(message.get("parents"), 2, "parents")]
+    if len(parents) != 2:
+        raise UsageError("children have two parents")
+    directions = tab.explorer.directions(tab.history.screen)
+    born = children(parents[0], parents[1], tab.explorer.space, directions)
+    return {"points": [child.to_json() for child in born]}
+
+
 def cancel(tab: Tab, message: Message) -> None:
     """Ends long work."""
     tab.cancel(integer(message.get("job"), 0, MOST_REVISION, "the work's number"))
@@ -90,6 +101,7 @@ HANDLERS: dict[str, Handler] = {
     "undo": undo,
     "redo": redo,
     "family": relatives,
+    "children": offspring,
     "cancel": cancel,
     "about": about,
     "recipe": recipe_of,

@@ -23,6 +23,8 @@ MOVING_QUALITY, STILL_QUALITY = 88, 95
 MOVING_MS = 34.0
 # Levels are measured up to one that takes so many milliseconds.
 MEASURED_MS = 90.0
+# What a quick picture leaves of the time that the next level is thought to take.
+RETRY = 0.98
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class LevelTimes:
     def note(self, level: int, ms: float) -> None:
         """Takes a measured picture in: a moving average that forgets a disturbance within some pictures."""
         self.ms[level] = ms if level not in self.ms else 0.8 * self.ms[level] + 0.2 * ms
+        if level + 1 in self.ms and ms < MOVING_MS / 2:
+            self.ms[level + 1] *= RETRY  # a level that was slow once, beside other programs, gets another chance
 
     def moving_level(self, level: int, lowest: int) -> int:
         """Returns the highest level up to `level` that is quick enough; unmeasured ones are not."""
@@ -121,4 +125,5 @@ class LevelTimes:
                 times.append(1e3 * (time.perf_counter() - start))
             self.note(level, min(times))
             if min(times) > MEASURED_MS:
+                self.ms |= {above: min(times) * 4.0 ** (above - level) for above in range(level + 1, highest + 1)}
                 break

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from pggan.utils.errors import PgganError
@@ -14,6 +17,7 @@ from pggan.web.rendering.renderer import Renderer
 # Long work waits for pictures between its steps, but so many seconds at most: it gets on under a moving slider, too.
 ROOM_SECONDS = 0.25
 MOST_WAITING = 8
+NICENESS = 15
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -43,12 +47,19 @@ class Job:
             raise CancelledError
 
 
+def _yield_the_processor() -> None:
+    """Gives this thread, and those that torch starts for it, a low priority, where the system has one a thread."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
 class Jobs:
     """Runs jobs in one thread, in the order in which they came."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="work")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="work", initializer=_yield_the_processor)
         self._jobs: set[Job] = set()
 
     @property

@@ -44,7 +44,7 @@ class Renderer:
         self._cached_bytes = 0
         self._wake = threading.Condition()
         self._stopping = False
-        self._drawing = False
+        self._drawing = True  # until the levels are measured
         self._thread = threading.Thread(target=self._run, name="renderer", daemon=True)
 
     def start(self) -> None:

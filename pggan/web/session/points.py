@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.generation.labels import LabelSpace
+from pggan.generation.latent_walks import slerp
 from pggan.generation.seeds import MAX_SEED
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.utils.errors import UsageError
@@ -26,6 +27,8 @@ MOST_DEGREES = 25.0
 MOST_MOVES, MOST_NAME = 64, 80
 # Side of the square mask of a mix, a byte a cell.
 MASK_SIDE = 16
+# Children of two parents: shares of the second one, and how far brothers and sisters are turned.
+CHILD_SHARES, CHILD_DEGREES = (0.3, 0.5, 0.7), 15.0
 _ZERO = 1e-12
 
 
@@ -221,6 +224,19 @@ def family(point: Point, space: Space, directions: Mapping[str, Vector], degrees
         turned = latent_of(replace(from_latent(row), moves=(("across", degrees),)), space, {"across": across})
         children.append(from_latent(turned, classes))
     return children
+
+
+def children(first: Point, second: Point, space: Space, directions: Mapping[str, Vector]) -> list[Point]:
+    """Returns nine points between two: a row of three for each share of the second one, each a small turn apart."""
+    a, b = (latent_of(parent, space, directions) for parent in (first, second))
+    classes = [classes_of(parent, space) for parent in (first, second)]
+    born = []
+    for share in CHILD_SHARES:
+        row = (1 - share) * a + share * b
+        row[: space.latent_size] = slerp(a[: space.latent_size], b[: space.latent_size], share)
+        middle = from_latent(row, classes[share > 0.5])
+        born += [middle, *family(middle, space, directions, CHILD_DEGREES, 2)]
+    return born
 
 
 def parse_quality(value: Any) -> str:
