@@ -32,6 +32,15 @@ from pggan.utils.formatting import one_line
 
 FORMAT = 1
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
+LATENTS_KEY, DIRECTIONS_KEY, TUNED_KEY = "pggan.latents", "pggan.directions", "pggan.tuned"
+# What a file is, by its metadata entry.
+KINDS = {
+    MODEL_KEY: "a model",
+    STATE_KEY: "a training state",
+    LATENTS_KEY: "a file of latents",
+    DIRECTIONS_KEY: "a file of directions",
+    TUNED_KEY: "a file of tuned weights",
+}
 
 
 @dataclass
@@ -63,7 +72,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Ma
     Args:
         path: The file; its folder is made.
         tensors: The tensors by name.
-        key: The metadata entry: MODEL_KEY or STATE_KEY.
+        key: The metadata entry, one of KINDS.
         about: The contents of that entry; `format` is added.
     """
     contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -95,9 +104,10 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
             raise
         raise ModelError(f"{path} is not a whole pggan model ({one_line(error)}); copy or make it again") from None
     if key not in metadata:
-        if MODEL_KEY in metadata or STATE_KEY in metadata:
-            kind = "a training state, not a model" if STATE_KEY in metadata else "a model, not a training state"
-            raise ModelError(f"{path} is {kind}; a run keeps its models in models/ and its states in checkpoints/")
+        if kind := next((KINDS[other] for other in KINDS if other in metadata), None):
+            runs = "; a run keeps its models in models/ and its states in checkpoints/"
+            advice = runs if {MODEL_KEY, STATE_KEY} >= {key, *(metadata.keys() & KINDS.keys())} else ""
+            raise ModelError(f"{path} is {kind}, not {KINDS[key]}{advice or '; give a file of that kind'}")
         raise ModelError(f"{path} is a safetensors file of another program, not one of pggan's")
     try:
         about: dict[str, Any] = json.loads(metadata[key])
@@ -119,8 +129,10 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:
         raise ModelError(f"{path} is damaged ({one_line(error)}); copy or make it again") from None
-    # files of other programs have no digest
-    if metadata.get(DIGEST_KEY, "") not in ("", _digest(tensors, metadata.get(key, ""))):
+    # models and states of other programs have no digest
+    if not metadata.get(DIGEST_KEY) and key in (MODEL_KEY, STATE_KEY):
+        return tensors
+    if metadata.get(DIGEST_KEY) != _digest(tensors, metadata.get(key, "")):
         raise ModelError(f"{path} is damaged (its digest differs); copy or make it again")
     return tensors
 

@@ -28,3 +28,6 @@ MAX_JPEG_SCANS = 100
 MAX_MANIFEST_BYTES = 16 << 20
 # Bytes of a stored record: so many times those of its pixels, and so many more. The worst noise takes twice its pixels.
 MAX_RECORD_RATIO, MAX_RECORD_EXTRA = 4, 1 << 16
+# Latents: bytes and rows of a file, the largest value of a row, characters of the note on how one came about.
+MAX_LATENTS_BYTES, MAX_LATENTS = 256 << 20, 1 << 16
+MAX_LATENT_VALUE, MAX_ORIGIN_CHARACTERS = 10_000, 4000

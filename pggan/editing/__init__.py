@@ -1,0 +1,1 @@
+"""Latents that people keep: files of them, projection of pictures, directions, tuning and blending."""

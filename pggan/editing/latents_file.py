@@ -1,0 +1,185 @@
+"""Latents that one can keep: a set of them in memory, and the latents file.
+
+A latents file is a safetensors file of small fields: tensors `z` (N, latent_size), and where the model has them
+`labels` (N, label_size) and `codes` (N, code_size), all float32; the metadata entry `pggan.latents` is JSON: format,
+space, name and SHA-256 of the model, and for each latent its name and how it came about. Reading one executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pggan.editing.model_identity import ModelIdentity
+from pggan.generation.grid import Images
+from pggan.generation.model import Model
+from pggan.networks.model_file import LATENTS_KEY, read_metadata, read_tensors, write_tensors
+from pggan.utils.errors import ModelError, UsageError
+from pggan.utils.formatting import size
+from pggan.utils.limits import MAX_LATENT_VALUE, MAX_LATENTS, MAX_LATENTS_BYTES, MAX_ORIGIN_CHARACTERS
+from pggan.utils.untrusted import reading
+
+# Latent spaces by name. A mapping network's output w is to be the second.
+SPACES = ("z",)
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Latents with everything that makes their images again.
+
+    Raises `ModelError` where rows, names and origins differ in number, or values are not finite.
+    """
+
+    z: Rows  # (N, latent_size)
+    names: tuple[str, ...]
+    # how each came about: {"seed": 7}, {"projection": "me.png", ...}, {"edit": ...}
+    origins: tuple[dict[str, Any], ...]
+    model: ModelIdentity
+    labels: Rows | None = None  # (N, label_size)
+    codes: Rows | None = None  # (N, code_size)
+    space: str = "z"
+    path: Path | None = field(default=None, compare=False)  # of the file, for messages
+
+    def __post_init__(self) -> None:
+        rows = len(self.z)
+        if not (rows == len(self.names) == len(self.origins)):
+            raise ModelError(f"{rows} latents have {len(self.names)} names and {len(self.origins)} origins")
+        for name, values in self.tensors().items():
+            if values.ndim != 2 or len(values) != rows or values.dtype != np.float32:
+                raise ModelError(f"{name} are {values.dtype} {values.shape}, not float32 ({rows}, size)")
+            if not (np.abs(values) <= MAX_LATENT_VALUE).all():
+                raise ModelError(f"{name} hold values that are not finite, or beyond {MAX_LATENT_VALUE:g}")
+        if not (np.linalg.norm(self.z, axis=1) > 1e-6).all():
+            raise ModelError("a latent of zeros has no direction")
+        if self.space not in SPACES:
+            raise ModelError(f"latents of the space {self.space!r}; this pggan knows {', '.join(SPACES)}")
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def tensors(self) -> dict[str, Rows]:
+        """Returns the arrays by name, without those that are missing."""
+        arrays = {"z": self.z, "labels": self.labels, "codes": self.codes}
+        return {name: values for name, values in arrays.items() if values is not None}
+
+    @property
+    def inputs(self) -> Rows:
+        """Latents and codes (N, latent_size + code_size), as `Model.synthesize` takes them."""
+        return self.z if self.codes is None else np.concatenate([self.z, self.codes], axis=1)
+
+    @classmethod
+    def of_seeds(
+        cls,
+        model: Model,
+        seeds: Sequence[int],
+        label: int | str | None = None,
+        codes: Mapping[int, float] | None = None,
+    ) -> LatentSet:
+        """Returns the latents of seeds. Arguments and errors are those of `Model.generate`."""
+        inputs, width = model.seed_latents(seeds, codes), model.latent_size
+        return cls(
+            inputs[:, :width],
+            tuple(f"seed{seed:010d}" for seed in seeds),
+            tuple({"seed": int(seed)} for seed in seeds),
+            ModelIdentity.of(model),
+            model.seed_labels(seeds, label),
+            inputs[:, width:] if model.codes.size else None,
+        )
+
+    def with_latents(self, z: Rows, names: Sequence[str], origins: Sequence[Mapping[str, Any]]) -> LatentSet:
+        """Returns a set with other latents, as many, and the same labels and codes."""
+        return replace(self, z=np.asarray(z, np.float32), names=tuple(names), origins=tuple(map(dict, origins)))
+
+    def select(self, rows: Iterable[int]) -> LatentSet:
+        """Returns the latents of these rows, in this order; a row may repeat."""
+        chosen = list(rows)
+        arrays: dict[str, Any] = {name: values[chosen] for name, values in self.tensors().items()}
+        names, origins = tuple(self.names[row] for row in chosen), tuple(self.origins[row] for row in chosen)
+        return replace(self, **arrays, names=names, origins=origins)
+
+    @staticmethod
+    def join(sets: Sequence[LatentSet]) -> LatentSet:
+        """Returns all latents of sets of one model as one set. Raises `UsageError` where they do not fit together."""
+        first = sets[0]
+        if any({n: v.shape[1] for n, v in s.tensors().items()} != {n: v.shape[1] for n, v in first.tensors().items()}
+               for s in sets):  # fmt: skip
+            raise UsageError("latents of different sizes, labels or codes do not go together; give them one by one")
+        arrays: dict[str, Any] = {name: np.concatenate([s.tensors()[name] for s in sets]) for name in first.tensors()}
+        names = tuple(name for s in sets for name in s.names)
+        return replace(first, **arrays, names=names, origins=tuple(origin for s in sets for origin in s.origins))
+
+    def check_model(self, model: Model, force: bool = False) -> LatentSet:
+        """Returns the set, to be used with a model. `force` takes another model's where the sizes agree.
+
+        Raises `UsageError` for latents of another model, or of sizes that the model does not take.
+        """
+        place = f"{self.path}: " if self.path else ""
+        own = {"z": model.latent_size, "labels": model.label_size, "codes": model.codes.size}
+        for name, width in own.items():
+            values = self.tensors().get(name)
+            has = 0 if values is None else values.shape[1]
+            if has != width:
+                takes = f"{model.name} takes {width}; use the model {self.model}"
+                raise UsageError(f"{place}{name} of size {has}, but {takes}")
+        if not force and not self.model.fits(ModelIdentity.of(model)):
+            advice = "give that model, or --force"
+            raise UsageError(f"{place}latents of the model {self.model}, not of {model.name}; {advice}")
+        return self
+
+    def images(self, model: Model) -> Images:
+        """Returns the images of all latents, uint8 (N, H, W, C)."""
+        return model.images_in_batches(self.inputs, self.labels)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a latents file atomically. Raises `OSError` where it cannot be written."""
+        entries = [{"name": name, "origin": origin} for name, origin in zip(self.names, self.origins)]
+        about = {"space": self.space, "model": self.model.to_json(), "latents": entries}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in self.tensors().items()}
+        write_tensors(Path(path), tensors, LATENTS_KEY, about)
+
+
+def read_latents_file(path: str | Path) -> LatentSet:
+    """Reads a latents file. Raises `ModelError` where it is missing, damaged, too large or of another kind."""
+    path = Path(path)
+    check_small_file(path, MAX_LATENTS_BYTES)
+    about = read_metadata(path, LATENTS_KEY)
+    with reading(str(path), ModelError, "copy or make it again"):
+        entries = about["latents"]
+        if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LATENTS:
+            raise ModelError(f"{path} has no list of 1 to {MAX_LATENTS:,} latents; copy or make it again")
+        tensors = read_tensors(path, LATENTS_KEY)
+        if unknown := {*tensors} - {"z", "labels", "codes"}:
+            raise ModelError(f"{path} holds {sorted(unknown)[0]!r}, which no latents file has; update pggan to read it")
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        names, origins = zip(*(_checked_entry(entry) for entry in entries))
+        model = ModelIdentity.from_json(about["model"])
+        try:
+            return LatentSet(arrays["z"], names, origins, model, arrays.get("labels"), arrays.get("codes"),
+                             about.get("space", "z"), path)  # fmt: skip
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}; copy or make it again") from None
+
+
+def _checked_entry(entry: Any) -> tuple[str, dict[str, Any]]:
+    name, origin = entry["name"], entry.get("origin", {})
+    if not isinstance(name, str) or len(name) > MAX_ORIGIN_CHARACTERS or not isinstance(origin, dict):
+        raise ModelError("a latent's name or origin is not what it should be; copy or make the file again")
+    if len(json.dumps(origin)) > MAX_ORIGIN_CHARACTERS:
+        raise ModelError(f"an origin of more than {MAX_ORIGIN_CHARACTERS} characters; copy or make the file again")
+    return name, origin
+
+
+def check_small_file(path: Path, most: int) -> None:
+    """Raises `ModelError` for a file that is missing, no file, or larger than `most` bytes."""
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist, or is no file; give one that pggan wrote")
+    if path.stat().st_size > most:
+        raise ModelError(f"{path} has {size(path.stat().st_size)}; the limit of such files is {size(most)}")
