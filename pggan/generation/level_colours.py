@@ -7,13 +7,14 @@ least squares, so that a level shows the finished picture as far as its features
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pggan.generation.level_features import level_features, progressive
 from pggan.generation.model import Model
 from pggan.networks.generator import ProgressiveGenerator
 from pggan.networks.layers import EqualizedConv2d
@@ -55,16 +56,18 @@ def refit_colours(model: Model, advance: Callable[[float], None] = lambda share:
 
 def _fit(model: Model, levels: range, source: int, count: int, advance: Callable[[float], None]) -> None:
     """Fits the layers of `levels` to the pictures of a higher level, `source`, of the seeds below `count`."""
-    generator = model.file.generator
-    assert isinstance(generator, ProgressiveGenerator)
+    generator = progressive(model)
     batch = BATCH if source <= MIDDLE_LEVEL else 1
     sums: dict[int, tuple[Tensor, Tensor]] = {}
     for start in range(0, count, batch):
         seeds = range(start, min(start + batch, count))
-        finished = model.synthesize(model.seed_latents(seeds), model.seed_labels(seeds), source)
+        latents, labels = model.seed_latents(seeds), model.seed_labels(seeds)
+        finished = model.synthesize(latents, labels, source)
         if generator.config.output == "tanh":
             finished = finished.clamp(-0.999, 0.999).atanh()
-        for level, features in _features(model, seeds, levels):
+        for level, features in level_features(model, latents, labels, levels.stop - 1):
+            if level not in levels:
+                continue
             rows = features.permute(0, 2, 3, 1).flatten(0, 2).double()
             rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
             targets = F.adaptive_avg_pool2d(finished, 2**level).permute(0, 2, 3, 1).flatten(0, 2).double()
@@ -75,20 +78,6 @@ def _fit(model: Model, levels: range, source: int, count: int, advance: Callable
         advance((start + len(seeds)) / count)
     for level, (square, product) in sums.items():
         _set_layer(generator, level, _solve(square, product))
-
-
-def _features(model: Model, seeds: range, levels: range) -> Iterator[tuple[int, Tensor]]:
-    """Yields each level and its feature maps (N, width, R, R)."""
-    generator = model.file.generator
-    assert isinstance(generator, ProgressiveGenerator)
-    parameter = next(generator.parameters())
-    z = torch.as_tensor(model.seed_latents(seeds)).to(parameter)
-    labels = model.seed_labels(seeds)
-    x = generator._inputs(z, None if labels is None else torch.as_tensor(labels).to(parameter))
-    for level, block in zip(range(2, levels.stop), generator.blocks.values()):
-        x = block(x)
-        if level in levels:
-            yield level, generator.without_reference(x)
 
 
 def _solve(square: Tensor, product: Tensor) -> Tensor:

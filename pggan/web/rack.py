@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pggan.editing.directions_file import DirectionSet
 
 FOUND, SEEDS, MOST_DIRECTIONS, FEWEST_MARKS = 8, 2000, 200, 10
-# Side up to which directions are measured, and sorted by how much they change: some hundred pictures are drawn for that.
+# Side up to which SeFa's directions are measured, and sorted by how much they change: that draws some hundred pictures.
 MEASURED_SIDE = 128
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pggan.generation.model import Model
 from pggan.web.explorer import Explorer
-from pggan.web.session.points import Point, classes_of, latent_of
+from pggan.web.session.points import MASK_SIDE, Mix, Point, classes_of, latent_of
 from pggan.web.session.screen import Screen
 
 
@@ -32,10 +32,13 @@ def is_plain(point: Point, screen: Screen, model: Model) -> bool:
 
 
 def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
-    """Returns the command that makes a picture again."""
+    """Returns the command that makes a picture again, or what to do first."""
     words = ["pggan", "generate", source]
-    if point.seed is not None:
-        words += ["--seeds", str(point.seed)]
+    if not is_plain(point, screen, model):
+        if point.mix is not None or (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
+            return "# mixtures and lower levels: see the Python code"
+        return f"# save the picture (S), then\n{shlex.join([*words, '--latents', 'SAVED.png'])}"
+    words += ["--seeds", str(point.seed)]
     label = label_text(model, point.classes)
     if label is not None:
         words += ["--label", label]
@@ -52,16 +55,42 @@ def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> 
         extra = f", label={label!r}" if label is not None else ""
         extra += f", codes={dict(point.codes)!r}" if point.codes else ""
         return f"import pggan\n\nmodel = pggan.load({source!r})\nimage = model.generate({point.seed}{extra})[0]\n"
-    row = np.ascontiguousarray(latent_of(point, space, explorer.directions(screen)), dtype="<f4")
-    labels = ""
-    if model.label_size:
-        labels = f", model.labels.vectors([{classes_of(point, space)!r}])"
-    return (
-        "import base64\n\nimport numpy as np\nimport pggan\nfrom pggan.generation.to_uint8 import to_uint8\n\n"
-        f"model = pggan.load({source!r})\n"
-        f'latent = np.frombuffer(base64.b64decode("{base64.b64encode(row.tobytes()).decode()}"), "<f4")[None]\n'
-        f"image = to_uint8(model.synthesize(latent{labels or ', None'}, {screen.level}, {screen.alpha:g}))[0]\n"
-    )
+    rows = [latent_of(point, space, explorer.directions(screen))]
+    classes = [classes_of(point, space)]
+    if point.mix is not None:
+        rows.append(latent_of(point.mix.other, space, explorer.directions(screen)))
+        classes.append(classes_of(point.mix.other, space))
+    text = base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode()
+    lines = [
+        "import base64", "", "import numpy as np", "", "import pggan",
+        "from pggan.generation.level_colours import refit_colours",
+        "from pggan.generation.level_features import synthesize_blend",
+        "from pggan.generation.to_uint8 import to_uint8", "",
+        f"model = pggan.load({source!r})",
+        f'latents = np.frombuffer(base64.b64decode("{text}"), "<f4").reshape({len(rows)}, -1).copy()',
+        f"labels = {f'model.labels.vectors({classes!r})' if model.label_size else None}",
+    ]  # fmt: skip
+    if not screen.snapshot:
+        lines.append("refit_colours(model)  # lower levels in the colours of the finished picture")
+    lines += _mix_lines(point.mix, screen) if point.mix else [
+        f"image = to_uint8(model.synthesize(latents, labels, {screen.level}, {screen.alpha:g}))[0]"
+    ]  # fmt: skip
+    unused = {"synthesize_blend": point.mix is None, "refit_colours": bool(screen.snapshot)}
+    return "\n".join(line for line in lines if not any(name in line for name, gone in unused.items() if gone)) + "\n"
+
+
+def _mix_lines(mix: Mix, screen: Screen) -> list[str]:
+    weight = f"np.full((1, 1), {mix.share:g}, np.float32)"
+    if mix.mask is not None:
+        mask = base64.b64encode(mix.mask).decode()
+        weight = (
+            f'np.frombuffer(base64.b64decode("{mask}"), np.uint8).reshape({MASK_SIDE}, {MASK_SIDE}) / np.float32(255)'
+        )
+    return [
+        f"weight = {weight}",
+        f"raw = synthesize_blend(model, latents, labels, weight, {mix.level}, {screen.level}, {screen.alpha:g})",
+        "image = to_uint8(raw)[0]",
+    ]
 
 
 def recipe(point: Point, screen: Screen, explorer: Explorer) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import zipfile
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pggan.editing.latent_sources import read_latents
 from pggan.generation.images import encode_png, read_metadata
 from pggan.web.uploads import MOST_UPLOAD_BYTES
 from tests.helpers.explorers import ORIGIN, client_of, explorer_of, page_of
@@ -125,8 +127,8 @@ def test_other_pictures_are_photographs_and_other_files_are_refused(browser):
     assert "25 MB" in reply.json()["error"]
 
 
-def test_exports_hold_every_favourite(browser):
-    page, _, client = browser
+def test_exports_hold_every_favourite(browser, tmp_path):
+    page, explorer, client = browser
     assert "no favourites" in page.ask("export", way="pngs")["error"]
     for seed in (1, 2, 3):
         page.ask("favour", point={"seed": seed}, note="mine" if seed == 2 else "")
@@ -138,6 +140,11 @@ def test_exports_hold_every_favourite(browser):
     assert page.progress[-1]["done"] == 1
     sheet = Image.open(io.BytesIO(fetch(client, page.ask("export", way="sheet"))), formats=["PNG"])
     assert sheet.size == (128, 128)
+    latents = tmp_path / "favourites.safetensors"
+    latents.write_bytes(fetch(client, page.ask("export", way="latents")))
+    kept = read_latents(latents, explorer.model)
+    np.testing.assert_array_equal(kept.z, explorer.model.seed_latents([1, 2, 3]))
+    assert kept.names == ("seed0000000001", "mine", "seed0000000003")
     assert client.get("/files/nothing").status_code == 404
 
 
@@ -160,3 +167,50 @@ def test_seeds_sorted_by_score_are_in_the_discriminators_order(browser):
         images = model.synthesize(model.seed_latents([seed]), model.seed_labels([seed]))
         scores.append(float(model.discriminator(images).score[0]))
     assert scores[0] > scores[1] > scores[2]
+
+
+MASK = base64.b64encode(bytes(range(256))).decode()
+
+
+def picture_in(data):
+    return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))
+
+
+@pytest.mark.parametrize(
+    "point,level",
+    [
+        ({"seed": 4}, 4),
+        ({"seed": 4, "classes": [1]}, 4),
+        ({"seed": 4, "moves": {"sefa:sefa0": 20}}, 4),
+        ({"seed": 4}, 3),
+        ({"seed": 4, "mix": {"with": {"seed": 5}, "level": 3, "share": 0.5}}, 4),
+        (
+            {"seed": 4, "mix": {"with": {"seed": 5}, "level": 3, "mask": base64.b64encode(bytes(range(256))).decode()}},
+            4,
+        ),
+    ],
+)
+def test_the_python_code_makes_the_same_picture(browser, point, level):
+    page, _, client = browser
+    page.ask("find", source="sefa")
+    page.ask("change", screen={"stage": point, "level": level})
+    recipe = page.ask("recipe", point=point)
+    names = {}
+    exec(recipe["python"], names)  # our own code, as a user would run it
+    saved_data = fetch(client, page.ask("save", point=point))
+    difference = picture_in(saved_data).astype(int) - names["image"]
+    assert np.abs(difference).max() <= 1
+    if point == {"seed": 4} and level == 4:
+        assert recipe["command"].endswith("small.safetensors --seeds 4")
+    if "moves" in point:
+        assert "--latents SAVED.png" in recipe["command"]
+
+
+def test_a_moved_picture_is_a_latent_for_other_commands(browser, tmp_path):
+    page, explorer, client = browser
+    page.ask("find", source="sefa")
+    point = {"seed": 4, "moves": {"sefa:sefa0": 20, "sefa:sefa1": -5}}
+    path = tmp_path / "moved.png"
+    path.write_bytes(fetch(client, page.ask("save", point=point)))
+    latents = read_latents(path, explorer.model)
+    np.testing.assert_allclose(latents.images(explorer.model)[0], picture_in(path.read_bytes()), atol=1)

@@ -81,6 +81,7 @@ export class Favourites {
     const box = event.target.getBoundingClientRect();
     menu(box.left, box.top, [
       ["Pictures (zip of PNG)", "", () => this.actions.export("export", { way: "pngs" })],
+      ["Latents file (for generate --latents)", "", () => this.actions.export("export", { way: "latents" })],
       ["Contact sheet (PNG)", "", () => this.actions.export("export", { way: "sheet" })],
     ]);
   }

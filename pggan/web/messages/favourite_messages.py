@@ -15,6 +15,7 @@ from pggan.generation.images import describe, encode_png, write_png
 from pggan.utils.errors import UsageError
 from pggan.web.explorer import Explorer, Look
 from pggan.web.favourites import MOST_NOTE, Favourite
+from pggan.web.latent_sets import latent_set, png_entry
 from pggan.web.rendering.drawing import draw, score_of
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.fields import choice, entries, integer, text
@@ -23,7 +24,7 @@ from pggan.web.session.points import MOST_NAME, Point, classes_of, latent_of
 from pggan.web.session.screen import Screen, changed
 from pggan.web.session.tab import Handler, Message, Tab
 
-EXPORTS = ("pngs", "sheet")
+EXPORTS = ("pngs", "sheet", "latents")
 MOST_EXPORTED = 500
 SORTED = 240
 
@@ -96,9 +97,20 @@ def about_picture(explorer: Explorer, point: Point, screen: Screen) -> dict[str,
     """Returns a PNG's entry: what `pggan generate` writes, and the screen to come back to."""
     model = explorer.shelf.model(screen.snapshot)
     seed = {"seed": point.seed} if point.seed is not None and not point.moves and point.mix is None else {}
-    labels = {"class": model.labels.describe(classes_of(point, explorer.space))}
+    if not seed and point.mix is None:
+        seed = png_entry(explorer, point, screen, name_of(point))
+    labels: dict[str, Any] = {"class": model.labels.describe(classes_of(point, explorer.space))}
     shown = {"stage": point.to_json(), "level": screen.level, "alpha": screen.alpha, "snapshot": screen.snapshot}
+    if explorer.space.codes.size:
+        row = latent_of(point, explorer.space, explorer.directions(screen))
+        labels["codes"] = explorer.space.codes.describe(row[explorer.space.latent_size :])
     return {**seed, **labels, **describe(model), "resolution": 2**screen.level, "explore": shown}
+
+
+def name_of(point: Point) -> str:
+    """Returns a file's name for a point."""
+    base = f"seed{point.seed:010d}" if point.seed is not None else "latent"
+    return base + ("-mixed" if point.mix else "-edited" if point.moves else "")
 
 
 def picture_of(explorer: Explorer, point: Point, screen: Screen) -> Images:
@@ -116,8 +128,7 @@ def save(tab: Tab, message: Message) -> None:
         data = encode_png(picture_of(explorer, point, screen), about_picture(explorer, point, screen))
         path = explorer.exports.new_path(".png")
         path.write_bytes(data)
-        name = f"seed{point.seed:010d}" if point.seed is not None else "latent"
-        return explorer.exports.add(path, f"{explorer.model.name}-{name}{'-edited' if point.moves else ''}.png")
+        return explorer.exports.add(path, f"{explorer.model.name}-{name_of(point)}.png")
 
     tab.work(message, work)
 
@@ -146,7 +157,8 @@ def export(tab: Tab, message: Message) -> None:
     """Exports favourites: PNGs in a zip, or a contact sheet."""
     explorer, way = tab.explorer, choice(message.get("way"), EXPORTS, "the export")
     chosen = _chosen(explorer, entries(message.get("keys", []), MOST_EXPORTED, "favourites"), tab.history.screen)
-    tab.work(message, lambda job: (_zip if way == "pngs" else _sheet)(explorer, chosen, job))
+    make = {"pngs": _zip, "sheet": _sheet, "latents": _latents}[way]
+    tab.work(message, lambda job: make(explorer, chosen, job))
 
 
 def _images(
@@ -179,6 +191,13 @@ def _sheet(explorer: Explorer, chosen: list[tuple[Favourite, Point, Screen]], jo
     points = [point.to_json() for _, point, _ in chosen]
     write_png(path, canvas.image, {"favourites": points, **describe(model)})
     return explorer.exports.add(path, f"{model.name}-favourites.png")
+
+
+def _latents(explorer: Explorer, chosen: list[tuple[Favourite, Point, Screen]], job: Job) -> dict[str, Any]:
+    path = explorer.exports.new_path(".safetensors")
+    named = [(point, screen, entry.note[:80] or name_of(point)) for entry, point, screen in chosen]
+    latent_set(explorer, named).save(path)
+    return explorer.exports.add(path, f"{explorer.model.name}-favourites.safetensors")
 
 
 def sort(tab: Tab, message: Message) -> None:

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pggan.data.sources.image_io import to_pil
 from pggan.generation.grid import Images
 from pggan.generation.images import encode_png
+from pggan.generation.level_features import synthesize_blend
 from pggan.generation.model import Model
 from pggan.generation.to_uint8 import to_uint8
+from pggan.web.session.points import MASK_SIDE
 
 # Sides up to which a still picture is a PNG, to the last bit; larger ones are nearly lossless JPEGs. Saving is exact.
 PNG_SIDE = 256
@@ -72,11 +75,27 @@ def draw(model: Model, drawings: Sequence[Drawing]) -> Images:
 
 def raw_images(model: Model, drawings: Sequence[Drawing]) -> Tensor:
     """Computes drawings of one level and alpha: network output (N, C, R, R)."""
+    if drawings[0].blend is not None:
+        return torch.cat([_blended(model, drawing, drawing.blend) for drawing in drawings if drawing.blend])
     latents = np.stack([np.frombuffer(drawing.latent, "<f4") for drawing in drawings])
     labels = np.stack([np.frombuffer(drawing.labels, "<f4") for drawing in drawings]) if model.label_size else None
     first = drawings[0]
     level = min(first.level, model.file.level)
     return model.synthesize(latents, labels, level, first.alpha if level == first.level else None)
+
+
+def _blended(model: Model, drawing: Drawing, blend: Blend) -> Tensor:
+    """Computes a picture of two latents (1, C, R, R)."""
+    latents = np.stack([np.frombuffer(data, "<f4") for data in (drawing.latent, blend.latent)])
+    labels = None
+    if model.label_size:
+        labels = np.stack([np.frombuffer(data, "<f4") for data in (drawing.labels, blend.labels)])
+    weight = np.full((1, 1), blend.share, np.float32)
+    if blend.mask is not None:
+        weight = np.frombuffer(blend.mask, np.uint8).reshape(MASK_SIDE, MASK_SIDE) / np.float32(255)
+    level = min(drawing.level, model.file.level)
+    alpha = drawing.alpha if level == drawing.level else 1.0
+    return synthesize_blend(model, latents, labels, weight, blend.level, level, alpha)
 
 
 def score_of(model: Model, drawing: Drawing) -> float:
