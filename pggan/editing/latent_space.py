@@ -1,15 +1,18 @@
 """The one place that knows which space a model's latents are moved in: z, the generator's input.
 
-A mapping network adds w: `spread` would then be w's standard deviation along a direction, `first_dense_weight` that of
-the first dense layer behind the mapping, and `LatentSet.space` says which of the two a file holds.
+A mapping network adds w: `latent_radius` would become w's spread about its average, `first_dense_weight` that of the
+first dense layer behind the mapping, `differentiable_images` would take w, and `LatentSet.space` says which of the two
+a file holds.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from pggan.generation.model import Model
 from pggan.networks.layers import EqualizedWeight
+from pggan.utils.devices import full_float32
 from pggan.utils.errors import ModelError
 
 
@@ -27,3 +30,18 @@ def first_dense_weight(model: Model) -> Tensor:
         if isinstance(module, EqualizedWeight) and module.weight.ndim == 2:
             return module.effective_weight().detach().double().cpu()[:, : model.latent_size]
     raise ModelError(f"the generator of {model.name} has no dense layer; use --from pca, scores or marks")
+
+
+def differentiable_images(model: Model, inputs: Tensor, labels: Tensor | None) -> Tensor:
+    """Computes images (N, C, R, R), about [-1, 1], through which gradients flow to latents and weights.
+
+    Args:
+        model: The model, at its file's level and alpha.
+        inputs: Latents and codes (N, latent_size + code_size).
+        labels: (N, label_size), None for a model without.
+    """
+    file = model.file
+    alpha = None if file.alpha >= 1 else torch.full((), file.alpha, dtype=torch.float64, device=model.device)
+    with full_float32(model.device):
+        images: Tensor = file.generator(inputs, file.level, alpha, labels)
+    return images

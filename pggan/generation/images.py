@@ -9,7 +9,9 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
   (a grid: of the requested class);
 - `codes`: values of structured codes, where the model has any;
 - `pggan`: the version that wrote it;
-- `attribution`: of the training data, where the model records one.
+- `attribution`: of the training data, where the model records one;
+- `tuned`, `blend`: what was done to the model's weights, where something was;
+- `name`, `latent`: of a latent that no seed makes (`pggan.editing.latent_sources`); `score`, `rejected_share`: of D.
 
 `pggan generate MODEL --seeds SEED [--label NUMBER]` makes it again. `read_metadata` reads the entry.
 """
@@ -189,9 +191,8 @@ def describe(model: Model) -> dict[str, Any]:
         "resolution": model.resolution,
         "pggan": __version__,
     }
-    if model.info.get("attribution"):
-        about["attribution"] = model.info["attribution"]
-    return about
+    notes = ("attribution", "tuned", "blend")
+    return about | {key: model.info[key] for key in notes if model.info.get(key)}
 
 
 def read_metadata(path: str | Path | BinaryIO) -> dict[str, Any]:

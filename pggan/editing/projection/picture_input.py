@@ -1,0 +1,62 @@
+"""Reads pictures of people's own as a model takes them: square, at its resolution, in its channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pggan.data.sources.base import BadImage
+from pggan.data.sources.image_io import read_image, to_pil
+from pggan.editing.latents_file import check_small_file
+from pggan.generation.grid import Images
+from pggan.generation.model import Model
+from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_FILE_BYTES
+
+
+@dataclass(frozen=True)
+class InputPicture:
+    """A picture (R, R, C) as a model takes it."""
+
+    name: str  # of the file
+    image: Images
+
+
+def read_picture(path: str | Path, model: Model) -> InputPicture:
+    """Reads an image file, cuts out the largest square in its middle, and resizes it to the model's resolution.
+
+    A face in a photograph has to be cut out as the training pictures were; alignment by landmarks belongs here, before
+    the square is cut.
+
+    Raises `DataError` where it is missing, too large, or no image.
+    """
+    path = Path(path)
+    check_small_file(path, MAX_FILE_BYTES)
+    try:
+        image, _ = read_image(path.read_bytes(), model.channels)
+    except BadImage as error:
+        raise DataError(f"{path} cannot be read as a picture ({error}); convert it to PNG") from None
+    return InputPicture(path.name, fit_square(image, model.resolution))
+
+
+def fit_square(image: Images, side: int) -> Images:
+    """Cuts the largest square out of the middle of an image (H, W, C), resized to `side` pixels (Lanczos)."""
+    height, width = image.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    square = image[top : top + edge, left : left + edge]
+    if edge == side:
+        return square
+    resized: Images = np.asarray(to_pil(square).resize((side, side), Image.Resampling.LANCZOS))
+    return resized.reshape(side, side, image.shape[2])
+
+
+def image_tensor(image: Images, model: Model) -> Tensor:
+    """Returns an 8-bit image (H, W, C) as the generator makes it: (C, H, W) in [-1, 1], on the model's device."""
+    values = torch.from_numpy(np.ascontiguousarray(image)).to(model.device).float()
+    return values.permute(2, 0, 1) / 127.5 - 1

@@ -1,0 +1,130 @@
+"""What a projection searches: latents on the sphere, and where they are not given, labels and codes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pggan.editing.latent_space import latent_radius
+from pggan.editing.latents_file import LatentSet
+from pggan.generation.model import Model
+
+if TYPE_CHECKING:
+    from pggan.editing.projection.project import ProjectOptions
+
+# A class that a start has gets this share of the label when the search begins, so that others can still win.
+START_SHARE = 0.9
+# Adam's decay rates and epsilon.
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class SearchVariables:
+    """The variables of all restarts, a row each, and Adam's moments of them (Kingma and Ba 2015).
+
+    Classes and categorical codes are shares that a softmax keeps positive with sum 1, one softmax for each column of
+    labels and each code. Continuous codes stay from -1 to 1.
+    """
+
+    def __init__(self, model: Model, starts: LatentSet, options: ProjectOptions) -> None:
+        z = torch.from_numpy(starts.z).to(model.device)
+        self._z_radius = latent_radius(model)
+        self.values = {"z": z * self._z_radius / z.norm(dim=1, keepdim=True)}
+        self._label_sizes = [len(column.classes) for column in model.labels.columns]
+        self._code_sizes = list(model.codes.categorical)
+        self._labels = None if starts.labels is None else torch.from_numpy(starts.labels).to(model.device)
+        self._codes = None if starts.codes is None else torch.from_numpy(starts.codes).to(model.device)
+        if self._labels is not None and options.label is None:
+            self.values["labels"] = _to_logits(self._labels, self._label_sizes)
+        self._set_codes(model, options)
+        self._moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in self.values.items()}
+        self._steps = 0
+
+    def _set_codes(self, model: Model, options: ProjectOptions) -> None:
+        if self._codes is None:
+            if options.codes:
+                model.seed_latents([0], options.codes)  # refuses codes that the model lacks
+            return
+        if options.codes:
+            rows = self._codes.cpu().numpy()
+            for number, value in options.codes.items():
+                model.codes.set_code(rows, number, value)
+            self._codes = torch.from_numpy(rows).to(model.device)
+            return  # those that are not given stay the starts' own
+        one_hots = sum(self._code_sizes)
+        if one_hots:
+            self.values["categorical"] = _to_logits(self._codes[:, :one_hots], self._code_sizes)
+        if self._codes.shape[1] > one_hots:
+            self.values["continuous"] = self._codes[:, one_hots:].clone()
+
+    @property
+    def z(self) -> Tensor:
+        """Latents (restarts, latent_size), of length sqrt(latent_size)."""
+        return self.values["z"]
+
+    def inputs(self, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Returns the generator's latents and codes, and labels or None. `noise` is added to the latents."""
+        self.values = {name: value.detach().requires_grad_(True) for name, value in self.values.items()}
+        z = self.values["z"] if noise is None else self.values["z"] + noise
+        labels, codes = self.labels(), self.codes()
+        return z if codes is None else torch.cat([z, codes], dim=1), labels
+
+    def labels(self) -> Tensor | None:
+        """Returns the labels (restarts, label_size); None for a model without."""
+        if "labels" not in self.values:
+            return self._labels
+        return _to_shares(self.values["labels"], self._label_sizes)
+
+    def codes(self) -> Tensor | None:
+        """Returns the codes (restarts, code_size); None for a model without."""
+        parts = []
+        if "categorical" in self.values:
+            parts.append(_to_shares(self.values["categorical"], self._code_sizes))
+        if "continuous" in self.values:
+            parts.append(self.values["continuous"])
+        return torch.cat(parts, dim=1) if parts else self._codes
+
+    @torch.no_grad()
+    def step(self, loss: Tensor, rate: float, radius: float) -> None:
+        """Makes one step of Adam, and puts latents back on the sphere."""
+        self._steps += 1
+        gradients = torch.autograd.grad(loss, list(self.values.values()))
+        for name, gradient in zip(list(self.values), gradients):
+            first, second = self._moments[name]
+            first.lerp_(gradient, 1 - BETA1)
+            second.lerp_(gradient.square(), 1 - BETA2)
+            unbiased = first / (1 - BETA1**self._steps)
+            scale = (second / (1 - BETA2**self._steps)).sqrt() + EPSILON
+            self.values[name] = self.values[name].detach() - rate * unbiased / scale
+        self.values["z"] = self.values["z"] * (radius / self.values["z"].norm(dim=1, keepdim=True))
+        if "continuous" in self.values:
+            self.values["continuous"] = self.values["continuous"].clamp(-1, 1)
+
+    def select(self, rows: Tensor) -> None:
+        """Goes on with these restarts alone."""
+        self.values = {name: value.detach()[rows] for name, value in self.values.items()}
+        self._moments = {name: (first[rows], second[rows]) for name, (first, second) in self._moments.items()}
+        self._labels = None if self._labels is None else self._labels[rows]
+        self._codes = None if self._codes is None else self._codes[rows]
+
+    @torch.no_grad()
+    def to_latents(self, row: int, starts: LatentSet) -> LatentSet:
+        """Returns one restart as a set of one latent of the model of `starts`."""
+        labels, codes = (None if v is None else v[row : row + 1].cpu().numpy() for v in (self.labels(), self.codes()))
+        z = self.z[row : row + 1].detach().cpu().numpy()
+        return replace(starts.select([0]), z=z, labels=labels, codes=codes)
+
+
+def _to_logits(rows: Tensor, sizes: list[int]) -> Tensor:
+    """Returns logits whose softmax, part by part, is near rows of one-hot parts."""
+    parts = []
+    for part in rows.split(sizes, dim=1):
+        rest = (1 - START_SHARE) / max(1, part.shape[1] - 1)
+        parts.append((part * (START_SHARE - rest) + rest).log())
+    return torch.cat(parts, dim=1)
+
+
+def _to_shares(logits: Tensor, sizes: list[int]) -> Tensor:
+    return torch.cat([part.softmax(dim=1) for part in logits.split(sizes, dim=1)], dim=1)
