@@ -18,7 +18,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pggan.utils.errors import PgganError
 from pggan.web.explorer import MOST_TABS, Explorer
-from pggan.web.messages import favourite_messages, film_messages, rack_messages, run_messages, screen_messages
+from pggan.web.messages import (
+    favourite_messages,
+    film_messages,
+    photo_messages,
+    rack_messages,
+    run_messages,
+    screen_messages,
+)
 from pggan.web.security import Gate, Guardian
 from pggan.web.session.outbox import Outbox
 from pggan.web.session.tab import Tab
@@ -31,7 +38,7 @@ MOST_MESSAGE_BYTES = 1 << 20
 
 HANDLERS = {
     name: handler
-    for module in (screen_messages, favourite_messages, film_messages, rack_messages, run_messages)
+    for module in (screen_messages, favourite_messages, film_messages, rack_messages, run_messages, photo_messages)
     for name, handler in module.HANDLERS.items()
 }
 

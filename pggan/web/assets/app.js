@@ -8,6 +8,7 @@ import { Keyboard } from "./keyboard.js";
 import { MixPanel } from "./mix.js";
 import { Neighbours } from "./neighbours.js";
 import { Panels } from "./panels.js";
+import { Photo } from "./photo.js";
 import { Pictures, showIn } from "./pictures.js";
 import { isPlain, nameOf } from "./points.js";
 import { Rack } from "./rack.js";
@@ -142,6 +143,7 @@ function build() {
   parts.growth = new Growth(parts);
   parts.rack = new Rack(parts);
   parts.mix = new MixPanel(parts);
+  parts.photo = new Photo(parts);
   parts.training = new Training(parts);
   parts.timeline = new Timeline(parts);
   parts.neighbours = new Neighbours(parts);
@@ -150,13 +152,14 @@ function build() {
   panels.add("growth", "Growth", parts.growth);
   panels.add("mix", "Mix", parts.mix);
   panels.add("training", "Training", parts.training);
+  panels.add("photo", "Photo", parts.photo);
   panels.add("timeline", "Timeline", parts.timeline);
   panels.add("neighbours", "Nearest", parts.neighbours);
   panels.add("tray", "Favourites");
   panels.show(matchMedia("(max-width: 819px)").matches ? "seeds" : "rack");
   parts.keyboard = keys();
   toolbar();
-  parts.photograph = (file, answer) => parts.photo?.open(file, answer);
+  parts.photograph = (file, answer) => parts.photo.open(file, answer);
   parts.drop = new Drop(parts);
   connection.onEvent = (event) => events[event.event]?.(event);
 }

@@ -2,6 +2,7 @@
 import { button, byId, make } from "./dom.js";
 import { showIn } from "./pictures.js";
 import { detailsOf, nameOf } from "./points.js";
+import { show } from "./photo.js";
 import { Wipe, Zoom } from "./zoom.js";
 
 export class Stage {
@@ -77,13 +78,21 @@ export class Stage {
       else this.pictures.want("stage", picture, 0, show);
     }
     const overKey = compare ? JSON.stringify([compare, look, screen.locked]) : null;
-    if (overKey !== this.overKey) {
+    if (overKey !== this.overKey && !(this.overKey === "original" && !compare && this.beside.z === stage.z)) {
       this.overKey = overKey;
       if (compare) this.pictures.want("over", { point: compare, ...look }, 1, (url, head) => showIn(this.over, url, head));
       else this.over.removeAttribute("src");
       this.wipe.set(50);
     }
-    for (const part of [this.handle, this.a, this.b, this.clear]) part.hidden = !compare;
+    const original = !compare && this.beside?.z === stage.z && stage.z !== undefined;
+    if (original && !this.overKey) {
+      this.overKey = "original";
+      show(this.over, this.beside.png);
+      this.b.textContent = "the original";
+      this.a.textContent = "found";
+    }
+    for (const part of [this.handle, this.a, this.b]) part.hidden = !compare && !original;
+    this.clear.hidden = !compare;
     this.title.textContent = nameOf(stage);
     this.img.alt = `Picture: ${nameOf(stage)}`;
     if (compare) {

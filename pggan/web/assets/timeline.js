@@ -3,7 +3,7 @@ import { button, guarded, make, paint, slider, toast } from "./dom.js";
 import { showIn } from "./pictures.js";
 import { nameOf } from "./points.js";
 
-const EASINGS = [["slerp", "even"], ["ease", "soft"], ["spline", "spline"]];
+const EASINGS = [["linear", "even"], ["smooth", "soft"], ["in", "slow start"], ["out", "slow end"], ["hold", "hold"]];
 
 export class Timeline {
   constructor({ store, pictures, actions, stage }) {
@@ -12,13 +12,14 @@ export class Timeline {
     this.play = button("▶ Play", () => this.toggle(), { class: "main", "aria-pressed": "false" });
     this.scrub = slider({ label: "Time", min: 0, max: 1000, value: 0, show: (value) => `${((value / 1000) * this.seconds).toFixed(1)} s`, moving: (value) => this.show((value / 1000) * this.seconds), settled: (value) => this.show((value / 1000) * this.seconds, true) });
     this.loop = make("input", { type: "checkbox", onchange: () => this.take({ loop: this.loop.checked }) });
+    this.path = make("select", { "aria-label": "Path between keyframes", onchange: () => this.take({ path: this.path.value }) }, make("option", { value: "slerp" }, "arcs"), make("option", { value: "spline" }, "one smooth curve"));
     this.format = make("select", { "aria-label": "Format" }, ...["mp4", "gif", "webp"].map((name) => make("option", {}, name)));
     this.fps = make("select", { "aria-label": "Frames a second" }, ...["15", "24", "30", "50", "60"].map((name) => make("option", { selected: name === "30" }, name)));
     this.format.addEventListener("change", () => { if (this.format.value === "gif" && this.fps.value === "60") this.fps.value = "50"; });
     this.element = make("div", {},
       make("h2", {}, "Timeline"),
       make("p", { class: "note" }, "Pictures in turn, and the way between them. Preview here, then make the video."),
-      make("div", { class: "row" }, button("+ Stage", () => this.add(store.screen.stage)), button("+ Favourites", () => this.addFavourites()), make("label", { class: "field" }, this.loop, "loop")),
+      make("div", { class: "row" }, button("+ Stage", () => this.add(store.screen.stage)), button("+ Favourites", () => this.addFavourites()), make("label", { class: "field" }, this.loop, "loop"), this.path),
       this.list,
       make("div", { class: "film" }, this.play, this.scrub.element),
       make("h3", {}, "Video"),
@@ -36,12 +37,12 @@ export class Timeline {
   }
 
   async add(point) {
-    await this.take({ frames: [...this.store.screen.frames, { point, seconds: 1.5, easing: "slerp" }] });
+    await this.take({ frames: [...this.store.screen.frames, { point, seconds: 1.5, easing: "smooth" }] });
     toast("Added to the timeline");
   }
 
   addFavourites() {
-    const points = this.actions.favourites().map((entry) => ({ point: entry.point, seconds: 1.5, easing: "slerp" }));
+    const points = this.actions.favourites().map((entry) => ({ point: entry.point, seconds: 1.5, easing: "smooth" }));
     return points.length ? this.take({ frames: [...this.store.screen.frames, ...points].slice(0, 64) }) : toast("There are no favourites yet", true);
   }
 
@@ -52,6 +53,7 @@ export class Timeline {
 
   follow(screen, moving) {
     this.loop.checked = screen.loop;
+    this.path.value = screen.path;
     const enough = screen.frames.length > 1;
     this.play.disabled = this.scrub.input.disabled = !enough;
     const key = JSON.stringify([screen.frames, screen.level, screen.snapshot]);

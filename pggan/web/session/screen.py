@@ -10,7 +10,7 @@ from pggan.utils.errors import UsageError
 from pggan.web.session.fields import choice, entries, integer, mapping, number, text
 from pggan.web.session.points import MOST_NAME, Point, Space, parse_point
 
-EASINGS = ("slerp", "spline", "ease")
+EASINGS, PATHS = ("linear", "smooth", "in", "out", "hold"), ("slerp", "spline")
 SORTS = ("seed", "score")
 MOST_FRAMES, MOST_MARKS, MOST_LISTED = 64, 512, 256
 MOST_FRAME_SECONDS = 60.0
@@ -22,7 +22,7 @@ class Keyframe:
 
     point: Point
     seconds: float = 1.0  # to the next one
-    easing: str = "slerp"
+    easing: str = "linear"
 
     def to_json(self) -> dict[str, Any]:
         return {"point": self.point.to_json(), "seconds": self.seconds, "easing": self.easing}
@@ -45,6 +45,7 @@ class Screen:
     marks: tuple[tuple[int, bool], ...] = ()  # seeds marked yes or no
     frames: tuple[Keyframe, ...] = ()
     loop: bool = True
+    path: str = "slerp"  # between keyframes
 
     def to_json(self) -> dict[str, Any]:
         """Returns the form that `changed` reads."""
@@ -86,6 +87,7 @@ def _parse(name: str, value: Any, space: Space) -> Any:
         "names": lambda: _parse_names(value),
         "marks": lambda: _parse_marks(value),
         "frames": lambda: tuple(_parse_frame(entry, space) for entry in entries(value, MOST_FRAMES, "keyframes")),
+        "path": lambda: choice(value, PATHS, "the path"),
         "loop": lambda: choice(str(value), ("True", "False"), "loop") == "True",
     }
     if name not in simple:
@@ -111,5 +113,5 @@ def _parse_frame(value: Any, space: Space) -> Keyframe:
     return Keyframe(
         parse_point(data.get("point"), space),
         number(data.get("seconds", 1.0), 0.1, MOST_FRAME_SECONDS, "seconds"),
-        choice(data.get("easing", "slerp"), EASINGS, "the easing"),
+        choice(data.get("easing", "linear"), EASINGS, "the easing"),
     )
