@@ -25,6 +25,12 @@ SHORTEST_TOKEN = 16
         show_default="the run's own, where they are",
         help="Data store with the training pictures, for the nearest ones of a picture.",
     ),
+    cloup.option(
+        "--directions",
+        type=click.Path(path_type=Path),
+        show_default="none",
+        help="Directions file for the rack, as the page saves one.",
+    ),
 )
 @cloup.option_group(
     "Server",
@@ -44,14 +50,9 @@ SHORTEST_TOKEN = 16
 )  # fmt: skip
 @output_options
 def command(
-    model: ModelChoice,
-    output: Output,
-    data: str | None,
-    port: int | None,
-    host: str,
-    token: str | None,
-    no_browser: bool,
-) -> None:
+    model: ModelChoice, output: Output, data: str | None, directions: Path | None, port: int | None, host: str,
+    token: str | None, no_browser: bool,
+) -> None:  # fmt: skip
     """Play with a model in the browser.
 
     MODEL is a file, a run directory or a shipped model's name. The page shows an endless grid of seeds, directions to
@@ -78,8 +79,11 @@ def command(
         output.note(f"warning: whoever reaches {host} and has the token can use this page; nothing is encrypted")
     url = address(guardian)
     result = {"url": url, "port": guardian.port, "model": str(loaded.path)}
+    explorer = Explorer(loaded, run, data)
+    if directions is not None:
+        explorer.rack.load(directions)
     serve(
-        Explorer(loaded, run, data), guardian, listener, not no_browser,
+        explorer, guardian, listener, not no_browser,
         lambda: output.result(result, f"{url}\nCtrl-C ends it"),
     )  # fmt: skip
 

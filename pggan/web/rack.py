@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pggan.editing.directions_file import DirectionSet, read_directions
+from pggan.editing.model_identity import ModelIdentity
 from pggan.editing.sphere import orthogonal
 from pggan.editing.task import Task
 from pggan.generation.model import Model
@@ -16,9 +19,6 @@ from pggan.utils.errors import UsageError
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.points import Vector
 from pggan.web.session.screen import Screen
-
-if TYPE_CHECKING:
-    from pggan.editing.directions_file import DirectionSet
 
 FOUND, SEEDS, MOST_DIRECTIONS, FEWEST_MARKS = 8, 2000, 200, 10
 # Side up to which SeFa's directions are measured, and sorted by how much they change: that draws some hundred pictures.
@@ -145,6 +145,30 @@ class Rack:
                 self._directions[direction.key] = direction
                 added.append(direction)
         return added
+
+    def load(self, path: Path) -> None:
+        """Adds the directions of a file. Raises `ModelError` or `UsageError` where it is none of this model."""
+        self.add("own", read_directions(path).check_model(self._model))
+
+    def save(self, screen: Screen, path: Path) -> None:
+        """Writes a directions file: all directions, as the tab has named and locked them.
+
+        Raises:
+            UsageError: There are none.
+        """
+        directions, names = dict(self._directions), dict(screen.names)
+        if not directions:
+            raise UsageError("there are no directions to save; find some first")
+        vectors = self.vectors(screen)
+        rows = [key for key in directions if vectors[key].any()]
+        used: dict[str, int] = {}
+        for key in rows:
+            name = names.get(key, directions[key].name)
+            used[name] = used.get(name, 0) + 1
+            names[key] = name if used[name] == 1 else f"{name} {used[name]}"
+        figures = tuple({"from": directions[key].source, "note": directions[key].note} for key in rows)
+        matrix = np.stack([vectors[key] for key in rows])
+        DirectionSet(matrix, tuple(names[key] for key in rows), figures, ModelIdentity.of(self._model)).save(path)
 
     def vectors(self, screen: Screen) -> dict[str, Vector]:
         """Returns the directions by key; those that are not locked are made orthogonal to the locked ones."""

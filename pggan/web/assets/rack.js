@@ -7,7 +7,7 @@ const STEPS = [-25, -12.5, 0, 12.5, 25];
 const ENOUGH_MARKS = 10;
 
 export class Rack {
-  constructor({ store, pictures, connection, seeds }) {
+  constructor({ store, pictures, connection, seeds, actions }) {
     Object.assign(this, { store, pictures, connection, seeds, directions: [], rows: new Map() });
     this.carry = make("input", { type: "checkbox" });
     this.inputs = make("div", { class: "inputs" });
@@ -20,7 +20,7 @@ export class Rack {
     this.element = make("div", {},
       make("h2", {}, "Sliders"),
       this.inputs,
-      make("div", { class: "row" }, button("Reset all", () => this.resetAll()), make("label", { class: "field" }, this.carry, "keep them for the next picture")),
+      make("div", { class: "row" }, button("Reset all", () => this.resetAll()), make("label", { class: "field" }, this.carry, "keep them for the next picture"), button("Save the directions", () => actions.export("directions", {}, false), { class: "quiet" })),
       make("h3", {}, "Find directions"), this.sources, this.progress, this.list,
       make("h3", {}, "Teach a slider"),
       make("p", { class: "note" }, "Mark pictures of the grid: a click is yes, a click with Shift or Alt is no. Ten marks make a direction."),

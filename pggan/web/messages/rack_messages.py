@@ -42,4 +42,16 @@ def teach(tab: Tab, message: Message) -> None:
     tab.work(message, work)
 
 
-HANDLERS: dict[str, Handler] = {"rack": rack, "find": find, "teach": teach}
+def export_directions(tab: Tab, message: Message) -> None:
+    """Makes a directions file of the rack."""
+    explorer, screen = tab.explorer, tab.history.screen
+
+    def work(job: Job) -> dict[str, Any]:
+        path = explorer.exports.new_path(".safetensors")
+        explorer.rack.save(screen, path)
+        return explorer.exports.add(path, f"{explorer.model.name}-directions.safetensors")
+
+    tab.work(message, work)
+
+
+HANDLERS: dict[str, Handler] = {"rack": rack, "find": find, "teach": teach, "directions": export_directions}
