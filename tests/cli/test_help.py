@@ -16,7 +16,7 @@ WIDTH = 80
 # options whose name means something else in each command that has them
 OWN_MEANING = {
     "--out", "--n", "--count", "--seeds", "--seed", "--res", "--grid", "--labels", "--cache", "--mode", "--neighbours",
-    "--max-res", "--workers", "--batch",
+    "--max-res", "--workers", "--batch", "--data",
 }  # fmt: skip
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.generation.images import encode_png
 from pggan.networks.model_file import save_model
 from tests.helpers.browser import Watched, chromium, explore
 from tests.helpers.model_files import model_file
@@ -256,6 +258,27 @@ def test_the_timeline(watched):
     assert watched.download(lambda: page.click("#export-film")).read_bytes().startswith(b"GIF89a")
 
 
+def test_a_photograph(watched, tmp_path):
+    page, first = watched.page, watched.picture()
+    noise = np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
+    (tmp_path / "me.png").write_bytes(encode_png(noise))
+    page.set_input_files("#file", str(tmp_path / "me.png"))
+    page.wait_for_selector("#panel-photo:visible")
+    watched.until("document.querySelector('.crop').naturalWidth === 16")
+    crop = page.evaluate("document.querySelector('.crop').src")
+    box = page.locator(".point >> nth=0").bounding_box()
+    page.mouse.move(box["x"] + 11, box["y"] + 11)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 20, box["y"] - 10, steps=4)
+    page.mouse.up()
+    watched.until(f"document.querySelector('.crop').src !== '{crop}'")
+    page.click("#find-photo")
+    page.wait_for_selector("#panel-photo >> text=Stop")
+    page.wait_for_selector('.badge.b:has-text("the original")', timeout=60000)
+    watched.changed(first)
+    assert screen_seed(watched).startswith("Latent")
+
+
 def test_what_is_near(watched):
     page = watched.page
     shows(watched, "neighbours")
@@ -306,7 +329,7 @@ def test_every_control_has_a_name_and_nothing_is_cut_off(browser, address, width
     watched.picture()
     assert not page.evaluate(OVERFLOWING)
     tabs = page.locator("[role=tab]:visible")
-    assert tabs.count() == (8 if width < 820 else 6)
+    assert tabs.count() == (9 if width < 820 else 7)
     for number in range(tabs.count()):
         tabs.nth(number).click()
         page.wait_for_timeout(50)

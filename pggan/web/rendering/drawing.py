@@ -27,7 +27,7 @@ MOVING_MS = 34.0
 # Levels are measured up to one that takes so many milliseconds.
 MEASURED_MS = 90.0
 # What a quick picture leaves of the time that the next level is thought to take.
-RETRY = 0.98
+RETRY = 0.95
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class LevelTimes:
         self.ms: dict[int, float] = {}
 
     def note(self, level: int, ms: float) -> None:
-        """Takes a measured picture in: a moving average that forgets a disturbance within some pictures."""
-        self.ms[level] = ms if level not in self.ms else 0.8 * self.ms[level] + 0.2 * ms
+        """Takes a measured picture in: at once where it was slow, by a moving average where it was quick."""
+        self.ms[level] = max(ms, 0.8 * self.ms.get(level, ms) + 0.2 * ms)
         if level + 1 in self.ms and ms < MOVING_MS / 2:
             self.ms[level + 1] *= RETRY  # a level that was slow once, beside other programs, gets another chance
 
