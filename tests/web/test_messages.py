@@ -188,6 +188,7 @@ def nonsense(draw: random.Random, depth: int = 0):
     return draw.choice(kinds)
 
 
+@pytest.mark.long
 def test_a_thousand_malformed_messages(conversation, fuzz_rounds):
     """Each gets an answer or none; none ends the conversation, and the server's own words say what is wrong."""
     page, explorer = conversation

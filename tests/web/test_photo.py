@@ -45,6 +45,7 @@ def test_points_cut_a_face_out_as_preparing_data_does(studio):
     assert "drop it again" in page.ask("align", key="nothing")["error"]
 
 
+@pytest.mark.long
 def test_a_search_comes_near_to_a_picture_of_the_model_itself(studio):
     page, explorer, client = studio
     image = explorer.model.generate(12345)[0]

@@ -25,6 +25,7 @@ def quick(monkeypatch):
     monkeypatch.setattr("pggan.web.rack.SEEDS", 80)
 
 
+@pytest.mark.long
 def test_every_source_finds_directions_or_says_why_not(quick):
     with opened(labels=2) as (page, explorer):
         sources = {source["name"]: source["why"] for source in page.ask("rack")["sources"]}

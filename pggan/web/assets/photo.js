@@ -33,6 +33,7 @@ export class Photo {
     Object.assign(this, { key, width, height });
     if (this.picture.src) URL.revokeObjectURL(this.picture.src);
     this.picture.src = URL.createObjectURL(file);
+    this.board.style.width = `min(100%, ${(320 * width) / height}px)`;
     this.points = GUESS.map(([x, y]) => [x * width, y * height]);
     this.body.hidden = false;
     this.preview.removeAttribute("src");
