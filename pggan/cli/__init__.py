@@ -36,8 +36,13 @@ SECTIONS = {
     "Make pictures": {
         "generate": "Make new pictures with a model.",
         "interpolate": "Make a video of faces that turn into each other.",
-        "traverse": "Show what each structured code of an InfoGAN model does.",
+        "traverse": "Show what structured codes or directions do.",
         "explore": "Play with a model in the browser.",
+    },
+    "Edit": {
+        "project": "Find the latents of pictures.",
+        "directions": "Find directions in which pictures change in a nameable way.",
+        "blend": "Blend two related models, or two latents of one model.",
     },
     "Judge": {
         "evaluate": "Measure how good and how varied generated pictures are.",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
+from pggan.cli.generate_latents import LatentRequest, family_options, write_latents
+from pggan.cli.latent_options import LatentChoice, latent_options
 from pggan.cli.options import (
     CODE_VALUE,
     GRID_SIZE,
@@ -58,6 +60,13 @@ class Request:
         elif self.codes:
             raise UsageError(f"--layout {self.layout} keeps each seed's own codes; leave --code out")
 
+    def grid_of(self, count: int) -> tuple[int, int] | None:
+        """Returns columns and rows of the grid of `count` pictures; None for no grid."""
+        from pggan.generation.grid import grid_shape
+
+        is_single = count == 1 and self.grid is None and not self.only_grid
+        return None if self.no_grid or is_single else self.grid or grid_shape(count)
+
 
 @cloup.command("generate")
 @model_options
@@ -74,6 +83,8 @@ class Request:
         help="Set a structured code of an InfoGAN model, as 0=3. Repeat for further codes.",
     ),
 )  # fmt: skip
+@latent_options
+@family_options
 @cloup.option_group(
     "Files",
     cloup.option("--out", default="generated", type=click.Path(path_type=Path), help="Folder to write to."),
@@ -101,7 +112,10 @@ class Request:
     ),
 )  # fmt: skip
 @output_options
-def command(model: ModelChoice, output: Output, count: int | None, seeds: Seeds | None, **options: Any) -> None:
+def command(
+    model: ModelChoice, output: Output, count: int | None, seeds: Seeds | None, kept: LatentChoice,
+    family: LatentRequest, **options: Any,
+) -> None:  # fmt: skip
     """Make new pictures with a model.
 
     MODEL is a file, a run directory or a shipped model's name (none: faces).
@@ -111,9 +125,14 @@ def command(model: ModelChoice, output: Output, count: int | None, seeds: Seeds 
     """
     request = Request(**options)
     request.check()
-    chosen = _seeds(count, seeds, request)
-    write = _write_folder if request.layout == "flat" else _write_shards
-    write(model, chosen, request, output)
+    family.check(kept, seeds is not None or (count is not None and not family.is_family), request.layout)
+    if kept.files or family.is_wanted:
+        chosen = _seeds(None if family.is_family else count, seeds, request)
+        write_latents(model, kept, family, chosen, count, request, output)
+    elif request.layout == "flat":
+        _write_folder(model, _seeds(count, seeds, request), request, output, kept)
+    else:
+        _write_shards(model, _seeds(count, seeds, request), request, output, kept)
 
 
 def _seeds(count: int | None, seeds: Seeds | None, request: Request) -> Seeds:
@@ -128,15 +147,12 @@ def _seeds(count: int | None, seeds: Seeds | None, request: Request) -> Seeds:
     return seeds
 
 
-def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: Output) -> None:
+def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: Output, kept: LatentChoice) -> None:
     """--layout flat: every picture in one folder, with a grid."""
-    model = choice.load(mode=request.mode, note=output.note)
-    from pggan.generation.grid import grid_shape
+    model = kept.load(choice, mode=request.mode, note=output.note)
     from pggan.generation.images import write_images
 
-    grid = None if request.no_grid else request.grid or grid_shape(len(seeds))
-    if len(seeds) == 1 and request.grid is None and not request.only_grid:
-        grid = None
+    grid = request.grid_of(len(seeds))
     start = time.perf_counter()
     with output.progress("generating", len(seeds)) as advance:
         written = write_images(
@@ -165,7 +181,7 @@ def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: O
     output.result(values, *lines, *_mode_line(model, request, output))
 
 
-def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: Output) -> None:
+def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: Output, kept: LatentChoice) -> None:
     """--layout folders or tar: this process's share of the shards."""
     start = time.perf_counter()
     from pggan.generation.shards import write_shards
@@ -173,7 +189,7 @@ def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: O
 
     world = world_from_environment()
     shown = output if world.is_main_process else replace(output, quiet=True)
-    model = choice.load(mode=request.mode, note=shown.note)
+    model = kept.load(choice, mode=request.mode, note=shown.note)
     with shown.progress("generating", len(seeds) // world.size) as advance:
         written = write_shards(model, seeds, request.out, request.layout, request.label, request.batch, world, advance)
     if not world.is_main_process:

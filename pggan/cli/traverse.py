@@ -1,12 +1,14 @@
-"""`pggan traverse`: a grid or a video of what each structured code of an InfoGAN model does."""
+"""`pggan traverse`: a grid or a video of what structured codes of an InfoGAN model or directions do."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
 
+from pggan.cli.latent_options import LatentChoice, latent_options, task_of
 from pggan.cli.options import (
     SEEDS,
     ModelChoice,
@@ -23,7 +25,12 @@ from pggan.generation.video_formats import check_fps, video_format
 from pggan.networks.latents import MAX_CONTINUOUS
 from pggan.utils.errors import UsageError
 
+if TYPE_CHECKING:
+    from pggan.editing.latents_file import LatentSet
+    from pggan.generation.model import Model
+
 MOST_SEEDS = 64
+DEFAULT_DEGREES = 40.0
 DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 
 
@@ -34,13 +41,30 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     cloup.option("--codes", type=numbers_type(int), show_default="all", help="Which codes to show, by number, as 0,2."),
     cloup.option("--seeds", type=SEEDS, default="0", help="Seeds of the noise and of the other codes."),
     cloup.option(
-        "--steps", type=click.IntRange(2, 100), default=10, metavar="N", help="Values of a continuous code in its row."
+        "--steps", type=click.IntRange(2, 100), default=10, metavar="N",
+        help="Values of a continuous code or a direction in its row.",
     ),
     cloup.option(
         "--range", "reach", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
         help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
     ),
 )  # fmt: skip
+@cloup.option_group(
+    "Directions",
+    cloup.option(
+        "--directions", type=click.Path(path_type=Path), metavar="FILE", show_default="structured codes",
+        help="Show directions of this file, which pggan directions wrote, instead of codes.",
+    ),
+    cloup.option(
+        "--direction", "names", multiple=True, metavar="NAME", show_default="all",
+        help="Which of them. Repeat for further directions.",
+    ),
+    cloup.option(
+        "--degrees", type=click.FloatRange(0.1, 180), metavar="X", show_default=f"{DEFAULT_DEGREES:g}",
+        help="Latents are turned from minus this to this.",
+    ),
+)  # fmt: skip
+@latent_options
 @cloup.option_group(
     "Files",
     cloup.option(
@@ -54,13 +78,15 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 @output_options
 def command(
     model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int,
-    reach: float, seconds: float | None, fps: float | None, scale: int | None,
+    reach: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
+    names: tuple[str, ...], degrees: float | None, kept: LatentChoice,
 ) -> None:  # fmt: skip
-    """Show what each structured code of an InfoGAN model does.
+    """Show what structured codes or directions do.
 
-    MODEL is a file, a run directory or a shipped model's name, trained with --categorical or --continuous. One code
-    changes, everything else is held. In a grid, a row shows the values of one code from left to right, with a row for
-    each of the seeds. In a video, a row is a code and a column is a seed, and every code passes through its values.
+    MODEL is a file, a run directory or a shipped model's name. One code of a model trained with --categorical or
+    --continuous changes, or one direction of --directions; everything else is held. In a grid, a row shows the values
+    from left to right, with a row for each of the seeds. In a video, a row is a code or direction and a column is a
+    seed, and every one passes through its values.
     """
     is_grid = out.suffix.lower() == ".png"
     if not is_grid:
@@ -71,23 +97,69 @@ def command(
         raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
-    loaded = model.load()
+    if directions is None and (names or degrees is not None or kept.files):
+        raise UsageError("--direction, --degrees and --latents are about directions; give --directions FILE, too")
+    if directions is not None and codes:
+        raise UsageError("--codes and --directions exclude each other: give one of them")
+    loaded = kept.load(model)
+    seconds, fps = seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS
+    if directions is None:
+        result, line = _show_codes(loaded, out, (codes or (), tuple(seeds), steps, reach), seconds, fps, scale, output)
+    else:
+        latents = _latents(loaded, kept, seeds)
+        moves = (directions, names, degrees or DEFAULT_DEGREES, steps)
+        result, line = _show_directions(loaded, kept, out, moves, latents, seconds, fps, scale, output)
+    output.result({"model": str(loaded.path), **result}, line)
+
+
+def _video_line(result: dict[str, Any]) -> str:
+    return (
+        f"{result['file']}: {result['frames']} frames of {result['width']}x{result['height']}, {result['seconds']:g} s"
+    )
+
+
+def _latents(model: Model, kept: LatentChoice, seeds: Seeds) -> LatentSet:
+    from pggan.editing.latent_sources import read_all_latents
+    from pggan.editing.latents_file import LatentSet
+
+    latents = read_all_latents(kept.files, model, kept.force) if kept.files else LatentSet.of_seeds(model, seeds)
+    if len(latents) > MOST_SEEDS:
+        raise UsageError(f"--latents: {len(latents)} of them; {MOST_SEEDS} at most are shown")
+    return latents
+
+
+def _show_directions(
+    model: Model, kept: LatentChoice, out: Path, moves: tuple[Path, tuple[str, ...], float, int], latents: LatentSet,
+    seconds: float, fps: float, scale: int | None, output: Output,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    from pggan.editing.direction_views import direction_sheet, direction_video
+    from pggan.editing.directions_file import read_directions
+
+    file, names, degrees, steps = moves
+    directions = read_directions(file).check_model(model, kept.force)
+    directions = directions.select(names) if names else directions
+    if out.suffix.lower() == ".png":
+        with output.progress("traversing", len(directions) * len(latents), "rows") as advance:
+            result = direction_sheet(model, out, directions, latents, degrees, steps, task_of(advance))
+        return result, f"{result['file']}: {', '.join(directions.names)}, {degrees:g} degrees to either side"
+    with output.progress("traversing", round(seconds * fps), "frames") as advance:
+        result = direction_video(model, out, directions, latents, degrees, seconds, fps, scale, task_of(advance))
+    return result, _video_line(result)
+
+
+def _show_codes(
+    loaded: Model, out: Path, choices: tuple[Any, ...], seconds: float, fps: float, scale: int | None, output: Output
+) -> tuple[dict[str, Any], str]:
     from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
-    options = TraverseOptions(codes or (), tuple(seeds), steps, reach)
-    if is_grid:
+    options = TraverseOptions(*choices)
+    if out.suffix.lower() == ".png":
         rows = len(options.codes_of(loaded.codes)) * len(options.seeds)
         with output.progress("traversing", rows, "rows") as advance:
             result = traverse_grid(loaded, out, options, advance)
         numbers = ", ".join(map(str, result["codes"]))
-        line = f"{result['file']}: codes {numbers}, {result['columns']} values a row at most"
-    else:
-        seconds, fps = seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS
-        options.codes_of(loaded.codes)  # refuses a model without codes before the progress bar appears
-        with output.progress("traversing", round(seconds * fps), "frames") as advance:
-            result = traverse_video(loaded, out, options, seconds, fps, scale, advance)
-        line = (
-            f"{result['file']}: {result['frames']} frames of {result['width']}x{result['height']}, "
-            f"{result['seconds']:g} s"
-        )
-    output.result({"model": str(loaded.path), **result}, line)
+        return result, f"{result['file']}: codes {numbers}, {result['columns']} values a row at most"
+    options.codes_of(loaded.codes)  # refuses a model without codes before the progress bar appears
+    with output.progress("traversing", round(seconds * fps), "frames") as advance:
+        result = traverse_video(loaded, out, options, seconds, fps, scale, advance)
+    return result, _video_line(result)

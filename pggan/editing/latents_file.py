@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from pggan.editing.model_identity import ModelIdentity
+from pggan.editing.sphere import at_angle
 from pggan.generation.grid import Images
 from pggan.generation.model import Model
 from pggan.networks.model_file import LATENTS_KEY, read_metadata, read_tensors, write_tensors
@@ -183,3 +184,16 @@ def check_small_file(path: Path, most: int) -> None:
         raise ModelError(f"{path} does not exist, or is no file; give one that pggan wrote")
     if path.stat().st_size > most:
         raise ModelError(f"{path} has {size(path.stat().st_size)}; the limit of such files is {size(most)}")
+
+
+def relatives(centres: LatentSet, degrees: float, count: int, seed: int = 0) -> LatentSet:
+    """Returns `count` latents for each of some others, turned by an angle in random directions of a seed."""
+    families = []
+    for row in range(len(centres)):
+        one = centres.select([row] * count)
+        names = [f"{one.names[0]}-{degrees:g}deg-{n:03d}" for n in range(count)]
+        origins = [
+            {"near": one.origins[0], "degrees": degrees, "seed_of_turn": seed, "number": n} for n in range(count)
+        ]
+        families.append(one.with_latents(at_angle(centres.z[row], degrees, count, seed), names, origins))
+    return LatentSet.join(families)

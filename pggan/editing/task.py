@@ -9,7 +9,7 @@ from pggan.utils.errors import PgganError
 
 
 class CancelledError(PgganError):
-    """Work that its caller cancelled. Files that it was to write do not exist, or are as they were."""
+    """Work that its caller cancelled. A file is whole, or as it was before; pictures written so far stay."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Task:
     def check(self) -> None:
         """Raises `CancelledError` where the caller has cancelled."""
         if self.is_cancelled():
-            raise CancelledError("cancelled; nothing was written")
+            raise CancelledError("cancelled, as asked for")
 
     def advance(self, count: int = 1) -> None:
         """Counts units as done. Raises `CancelledError`."""

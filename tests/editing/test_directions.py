@@ -27,11 +27,6 @@ from pggan.utils.errors import DataError, ModelError, PgganError, UsageError
 from tests.helpers.editing_models import KINDS, LATENT_SIZE, loaded_kind
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def gaussian(count, size, seed=0):
     return np.random.default_rng(seed).standard_normal((count, size))
 

@@ -25,11 +25,6 @@ from tests.helpers.editing_models import KINDS, loaded_kind
 SHORT = ProjectOptions(steps=12, starts=24, restarts=4)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def of_seed(model, seed):
     return InputPicture(f"{seed}.png", model.generate([seed])[0])
 

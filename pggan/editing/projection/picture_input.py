@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -58,5 +59,16 @@ def fit_square(image: Images, side: int) -> Images:
 
 def image_tensor(image: Images, model: Model) -> Tensor:
     """Returns an 8-bit image (H, W, C) as the generator makes it: (C, H, W) in [-1, 1], on the model's device."""
-    values = torch.from_numpy(np.ascontiguousarray(image)).to(model.device).float()
+    values = torch.from_numpy(np.array(image)).to(model.device).float()
     return values.permute(2, 0, 1) / 127.5 - 1
+
+
+def read_mask(path: str | Path, model: Model) -> NDArray[np.float32]:
+    """Reads a picture as a mask (R, R): 0 where it is black, 1 where it is white. Errors are `read_picture`'s."""
+    path = Path(path)
+    check_small_file(path, MAX_FILE_BYTES)
+    try:
+        image, _ = read_image(path.read_bytes(), 1)
+    except BadImage as error:
+        raise DataError(f"{path} cannot be read as a mask ({error}); give left, right, top, bottom, middle") from None
+    return np.asarray(fit_square(image, model.resolution)[..., 0] / 255, np.float32)

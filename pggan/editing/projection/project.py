@@ -40,7 +40,7 @@ Watch = Callable[[int, Images], None]
 class ProjectOptions:
     """How a picture's latent is searched for."""
 
-    steps: int = 600
+    steps: int = 1000
     loss: str = "auto"  # see `image_loss.LOSSES`
     restarts: int = 4
     rate: float = 0.2  # Adam's, for latents with elements of unit variance

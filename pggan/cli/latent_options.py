@@ -1,0 +1,103 @@
+"""Options about kept latents and tuned weights that several commands share. Torch-free."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import cloup
+
+from pggan.cli.options import Command, ModelChoice, ParsedType
+from pggan.utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from pggan.editing.task import Task
+    from pggan.generation.model import Model
+
+CONSENT = "of photographs of people: ask them before you project, keep or show what comes of it"
+
+
+@dataclass(frozen=True)
+class LatentChoice:
+    """The options of the group "Latents"."""
+
+    files: tuple[Path, ...]  # of latents, or PNGs that pggan made
+    tuned: Path | None  # weights
+    force: bool  # of another model, too
+
+    def tune(self, model: Model) -> Model:
+        """Returns the model with the tuned weights, if any are given."""
+        if self.tuned is None:
+            return model
+        from pggan.editing.projection.tuning import read_tuned
+
+        return read_tuned(self.tuned, model).apply(model, self.force)
+
+    def load(self, choice: ModelChoice, **options: Any) -> Model:
+        """Loads a model as `ModelChoice.load` does, with the tuned weights."""
+        return self.tune(choice.load(**options))
+
+
+def latent_options(function: Command) -> Command:
+    """Adds the group "Latents"; the command receives it as `kept`, a `LatentChoice`."""
+
+    @functools.wraps(function)
+    def command(*, latents: tuple[Path, ...], tuned: Path | None, force: bool, **others: Any) -> Any:
+        return function(kept=LatentChoice(latents, tuned, force), **others)
+
+    return cloup.option_group(
+        "Latents",
+        cloup.option(
+            "--latents", multiple=True, type=click.Path(path_type=Path), metavar="FILE", show_default="seeds",
+            help="Latents of a file, or of a PNG that pggan made. Repeat for further files.",
+        ),
+        cloup.option(
+            "--tuned", type=click.Path(path_type=Path), metavar="FILE", show_default="the model as it is",
+            help="Weights that pggan project --tune has tuned.",
+        ),
+        cloup.option("--force", is_flag=True, help="Take latents and weights of another model where the sizes agree."),
+    )(command)  # fmt: skip
+
+
+def _side(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,4})(?:[xX](\d{1,4}))?", text.strip())
+    if match is None or (match[2] or match[1]) != match[1]:
+        raise ValueError(f"{text!r} is no resolution, as 32x32")
+    return int(match[1])
+
+
+def _side_share(text: str) -> tuple[int, float]:
+    side, _, share = text.partition("=")
+    try:
+        return _side(side), float(share)
+    except ValueError:
+        raise ValueError(f"{text!r} is no resolution and share, as 32x32=0.5") from None
+
+
+# `32x32` or `32`: the side of a resolution
+SIDE = ParsedType("RxR", _side)
+# `32x32=0.5`
+SIDE_SHARE = ParsedType("RxR=SHARE", _side_share)
+
+
+def check_new(paths: list[Path], overwrite: bool) -> None:
+    """Raises `UsageError` where a file to be written exists, unless it may be replaced; or is a folder."""
+    for path in paths:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; give a file name")
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists already; give another name, or --overwrite to replace it")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError("two of the files to write have the same name; give them different ones")
+
+
+def task_of(advance: Callable[[int], None]) -> Task:
+    """Returns a task that shows its progress by `advance`."""
+    from pggan.editing.task import Task
+
+    return Task(advance)

@@ -1,0 +1,147 @@
+"""The commands: every kind of model through each, what they print, what they refuse, nothing replaced unasked."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pggan.cli import run
+from pggan.editing.latents_file import read_latents_file
+from pggan.editing.sphere import angle
+from pggan.generation.images import read_metadata
+from tests.helpers.editing_models import KINDS, saved_kind
+
+
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param("1024", marks=pytest.mark.slow)])
+def test_every_kind_of_model_passes_through_every_command(tmp_path, monkeypatch, printed, kind):
+    monkeypatch.chdir(tmp_path)
+    model, side = str(saved_kind(kind, tmp_path)), {"4x4": 4, "1024": 1024}.get(kind, 16)
+    Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save("me.png")
+    project = ["project", model, "me.png", "--steps", "6", "--starts", "8", "--restarts", "2", "--tune", "3"]
+    result = printed([*project, "--video", "search.gif"])
+    assert result["pictures"][0]["psnr"] > 0
+    assert {"found.safetensors", "found.png", "search.gif", "found.tuned.safetensors"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+    kept, tuned = ["--latents", "found.safetensors"], ["--tuned", "found.tuned.safetensors"]
+    result = printed(["generate", model, *kept, *tuned, "--out", "g"])
+    assert result["files"] == ["me.png"]
+    about = read_metadata(tmp_path / "g" / "me.png")
+    assert about["tuned"]["pictures"] == ["me.png"]
+    assert about["resolution"] == side
+    twice = [*kept, "--latents", "g/me.png"]
+    result = printed(["interpolate", model, *twice, *tuned, "--seconds", "0.2", "--fps", "20", "--out", "w.gif"])
+    assert result["frames"] == 4
+    printed(["directions", model, "--n", "2"])
+    printed(["traverse", model, "--directions", "directions.safetensors", "--direction", "sefa0", *kept])
+    video = ["traverse", model, "--directions", "directions.safetensors", "--out", "d.gif", "--seconds", "0.1"]
+    assert printed(video)["frames"] == 3
+    for more in (["--sort", "score"], ["--reject", "0.5"]):
+        result = printed(["generate", model, "--similar", "3", "--n", "4", *more, "--out", "s"])
+        scores = result["scores"]
+        assert len(scores) == (4 if "--sort" in more else 2)
+        if "--sort" in more:
+            assert scores == sorted(scores, reverse=True)
+    if kind not in ("fc", "dcgan"):
+        printed(["blend", model, "--seeds", "1,2", "--at", "4x4", "--mask", "left"])
+        assert (tmp_path / "blend.png").is_file()
+
+
+def test_a_family_lies_at_its_angle(tmp_path, monkeypatch, printed):
+    monkeypatch.chdir(tmp_path)
+    model = str(saved_kind("plain", tmp_path))
+    printed(["generate", model, "--similar", "3", "--degrees", "20", "--n", "3", "--out", "s"])
+    from pggan.editing.latent_sources import read_latents
+    from pggan.generation.model import load
+
+    loaded = load(model, "cpu")
+    latents = [read_latents(path, loaded) for path in sorted((tmp_path / "s").glob("seed*.png"))]
+    assert len(latents) == 3
+    for one in latents:
+        assert float(angle(one.z[0], loaded.seed_latents([3])[0])) == pytest.approx(20, abs=1e-3)
+    result = printed(["generate", model, "--around", "s/" + sorted(p.name for p in (tmp_path / "s").glob("seed*"))[0]])
+    assert result["pictures"] == 24
+
+
+def test_directions_of_each_method_are_found(tmp_path, monkeypatch, printed):
+    monkeypatch.chdir(tmp_path)
+    model = str(saved_kind("labels", tmp_path))
+    (tmp_path / "t.csv").write_text("seed,age\n" + "".join(f"{n},{n % 7}\n" for n in range(40)))
+    few = ["--pictures", "40", "--overwrite"]
+    for more, names in (
+        (["--from", "pca", "--n", "2"], {"pca0", "pca1"}),
+        (["--from", "labels"], {"kind0", "kind1", "kind2"}),
+        (["--from", "scores", "--score", "hue", "--keep", "brightness"], {"hue"}),
+        (["--from", "scores", "--csv", "t.csv"], {"age"}),
+        (["--from", "marks", "--yes", "0-5", "--no", "6-9", "--name", "hat"], {"hat"}),
+    ):
+        result = printed(["directions", model, *more, *few])
+        assert {value["name"] for value in result["directions"]} == names
+    keep = ["--keep", "directions.safetensors:hat"]
+    result = printed(["directions", model, "--n", "1", "--out", "e.safetensors", *keep])
+    assert result["directions"][0]["orthogonal_to"] == ["hat"]
+
+
+def test_two_models_are_blended(tmp_path, monkeypatch, printed):
+    monkeypatch.chdir(tmp_path)
+    model = str(saved_kind("plain", tmp_path))
+    result = printed(["blend", model, model, "--at", "8x8", "--mix", "16x16=0.5", "--out", "c.safetensors"])
+    assert result["share_of_fine"] == {"4x4": 0.0, "8x8": 1.0, "16x16": 0.5}
+    printed(["generate", "c.safetensors", "--seeds", "1", "--out", "g"])
+    (picture,) = (tmp_path / "g").glob("*.png")
+    assert read_metadata(picture)["blend"]["coarse"]["name"] == "plain"
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["generate", "MODEL", "--latents", "x", "--seeds", "1"], "exclude each other"),
+        (["generate", "MODEL", "--latents", "x", "--layout", "tar"], "--layout tar"),
+        (["generate", "MODEL", "--degrees", "5"], "--degrees is about"),
+        (["generate", "MODEL", "--latents", "none"], "none does not exist"),
+        (["generate", "MODEL", "--latents", "MODEL"], "is a model, not a file of latents"),
+        (["generate", "MODEL", "--tuned", "MODEL"], "is a model, not a file of tuned weights"),
+        (["generate", "MODEL", "--sort", "score"], "keeps no discriminator"),
+        (["generate", "MODEL", "--reject", "1"], "--reject"),
+        (["interpolate", "MODEL", "--latents", "x", "--seeds", "1,2"], "exclude each other"),
+        (["interpolate", "MODEL", "--keyframes", "none"], "none does not exist"),
+        (["interpolate", "MODEL", "--seeds", "1,2", "--method", "spline"], "slerp or linear"),
+        (["traverse", "MODEL", "--direction", "x"], "give --directions FILE"),
+        (["traverse", "MODEL", "--directions", "none"], "none does not exist"),
+        (["project", "MODEL", "none.png"], "none.png does not exist"),
+        (["project", "MODEL", "MODEL"], "cannot be read as a picture"),
+        (["project", "MODEL", "x.png", "--tuned", "t"], "give --tune STEPS"),
+        (["project", "MODEL", "x.png", "--out", "MODEL"], "exists already"),
+        (["directions", "MODEL", "--from", "marks", "--yes", "1"], "--yes SEEDS and --no SEEDS"),
+        (["directions", "MODEL", "--from", "labels"], "no classes"),
+        (["directions", "MODEL", "--n", "500"], "500 directions"),
+        (["directions", "MODEL", "--out", "MODEL"], "exists already"),
+        (["blend", "MODEL", "--at", "8"], "give two models"),
+        (["blend", "MODEL", "--at", "12x12", "--seeds", "1,2"], "power of two"),
+        (["blend", "MODEL", "--at", "8", "--seeds", "1"], "two latents, not 1"),
+        (["blend", "MODEL", "MODEL", "--at", "8x9"], "no resolution"),
+        (["blend", "MODEL", "MODEL", "--at", "8", "--out", "x.png"], "a .safetensors file"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    model = str(saved_kind("plain", tmp_path, discriminator=False))
+    assert run([model if word == "MODEL" else word for word in arguments]) in (1, 2)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert error.startswith("pggan: error: ")
+
+
+def test_what_was_found_is_not_replaced_unasked(tmp_path, monkeypatch, capsys, printed):
+    monkeypatch.chdir(tmp_path)
+    model = str(saved_kind("plain", tmp_path))
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save("me.png")
+    project = ["project", model, "me.png", "--steps", "4", "--starts", "4", "--restarts", "1"]
+    printed(project)
+    before = (tmp_path / "found.safetensors").read_bytes()
+    assert run(project) == 2
+    assert "found.safetensors exists already" in capsys.readouterr().err
+    assert (tmp_path / "found.safetensors").read_bytes() == before
+    printed([*project, "--overwrite", "--seed", "1"])
+    assert json.dumps(read_latents_file("found.safetensors").origins[0])
