@@ -40,6 +40,7 @@ SECTIONS = {
         "generate": "Make new pictures with a model.",
         "interpolate": "Make a video of faces that turn into each other.",
         "traverse": "Show what structured codes or directions do.",
+        "explore": "Play with a model in the browser.",
     },
     "Edit": {
         "project": "Find the latents of pictures.",

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -203,7 +203,7 @@ def describe(model: Model) -> dict[str, Any]:
     return about | {key: model.info[key] for key in notes if model.info.get(key)}
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
+def read_metadata(path: str | Path | BinaryIO) -> dict[str, Any]:
     """Returns the `pggan` entry of a PNG; raises `DataError` where there is none."""
     try:
         with Image.open(path, formats=["PNG"]) as image:

@@ -119,8 +119,7 @@ class Generator(nn.Module):
         Raises `ValueError` for a level that the network lacks, or latents or labels of another size.
         """
         check_level(level, self.config)
-        x = self._inputs(latents, labels)
-        x = (x if self.mapping is None else self.mapping(x)).to(dtype or latents.dtype)
+        x = self.first_inputs(latents, labels).to(dtype or latents.dtype)
         images = self.synthesize(x, level, alpha)
         return images.tanh() if self.config.output == "tanh" else images
 
@@ -144,6 +143,11 @@ class Generator(nn.Module):
     def without_reference(self, x: Tensor) -> Tensor:
         """Cuts off the reference batch, which precedes the samples."""
         return x if self.reference is None else x[len(self.reference) :]
+
+    def first_inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """Returns what the first block takes: `_inputs`, through the mapping network if there is one."""
+        x = self._inputs(latents, labels)
+        return x if self.mapping is None else self.mapping(x)
 
     def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Returns (R + N, inputs): noise and labels, normalised together, then codes; R reference rows come first."""

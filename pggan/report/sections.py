@@ -165,6 +165,7 @@ def models(run_data: RunData) -> Markup:
         rows.append([last.name, *_model_cells(last, "last"), _bytes(last)])
         commands.append(f"pggan generate {run} --n 64 --out pictures")
         commands.append(f"pggan interpolate {run} --out walk.mp4")
+        commands.append(f"pggan explore {run}")
     if not run_data.finished:
         commands.append(f"pggan train --resume {run}")
     code = tag("pre", tag("code", "\n".join(commands)), tabindex="0") if commands else None

@@ -34,6 +34,11 @@ def cache_folder(name: str) -> Path | None:
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
+def data_folder() -> Path:
+    """Returns the folder for the user's own files (`$XDG_DATA_HOME/pggan`, else `~/.local/share/pggan`)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "pggan"
+
+
 def keep_compiled() -> None:
     """Puts torch's cache of compiled code in the user's cache folder, unless the user set TORCHINDUCTOR_CACHE_DIR.
 

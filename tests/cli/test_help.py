@@ -16,8 +16,8 @@ WIDTH = 80
 # options whose name means something else in each command that has them
 OWN_MEANING = {
     "--out", "--n", "--count", "--seeds", "--seed", "--res", "--grid", "--labels", "--cache", "--mode", "--neighbours",
-    "--max-res", "--workers", "--batch", "--channels", "--degrees", "--force", "--from", "--latents", "--loss",
-    "--sheet", "--steps", "--tuned", "--yes",
+    "--max-res", "--workers", "--batch", "--channels", "--data", "--degrees", "--directions", "--force", "--from",
+    "--latents", "--loss", "--sheet", "--steps", "--tuned", "--yes",
 }  # fmt: skip
 
 

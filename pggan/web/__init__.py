@@ -1,0 +1,1 @@
+"""The explorer: a local page on which people play with a model. `server` is where to begin."""

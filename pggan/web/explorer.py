@@ -1,0 +1,157 @@
+"""What all tabs of one server share: models, the drawing thread, long work, favourites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pggan.generation.level_colours import refit_colours
+from pggan.generation.model import Model
+from pggan.web.exports import Exports
+from pggan.web.favourites import Favourites, favourites_path
+from pggan.web.rack import Rack
+from pggan.web.rendering.drawing import Blend, Drawing, score_of
+from pggan.web.rendering.jobs import Job, Jobs
+from pggan.web.rendering.renderer import Renderer
+from pggan.web.rendering.shelf import Shelf
+from pggan.web.session.points import Point, Vector, label_vector, latent_of
+from pggan.web.session.screen import Screen
+from pggan.web.training_pictures import TrainingPictures, data_of_run
+from pggan.web.uploads import Photographs
+
+MOST_TABS = 8
+# Seeds whose scores by D a picture's score is compared with.
+USUAL_SCORES = 64
+
+# Sends a message to a tab; from any thread.
+Broadcast = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a picture is drawn."""
+
+    level: int
+    alpha: float
+    snapshot: str = ""
+    quality: str = "still"  # or "moving"
+
+    @classmethod
+    def of(cls, screen: Screen) -> Look:
+        """Returns how a screen's pictures look at rest."""
+        return cls(screen.level, screen.alpha, screen.snapshot)
+
+
+def as_bytes(row: Vector) -> bytes:
+    """Returns a row as little-endian float32."""
+    return np.ascontiguousarray(row, dtype="<f4").tobytes()
+
+
+class Explorer:
+    """One opened model, and everything that is played with."""
+
+    def __init__(self, model: Model, run: Path | None = None, data: str | None = None) -> None:
+        self.shelf = Shelf(model, run)
+        self.space = self.shelf.space
+        self.renderer = Renderer(self.shelf)
+        self.jobs = Jobs(self.renderer)
+        self.favourites = Favourites(favourites_path(model, run))
+        self.rack = Rack(model)
+        self.exports = Exports()
+        self.photographs = Photographs()
+        self.training_pictures = TrainingPictures(data or data_of_run(run))
+        self._scores: dict[Look, list[float]] = {}
+        self.tabs: list[Broadcast] = []
+
+    @property
+    def model(self) -> Model:
+        return self.shelf.opened
+
+    def start(self) -> None:
+        self.renderer.start()
+        self.jobs.start(self._refit, lambda event: None)
+
+    def stop(self) -> None:
+        """Ends both threads and removes what was exported."""
+        self.jobs.stop()
+        self.renderer.stop()
+        self.exports.close()
+
+    def broadcast(self, event: str, **fields: Any) -> None:
+        """Tells all tabs; from any thread."""
+        for tell in list(self.tabs):
+            tell({"type": "event", "event": event, **fields})
+
+    def _refit(self, job: Job) -> dict[str, Any]:
+        """Gives the lower levels their colours back, beside the first pictures."""
+        refit_colours(self.model, job.step)
+        self.renderer.clear()
+        self.broadcast("colours")
+        return {}
+
+    def first_screen(self) -> Screen:
+        """Returns what a new tab shows: seed 0, as the model was stored."""
+        return Screen(Point(seed=0), self.model.file.level, self.model.file.alpha)
+
+    def directions(self, screen: Screen) -> dict[str, Vector]:
+        """Returns the directions of a tab's rack by id, orthogonal to those that it has locked."""
+        return self.rack.vectors(screen)
+
+    def drawing(self, point: Point, screen: Screen, look: Look) -> Drawing:
+        """Returns what the drawing thread needs for a point: its latent is computed here, at once."""
+        directions = self.directions(screen)
+        latent, labels = latent_of(point, self.space, directions), label_vector(point, self.space)
+        blend = None
+        if point.mix is not None:
+            mix, other = point.mix, latent_of(point.mix.other, self.space, directions)
+            other_labels = label_vector(mix.other, self.space)
+            blend = Blend(as_bytes(other), as_bytes(other_labels), mix.level, mix.share, mix.mask)
+        return self.drawing_of(latent, labels, look, blend)
+
+    def drawing_of(self, latent: Vector, labels: Vector, look: Look, blend: Blend | None = None) -> Drawing:
+        """Returns the drawing of a latent with its codes; while something moves at a level that keeps up with it."""
+        level, alpha = look.level, look.alpha
+        if look.quality == "moving":
+            level = self.renderer.times.moving_level(level, self.space.min_level)
+            alpha = alpha if level == look.level else 1.0
+        return Drawing(as_bytes(latent), as_bytes(labels), level, alpha, look.snapshot, look.quality, blend)
+
+    def usual_scores(self, screen: Screen, job: Job) -> list[float]:
+        """Returns D's scores of the first seeds, computed once for a level, alpha and snapshot."""
+        look = Look.of(screen)
+        if look not in self._scores:
+            scores = []
+            for seed in range(USUAL_SCORES):
+                scores.append(score_of(self.shelf.model(look.snapshot), self.drawing(Point(seed=seed), screen, look)))
+                job.step(seed / USUAL_SCORES)
+            self._scores[look] = scores
+        return self._scores[look]
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what the page needs to know of the model."""
+        model, space = self.model, self.space
+        labels = [{"name": column.name, "classes": list(column.classes)} for column in space.labels.columns]
+        parameters = sum(tensor.numel() for tensor in model.file.generator.parameters())
+        return {
+            "name": model.name,
+            "resolution": model.resolution,
+            "channels": model.channels,
+            "latent_size": space.latent_size,
+            "levels": [space.min_level, space.max_level],
+            "level": model.file.level,
+            "alpha": model.file.alpha,
+            "labels": labels,
+            "categorical": list(space.codes.categorical),
+            "continuous": space.codes.continuous,
+            "parameters": parameters,
+            "device": str(model.device),
+            "attribution": str(model.info.get("attribution") or ""),
+            "scores": model.file.discriminator is not None,
+            "data": self.training_pictures.data is not None,
+            "favourites": self.favourites.describe(),
+            "run": self.shelf.run.name if self.shelf.run else "",
+        }

@@ -1,0 +1,101 @@
+"""How to make a picture again without the page: a command and Python code, and the entry of a saved PNG."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from typing import Any
+
+import numpy as np
+
+from pggan.generation.model import Model
+from pggan.web.explorer import Explorer
+from pggan.web.session.points import MASK_SIDE, Mix, Point, classes_of, latent_of
+from pggan.web.session.screen import Screen
+
+
+def label_text(model: Model, classes: tuple[int | None, ...]) -> str | None:
+    """Returns classes as `--label` takes them, None where none is set."""
+    columns = model.labels.columns
+    chosen = [(column, number) for column, number in zip(columns, classes) if number is not None]
+    if not chosen:
+        return None
+    if len(columns) == 1:
+        return str(chosen[0][1])
+    return ",".join(f"{column.name}={column.classes[number]}" for column, number in chosen)
+
+
+def is_plain(point: Point, screen: Screen, model: Model) -> bool:
+    """Whether `pggan generate --seeds` makes the picture: a seed, its class and codes, at the model's own stage."""
+    trained = (screen.level, screen.alpha, screen.snapshot) == (model.file.level, model.file.alpha, "")
+    return point.seed is not None and not point.moves and point.mix is None and trained
+
+
+def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
+    """Returns the command that makes a picture again, or what to do first."""
+    words = ["pggan", "generate", source]
+    if not is_plain(point, screen, model):
+        if point.mix is not None or (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
+            return "# mixtures and lower levels: see the Python code"
+        return f"# save the picture (S), then\n{shlex.join([*words, '--latents', 'SAVED.png'])}"
+    words += ["--seeds", str(point.seed)]
+    label = label_text(model, point.classes)
+    if label is not None:
+        words += ["--label", label]
+    for code, value in point.codes:
+        words += ["--code", f"{code}={value:g}"]
+    return shlex.join(words)
+
+
+def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> str:
+    """Returns Python code that makes a picture again as a uint8 array."""
+    model, space = explorer.shelf.model(screen.snapshot), explorer.space
+    if is_plain(point, screen, model):
+        label = label_text(model, point.classes)
+        extra = f", label={label!r}" if label is not None else ""
+        extra += f", codes={dict(point.codes)!r}" if point.codes else ""
+        return f"import pggan\n\nmodel = pggan.load({source!r})\nimage = model.generate({point.seed}{extra})[0]\n"
+    rows = [latent_of(point, space, explorer.directions(screen))]
+    classes = [classes_of(point, space)]
+    if point.mix is not None:
+        rows.append(latent_of(point.mix.other, space, explorer.directions(screen)))
+        classes.append(classes_of(point.mix.other, space))
+    text = base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode()
+    lines = [
+        "import base64", "", "import numpy as np", "", "import pggan",
+        "from pggan.generation.level_colours import refit_colours",
+        "from pggan.generation.level_features import synthesize_blend",
+        "from pggan.generation.to_uint8 import to_uint8", "",
+        f"model = pggan.load({source!r})",
+        f'latents = np.frombuffer(base64.b64decode("{text}"), "<f4").reshape({len(rows)}, -1).copy()',
+        f"labels = {f'model.labels.vectors({classes!r})' if model.label_size else None}",
+    ]  # fmt: skip
+    if not screen.snapshot:
+        lines.append("refit_colours(model)  # lower levels in the colours of the finished picture")
+    lines += _mix_lines(point.mix, screen) if point.mix else [
+        f"image = to_uint8(model.synthesize(latents, labels, {screen.level}, {screen.alpha:g}))[0]"
+    ]  # fmt: skip
+    unused = {"synthesize_blend": point.mix is None, "refit_colours": bool(screen.snapshot)}
+    return "\n".join(line for line in lines if not any(name in line for name, gone in unused.items() if gone)) + "\n"
+
+
+def _mix_lines(mix: Mix, screen: Screen) -> list[str]:
+    weight = f"np.full((1, 1), {mix.share:g}, np.float32)"
+    if mix.mask is not None:
+        mask = base64.b64encode(mix.mask).decode()
+        weight = (
+            f'np.frombuffer(base64.b64decode("{mask}"), np.uint8).reshape({MASK_SIDE}, {MASK_SIDE}) / np.float32(255)'
+        )
+    return [
+        f"weight = {weight}",
+        f"raw = synthesize_blend(model, latents, labels, weight, {mix.level}, {screen.level}, {screen.alpha:g})",
+        "image = to_uint8(raw)[0]",
+    ]
+
+
+def recipe(point: Point, screen: Screen, explorer: Explorer) -> dict[str, Any]:
+    """Returns command and code for what is on screen."""
+    source = str(explorer.shelf.model(screen.snapshot).path)
+    model = explorer.model
+    command = command_of(point, screen, model, source)
+    return {"command": command, "python": python_of(point, screen, explorer, source)}

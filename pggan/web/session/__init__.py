@@ -1,0 +1,1 @@
+"""A tab: its screen, undo, and the messages that it sends."""

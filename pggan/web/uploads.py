@@ -1,0 +1,78 @@
+"""Pictures that were dropped on the page: one of pggan's brings its state back, any other one is a photograph."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.data.sources.base import BadImage
+from pggan.data.sources.image_io import read_image
+from pggan.generation.images import describe, read_metadata
+from pggan.utils.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from pggan.web.explorer import Explorer
+
+MOST_UPLOAD_BYTES = 25 << 20
+# Photographs in memory; the oldest one goes first. Larger ones are reduced to this side.
+MOST_PHOTOGRAPHS, MOST_SIDE = 4, 1600
+
+
+class Photographs:
+    """Photographs by id, in memory alone."""
+
+    def __init__(self) -> None:
+        self._images: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+
+    def add(self, image: NDArray[np.uint8]) -> str:
+        key = secrets.token_hex(8)
+        self._images[key] = image
+        while len(self._images) > MOST_PHOTOGRAPHS:
+            self._images.popitem(last=False)
+        return key
+
+    def find(self, key: str) -> NDArray[np.uint8]:
+        """Returns a photograph (H, W, C). Raises `UsageError` where it is gone."""
+        if key not in self._images:
+            raise UsageError("the photograph is gone; drop it again")
+        return self._images[key]
+
+
+def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
+    """Reads a picture: its state if pggan made it, else its id as a photograph.
+
+    Raises:
+        UsageError: It is no picture.
+    """
+    try:
+        image, _ = read_image(data, explorer.model.channels)
+    except BadImage as error:
+        raise UsageError(f"this is no picture that can be read ({error}); PNG, JPEG, WebP, BMP and TIFF can") from None
+    try:
+        entry = read_metadata(io.BytesIO(data))
+    except DataError:
+        entry = {}
+    if (screen := _screen_of(entry)) is not None:
+        same = entry.get("sha256") in (None, describe(explorer.model)["sha256"])
+        return {"kind": "state", "screen": screen, "same_model": same, "model": str(entry.get("model"))[:80]}
+    height, width = image.shape[:2]
+    factor = -(-max(height, width) // MOST_SIDE)
+    small = np.ascontiguousarray(image[::factor, ::factor])
+    return {
+        "kind": "photograph",
+        "key": explorer.photographs.add(small),
+        "width": small.shape[1],
+        "height": small.shape[0],
+    }
+
+
+def _screen_of(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the screen of a PNG's entry: the explorer's own, or that of a seed; None where there is none."""
+    if isinstance(entry.get("explore"), dict):
+        return dict(entry["explore"])
+    return {"stage": {"seed": entry["seed"]}} if type(entry.get("seed")) is int else None

@@ -1,0 +1,216 @@
+"""Favourites on disk, undone and redone, exported; pictures that are saved come back; what is no picture does not."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pggan.editing.latent_sources import read_latents
+from pggan.generation.images import encode_png, read_metadata
+from pggan.web.uploads import MOST_UPLOAD_BYTES
+from tests.helpers.explorers import ORIGIN, client_of, explorer_of, page_of
+from tests.helpers.model_files import saved
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A page, its explorer and its HTTP client, of a model that lies in a file."""
+    explorer = explorer_of(saved(tmp_path / "small.safetensors", labels=2))
+    with client_of(explorer) as client, page_of(client) as page:
+        yield page, explorer, client
+
+
+def keys_of(explorer):
+    return [entry["key"] for entry in explorer.favourites.describe()["entries"]]
+
+
+def fetch(client, answer):
+    assert "file" in answer, answer
+    reply = client.get(answer["file"])
+    assert reply.status_code == 200
+    assert answer["name"] in reply.headers["content-disposition"]
+    return reply.content
+
+
+def test_favourites_are_kept_on_disk_and_undone(browser):
+    page, explorer, _ = browser
+    for seed in (3, 4, 5):
+        page.ask("favour", point={"seed": seed}, note=f"number {seed}")
+    data = json.loads(explorer.favourites.path.read_text())
+    assert [entry["point"] for entry in data["favourites"]] == [{"seed": 3}, {"seed": 4}, {"seed": 5}]
+    keys = keys_of(explorer)
+    page.ask("unfavour", key=keys[1])
+    assert keys_of(explorer) == [keys[0], keys[2]]
+    page.ask("note", key=keys[0], note="other words")
+    page.ask("undo")
+    assert explorer.favourites.read()[0].note == "number 3"
+    page.ask("undo")
+    assert keys_of(explorer) == keys  # back at its place
+    page.ask("undo")
+    assert keys_of(explorer) == keys[:2]
+    for _ in range(3):
+        page.ask("redo")
+    assert keys_of(explorer) == [keys[0], keys[2]]
+    assert explorer.favourites.read()[0].note == "other words"
+    assert not list(explorer.favourites.path.parent.glob(".*"))  # nothing else is written
+
+
+def test_favourites_of_a_run_lie_in_it(tmp_path):
+    run = tmp_path / "run"
+    (run / "models").mkdir(parents=True)
+    path = saved(run / "models" / "model-000000040.safetensors")
+    with client_of(explorer_of(path, run)) as client, page_of(client) as page:
+        page.ask("favour", point={"seed": 1})
+        assert page.ask("hello")["model"]["run"] == "run"
+    assert json.loads((run / "favourites.json").read_text())["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"version": 2, "favourites": []}', '{"version": 1}', '{"version": 1, "favourites": [{}]}'],
+)
+def test_a_damaged_file_is_said_and_never_replaced(browser, content):
+    page, explorer, _ = browser
+    explorer.favourites.path.parent.mkdir(parents=True, exist_ok=True)
+    explorer.favourites.path.write_text(content)
+    answer = page.ask("favour", point={"seed": 1})
+    assert answer["type"] == "error"
+    assert "move it away" in answer["error"]
+    assert "move it away" in page.ask("hello")["model"]["favourites"]["problem"]
+    assert explorer.favourites.path.read_text() == content
+
+
+def test_a_saved_picture_brings_its_state_back(browser):
+    page, explorer, client = browser
+    page.ask("change", screen={"stage": {"seed": 6, "classes": [1]}, "level": 3, "alpha": 0.5})
+    data = fetch(client, page.ask("save", point={"seed": 6, "classes": [1]}))
+    about = read_metadata(io.BytesIO(data))
+    assert about["seed"] == 6
+    assert about["class"] == {"number": 1, "name": "kind1"}
+    image = np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))
+    latents, labels = explorer.model.seed_latents([6]), np.float32([[0, 1]])
+    raw = explorer.model.synthesize(latents, labels, 3, 0.5)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(image, np.clip(np.rint(raw * 127.5 + 127.5), 0, 255), atol=1)
+    page.ask("change", screen={"stage": {"seed": 0}, "level": 4, "alpha": 1})
+    answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
+    assert answer["kind"] == "state"
+    assert answer["same_model"]
+    screen = page.ask("change", screen=answer["screen"])["screen"]
+    assert (screen["stage"], screen["level"], screen["alpha"]) == ({"seed": 6, "classes": [1]}, 3, 0.5)
+
+
+def test_pictures_of_generate_come_back_too(browser):
+    _, _, client = browser
+    data = encode_png(np.zeros((4, 4, 3), np.uint8), {"seed": 77, "sha256": "of another model", "model": "other"})
+    answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
+    assert answer == {"kind": "state", "screen": {"stage": {"seed": 77}}, "same_model": False, "model": "other"}
+
+
+def test_other_pictures_are_photographs_and_other_files_are_refused(browser):
+    _, explorer, client = browser
+    headers = {"origin": ORIGIN}
+    answer = client.post("/upload", content=encode_png(np.full((30, 20, 3), 9, np.uint8)), headers=headers).json()
+    assert (answer["kind"], answer["width"], answer["height"]) == ("photograph", 20, 30)
+    assert explorer.photographs.find(answer["key"]).shape == (30, 20, 3)
+    for data in (b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50), b"GIF89a" + bytes(99)):
+        reply = client.post("/upload", content=data, headers=headers)
+        assert reply.status_code == 400
+        assert "no picture" in reply.json()["error"]
+    reply = client.post("/upload", content=bytes(MOST_UPLOAD_BYTES + 1), headers=headers)
+    assert reply.status_code == 413
+    assert "25 MB" in reply.json()["error"]
+
+
+def test_exports_hold_every_favourite(browser, tmp_path):
+    page, explorer, client = browser
+    assert "no favourites" in page.ask("export", way="pngs")["error"]
+    for seed in (1, 2, 3):
+        page.ask("favour", point={"seed": seed}, note="mine" if seed == 2 else "")
+    with zipfile.ZipFile(io.BytesIO(fetch(client, page.ask("export", way="pngs")))) as file:
+        assert file.namelist() == ["001-seed1.png", "002-seed2.png", "003-seed3.png"]
+        about = read_metadata(io.BytesIO(file.read("002-seed2.png")))
+    assert about["note"] == "mine"
+    assert about["seed"] == 2
+    assert page.progress[-1]["done"] == 1
+    sheet = Image.open(io.BytesIO(fetch(client, page.ask("export", way="sheet"))), formats=["PNG"])
+    assert sheet.size == (128, 128)
+    latents = tmp_path / "favourites.safetensors"
+    latents.write_bytes(fetch(client, page.ask("export", way="latents")))
+    kept = read_latents(latents, explorer.model)
+    np.testing.assert_array_equal(kept.z, explorer.model.seed_latents([1, 2, 3]))
+    assert kept.names == ("seed0000000001", "mine", "seed0000000003")
+    assert client.get("/files/nothing").status_code == 404
+
+
+def test_exported_files_go_with_the_server(tmp_path):
+    explorer = explorer_of(saved(tmp_path / "small.safetensors"))
+    with client_of(explorer) as client, page_of(client) as page:
+        key = page.ask("save", point={"seed": 1})["file"].rpartition("/")[2]
+        path = explorer.exports.find(key).path
+        assert path.exists()
+    assert not path.parent.exists()
+
+
+def test_seeds_sorted_by_score_are_in_the_discriminators_order(browser):
+    page, explorer, _ = browser
+    answer = page.ask("sort", first=5)
+    seeds, model = answer["seeds"], explorer.model
+    assert sorted(seeds) == list(range(5, 245))
+    scores = []
+    for seed in (seeds[0], seeds[120], seeds[-1]):
+        images = model.synthesize(model.seed_latents([seed]), model.seed_labels([seed]))
+        scores.append(float(model.discriminator(images).score[0]))
+    assert scores[0] > scores[1] > scores[2]
+
+
+MASK = base64.b64encode(bytes(range(256))).decode()
+
+
+def picture_in(data):
+    return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))
+
+
+@pytest.mark.parametrize(
+    "point,level",
+    [
+        ({"seed": 4}, 4),
+        ({"seed": 4, "classes": [1]}, 4),
+        ({"seed": 4, "moves": {"sefa:sefa0": 20}}, 4),
+        ({"seed": 4}, 3),
+        ({"seed": 4, "mix": {"with": {"seed": 5}, "level": 3, "share": 0.5}}, 4),
+        (
+            {"seed": 4, "mix": {"with": {"seed": 5}, "level": 3, "mask": base64.b64encode(bytes(range(256))).decode()}},
+            4,
+        ),
+    ],
+)
+def test_the_python_code_makes_the_same_picture(browser, point, level):
+    page, _, client = browser
+    page.ask("find", source="sefa")
+    page.ask("change", screen={"stage": point, "level": level})
+    recipe = page.ask("recipe", point=point)
+    names = {}
+    exec(recipe["python"], names)  # our own code, as a user would run it
+    saved_data = fetch(client, page.ask("save", point=point))
+    difference = picture_in(saved_data).astype(int) - names["image"]
+    assert np.abs(difference).max() <= 1
+    if point == {"seed": 4} and level == 4:
+        assert recipe["command"].endswith("small.safetensors --seeds 4")
+    if "moves" in point:
+        assert "--latents SAVED.png" in recipe["command"]
+
+
+def test_a_moved_picture_is_a_latent_for_other_commands(browser, tmp_path):
+    page, explorer, client = browser
+    page.ask("find", source="sefa")
+    point = {"seed": 4, "moves": {"sefa:sefa0": 20, "sefa:sefa1": -5}}
+    path = tmp_path / "moved.png"
+    path.write_bytes(fetch(client, page.ask("save", point=point)))
+    latents = read_latents(path, explorer.model)
+    np.testing.assert_allclose(latents.images(explorer.model)[0], picture_in(path.read_bytes()), atol=1)
