@@ -84,7 +84,7 @@ def command(
         explorer.rack.load(directions)
     serve(
         explorer, guardian, listener, not no_browser,
-        lambda: output.result(result, f"{url}\nCtrl-C ends it"),
+        lambda: output.result(result, url, "Ctrl-C ends it"),
     )  # fmt: skip
 
 
