@@ -110,9 +110,9 @@ def limit_memory(device: torch.device, budget: float) -> None:
 
 
 def held_memory(device: torch.device) -> int | None:
-    """Returns the bytes held now by torch's tensors on a GPU, or by this process on Linux; None where unknown."""
+    """Returns the bytes that torch sets aside now on a GPU, or that this process holds on Linux; None where unknown."""
     trim_cache(device)
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else _resident("VmRSS")
 
 
 def can_measure(device: torch.device) -> bool:
@@ -129,7 +129,7 @@ def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         work()
         torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)  # its pieces fit less well together than tensors alone
     if not _forget_peak():
         return None
     mapped = _resident("RssFile") or 0

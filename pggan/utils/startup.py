@@ -20,7 +20,7 @@ from pggan.utils.errors import UsageError
 
 # By environment variable. GNU's runtime (Linux): turns of a waiting loop before a thread sleeps, chosen by
 # `tools/benchmark.py busy`; Intel's and LLVM's (macOS, Windows): milliseconds, the least that is not zero.
-WAITING = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
+WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 _CHOSEN_BY_USERS = ("OMP_", "GOMP_", "KMP_")
 _received: set[int] = set()
 _NUMBERS = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
@@ -82,7 +82,7 @@ def set_thread_waiting() -> bool:
         UsageError: torch is imported already, and its runtime has read the variables.
     """
     if "torch" in sys.modules:
-        raise UsageError("too late: torch is imported; call set_thread_waiting before that, or set GOMP_SPINCOUNT=3000")
+        raise UsageError("too late: torch is imported; call set_thread_waiting before that, or set GOMP_SPINCOUNT=1000")
     if any(name.startswith(_CHOSEN_BY_USERS) for name in os.environ):
         return False
     os.environ.update(WAITING)

@@ -16,6 +16,10 @@ from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.model import load
 from pggan.training.engine import loss_functions
+from pggan.training.engine.memory_estimate import image_bytes, pass_bytes, value_bytes_of
+from pggan.training.engine.memory_trial import measure_micro_batch
+from pggan.training.engine.state import TrainState
+from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
@@ -144,6 +148,24 @@ def iterations_memory(side: int, batch: int, mode: str, precision: str = "bf16")
 def memory_by_mode(cases: list[tuple[int, int]]) -> list[dict[str, Any]]:
     """`iterations_memory` of eager and of recorded steps, by side and batch."""
     return [{mode: iterations_memory(*case, mode) for mode in ("eager", "captured-eager")} for case in cases]
+
+
+def micro_batch_memory(cases: list[tuple[int, int, str]]) -> list[dict[str, float]]:
+    """MiB that gradients of one micro-batch set aside, and the estimate, by side, images and precision."""
+    measured = []
+    for side, images, precision in cases:
+        config, level = full_width(side, images), side.bit_length() - 1
+        executor = StepExecutor(TrainState(config, torch.device("cuda", 0), precision))
+        for again in (False, True):
+            if again:
+                executor.checkpoint(level)
+            each = image_bytes(config, side, value_bytes_of(precision), again, "cuda")
+            estimate = images * each + pass_bytes(config, side, again)
+            measured.append({"measured": measure_micro_batch(executor, level, images), "estimate": estimate})
+        del executor
+        gc.collect()
+        torch.cuda.empty_cache()
+    return measured
 
 
 def launches(sides: list[int]) -> dict[int, dict[str, Any]]:

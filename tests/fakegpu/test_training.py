@@ -50,6 +50,14 @@ def test_recorded_steps_set_aside_little_more_than_eager_ones(fake_gpu):
 
 
 @pytest.mark.long
+def test_the_estimate_for_gpus_is_what_the_allocator_sets_aside(fake_gpu):
+    """The networks of the official release; workspaces of cuDNN are not in it."""
+    cases = [(256, 8, "bf16"), (1024, 4, "bf16"), (256, 8, "fp32")]
+    for case, found in zip([case for case in cases for _ in range(2)], fake_gpu("micro_batch_memory", cases=cases)):
+        assert 0.75 < found["measured"] / found["estimate"] < 1.05, (case, found)
+
+
+@pytest.mark.long
 def test_too_little_memory_to_record_leaves_micro_batches_and_activations(fake_gpu):
     """On 8.5 GB, 4 images at 1024x1024 fit eagerly and recorded, but one player's check does not beside the graph."""
     found = fake_gpu("iterations_memory", 8.5, side=1024, batch=4, mode=RECORDED)

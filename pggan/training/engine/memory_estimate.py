@@ -1,8 +1,11 @@
 """Estimate of what training takes of memory, and the plan of micro-batches that fits (torch-free).
 
 The estimate: weights, moments, gradients and average in float32, the weights as a step scaled them, and for every image
-that is computed at once the values that D's layers put out, times a factor. The factors were measured on the CPU with
-torch's profile of its allocations, at 32x32 to 256x256: tools/benchmark.py memory --tensors.
+that is computed at once the values that D's layers put out, times a factor.
+
+The factors for CPUs were measured with torch's profile of its allocations, at 32x32 to 256x256: tools/benchmark.py
+memory --tensors. Those for GPUs are what torch's CUDA allocator set aside without a card, on the tests' stand-in for
+CUDA's libraries, at 64x64 to 1024x1024 in the default networks (tests/fakegpu).
 """
 
 from __future__ import annotations
@@ -26,15 +29,21 @@ PLAYER_BYTES, AVERAGE_BYTES = 16, 4
 # Values kept of an image in D's step over D's outputs, by bytes a value: all, or with activation checkpointing.
 KEPT = {4: 10.0, 2: 13.0}
 AGAIN = {4: 5.5, 2: 8.0}
+# The same on GPUs, where nothing is copied to other layouts and types for want of kernels; pieces included.
+GPU_KEPT = {4: 8.0, 2: 8.6}
+GPU_AGAIN = {4: 4.6, 2: 4.8}
 # Bytes of a parameter of D beside, in a step: its weight as the passes scaled it, once a pass, or once.
 PASSES = {False: 16, True: 8}
 # On the CPU the C library keeps pieces of what is freed meanwhile: the factor by which more is resident.
 RESIDENT = {False: 1.2, True: 1.4}
 # What the device's context and libraries take beside, and the share of a limit that plans use: memory is cut to pieces.
 LIBRARIES = {"cuda": 700 << 20, "cpu": 680 << 20}
+# Allowance on GPUs for the workspaces of cuDNN and cuBLAS, assumed: tools/benchmark.py memory shows what a card takes.
+WORKSPACES = 512 << 20
 USABLE = 0.9
+GPU_USABLE = 0.95  # pieces are in the factors
 # On GPUs, where the run itself finds what fits, an estimate refuses only what is beyond the budget by this factor.
-DOUBT = 1.5
+DOUBT = 1.25
 
 
 class MicroBatchPlan(NamedTuple):
@@ -49,7 +58,8 @@ def fixed_bytes(config: TrainConfig, device: str) -> float:
     """Returns what stays whatever the batch: all levels' weights with their moments, and libraries."""
     g, d = config.networks()
     of_g, of_d = (parameters(each, each.max_level) for each in (g, d))
-    return PLAYER_BYTES * (of_g + of_d) + AVERAGE_BYTES * of_g + LIBRARIES[device.partition(":")[0]]
+    beside = LIBRARIES["cpu"] if device == "cpu" else LIBRARIES["cuda"] + WORKSPACES
+    return PLAYER_BYTES * (of_g + of_d) + AVERAGE_BYTES * of_g + beside
 
 
 def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recompute: bool, device: str) -> float:
@@ -66,8 +76,11 @@ def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recomput
     level = level_of(resolution)
     both = discriminator_layers(d, level), generator_layers(g, level)
     values = max(sum(layer.activations for layer in layers) for layers in both)
-    factor = (AGAIN if recompute else KEPT)[value_bytes]
-    return value_bytes * values * factor * (RESIDENT[recompute] if device.startswith("cpu") else 1.0)
+    if device == "cpu":
+        factor = (AGAIN if recompute else KEPT)[value_bytes] * RESIDENT[recompute]
+    else:
+        factor = (GPU_AGAIN if recompute else GPU_KEPT)[value_bytes]
+    return value_bytes * values * factor
 
 
 def pass_bytes(config: TrainConfig, resolution: int, recompute: bool) -> float:
@@ -117,15 +130,16 @@ def _largest(
     config: TrainConfig, limit: float, device: str, precision: str, resolution: int, sizes: list[int]
 ) -> MicroBatchPlan:
     value_bytes, fixed = value_bytes_of(precision), fixed_bytes(config, device)
+    usable = limit * (USABLE if device == "cpu" else GPU_USABLE)
     for recompute in (False, True):
         each = image_bytes(config, resolution, value_bytes, recompute, device)
         beside = fixed + pass_bytes(config, resolution, recompute)
-        fitting = [count for count in sizes if beside + count * each <= limit * USABLE]
+        fitting = [count for count in sizes if beside + count * each <= usable]
         if fitting:
             return MicroBatchPlan(max(fitting), recompute, beside + max(fitting) * each)
     least = beside + min(sizes) * each
-    if least > limit * USABLE * (1.0 if device == "cpu" else DOUBT):
-        raise too_little(limit, resolution, min(sizes), least / USABLE, precision)
+    if least > usable * (1.0 if device == "cpu" else DOUBT):
+        raise too_little(limit, resolution, min(sizes), least * limit / usable, precision)
     return MicroBatchPlan(min(sizes), True, least)
 
 
