@@ -108,7 +108,7 @@ def test_the_readme_is_short_and_links_every_other_document():
     lines = text.splitlines()
     assert len(lines) <= 200
     start = "\n".join(lines[:40])
-    assert re.search(r"^!\[[^\]]+\]\(checkpoints/faces\.png\)$", start, re.MULTILINE)
+    assert re.search(r"^!\[[^\]]+\]\(checkpoints/portraits\.png\)$", start, re.MULTILINE)
     assert text.count("![") == 1
     for command in ("python3 tools/demo.py", "python3 tools/check.py"):
         assert re.search(rf"^{re.escape(command)}$", start, re.MULTILINE), command

@@ -28,7 +28,7 @@ _NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "reso
 def command(what: str | None, as_json: bool) -> None:
     """Describe a model, a run or a data store.
 
-    WHAT is a model file, a run directory, a data store or a shipped model's name (none: faces).
+    WHAT is a model file, a run directory, a data store or a shipped model's name (none: portraits).
     """
     values = describe(what)
     Output(as_json).result(values, *_sentences(values))

@@ -7,6 +7,7 @@ variables, or by `pggan train --gpus 8`. NCCL connects GPUs; gloo connects CPUs 
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ def process_group(device: torch.device) -> Iterator[World]:
     if world.size == 1:
         yield world
         return
+    # optimizers import the compiler: once a group is open, that ends some process with an abort when it exits
+    importlib.import_module("torch._dynamo")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         dist.init_process_group(backend, timeout=TIMEOUT, rank=world.rank, world_size=world.size)

@@ -11,6 +11,7 @@ from pggan.utils.errors import ModelError, UsageError
 
 MODELS, STATES = "models", "checkpoints"
 BEST = "best.safetensors"
+DEFAULT_MODEL = "portraits"  # that commands use where no model is named
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "_checkpoints"
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
@@ -62,7 +63,8 @@ def numbered(folder: Path, stem: str) -> list[Path]:
 def shipped() -> dict[str, Path]:
     """Returns the models shipped with the package, by name; the first one is the default model."""
     folder = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stem != DEFAULT_MODEL, path.stem))
+    return {path.stem: path for path in files}
 
 
 def _best(name: str | Path | None) -> Path:

@@ -110,7 +110,7 @@ def _results(
     for index, item in enumerate(items):
         weight = weigh(item)
         while pending and (len(pending) >= most or sum(weights) + weight > MAX_BYTES_UNDER_WAY):
-            if not _wait(pending[0], received):
+            if not _wait(pool, pending[0], received):
                 return
             weights.popleft()
             yield pending.popleft().result(0)
@@ -119,7 +119,7 @@ def _results(
         with _sigint_blocked(index < workers):  # the first submissions start the processes
             pending.append(_submit(pool, item))
         weights.append(weight)
-    while pending and _wait(pending[0], received):
+    while pending and _wait(pool, pending[0], received):
         yield pending.popleft().result(0)
 
 
@@ -131,22 +131,32 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
         raise WorkerDied(f"a worker process could not be started ({error.strerror}); try fewer --workers") from None
 
 
-def _wait(future: Future[Any], received: list[int]) -> bool:
+def _wait(pool: ProcessPoolExecutor, future: Future[Any], received: list[int]) -> bool:
     """Waits for a result, at most until a signal is received. Returns whether there is one to take."""
     while not received:
         if future.done() or wait([future], _POLL_SECONDS).done:
             return not received
+        if _is_dead(pool):
+            raise WorkerDied("what feeds the worker processes ended (out of memory?); try fewer --workers")
     return False
+
+
+def _is_dead(pool: ProcessPoolExecutor) -> bool:
+    """Whether a thread of the pool has ended, which then never finishes a task: memory may lack to start or run it."""
+    inside: Any = pool
+    threads_of_pool = inside._executor_manager_thread, getattr(inside._call_queue, "_thread", None)
+    return any(thread is not None and not thread.is_alive() for thread in threads_of_pool)
 
 
 def _end(pool: ProcessPoolExecutor, received: list[int]) -> None:
     """Ends the workers after their tasks; after a signal kills those that are still busy when the grace is over."""
     processes, manager = list((pool._processes or {}).values()), pool._executor_manager_thread
+    is_dead = _is_dead(pool)
     pool.shutdown(wait=False, cancel_futures=True)
     running = {process.sentinel: process for process in processes}
     deadline = None
     while running and (deadline is None or time.monotonic() < deadline):
-        if received and deadline is None:
+        if deadline is None and (received or is_dead):
             deadline = time.monotonic() + GRACE_SECONDS
         for sentinel in wait_for_sentinels(list(running), _POLL_SECONDS):
             del running[sentinel]  # type: ignore[arg-type]

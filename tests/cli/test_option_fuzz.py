@@ -10,11 +10,13 @@ import shutil
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from pggan.cli import COMMANDS, cli, run
 from pggan.config.train import GeneratorConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.generation.images import write_png
 from pggan.networks.factory import make_generator
 from pggan.networks.model_file import ModelFile, save_model
 from tests.helpers.model_files import saved
@@ -24,33 +26,52 @@ ODD = [
     "", " ", "0", "1", "3", "-1", "-0", "0.5", "1e400", "nan", "inf", "1e30", "9" * 30, "x", "a,b", "1,2", "4:8", "0-3",
     "3-0", ":", "=", "a=b", "0=1", "../x", "\x1b[2J", "ü", "%s", "{}", "[", "None", "true", "16", "64MB", "1/2", "2x2",
 ]  # fmt: skip
-# Not to be tried at random: they compile, compute for long, start processes that train, or end with a page of help.
-AVOIDED = {"--help", "--version", "--mode", "--gpus", "--nproc", "--count", "--metrics", "--eval-metrics", "--watch"}
+# Not to be tried at random: they remove caches, compile, compute for long, start processes that train, or end with a
+# page of help.
+AVOIDED = {
+    "--clear-caches",
+    "--help",
+    "--version",
+    "--mode",
+    "--gpus",
+    "--nproc",
+    "--count",
+    "--metrics",
+    "--eval-metrics",
+    "--watch",
+}
 # Arguments that are no models.
 FITTING = {
     "prepare-data": {"source": "store", "dest": "new"}, "verify-data": {"data": "store"},
     "merge-data": {"dest": "new", "parts": "store"}, "train": {"data": "store"}, "report": {"run": "run"},
     "export-data": {"data": "store", "out": "new"}, "import": {"file": "zoo.pt", "out": "new.safetensors"},
     "traverse": {"model": "coded.safetensors"}, "export": {"out": "new.onnx"},
-    "prune": {"run": "run"},
+    "prune": {"run": "run"}, "project": {"pictures": "picture.png"}, "blend": {"other": "labelled.safetensors"},
 }  # fmt: skip
 # What a command needs in any case, or is quick with; STORE is the data store.
-ENDINGS = {"interpolate": ".gif", "traverse": ".png"}
+ENDINGS = {"interpolate": ".gif", "traverse": ".png", "project": ".safetensors", "blend": ".safetensors"}
+ENDINGS |= {"directions": ".safetensors"}
 BASE = {
     "interpolate": ["--seconds", "0.2"],
     "evaluate": ["--data", "STORE", "--n", "16", "--metrics", "neighbours"],
     "export-data": ["--as", "folder"],
+    "project": ["--steps", "3", "--starts", "2", "--restarts", "1"],
+    "blend": ["--at", "8x8"],
+    "directions": ["--pictures", "16"],
 }
 # They only say what they would do.
 DRY = {"train": ["--dry-run"], "prepare-data": ["--dry-run"], "prune": ["--dry-run"]}
+# They serve until they are stopped, or have no options.
+ENDLESS = {"explore", "completion"}
 # Rounds of what takes seconds.
-SLOW = {"export": 3}
+SLOW = {"export": 3, "project": 8}
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     prepare("drawn:20", folder / "store", PrepareOptions(max_res=8))
+    write_png(folder / "picture.png", np.zeros((8, 8, 3), np.uint8))
     (folder / "text").write_text("a,b\n1,2\n")
     saved(folder / "model.safetensors", resolution=8)
     saved(folder / "labelled.safetensors", resolution=8, labels=3)
@@ -88,7 +109,7 @@ def words(command, inputs, out, dice):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ENDLESS])
 def test_options_at_random(name, inputs, tmp_path, fuzz_rounds, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what is written by default lies here
     command, dice = cli.get_command(click.Context(cli), name), random.Random(name)

@@ -54,7 +54,7 @@ def test_the_estimate_for_gpus_is_what_the_allocator_sets_aside(fake_gpu):
     """The networks of the official release; workspaces of cuDNN are not in it."""
     cases = [(256, 8, "bf16"), (1024, 4, "bf16"), (256, 8, "fp32")]
     for case, found in zip([case for case in cases for _ in range(2)], fake_gpu("micro_batch_memory", cases=cases)):
-        assert 0.75 < found["measured"] / found["estimate"] < 1.05, (case, found)
+        assert 0.75 < found["measured"] / found["estimate"] < 1.1, (case, found)
 
 
 @pytest.mark.long

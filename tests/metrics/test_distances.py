@@ -225,7 +225,7 @@ def test_efficientnet_by_onnxruntime_gives_the_same_features(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network._network, (torch.zeros(1, 3, 224, 224),), str(path), input_names=["x"], dynamo=False,
+            network.network, (torch.zeros(1, 3, 224, 224),), str(path), input_names=["x"], dynamo=False,
             dynamic_axes={"x": {0: "n"}}, opset_version=17,
         )  # fmt: skip
     scaling = json.dumps({"mean": [127] * 3, "std": [128] * 3})

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import process
 
 import pytest
 
@@ -119,3 +120,10 @@ def test_a_process_that_cannot_be_started_names_the_option(monkeypatch):
     monkeypatch.setattr(process_pool.ProcessPoolExecutor, "submit", refuse)
     with pytest.raises(process_pool.WorkerDied, match=r"could not be started .*fewer --workers"):
         list(process_pool.ordered_map(abs, [1], 2))
+
+
+def test_a_pool_whose_feeding_thread_ended_is_told(monkeypatch):
+    """As where memory is too short to start a thread: nobody would ever finish a task."""
+    monkeypatch.setattr(process._ExecutorManagerThread, "run", lambda self: None)
+    with pytest.raises(WorkerDied, match="what feeds the worker processes ended"):
+        list(ordered_map(double, range(4), 2))

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pggan.config.losses import OBJECTIVES, OptimizerDefaults, regularizers_of
+from pggan.config.losses import OBJECTIVES, OptimizerDefaults, regularizers_of, with_implied
 from pggan.config.losses import optimizers as default_optimizers
+from pggan.config.option import AUTO
+from pggan.config.train import AUTO_GAMMA
 from pggan.losses.base import Batch, Objective
 from pggan.training.engine import loss_functions
 from pggan.training.engine.state import make_optimizer
@@ -46,7 +48,9 @@ class Trial:
         classes: int = 0,
         labelled: float = 1.0,
     ) -> None:
-        options = options or {}
+        options = with_implied(loss, options or {})
+        gamma = AUTO_GAMMA * 4**level / batch
+        options = {name: gamma if value == AUTO else value for name, value in options.items()}
         self.generator: Any = generator
         self.discriminator: Any = discriminator
         self.data, self.latent_size, self.level, self.batch = data, latent_size, level, batch
