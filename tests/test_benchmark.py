@@ -105,6 +105,17 @@ def test_train(tmp_path):
 
 
 @pytest.mark.long
+def test_train_ends_at_its_time_limit_with_what_it_measured(tmp_path):
+    quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
+    limited = ["--resolutions", "8,4", "--fmap-base", "32", "--fmap-max", "8", "--time-limit", "0"]
+    done = benchmark("train", *quick, *limited, "--json", str(tmp_path / "figures.json"))
+    assert done.returncode == 0, done.stderr
+    assert "--time-limit: 4x4 and what follows it were not measured" in done.stderr
+    result = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["resolution"] for row in result["rows"]] == [8]
+
+
+@pytest.mark.long
 def test_generate():
     quick = [
         "--resolutions",

@@ -104,8 +104,8 @@ class TrainConfig:
     mirror: bool = option(DATA, True, "Mirror half of the images, chosen at random.")
     held_out: float = option(DATA, 0.0, "Share of the images never shown to the discriminator, to measure overfitting.",
         0, 0.99, metavar="SHARE")
-    workers: int = option(DATA, 2, "Threads that prefetch images; 0: the training thread reads them.", 0, 256,
-        on_resume=SAFE)
+    workers: int | None = option(DATA, None, "Threads that prefetch images; 0: the training thread reads them.", 0, 256,
+        on_resume=SAFE, default_text="2; on a GPU the cores, at most 16")
     cache: str = option(DATA, "auto",
         "Where decoded images of the current resolution stay: device (GPU memory, up to 70 % of what is free), ram "
         "(shared by the processes of a machine), or none. auto: the first with room, at most 25 % of free GPU memory.",

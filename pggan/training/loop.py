@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,8 +42,16 @@ from pggan.utils.devices import (
     pick_device,
     set_precision,
 )
-from pggan.utils.distributed import SINGLE_PROCESS, World
+from pggan.utils.distributed import SINGLE_PROCESS, World, local_world_size
 from pggan.utils.errors import DataError, TrainingError
+from pggan.utils.process_pool import available_cores
+
+if TYPE_CHECKING:
+    import torch
+
+
+# Loader threads unless --workers says otherwise: on a CPU, and at most.
+CPU_WORKERS, MOST_WORKERS = 2, 16
 
 
 @dataclass
@@ -155,9 +163,8 @@ class Trainer:
         caching = CachePolicy(config.cache, config.cache_mb << 20, str(self.state.device), self.display.note)
         rank, world = self.world.rank, self.world.size
         labels = self.held_out.labels if self.held_out is not None else None
-        return Loader(
-            self.store, config.seed, config.mirror, config.workers, caching, rank, world, config.held_out, labels
-        )
+        workers = default_workers(self.state.device) if config.workers is None else config.workers
+        return Loader(self.store, config.seed, config.mirror, workers, caching, rank, world, config.held_out, labels)
 
     def _train_until_interrupted(
         self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None
@@ -274,6 +281,13 @@ class Trainer:
         advice = f"start again with a smaller batch ({smaller}) or --fmap-base, and another --out"
         last = f"; the run is saved up to {saved[-1].name}" if saved else ""
         return TrainingError(f"out of memory at {side}x{side} with batch {scheduled.batch}: {advice}{last}")
+
+
+def default_workers(device: torch.device) -> int:
+    """Returns the loader's threads: on a CPU 2, which training needs itself; beside a GPU this process's cores."""
+    if device.type == "cpu":
+        return CPU_WORKERS
+    return min(MOST_WORKERS, max(CPU_WORKERS, available_cores() // local_world_size()))
 
 
 def label_column(store: Store, config: TrainConfig) -> tuple[int, dict[str, Any] | None]:

@@ -18,6 +18,8 @@ from pggan.config.train import PRECISIONS, PerResolution, TrainConfig, level_of
 from pggan.networks.flops import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
 
 MODES = ("eager", "compiled", "captured", "captured-eager")
+# In the order of what they tell: half of a schedule's time, launches and middle sizes, then what lies between.
+GPU_RESOLUTIONS = (1024, 64, 256, 4, 512, 16, 128, 32, 8)
 # On a CPU networks of full width take minutes an image.
 CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
@@ -28,7 +30,7 @@ COLUMNS = {
 
 
 @click.command("train")
-@click.option("--resolutions", type=Numbers(), help="Default: 4 to 1024 (CPU: 4 to 32).")
+@click.option("--resolutions", type=Numbers(), help="Default: all, what tells most first (CPU: 4 to 32).")
 @click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Default: all (CPU: eager, compiled).")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--device", default="auto", show_default=True)
@@ -39,7 +41,14 @@ COLUMNS = {
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Measurements of each figure.")
 @click.option("--seconds", type=float, default=1.0, show_default=True, help="Length of a measurement.")
 @click.option("--profile", is_flag=True, help="Tell, too, in which operations each mode's time goes.")
-@click.option("--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures there, too.")
+@click.option("--time-limit", type=click.FloatRange(0), metavar="MINUTES", help="Begin no resolution after that long.")
+@click.option(
+    "--json",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the figures there, too, after each resolution.",
+)
 def command(file: Path | None, **given: Any) -> None:
     """Training by resolution: rate, share of the floor, peak memory, start-up time, projected length of the schedule.
 
@@ -57,23 +66,35 @@ def command(file: Path | None, **given: Any) -> None:
     given["modes"] = given["modes"] or MODES[: 2 if device.type == "cpu" else None]
     precision = pick_precision(given["precision"], device)
     chip = _chip(device, precision)
-    rows: list[dict[str, Any]] = []
-    sides = given["resolutions"] or [2**level for level in range(2, 11 if device.type == "cuda" else 6)]
-    for side in sides:
-        level_of(side)
-        rows += _measured(config_at(given, side, device.type), side, given, str(device), precision, chip)
-        click.echo(f"measured {side}x{side}", err=True)
-    hours = {mode: _hours(given, rows, {mode}) for mode in given["modes"]}
-    if len(hours) > 1:
-        hours["fastest"] = _hours(given, rows, set(given["modes"]))
     about = {"device": str(device), "precision": precision, "torch": torch.__version__, **chip}
     if device.type == "cuda":
         about["gpu"] = torch.cuda.get_device_name(device)
-    result = {"machine": machine(), **about, "rows": rows, "projected_hours": hours}
-    if file is not None:
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    rows: list[dict[str, Any]] = []
+    limit, begun = given["time_limit"], time.monotonic()
+    for side in given["resolutions"] or (GPU_RESOLUTIONS if device.type == "cuda" else (4, 8, 16, 32)):
+        level_of(side)
+        if rows and limit is not None and time.monotonic() - begun > 60 * limit:
+            click.echo(f"--time-limit: {side}x{side} and what follows it were not measured", err=True)
+            break
+        rows += _measured(config_at(given, side, device.type), side, given, str(device), precision, chip)
+        click.echo(f"measured {side}x{side}", err=True)
+        result = _result(given, about, rows, file)
     show(result, "rows", COLUMNS, False)
     _tell(result, given, device.type)
+
+
+def _result(
+    given: dict[str, Any], about: dict[str, Any], rows: list[dict[str, Any]], file: Path | None
+) -> dict[str, Any]:
+    """Returns what was measured so far, with the hours of a whole schedule, and writes it where asked for."""
+    hours = {mode: _hours(given, rows, {mode}) for mode in given["modes"]}
+    if len(hours) > 1:
+        hours["fastest"] = _hours(given, rows, set(given["modes"]))
+    ordered = sorted(rows, key=lambda row: row["resolution"])
+    result = {"machine": machine(), **about, "rows": ordered, "projected_hours": hours}
+    if file is not None:
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
 
 
 def _chip(device: Any, precision: str) -> dict[str, float]:
