@@ -11,9 +11,10 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -106,8 +107,20 @@ def cli() -> None:
 
 def run(args: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status; a foreseeable failure prints one line on stderr."""
-    with safe_streams():
+    with safe_streams(), _quiet_threads():
         return _run(args)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Keeps threads of libraries that fail from printing tracebacks: who waits for their work tells what failed."""
+    before = threading.excepthook
+    if not os.environ.get("PGGAN_DEBUG"):
+        threading.excepthook = lambda failure: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _run(args: list[str] | None) -> int:
@@ -204,10 +217,11 @@ def main() -> None:
 def _leave(status: int) -> None:
     """Ends the process.
 
-    With torch, Python would take itself apart for seconds: what registered for the end runs, and
-    the system takes the rest.
+    With torch, Python would take itself apart for seconds; a thread that memory lacked for would be waited for without
+    end. What registered for the end runs, and the system takes the rest.
     """
-    if "torch" not in sys.modules:
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    if "torch" not in sys.modules and not others:
         sys.exit(status)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -31,6 +31,8 @@ IN_FLIGHT = 8
 GRACE_SECONDS = 2.0
 # Seconds between two looks at the signals received.
 _POLL_SECONDS = 0.2
+# Seconds after which a thread of the pool that is not alive has not merely begun.
+DEAD_SECONDS = 3.0
 # Signals that a terminal sends to all its processes, the workers among them.
 _FROM_TERMINALS = {signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
 
@@ -89,7 +91,8 @@ def _start_pool(work: Callable[[T], R], workers: int) -> ProcessPoolExecutor | N
     """Makes a pool, whose processes start with the first tasks. None, with a note: the system refuses semaphores."""
     context = multiprocessing.get_context("spawn")  # no fork: threads and open files are not inherited
     try:
-        return ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
+        with _sigint_blocked(True):  # the process that looks after semaphores starts here
+            return ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     except (OSError, ImportError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         say(f"note: one process does the work, this system refuses semaphores for more ({reason}: /dev/shm)", err=True)
@@ -133,16 +136,18 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
 
 def _wait(pool: ProcessPoolExecutor, future: Future[Any], received: list[int]) -> bool:
     """Waits for a result, at most until a signal is received. Returns whether there is one to take."""
+    dead = 0
     while not received:
         if future.done() or wait([future], _POLL_SECONDS).done:
             return not received
-        if _is_dead(pool):
+        dead = dead + 1 if _is_dead(pool) else 0
+        if dead * _POLL_SECONDS > DEAD_SECONDS:
             raise WorkerDied("what feeds the worker processes ended (out of memory?); try fewer --workers")
     return False
 
 
 def _is_dead(pool: ProcessPoolExecutor) -> bool:
-    """Whether a thread of the pool has ended, which then never finishes a task: memory may lack to start or run it."""
+    """Whether a thread of the pool has ended, or is only starting: where memory lacks for it, no task ever finishes."""
     inside: Any = pool
     threads_of_pool = inside._executor_manager_thread, getattr(inside._call_queue, "_thread", None)
     return any(thread is not None and not thread.is_alive() for thread in threads_of_pool)

@@ -21,11 +21,11 @@ class BoundedRun(NamedTuple):
 _PROGRAM = """
 import sys
 from pathlib import Path
-from pggan.cli import run
+from pggan.cli import _leave, run
 status = run(sys.argv[1:])
 lines = Path("/proc/self/status").read_text().splitlines()
 print("peak", next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM")), file=sys.stderr)
-sys.exit(status)
+_leave(status)
 """
 
 
@@ -37,7 +37,12 @@ def bounded_run(arguments: list[str], memory: int, seconds: int = 60) -> Bounded
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, preexec_fn=limit, check=False
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+        timeout=240,
     )
     err, separator, peak = done.stderr.rpartition("peak ")
-    return BoundedRun(done.returncode, done.stdout, err or done.stderr, int(peak) if separator else -1)
+    return BoundedRun(done.returncode, done.stdout, err or done.stderr, int(peak.split()[0]) if separator else -1)
