@@ -173,9 +173,11 @@ class TrainConfig:
     categorical: tuple[int, ...] = network_option("gd", "categorical", group=TECHNIQUES)
     continuous: int = network_option("gd", "continuous", group=TECHNIQUES)
 
-    device: str = option(COMPUTING, "auto", "Where to compute: auto, cpu, cuda or cuda:N.", in_recipe=False)
+    device: str = option(COMPUTING, "auto",
+        "Where to compute: auto (a CUDA GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu.", in_recipe=False)
     precision: str = option(COMPUTING, "auto",
-        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
+        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: on a GPU bf16, or fp16 where tensor cores have that "
+        "alone; else fp32.",
         choices=PRECISIONS)
     mode: str = option(COMPUTING, "auto",
         "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: on a GPU "

@@ -24,7 +24,7 @@ from pggan.training.engine.step_modes import StepMode
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, resume
-from pggan.utils.devices import set_precision
+from pggan.utils.devices import describe_precision, pick_precision, set_precision
 from tests.helpers.fake_gpu import counts, reset
 from tests.helpers.loss_settings import SETTINGS
 from tests.helpers.runs import Notes
@@ -85,6 +85,13 @@ def mistakes():
     except RuntimeError as error:
         said.append(str(error))
     return {"said": said, "bad": bad_counts()}
+
+
+def precision_of_a_card():
+    """What `auto` picks, and the warnings where other precisions were asked for."""
+    device = torch.device("cuda", 0)
+    asked = {name: describe_precision(name, device) for name in ("bf16", "tf32", "fp16", "fp32")}
+    return {"auto": pick_precision("auto", device), "warnings": {name: said for name, said in asked.items() if said}}
 
 
 def every_setting(precision: str, mode: str):

@@ -1,4 +1,6 @@
-"""The stand-in itself: torch's CUDA code runs on it, and it refuses what CUDA refuses."""
+"""The stand-in itself: torch's CUDA code runs on it, and it refuses what CUDA refuses; cards of other generations."""
+
+import pytest
 
 
 def test_torch_runs_its_kernels_on_it(fake_gpu):
@@ -12,3 +14,15 @@ def test_it_refuses_a_host_that_waits(fake_gpu):
     assert found["said"][0] == "called a synchronizing CUDA operation"
     assert found["bad"]["REFUSED in capture: cudaStreamSynchronize"] == 1
     assert len(found["said"]) == 2
+
+
+@pytest.mark.parametrize(("capability", "best"), [("61", "fp32"), ("70", "fp16"), ("75", "fp16"), ("80", "bf16")])
+def test_auto_is_the_precision_that_a_card_has(fake_gpu, capability, best):
+    (found,) = fake_gpu.together("precision_of_a_card", [{"FAKEGPU_CC": capability}])
+    assert found["auto"] == best
+    if best == "bf16":
+        assert found["warnings"] == {}
+        return
+    assert set(found["warnings"]) == {"bf16", "tf32"}
+    assert "bf16 is emulated, which is slow on this GPU (FAKE" in found["warnings"]["bf16"]
+    assert all(line.endswith(f"use --precision {best}") for line in found["warnings"].values())

@@ -42,7 +42,7 @@ class CachePolicy:
         if self.device is None or self.mode not in GPU_SHARE:
             return None
         on_gpu = self.device.startswith("cuda")
-        if not on_gpu and self.mode == "auto":
+        if not on_gpu and (self.mode == "auto" or self.device != "cpu"):
             return None  # the device's memory is main memory
         from pggan.data.loading.device_cache import DeviceCache, free_device_bytes  # only here: needs torch
 

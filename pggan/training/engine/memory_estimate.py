@@ -70,7 +70,7 @@ def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recomput
         resolution: Side of the images.
         value_bytes: Bytes of a value in the layers: 2 or 4.
         recompute: With activation checkpointing.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", or a GPU such as "cuda" or "cuda:0".
     """
     g, d = config.networks()
     level = level_of(resolution)
@@ -106,7 +106,7 @@ def plan_memory(
     Args:
         config: The run's configuration.
         limit: Bytes that this process may take in all.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", or a GPU such as "cuda" or "cuda:0".
         precision: fp32, tf32, bf16 or fp16.
         processes: Processes of the run, which share each batch.
         recorded: An earlier plan, which holds wherever it still fits.
@@ -219,7 +219,7 @@ def resolve_memory(
     """
     from pggan.utils.distributed import world_from_environment
 
-    if device.type == "cuda":
+    if device.type != "cpu":
         return dict(recorded or {})
     processes = world_from_environment().size
     plan = plan_memory(config, memory_limit(config, device), device.type, precision, processes, recorded)

@@ -25,7 +25,7 @@ from pggan.networks.model_file import read_tensors, write_tensors
 from pggan.training.engine.loss_functions import StepContext, make_objectives
 from pggan.training.engine.loss_scaler import LossScaler
 from pggan.training.engine.progress import Progress
-from pggan.utils.devices import channels_last, compute_dtype
+from pggan.utils.devices import PLAIN, channels_last, compute_dtype
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import ModelError
 
@@ -76,9 +76,12 @@ class TrainState:
         objectives = make_objectives(config.loss, config.label_size > 0, options, config.has_codes)
         self.objectives = nn.ModuleList(objectives)
         self.attach()
+        if device.type in PLAIN:
+            self.objectives.float()  # counters are in float64
         self.objectives.to(device)
         self.context = StepContext(self.generator, self.discriminator, objectives, compute_dtype(precision))
         g_defaults, d_defaults = config.optimizers()
+        fused = fused and device.type not in PLAIN
         self.g_optimizer = make_optimizer(self.generator, g_defaults, config.g_lr, fused)
         self.d_optimizer = make_optimizer(self.discriminator, d_defaults, config.d_lr, fused)
         self.g_scaler = LossScaler(precision == "fp16", device)
@@ -201,6 +204,9 @@ def _check_like(name: str, tensor: Tensor, like: Tensor) -> None:
 def _load_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, own in module.state_dict().items():
         if name in tensors:
+            # counters are in float64, and in float32 on devices without it
+            if own.ndim == 0 and {own.dtype, tensors[name].dtype} == {torch.float32, torch.float64}:
+                tensors[name] = tensors[name].to(own.dtype)
             _check_like(name, tensors[name], own)
     module.load_state_dict(tensors)
 

@@ -100,14 +100,14 @@ def accumulate_gradients(executor: StepExecutor, inputs: StepInputs, parts: int)
 def optimizer_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, gradients: dict[str, Tensor | None], finite: Tensor
 ) -> None:
-    """Steps the optimizer; skips where `finite` is 0, which a GPU's host does not wait to learn."""
+    """Steps the optimizer; skips where `finite` is 0, for which the host of a CUDA GPU does not wait."""
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = 1 - finite  # type: ignore[attr-defined]
-    elif finite.device.type == "cpu" and not bool(finite):
+    elif finite.device.type != "cuda" and not bool(finite):
         return
     for name, parameter in network.named_parameters():
         parameter.grad = _in_layout_of(parameter, gradients[name])
-    if optimizer.defaults.get("fused") or finite.device.type == "cpu":
+    if optimizer.defaults.get("fused") or finite.device.type != "cuda":
         optimizer.step()
     else:
         step_or_undo(network, optimizer, finite)

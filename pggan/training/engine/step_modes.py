@@ -42,7 +42,7 @@ class StepMode(Enum):
 # GPU compiling takes 40 s and 15 s a level, an iteration is expected to save at least 10 ms of launches, and the gain
 # has to be twice the cost. On CPUs `auto` stays eager: the compiler takes cores from the run, and only eager runs
 # resume to the same bits.
-PAYS_FROM: dict[str, tuple[int, int] | None] = {"cuda": (8_000, 3_000), "cpu": None}
+PAYS_FROM = {"cuda": (8_000, 3_000)}
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
@@ -53,7 +53,7 @@ def pick_modes(
 
     Args:
         schedule: The run's schedule, with its configuration.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", or a GPU such as "cuda" or "cuda:0".
         missing: What this machine lacks to compile, None if nothing.
         unfit: Names of objectives that cannot be compiled or captured.
 
@@ -62,6 +62,8 @@ def pick_modes(
     """
     config = schedule.config
     levels = [level_of(side) for side in config.resolutions()]
+    if _kind(device) not in ("cpu", "cuda"):
+        return dict.fromkeys(levels, StepMode.EAGER), f"on {_kind(device)} all steps are"
     if config.mode != "auto":
         mode, why = _requested(config.mode, device, missing, unfit)
         return dict.fromkeys(levels, mode), why
@@ -92,10 +94,9 @@ def _requested(mode: str, device: str, missing: str | None, unfit: list[str]) ->
 
 def compiling_pays(schedule: Schedule, device: str, level: int) -> bool:
     """Returns whether the iterations to come at a level pay for compiling its step."""
-    pays_from = PAYS_FROM[_kind(device)]
-    if pays_from is None:
+    if _kind(device) not in PAYS_FROM:
         return False
-    first, more = pays_from
+    first, more = PAYS_FROM[_kind(device)]
     return sum(phase.iterations for phase in schedule.phases if phase.level == level) >= first + more * (level - 2)
 
 
