@@ -122,8 +122,8 @@ def full_width(side: int, batch: int, **options: Any) -> TrainConfig:
     return replace(config, batch=PerResolution(batch), total_kimg=None)
 
 
-def player_of(side: int, batch: int, mode: str, said: list[str], precision: str = "bf16") -> Player:
-    config, level = full_width(side, batch), side.bit_length() - 1
+def player_of(side: int, batch: int, mode: str, said: list[str], precision: str = "bf16", **options: Any) -> Player:
+    config, level = full_width(side, batch, **options), side.bit_length() - 1
     set_precision(precision)
     return Player(config, precision, {level: StepMode(mode)}, said.append, device="cuda")
 
@@ -189,6 +189,19 @@ def launches(sides: list[int]) -> dict[int, dict[str, Any]]:
             reset()
             player.iterate()
             counted[side][name] = {"launched": counts()["launches"], "replayed": counts().get("nodes replayed", 0)}
+    return counted
+
+
+def launches_beside_graphs(losses: list[str], side: int) -> dict[str, int]:
+    """Kernels of an update launched one by one beside the graphs, by loss."""
+    counted = {}
+    for loss in losses:
+        player = player_of(side, 4, "captured-eager", [], loss=loss)
+        player.iterate()
+        player.iterate()
+        reset()
+        player.iterate()
+        counted[loss] = counts()["launches"] // (player.schedule.n_critic + 1)
     return counted
 
 

@@ -41,6 +41,14 @@ def test_launches_of_an_iteration_are_bounded(fake_gpu):
 
 
 @pytest.mark.long
+def test_an_optimizer_without_a_fused_form_updates_in_few_launches(fake_gpu):
+    """RMSprop and clipping of 80 weights: a launch a weight undoes a step that is not finite, the rest goes together."""
+    counted = fake_gpu("launches_beside_graphs", losses=["wgan", "wgan-gp"], side=64)
+    assert counted["wgan-gp"] <= 40
+    assert counted["wgan"] <= 135
+
+
+@pytest.mark.long
 def test_recorded_steps_set_aside_little_more_than_eager_ones(fake_gpu):
     for found in fake_gpu("memory_by_mode", cases=[(64, 32), (256, 16), (1024, 4)]):
         eager, recorded = found["eager"], found[RECORDED]

@@ -154,8 +154,9 @@ def test_every_loss_has_its_own_optimizers():
         assert optimizer.defaults["momentum"] == 0
     wgan.apply_schedule(Schedule(tiny(loss="wgan")).at(0))
     for module, optimizer in ((wgan.generator, wgan.g_optimizer), (wgan.discriminator, wgan.d_optimizer)):
-        rates = {id(group["params"][0]): group["lr"] for group in optimizer.param_groups}
-        assert list(rates) == [id(parameter) for parameter in module.parameters()]
+        rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+        assert set(rates) == {id(parameter) for parameter in module.parameters()}
+        assert len(optimizer.param_groups) == len(set(rates.values()))  # a launch for each on a GPU
         for layer in module.modules():
             if isinstance(layer, EqualizedWeight):  # the rate is that of weights as they are used
                 assert rates[id(layer.weight)] * layer.scale == pytest.approx(5e-5)

@@ -181,9 +181,10 @@ def make_optimizer(
     parameters: list[Any] = list(module.parameters())
     if defaults.as_used:
         scales = {id(layer.weight): layer.scale for layer in module.modules() if isinstance(layer, EqualizedWeight)}
-        # a group a parameter, in the order of the parameters, by which states are numbered
-        factors = [1 / scales.get(id(parameter), 1.0) for parameter in parameters]
-        parameters = [{"params": [p], "lr": lr * by, "of_scale": by} for p, by in zip(parameters, factors)]
+        groups: dict[float, list[Any]] = {}  # one a scale: its parameters are updated together
+        for parameter in parameters:
+            groups.setdefault(1 / scales.get(id(parameter), 1.0), []).append(parameter)
+        parameters = [{"params": own, "lr": lr * by, "of_scale": by} for by, own in groups.items()]
     if defaults.name == "adam":
         return torch.optim.Adam(parameters, lr=lr, betas=defaults.betas, eps=defaults.eps, fused=fused or None)
     if defaults.name == "rmsprop":
@@ -225,7 +226,9 @@ def _check_moments(module: nn.Module, tensors: dict[str, Tensor], kinds: frozens
 def _load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
     _check_moments(module, tensors, _MOMENTS[type(optimizer)])
     state: dict[int, dict[str, Tensor]] = {}
-    numbers = {name: i for i, (name, _) in enumerate(module.named_parameters())}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    ordered = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    numbers = {names[id(parameter)]: i for i, parameter in enumerate(ordered)}
     for name, tensor in tensors.items():
         key, _, parameter = name.partition(".")
         state.setdefault(numbers[parameter], {})[key] = tensor

@@ -157,11 +157,15 @@ def _undone_unless(finite: Tensor, tensors: Callable[[], dict[Any, Tensor]]) -> 
 
     Tensors that only come to be in the block begin at zero, as moments do.
     """
-    before = {name: tensor.detach().clone() for name, tensor in tensors().items()}
+    now = {name: tensor.detach() for name, tensor in tensors().items()}
+    before = {name: torch.empty_like(tensor) for name, tensor in now.items()}
+    if before:
+        torch._foreach_copy_(list(before.values()), list(now.values()))  # few launches
     with torch.no_grad():
         yield
+        is_finite = finite > 0
         for name, tensor in tensors().items():
-            tensor.copy_(torch.where(finite > 0, tensor, before.get(name, 0.0)))
+            torch.where(is_finite, tensor, before[name] if name in before else torch.zeros_like(tensor), out=tensor)
 
 
 def _in_layout_of(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
