@@ -42,7 +42,7 @@ def test_launches_of_an_iteration_are_bounded(fake_gpu):
 
 @pytest.mark.long
 def test_an_optimizer_without_a_fused_form_updates_in_few_launches(fake_gpu):
-    """RMSprop and clipping of 80 weights: a launch a weight undoes a step that is not finite, the rest goes together."""
+    """RMSprop and clipping: a launch a weight undoes a step that is not finite, the rest goes together."""
     counted = fake_gpu("launches_beside_graphs", losses=["wgan", "wgan-gp"], side=64)
     assert counted["wgan-gp"] <= 40
     assert counted["wgan"] <= 135
