@@ -108,7 +108,8 @@ class TrainConfig:
         on_resume=SAFE, default_text="2; on a GPU the cores, at most 16")
     cache: str = option(DATA, "auto",
         "Where decoded images of the current resolution stay: device (GPU memory, up to 70 % of what is free), ram "
-        "(shared by the processes of a machine), or none. auto: the first with room, at most 25 % of free GPU memory.",
+        "(shared by the processes of a machine), or none. auto: the first with room, of a GPU 25 % or what training "
+        "leaves.",
         choices=CACHES, on_resume=SAFE)
     cache_mb: int = option(DATA, 1024, "Main memory that --cache may take, in MB.", 0, metavar="MB", on_resume=SAFE)
 

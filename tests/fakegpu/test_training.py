@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.training.engine.memory_estimate import PREPARING
 
 RECORDED = "captured-eager"
 # Kernels of an iteration with 4 images in bf16, eager and in replayed graphs: 5 % above those counted with torch 2.14.
@@ -13,8 +14,6 @@ MOST_LAUNCHES = {4: (550, 500), 64: (1620, 1560), 1024: (2475, 2420)}
 BESIDE_GRAPHS = 90
 # Memory that recorded steps set aside, by that of eager ones: both players' graphs share a pool.
 RECORDED_SHARE = 1.2
-# While they are prepared, one player's check and warm-up stand beside the other's graph.
-PREPARING_SHARE = 2.4
 
 
 @pytest.mark.long
@@ -53,7 +52,7 @@ def test_recorded_steps_set_aside_little_more_than_eager_ones(fake_gpu):
     for found in fake_gpu("memory_by_mode", cases=[(64, 32), (256, 16), (1024, 4)]):
         eager, recorded = found["eager"], found[RECORDED]
         assert recorded["later"] <= RECORDED_SHARE * eager["later"]
-        assert recorded["first"] <= PREPARING_SHARE * eager["later"]
+        assert recorded["first"] <= PREPARING * eager["later"]
         assert RECORDED in recorded["said"][0]
 
 

@@ -40,6 +40,8 @@ RESIDENT = {False: 1.2, True: 1.4}
 LIBRARIES = {"cuda": 700 << 20, "cpu": 680 << 20}
 # Allowance on GPUs for the workspaces of cuDNN and cuBLAS, assumed: tools/benchmark.py memory shows what a card takes.
 WORKSPACES = 512 << 20
+# Recorded steps set aside at most so many times as much while they are prepared (tests/fakegpu).
+PREPARING = 2.4
 USABLE = 0.9
 GPU_USABLE = 0.95  # pieces are in the factors
 # On GPUs, where the run itself finds what fits, an estimate refuses only what is beyond the budget by this factor.
@@ -86,6 +88,12 @@ def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recomput
 def pass_bytes(config: TrainConfig, resolution: int, recompute: bool) -> float:
     """Returns what a step holds whatever the batch: the weights as its passes scaled them."""
     return PASSES[recompute] * parameters(config.networks()[1], level_of(resolution))
+
+
+def most_bytes(config: TrainConfig, resolution: int, precision: str, images: int) -> float:
+    """Returns what training may take of a GPU at a resolution, `images` at once, while its steps are prepared."""
+    each = image_bytes(config, resolution, value_bytes_of(precision), False, "cuda")
+    return fixed_bytes(config, "cuda") + PREPARING * (images * each + pass_bytes(config, resolution, False))
 
 
 def value_bytes_of(precision: str) -> int:
