@@ -105,6 +105,16 @@ def test_train(tmp_path):
 
 
 @pytest.mark.long
+def test_train_with_reals_and_fakes_apart_and_in_one_batch(tmp_path):
+    quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
+    small = ["--resolutions", "8", "--fmap-base", "32", "--fmap-max", "8", "--joined", "2,3"]
+    done = benchmark("train", *quick, *small, "--json", str(tmp_path / "figures.json"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert [row["joined"] for row in rows] == [2, 3]
+
+
+@pytest.mark.long
 def test_train_ends_at_its_time_limit_with_what_it_measured(tmp_path):
     quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
     limited = ["--resolutions", "8,4", "--fmap-base", "32", "--fmap-max", "8", "--time-limit", "0"]

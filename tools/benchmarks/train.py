@@ -6,6 +6,7 @@ import json
 import resource
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +25,7 @@ GPU_RESOLUTIONS = (1024, 64, 256, 4, 512, 16, 128, 32, 8)
 CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
 COPY_BYTES = {"cpu": 256 << 20}  # on GPUs four times that
 COLUMNS = {
-    "resolution": "resolution", "mode": "mode", "batch": "batch", "rate": "img/s", "ms": "ms/img",
+    "resolution": "resolution", "mode": "mode", "joined": "joined", "batch": "batch", "rate": "img/s", "ms": "ms/img",
     "floor_ms": "floor ms/img", "of_floor": "of floor", "parts": "parts", "memory_mb": "peak MB", "start": "start s",
 }  # fmt: skip
 
@@ -38,6 +39,9 @@ COLUMNS = {
 @click.option("--batch", type=click.IntRange(1), help="Images an iteration. Default: the preset's (CPU: 16 at most).")
 @click.option("--fmap-base", type=int, help="Default: the preset's, on a CPU 512 with 64 maps at most.")
 @click.option("--fmap-max", type=int)
+@click.option(
+    "--joined", type=Numbers(), metavar="LEVEL,...", help="Levels up to which D judges reals and fakes in one batch."
+)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Measurements of each figure.")
 @click.option("--seconds", type=float, default=1.0, show_default=True, help="Length of a measurement.")
 @click.option("--profile", is_flag=True, help="Tell, too, in which operations each mode's time goes.")
@@ -55,7 +59,8 @@ def command(file: Path | None, **given: Any) -> None:
     The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
     written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
     Peak memory on a GPU is what torch took for the mode, CUDA graphs included; on a CPU the process's, from its start.
-    "parts": micro-batches, where memory was short of the whole batch. Modes are measured in turns, side by side. The
+    "parts": micro-batches, where memory was short of the whole batch. "joined": --joined's level, log2 of the side; -:
+    the device's own. Modes are measured in turns, side by side. The
     projection is for each mode, and for the fastest at every resolution.
     """
     import torch
@@ -145,9 +150,9 @@ def _measured(
     value_bytes = 2 if precision in ("bf16", "fp16") else 4
     floor = floor_seconds(config, side, chip["flops"], chip["bytes"], value_bytes)
     trainers, rows = [], []
-    for mode in given["modes"]:
+    for mode, joined in product(given["modes"], given["joined"] or [None]):
         held = _begin_peak(device)
-        trainer, start = Trainer(config, device, mode), time.perf_counter()
+        trainer, start = Trainer(config, device, mode, joined), time.perf_counter()
         trainer.step()
         trainer.wait()
         started = time.perf_counter() - start
@@ -156,6 +161,7 @@ def _measured(
         trainers.append(trainer)
         batch, peak = trainer.scheduled.batch, _peak(device) - held
         rows.append({"resolution": side, "mode": mode, "batch": batch, "start": started, "memory_mb": peak / 2**20})
+        rows[-1]["joined"] = joined
         rows[-1]["parts"] = trainer.executor.num_micro_batches(trainer.scheduled.level, batch)
         if (taken := trainer.mode) != mode:
             reason = next((line for line in trainer.notes if "could not be" in line), "activations are computed again")

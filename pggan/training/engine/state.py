@@ -22,7 +22,7 @@ from pggan.losses.base import Objective
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import read_tensors, write_tensors
-from pggan.training.engine.loss_functions import StepContext, make_objectives
+from pggan.training.engine.loss_functions import JOINED, StepContext, make_objectives
 from pggan.training.engine.loss_scaler import LossScaler
 from pggan.training.engine.progress import Progress
 from pggan.utils.devices import PLAIN, channels_last, compute_dtype
@@ -79,7 +79,10 @@ class TrainState:
         if device.type in PLAIN:
             self.objectives.float()  # counters are in float64
         self.objectives.to(device)
-        self.context = StepContext(self.generator, self.discriminator, objectives, compute_dtype(precision))
+        self.context = StepContext(
+            self.generator, self.discriminator, objectives, compute_dtype(precision),
+            joined=JOINED.get(device.type, JOINED["cpu"]),
+        )  # fmt: skip
         g_defaults, d_defaults = config.optimizers()
         fused = fused and device.type not in PLAIN
         self.g_optimizer = make_optimizer(self.generator, g_defaults, config.g_lr, fused)

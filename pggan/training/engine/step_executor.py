@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from pggan.training.engine.gradients import (
     eager,
     without_unused_reals,
 )
-from pggan.training.engine.loss_functions import StepInputs
+from pggan.training.engine.loss_functions import JOINED, StepContext, StepInputs
 from pggan.training.engine.memory_estimate import MicroBatchPlan, micro_batch_counts
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_modes import StepMode
@@ -78,13 +79,20 @@ class StepExecutor:
 
     def __call__(self, inputs: StepInputs) -> Gradients:
         """Computes gradients of one micro-batch. Raises what computing raises: memory that runs out, for one."""
-        context = self.state.context
+        context = self.context(inputs.level)
         inputs = without_unused_reals(context, inputs)
         key = (inputs.level, inputs.player, *(tuple(tensor.shape) for tensor in inputs.batch.tensors()))
         while (mode := self._mode(inputs.level, inputs.images)) is not StepMode.EAGER:
             with fall_back_on_failure(self.forget, partial(self._fall_back, mode, inputs.level)):
                 return self._function(mode, key, inputs)(inputs)
         return eager(context, inputs)
+
+    def context(self, level: int) -> StepContext:
+        """Returns the run's context; where memory is short, reals and fakes go through D one after the other."""
+        context = self.state.context
+        if level in self.checkpointed and context.joined > JOINED["cpu"]:
+            return replace(context, joined=JOINED["cpu"])
+        return context
 
     def enter(self, level: int) -> None:
         """Sets whether activations are checkpointed."""
