@@ -35,7 +35,7 @@ class ClippedWasserstein(Wasserstein):
             elif isinstance(module, EqualizedWeight):
                 module.set_effective_weight(module.effective_weight().clamp(-self.clip, self.clip))
                 clipped |= {id(module.weight), id(module.magnitude)}
-        others = [parameter for parameter in discriminator.parameters() if id(parameter) not in clipped]
+        others: list[Tensor] = [parameter for parameter in discriminator.parameters() if id(parameter) not in clipped]
         bounds = [self.clip / scales.get(id(parameter), 1.0) for parameter in others]
         # few launches on a GPU
         torch._foreach_clamp_max_(others, bounds)
