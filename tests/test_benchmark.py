@@ -151,19 +151,6 @@ def test_generate():
     assert "goal: 0.8 of bare, met by" in told.stdout
 
 
-def test_the_floor_of_a_chip(monkeypatch):
-    """790 TFLOP/s and 4.3 TB/s: 1.57 ms an image at 1024 counted by level, a little more by layer."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from benchmarks.train import floor_seconds
-
-    from pggan.config.train import TrainConfig
-
-    config = TrainConfig(max_res=1024)
-    assert 1.57e-3 <= floor_seconds(config, 1024, 790e12, 4.3e12, 2) < 1.2 * 1.57e-3
-    # with memory for nothing, arithmetic alone: the 1.5 GFLOP of 4x4
-    assert floor_seconds(config, 4, 1e12, 1e30, 2) == pytest.approx(1.513e-3, rel=0.01)
-
-
 @pytest.mark.long
 def test_help_imports_nothing_heavy():
     done = benchmark("--help")

@@ -21,6 +21,7 @@ from pggan.training.engine.memory_trial import measure_micro_batch
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
+from pggan.training.monitor.plan_table import card_plan
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, resume
@@ -92,6 +93,11 @@ def precision_of_a_card():
     device = torch.device("cuda", 0)
     asked = {name: describe_precision(name, device) for name in ("bf16", "tf32", "fp16", "fp32")}
     return {"auto": pick_precision("auto", device), "warnings": {name: said for name, said in asked.items() if said}}
+
+
+def plan_of_the_default():
+    """What the plan of the default recipe says of this GPU."""
+    return card_plan(configure(None, {"device": "cuda"}), None)[1]
 
 
 def every_setting(precision: str, mode: str):

@@ -16,7 +16,7 @@ import click
 from benchmarks.measuring import Numbers, machine, rate, show, synchronize
 from pggan.config.presets import PRESETS, configure
 from pggan.config.train import PRECISIONS, PerResolution, TrainConfig, level_of
-from pggan.networks.flops import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
+from pggan.networks.flops import floor_seconds
 
 MODES = ("eager", "compiled", "captured", "captured-eager")
 # In the order of what they tell: half of a schedule's time, launches and middle sizes, then what lies between.
@@ -148,7 +148,7 @@ def _measured(
     from benchmarks.training import Trainer, operations
 
     value_bytes = 2 if precision in ("bf16", "fp16") else 4
-    floor = floor_seconds(config, side, chip["flops"], chip["bytes"], value_bytes)
+    floor = floor_seconds(*config.networks(), level_of(side), chip["flops"], chip["bytes"], value_bytes)
     trainers, rows = [], []
     for mode, joined in product(given["modes"], given["joined"] or [None]):
         held = _begin_peak(device)
@@ -177,24 +177,6 @@ def _measured(
         for row, trainer in zip(rows, trainers):
             row["operations"] = operations(trainer)
     return rows
-
-
-def floor_seconds(config: TrainConfig, side: int, flops: float, copied: float, value_bytes: int) -> float:
-    """Seconds an image of an iteration with one step of D at least takes on a chip."""
-    g, d = config.networks()
-    level = level_of(side)
-    of_g = _pass_seconds(generator_layers(g, level), g.latent_size, flops, copied, value_bytes)
-    of_d = _pass_seconds(discriminator_layers(d, level), d.channels * side**2, flops, copied, value_bytes)
-    return G_PASSES * of_g + (D_PASSES + D_PASSES_IN_G_STEP) * of_d
-
-
-def _pass_seconds(layers: list[Layer], inputs: int, flops: float, copied: float, value_bytes: int) -> float:
-    total, before = 0.0, inputs
-    for layer in layers:
-        moved = (before + layer.activations) * value_bytes
-        total += max(2.0 * layer.macs / flops, moved / copied)
-        before = layer.activations
-    return total
 
 
 def _begin_peak(device: str) -> float:
