@@ -107,8 +107,6 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     with status 130 (SIGTERM: 143, SIGHUP: 129).
     """
     output = Output(as_json, quiet or not _is_main_process())
-    # torch would log memory that runs out, which a run expects when it finds out how much fits
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
     own["peaks"] = _peaks(values.pop("peak_tflops"), values.pop("peak_bandwidth"), own["dry_run"])
     request = Request(**own, output=output, options=collect(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,17 @@ def precision_of_a_card():
 def plan_of_the_default():
     """What the plan of the default recipe says of this GPU."""
     return card_plan(configure(None, {"device": "cuda"}), None)[1]
+
+
+def log_of_memory_that_runs_out(file: str) -> str:
+    """What torch writes on stderr where memory runs out and the error is caught."""
+    with open(file, "wb") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        torch.empty(1 << 40, dtype=torch.uint8, device="cuda")
+    except torch.OutOfMemoryError:
+        return Path(file).read_text()
+    raise AssertionError("a terabyte was there")
 
 
 def every_setting(precision: str, mode: str):

@@ -1,6 +1,7 @@
 """The stand-in itself: torch's CUDA code runs on it, and it refuses what CUDA refuses; cards of other generations."""
 
 import pytest
+import torch
 
 
 def test_torch_runs_its_kernels_on_it(fake_gpu):
@@ -35,3 +36,10 @@ def test_a_plan_offers_larger_batches_where_the_card_has_the_memory(fake_gpu, gi
     (line,) = fake_gpu("plan_of_the_default", gigabytes)
     assert line.startswith("on one large GPU --preset celebahq-v2-8gpu takes 277,736 iterations instead of 1,354,690")
     assert line.endswith(says)
+
+
+def test_memory_that_runs_out_is_logged_by_torch_unless_the_command_hides_it(fake_gpu, tmp_path):
+    levels = [{"TORCH_CPP_LOG_LEVEL": level} for level in ("WARNING", "ERROR")]
+    texts = [fake_gpu.together("log_of_memory_that_runs_out", [each], file=str(tmp_path / "log"))[0] for each in levels]
+    assert "OOM" in texts[0] or torch.__version__ < "2.14"
+    assert texts[1] == ""

@@ -14,7 +14,7 @@ from pggan.cli import cli
 from pggan.config.presets import configure
 from pggan.config.train import PerResolution
 from pggan.networks.flops import floor_seconds
-from pggan.training.monitor.plan_table import bound, card_plan, large_card, plan
+from pggan.training.monitor.plan_table import bound, card_plan, describe_bound, large_card, plan
 
 ROOT = Path(__file__).parents[2]
 H200 = 989.0, 4800.0
@@ -28,6 +28,7 @@ def test_the_bound_is_the_floor_of_every_image():
     assert found["by_resolution"]["1024"] == pytest.approx(3_000_000 * of_1024 / 3600)
     assert found["hours_at_least"] == pytest.approx(sum(found["by_resolution"].values()))
     assert found["measured"] is False
+    assert describe_bound(found).startswith("at least 2.14 hours on a card of 989 TFLOP/s and 4,800 GB/s")
     twice = bound(config, 2 * H200[0], 2 * H200[1])
     assert twice["hours_at_least"] == pytest.approx(found["hours_at_least"] / 2)
     full = bound(configure("celebahq-v2-1gpu", {"precision": "fp32"}), 1e9, H200[1])

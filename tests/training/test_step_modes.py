@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pggan.config.presets import PRESETS, configure
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.generation.model import load
@@ -143,6 +144,32 @@ def test_a_step_that_lacks_memory_to_be_recorded_keeps_its_micro_batch(monkeypat
     graphs.clear()  # smaller micro-batches are recorded
     executor(dataclasses.replace(inputs.part(0, 2), player="g"))
     assert len(executor._functions) == 1
+
+
+def test_a_check_that_lacks_memory_computes_activations_again(monkeypatch):
+    """Compiled steps take less than the eager ones that they are compared with."""
+    executor, _, inputs = executed({3: COMPILED})
+    expected = eager(executor.state.context, inputs)
+    eager_step, checkpointed = gradients.eager, []
+
+    def tight(context, step_inputs):
+        checkpointed.append(executor._checkpointing.on)
+        if not checkpointed[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return eager_step(context, step_inputs)
+
+    monkeypatch.setattr("pggan.training.engine.step_executor.eager", tight)
+    same(expected, executor(inputs))
+    assert checkpointed == [False, True]
+    assert executor.modes == {3: COMPILED}
+    assert executor.num_micro_batches(3, 8) == 1
+    assert not executor.checkpointed
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS.names() if name.startswith("celebahq")])
+def test_published_recipes_are_compiled_on_gpus_where_most_of_their_time_goes(preset):
+    modes, _ = pick_modes(configure(preset, {}).schedule, "cuda", None, [])
+    assert {modes[level] for level in (8, 9, 10)} == {BOTH}
 
 
 def broken(function):

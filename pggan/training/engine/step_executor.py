@@ -140,7 +140,8 @@ class StepExecutor:
         """Builds and verifies a function, and says how long the run waited for those of both players."""
         level, start = inputs.level, time.perf_counter()
         self._functions = {k: v for k, v in self._functions.items() if k[0] == level and k != key}
-        function = build_and_verify(mode, self.state.context, inputs, self.backend, self.capturer)
+        context = self.state.context
+        function = build_and_verify(mode, context, inputs, self.backend, self.capturer, self._reference)
         self._functions[key] = mode, function
         self._stall += time.perf_counter() - start
         if inputs.player == "g":
@@ -149,6 +150,20 @@ class StepExecutor:
             if self.worker is not None and mode.compiles:
                 self.worker.entered(level)
         return function
+
+    def _reference(self, inputs: StepInputs) -> Gradients:
+        """Computes eager gradients to compare with. Where memory runs out, activations are computed again.
+
+        Compiled steps take about half of what eager ones take: a check should not decide how a run goes on.
+        """
+        try:
+            return eager(self.state.context, inputs)
+        except RuntimeError as error:
+            if not (out_of_memory(error) and checkpointable_blocks(self.state.discriminator)):
+                raise
+        free_cached(inputs.alpha.device)
+        with self.checkpointing(True):
+            return eager(self.state.context, inputs)
 
     def _fall_back(self, failed: StepMode, level: int, reason: str) -> None:
         """Replaces a mode by its stand-in from here on, at every level."""
