@@ -223,12 +223,24 @@ def launches_beside_graphs(losses: list[str], side: int) -> dict[str, int]:
     return counted
 
 
-def whole_run(folder: str, budget: float | None = None):
+def run_within(folder: str, budget: float):
+    """A run at 64x64 within a budget; returns what it said, and the bytes that torch set aside at most."""
+    store, notes = Path(folder) / "data", Notes()
+    prepare("drawn:8", store, PrepareOptions(max_res=64))
+    config = replace(
+        full_width(64, 64, auto_batch=True), data=str(store), device="cuda", budget=budget, total_kimg=0.064,
+        tick_kimg=PerResolution(0.064), eval_every=0, grid=(2, 2),
+    )  # fmt: skip
+    begin(config, Path(folder) / "run", notes)
+    return {"notes": notes.said, "peak": torch.cuda.max_memory_reserved(), "mode": "captured-eager" in str(notes.said)}
+
+
+def whole_run(folder: str):
     """A run at 1024x1024: planned, trained, evaluated, resumed, sampled."""
     store, run, notes = Path(folder) / "data", RunDirectory(Path(folder) / "run"), Notes()
     prepare("drawn:8", store, PrepareOptions(max_res=1024, codec="jpeg"))
     config = replace(
-        full_width(1024, 8, auto_batch=True), data=str(store), device="cuda", budget=budget, total_kimg=0.016,
+        full_width(1024, 8, auto_batch=True), data=str(store), device="cuda", total_kimg=0.016,
         tick_kimg=PerResolution(0.008), eval_samples=8, eval_metrics=("swd",), grid=(2, 2),
     )  # fmt: skip
     begin(config, run.path, notes)

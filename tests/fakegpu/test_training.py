@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.training.engine.memory_estimate import PREPARING
+from pggan.training.engine.memory_estimate import LIBRARIES, PREPARING
 
 RECORDED = "captured-eager"
 # Kernels of an iteration with 4 images in bf16, eager and in replayed graphs: 5 % above those counted with torch 2.14.
@@ -70,6 +70,15 @@ def test_too_little_memory_to_record_leaves_micro_batches_and_activations(fake_g
     found = fake_gpu("iterations_memory", 8.5, side=1024, batch=4, mode=RECORDED)
     assert found["said"] == ["memory ran out while recording 1024x1024: going on with eager steps, which take less"]
     assert (found["parts"], found["checkpointed"]) == (1, False)
+
+
+@pytest.mark.long
+def test_a_budget_holds_the_context_and_the_libraries_too(fake_gpu, tmp_path):
+    """Within 4 GB of 141: torch sets aside what is left of the budget, and the batch is cut until it fits."""
+    budget = 4e9
+    found = fake_gpu("run_within", folder=str(tmp_path), budget=budget)
+    assert found["peak"] <= budget - LIBRARIES["cuda"]
+    assert any("micro-batches an iteration" in line for line in found["notes"]), found
 
 
 @pytest.mark.slow
