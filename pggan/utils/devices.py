@@ -42,10 +42,13 @@ _TF32_SWITCHES: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.mat
 def pick_device(name: str = "auto") -> torch.device:
     """Returns the device called `auto` (the current CUDA GPU, else the CPU), `cpu`, `cuda`, `mps` or `xpu`.
 
-    GPUs have numbers, too, such as `cuda:1`. Raises `UsageError` for an unknown name or a GPU that is not there.
+    GPUs have numbers, too, such as `cuda:1`. `auto` passes over a GPU that this torch has no code for. Raises
+    `UsageError` for an unknown name and for a GPU that is not there, or that torch has no code for.
     """
     if name == "auto":
-        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        if not torch.cuda.is_available() or not has_kernels(torch.cuda.current_device()):
+            return torch.device("cpu")
+        return torch.device("cuda", torch.cuda.current_device())
     kind, _, index = name.partition(":")
     if kind not in ("cpu", *GPUS) or (index and not index.isdecimal()) or (kind == "cpu" and index):
         raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N, mps or xpu")
@@ -57,7 +60,27 @@ def pick_device(name: str = "auto") -> torch.device:
     number = int(index or 0)
     if number >= count:
         raise UsageError(f"device {name} asked for, but there are {count} GPUs (from {kind}:0)")
+    if kind == "cuda" and not has_kernels(number):
+        raise UsageError(
+            f"torch {torch.__version__} has no code for {torch.cuda.get_device_name(number)}; install a build of torch "
+            "that has, such as one for an older CUDA (https://pytorch.org/get-started/previous-versions), or use "
+            "--device cpu"
+        )
     return torch.device(kind, number)
+
+
+def has_kernels(number: int) -> bool:
+    """Returns whether this build of torch has code for a CUDA GPU: wheels leave the oldest and newest cards out."""
+    capability, known = torch.cuda.get_device_capability(number), torch.cuda.get_arch_list()
+    for name in known:
+        kind, _, digits = name.rstrip("af").partition("_")
+        if kind not in ("sm", "compute"):
+            return True  # an AMD card, which torch calls cuda, too
+        code = int(digits[:-1]), int(digits[-1])
+        # machine code is for one generation, code to be compiled for all that follow
+        if code <= capability and (kind == "compute" or code[0] == capability[0]):
+            return True
+    return not known
 
 
 def device_name(device: torch.device) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pggan.cli import doctor
 from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
@@ -26,7 +27,8 @@ from pggan.training.monitor.plan_table import card_plan
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, resume
-from pggan.utils.devices import describe_precision, pick_precision, set_precision
+from pggan.utils.devices import describe_precision, pick_device, pick_precision, set_precision
+from pggan.utils.errors import UsageError
 from tests.helpers.fake_gpu import counts, reset
 from tests.helpers.loss_settings import SETTINGS
 from tests.helpers.runs import Notes
@@ -94,6 +96,15 @@ def precision_of_a_card():
     device = torch.device("cuda", 0)
     asked = {name: describe_precision(name, device) for name in ("bf16", "tf32", "fp16", "fp32")}
     return {"auto": pick_precision("auto", device), "warnings": {name: said for name, said in asked.items() if said}}
+
+
+def device_of_a_card():
+    """What `auto` and `cuda` are on a card, and what the doctor says of it."""
+    try:
+        named = str(pick_device("cuda"))
+    except UsageError as error:
+        named = str(error)
+    return {"auto": str(pick_device("auto")), "cuda": named, "doctor": doctor._devices()}
 
 
 def plan_of_the_default():

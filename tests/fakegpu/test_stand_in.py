@@ -43,3 +43,12 @@ def test_memory_that_runs_out_is_logged_by_torch_unless_the_command_hides_it(fak
     texts = [fake_gpu.together("log_of_memory_that_runs_out", [each], file=str(tmp_path / "log"))[0] for each in levels]
     assert "OOM" in texts[0] or torch.__version__ < "2.14"
     assert texts[1] == ""
+
+
+def test_a_card_that_torch_has_no_code_for_is_left_alone(fake_gpu):
+    """Wheels for CUDA 13 begin with Turing."""
+    found = fake_gpu.together("device_of_a_card", [{"FAKEGPU_CC": "50"}])[0]
+    assert found["auto"] == "cpu"
+    assert "has no code for FAKE H200" in found["cuda"]
+    assert "FAULT: FAKE H200" in found["doctor"]["cuda:0"]
+    assert fake_gpu("device_of_a_card")["auto"] == "cuda:0"

@@ -42,6 +42,8 @@ LIBRARIES = {"cuda": 700 << 20, "cpu": 680 << 20}
 WORKSPACES = 512 << 20
 # Recorded steps set aside at most so many times as much while they are prepared (tests/fakegpu).
 PREPARING = 2.4
+# Tensors of the process that compiles beside a GPU's run, at 1024x1024; its context comes on top.
+COMPILING = 768 << 20
 USABLE = 0.9
 GPU_USABLE = 0.95  # pieces are in the factors
 # On GPUs, where the run itself finds what fits, an estimate refuses only what is beyond the budget by this factor.
@@ -91,9 +93,13 @@ def pass_bytes(config: TrainConfig, resolution: int, recompute: bool) -> float:
 
 
 def most_bytes(config: TrainConfig, resolution: int, precision: str, images: int) -> float:
-    """Returns what training may take of a GPU at a resolution, `images` at once, while its steps are prepared."""
+    """Returns what training may take of a GPU at a resolution, `images` at once, while its steps are prepared.
+
+    The process that compiles is in it.
+    """
     each = image_bytes(config, resolution, value_bytes_of(precision), False, "cuda")
-    return fixed_bytes(config, "cuda") + PREPARING * (images * each + pass_bytes(config, resolution, False))
+    beside = fixed_bytes(config, "cuda") + COMPILING + LIBRARIES["cuda"]
+    return beside + PREPARING * (images * each + pass_bytes(config, resolution, False))
 
 
 def value_bytes_of(precision: str) -> int:
