@@ -157,7 +157,8 @@ def _launch_on_gpus(request: Request, count: int) -> int:
         import torch
 
         if torch.cuda.device_count() < count:
-            raise UsageError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give as many or fewer")
+            have = torch.cuda.device_count()
+            raise UsageError(f"--gpus {count}: this machine has {have} CUDA GPUs; give as many or fewer")
     arguments = sys.argv[1:]
     at = next(i for i, argument in enumerate(arguments) if argument.split("=")[0] == "--gpus")
     del arguments[at : at + (1 if "=" in arguments[at] else 2)]

@@ -5,6 +5,7 @@ The CPU stands in under a mode that forbids float64, and torch's meta device for
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from pggan.generation.model import load
 from pggan.training.engine import rng, state, step
 from pggan.training.engine.environment import resolve
 from pggan.training.engine.step_modes import StepMode
+from pggan.training.monitor.display import QuietDisplay
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.log_reader import read_log
+from pggan.training.start import begin, resume
 from pggan.utils import devices, distributed
 from pggan.utils.errors import UsageError
 from tests.helpers.loss_settings import SETTINGS
@@ -162,6 +167,22 @@ def test_a_run_of_the_cpu_goes_on_there_and_back(monkeypatch, tmp_path):
         back.objectives.state_dict().items(), one.state.objectives.state_dict().values()
     ):
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.long
+def test_a_whole_run_there(config, monkeypatch, tmp_path):
+    """Trained, evaluated, stopped and resumed to what an uninterrupted run ends with, pictures made."""
+    plain(monkeypatch, "cpu")
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 4 << 30)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 0)
+    config = dataclasses.replace(config, eval_every=1, eval_samples=8, total_kimg=0.16)
+    whole = tmp_path / "whole"
+    begin(config, whole, QuietDisplay())
+    assert "swd" in str(read_log(RunDirectory(whole).log))
+    begin(dataclasses.replace(config, total_kimg=0.08), tmp_path / "cut", QuietDisplay())
+    resume(RunDirectory(tmp_path / "cut"), QuietDisplay(), changes={"total_kimg": 0.16}, override=True)
+    pictures = [load(run, "cpu").generate([1, 2]) for run in (whole, tmp_path / "cut")]
+    assert np.array_equal(*pictures)
 
 
 def test_the_forbidden_dtype_is_noticed():
