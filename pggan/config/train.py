@@ -151,6 +151,7 @@ class TrainConfig:
     mapping: int = network_option("g", "mapping_layers", metavar="N")
     fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
     resample: str = network_option("gd", "resample")
+    gains: str = network_option("g", "gains")
     g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")
     # not `choices`: compatibility.py says why "batch" is none of them
     d_norm: str = network_option("d", "norm", help="Normalisation in the discriminator.", choices=(),
