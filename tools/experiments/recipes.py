@@ -41,6 +41,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "mapping": ("--mapping", "4"),
     "rpgan": ("--loss", "rpgan", "--r1-gamma", "0.1", "--r2-gamma", "0.1"),
     "rpgan-auto": ("--loss", "rpgan"),
+    "rpgan-lazy": ("--loss", "rpgan", "--r1-gamma", "0.1", "--r2-gamma", "0.1", "--penalty-every", "4"),
     "he-gains": ("--gains", "he"),
     "rate-2": ("--g-lr", "0.002", "--d-lr", "0.002"),
 }

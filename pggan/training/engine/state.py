@@ -77,7 +77,9 @@ class TrainState:
         self.objectives = nn.ModuleList(objectives)
         self.attach()
         self.objectives.to(device)
-        self.context = StepContext(self.generator, self.discriminator, objectives, compute_dtype(precision))
+        self.context = StepContext(
+            self.generator, self.discriminator, objectives, compute_dtype(precision), penalty_every=config.penalty_every
+        )
         g_defaults, d_defaults = config.optimizers()
         self.g_optimizer = make_optimizer(self.generator, g_defaults, config.g_lr, fused)
         self.d_optimizer = make_optimizer(self.discriminator, d_defaults, config.d_lr, fused)
@@ -109,7 +111,8 @@ class TrainState:
             self.progress.phase = scheduled.phase
             self.g_optimizer.state.clear()
             self.d_optimizer.state.clear()
-        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, scheduled.d_lr)):
+        d_lr = scheduled.d_lr * self.config.d_share
+        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, d_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * self.progress.lr_factor * group.get("of_scale", 1.0)
 
