@@ -54,7 +54,8 @@ def test_the_step_of_the_penalties_has_their_gradient_times_the_steps():
     names = dict(d.named_parameters())
     expected = dict(zip(names, torch.autograd.grad(4 * sum(parts), list(names.values()), allow_unused=True)))
     assert differences(gradients, expected) < 1e-12
-    assert [float(losses[name].detach()) for name in ("r1", "r2")] == pytest.approx([float(part.detach()) for part in parts], abs=1e-12)
+    penalties = [float(part.detach()) for part in parts]
+    assert [float(losses[name]) for name in ("r1", "r2")] == pytest.approx(penalties, abs=1e-12)
     assert set(stats) == {"gradient_norm", "gradient_norm_fake"}
 
 
