@@ -152,6 +152,7 @@ class TrainConfig:
     mapping: int = network_option("g", "mapping_layers", metavar="N")
     fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
     resample: str = network_option("gd", "resample")
+    gains: str = network_option("g", "gains")
     g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")
     # not `choices`: compatibility.py says why "batch" is none of them
     d_norm: str = network_option("d", "norm", help="Normalisation in the discriminator.", choices=(),
@@ -168,6 +169,9 @@ class TrainConfig:
 
     loss: str = option(LOSS, "wgan-gp", "Loss of generator and discriminator.", choices=tuple(OBJECTIVES.names()),
         on_resume=IMMUTABLE)
+    penalty_every: int = option(LOSS, 1,
+        "Lazy regularisation: take R1 and R2 in a step of their own after every K-th step of D, K times as strong "
+        "(Karras et al. 2020). 1: in every step.", 1, 1000, metavar="K", on_resume=IMMUTABLE)
     loss_options: tuple[tuple[str, Any], ...] = option(LOSS, (),
         "Options of the loss and the techniques, by name (config/losses.py).", on_command_line=False)
 
@@ -253,10 +257,20 @@ class TrainConfig:
     def optimizers(self) -> tuple[OptimizerDefaults, OptimizerDefaults]:
         """Returns the optimizers of G and D, with the learning rates that hold where `g_lr` and `d_lr` are None."""
         g, d = optimizers(self.loss, self.regularizers())
-        if self.adam_betas is None:
-            return g, d
-        betas = self.adam_betas
-        return dataclasses.replace(g, name="adam", betas=betas), dataclasses.replace(d, name="adam", betas=betas)
+        if (betas := self.adam_betas) is not None:
+            g, d = (dataclasses.replace(each, name="adam", betas=betas) for each in (g, d))
+        if self.penalty_every > 1:
+            first, second = (beta**self.d_share for beta in d.betas)
+            d = dataclasses.replace(d, betas=(first, second))
+        return g, d
+
+    @property
+    def d_share(self) -> float:
+        """Factor on D's learning rate, and exponent of its decay rates, where K + 1 updates stand for K.
+
+        Section 3.1 and appendix B of Karras et al. 2020 (StyleGAN2).
+        """
+        return 1.0 if self.penalty_every == 1 else self.penalty_every / (self.penalty_every + 1)
 
     @functools.cached_property
     def schedule(self) -> Schedule:

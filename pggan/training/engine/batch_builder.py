@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,8 @@ class BatchBuilder:
 def example_inputs(state: TrainState, level: int, images: int) -> dict[str, StepInputs]:
     """Makes inputs of both players' steps as a run of this state has them, on images of noise.
 
+    With lazy penalties their step is a third one, "penalties".
+
     Args:
         state: Decides the shapes, the noise and the device; nothing of it changes.
         level: log2 of the resolution.
@@ -149,4 +152,7 @@ def example_inputs(state: TrainState, level: int, images: int) -> dict[str, Step
     half, one = (torch.full((), value, device=state.device) for value in (0.5, 1.0))
     batch = builder.d_batch(loaded, 0, half)
     batches = {"d": batch, "g": builder.g_batch(batch, 0)}
-    return {player: StepInputs(player, level, batch, half, one) for player, batch in batches.items()}
+    inputs = {player: StepInputs(player, level, batch, half, one) for player, batch in batches.items()}
+    if config.penalty_every > 1:
+        inputs["penalties"] = replace(inputs["d"], penalties_only=True)
+    return inputs

@@ -81,7 +81,7 @@ class TrainState:
         self.objectives.to(device)
         self.context = StepContext(
             self.generator, self.discriminator, objectives, compute_dtype(precision),
-            joined=JOINED.get(device.type, JOINED["cpu"]),
+            joined=JOINED.get(device.type, JOINED["cpu"]), penalty_every=config.penalty_every,
         )  # fmt: skip
         g_defaults, d_defaults = config.optimizers()
         fused = fused and device.type not in PLAIN
@@ -115,7 +115,8 @@ class TrainState:
             self.progress.phase = scheduled.phase
             self.g_optimizer.state.clear()
             self.d_optimizer.state.clear()
-        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, scheduled.d_lr)):
+        d_lr = scheduled.d_lr * self.config.d_share
+        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, d_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * self.progress.lr_factor * group.get("of_scale", 1.0)
 

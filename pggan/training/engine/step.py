@@ -39,11 +39,15 @@ def train_step(
     # filled there: a copy from the host would synchronise
     alpha = torch.full((), scheduled.alpha, dtype=torch.float32, device=state.device)
     terms: dict[str, Tensor] = {}
-    for _ in range(state.schedule.n_critic):
+    penalties: dict[str, Tensor] = {}
+    for number in range(state.schedule.n_critic):
         batch = builder.d_batch(next(batches), state.nimg, alpha)
         terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
+        if penalties_due(state, number):
+            add_terms(penalties, penalty_step(state, executor, batch, scheduled.level, alpha))
         ema.update(state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch))
         state.progress.nimg += len(batch.reals) * state.world.size
+    add_terms(terms, penalties)
     batch = builder.g_batch(batch, state.nimg)
     terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)
     state.progress.iteration += 1
@@ -61,6 +65,32 @@ def player_step(
     optimizer_step(network, optimizer, gradients, finite)
     notify_objectives(state, inputs, {**losses, **stats}, finite)
     return {f"{player}_loss": torch.stack(list(losses.values())).sum(), **losses, **stats}
+
+
+def penalties_due(state: TrainState, number: int) -> bool:
+    """Returns whether D's step `number` of this iteration is followed by one for its lazy penalties."""
+    every = state.config.penalty_every
+    return every > 1 and (state.progress.iteration * state.schedule.n_critic + number) % every == 0
+
+
+def penalty_step(
+    state: TrainState, executor: StepExecutor, batch: Batch, level: int, alpha: Tensor
+) -> dict[str, Tensor]:
+    """Updates D by its lazy penalties alone (Karras et al. 2020, appendix B).
+
+    Returns the terms times the iterations that they stand for, so that their mean over many is the penalties'.
+    """
+    network, optimizer, scaler = state.player("d")
+    inputs = StepInputs("d", level, batch, alpha, scaler.scale(), penalties_only=True)
+    gradients, losses, stats = compute_gradients(executor, inputs)
+    optimizer_step(network, optimizer, gradients, scaler.check_finite_and_update(gradients.values()))
+    terms = {"d_loss": torch.stack(list(losses.values())).sum(), **losses, **stats}
+    return {name: value * (state.config.penalty_every / state.schedule.n_critic) for name, value in terms.items()}
+
+
+def add_terms(terms: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    """Adds terms to those of the same name."""
+    terms |= {name: terms[name] + value if name in terms else value for name, value in more.items()}
 
 
 def compute_gradients(executor: StepExecutor, inputs: StepInputs) -> Gradients:

@@ -81,7 +81,8 @@ class StepExecutor:
         """Computes gradients of one micro-batch. Raises what computing raises: memory that runs out, for one."""
         context = self.context(inputs.level)
         inputs = without_unused_reals(context, inputs)
-        key = (inputs.level, inputs.player, *(tuple(tensor.shape) for tensor in inputs.batch.tensors()))
+        shapes = (tuple(tensor.shape) for tensor in inputs.batch.tensors())
+        key = (inputs.level, inputs.player, inputs.penalties_only, *shapes)
         while (mode := self._mode(inputs.level, inputs.images)) is not StepMode.EAGER:
             with fall_back_on_failure(self.forget, partial(self._fall_back, mode, inputs.level)):
                 return self._function(mode, key, inputs)(inputs)
