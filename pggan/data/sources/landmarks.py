@@ -59,6 +59,15 @@ class Landmarks:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def points(self, name: str) -> list[NDArray[np.float64]]:
+        """Returns the eyes and mouth corners (4, 2) of each face that is known: of one, or none."""
+        found = self.get(name)
+        return [] if found is None else [found]
+
+    def why_none(self, name: str) -> str:
+        """Says why an image has no landmarks."""
+        return "no landmarks of it in the file"
+
     def get(self, name: str) -> NDArray[np.float64] | None:
         """Returns left eye, right eye, left and right mouth corner as seen in the image, (4, 2); None if unknown.
 
