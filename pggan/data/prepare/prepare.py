@@ -212,12 +212,7 @@ def prepare(
             with Store(partial) as store:
                 manifest = store.manifest
         else:
-            sample = True if on_plan is not None else False if options.force else None
-            planned = job.estimate(place, resumed, sample)
-            if on_plan is not None:
-                on_plan(planned)
-            if not options.force:
-                planned.check_disk()
+            planned = _checked_plan(job, place, resumed, on_plan)
             if on_start is not None:
                 on_start(job.count - resumed)
             check_size(job.manifest(0, {}, stats))  # before the work, not after it
@@ -225,6 +220,17 @@ def prepare(
     details: dict[str, Any] = {"remark": job.source.remark, "empty_classes": _empty_classes(place)}
     details |= {"bad": stats.bad, "converted": dict(stats.converted)}
     return PrepareReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, **details)
+
+
+def _checked_plan(job: _PrepareJob, place: Path, done: int, on_plan: Callable[[Plan], None] | None) -> Plan:
+    """Estimates size and time, tells them, and checks the disk unless that is forced."""
+    force = job.options.force
+    planned = job.estimate(place, done, True if on_plan is not None else False if force else None)
+    if on_plan is not None:
+        on_plan(planned)
+    if not force:
+        planned.check_disk()
+    return planned
 
 
 def _empty_classes(place: Path) -> dict[str, list[str]]:
