@@ -97,6 +97,11 @@ SHOWN_CLASSES = 10
         help="Of --align auto: keep this share of the faces, the sharpest ones.",
     ),
     cloup.option(
+        "--duplicates", type=click.Choice(["drop", "keep"]), default="drop",
+        help="Of --align auto: what becomes of a photograph that comes again, also smaller, recompressed, or as its "
+        "neighbour in a burst. drop: it is left out and counted.",
+    ),
+    cloup.option(
         "--report", type=click.Path(), metavar="FILE", show_default="none",
         help="Of --align auto: write a CSV of all faces: where, how large, how sharp, used or why not. With --dry-run "
         "nothing else is made.",

@@ -14,11 +14,12 @@ from PIL import Image
 import pggan
 from pggan.cli import run
 from pggan.data.photos import face_search
+from pggan.data.photos.duplicates import MOST_DIFFERENT, DuplicateFinder
 from pggan.data.photos.face_detection import NEEDED, FaceDetector
 from pggan.data.photos.face_search import FaceChoice, find_faces
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
-from pggan.data.sources import open_source
-from pggan.data.sources.base import BadImage, Ref
+from pggan.data.sources import face_table, open_source
+from pggan.data.sources.base import BadImage, Ref, UnwantedImage
 from pggan.data.sources.face_table import COLUMNS, COORDINATES, USED, FaceRow, FaceTable, is_face_table
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError
@@ -141,15 +142,48 @@ def test_choices(folder):
 
     largest = used()
     assert largest["a one.jpg", 1] == largest["b side.png", 1] == largest["c two.png", 1] == USED
-    assert largest["c two.png", 2] == face_search.NOT_LARGEST
-    assert largest["d none.png", 0] == face_search.NO_FACE
-    assert largest["e small.png", 1] == face_search.SMALL
+    assert largest["c two.png", 2] == face_table.NOT_LARGEST
+    assert largest["d none.png", 0] == face_table.NO_FACE
+    assert largest["e small.png", 1] == face_table.SMALL
     assert "f broken.png" in {name for name, _ in largest}
     assert used(which="all")["c two.png", 2] == USED
     assert used(min_face=10)["e small.png", 1] == USED
     kept = used(which="all", sharpest=0.5)
     assert sorted(kept.values()).count(USED) == 2
-    assert sorted(kept.values()).count(face_search.BLURRED) == 2
+    assert sorted(kept.values()).count(face_table.BLURRED) == 2
+
+
+def test_duplicates_are_left_out_or_kept(portraits, tmp_path):
+    pictures = [Image.fromarray(scene(portraits, (number, 60, 40, 400))) for number in range(3)]
+    pictures[0].save(tmp_path / "a.png")
+    pictures[1].save(tmp_path / "b.png")
+    pictures[0].resize((300, 250), Image.Resampling.LANCZOS).save(tmp_path / "c half.jpg", quality=75)
+    pictures[2].save(tmp_path / "d.png")
+    pictures[1].save(tmp_path / "e.jpg", quality=40)
+    source = open_source(str(tmp_path))
+    dropped = {row.file: row.used for row in find_faces(source, FaceChoice()).rows}
+    again = face_table.DUPLICATE
+    assert dropped == {
+        "a.png": USED, "b.png": USED, "c half.jpg": f"{again} a.png", "d.png": USED, "e.jpg": f"{again} b.png",
+    }  # fmt: skip
+    report = prepare(str(tmp_path), tmp_path / "data", PrepareOptions(align="auto", max_res=32))
+    assert (report.count, report.left_out) == (3, {"duplicate": 2})
+    kept = find_faces(source, FaceChoice(duplicates="keep"))
+    assert [row.used for row in kept.rows] == [USED] * 5
+
+
+def test_hashes_are_compared_whatever_their_bands():
+    random = np.random.default_rng(0)
+    values = [int.from_bytes(random.bytes(32), "big") for _ in range(50)]
+    finder = DuplicateFinder()
+    assert [finder.find(str(number), value) for number, value in enumerate(values)] == [None] * 50
+    for number, value in enumerate(values):
+        bits = random.choice(256, MOST_DIFFERENT + 1, replace=False)
+        near = value ^ sum(1 << int(bit) for bit in bits[:-1])
+        assert finder.find("near", near) == str(number)
+        assert (near ^ (1 << int(bits[-1])) ^ value).bit_count() == MOST_DIFFERENT + 1
+    far = values[0] ^ sum(1 << int(bit) for bit in random.choice(256, MOST_DIFFERENT + 1, replace=False))
+    assert finder.find("far", far) is None
 
 
 def test_a_store_of_all_faces_and_the_same_from_the_report(folder, tmp_path):
@@ -157,8 +191,7 @@ def test_a_store_of_all_faces_and_the_same_from_the_report(folder, tmp_path):
     options = PrepareOptions(align="auto", faces="all", max_res=32, report=str(report), labels="none")
     first = prepare(str(folder), tmp_path / "found", options)
     assert first.count == 4
-    assert first.left_out == {"bad": 3}
-    assert {bad["reason"] for bad in first.bad if "broken" not in bad["name"]} == {"no face", "face too small"}
+    assert first.left_out == {"bad": 1, "no face": 1, "face too small": 1}
     assert first.converted["aligned by landmarks"] == 4
     again = prepare(str(folder), tmp_path / "again", PrepareOptions(align=str(report), max_res=32, labels="none"))
     assert (again.count, again.left_out) == (first.count, first.left_out)
@@ -207,6 +240,7 @@ def test_no_faces_at_all(tmp_path):
         ({"faces": "some"}, "--faces some is none of largest, all"),
         ({"min_face": -1}, "--min-face -1 is not from 0"),
         ({"min_face": float("nan")}, "--min-face nan is not from 0"),
+        ({"duplicates": "some"}, "--duplicates some is none of drop, keep"),
         ({"sharpest": 0}, "--sharpest 0 is not above 0"),
         ({"sharpest": 1.5}, "--sharpest 1.5 is not above 0"),
     ],
@@ -249,8 +283,9 @@ def test_tables(tmp_path):
     assert table.more == 1
     assert len(table.points("elsewhere/two.png")) == 2  # by its name alone
     assert table.points("none.png") == []
-    assert table.why_none("none.png") == "no face"
-    assert table.why_none("unknown.png") == "no landmarks of it in the file"
+    assert isinstance(table.why_none("none.png"), UnwantedImage)
+    assert str(table.why_none("none.png")) == "no face"
+    assert str(table.why_none("unknown.png")) == "no landmarks of it in the file"
     np.testing.assert_array_equal(table.points("two.png")[0], [[0, 1], [2, 3], [6, 7], [8, 9]])
 
 

@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from pggan.data.photos.duplicates import DuplicateFinder, difference_hash
 from pggan.data.photos.face_detection import Face, FaceDetector
 from pggan.data.sources.base import BadImage, Reader, Ref, Source, bytes_carried
-from pggan.data.sources.face_table import DIGITS, USED, FaceRow, FaceTable
+from pggan.data.sources.face_table import (
+    BLURRED,
+    DIGITS,
+    DOUBTFUL,
+    DUPLICATE,
+    NO_FACE,
+    NOT_LARGEST,
+    SMALL,
+    USED,
+    FaceRow,
+    FaceTable,
+)
 from pggan.utils.errors import UsageError
 from pggan.utils.process_pool import ordered_map
 
-WHICH = ("largest", "all")
+WHICH, DUPLICATES = ("largest", "all"), ("drop", "keep")
 # Score from which a face counts as one: upright portraits get 0.94, drawings and statues less.
 SURE_ENOUGH = 0.7
 # Most faces of one image that are looked at: a crowd has no face that a store can use.
 MOST_FACES = 100
-NO_FACE, SMALL, BLURRED, DOUBTFUL, NOT_LARGEST = "no face", "face too small", "blurred", "doubtful", "not the largest"
 
 
 @dataclass(frozen=True)
@@ -29,14 +41,26 @@ class FaceChoice:
     which: str = "largest"  # of an image: one of WHICH
     min_face: float = 40.0  # smaller ones are left out, pixels
     sharpest: float = 1.0  # share of the faces that is kept, the sharpest ones
+    duplicates: str = "drop"  # what becomes of a photograph that comes again: one of DUPLICATES
 
     def __post_init__(self) -> None:
         if self.which not in WHICH:
             raise UsageError(f"--faces {self.which} is none of {', '.join(WHICH)}")
+        if self.duplicates not in DUPLICATES:
+            raise UsageError(f"--duplicates {self.duplicates} is none of {', '.join(DUPLICATES)}")
         if not 0 <= self.min_face <= 100_000:
             raise UsageError(f"--min-face {self.min_face:g} is not from 0 to 100000 pixels")
         if not 0 < self.sharpest <= 1:
             raise UsageError(f"--sharpest {self.sharpest:g} is not above 0, up to 1")
+
+
+class _Found(NamedTuple):
+    """What was found in an image."""
+
+    name: str
+    faces: list[Face]
+    hash: int  # see `difference_hash`
+    bad: str = ""  # why it could not be read
 
 
 @dataclass(frozen=True)
@@ -46,13 +70,14 @@ class _Search:
     reader: Reader
     detector: FaceDetector
 
-    def __call__(self, ref: Ref) -> tuple[str, list[Face] | str]:
+    def __call__(self, ref: Ref) -> _Found:
         try:
-            return ref.name, self.detector.faces(self.reader.read(ref, 3).image)[:MOST_FACES]
+            image = self.reader.read(ref, 3).image
+            return _Found(ref.name, self.detector.faces(image)[:MOST_FACES], difference_hash(image))
         except BadImage as bad:
-            return ref.name, str(bad)
+            return _Found(ref.name, [], 0, str(bad))
         except MemoryError:
-            return ref.name, "too large for the memory"
+            return _Found(ref.name, [], 0, "too large for the memory")
 
 
 def find_faces(
@@ -76,28 +101,32 @@ def find_faces(
         DataError: The detector's file is damaged.
     """
     rows: list[FaceRow] = []
+    finder = DuplicateFinder()
     search = _Search(source.reader(0, 0), FaceDetector())
     refs = (ref for number, ref in enumerate(source.refs()) if limit is None or number < limit)
     results = ordered_map(search, refs, workers, weigh=lambda ref: bytes_carried(ref.payload))
     with closing(results):
-        for name, found in results:
-            rows += _rows(name, found, choice)
+        for found in results:
+            earlier = finder.find(found.name, found.hash) if found.faces and choice.duplicates == "drop" else None
+            rows += _rows(found, choice, earlier)
             if on_progress is not None:
                 on_progress(1)
     return FaceTable(_sharpest(rows, choice.sharpest))
 
 
-def _rows(name: str, found: list[Face] | str, choice: FaceChoice) -> list[FaceRow]:
-    """Rows of an image: of each face, or the reason why there is none."""
-    if isinstance(found, str) or not found:
-        return [FaceRow(name, 0, found if isinstance(found, str) else NO_FACE)]
+def _rows(found: _Found, choice: FaceChoice, earlier: str | None) -> list[FaceRow]:
+    """Rows of an image: of each face, or the reason why there is none. `earlier`: the image that it shows again."""
+    if not found.faces:
+        return [FaceRow(found.name, 0, found.bad or NO_FACE)]
     rows: list[FaceRow] = []
-    for number, face in enumerate(found, 1):
+    for number, face in enumerate(found.faces, 1):
         used = DOUBTFUL if face.score < SURE_ENOUGH else SMALL if face.size < choice.min_face else USED
         if used == USED and choice.which == "largest" and any(row.used == USED for row in rows):
             used = NOT_LARGEST
+        if used == USED and earlier is not None:
+            used = f"{DUPLICATE} {earlier}"
         landmarks = tuple(np.round(face.landmarks, DIGITS).ravel().tolist())
-        rows.append(FaceRow(name, number, used, face.score, face.size, face.sharpness, landmarks))
+        rows.append(FaceRow(found.name, number, used, face.score, face.size, face.sharpness, landmarks))
     return rows
 
 

@@ -33,6 +33,7 @@ class PrepareOptions:
     faces: str = "largest"  # of "auto": of each image the largest face, or "all"
     min_face: float = FaceChoice.min_face  # of "auto": leave out smaller ones, pixels
     sharpest: float = 1.0  # of "auto": share of the faces that is kept, the sharpest ones
+    duplicates: str = "drop"  # of "auto": photographs that come again, also smaller or recompressed, or "keep"
     report: str | None = None  # of "auto": file for the table of all faces found
     fit: str = "crop"  # how non-square images become square: one of FITS
     upscale: bool = False  # enlarge images below max_res instead of leaving them out
@@ -61,7 +62,7 @@ class PrepareOptions:
             raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]} needs 1 <= I <= N, such as 2/8")
         chosen = self.face_choice != FaceChoice() or self.report is not None
         if chosen and self.align != AUTO:
-            raise UsageError("--faces, --min-face, --sharpest and --report go with --align auto; give that, too")
+            raise UsageError("--faces, --min-face, --sharpest, --duplicates and --report go with --align auto")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed} is below 0")
         if not 1 <= self.workers <= 256:
@@ -70,7 +71,7 @@ class PrepareOptions:
     @property
     def face_choice(self) -> FaceChoice:
         """Which faces --align auto uses."""
-        return FaceChoice(self.faces, self.min_face, self.sharpest)
+        return FaceChoice(self.faces, self.min_face, self.sharpest, self.duplicates)
 
     def codecs(self, max_res: int) -> dict[int, str]:
         """Returns the codec of each resolution from 4x4 up to `max_res`."""

@@ -182,7 +182,7 @@ class AlignedReader(Reader):
         inner, number = ref.payload
         points = self._landmarks.points(inner.name)
         if not points:
-            raise BadImage(self._landmarks.why_none(inner.name))
+            raise self._landmarks.why_none(inner.name)
         return points[number]
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:

@@ -15,11 +15,16 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.sources.base import BadImage, UnwantedImage
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES
 
 USED = "yes"
+# Why a face is not used; of a duplicate the name of the image before follows.
+NO_FACE, SMALL, BLURRED, DOUBTFUL = "no face", "face too small", "face blurred", "face doubtful"
+NOT_LARGEST, DUPLICATE = "not the largest face", "duplicate: the same as"
+REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, NOT_LARGEST, DUPLICATE)
 _POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 COORDINATES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
 MEASURES = ("score", "size", "sharpness")
@@ -65,10 +70,12 @@ class FaceTable:
         """Returns eyes and mouth corners (4, 2) of each face that is used."""
         return [row.points for row in self._of(name) if row.used == USED]
 
-    def why_none(self, name: str) -> str:
-        """Says why no face of an image is used."""
+    def why_none(self, name: str) -> BadImage:
+        """Returns why no face of an image is used."""
         rows = self._of(name)
-        return rows[0].used if rows else "no landmarks of it in the file"
+        if not rows:
+            return BadImage("no landmarks of it in the file")
+        return (UnwantedImage if rows[0].used.startswith(REASONS) else BadImage)(rows[0].used)
 
     def _of(self, name: str) -> Sequence[FaceRow]:
         short = name.replace("\\", "/").rpartition("/")[2]

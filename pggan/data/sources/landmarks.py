@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.sources.base import BadImage
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES
 
@@ -64,9 +65,9 @@ class Landmarks:
         found = self.get(name)
         return [] if found is None else [found]
 
-    def why_none(self, name: str) -> str:
-        """Says why an image has no landmarks."""
-        return "no landmarks of it in the file"
+    def why_none(self, name: str) -> BadImage:
+        """Returns why an image has no landmarks."""
+        return BadImage("no landmarks of it in the file")
 
     def get(self, name: str) -> NDArray[np.float64] | None:
         """Returns left eye, right eye, left and right mouth corner as seen in the image, (4, 2); None if unknown.
