@@ -51,9 +51,7 @@ COLUMNS = {
 @click.option("--format", "formats", multiple=True, type=click.Choice(list(FORMATS)), help="Default: jpeg and png.")
 @click.option("--codec", help="As for prepare-data.")
 @click.option("--workers", type=click.IntRange(1), help="Default: as many as there are cores.")
-@click.option(
-    "--align", type=click.Choice(["auto"]), help="Measure the search for faces in pictures of SOURCE instead."
-)
+@click.option("--align", type=click.Choice(["auto"]), help="Measure the search for faces in SOURCE instead.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @as_json
 def command(source: str | None, as_json: bool, **given: Any) -> None:

@@ -54,7 +54,7 @@ class FaceChoice:
             raise UsageError(f"--sharpest {self.sharpest:g} is not above 0, up to 1")
 
 
-class _Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What was found in an image."""
 
     name: str
@@ -70,14 +70,14 @@ class _Search:
     reader: Reader
     detector: FaceDetector
 
-    def __call__(self, ref: Ref) -> _Found:
+    def __call__(self, ref: Ref) -> SearchResult:
         try:
             image = self.reader.read(ref, 3).image
-            return _Found(ref.name, self.detector.faces(image)[:MOST_FACES], difference_hash(image))
+            return SearchResult(ref.name, self.detector.faces(image)[:MOST_FACES], difference_hash(image))
         except BadImage as bad:
-            return _Found(ref.name, [], 0, str(bad))
+            return SearchResult(ref.name, [], 0, str(bad))
         except MemoryError:
-            return _Found(ref.name, [], 0, "too large for the memory")
+            return SearchResult(ref.name, [], 0, "too large for the memory")
 
 
 def find_faces(
@@ -114,7 +114,7 @@ def find_faces(
     return FaceTable(_sharpest(rows, choice.sharpest))
 
 
-def _rows(found: _Found, choice: FaceChoice, earlier: str | None) -> list[FaceRow]:
+def _rows(found: SearchResult, choice: FaceChoice, earlier: str | None) -> list[FaceRow]:
     """Rows of an image: of each face, or the reason why there is none. `earlier`: the image that it shows again."""
     if not found.faces:
         return [FaceRow(found.name, 0, found.bad or NO_FACE)]
