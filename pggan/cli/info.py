@@ -11,6 +11,7 @@ import click
 import cloup
 
 from pggan.cli.options import Output, json_option
+from pggan.config.content.channels import kind_of_channels
 from pggan.utils.formatting import duration, paste, size
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def describe(name: str | None) -> dict[str, Any]:
 def _sentences(values: Mapping[str, Any]) -> Iterator[str]:
     """The description as text: what it is in a sentence, then an aligned row for each other value."""
     rest = dict(values)
-    colours = {1: "grey", 3: "RGB"}.get(rest.get("channels", 0), f"{rest.get('channels')}-channel")
+    colours = kind_of_channels(rest.get("channels", 0))
     resume = rest.pop("go_on_with", None)
     if "run" in rest:
         yield f"run {rest.pop('run')}: trained {rest.pop('progress')} in {rest.pop('trained_for')}, {rest.pop('stage')}"

@@ -20,6 +20,7 @@ from pggan.cli.options import (
     workers_option,
 )
 from pggan.cli.progress_bar import deferred_progress
+from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, printable, size
 
@@ -43,8 +44,8 @@ SHOWN_CLASSES = 10
         help="Largest resolution, a power of two from 4.",
     ),
     cloup.option(
-        "--channels", type=click.Choice(["1", "3"]), show_default="1 where the source is grey throughout, else 3",
-        help="1: grey, 3: RGB.",
+        "--channels", type=click.Choice(["1", "3", "4"]), show_default="1 where the source is grey throughout, else 3",
+        help="1: grey, 3: RGB over white, 4: RGBA, which keeps transparency.",
     ),
     cloup.option(
         "--fit", type=click.Choice(["crop", "pad", "frame", "reject"]), default="crop",
@@ -162,7 +163,7 @@ def _announce(output: Output, plan: Plan) -> None:
 
 def _plan_lines(plan: Plan) -> list[str]:
     shard = f", shard {plan.shard[0]}/{plan.shard[1]}" if plan.shard else ""
-    colours = "grey" if plan.channels == 1 else "RGB"
+    colours = kind_of_channels(plan.channels)
     return [
         f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}",
         f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}",
@@ -172,7 +173,7 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 
 def _report_lines(report: PrepareReport) -> list[str]:
-    lines = [f"{report.path}: {report.count} pictures, {'grey' if report.channels == 1 else 'RGB'}"]
+    lines = [f"{report.path}: {report.count} pictures, {kind_of_channels(report.channels)}"]
     lines += [f"  note: {report.remark}"] if report.remark else []
     lines += [f"  left out: {count} {reason}" for reason, count in report.left_out.items()]
     lines += [f"    {bad['name']}: {bad['reason']}" for bad in report.bad[:SHOWN_BAD]]

@@ -13,6 +13,7 @@ from pggan.cli.options import (
     SEEDS,
     ModelChoice,
     Output,
+    background_option,
     fps_option,
     model_options,
     numbers_type,
@@ -26,8 +27,12 @@ from pggan.networks.latents import MAX_CONTINUOUS
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
+    from pggan.config.content.channels import Colour
     from pggan.editing.latents_file import LatentSet
     from pggan.generation.model import Model
+
+# seconds, frames per second, enlargement, background
+VideoSettings = tuple[float, float, "int | None", "tuple[int, int, int]"]
 
 MOST_SEEDS = 64
 DEFAULT_DEGREES = 40.0
@@ -74,12 +79,13 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     seconds_option(type=click.FloatRange(0.1, 3600), show_default=f"{DEFAULT_SECONDS}"),
     fps_option(show_default=f"{DEFAULT_FPS}"),
     scale_option,
+    background_option,
 )  # fmt: skip
 @output_options
 def command(
     model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int,
     reach: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
-    names: tuple[str, ...], degrees: float | None, kept: LatentChoice,
+    names: tuple[str, ...], degrees: float | None, kept: LatentChoice, background: Colour,
 ) -> None:  # fmt: skip
     """Show what structured codes or directions do.
 
@@ -102,13 +108,13 @@ def command(
     if directions is not None and codes:
         raise UsageError("--codes and --directions exclude each other: give one of them")
     loaded = kept.load(model)
-    seconds, fps = seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS
+    video = (seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS, scale, background)
     if directions is None:
-        result, line = _show_codes(loaded, out, (codes or (), tuple(seeds), steps, reach), seconds, fps, scale, output)
+        result, line = _show_codes(loaded, out, (codes or (), tuple(seeds), steps, reach), video, output)
     else:
         latents = _latents(loaded, kept, seeds)
         moves = (directions, names, degrees or DEFAULT_DEGREES, steps)
-        result, line = _show_directions(loaded, kept, out, moves, latents, seconds, fps, scale, output)
+        result, line = _show_directions(loaded, kept, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
 
 
@@ -130,7 +136,7 @@ def _latents(model: Model, kept: LatentChoice, seeds: Seeds) -> LatentSet:
 
 def _show_directions(
     model: Model, kept: LatentChoice, out: Path, moves: tuple[Path, tuple[str, ...], float, int], latents: LatentSet,
-    seconds: float, fps: float, scale: int | None, output: Output,
+    video: VideoSettings, output: Output,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     from pggan.editing.direction_views import direction_sheet, direction_video
     from pggan.editing.directions_file import read_directions
@@ -142,13 +148,13 @@ def _show_directions(
         with output.progress("traversing", len(directions) * len(latents), "rows") as advance:
             result = direction_sheet(model, out, directions, latents, degrees, steps, task_of(advance))
         return result, f"{result['file']}: {', '.join(directions.names)}, {degrees:g} degrees to either side"
-    with output.progress("traversing", round(seconds * fps), "frames") as advance:
-        result = direction_video(model, out, directions, latents, degrees, seconds, fps, scale, task_of(advance))
+    with output.progress("traversing", round(video[0] * video[1]), "frames") as advance:
+        result = direction_video(model, out, directions, latents, degrees, *video, task_of(advance))
     return result, _video_line(result)
 
 
 def _show_codes(
-    loaded: Model, out: Path, choices: tuple[Any, ...], seconds: float, fps: float, scale: int | None, output: Output
+    loaded: Model, out: Path, choices: tuple[Any, ...], video: VideoSettings, output: Output
 ) -> tuple[dict[str, Any], str]:
     from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
@@ -160,6 +166,6 @@ def _show_codes(
         numbers = ", ".join(map(str, result["codes"]))
         return result, f"{result['file']}: codes {numbers}, {result['columns']} values a row at most"
     options.codes_of(loaded.codes)  # refuses a model without codes before the progress bar appears
-    with output.progress("traversing", round(seconds * fps), "frames") as advance:
-        result = traverse_video(loaded, out, options, seconds, fps, scale, advance)
+    with output.progress("traversing", round(video[0] * video[1]), "frames") as advance:
+        result = traverse_video(loaded, out, options, *video, advance)
     return result, _video_line(result)

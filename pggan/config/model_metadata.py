@@ -16,6 +16,7 @@ from typing import Any
 
 import safetensors
 
+from pggan.config.content.channels import RGBA
 from pggan.config.network import DiscriminatorConfig, GeneratorConfig
 from pggan.config.serialization import from_json
 from pggan.config.strict_json import is_kind, parse_json
@@ -24,7 +25,8 @@ from pggan.utils.file_kind import head_of, is_pickle, kind_of
 from pggan.utils.formatting import one_line, paste
 from pggan.utils.limits import MAX_METADATA_BYTES
 
-FORMAT = 1
+# The newest format, of models that older versions would misread: RGBA. All other files keep the first one.
+FORMAT = 2
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
 LATENTS_KEY, DIRECTIONS_KEY, TUNED_KEY = "pggan.latents", "pggan.directions", "pggan.tuned"
 # What a file is, by its metadata entry.
@@ -43,6 +45,11 @@ _INFO: dict[str, Any] = {
     "imported_from": str | None, "networks": str | None, "generator": str | None, "best": dict[str, Any] | None,
 }  # fmt: skip
 _BEST: dict[str, Any] = {"metric": str | None, "score": float | None, "pictures": int | None}
+
+
+def model_format(generator: GeneratorConfig) -> int:
+    """Returns the oldest format that describes a model."""
+    return 2 if generator.channels == RGBA else 1
 
 
 @dataclass(frozen=True)
@@ -142,8 +149,10 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
             raise ValueError("it has no format")
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path} has unreadable metadata ({one_line(error)}); copy or make it again") from None
-    if version != FORMAT:
-        raise ModelError(f"{path} has format {version}, this pggan reads format {FORMAT}; update pggan to read it")
+    if not 1 <= version <= FORMAT:
+        raise ModelError(
+            f"{path} has format {version}, this pggan reads formats up to {FORMAT}; update pggan to read it"
+        )
     return about
 
 

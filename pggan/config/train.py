@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import compatibility
+from pggan.config.content.channels import KINDS, LISTED
 from pggan.config.losses import (
     OBJECTIVES,
     REGULARIZERS,
@@ -208,7 +209,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         level_of(self.start_res)
         level_of(self.max_res)
-        require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
+        require(self.channels in KINDS, f"channels {self.channels}: pictures have {LISTED}")
         require(self.start_res <= self.max_res, f"--start-res {self.start_res} is above --max-res {self.max_res}")
         _ = OBJECTIVES[self.loss]  # suggests a near name, which a choice does not
         check_ranges(self)

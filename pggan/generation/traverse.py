@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import WHITE, Colour
 from pggan.generation.grid import Grid, Images
 from pggan.generation.images import describe, make_folder, write_png
 from pggan.generation.model import Model
@@ -110,6 +111,7 @@ def traverse_video(
     seconds: float,
     fps: float,
     scale: int | None = None,
+    background: Colour = WHITE,
     advance: Advance = lambda frames: None,
 ) -> dict[str, Any]:
     """Writes a looping video with a row for each code and a column for each seed; every code passes through its values.
@@ -121,6 +123,7 @@ def traverse_video(
         seconds: Length.
         fps: Frames a second.
         scale: Enlargement; None: to 256 pixels a side at least.
+        background: Colour behind RGBA pictures.
         advance: Is called with the number of frames since the last call.
 
     Returns:
@@ -131,7 +134,8 @@ def traverse_video(
     """
     codes = options.codes_of(model.codes)
     frames = _video_frames(model, options, codes, max(2, round(seconds * fps)), advance)
-    written = write_grid_video(out, frames, (len(options.seeds), len(codes)), model.resolution, scale, fps)
+    grid = (len(options.seeds), len(codes))
+    written = write_grid_video(out, frames, grid, model.resolution, scale, fps, background)
     return {"file": str(out), "codes": codes, **written}
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import straight
 from pggan.data.label_columns import LabelColumn
 from pggan.data.sources.list_text import CLASSES, DATASET, TABLE
 from pggan.data.sources.parquet import pyarrow
@@ -219,7 +220,7 @@ class _Export:
             if resolution <= self.resolution:
                 path = folder / f"{self.name}-r{resolution.bit_length() - 1:02d}.tfrecords"
                 with open(path, "wb") as file:
-                    for record in self._encoded(resolution, encode_image):
+                    for record in self._encoded(resolution, _encode_example):
                         write_record(file, record)
                         if resolution == self.resolution:
                             self.advance(1)
@@ -266,7 +267,16 @@ class _Export:
 
 
 def _encode_png(image: NDArray[np.uint8]) -> bytes:
-    return encode(image, "png", 0)
+    return encode(_straight(image), "png", 0)
+
+
+def _encode_example(image: NDArray[np.uint8]) -> bytes:
+    return encode_image(_straight(image))
+
+
+def _straight(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns an image (C, R, R) as other programs read it: RGBA with straight alpha."""
+    return straight(image.transpose(1, 2, 0)).transpose(2, 0, 1)
 
 
 def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import KINDS, RGBA
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.file_base import explain_damage
@@ -17,7 +18,7 @@ from pggan.data.sources.npy_format import read_file
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES, MAX_PIXELS
 
-CHANNELS = (1, 3, 4)
+CHANNELS = tuple(KINDS)
 EXPECTED_ARRAY = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"
 # Largest class number; most bytes of an array of labels, and of the class numbers that it becomes (4 bytes each).
 _MAX_CLASS_NUMBER, MAX_LABEL_BYTES = 100_000, MAX_LIST_BYTES
@@ -73,7 +74,8 @@ class IndexedSource(Source):
         channels: int | None = None,
     ) -> None:
         self._count, self.label_columns, self._classes = count, columns, classes
-        self.channels = 3 if channels == 4 else channels
+        self.transparent = channels == RGBA
+        self.channels = 3 if self.transparent else channels
 
     def __len__(self) -> int:
         return self._count

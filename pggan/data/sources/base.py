@@ -66,7 +66,7 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, ref: Ref, channels: int) -> DecodedImage:
-        """Decodes the image with 1 or 3 channels. Raises `BadImage`."""
+        """Decodes the image with 1, 3 or (premultiplied RGBA) 4 channels. Raises `BadImage`."""
 
     @abstractmethod
     def size(self, ref: Ref) -> tuple[int, int]:
@@ -79,7 +79,8 @@ class Source(ABC):
     scalable = False  # whether the images come in any requested size, so that none is too small
     streamed = False  # whether the images can only be read one after the other
     label_columns: tuple[LabelColumn, ...] = ()
-    channels: int | None = None  # 1 (grey) or 3 of all images, None if they differ or it is unknown
+    channels: int | None = None  # that a store has by default: 1 if all images are grey; None: unknown, 3
+    transparent = False  # whether the images are known to have alpha, which the default leaves out
     attribution: str | None = None  # whom the licence of the images asks to name
     choices: tuple[str, ...] = ()  # options of `open_source` that it takes, such as "dataset"
     remark: str | None = None  # one line for people: what is passed over of a SOURCE that holds more

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import RGBA
 from pggan.data.label_columns import LabelColumn
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import convert_channels
@@ -78,7 +79,8 @@ class DrawnReader(Reader):
         random = np.random.default_rng((self.seed, ref.payload))
         options, labels = self._draw_choices(random)
         face = self._render(options, random)
-        image = _over(face, _background(self.resolution, random))
+        # RGBA: the head alone, over nothing
+        image = face if channels == RGBA else _over(face, _background(self.resolution, random))
         return DecodedImage(convert_channels(image, channels)[0], labels=labels)
 
     def _draw_choices(self, random: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ...]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pggan.config.content.channels import kind_of_channels
 from pggan.config.metrics import METRICS
 from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS, configure, usual_half_life
@@ -96,7 +97,7 @@ def card(
 
 def _pictures(model: ModelFile) -> str:
     config, side = model.generator.config, 2**model.level
-    kind = {1: "grey", 3: "RGB"}.get(config.channels, f"{config.channels} channels")
+    kind = kind_of_channels(config.channels)
     fading = f", fading in (alpha {model.alpha:.2f})" if model.alpha < 1 else ""
     classes = f", {config.label_size} classes" if config.label_size else ""
     return f"{side}x{side}{fading}, {kind}{classes}"

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pggan.config.content.channels import kind_of_channels
 from pggan.config.model_metadata import ModelMetadata
 from pggan.config.network import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from pggan.config.train import FIXED_BY_MODEL, OPTIONS, TrainConfig
@@ -69,9 +70,8 @@ class WarmStart:
         Raises `DataError` where the data have other channels or classes, `UsageError` where D is of another kind.
         """
         if config.channels != self.generator.channels:
-            kinds = {1: "grey", 3: "RGB"}
-            model_kind = kinds.get(self.generator.channels, f"{self.generator.channels}-channel")
-            raise DataError(f"the model of --from makes {model_kind} pictures, the data are {kinds[config.channels]}")
+            model_kind, data_kind = map(kind_of_channels, (self.generator.channels, config.channels))
+            raise DataError(f"the model of --from makes {model_kind} pictures, the data are {data_kind}")
         g, d = config.networks()
         if g.label_size != self.generator.label_size or d.label_size != self.discriminator.label_size:
             raise DataError(
