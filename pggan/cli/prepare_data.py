@@ -90,6 +90,10 @@ SHOWN_CLASSES = 10
         help="folders: the class of a picture is the first folder in which paths differ. none: no labels. FILE: a CSV "
         "(header; file name, then labels), CelebA's list of attributes, or StyleGAN's dataset.json.",
     ),
+    cloup.option(
+        "--numbers", default="", metavar="COLUMN,...", show_default="classes alone",
+        help="Labels that are numbers instead of classes, as age or pose. Of drawn heads: size, shift.",
+    ),
 )  # fmt: skip
 @cloup.option_group(
     "Compression",
@@ -115,7 +119,7 @@ SHOWN_CLASSES = 10
 )  # fmt: skip
 @output_options
 def command(source: str, dest: str, output: Output, dry_run: bool, channels: str | None, shard: str | None,
-            **options: Any) -> None:  # fmt: skip
+            numbers: str, **options: Any) -> None:  # fmt: skip
     """Convert pictures to a data store of all resolutions.
 
     SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
@@ -125,7 +129,7 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
     (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
     DEST is the directory to make. It holds every resolution from 4x4 to --max-res.
 
-    Pictures are turned by their EXIF orientation, converted to RGB (or grey) of 8 bits with transparency over white,
+    Pictures are turned by their EXIF orientation, converted to RGB (or grey, or RGBA) of 8 bits,
     cropped to a square and resized to --max-res (Lanczos); of animations, the first frame counts. Each lower level is
     the 2x2 mean of the one above. Smaller pictures are left out and counted. A bad picture, or one above 134 million
     pixels, is named and counted, and does not stop the rest.
@@ -134,6 +138,7 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
     """
     from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 
+    options["numbers"] = tuple(name.strip() for name in numbers.split(",") if name.strip())
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
     if dry_run:
         planned = plan(source, dest, checked)

@@ -42,12 +42,17 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 @cloup.command("traverse")
 @model_options
 @cloup.option_group(
-    "Codes",
+    "Codes and labels",
     cloup.option("--codes", type=numbers_type(int), show_default="all", help="Which codes to show, by number, as 0,2."),
     cloup.option("--seeds", type=SEEDS, default="0", help="Seeds of the noise and of the other codes."),
     cloup.option(
+        "--label", "label", metavar="NAME,...", show_default="codes",
+        help="Labels to show instead of codes: a number goes from its lowest value to its highest, classes come one "
+        "after the other. NAME=VALUE is held: age,hair=red.",
+    ),
+    cloup.option(
         "--steps", type=click.IntRange(2, 100), default=10, metavar="N",
-        help="Values of a continuous code or a direction in its row.",
+        help="Values of a continuous code, a number or a direction in its row.",
     ),
     cloup.option(
         "--range", "reach", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
@@ -85,14 +90,14 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 def command(
     model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int,
     reach: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
-    names: tuple[str, ...], degrees: float | None, kept: LatentChoice, background: Colour,
+    names: tuple[str, ...], degrees: float | None, kept: LatentChoice, background: Colour, label: str | None,
 ) -> None:  # fmt: skip
-    """Show what structured codes or directions do.
+    """Show what structured codes, labels or directions do.
 
     MODEL is a file, a run directory or a shipped model's name. One code of a model trained with --categorical or
-    --continuous changes, or one direction of --directions; everything else is held. In a grid, a row shows the values
-    from left to right, with a row for each of the seeds. In a video, a row is a code or direction and a column is a
-    seed, and every one passes through its values.
+    --continuous changes, or a label of --label, or a direction of --directions; everything else is held. In a grid, a
+    row shows the values from left to right, with a row for each of the seeds. In a video, a row is a code, label or
+    direction and a column is a seed, and every one passes through its values.
     """
     is_grid = out.suffix.lower() == ".png"
     if not is_grid:
@@ -105,17 +110,28 @@ def command(
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
     if directions is None and (names or degrees is not None or kept.files):
         raise UsageError("--direction, --degrees and --latents are about directions; give --directions FILE, too")
-    if directions is not None and codes:
-        raise UsageError("--codes and --directions exclude each other: give one of them")
+    if sum((directions is not None, bool(codes), label is not None)) > 1:
+        raise UsageError("--codes, --label and --directions exclude each other: give one of them")
     loaded = kept.load(model)
     video = (seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS, scale, background)
     if directions is None:
-        result, line = _show_codes(loaded, out, (codes or (), tuple(seeds), steps, reach), video, output)
+        changing, held = _split_labels(label)
+        choices = (codes or (), tuple(seeds), steps, reach, changing, held)
+        result, line = _show_codes(loaded, out, choices, video, output)
     else:
         latents = _latents(loaded, kept, seeds)
         moves = (directions, names, degrees or DEFAULT_DEGREES, steps)
         result, line = _show_directions(loaded, kept, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
+
+
+def _split_labels(text: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Returns the names of the labels that change, and those that are held, as other commands take `--label`."""
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    changing = tuple(part for part in parts if "=" not in part)
+    if text is not None and not changing:
+        raise UsageError("--label has to name a label that changes, without a value, as age or age,hair=red")
+    return changing, ",".join(part for part in parts if "=" in part) or None
 
 
 def _video_line(result: dict[str, Any]) -> str:
@@ -160,12 +176,14 @@ def _show_codes(
 
     options = TraverseOptions(*choices)
     if out.suffix.lower() == ".png":
-        rows = len(options.codes_of(loaded.codes)) * len(options.seeds)
+        rows = len(options.tracks(loaded)) * len(options.seeds)
         with output.progress("traversing", rows, "rows") as advance:
             result = traverse_grid(loaded, out, options, advance)
-        numbers = ", ".join(map(str, result["codes"]))
-        return result, f"{result['file']}: codes {numbers}, {result['columns']} values a row at most"
-    options.codes_of(loaded.codes)  # refuses a model without codes before the progress bar appears
+        shown = (
+            "labels " + ", ".join(options.labels) if options.labels else "codes " + ", ".join(map(str, result["codes"]))
+        )
+        return result, f"{result['file']}: {shown}, {result['columns']} values a row at most"
+    options.tracks(loaded)  # refuses a model without codes before the progress bar appears
     with output.progress("traversing", round(video[0] * video[1]), "frames") as advance:
         result = traverse_video(loaded, out, options, *video, advance)
     return result, _video_line(result)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from pggan.utils.file_kind import head_of, is_pickle, kind_of
 from pggan.utils.formatting import one_line, paste
 from pggan.utils.limits import MAX_METADATA_BYTES
 
-# The newest format, of models that older versions would misread: RGBA. All other files keep the first one.
+# The newest format, of models that older versions would misread: RGBA, numbers as labels. Other files have format 1.
 FORMAT = 2
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
 LATENTS_KEY, DIRECTIONS_KEY, TUNED_KEY = "pggan.latents", "pggan.directions", "pggan.tuned"
@@ -47,9 +49,10 @@ _INFO: dict[str, Any] = {
 _BEST: dict[str, Any] = {"metric": str | None, "score": float | None, "pictures": int | None}
 
 
-def model_format(generator: GeneratorConfig) -> int:
+def model_format(generator: GeneratorConfig, labels: Mapping[str, Any] | None) -> int:
     """Returns the oldest format that describes a model."""
-    return 2 if generator.channels == RGBA else 1
+    columns = (labels or {}).get("columns") or [labels or {}]
+    return 2 if generator.channels == RGBA or any(column.get("bounds") for column in columns) else 1
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,25 @@ def _checked_labels(labels: Any) -> dict[str, Any] | None:
     if labels is None:
         return None
     columns = labels["columns"] if isinstance(labels, dict) and set(labels) == {"columns"} else [labels]
-    one = {"name": str, "classes": list[str | int] | None, "counts": list[int] | None}
+    one: dict[str, Any] = {"name": str, "classes": list[str | int] | None, "counts": list[int] | None}
+    one |= {"bounds": list[float] | None, "quantiles": list[float] | None}
     if not isinstance(columns, list) or not all(_is_table(column, one) for column in columns):
         raise ModelError(f"its labels are no columns with a name and classes{_AGAIN}")
     for column in columns:
+        bounds, points = column.get("bounds"), column.get("quantiles") or []
+        if bounds is not None and not (len(bounds) == 2 and _is_ascending(bounds) and bounds[0] < bounds[1]):
+            raise ModelError(f"the bounds of its labels are no two numbers, the lower one first{_AGAIN}")
+        if points and not (bounds and 2 <= len(points) <= 1000 and _is_ascending(points)):
+            raise ModelError(f"the quantiles of its labels are no ascending numbers{_AGAIN}")
         counts = column.get("counts")
         if counts is not None and not _are_counts(counts, len(column.get("classes") or [])):
             raise ModelError(f"the counts of its labels are no numbers of pictures, one for each class{_AGAIN}")
     return dict(labels)
+
+
+def _is_ascending(numbers: list[float]) -> bool:
+    """Whether `numbers` are finite, each at least as large as the one before."""
+    return all(map(math.isfinite, numbers)) and all(a <= b for a, b in pairwise(numbers))
 
 
 def _are_counts(counts: list[int], classes: int) -> bool:

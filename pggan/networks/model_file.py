@@ -160,7 +160,7 @@ def save_model(path: Path, model: ModelFile) -> None:
         if isinstance(module, Generator) and module.mapping is not None:
             tensors[f"{part}.mapping.average"] = module.average_w()
     about = {
-        "format": model_format(model.generator.config),
+        "format": model_format(model.generator.config, model.labels),
         "generator": to_json(model.generator.config),
         "discriminator": to_json(model.discriminator.config) if model.discriminator is not None else None,
         "level": model.level,

@@ -26,6 +26,7 @@ class PrepareOptions:
     dataset: str | None = None  # name of the array of images in HDF5 or .npz; None: by names and sizes
     images_root: str | None = None  # folder of the images of which a table holds the relative paths
     labels: str | None = None  # "folders", "none" or a file of labels; None: the source's own
+    numbers: tuple[str, ...] = ()  # label columns that hold numbers instead of classes
     member: str | None = None  # name of the images in samples of a tar or webdataset; None: see `SampleMembers`
     align: str | None = None  # file of face landmarks: store upright face crops
     fit: str = "crop"  # how non-square images become square: one of FITS

@@ -157,6 +157,7 @@ def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
 
     (N,) or (N, 1): class numbers or names. (N, K) with at most one 1 per row: one column of K classes, one-hot. Other
     (N, K) of 0 and 1, or of -1 and 1: K columns of no and yes. Other (N, K) of whole numbers: K columns of classes.
+    Columns of fractions are numbers.
 
     Args:
         values: The array.
@@ -194,6 +195,10 @@ def _column(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, N
     kind = values.dtype.kind
     if kind == "b":
         return LabelColumn(name, ("no", "yes")), values.astype(np.int32)
+    if kind == "f" and (values[np.isfinite(values)] % 1).any():
+        measures = values.astype(np.float64)
+        column = LabelColumn.of_values(name, measures)
+        return column, column.entries(measures)
     if kind == "f":
         values = np.where(np.isnan(values), -1, values)  # nan: unknown
     if kind in "iu" or (kind == "f" and (np.isfinite(values) & (values == np.rint(values))).all()):

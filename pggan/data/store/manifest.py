@@ -11,14 +11,14 @@ from typing import Any
 
 from pggan.config.content.channels import KINDS, RGBA
 from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION
-from pggan.data.label_columns import LabelColumn
+from pggan.data.label_columns import LabelColumn, has_numbers
 from pggan.data.store.checksums import TOTAL_SIZE, part_names
 from pggan.data.store.codecs import CODECS
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
 from pggan.utils.limits import MAX_MANIFEST_BYTES
 
-# The newest format, which stores have that older versions would misread: RGBA. All others keep the first one.
+# The newest format, of stores that older versions would misread: RGBA, and numbers as labels. Others have format 1.
 FORMAT = 2
 LOSSLESS = frozenset({"raw", "png", "webp"})
 _REQUIRED = ("count", "channels", "resolutions", "codecs", "bytes", "source")
@@ -50,7 +50,7 @@ class Manifest:
 
     @property
     def format(self) -> int:
-        return 2 if self.channels == RGBA else 1
+        return 2 if self.channels == RGBA or has_numbers(self.labels) else 1
 
     def is_lossless(self, resolution: int) -> bool:
         return self.codecs[resolution] in LOSSLESS
@@ -62,7 +62,7 @@ class Manifest:
             "resolutions": list(self.resolutions),
             "codecs": {str(k): v for k, v in self.codecs.items()},
             "bytes": {str(k): v for k, v in self.bytes.items()},
-            "labels": [{"name": c.name, "classes": list(c.classes)} for c in self.labels],
+            "labels": [column.to_json() for column in self.labels],
         }
 
     @classmethod
@@ -163,6 +163,10 @@ def _by_side(values: dict[str, Any], name: str, resolutions: tuple[int, ...]) ->
 
 def _column(value: Any) -> LabelColumn:
     column = _object(value, "a label column")
+    if "bounds" in column:
+        low, high = map(float, _list(column["bounds"], "bounds"))
+        _expect(math.isfinite(low) and math.isfinite(high) and low < high, f"bounds {low} and {high}")
+        return LabelColumn(_text(column["name"], "a label column"), bounds=(low, high))
     classes = tuple(_text(entry, "a class") for entry in _list(column["classes"], "classes"))
     return LabelColumn(_text(column["name"], "a label column"), classes)
 
