@@ -194,8 +194,9 @@ workers_option = cloup.option(
     help="Worker processes.",
 )  # fmt: skip
 label_option = cloup.option(
-    "--label", show_default="each seed's own", help="Class of a conditional model, by name or number."
-)
+    "--label", show_default="each seed's own",
+    help="Labels of a conditional model: a class by name or number, a number, or several, as age=30,hair=red.",
+)  # fmt: skip
 truncation_option = cloup.option(
     "--truncation", type=click.FloatRange(0, 1), default=1.0, metavar="T",
     help="Move every picture towards the average one, for more likely and less varied ones: 1 not at all, 0 entirely. "

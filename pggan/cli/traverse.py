@@ -15,6 +15,7 @@ from pggan.cli.options import (
     Output,
     background_option,
     fps_option,
+    label_option,
     model_options,
     numbers_type,
     output_options,
@@ -45,11 +46,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     "Codes and labels",
     cloup.option("--codes", type=numbers_type(int), show_default="all", help="Which codes to show, by number, as 0,2."),
     cloup.option("--seeds", type=SEEDS, default="0", help="Seeds of the noise and of the other codes."),
-    cloup.option(
-        "--label", "label", metavar="NAME,...", show_default="codes",
-        help="Labels to show instead of codes: a number goes from its lowest value to its highest, classes come one "
-        "after the other. NAME=VALUE is held: age,hair=red.",
-    ),
+    label_option,
     cloup.option(
         "--steps", type=click.IntRange(2, 100), default=10, metavar="N",
         help="Values of a continuous code, a number or a direction in its row.",
@@ -98,6 +95,9 @@ def command(
     --continuous changes, or a label of --label, or a direction of --directions; everything else is held. In a grid, a
     row shows the values from left to right, with a row for each of the seeds. In a video, a row is a code, label or
     direction and a column is a seed, and every one passes through its values.
+
+    Labels of --label without a value change instead of codes: age passes from its lowest to its highest value, classes
+    come one after the other. With a value they are held: --label age,hair=red.
     """
     is_grid = out.suffix.lower() == ".png"
     if not is_grid:

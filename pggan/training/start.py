@@ -65,6 +65,10 @@ def advice(config: TrainConfig, count: int) -> list[str]:
             "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
             "overfitting less well than pictures held out do"
         )
+    if config.mirror and 0 in config.label_columns:
+        lines.append(
+            "half of the pictures are mirrored: where a number of --labels tells left from right, give --no-mirror"
+        )
     return [*lines, *_advice_on_average(config)]
 
 

@@ -50,7 +50,7 @@ class BatchBuilder:
         size = self.label_size
         self.columns = columns if columns is not None else [LabelColumn("", tuple(map(str, range(size))))][: bool(size)]
         self.at = np.atleast_1d(np.asarray(column, np.int64))[: len(self.columns)]
-        rows = None if known is None else known.reshape(len(known), -1)
+        rows = None if known is None or not self.columns else known.reshape(len(known), len(self.columns))
         self.known = None if rows is None else rows[(rows >= 0).all(axis=1)]
 
     def d_batch(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
