@@ -77,14 +77,16 @@ def test_advice_is_given_where_mirroring_makes_a_number_wrong(data):
 
 def test_terms_are_those_of_each_column_and_unknown_ones_count_nothing():
     random = torch.Generator().manual_seed(0)
-    outputs = torch.randn(4, 7, generator=random, requires_grad=True)
+    outputs = torch.randn(4, 7, generator=random).requires_grad_()
     labels = torch.tensor([[0.5, 1, 0, 0, 0, 0, -1.0]] * 3 + [[torch.nan, 0, 0, 0, 0, 0, 0.25]])
     objective = Classification(2.0, 3.0)
     objective.label_layout = (0, 5, 0)
     terms = objective.terms(outputs, labels, "class", "number")
     known = [((outputs[n, 0] - 0.5) ** 2 if n < 3 else 0) + (outputs[n, 6] - labels[n, 6]) ** 2 for n in range(4)]
-    assert terms["number"].item() == pytest.approx(3 * sum(map(float, known)) / 4, rel=1e-5)
-    assert terms["class"].item() == pytest.approx(2 * float(cross_entropy(outputs[:, 1:6], labels[:, 1:6])), rel=1e-5)
+    assert terms["number"].item() == pytest.approx(3 * float(sum(known).detach()) / 4, rel=1e-5)
+    assert terms["class"].item() == pytest.approx(
+        2 * float(cross_entropy(outputs[:, 1:6], labels[:, 1:6]).detach()), rel=1e-5
+    )
     (gradient,) = torch.autograd.grad(sum(terms.values()), outputs)
     assert gradient.isfinite().all()
     assert (gradient[3, :6] == 0).all()
@@ -124,7 +126,7 @@ def test_numbers_are_asked_for_by_value_and_refused_beyond_their_range(trained, 
     out = tmp_path / "out"
     command = ["generate", str(trained), "--seeds", "3", "--label", "size=0.7,hair-colour=red", "--out", str(out)]
     assert command_line(["generate", str(trained), "--seeds", "3", "--label", "size=0.7", "--out", str(out)]) == 0
-    assert command_line(command) == 1 or not (out / "x").exists()
+    assert command_line(command) != 0  # no hair is red
     (path,) = out.glob("*.png")
     assert path.name == "seed0000000003-size-0_7.png"
     with Image.open(path, formats=["PNG"]) as image:

@@ -18,7 +18,6 @@ from pggan.generation.video import VideoOptions, _interpolation_frames
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, fit_to_data, resume
-from pggan.utils.errors import DataError
 from tests.helpers.runs import StopAfter, same
 
 ADA = (("augment", "ada"), ("augment_p", 0.5))
@@ -109,9 +108,9 @@ def test_a_run_resumes_to_the_same_numbers(data, trained, tmp_path):
 
 
 @pytest.mark.long
-def test_a_model_of_opaque_pictures_does_not_go_on_with_transparent_ones(data, trained, tmp_path):
+def test_a_run_on_opaque_pictures_does_not_begin_with_a_model_of_transparent_ones(trained, tmp_path, capsys):
     prepare("drawn:8", tmp_path / "rgb", PrepareOptions(max_res=8))
-    with Store(tmp_path / "rgb") as store:
-        config = fit_to_data(configured(data, start_from=str(trained)), store.manifest)
-    with pytest.raises(DataError, match="RGBA pictures, the data are RGB"):
-        begin(dataclasses.replace(config, data=str(tmp_path / "rgb")), tmp_path / "run", QuietDisplay())
+    command = ["train", str(tmp_path / "rgb"), "--from", str(trained), "--out", str(tmp_path / "run")]
+    assert command_line(command) != 0
+    assert "the model of --from makes RGBA pictures, the data are RGB" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
