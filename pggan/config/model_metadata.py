@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -120,8 +119,8 @@ def _checked_labels(labels: Any) -> dict[str, Any] | None:
 
 
 def _is_ascending(numbers: list[float]) -> bool:
-    """Whether `numbers` are finite, each at least as large as the one before."""
-    return all(map(math.isfinite, numbers)) and all(a <= b for a, b in pairwise(numbers))
+    """Whether `numbers` are of a sensible size, each at least as large as the one before."""
+    return all(abs(number) <= 1e30 for number in numbers) and all(a <= b for a, b in pairwise(numbers))
 
 
 def _are_counts(counts: list[int], classes: int) -> bool:

@@ -29,6 +29,8 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 STEPS = 1 << 30
 # Points of a number's distribution that a model keeps, evenly spaced in probability.
 QUANTILES = 33
+# Largest magnitude of a number.
+MAX_NUMBER = 1e30
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class LabelColumn:
         known = values[np.isfinite(values)]
         if not len(known) or not known.min() < known.max():
             raise DataError(f"the label {name!r} has no two different numbers, so that nothing can be learnt from it")
+        if np.abs(known).max() > MAX_NUMBER:
+            raise DataError(f"the label {name!r} has numbers beyond {MAX_NUMBER:g}; mend them, or leave it out")
         return cls(name, bounds=(float(known.min()), float(known.max())))
 
     @property

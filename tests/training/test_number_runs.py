@@ -84,9 +84,8 @@ def test_terms_are_those_of_each_column_and_unknown_ones_count_nothing():
     terms = objective.terms(outputs, labels, "class", "number")
     known = [((outputs[n, 0] - 0.5) ** 2 if n < 3 else 0) + (outputs[n, 6] - labels[n, 6]) ** 2 for n in range(4)]
     assert terms["number"].item() == pytest.approx(3 * float(sum(known).detach()) / 4, rel=1e-5)
-    assert terms["class"].item() == pytest.approx(
-        2 * float(cross_entropy(outputs[:, 1:6], labels[:, 1:6]).detach()), rel=1e-5
-    )
+    hair = cross_entropy(outputs[:, 1:6], labels[:, 1:6]).detach()
+    assert terms["class"].item() == pytest.approx(2 * float(hair), rel=1e-5)
     (gradient,) = torch.autograd.grad(sum(terms.values()), outputs)
     assert gradient.isfinite().all()
     assert (gradient[3, :6] == 0).all()

@@ -11,7 +11,7 @@ from typing import Any
 
 from pggan.config.content.channels import KINDS, RGBA
 from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION
-from pggan.data.label_columns import LabelColumn, has_numbers
+from pggan.data.label_columns import MAX_NUMBER, LabelColumn, has_numbers
 from pggan.data.store.checksums import TOTAL_SIZE, part_names
 from pggan.data.store.codecs import CODECS
 from pggan.utils.errors import DataError
@@ -165,7 +165,7 @@ def _column(value: Any) -> LabelColumn:
     column = _object(value, "a label column")
     if "bounds" in column:
         low, high = map(float, _list(column["bounds"], "bounds"))
-        _expect(math.isfinite(low) and math.isfinite(high) and low < high, f"bounds {low} and {high}")
+        _expect(-MAX_NUMBER <= low < high <= MAX_NUMBER, f"bounds {low} and {high}")
         return LabelColumn(_text(column["name"], "a label column"), bounds=(low, high))
     classes = tuple(_text(entry, "a class") for entry in _list(column["classes"], "classes"))
     return LabelColumn(_text(column["name"], "a label column"), classes)
