@@ -214,6 +214,7 @@ def test_command(tmp_path):
 
 def test_numbers_are_measured_on_drawn_heads(tmp_path):
     import lab_numbers
+
     from pggan.data.prepare.prepare import PrepareOptions, prepare
     from pggan.data.store.store import Store
 

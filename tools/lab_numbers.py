@@ -71,22 +71,11 @@ def main() -> None:
     parser.add_argument("--res", type=int, default=8)
     parser.add_argument("--kimg", type=float, default=80.0, help="of the last resolution")
     parser.add_argument("--count", type=int, default=600, help="pictures that are measured")
-    parser.add_argument("train", nargs="*", help="further options of pggan train, behind --")
-    given = parser.parse_args()
+    given, further = parser.parse_known_args()  # further options are of pggan train
     data, trained = given.out / "data", given.out / "run"
     if not data.exists():
-        drawn = f"drawn:{given.pictures}"
-        run(
-            "prepare-data",
-            drawn,
-            str(data),
-            "--channels",
-            "4",
-            "--numbers",
-            ",".join(NUMBERS),
-            "--max-res",
-            str(given.res),
-        )
+        kind = ["--channels", "4", "--numbers", ",".join(NUMBERS), "--max-res", str(given.res)]
+        run("prepare-data", f"drawn:{given.pictures}", str(data), *kind)
     plan = ["--max-res", str(given.res), "--stable-kimg", f"8,{given.res}:{given.kimg:g}", "--fade-kimg", "4"]
     plan += ["--labels", "size,shift,hair-colour", "--augment", "ada", "--augment-p", "0.1", "--no-mirror"]
     plan += ["--latent-size", "32", "--fmap-base", "256", "--fmap-max", "48", "--batch", "32", "--eval-every", "0"]
@@ -94,15 +83,14 @@ def main() -> None:
     if is_run(trained):
         run("train", "--resume", str(trained))
     else:
-        run("train", str(data), "--out", str(trained), *plan, *given.train)
+        run("train", str(data), "--out", str(trained), *plan, *further)
     model = pggan.load(trained)
     with Store(data) as store:
         count = min(given.count, len(store))
         reals = store.read(given.res, range(count)).transpose(0, 2, 3, 1)
         of_data = correlations(store.labels[:count, -len(NUMBERS) :], reals)
-    heads = grid_image(
-        enlarge(np.concatenate([model.seed_images(range(24)), reals[:24]]), max(1, 64 // given.res)), 8, 6
-    )
+    shown = np.concatenate([model.seed_images(range(24)), reals[:24]])
+    heads = grid_image(enlarge(shown, max(1, 64 // given.res)), 8, 6)
     write_png(given.out / "composites.png", np.concatenate([over(heads, colour) for colour in BACKGROUNDS], axis=1))
     print(json.dumps({"asked": obeying(model, given.count), "data": of_data}))
 

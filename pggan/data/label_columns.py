@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.networks.latents import one_hot
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.formatting import natural_key
 
@@ -131,10 +132,7 @@ class LabelColumn:
         if self.is_number:
             values = entries * (2 / STEPS) - 1
             return np.where(entries < 0, np.nan, values).astype(np.float32)[:, None]
-        rows = np.zeros((len(entries), len(self.classes)), np.float32)
-        known = entries >= 0
-        rows[np.flatnonzero(known), entries[known]] = 1
-        return rows
+        return one_hot(entries, len(self.classes))
 
     def entry_of(self, vector: NDArray[np.floating[Any]]) -> int:
         """Returns the entry that a vector (width,) of the networks stands for."""

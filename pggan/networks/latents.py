@@ -20,6 +20,15 @@ def seed_latents(seeds: Iterable[int], latent_size: int) -> NDArray[np.float32]:
     return np.stack(rows) if rows else np.zeros((0, latent_size), np.float32)
 
 
+def one_hot(classes: Iterable[int], size: int) -> NDArray[np.float32]:
+    """Returns one-hot rows (N, size) of class numbers; the unknown class -1 is a row of zeros."""
+    numbers = np.asarray(list(classes), dtype=np.int64)
+    rows = np.zeros((len(numbers), size), np.float32)
+    known = numbers >= 0
+    rows[np.flatnonzero(known), numbers[known]] = 1
+    return rows
+
+
 # Second word of the random seed of codes: their own stream leaves a seed's latent and class the same without codes.
 CODES_STREAM = 1
 # Bound of continuous codes that users set. Training draws them from U(-1, 1).
