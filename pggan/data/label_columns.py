@@ -98,6 +98,10 @@ class LabelColumn:
             return ""
         return f"{self.value(entry):.7g}" if self.is_number else self.classes[entry]
 
+    def chip(self, entry: int) -> str:
+        """Returns an entry as a short text beside others: the class's name, or `age 30.5`."""
+        return f"{self.name} {self.value(entry):.3g}" if self.is_number else self.classes[entry]
+
     def describe(self, entry: int) -> dict[str, Any]:
         """Returns an entry for the metadata of pictures."""
         if self.is_number:
