@@ -61,7 +61,8 @@ def _sentences(values: Mapping[str, Any]) -> Iterator[str]:
         sides = rest.pop("resolutions")
         span = f"{sides[0]} to {sides[-1]}, {rest.pop('size')}"
         yield f"data {rest.pop('data')}: {rest.pop('pictures'):,} {colours} pictures, {span}"
-        rest["labels"] = {column: f"{count} classes" for column, count in rest["labels"].items()}
+        labels = rest["labels"].items()
+        rest["labels"] = {name: about if isinstance(about, str) else f"{about} classes" for name, about in labels}
     rest.pop("channels", None)
     yield from _rows(rest)
     if resume:

@@ -139,7 +139,8 @@ def find_classes(
                 kind = "number above the median" if column.is_number else "logit above the median"
             fit = fit_classes(latents.z, member)
             figures = {"accuracy": fit.figure, "members": float(member.mean()), "member": kind}
-            fits[names[start + number]] = (fit.direction, figures)
+            name = column.name if column.is_number else names[start + number]
+            fits[name] = (fit.direction, figures)
         start += column.width
     return _direction_set(model, fits, "labels")
 

@@ -89,7 +89,8 @@ class TableSource(Source):
         self._check_has_images(spec)
         self._named = class_names(schema.metadata or {})
         self.label_columns, left_out = self._find_label_columns(schema)
-        self.remark = join_remarks(passed_over, _missing_shards(self.files), no_classes_remark(left_out))
+        self._passed_over, self._left_out = passed_over, left_out
+        self._set_remark()
 
     @staticmethod
     @abstractmethod
@@ -128,6 +129,10 @@ class TableSource(Source):
                     yield Ref(path_in_row[:_MAX_NAME] or f"row {row_number}", payload)
                     row_number += 1
 
+    def _set_remark(self) -> None:
+        left_out = no_classes_remark(self._left_out)
+        self.remark = join_remarks(self._passed_over, _missing_shards(self.files), left_out)
+
     def with_numbers(self, names: tuple[str, ...]) -> Source:
         """Also takes columns of fractions, and of more values than there are classes."""
         columns = {column.name: column for column in self.label_columns}
@@ -135,6 +140,8 @@ class TableSource(Source):
             if name in self.schema.names and name not in self._named:
                 columns[name] = LabelColumn.of_values(name, self._values(name))
         self.label_columns = tuple(columns.values())
+        self._left_out = [name for name in self._left_out if name not in columns]
+        self._set_remark()
         missing = tuple(name for name in names if not (name in columns and columns[name].is_number))
         return super().with_numbers(missing) if missing else self
 
