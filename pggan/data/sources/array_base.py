@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.config.content.channels import KINDS, RGBA
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, has_numbers, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.file_base import explain_damage
 from pggan.data.sources.image_io import convert_channels
@@ -145,11 +145,12 @@ def load_labels(path: Path, count: int) -> Labels:
 
 
 def embedded_labels(values: NDArray[Any], count: int) -> Labels:
-    """As `label_array`, for an array in the images' own file; no labels if it holds something else."""
+    """As `label_array`, for an array in the images' own file; no labels if it holds something else, as measurements."""
     try:
-        return label_array(values, count, "")
+        labels = label_array(values, count, "")
     except DataError:
         return NO_LABELS
+    return NO_LABELS if has_numbers(labels[0]) else labels
 
 
 def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
