@@ -26,7 +26,8 @@ class Classification(Regularizer):
     """D reads each label column of an image: cross-entropy of classes, squared error of numbers.
 
     With H the sum over columns of classes and S that over numbers, d gains `class_weight * (H(reals) + H(fakes)) +
-    number_weight * (S(reals) + S(fakes))`, and g gains the terms of the fakes.
+    number_weight * S(reals)`, and g gains `class_weight * H(fakes) + number_weight * S(fakes)`. D learns numbers from
+    reals alone: taught on fakes, too, it agrees with G on signs of its own, and pictures obey less.
     """
 
     def __init__(self, class_weight: float, number_weight: float) -> None:
@@ -51,7 +52,8 @@ class Classification(Regularizer):
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         real = self.terms(step.real.class_logits, step.batch.labels, "class_real", "number_real")
         fake = self.terms(step.fake.class_logits, step.batch.fake_labels, "class_fake", "number_fake")
-        return LossTerms({**real, **fake}, {})
+        stats = {name: fake.pop(name) for name in ("number_fake",) if name in fake}
+        return LossTerms({**real, **fake}, stats)
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         return LossTerms(self.terms(step.fake.class_logits, step.batch.fake_labels, "g_class", "g_number"), {})
