@@ -186,6 +186,27 @@ def test_a_run_on_numbers_resumes_to_the_same_numbers(data, trained, tmp_path):
 
 
 @pytest.mark.long
+def test_a_run_begins_with_a_model_of_the_same_kinds_of_labels_alone(data, trained, tmp_path, capsys):
+    command = [
+        "train",
+        str(data),
+        "--from",
+        str(trained),
+        "--total-kimg",
+        "0.02",
+        "--eval-every",
+        "0",
+        "--device",
+        "cpu",
+    ]
+    command += ["--batch", "4", "--quiet"]
+    for labels, status in (("size,hair-colour,shift", 0), ("hair-colour,size,shift", 1), ("size,shift", 1)):
+        assert (command_line([*command, "--labels", labels, "--out", str(tmp_path / labels)]) != 0) == bool(status)
+    said = capsys.readouterr().err
+    assert "other numbers among its labels" in said
+
+
+@pytest.mark.long
 def test_versions_of_before_refuse_such_a_model_by_its_format(trained, monkeypatch):
     monkeypatch.setattr("pggan.config.model_metadata.FORMAT", 1)
     with pytest.raises(ModelError, match="has format 2, this pggan reads formats up to 1; update pggan"):
