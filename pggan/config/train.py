@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import compatibility
+from pggan.config.content.channels import KINDS, LISTED
 from pggan.config.losses import (
     OBJECTIVES,
     REGULARIZERS,
@@ -97,10 +98,14 @@ class TrainConfig:
     data: str | None = option(DATA, None, "The prepared data store.", on_command_line=False)
     channels: int = option(DATA, 3, "Channels of an image, as the data have them.", on_resume=IMMUTABLE,
         on_command_line=False, networks="gd")
-    label_size: int = option(DATA, 0, "Number of classes, as the data have them; 0: unconditional.",
+    label_size: int = option(DATA, 0, "Numbers of a label vector, as the data have them; 0: unconditional.",
         on_resume=IMMUTABLE, on_command_line=False, networks="gd")
-    labels: str | None = option(DATA, None, "Train conditionally on this label column of the data (AC-GAN).",
-        metavar="COLUMN", on_resume=IMMUTABLE, default_text="unconditional")
+    label_columns: tuple[int, ...] = option(DATA, (),
+        "Classes of each label column, 0 of a number, as the data have them; empty: label_size classes of one column.",
+        on_resume=IMMUTABLE, on_command_line=False)
+    labels: str | None = option(DATA, None,
+        "Train conditionally on this label column of the data (AC-GAN), or on several, as age,hair.",
+        metavar="COLUMN,...", on_resume=IMMUTABLE, default_text="unconditional")
     mirror: bool = option(DATA, True, "Mirror half of the images, chosen at random.")
     held_out: float = option(DATA, 0.0, "Share of the images never shown to the discriminator, to measure overfitting.",
         0, 0.99, metavar="SHARE")
@@ -215,7 +220,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         level_of(self.start_res)
         level_of(self.max_res)
-        require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
+        require(self.channels in KINDS, f"channels {self.channels}: pictures have {LISTED}")
         require(self.start_res <= self.max_res, f"--start-res {self.start_res} is above --max-res {self.max_res}")
         _ = OBJECTIVES[self.loss]  # suggests a near name, which a choice does not
         check_ranges(self)
@@ -230,6 +235,11 @@ class TrainConfig:
     def details(self) -> list[int]:
         """Returns the levels of detail that the phases pass through, as resolutions."""
         return [2**level for level in range(level_of(self.start_res), level_of(self.max_res) + 1)]
+
+    @property
+    def label_layout(self) -> tuple[int, ...]:
+        """The columns in the label vector: the number of classes of each, 0 of a number, which takes one place."""
+        return self.label_columns or ((self.label_size,) if self.label_size else ())
 
     @property
     def has_codes(self) -> bool:

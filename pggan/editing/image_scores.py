@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import over
 from pggan.editing.latent_images import discriminator_scores
 from pggan.editing.latents_file import LatentSet, check_small_file
 from pggan.editing.task import UNWATCHED, Task
@@ -102,7 +103,7 @@ def _batches(model: Model, latents: LatentSet, task: Task) -> Iterator[Images]:
     size = model.batch_size()
     for start in range(0, len(latents), size):
         part = latents.select(range(start, min(start + size, len(latents))))
-        yield model.images(part.inputs, part.labels)
+        yield over(model.images(part.inputs, part.labels))
         task.advance(len(part))
 
 

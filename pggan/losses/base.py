@@ -136,6 +136,8 @@ class Objective(nn.Module):
     replaces_g: bool = False
     # share of the known labels that training sees; the others measure D's classes (`heldout_accuracy`)
     shown_labels: float = 1.0
+    # the columns in the label vector (`TrainConfig.label_layout`): classes of each, 0 of a number; set by the state
+    label_layout: tuple[int, ...] = ()
     # share of the images whose label training sees; set when the data are known
     labelled: float = 1.0
 

@@ -25,14 +25,14 @@ class SearchVariables:
     """The variables of all restarts, a row each, and Adam's moments of them (Kingma and Ba 2015).
 
     Classes and categorical codes are shares that a softmax keeps positive with sum 1, one softmax for each column of
-    labels and each code. Continuous codes stay from -1 to 1.
+    labels and each code. Continuous codes and labels that are numbers stay from -1 to 1.
     """
 
     def __init__(self, model: Model, starts: LatentSet, options: ProjectOptions) -> None:
         z = torch.from_numpy(starts.z).to(model.device)
         self._z_radius = latent_radius(model)
         self.values = {"z": z * self._z_radius / z.norm(dim=1, keepdim=True)}
-        self._label_sizes = [len(column.classes) for column in model.labels.columns]
+        self._label_sizes = [column.layout for column in model.labels.columns]
         self._code_sizes = list(model.codes.categorical)
         self._labels = None if starts.labels is None else torch.from_numpy(starts.labels).to(model.device)
         self._codes = None if starts.codes is None else torch.from_numpy(starts.codes).to(model.device)
@@ -118,13 +118,17 @@ class SearchVariables:
 
 
 def _to_logits(rows: Tensor, sizes: list[int]) -> Tensor:
-    """Returns logits whose softmax, part by part, is near rows of one-hot parts."""
+    """Returns logits whose softmax, part by part, is near rows of one-hot parts; a number, of size 0, stays."""
     parts = []
-    for part in rows.split(sizes, dim=1):
+    for size, part in zip(sizes, rows.split([size or 1 for size in sizes], dim=1)):
+        if not size:
+            parts.append(part)
+            continue
         rest = (1 - START_SHARE) / max(1, part.shape[1] - 1)
         parts.append((part * (START_SHARE - rest) + rest).log())
     return torch.cat(parts, dim=1)
 
 
 def _to_shares(logits: Tensor, sizes: list[int]) -> Tensor:
-    return torch.cat([part.softmax(dim=1) for part in logits.split(sizes, dim=1)], dim=1)
+    parts = zip(sizes, logits.split([size or 1 for size in sizes], dim=1))
+    return torch.cat([part.softmax(dim=1) if size else part.clamp(-1, 1) for size, part in parts], dim=1)

@@ -74,6 +74,8 @@ class TrainState:
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         options = config.objective_options()
         objectives = make_objectives(config.loss, config.label_size > 0, options, config.has_codes)
+        for objective in objectives:
+            objective.label_layout = config.label_layout
         self.objectives = nn.ModuleList(objectives)
         self.attach()
         if device.type in PLAIN:

@@ -91,7 +91,7 @@ class Snapshots:
         if model.label_size:
             images = model.images_in_batches(model.seed_latents(seeds), _labels_in_turn(model, len(seeds)))
         else:
-            images = model.generate(seeds)
+            images = model.seed_images(seeds)
         more = self._reconstructions(model, scheduled) if self.state.discriminator.config.decodes else []
         return grid_image(enlarged(np.concatenate([images, *more])), self.columns, self.rows + len(more))
 

@@ -80,11 +80,10 @@ def _search(explorer: Explorer, image: Images, steps: int, job: Job) -> dict[str
     found = find_latent(
         explorer.model, InputPicture("photograph", image), ProjectOptions(steps=steps), Task(report), watch
     )
-    latents, columns = found.latents, explorer.space.labels.columns
+    latents, space = found.latents, explorer.space.labels
     classes: tuple[int, ...] = ()
     if latents.labels is not None:
-        parts = np.split(latents.labels[0], np.cumsum([len(column.classes) for column in columns])[:-1])
-        classes = tuple(int(part.argmax()) for part in parts)
+        classes = space.row_of(latents.labels[0])
     return {"point": from_latent(latents.inputs[0], classes).to_json(), "psnr": found.psnr, "png": _png(image)}
 
 

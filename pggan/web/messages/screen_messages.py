@@ -82,7 +82,7 @@ def about(tab: Tab, message: Message) -> dict[str, Any]:
     data = np.ascontiguousarray(row, dtype="<f4").tobytes()
     columns = explorer.space.labels.columns
     chips = [
-        {"title": f"class of {column.name}", "text": column.classes[number]}
+        {"title": f"class of {column.name}", "text": column.chip(number)}
         for column, number in zip(columns, classes_of(point, explorer.space))
     ]
     return {"z": base64.b64encode(data).decode(), "chips": chips}
