@@ -140,4 +140,4 @@ def _latents(
     else:
         centres = LatentSet.of_seeds(model, [family.similar or 0], request.label, dict(request.codes))
     degrees = DEFAULT_DEGREES if family.degrees is None else family.degrees
-    return relatives(centres, degrees, count or DEFAULT_FAMILY, FAMILY_SEED)
+    return relatives(model, centres, degrees, count or DEFAULT_FAMILY, FAMILY_SEED)

@@ -141,9 +141,12 @@ def command(
 
 
 def _fill_bank(model: Model, options: ProjectOptions, output: Output) -> None:
-    """Makes the thumbnails of seeds with a progress bar of their own."""
+    """Makes the thumbnails of seeds with a progress bar of their own; searches of w begin without them."""
+    from pggan.editing.latent_space import space_of
     from pggan.editing.seed_bank import seed_bank
 
+    if space_of(model) == "w":
+        return
     with output.progress("looking for starts", options.starts) as advance:
         seed_bank(model, options.starts, options.label, task_of(advance))
 

@@ -99,10 +99,10 @@ def score_images(model: Model, latents: LatentSet, names: tuple[str, ...], task:
 
 
 def _batches(model: Model, latents: LatentSet, task: Task) -> Iterator[Images]:
-    size = model.batch_size()
+    size, taker = model.batch_size(), latents.taker(model)
     for start in range(0, len(latents), size):
         part = latents.select(range(start, min(start + size, len(latents))))
-        yield model.images(part.inputs, part.labels)
+        yield taker.images(part.inputs, part.labels)
         task.advance(len(part))
 
 

@@ -136,7 +136,7 @@ class Generator(nn.Module):
             inputs = _random_inputs(self.config, count).to(like)
         truncation, self.mapping.truncation = self.mapping.truncation, 1.0
         labels = inputs[:, size:] if self.config.label_size else None
-        w = self.without_reference(self.mapping(self._inputs(inputs[:, :size], labels)))
+        w = self.without_reference(self.mapping(self.normalized_inputs(inputs[:, :size], labels)))
         self.mapping.truncation = truncation
         return w.mean(dim=0)
 
@@ -145,11 +145,11 @@ class Generator(nn.Module):
         return x if self.reference is None else x[len(self.reference) :]
 
     def first_inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """Returns what the first block takes: `_inputs`, through the mapping network if there is one."""
-        x = self._inputs(latents, labels)
+        """Returns what the first block takes: `normalized_inputs`, through the mapping network, if any."""
+        x = self.normalized_inputs(latents, labels)
         return x if self.mapping is None else self.mapping(x)
 
-    def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+    def normalized_inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Returns (R + N, inputs): noise and labels, normalised together, then codes; R reference rows come first."""
         config = self.config
         latents, labels = self._checked(latents, labels)

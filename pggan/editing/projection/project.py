@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan.editing.latent_space import differentiable_images, latent_radius
+from pggan.editing.latent_space import Spread, differentiable_images, space_of
 from pggan.editing.latents_file import LatentSet
 from pggan.editing.projection.image_loss import ImageLoss, feature_network
 from pggan.editing.projection.picture_input import InputPicture, image_tensor
@@ -92,6 +92,8 @@ def project(
     the nearest of 2,000 seeds; the worse half of the restarts ends after a third of the steps. The same picture, model
     and options give the same latent on the same device.
 
+    Of a model with a mapping network the latent w is found, from the average on (that of the label, if one is given).
+
     Args:
         model: The model.
         picture: The picture, as `picture_input.read_picture` returns it for the model.
@@ -106,9 +108,15 @@ def project(
     options.check()
     target = image_tensor(picture.image, model)
     loss = ImageLoss(target, feature_network(model, options.loss))
-    bank = seed_bank(model, options.starts, options.label)
-    starts = bank.latents.select(bank.nearest(target, options.restarts))
-    variables, losses = _search(model, loss, SearchVariables(model, starts, options), options, task, watch)
+    if space_of(model) == "z":
+        bank = seed_bank(model, options.starts, options.label)
+        starts = bank.latents.select(bank.nearest(target, options.restarts))
+        taker, variables = model, SearchVariables(model, starts, options)
+    else:
+        starts = _average_w(model, options)
+        taker = starts.taker(model)
+        variables = SearchVariables(taker, starts, replace(options, label=None, codes=None), Spread.of(model))
+    variables, losses = _search(taker, loss, variables, options, task, watch)
     order = [int(row) for row in losses.argsort(stable=True)]
     z = variables.z.detach().cpu().numpy()
     apart = float(angle(z[order[0]], z[order[1]])) if len(order) > 1 else None
@@ -129,12 +137,21 @@ def psnr(image: Images, picture: Images) -> float:
     return min(99.0, 10 * math.log10(255**2 / error)) if error else 99.0
 
 
+def _average_w(model: Model, options: ProjectOptions) -> LatentSet:
+    """Returns the average w, of seeds with the label and codes where they are given, once for each restart."""
+    count = options.starts if options.label is not None or options.codes else 1
+    seeds = LatentSet.of_seeds(model, range(count), options.label, options.codes).in_w(model)
+    average = seeds.z.mean(axis=0) if count > 1 else Spread.of(model).average
+    rows = seeds.select([0] * options.restarts)
+    return rows.with_latents(np.tile(average, (options.restarts, 1)), rows.names, rows.origins)
+
+
 def _search(
     model: Model, loss: ImageLoss, variables: SearchVariables, options: ProjectOptions, task: Task, watch: Watch | None
 ) -> tuple[SearchVariables, Tensor]:
     """Runs the descent; returns the variables of the restarts that were left, and their losses (N,)."""
     random = torch.Generator().manual_seed(options.seed)
-    radius, halve_at = latent_radius(model), round(HALVED_AFTER * options.steps)
+    halve_at = round(HALVED_AFTER * options.steps)
     for step in range(options.steps):
         progress = step / options.steps
         sigma = NOISE * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
@@ -144,7 +161,7 @@ def _search(
         losses = loss(images)
         if watch is not None:
             watch(step, to_uint8(images.detach()[losses.argmin()][None])[0])
-        variables.step(losses.sum(), options.rate * _rate_share(progress), radius)
+        variables.step(losses.sum(), options.rate * _rate_share(progress))
         if step == halve_at and len(variables.z) > 1:
             variables.select(losses.detach().argsort(stable=True)[: (len(variables.z) + 1) // 2])
         task.advance(1)

@@ -1,4 +1,4 @@
-"""What a projection searches: latents on the sphere, and where they are not given, labels and codes."""
+"""What a projection searches: latents on the sphere, labels and codes where they are not given; or latents w."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pggan.editing.latent_space import latent_radius
+from pggan.editing.latent_space import Spread, latent_radius
 from pggan.editing.latents_file import LatentSet
 from pggan.generation.model import Model
 
@@ -26,12 +26,23 @@ class SearchVariables:
 
     Classes and categorical codes are shares that a softmax keeps positive with sum 1, one softmax for each column of
     labels and each code. Continuous codes stay from -1 to 1.
+
+    Of latents w the variables are the distances from the average in units of w's standard deviation, without a sphere.
+
+    Args:
+        model: The model that takes the latents as they are, see `LatentSet.taker`.
+        starts: Latents to begin at.
+        options: Label and codes that are given.
+        spread: Of latents w; None: latents z.
     """
 
-    def __init__(self, model: Model, starts: LatentSet, options: ProjectOptions) -> None:
+    def __init__(self, model: Model, starts: LatentSet, options: ProjectOptions, spread: Spread | None = None) -> None:
         z = torch.from_numpy(starts.z).to(model.device)
-        self._z_radius = latent_radius(model)
-        self.values = {"z": z * self._z_radius / z.norm(dim=1, keepdim=True)}
+        self._radius = None if spread is not None else latent_radius(model)
+        # latents are `centre + scale * values["z"]`
+        self._centre = torch.zeros_like(z[0]) if spread is None else torch.from_numpy(spread.average).to(z)
+        self._scale = 1.0 if spread is None else max(spread.scale, 1e-12)
+        self.values = {"z": self._on_sphere((z - self._centre) / self._scale)}
         self._label_sizes = [len(column.classes) for column in model.labels.columns]
         self._code_sizes = list(model.codes.categorical)
         self._labels = None if starts.labels is None else torch.from_numpy(starts.labels).to(model.device)
@@ -61,13 +72,16 @@ class SearchVariables:
 
     @property
     def z(self) -> Tensor:
-        """Latents (restarts, latent_size), of length sqrt(latent_size)."""
+        """Latents z (restarts, latent_size), of length sqrt(latent_size); of w the distances from the average."""
         return self.values["z"]
+
+    def _on_sphere(self, z: Tensor) -> Tensor:
+        return z if self._radius is None else z * (self._radius / z.norm(dim=1, keepdim=True))
 
     def inputs(self, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Returns the generator's latents and codes, and labels or None. `noise` is added to the latents."""
         self.values = {name: value.detach().requires_grad_(True) for name, value in self.values.items()}
-        z = self.values["z"] if noise is None else self.values["z"] + noise
+        z = self._centre + self._scale * (self.values["z"] if noise is None else self.values["z"] + noise)
         labels, codes = self.labels(), self.codes()
         return z if codes is None else torch.cat([z, codes], dim=1), labels
 
@@ -87,8 +101,8 @@ class SearchVariables:
         return torch.cat(parts, dim=1) if parts else self._codes
 
     @torch.no_grad()
-    def step(self, loss: Tensor, rate: float, radius: float) -> None:
-        """Makes one step of Adam, and puts latents back on the sphere."""
+    def step(self, loss: Tensor, rate: float) -> None:
+        """Makes one step of Adam, and puts latents z back on the sphere."""
         self._steps += 1
         gradients = torch.autograd.grad(loss, list(self.values.values()))
         for name, gradient in zip(list(self.values), gradients):
@@ -98,7 +112,7 @@ class SearchVariables:
             unbiased = first / (1 - BETA1**self._steps)
             scale = (second / (1 - BETA2**self._steps)).sqrt() + EPSILON
             self.values[name] = self.values[name].detach() - rate * unbiased / scale
-        self.values["z"] = self.values["z"] * (radius / self.values["z"].norm(dim=1, keepdim=True))
+        self.values["z"] = self._on_sphere(self.values["z"])
         if "continuous" in self.values:
             self.values["continuous"] = self.values["continuous"].clamp(-1, 1)
 
@@ -113,7 +127,7 @@ class SearchVariables:
     def to_latents(self, row: int, starts: LatentSet) -> LatentSet:
         """Returns one restart as a set of one latent of the model of `starts`."""
         labels, codes = (None if v is None else v[row : row + 1].cpu().numpy() for v in (self.labels(), self.codes()))
-        z = self.z[row : row + 1].detach().cpu().numpy()
+        z = (self._centre + self._scale * self.z[row : row + 1].detach()).cpu().numpy()
         return replace(starts.select([0]), z=z, labels=labels, codes=codes)
 
 
