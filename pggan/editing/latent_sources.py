@@ -50,7 +50,7 @@ def read_latents(path: str | Path, model: Model, force: bool = False) -> LatentS
         identity = ModelIdentity.from_json({"name": about.get("model"), "sha256": about.get("sha256")})
         if not force and not identity.fits(ModelIdentity.of(model)):
             raise UsageError(f"{path} was made by the model {identity}, not by {model.name}; give that one, or --force")
-        latents = _of_entry(about, path, model)
+        latents = latents_of_entry(about, path, model)
     return latents.check_model(model, force)
 
 
@@ -70,7 +70,11 @@ def latent_entry(latents: LatentSet, row: int) -> dict[str, Any]:
     return {"name": latents.names[row], "latent": entry}
 
 
-def _of_entry(about: Mapping[str, Any], path: Path, model: Model) -> LatentSet:
+def latents_of_entry(about: Mapping[str, Any], path: Path, model: Model) -> LatentSet:
+    """Returns the latents that a PNG's entry of pggan names; `path` is for messages.
+
+    Raises `DataError` or `ModelError` where it names none, and what reading hostile values raises.
+    """
     if (entry := about.get("latent")) is not None:
         space = entry.get("space", "z")
         rows = {name: _decoded(entry[name]) for name in (space, "labels", "codes") if name in entry}

@@ -76,6 +76,10 @@ class _Truncation(nn.Module):
         super().__init__()
         self._mapping = (mapping,)  # in a tuple: its parameters are none of this module's
 
+    @property
+    def truncation(self) -> float:
+        return self._mapping[0].truncation
+
     def forward(self, w: Tensor) -> Tensor:
         (mapping,) = self._mapping
         return w if mapping.truncation == 1 else torch.lerp(mapping.average.to(w), w, mapping.truncation)

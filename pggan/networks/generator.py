@@ -48,9 +48,12 @@ class InputBlock(nn.Module):
         self.conv = EqualizedConv2d(self.width, self.width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.dense.weight_operand(x.dtype).t()
+        return self.from_dense(x @ self.dense.weight_operand(x.dtype).t())
+
+    def from_dense(self, y: Tensor) -> Tensor:
+        """Computes features (N, width, 4, 4) from the dense layer's output (N, width * 16), its bias not yet added."""
         side = 4 if len(self.dense.bias) > self.width else 1
-        y = y.reshape(x.shape[0], self.width, 4, 4) + self.dense.bias.to(x.dtype).reshape(self.width, side, side)
+        y = y.reshape(y.shape[0], self.width, 4, 4) + self.dense.bias.to(y.dtype).reshape(self.width, side, side)
         out: Tensor = self.act1(self.conv(self.act0(y)))
         return out
 

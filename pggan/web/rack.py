@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from pggan.editing.directions_file import DirectionSet, read_directions
+from pggan.editing.latent_space import space_of
 from pggan.editing.model_identity import ModelIdentity
 from pggan.editing.sphere import orthogonal
 from pggan.editing.task import Task
 from pggan.generation.model import Model
 from pggan.utils.errors import UsageError
 from pggan.web.rendering.jobs import Job
-from pggan.web.session.points import Vector
+from pggan.web.session.mapped import MOST_SPREADS
+from pggan.web.session.points import MOST_DEGREES, Vector
 from pggan.web.session.screen import Screen
 
 FOUND, SEEDS, MOST_DIRECTIONS, FEWEST_MARKS = 8, 2000, 200, 10
@@ -34,9 +36,12 @@ class Direction:
     source: str
     vector: Vector  # (latent_size,), of unit length
     note: str  # how good it is
+    unit: str = "°"
+    reach: float = MOST_DEGREES  # of its slider, each way
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.key, "name": self.name, "source": self.source, "note": self.note}
+        return {"id": self.key, "name": self.name, "source": self.source, "note": self.note, "unit": self.unit,
+                "reach": self.reach}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class Rack:
         self._model = model
         self._directions: dict[str, Direction] = {}
         self._lock = threading.Lock()
+        self._unit = (" σ", MOST_SPREADS) if space_of(model) == "w" else ("°", MOST_DEGREES)
 
     def describe(self) -> dict[str, Any]:
         """Returns the directions, and the ways to find more with the reason where one cannot be gone."""
@@ -141,7 +147,7 @@ class Rack:
                     key, number = f"{source}:{name} {number}", number + 1
                 if key not in self._directions and len(self._directions) >= MOST_DIRECTIONS:
                     raise UsageError(f"the rack holds {MOST_DIRECTIONS} directions already")
-                direction = Direction(key[:80], name, source, vector.astype(np.float32), _note(figures))
+                direction = Direction(key[:80], name, source, vector.astype(np.float32), _note(figures), *self._unit)
                 self._directions[direction.key] = direction
                 added.append(direction)
         return added
@@ -168,7 +174,8 @@ class Rack:
             names[key] = name if used[name] == 1 else f"{name} {used[name]}"
         figures = tuple({"from": directions[key].source, "note": directions[key].note} for key in rows)
         matrix = np.stack([vectors[key] for key in rows])
-        DirectionSet(matrix, tuple(names[key] for key in rows), figures, ModelIdentity.of(self._model)).save(path)
+        DirectionSet(matrix, tuple(names[key] for key in rows), figures, ModelIdentity.of(self._model),
+                     space_of(self._model)).save(path)  # fmt: skip
 
     def vectors(self, screen: Screen) -> dict[str, Vector]:
         """Returns the directions by key; those that are not locked are made orthogonal to the locked ones."""

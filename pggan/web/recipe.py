@@ -56,26 +56,29 @@ def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> 
         extra += f", codes={dict(point.codes)!r}" if point.codes else ""
         return f"import pggan\n\nmodel = pggan.load({source!r})\nimage = model.generate({point.seed}{extra})[0]\n"
     rows = [latent_of(point, space, explorer.directions(screen))]
-    classes = [classes_of(point, space)]
+    classes, mapped = [classes_of(point, space)], space.mapped is not None
     if point.mix is not None:
         rows.append(latent_of(point.mix.other, space, explorer.directions(screen)))
         classes.append(classes_of(point.mix.other, space))
     text = base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode()
     lines = [
         "import base64", "", "import numpy as np", "", "import pggan",
+        "from pggan.editing.latent_space import takes_w",
         "from pggan.generation.level_colours import refit_colours",
         "from pggan.generation.level_features import synthesize_blend",
         "from pggan.generation.to_uint8 import to_uint8", "",
         f"model = pggan.load({source!r})",
         f'latents = np.frombuffer(base64.b64decode("{text}"), "<f4").reshape({len(rows)}, -1).copy()',
-        f"labels = {f'model.labels.vectors({classes!r})' if model.label_size else None}",
+        f"labels = {f'model.labels.vectors({classes!r})' if model.label_size and not mapped else None}",
     ]  # fmt: skip
     if not screen.snapshot:
         lines.append("refit_colours(model)  # lower levels in the colours of the finished picture")
+    if mapped:
+        lines.append("model = takes_w(model)  # the latents are w, behind the mapping network")
     lines += _mix_lines(point.mix, screen) if point.mix else [
         f"image = to_uint8(model.synthesize(latents, labels, {screen.level}, {screen.alpha:g}))[0]"
     ]  # fmt: skip
-    unused = {"synthesize_blend": point.mix is None, "refit_colours": bool(screen.snapshot)}
+    unused = {"synthesize_blend": point.mix is None, "refit_colours": bool(screen.snapshot), "takes_w": not mapped}
     return "\n".join(line for line in lines if not any(name in line for name, gone in unused.items() if gone)) + "\n"
 
 

@@ -14,9 +14,10 @@ from pggan.generation.grid import Images
 from pggan.generation.images import encode_png
 from pggan.utils.errors import UsageError
 from pggan.web.explorer import Explorer
+from pggan.web.latent_sets import point_of
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.fields import entries, integer, number, text
-from pggan.web.session.points import MOST_NAME, from_latent
+from pggan.web.session.points import MOST_NAME
 from pggan.web.session.tab import Handler, Message, Tab
 
 MOST_STEPS, MOST_COORDINATE = 3000, 10000
@@ -80,12 +81,7 @@ def _search(explorer: Explorer, image: Images, steps: int, job: Job) -> dict[str
     found = find_latent(
         explorer.model, InputPicture("photograph", image), ProjectOptions(steps=steps), Task(report), watch
     )
-    latents, columns = found.latents, explorer.space.labels.columns
-    classes: tuple[int, ...] = ()
-    if latents.labels is not None:
-        parts = np.split(latents.labels[0], np.cumsum([len(column.classes) for column in columns])[:-1])
-        classes = tuple(int(part.argmax()) for part in parts)
-    return {"point": from_latent(latents.inputs[0], classes).to_json(), "psnr": found.psnr, "png": _png(image)}
+    return {"point": point_of(explorer, found.latents).to_json(), "psnr": found.psnr, "png": _png(image)}
 
 
 HANDLERS: dict[str, Handler] = {"align": align, "project": project}
