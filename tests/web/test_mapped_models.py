@@ -71,13 +71,13 @@ def test_what_is_saved_or_copied_makes_the_picture_again(studio, tmp_path):
     namespace: dict[str, object] = {}
     exec(code, namespace)
     assert np.abs(np.asarray(namespace["image"]).astype(int) - shown).max() <= 1
-    link = page.ask("save", point=point)["url"]
+    link = page.ask("save", point=point)["file"]
     (tmp_path / "p.png").write_bytes(client.get(link).content)
     latents = read_latents(tmp_path / "p.png", explorer.model)
     assert latents.space == "w"
     assert np.abs(latents.images(explorer.model)[0].astype(int) - shown).max() <= 1
     page.ask("favour", point=point)
-    data = client.get(page.ask("export", way="latents")["url"]).content
+    data = client.get(page.ask("export", way="latents")["file"]).content
     (tmp_path / "l.safetensors").write_bytes(data)
     assert read_latents(tmp_path / "l.safetensors", explorer.model).space == "w"
     headers = {"origin": ORIGIN}
