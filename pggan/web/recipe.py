@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,11 @@ def is_plain(point: Point, screen: Screen, model: Model) -> bool:
 def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
     """Returns the command that makes a picture again, or what to do first."""
     words = ["pggan", "generate", source]
+    if point.mix is not None:
+        return _blend_command(point, point.mix, screen, model, source)
     if not is_plain(point, screen, model):
-        if point.mix is not None or (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
-            return "# mixtures and lower levels: see the Python code"
+        if (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
+            return "# lower levels: see the Python code"
         return f"# save the picture (S), then\n{shlex.join([*words, '--latents', 'SAVED.png'])}"
     words += ["--seeds", str(point.seed)]
     label = label_text(model, point.classes)
@@ -45,6 +48,20 @@ def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
     for code, value in point.codes:
         words += ["--code", f"{code}={value:g}"]
     return shlex.join(words)
+
+
+def _blend_command(point: Point, mix: Mix, screen: Screen, model: Model, source: str) -> str:
+    """Returns the command that mixes two pictures; its PNG shows both beside the mixture."""
+    parents = [replace(point, mix=None), mix.other]
+    if mix.mask is not None or (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
+        return "# painted mixtures and lower levels: see the Python code"
+    words, side = ["pggan", "blend", source], 2 ** min(mix.level, screen.level)
+    end = ["--at", f"{side}x{side}", *([] if mix.share == 1 else ["--share", f"{mix.share:g}"])]
+    own = all(is_plain(parent, screen, model) and not parent.codes for parent in parents)
+    if own and all(number is None for parent in parents for number in parent.classes) and not screen.snapshot:
+        return shlex.join([*words, "--seeds", f"{parents[0].seed},{parents[1].seed}", *end])
+    saved = ["--latents", "FIRST.png", "--latents", "SECOND.png"]
+    return f"# save each of the two pictures by itself (S), then\n{shlex.join([*words, *saved, *end])}"
 
 
 def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> str:
