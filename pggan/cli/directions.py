@@ -72,7 +72,8 @@ class Request:
     ),
     cloup.option(
         "--score", "scores", multiple=True, metavar="NAME", show_default="brightness, contrast, saturation, sharpness",
-        help="Numbers for --from scores: those, hue, or score (the discriminator's). Repeat for more.",
+        help="Numbers for --from scores: those, hue, score (the discriminator's), or with the extra "
+        "align yaw, roll, smile, eyes (how open) of faces. Repeat for more.",
     ),
     cloup.option(
         "--csv", "table", type=click.Path(path_type=Path), metavar="FILE", show_default="none",

@@ -96,9 +96,16 @@ def find_scores(
 
 
 def fit_scores(model: Model, latents: LatentSet, scores: Mapping[str, NDArray[np.floating]]) -> DirectionSet:
-    """Finds the direction of each of any scores (N,) of latents, by least squares; figure: R2 on the last fifth."""
-    rows = _fit_inputs(latents, model)
-    fits = {name: fit_values(rows, values) for name, values in scores.items()}
+    """Finds the direction of each of any scores (N,) of latents, by least squares; figure: R2 on the last fifth.
+
+    Latents without a score (NaN), as those whose image shows no face, are left out.
+    """
+    rows, fits = _fit_inputs(latents, model), {}
+    for name, values in scores.items():
+        known = ~np.isnan(values)
+        if not known.any():
+            raise UsageError(f"none of {len(values)} pictures has a score {name}; do they show faces?")
+        fits[name] = fit_values(rows[known], values[known])
     return _of_fits(model, fits, "scores", "r2")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import read_image
+from pggan.editing.faces.face_points import corners, face_points, why_no_faces
 from pggan.editing.latent_sources import latents_of_entry
 from pggan.generation.images import describe, read_metadata
 from pggan.utils.errors import DataError, PgganError, UsageError
@@ -67,11 +68,15 @@ def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
     height, width = image.shape[:2]
     factor = -(-max(height, width) // MOST_SIDE)
     small = np.ascontiguousarray(image[::factor, ::factor])
+    why = why_no_faces()
+    points = None if why else face_points(small)
     return {
         "kind": "photograph",
         "key": explorer.photographs.add(small),
         "width": small.shape[1],
         "height": small.shape[0],
+        "points": None if points is None else (corners(points) + 0.5).tolist(),
+        "why": why or ("" if points is not None else "no face was found in it"),
     }
 
 

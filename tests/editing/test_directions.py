@@ -18,7 +18,7 @@ from pggan.editing.directions import (
 )
 from pggan.editing.directions_file import DirectionSet, read_directions
 from pggan.editing.fits import fit_classes, fit_values
-from pggan.editing.image_scores import NAMES, read_score_table, score_images
+from pggan.editing.image_scores import DISCRIMINATOR, HUE, IMAGE_SCORES, read_score_table, score_images
 from pggan.editing.latents_file import LatentSet
 from pggan.editing.model_identity import ModelIdentity
 from pggan.editing.sphere import angle
@@ -26,6 +26,8 @@ from pggan.editing.task import CancelledError, Task
 from pggan.networks.model_file import write_tensors
 from pggan.utils.errors import DataError, ModelError, PgganError, UsageError
 from tests.helpers.editing_models import KINDS, LATENT_SIZE, loaded_kind
+
+NAMES = (*IMAGE_SCORES, HUE, DISCRIMINATOR)  # those of faces: see test_faces.py
 
 
 def gaussian(count, size, seed=0):

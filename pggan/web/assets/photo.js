@@ -29,15 +29,15 @@ export class Photo {
       make("div", { class: "row" }, open), this.body);
   }
 
-  open(file, { key, width, height }) {
+  open(file, { key, width, height, points, why }) {
     Object.assign(this, { key, width, height });
     if (this.picture.src) URL.revokeObjectURL(this.picture.src);
     this.picture.src = URL.createObjectURL(file);
     this.board.style.width = `min(100%, ${(320 * width) / height}px)`;
-    this.points = GUESS.map(([x, y]) => [x * width, y * height]);
+    this.points = points ?? GUESS.map(([x, y]) => [x * width, y * height]);
     this.body.hidden = false;
     this.preview.removeAttribute("src");
-    this.note.textContent = "";
+    this.note.textContent = points ? "The points are where a face was found; drag them where they are not right." : why ? `The points are a guess: ${why}.` : "";
     this.place();
     this.panels.show("photo");
     return this.align();

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.aligned import align_face
 from pggan.data.sources.base import BadImage
+from pggan.editing.faces.face_points import why_no_faces
+from pggan.editing.faces.face_template import cut_face, face_template
 from pggan.generation.grid import Images
 from pggan.generation.images import encode_png
 from pggan.utils.errors import UsageError
@@ -33,7 +34,8 @@ def _cut(explorer: Explorer, message: Message) -> Images:
     if message.get("points") is None:
         return fit_square(image, explorer.model.resolution)
     try:
-        return align_face(image, _points(message["points"]), explorer.model.resolution)
+        template = None if why_no_faces() else face_template(explorer.model)
+        return cut_face(image, _points(message["points"]), template, explorer.model.resolution)
     except BadImage as error:
         raise UsageError(f"{error}; drag the points to the eyes and the corners of the mouth") from None
 
