@@ -17,8 +17,8 @@ ITERATIONS, TRIES = 12, 6
 # The end: the mean squared error became less by a smaller share than this.
 LEAST_GAIN = 1e-2
 DAMPING, EASED, DAMPED = 1e-2, 1 / 3, 4.0
-# Numbers in the Jacobian matrix at most (200 MB), and columns that are computed at once.
-MOST_NUMBERS, COLUMNS = 50_000_000, 32
+# Numbers in the Jacobian matrix at most (80 MB), and columns that are computed at once.
+MOST_NUMBERS, COLUMNS = 20_000_000, 32
 
 
 def can_refine(latent_size: int, numbers: int) -> bool:
