@@ -79,7 +79,7 @@ def align_face(image: NDArray[np.uint8], points: ArrayLike, side: int) -> NDArra
     share = float((_distance_outside(square, width, height, 64) == 0).mean())
     if share < _MIN_INSIDE:
         raise BadImage(f"only {share:.0%} of the crop lies in the picture; are the landmarks this picture's?")
-    crop = _resample(image, square, side).reshape(side, side, channels)
+    crop = resample_square(image, square, side).reshape(side, side, channels)
     distance = _distance_outside(square, width, height, side)
     return _dissolve(crop, distance) if distance.any() else crop
 
@@ -95,8 +95,8 @@ def _distance_outside(square: CropSquare, width: int, height: int, side: int) ->
     return np.hypot(*distances) / np.float32(square.side)
 
 
-def _resample(image: NDArray[np.uint8], square: CropSquare, side: int) -> NDArray[np.uint8]:
-    """Returns the square as (side, side, C) without aliasing.
+def resample_square(image: NDArray[np.uint8], square: CropSquare, side: int) -> NDArray[np.uint8]:
+    """Returns the square as (side, side, C) without aliasing; outside the image its reflection.
 
     The image is first reduced to twice the final resolution, then rotated onto a grid of up to twice the side, whose
     cells are averaged.
