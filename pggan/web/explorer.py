@@ -128,7 +128,7 @@ class Explorer:
             alpha = alpha if level == look.level else 1.0
         return Drawing(latent, level, alpha, look.snapshot, look.quality, blend)
 
-    def kept_latent(self, row: Vector, labels: Vector | None) -> Latent:
+    def latent_of_row(self, row: Vector, labels: Vector | None) -> Latent:
         """Returns what draws one of a `LatentSet` of the model: inputs and labels of a row."""
         if self.space.mapped is not None:
             return Latent(as_bytes(row), space="w")

@@ -43,7 +43,7 @@ def film_at(explorer: Explorer, screen: Screen, time: float) -> Latent:
     share = time / keyframes.length
     moment = round(share * last) % last if screen.loop else round(min(share, 1.0) * (last - 1))
     rows, labels = keyframes.at(moment, MOMENTS)
-    return explorer.kept_latent(rows[0], None if labels is None else labels[0])
+    return explorer.latent_of_row(rows[0], None if labels is None else labels[0])
 
 
 def write_keyframes(explorer: Explorer, screen: Screen, path: Path, scratch: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pggan.cli import run
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig
@@ -157,9 +158,15 @@ def test_moves_of_either_kind_of_model_are_given_in_its_unit(tmp_path, monkeypat
     assert "has no mapping network: its latents are moved by --degrees" in capsys.readouterr().err
 
 
-def test_truncation_goes_on_beside_w(tmp_path):
+def test_truncation_goes_on_beside_w(tmp_path, monkeypatch):
     path = tmp_path / "mapping.safetensors"
     loaded_kind("mapping", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert (
+        run(["generate", "mapping.safetensors", "--similar", "3", "--n", "2", "--truncation", "0", "--out", "s"]) == 0
+    )
+    one, two = (np.asarray(Image.open(path)) for path in sorted((tmp_path / "s").glob("seed*.png")))
+    assert (one == two).all()
     model = load(path, "cpu", truncation=0.0)
     images = LatentSet.of_seeds(model, range(3)).in_w(model).images(model)
     assert (images == images[0]).all()  # the average alone

@@ -92,9 +92,9 @@ def project(
 ) -> Projection:
     """Finds the latent whose image is nearest to a picture.
 
-    Only a latent's direction counts, so that Adam's steps are followed by a return to the sphere. The search starts at
-    the nearest of 2,000 seeds; the worse half of the restarts ends after a third of the steps. The same picture, model
-    and options give the same latent on the same device.
+    The search starts at the nearest of 2,000 seeds. It goes on with more freedom than latents have (`relaxation`), then
+    among latents, whose direction alone counts, and by the method of Levenberg and Marquardt (`refinement`). The worse
+    half of the restarts ends on the way. The same picture, model and options give the same latent on the same device.
 
     Of a model with a mapping network the latent w is found, from the average on (that of the label, if one is given).
 
@@ -112,14 +112,7 @@ def project(
     options.check()
     target = image_tensor(picture.image, model)
     loss = ImageLoss(target, feature_network(model, options.loss))
-    if space_of(model) == "z":
-        bank = seed_bank(model, options.starts, options.label)
-        starts = bank.latents.select(bank.nearest(target, options.restarts))
-        taker, variables = model, SearchVariables(model, starts, options)
-    else:
-        starts = _average_w(model, options)
-        taker = starts.taker(model)
-        variables = SearchVariables(taker, starts, replace(options, label=None, codes=None), Spread.of(model))
+    taker, starts, variables = _starts(model, target, options)
     counted = _Counted(task, watch, options.steps)
     _search(taker, loss, variables, options, counted)
     losses = _refine(taker, target, loss, variables, counted)
@@ -141,6 +134,18 @@ def psnr(image: Images, picture: Images) -> float:
     """Returns the peak signal-to-noise ratio of 8-bit images in dB; 99 for equal ones."""
     error = float(np.square(image.astype(np.float64) - picture).mean())
     return min(99.0, 10 * math.log10(255**2 / error)) if error else 99.0
+
+
+def _starts(model: Model, target: Tensor, options: ProjectOptions) -> tuple[Model, LatentSet, SearchVariables]:
+    """Returns the model that takes the latents as they are, the latents to begin at, and the variables there."""
+    if space_of(model) == "z":
+        bank = seed_bank(model, options.starts, options.label)
+        starts = bank.latents.select(bank.nearest(target, options.restarts))
+        return model, starts, SearchVariables(model, starts, options)
+    starts = _average_w(model, options)
+    taker = starts.taker(model)
+    free = replace(options, label=None, codes=None)  # w contains them
+    return taker, starts, SearchVariables(taker, starts, free, Spread.of(model))
 
 
 def _average_w(model: Model, options: ProjectOptions) -> LatentSet:

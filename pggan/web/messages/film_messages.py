@@ -45,7 +45,7 @@ def _frames(explorer: Explorer, screen: Screen, count: int, fps: float, job: Job
     for start in range(0, count, BATCH):
         moments = [keyframes.at(frame, fps) for frame in range(start, min(start + BATCH, count))]
         drawings = [
-            explorer.drawing_of(explorer.kept_latent(rows[0], None if labels is None else labels[0]), look)
+            explorer.drawing_of(explorer.latent_of_row(rows[0], None if labels is None else labels[0]), look)
             for rows, labels in moments
         ]
         for image in draw(model, drawings):
