@@ -19,7 +19,7 @@ from pggan.cli.options import (
     overwrite_option,
     workers_option,
 )
-from pggan.cli.progress_bar import deferred_progress
+from pggan.cli.progress_bar import staged_progress
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, printable, size
 
@@ -131,16 +131,18 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
 
     If it is stopped, it leaves DEST.partial, and the same command resumes there. DEST appears when it is complete.
     """
-    from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
+    from pggan.api import prepare
+    from pggan.data.prepare.prepare import PrepareOptions, plan
 
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
     if dry_run:
         planned = plan(source, dest, checked)
         output.result(planned.to_json(), *_plan_lines(planned))
         return
-    with resume_hint(dest), deferred_progress("preparing", output.quiet) as (start, advance):
+    with resume_hint(dest), staged_progress(output.quiet) as on_progress:
         # None: no estimate is printed, so that none is made
-        report = prepare(source, dest, checked, start, advance, None if output.silent else partial(_announce, output))
+        on_plan = None if output.silent else partial(_announce, output)
+        report = prepare(source, dest, checked, on_progress=on_progress, on_plan=on_plan)
     output.result(report.to_json(), *_report_lines(report))
 
 
