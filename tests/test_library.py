@@ -8,7 +8,9 @@ import importlib
 import inspect
 import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +26,8 @@ from pggan.training.train_run import collect_options
 
 ROOT = Path(__file__).parents[1]
 TINY = {
-    "start_res": 4, "max_res": 8, "batch": 8, "fmap_base": 16, "fmap_max": 8, "latent_size": 8, "device": "cpu",
-    "stable_kimg": {4: 0.032, 8: 0.032}, "fade_kimg": 0.032, "tick_kimg": 0.032, "mode": "eager",
+    "start_res": 4, "max_res": 16, "batch": 8, "fmap_base": 16, "fmap_max": 8, "latent_size": 8, "device": "cpu",
+    "stable_kimg": 0.032, "fade_kimg": 0.032, "tick_kimg": 0.032, "mode": "eager",
 }  # fmt: skip
 
 
@@ -35,7 +37,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("library")
     progress, ticks, notes, plans = [], [], [], []
     prepared = pggan.prepare(
-        "drawn:24", folder / "data", max_res=8, on_progress=lambda *call: progress.append(call), on_plan=plans.append
+        "drawn:24", folder / "data", max_res=16, on_progress=lambda *call: progress.append(call), on_plan=plans.append
     )
     result = pggan.train(
         folder / "data", folder / "run", on_progress=lambda *call: progress.append(call), on_tick=ticks.append,
@@ -47,14 +49,14 @@ def finished(tmp_path_factory):
 @pytest.mark.long
 def test_a_run_from_pictures_to_a_report(finished, tmp_path):
     folder, prepared, result, progress, ticks, notes, plans = finished
-    assert (prepared.count, prepared.resolutions[-1], len(plans)) == (24, 8, 1)
+    assert (prepared.count, prepared.resolutions[-1], len(plans)) == (24, 16, 1)
     assert progress[0] == ("preparing", 0, 24)
     assert ("preparing", 24, 24) in progress
-    assert (result.signal, result.nimg) == (0, 96)
-    assert progress[-1] == ("training", 96, 96)
+    assert (result.signal, result.nimg) == (0, 160)
+    assert progress[-1] == ("training", 160, 160)
     assert [line["kimg"] for line in ticks] == sorted(line["kimg"] for line in ticks)
-    assert ticks[-1]["kimg"] == 0.096 == result.last["kimg"]
-    assert any(note.startswith(f"run {folder / 'run'}: 4x4 to 8x8") for note in notes)
+    assert ticks[-1]["kimg"] == 0.16 == result.last["kimg"]
+    assert any(note.startswith(f"run {folder / 'run'}: 4x4 to 16x16") for note in notes)
     model = pggan.load(result.run.path, device="cpu")
     calls = []
     evaluation = pggan.evaluate(
@@ -85,17 +87,15 @@ def test_a_run_goes_on_where_it_was_stopped(finished, tmp_path):
     folder = finished[0]
 
     def stop(line):
-        import signal
-
         signal.raise_signal(signal.SIGINT)
 
     stopped = pggan.train(folder / "data", tmp_path / "run", on_tick=stop, **TINY)
     assert stopped.signal == 2
-    assert stopped.nimg < 96
-    with pytest.raises(pggan.UsageError, match=r"--batch changes the result.*--override|--override"):
+    assert stopped.nimg < 160
+    with pytest.raises(pggan.UsageError, match="--override"):
         pggan.train(resume=tmp_path / "run", batch=4)
     done = pggan.train(resume=tmp_path / "run", tick_kimg=0.016)
-    assert (done.signal, done.nimg) == (0, 96)
+    assert (done.signal, done.nimg) == (0, 160)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,31 @@ for _ in range(2):
     assert done.stdout.count("nowhere") == 2
 
 
+EXAMPLES = [path for path in sorted((ROOT / "pggan").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("module", ["pggan", "pggan.generation.grid"])
-def test_examples_in_docstrings_run(module):
-    results = doctest.testmod(importlib.import_module(module))
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_in_docstrings_run(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    results = doctest.testmod(importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts)))
     assert results.attempted
     assert not results.failed
+
+
+def test_the_package_has_examples():
+    assert {path.stem for path in EXAMPLES} >= {"__init__", "grid"}
+
+
+@pytest.mark.slow
+def test_the_reference_is_written_from_the_docstrings_without_a_warning(tmp_path):
+    pytest.importorskip("pdoc")
+    command = [sys.executable, str(ROOT / "tools/api_reference.py"), "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (tmp_path / "pggan.html").read_text(encoding="utf-8")
+    assert not [name for name in pggan.__all__ if f'id="{name}"' not in page]
 
 
 def test_grids_show_themselves():
