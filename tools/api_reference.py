@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The public names alone are shown: modules are private. What is imported on first use is imported before pdoc looks.
 CODE = """
 import sys
-import pggan.api
+import pggan.api, pggan.report
 from pdoc.__main__ import cli
 vars(pggan).update({name: getattr(pggan, name) for name in pggan.__all__})
 pggan.report = pggan.api.report
