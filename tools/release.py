@@ -90,8 +90,10 @@ def check_contents(sdist, wheel):
         fail(f"{sdist.name} lacks {', '.join(missing[:5])}")
     with zipfile.ZipFile(wheel) as archive:
         installed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    wanted = {name for name in tracked if name.startswith("pggan/")}
-    models = {f"pggan/_{name}" for name in tracked if name.startswith("checkpoints/") and not name.endswith(".png")}
+    # pictures of the documents stay out of the wheel
+    inside = [name for name in tracked if not name.endswith(".png")]
+    wanted = {name for name in inside if name.startswith("pggan/")}
+    models = {f"pggan/_{name}" for name in inside if name.startswith("checkpoints/")}
     if missing := sorted((wanted | models) - installed):
         fail(f"{wheel.name} lacks {', '.join(missing[:5])}")
     for file, names in ((sdist, packed - tracked), (wheel, installed - wanted - models)):
