@@ -16,6 +16,7 @@ from pggan.cli.options import (
     Output,
     label_option,
     model_options,
+    no_mark_option,
     output_options,
     overwrite_option,
 )
@@ -101,6 +102,7 @@ class Request:
     ),
     cloup.option("--sheet-seed", type=click.IntRange(0, 2**32 - 1), metavar="SEED", default=0, help="Its picture."),
     overwrite_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import ModelChoice, Output, model_options, output_options
+from pggan.cli.options import ModelChoice, Output, model_options, no_mark_option, output_options
 from pggan.utils.errors import UsageError
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7860
@@ -47,6 +47,7 @@ SHORTEST_TOKEN = 16
         help="Secret that the page's address has to hold.",
     ),
     cloup.option("--no-browser", is_flag=True, help="Print the address alone; open no browser."),
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(

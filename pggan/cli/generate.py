@@ -21,6 +21,7 @@ from pggan.cli.options import (
     Output,
     label_option,
     model_options,
+    no_mark_option,
     output_options,
     raw_option,
     truncation_option,
@@ -105,6 +106,7 @@ class Request:
     ),
     cloup.option("--no-grid", is_flag=True, help="Do not write grid.png."),
     cloup.option("--only-grid", is_flag=True, help="Write grid.png alone."),
+    no_mark_option,
 )  # fmt: skip
 @cloup.option_group(
     "Speed",

@@ -17,6 +17,7 @@ from pggan.cli.options import (
     fps_option,
     label_option,
     model_options,
+    no_mark_option,
     output_options,
     scale_option,
     seconds_option,
@@ -72,6 +73,7 @@ DEFAULT_SECONDS = 8.0
     fps_option(default=30.0),
     cloup.option("--grid", type=GRID_SIZE, default="1x1", help="Columns x rows of walks side by side, as 3x2."),
     scale_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(

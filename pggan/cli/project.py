@@ -17,6 +17,7 @@ from pggan.cli.options import (
     best_option,
     device_option,
     label_option,
+    no_mark_option,
     output_options,
     overwrite_option,
 )
@@ -96,6 +97,7 @@ class Files:
         help="Tuned weights to write.",
     ),
     overwrite_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(

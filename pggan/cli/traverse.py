@@ -15,6 +15,7 @@ from pggan.cli.options import (
     Output,
     fps_option,
     model_options,
+    no_mark_option,
     numbers_type,
     output_options,
     scale_option,
@@ -74,6 +75,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     seconds_option(type=click.FloatRange(0.1, 3600), show_default=f"{DEFAULT_SECONDS}"),
     fps_option(show_default=f"{DEFAULT_FPS}"),
     scale_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from pggan.generation.grid import Images, enlarge, grid_image
 from pggan.generation.latent_walks import LoopWalk, SeedWalk
+from pggan.generation.marking.video_mark import add_mark
+from pggan.generation.marking.xmp import synthetic_mark
 from pggan.generation.model import Model
 from pggan.generation.video_formats import VideoFormat, check_fps, check_size, video_format
 from pggan.utils.atomic_files import replace_atomically
@@ -26,7 +28,7 @@ H264_CRF, WEBP_QUALITY = "16", "90"
 
 
 def write_video(path: str | Path, frames: Iterable[Images], fps: float) -> int:
-    """Writes a video, holding no more frames in memory than the encoder needs.
+    """Writes a video with the synthetic mark, holding no more frames in memory than the encoder needs.
 
     Args:
         path: File ending in .mp4 (H.264), .gif or .webp; it appears when it is complete.
@@ -47,7 +49,13 @@ def write_video(path: str | Path, frames: Iterable[Images], fps: float) -> int:
         raise UsageError(f"{path} is a directory; give a file name ending in {container.ending}")
     path.parent.mkdir(parents=True, exist_ok=True)
     counts: list[int] = []
-    replace_atomically(path, lambda temporary: counts.append(_encode(temporary, container, frames, fps)))
+
+    def write(temporary: Path) -> None:
+        counts.append(_encode(temporary, container, frames, fps))
+        if (mark := synthetic_mark()) is not None:
+            add_mark(temporary, container.ending, mark)
+
+    replace_atomically(path, write)
     return counts[0]
 
 
