@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pggan.training.engine.memory_estimate import MicroBatchPlan
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
+    from pggan.training.run.call_options import CallOptions
 
 # fmt: off
 OUT = cloup.option(
@@ -53,6 +54,16 @@ OVERRIDE = cloup.option(
 WRITE_CONFIG = cloup.option(
     "--write-config", is_flag=True, help="Print all options of this run, as a file for --config, and train nothing."
 )
+TRACK = cloup.option(
+    "--track", type=click.Choice(["wandb", "trackio"]),
+    help="Send hyper-parameters, figures, sample grids and the best model there, too (pip install wandb, or trackio). "
+    "Only here: no file can ask for it.  [default: none]",
+)
+ON_SNAPSHOT = cloup.option(
+    "--on-snapshot", metavar="COMMAND",
+    help="Run a command beside the training with the path of each new model, as 'python publish.py'. Only here: no "
+    "file can ask for it.  [default: none]",
+)
 # fmt: on
 
 
@@ -67,6 +78,7 @@ class Request:
     override: bool
     dry_run: bool
     output: Output
+    call: CallOptions  # what no file and no run says
     options: dict[str, Any]  # fields of `TrainConfig`; None where not given
 
 
@@ -82,6 +94,8 @@ class Request:
             config_option(),
             like_option(),
             WRITE_CONFIG,
+            ON_SNAPSHOT,
+            TRACK,
             dry_run_option,
             json_option,
             quiet_option,
@@ -100,7 +114,8 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     # torch would log memory that runs out, which a run expects when it finds out how much fits
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
-    request = Request(**own, output=output, options=collect(values))
+    call = _call_options(values.pop("track"), values.pop("on_snapshot"))
+    request = Request(**own, output=output, call=call, options=collect(values))
     if request.resumed is None and request.override:
         raise UsageError("--override is about --resume; leave it out")
     if request.gpus is not None and request.gpus > 1 and not request.dry_run:
@@ -120,6 +135,21 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
         _show_plan(config, request)
         return 0
     return _report(_begin(config, request.out or _next_run(), request), output)
+
+
+def _call_options(track: str | None, on_snapshot: str | None) -> CallOptions:
+    """Returns what this call does besides training; a missing package or command is an error at once."""
+    from pggan.training.run.call_options import CallOptions
+
+    if track is not None:
+        from pggan.training.run.trackers import find_tracker
+
+        find_tracker(track)
+    if on_snapshot is not None:
+        from pggan.training.run.snapshot_command import split_command
+
+        split_command(on_snapshot)
+    return CallOptions(track, on_snapshot)
 
 
 def _is_main_process() -> bool:
@@ -213,7 +243,7 @@ def _begin(config: TrainConfig, run: Path, request: Request) -> RunResult:
         for line in [_summary(config, environment, run), *environment.describe_steps(), *hints]:
             request.output.note(line)
     with ExitStack() as stack:
-        return begin(config, run, _display(schedule, request.output.silent, stack), environment)
+        return begin(config, run, _display(schedule, request.output.silent, stack), environment, request.call)
 
 
 def _resume(request: Request, path: Path) -> RunResult:
@@ -234,7 +264,7 @@ def _resume(request: Request, path: Path) -> RunResult:
 
     with ExitStack() as stack:
         display = _display(new.schedule, request.output.silent, stack)
-        return resume(run, display, device, request.data, options, request.override)
+        return resume(run, display, device, request.data, options, request.override, request.call)
 
 
 def _display(schedule: Schedule, silent: bool, stack: ExitStack) -> Display:
@@ -291,7 +321,9 @@ def _report(result: RunResult, output: Output) -> int:
     models, lines = run.models(), []
     report = {"run": str(run.path), "nimg": nimg, "signal": result.signal, "seconds": result.seconds}
     report |= {"model": str(models[-1]) if models else None, "best": str(best) if best else None, "last": result.last}
+    report |= {"stopped": result.stopped or None}
     if not result.signal:
+        lines += [f"ended early: {result.stopped}"] if result.stopped else []
         lines.append(f"trained {nimg / 1000:g} kimg; sample grids: {run.samples}")
         lines.append(f"new pictures: pggan generate {paste(run.path)} --n 64 --out pictures")
         if best:

@@ -15,6 +15,7 @@ from pggan.training.engine.environment import RunEnvironment, resolve
 from pggan.training.engine.memory_estimate import describe as describe_memory
 from pggan.training.engine.memory_estimate import resolve_memory
 from pggan.training.engine.step_modes import resolve_modes
+from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import DataError, TrainingError
 from pggan.utils.formatting import paste
@@ -109,7 +110,13 @@ def _identity(path: str) -> dict[str, Any]:
         return {"count": len(store), "channels": store.channels, "created": store.manifest.created}
 
 
-def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvironment | None = None) -> RunResult:
+def begin(
+    config: TrainConfig,
+    out: Path,
+    display: Display,
+    environment: RunEnvironment | None = None,
+    call: CallOptions = NOTHING,
+) -> RunResult:
     """Trains a new run.
 
     Args:
@@ -117,6 +124,7 @@ def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvi
         out: The run's directory.
         display: Shows ticks and messages.
         environment: What "auto" became; None: decided here.
+        call: What this call does besides training.
 
     Raises:
         UsageError: A run is in the directory already, or something asked for is not on this machine.
@@ -128,7 +136,7 @@ def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvi
     run = RunDirectory(out)
     environment = dataclasses.replace(environment or resolve(config), data=_identity(str(config.data)))
     with _joined(environment, run, fresh=True) as (own, world):
-        trainer = Trainer(config, own, run, display, world)
+        trainer = Trainer(config, own, run, display, world, call)
         for line in describe_memory(own.memory, config.budget):
             display.measured(line)
         if config.start_from is not None:
@@ -169,6 +177,7 @@ def resume(
     data: str | None = None,
     changes: Mapping[str, Any] | None = None,
     override: bool = False,
+    call: CallOptions = NOTHING,
 ) -> RunResult:
     """Goes on with a run from its newest checkpoint, with its recorded options.
 
@@ -179,6 +188,7 @@ def resume(
         data: Where the run's data has moved to.
         changes: Fields of the configuration to change; the run records them.
         override: Allows changes of the result, too.
+        call: What this call does besides training.
 
     Raises:
         TrainingError: The data is not there, or is not what the run began on.
@@ -199,7 +209,7 @@ def resume(
     else:
         environment = _checked(before, config, display)
     with _joined(environment, run) as (own, world):
-        trainer = Trainer(config, own, run, display, world)
+        trainer = Trainer(config, own, run, display, world, call)
         trainer.resume()
         if changed_fields:
             nimg = trainer.state.nimg

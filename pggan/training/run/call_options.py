@@ -1,0 +1,20 @@
+"""What a call of `pggan train` does besides training: named by that call alone, recorded nowhere (torch-free).
+
+A configuration, another run's options and a run that resumes come from other people, too: none of them starts a
+command, or sends a run's values to a machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """Options of one call, for which there are no fields in `TrainConfig`."""
+
+    track: str | None = None  # wandb or trackio: where the run's values are sent
+    on_snapshot: str | None = None  # command that is run with the path of every new model
+
+
+NOTHING = CallOptions()
