@@ -179,10 +179,13 @@ _MODEL_ENDINGS = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".b
 
 def _is_model(name: str | None) -> bool:
     """Whether MODEL names a model, not pictures; where it names nothing that exists, whether it looks like one."""
+    from pggan.utils.caching.hub_files import HubAddress, is_address
     from pggan.utils.paths import MODELS, shipped
 
     if name is None:
         return True
+    if is_address(name):
+        return not HubAddress.parse(name).is_dataset
     path = Path(name)
     if path.suffix.lower() in _MODEL_ENDINGS or (path / MODELS).is_dir():
         return True

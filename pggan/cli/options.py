@@ -187,6 +187,9 @@ raw_option = cloup.option(
 device_option = cloup.option("--device", default="auto", help="Where to compute: auto, cpu, cuda or cuda:N.")
 json_option = cloup.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = cloup.option("--quiet", is_flag=True, help="Show no progress.")
+discriminator_option = cloup.option(
+    "--with-discriminator", is_flag=True, help="Keep the models' discriminators, for train --from."
+)
 dry_run_option = cloup.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
 overwrite_option = cloup.option(
     "--overwrite", is_flag=True, help="Replace existing output, once the new one is complete."

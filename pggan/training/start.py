@@ -17,6 +17,7 @@ from pggan.training.engine.memory_estimate import resolve_memory
 from pggan.training.engine.step_modes import resolve_modes
 from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
+from pggan.utils.caching.hub_files import is_address
 from pggan.utils.errors import DataError, TrainingError
 from pggan.utils.formatting import paste
 
@@ -200,6 +201,11 @@ def resume(
     if run.pruned:
         raise TrainingError(
             f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
+        )
+    if is_address(recorded.start_from):
+        raise TrainingError(
+            f"{run.path} names an address in its options ({recorded.start_from}); no run of pggan's does: addresses "
+            "are given on the command line alone"
         )
     before = RunEnvironment.from_json(values)
     config, changed_fields = changed(recorded, changes or {}, override)

@@ -15,6 +15,7 @@ DEFAULT_MODEL = "portraits"  # that commands use where no model is named
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "_checkpoints"
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
+_bounded: set[str] = set()  # caches that this process has brought within their limits
 
 
 def cache_root() -> Path:
@@ -25,14 +26,22 @@ def cache_root() -> Path:
 def cache_folder(name: str) -> Path | None:
     """Makes and returns a folder for files that can be made again, None where none can be written.
 
-    It lies in `cache_root()`. Containers may have no home, or one that is read-only.
+    It lies in `cache_root()`. Containers may have no home, or one that is read-only. When a process asks for a folder
+    first, that is brought within its limit (`caching.limits_of_caches.CACHES`).
     """
     try:
         folder = cache_root() / name
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # a home that cannot be found is a RuntimeError
         return None
-    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return None
+    if name not in _bounded:
+        from pggan.utils.caching.limits_of_caches import limit_of, remove_least_recent
+
+        _bounded.add(name)
+        remove_least_recent(folder, limit_of(name))
+    return folder
 
 
 def data_folder() -> Path:
@@ -83,7 +92,8 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
     """Finds the model file for a model argument.
 
     Args:
-        name: A model file, a run directory (its newest model), a shipped model's name, or None (the default model).
+        name: A model file, a run directory (its newest model), a shipped model's name, an address of the Hugging Face
+            Hub (`hf://user/name@revision`), or None (the default model).
         best: Take the run's best model by its metric instead of its newest.
 
     Raises `ModelError` where there is no such file, `UsageError` for `best` without a run directory.
@@ -95,6 +105,10 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
         if not available:
             raise ModelError("no model is shipped with this installation; give a model file or a run directory")
         return next(iter(available.values()))
+    if str(name).startswith("hf:/"):
+        from pggan.utils.caching.hub_files import HubAddress, fetch_model
+
+        return fetch_model(HubAddress.parse(str(name)))
     path = Path(name) if os.path.lexists(name) else Path(os.path.expanduser(name))
     if path.is_dir():
         models = numbered(path / MODELS, "model") or numbered(path, "model")

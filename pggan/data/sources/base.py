@@ -81,6 +81,7 @@ class Source(ABC):
     label_columns: tuple[LabelColumn, ...] = ()
     channels: int | None = None  # 1 (grey) or 3 of all images, None if they differ or it is unknown
     attribution: str | None = None  # whom the licence of the images asks to name
+    address: str | None = None  # where on the network they are from, with the revision
     choices: tuple[str, ...] = ()  # options of `open_source` that it takes, such as "dataset"
     remark: str | None = None  # one line for people: what is passed over of a SOURCE that holds more
 
@@ -135,7 +136,7 @@ class WrappedSource(Source):
     def __init__(self, inner: Source) -> None:
         self.inner = inner
         self.label_columns, self.attribution = inner.label_columns, inner.attribution
-        self.remark = inner.remark
+        self.remark, self.address = inner.remark, inner.address
 
     @staticmethod
     def sniff(spec: str) -> bool:
