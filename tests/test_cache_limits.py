@@ -10,10 +10,10 @@ import pytest
 from pggan.cli import run
 from pggan.metrics.cache import Cache
 from pggan.utils import paths
-from pggan.utils.caching import limits_of_caches
+from pggan.utils.caching import cache_folders, limits_of_caches
+from pggan.utils.caching.cache_folders import cache_folder
 from pggan.utils.caching.limits_of_caches import CACHES, LIMIT, limit_of, remove_least_recent, size_of
 from pggan.utils.errors import UsageError
-from pggan.utils.paths import cache_folder
 
 HOUR = 3600
 
@@ -61,7 +61,7 @@ def test_files_in_use_locks_and_what_lies_behind_links_stay(tmp_path):
 
 def test_a_cache_is_brought_within_its_limit_once_a_process(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(paths, "_bounded", set())
+    monkeypatch.setattr(cache_folders, "_bounded", set())
     monkeypatch.setenv(LIMIT, "1KB")
     folder = tmp_path / "pggan" / "seeds"
     for number in range(3):

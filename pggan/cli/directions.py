@@ -111,7 +111,8 @@ def command(
 ) -> None:  # fmt: skip
     """Find directions in which pictures change in a nameable way.
 
-    MODEL is a file, a run directory or a shipped model's name (none: portraits). The directions are sorted by
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits).
+    The directions are sorted by
     their effect: the change of the picture at 25 degrees, in units of a random direction's. Show one with
     pggan traverse --directions FILE --direction NAME.
     """

@@ -16,9 +16,10 @@ from typing import Any
 import cloup
 
 from pggan.cli.options import Output, json_option
+from pggan.utils.caching.cache_folders import cache_root
 from pggan.utils.caching.limits_of_caches import CACHES, limit_of, size_of
 from pggan.utils.formatting import one_line, size
-from pggan.utils.paths import cache_root, shipped
+from pggan.utils.paths import shipped
 from pggan.utils.process_pool import available_cores
 from pggan.utils.startup import WAITING
 from pggan.utils.version import __version__

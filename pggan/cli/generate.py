@@ -126,7 +126,7 @@ def command(
 ) -> None:  # fmt: skip
     """Make new pictures with a model.
 
-    MODEL is a file, a run directory or a shipped model's name (none: portraits).
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits).
 
     A seed is a picture: its latent is numpy.random.RandomState(seed).randn(latent_size), whatever the batch and the
     other seeds. Each PNG's metadata (entry pggan, JSON) says seed and model. Files of the same names are replaced.

@@ -83,7 +83,8 @@ def command(
 ) -> None:  # fmt: skip
     """Make a video of faces that turn into each other.
 
-    MODEL is a file, a run directory or a shipped model's name (none: portraits). The video is a smooth random
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits).
+    The video is a smooth random
     loop, or a walk between --seeds, --latents or --keyframes. Its frames go to the encoder one by one, so that memory
     does not grow with length.
     """

@@ -106,7 +106,8 @@ def command(
 ) -> None:  # fmt: skip
     """Find the latents of pictures.
 
-    MODEL is a file, a run directory or a shipped model's name. Each PICTURE is cut square in the middle and resized;
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name.
+    Each PICTURE is cut square in the middle and resized;
     cut a face out as the model's training pictures were. pggan generate, interpolate and traverse take the latents with
     --latents, and the tuned weights with --tuned. Of photographs of people: ask them first.
     """

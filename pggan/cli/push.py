@@ -25,7 +25,7 @@ from pggan.utils.formatting import size
         help="The model's licence, as the Hub names it: cc-by-4.0, mit.",
     ),
     cloup.option(
-        "--dataset", "datasets", multiple=True, metavar="USER/NAME", show_default="the data's own, where that is known",
+        "--trained-on", "datasets", multiple=True, metavar="USER/NAME", show_default="the data's own, if known",
         help="Data set on the Hub that it learnt from. Repeat for further ones.",
     ),
     dry_run_option,

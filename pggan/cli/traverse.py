@@ -85,7 +85,8 @@ def command(
 ) -> None:  # fmt: skip
     """Show what structured codes or directions do.
 
-    MODEL is a file, a run directory or a shipped model's name. One code of a model trained with --categorical or
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name.
+    One code of a model trained with --categorical or
     --continuous changes, or one direction of --directions; everything else is held. In a grid, a row shows the values
     from left to right, with a row for each of the seeds. In a video, a row is a code or direction and a column is a
     seed, and every one passes through its values.

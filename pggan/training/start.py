@@ -198,15 +198,7 @@ def resume(
     from pggan.training.loop import Trainer
 
     recorded, values = run.read_options()
-    if run.pruned:
-        raise TrainingError(
-            f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
-        )
-    if is_address(recorded.start_from):
-        raise TrainingError(
-            f"{run.path} names an address in its options ({recorded.start_from}); no run of pggan's does: addresses "
-            "are given on the command line alone"
-        )
+    _check_resumable(run, recorded)
     before = RunEnvironment.from_json(values)
     config, changed_fields = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, before, data))
@@ -224,6 +216,19 @@ def resume(
             if world.is_main_process:
                 run.record_changes(config, environment.to_json(), {"at_nimg": nimg, **changed_fields})
         return trainer.train()
+
+
+def _check_resumable(run: RunDirectory, recorded: TrainConfig) -> None:
+    """Raises `TrainingError` for a pruned run, and for one that would have the network asked for a model."""
+    if run.pruned:
+        raise TrainingError(
+            f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
+        )
+    if is_address(recorded.start_from):
+        raise TrainingError(
+            f"{run.path} names an address in its options ({recorded.start_from}); no run of pggan's does: addresses "
+            "are given on the command line alone"
+        )
 
 
 def _data_of(run: RunDirectory, config: TrainConfig, before: RunEnvironment, moved: str | None) -> str:

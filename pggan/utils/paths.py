@@ -1,4 +1,4 @@
-"""Paths of models and training states in runs and in the package, and the user's cache folder (torch-free)."""
+"""Paths of models and training states in runs and in the package, and the user's own folder (torch-free)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from pggan.utils.caching.cache_folders import cache_folder
 from pggan.utils.errors import ModelError, UsageError
 
 MODELS, STATES = "models", "checkpoints"
@@ -15,33 +16,6 @@ DEFAULT_MODEL = "portraits"  # that commands use where no model is named
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "_checkpoints"
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
-_bounded: set[str] = set()  # caches that this process has brought within their limits
-
-
-def cache_root() -> Path:
-    """Returns the folder of pggan's caches, `$XDG_CACHE_HOME/pggan` or `~/.cache/pggan`. `RuntimeError`: no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pggan"
-
-
-def cache_folder(name: str) -> Path | None:
-    """Makes and returns a folder for files that can be made again, None where none can be written.
-
-    It lies in `cache_root()`. Containers may have no home, or one that is read-only. When a process asks for a folder
-    first, that is brought within its limit (`caching.limits_of_caches.CACHES`).
-    """
-    try:
-        folder = cache_root() / name
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # a home that cannot be found is a RuntimeError
-        return None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return None
-    if name not in _bounded:
-        from pggan.utils.caching.limits_of_caches import limit_of, remove_least_recent
-
-        _bounded.add(name)
-        remove_least_recent(folder, limit_of(name))
-    return folder
 
 
 def data_folder() -> Path:

@@ -9,8 +9,9 @@ import pytest
 
 from pggan.cli import doctor, run
 from pggan.config.presets import PRESETS
+from pggan.utils.caching.cache_folders import cache_root
 from pggan.utils.errors import PgganError
-from pggan.utils.paths import cache_root, shipped
+from pggan.utils.paths import shipped
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from pggan.data.store.store import Store
 from pggan.interop.hub_push import PushOptions, push
 from pggan.training.run.directory import OPTIONS, RunDirectory
 from pggan.training.start import resume
+from pggan.utils.caching.cache_folders import cache_root
 from pggan.utils.caching.hub_files import HubAddress, fetch_model, is_address
 from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
-from pggan.utils.paths import cache_root
 from tests.helpers.model_files import saved
 from tests.helpers.run_directories import add_lines, make_run
 from tests.helpers.runs import Notes
@@ -237,22 +237,8 @@ def head_of(card):
 def test_push_uploads_model_card_and_sheet_which_others_load(hub, trained, monkeypatch, capsys):
     hub.token = "hf_secret"
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    assert (
-        run(
-            [
-                "push",
-                str(trained),
-                "ana/mine",
-                "--license",
-                "cc-by-4.0",
-                "--dataset",
-                "ana/toons",
-                "--private",
-                "--json",
-            ]
-        )
-        == 0
-    )
+    options = ["--license", "cc-by-4.0", "--trained-on", "ana/toons", "--private", "--json"]
+    assert run(["push", str(trained), "ana/mine", *options]) == 0
     pushed = json.loads(capsys.readouterr().out)
     files = hub.repositories["models", "ana/mine"]["commits"][pushed["address"].partition("@")[2]]
     assert set(pushed["files"]) == {"README.md", "model.safetensors", "sheet.png"} == set(files) - {".gitattributes"}

@@ -121,8 +121,11 @@ def _trained(last: Mapping[str, Any], model: ModelFile) -> str:
 
 def _made_on(info: Mapping[str, Any], resolved: Mapping[str, Any], trained_at: float) -> str:
     date = time.strftime("%Y-%m-%d", time.localtime(trained_at))
+    versions = f"pggan {info.get('pggan', '?')} and torch {info.get('torch', '?')}"
+    if not resolved:  # a file alone, which may be a copy
+        return f"unknown hardware, with {versions}"
     hardware = f"{resolved.get('hardware', 'unknown hardware')}, {resolved.get('precision', '?')}"
-    return f"{date} with pggan {info.get('pggan', '?')} and torch {info.get('torch', '?')} on {hardware}"
+    return f"{date} with {versions} on {hardware}"
 
 
 def _kimg(model: ModelFile) -> str:

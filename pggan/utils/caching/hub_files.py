@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pggan.utils.caching.cache_folders import cache_folder, cache_root
 from pggan.utils.caching.limits_of_caches import limit_of, mark_used, remove_least_recent
 from pggan.utils.errors import DataError, ModelError, PgganError, UsageError
 from pggan.utils.formatting import one_line, printable
-from pggan.utils.paths import cache_folder, cache_root
 
 # What `pggan push` calls a model.
 MODEL_FILE = "model.safetensors"
