@@ -64,6 +64,7 @@ SECTIONS = {
         "export-data": "Write a data store as files that other programs read.",
         "import": "Convert a model of another program to a pggan model.",
         "export": "Convert a model to ONNX or to a torch.export program.",
+        "push": "Upload a model with its card to the Hugging Face Hub.",
         "prune": "Reduce a run to the files that are worth sharing.",
     },
 }

@@ -209,6 +209,9 @@ class TrainConfig:
     eval_samples: int = option(EVALUATION, 1024, "Generated images per evaluation.", 4, 1_000_000, on_resume=SAFE)
     best_metric: str | None = option(EVALUATION, None, "Metric by which the best model is chosen and kept.",
         choices=tuple(METRICS.names()), on_resume=SAFE, default_text="the first of --eval-metrics")
+    stop_when: str | None = option(EVALUATION, None,
+        "End the run after N evaluations without a better figure, as swd:5. Those of the last resolution count, after "
+        "its fade-in; never: train to the end.", metavar="METRIC:N", on_resume=SAFE, default_text="never")
     inception_weights: str | None = option(EVALUATION, None,
         "torch-fidelity's file of Inception weights, for fid, kid, is and pr.", metavar="FILE", on_resume=SAFE,
         default_text="downloaded")

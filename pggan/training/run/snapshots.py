@@ -124,7 +124,7 @@ class Snapshots:
     def write(self, scheduled: ScheduleState, grid: NDArray[np.uint8]) -> None:
         """Writes the model and its sample grid, uint8 (H, W, C)."""
         save_model(self.run.model(scheduled.nimg), self.model(scheduled))
-        self._write_grid(self.name(scheduled), grid)
+        self._write_grid(self.name(scheduled), grid, {"kimg": scheduled.nimg / 1000, "pggan": __version__})
 
     def reals(self, images: NDArray[np.uint8]) -> None:
         """Writes a grid of real images (N, C, R, R) beside the samples, once per resolution."""
@@ -134,9 +134,10 @@ class Snapshots:
             shown = enlarged(images.transpose(0, 2, 3, 1))[: self.columns * self.rows]
             self._write_grid(name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
 
-    def _write_grid(self, name: str, image: NDArray[np.uint8]) -> None:
+    def _write_grid(self, name: str, image: NDArray[np.uint8], about: dict[str, Any] | None = None) -> None:
+        """Writes a grid; `about`: metadata of generated images."""
         self.run.samples.mkdir(parents=True, exist_ok=True)  # a person may have removed the folder
-        write_png(self.run.samples / name, image)
+        write_png(self.run.samples / name, image, about)
 
     @staticmethod
     def name(scheduled: ScheduleState) -> str:
