@@ -115,6 +115,10 @@ class TrainState:
         for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, d_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * self.progress.lr_factor * group.get("of_scale", 1.0)
+        if scheduled.beta2 is not None:
+            for optimizer, share in ((self.g_optimizer, 1.0), (self.d_optimizer, self.config.d_share)):
+                for group in optimizer.param_groups:
+                    group["betas"] = (group["betas"][0], scheduled.beta2**share)
 
     def take(self, other: TrainState) -> None:
         """Copies another state of the same run into this one's own tensors."""
