@@ -16,9 +16,10 @@ from pggan.utils.startup import set_thread_waiting
 from pggan.utils.version import __version__
 
 __all__ = [
-    "DirectionSet", "Keyframes", "LatentSet", "Model", "__version__", "blend_models", "cross_over", "find_classes",
-    "find_components", "find_marks", "find_scores", "find_sefa", "keyframe_video", "load", "project", "read_directions",
-    "read_keyframes", "read_latents", "read_picture", "read_tuned", "set_thread_waiting", "tune",
+    "DirectionSet", "Keyframes", "LatentSet", "Model", "__version__", "average_snapshots", "blend_models",
+    "build_average", "cross_over", "find_classes", "find_components", "find_marks", "find_scores", "find_sefa",
+    "keyframe_video", "load", "project", "read_directions", "read_keyframes", "read_latents", "read_picture",
+    "read_tuned", "set_thread_waiting", "tune",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pggan.editing.projection.project import project
     from pggan.editing.projection.tuning import read_tuned, tune
     from pggan.generation.model import Model, load
+    from pggan.training.run.post_hoc import average_snapshots, build_average
 
 # Modules, and what is imported from them on first use.
 _OFFERED = {
@@ -45,6 +47,7 @@ _OFFERED = {
     "pggan.editing.projection.project": ("project",),
     "pggan.editing.projection.tuning": ("read_tuned", "tune"),
     "pggan.generation.model": ("Model", "load"),
+    "pggan.training.run.post_hoc": ("average_snapshots", "build_average"),
 }
 _MODULE_OF = {name: module for module, names in _OFFERED.items() for name in names}
 

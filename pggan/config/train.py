@@ -87,6 +87,10 @@ class TrainConfig:
     raw_models: str = option(RUN, "auto",
         "Whether models keep the generator itself beside its average, for generate --raw; auto: where it takes at most "
         "64 MiB.", choices=("auto", "always", "never"), on_resume=SAFE, before="never")
+    power_averages: bool = option(RUN, False,
+        "Keep two power-function averages of the generator (lengths 0.05 and 0.1) in every snapshot, from which pggan "
+        "ema makes one of any length. Costs two more generators in memory, and as many bytes on the disk a snapshot.",
+        on_resume=IMMUTABLE, in_recipe=False)
     max_rollbacks: int = option(RUN, 3, "How often a run that diverges may roll back to its last good checkpoint.", 0,
         1000, on_resume=SAFE)
     rollback_lr: float = option(RUN, 0.5, "Factor on the learning rates at each rollback.", 0, 1, above_low=True,
