@@ -36,7 +36,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
         "--snapshots", type=numbers_type(float), metavar="KIMG,...", show_default="none",
         help="Plain mean of these snapshots' models instead, which any run has.",
     ),
-    cloup.option("--at", type=float, metavar="KIMG", show_default="the newest", help="Snapshot at which it ends."),
+    cloup.option("--kimg", type=float, metavar="KIMG", show_default="the newest", help="Snapshot at which it ends."),
 )  # fmt: skip
 @cloup.option_group(
     "Search (--best)",
@@ -63,7 +63,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
 )
 @output_options
 def command(
-    run: Path, length: float | None, best: str | None, snapshots: tuple[float, ...] | None, at: float | None,
+    run: Path, length: float | None, best: str | None, snapshots: tuple[float, ...] | None, kimg: float | None,
     lengths: tuple[float, ...] | None, data: str | None, count: int, device: str, out: Path | None, overwrite: bool,
     output: Output,
 ) -> None:  # fmt: skip
@@ -75,8 +75,8 @@ def command(
     """
     if sum(each is not None for each in (length, best, snapshots)) != 1:
         raise UsageError("give one of --length X, --best METRIC or --snapshots KIMG,KIMG")
-    if snapshots and at is not None:
-        raise UsageError("--at is about --length and --best; --snapshots names its own")
+    if snapshots and kimg is not None:
+        raise UsageError("--kimg is about --length and --best; --snapshots names its own")
     if best is None and (lengths or data):
         raise UsageError("--lengths and --data are about --best; leave them out")
     if out is not None:
@@ -90,9 +90,9 @@ def command(
     if snapshots:
         built = average_snapshots(directory, snapshots)
     elif length is not None:
-        built = build_average(directory, length, at)
+        built = build_average(directory, length, kimg)
     else:
-        built, rows = _search(directory, str(best), lengths, data, count, device, at, output)
+        built, rows = _search(directory, str(best), lengths, data, count, device, kimg, output)
     about = built.model.info["post_hoc"]
     if out is None:
         name = "mean" if snapshots else f"{about['length']:g}"
@@ -111,7 +111,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 def _search(
     run: RunDirectory, metric: str, lengths: tuple[float, ...] | None, data: str | None, count: int, device: str,
-    at: float | None, output: Output,
+    kimg: float | None, output: Output,
 ) -> tuple[PostHoc, list[dict[str, Any]]]:  # fmt: skip
     from pggan.data.store.store import Store
     from pggan.generation.model import Model
@@ -119,7 +119,7 @@ def _search(
     from pggan.training.run.post_hoc import LENGTHS, search, stored_averages
     from pggan.utils.devices import pick_device
 
-    level, where, spec = stored_averages(run, at)[-1].level, pick_device(device), METRICS[metric]
+    level, where, spec = stored_averages(run, kimg)[-1].level, pick_device(device), METRICS[metric]
     if spec.side > 2**level:
         raise UsageError(f"--best {metric} takes pictures of {spec.side}x{spec.side} and larger, these are {2**level}")
     store = Store(data or str(run.read_options()[0].data))
@@ -130,7 +130,7 @@ def _search(
         output.note(f"length {model.info['post_hoc']['length']:g}: {spec.figure} {value:.4g}")
         return value
 
-    return search(run, lengths or LENGTHS, score, spec.better, at)
+    return search(run, lengths or LENGTHS, score, spec.better, kimg)
 
 
 def _lines(out: Path, built: PostHoc, rows: list[dict[str, Any]], metric: str | None) -> list[str]:
@@ -140,10 +140,10 @@ def _lines(out: Path, built: PostHoc, rows: list[dict[str, Any]], metric: str | 
         return [f"{out}: mean of {built.files} snapshots"]
     lines = [f"{'length':>7} {metric:>10} {'off by':>8}"] if rows else []
     lines += [f"{row['length']:>7g} {row['score']:>10.4g} {row['error']:>8.1%}" for row in rows]
-    kimg = about["images"] / 1000
+    over = about["images"] / 1000
     note = "; more snapshots would fit it better" if built.error > 0.1 else ""
     return [
         *lines,
-        f"{out}: length {about['length']:g} over {kimg:g} kimg, of {built.files} stored averages; its profile is off "
+        f"{out}: length {about['length']:g} over {over:g} kimg, of {built.files} stored averages; its profile is off "
         f"by {built.error:.1%}{note}",
     ]

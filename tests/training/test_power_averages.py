@@ -206,6 +206,7 @@ def test_refusals(config, tmp_path, capsys):
         (["--length", "0.1", "--best", "swd"], "give one of"),
         (["--snapshots", "0.024"], "name two or more"),
         (["--snapshots", "1,2"], "has no model of 1 kimg; there are"),
+        (["--snapshots", "nan,2"], "nan kimg is no number of images"),
         (["--length", "0.1", "--data", "x"], "are about --best"),
     ):
         assert command(["ema", str(run.path), *arguments]) != 0

@@ -21,6 +21,7 @@ from pggan.config.model_metadata import ModelMetadata
 from pggan.config.strict_json import is_kind
 from pggan.networks.ema import LONGEST, SHORTEST, power_exponent
 from pggan.networks.model_file import ModelFile, load_model
+from pggan.training.engine.progress import MAX_COUNT
 from pggan.training.run.directory import RunDirectory, images_of
 from pggan.training.run.snapshots import POWER
 from pggan.utils.errors import ModelError, TrainingError, UsageError
@@ -59,6 +60,7 @@ def stored_averages(run: RunDirectory, kimg: float | None = None) -> list[Stored
 
     Raises:
         TrainingError: The run keeps none, or has no such snapshot.
+        UsageError: `kimg` is no number of images.
         ModelError: A file is damaged.
     """
     run.read_options()
@@ -68,11 +70,17 @@ def stored_averages(run: RunDirectory, kimg: float | None = None) -> list[Stored
             f"{run.path} keeps no power-function averages, of which others are made; train with --power-averages, or "
             "average whole snapshots with --snapshots"
         )
-    last = images_of(paths[-1]) if kimg is None else round(kimg * 1000)
+    last = images_of(paths[-1]) if kimg is None else _images(kimg)
     stored = [_read(path) for path in paths if images_of(path) <= last]
     if not stored or stored[-1].nimg != last:
         raise TrainingError(f"{run.path} has no averages of {last / 1000:g} kimg; {_known(paths)}")
     return [each for each in stored if each.level == stored[-1].level]
+
+
+def _images(kimg: float) -> int:
+    if not 0 <= kimg <= MAX_COUNT / 1000:  # NaN, too
+        raise UsageError(f"{kimg:g} kimg is no number of images; give that of a snapshot, as in its file's name")
+    return round(kimg * 1000)
 
 
 def _known(paths: Iterable[Path]) -> str:
@@ -160,7 +168,7 @@ def average_snapshots(run: RunDirectory | Path | str, kimg: Sequence[float]) -> 
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(Path(run))
     run.read_options()
-    nimg = sorted(round(each * 1000) for each in kimg)
+    nimg = sorted(map(_images, kimg))
     if len(set(nimg)) < max(2, len(nimg)):
         raise UsageError("--snapshots: name two or more snapshots, each once, as 100,110,120 (kimg)")
     paths = {images_of(path): path for path in run.models()}
