@@ -112,7 +112,8 @@ class TrainConfig:
         on_resume=SAFE, default_text="2; on a GPU the cores, at most 16")
     cache: str = option(DATA, "auto",
         "Where decoded images of the current resolution stay: device (GPU memory, up to 70 % of what is free), ram "
-        "(shared by the processes of a machine), or none. auto: the first with room, at most 25 % of free GPU memory.",
+        "(shared by the processes of a machine), or none. auto: the first with room, of a GPU 25 % or what training "
+        "leaves.",
         choices=CACHES, on_resume=SAFE)
     cache_mb: int = option(DATA, 1024, "Main memory that --cache may take, in MB.", 0, metavar="MB", on_resume=SAFE)
 
@@ -188,9 +189,11 @@ class TrainConfig:
     categorical: tuple[int, ...] = network_option("gd", "categorical", group=TECHNIQUES)
     continuous: int = network_option("gd", "continuous", group=TECHNIQUES)
 
-    device: str = option(COMPUTING, "auto", "Where to compute: auto, cpu, cuda or cuda:N.", in_recipe=False)
+    device: str = option(COMPUTING, "auto",
+        "Where to compute: auto (a CUDA GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu.", in_recipe=False)
     precision: str = option(COMPUTING, "auto",
-        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
+        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: on a GPU bf16, or fp16 where tensor cores have that "
+        "alone; else fp32.",
         choices=PRECISIONS)
     mode: str = option(COMPUTING, "auto",
         "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: on a GPU "

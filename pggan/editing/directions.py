@@ -200,7 +200,7 @@ def _class_logits(model: Model, latents: LatentSet, task: Task) -> NDArray[np.fl
             logits = model.discriminator(image[None]).class_logits
             if logits is None:
                 raise UsageError(f"the discriminator of {model.name} tells no classes; give --from scores or marks")
-            rows.append(logits[0].double().cpu().numpy())
+            rows.append(logits[0].cpu().double().numpy())
         task.advance(len(part))
     return np.stack(rows)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pggan.generation.model import Model
 from pggan.networks.layers import EqualizedWeight
-from pggan.utils.devices import full_float32
+from pggan.utils.devices import full_float32, widest_dtype
 from pggan.utils.errors import ModelError
 
 
@@ -28,7 +28,7 @@ def first_dense_weight(model: Model) -> Tensor:
     """
     for module in model.file.generator.modules():
         if isinstance(module, EqualizedWeight) and module.weight.ndim == 2:
-            return module.effective_weight().detach().double().cpu()[:, : model.latent_size]
+            return module.effective_weight().detach().cpu().double()[:, : model.latent_size]
     raise ModelError(f"the generator of {model.name} has no dense layer; use --from pca, scores or marks")
 
 
@@ -41,7 +41,9 @@ def differentiable_images(model: Model, inputs: Tensor, labels: Tensor | None) -
         labels: (N, label_size), None for a model without.
     """
     file = model.file
-    alpha = None if file.alpha >= 1 else torch.full((), file.alpha, dtype=torch.float64, device=model.device)
+    alpha = (
+        None if file.alpha >= 1 else torch.full((), file.alpha, dtype=widest_dtype(model.device), device=model.device)
+    )
     with full_float32(model.device):
         images: Tensor = file.generator(inputs, file.level, alpha, labels)
     return images

@@ -18,9 +18,11 @@ from pggan.networks.layers import prepared_weights
 from pggan.networks.resampling import downscale, fade, upscale
 
 Parameters = dict[str, Tensor]
-# Level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's
-# gradients, batch 16), and slower from 32x32 on, where larger batches leave the caches.
-JOINED = 3
+# Level up to which reals and fakes go through D in one batch, by kind of device. CPUs: 1.2 times as fast on two cores
+# there (eager, D's gradients, batch 16), and slower from 32x32 on, where larger batches leave the caches. CUDA GPUs:
+# all levels, for a tenth fewer kernels and 5 % more memory, counted from 64x64 to 1024x1024 on the tests' stand-in;
+# what that is worth `tools/benchmark.py train --joined 3,10` measures.
+JOINED = {"cpu": 3, "cuda": 10}
 # In place of D's outputs where penalties alone are computed.
 NO_OUTPUT = DiscriminatorOutput(torch.zeros(0), torch.zeros(0), None, None)
 
@@ -34,6 +36,7 @@ class StepContext:
     objectives: tuple[Objective, ...]  # the loss first, then its regularizers
     dtype: torch.dtype | None = None  # that the networks' layers compute in; None: that of their input
     functional: bool = False  # whether `torch.func` differentiates the losses, as compiled steps need it
+    joined: int = JOINED["cpu"]  # level up to which D judges reals and fakes in one batch
     penalty_every: int = 1  # steps of D from one with the lazy penalties to the next; 1: they are part of its loss
 
 
@@ -176,7 +179,7 @@ def _critic(context: StepContext, d: Parameters, dtype: torch.dtype, inputs: Ste
 def _judged_both(
     context: StepContext, critic: Critic, reals: Tensor, fakes: Tensor, level: int
 ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
-    """Runs D on reals and fakes: in one batch where launching operations costs more than computing them.
+    """Runs D on reals and fakes: in one batch up to the level `context.joined`.
 
     The groups of the minibatch statistic stay apart: sample n of 2N is in group n mod (2N / group), so that blocks of
     N / group reals and fakes take turns.
@@ -184,7 +187,7 @@ def _judged_both(
     count, config = len(reals), context.discriminator.config
     group = config.minibatch_group
     whole = len(fakes) == count and count % group == 0 and config.stddev_form == "official"
-    if level > JOINED or not whole:
+    if level > context.joined or not whole:
         return critic(reals), critic(fakes)
     shape = group, count // group, *reals.shape[1:]
     both = critic(torch.stack([reals.reshape(shape), fakes.reshape(shape)], dim=1).flatten(0, 2))

@@ -131,14 +131,14 @@ def accumulate_gradients(executor: StepExecutor, inputs: StepInputs, parts: int)
 def optimizer_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, gradients: dict[str, Tensor | None], finite: Tensor
 ) -> None:
-    """Steps the optimizer; skips where `finite` is 0, which a GPU's host does not wait to learn."""
+    """Steps the optimizer; skips where `finite` is 0, for which the host of a CUDA GPU does not wait."""
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = 1 - finite  # type: ignore[attr-defined]
-    elif finite.device.type == "cpu" and not bool(finite):
+    elif finite.device.type != "cuda" and not bool(finite):
         return
     for name, parameter in network.named_parameters():
         parameter.grad = _in_layout_of(parameter, gradients[name])
-    if optimizer.defaults.get("fused") or finite.device.type == "cpu":
+    if optimizer.defaults.get("fused") or finite.device.type != "cuda":
         optimizer.step()
     else:
         step_or_undo(network, optimizer, finite)
@@ -188,11 +188,15 @@ def _undone_unless(finite: Tensor, tensors: Callable[[], dict[Any, Tensor]]) -> 
 
     Tensors that only come to be in the block begin at zero, as moments do.
     """
-    before = {name: tensor.detach().clone() for name, tensor in tensors().items()}
+    now = {name: tensor.detach() for name, tensor in tensors().items()}
+    before = {name: torch.empty_like(tensor) for name, tensor in now.items()}
+    if before:
+        torch._foreach_copy_(list(before.values()), list(now.values()))  # few launches
     with torch.no_grad():
         yield
+        is_finite = finite > 0
         for name, tensor in tensors().items():
-            tensor.copy_(torch.where(finite > 0, tensor, before.get(name, 0.0)))
+            torch.where(is_finite, tensor, before[name] if name in before else torch.zeros_like(tensor), out=tensor)
 
 
 def _in_layout_of(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
