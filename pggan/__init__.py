@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pggan.generation.grid import Grid, image_grid, to_pil
     from pggan.generation.model import Model, load
     from pggan.generation.video import VideoOptions, interpolate
+    from pggan.training.run.post_hoc import average_snapshots, build_average
     from pggan.utils.errors import DataError, ModelError, PgganError, TrainingError, UsageError
 
 # The public names, by the modules from which they are imported on first use.
@@ -54,6 +55,7 @@ _OFFERED = {
     "pggan.generation.model": ("Model", "load"),
     "pggan.generation.video": ("VideoOptions", "interpolate"),
     "pggan.utils.errors": ("DataError", "ModelError", "PgganError", "TrainingError", "UsageError"),
+    "pggan.training.run.post_hoc": ("average_snapshots", "build_average"),
 }
 _MODULE_OF = {name: module for module, names in _OFFERED.items() for name in names}
 

@@ -39,6 +39,7 @@ SECTIONS = {
     },
     "Train": {
         "train": "Train a generator and a discriminator on a data store.",
+        "ema": "Build a generator's average of any length after the training.",
     },
     "Make pictures": {
         "generate": "Make new pictures with a model.",
