@@ -40,7 +40,7 @@ SECTIONS = {
     "Make pictures": {
         "generate": "Make new pictures with a model.",
         "interpolate": "Make a video of faces that turn into each other.",
-        "traverse": "Show what structured codes or directions do.",
+        "traverse": "Show what structured codes, labels or directions do.",
         "explore": "Play with a model in the browser.",
     },
     "Edit": {

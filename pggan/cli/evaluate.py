@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options, raw_option
+from pggan.cli.options import (
+    METRIC_NAMES,
+    ModelChoice,
+    Output,
+    background_option,
+    model_options,
+    output_options,
+    raw_option,
+)
 from pggan.config.metrics import METRICS, READY
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
+    from pggan.config.content.channels import Colour
     from pggan.metrics.cache import Cache
     from pggan.metrics.evaluate import Comparison
     from pggan.metrics.image_sets import ImageSet
@@ -55,6 +64,7 @@ class Request:
     cache: Path | None
     no_cache: bool
     raw: bool
+    background: Colour
 
     def checked(self) -> Request:
         """The request with the metric that --neighbours needs. Raises `UsageError` before hours of work, not after."""
@@ -91,6 +101,7 @@ class Request:
         "--res", type=click.IntRange(4, 4096), metavar="R", show_default="their own",
         help="Resolution to which the pictures of a folder are read.",
     ),
+    background_option,
     raw_option,
 )  # fmt: skip
 @cloup.option_group(
@@ -156,7 +167,9 @@ def command(model: ModelChoice, output: Output, **options: Any) -> None:
             write_neighbour_grid(request.neighbours, comparison, fakes, reals, request.k)
         seconds = time.perf_counter() - start
         values = _values(comparison, fakes, reals, request.neighbours, world, seconds)
-        output.result(values, *_lines(comparison, request.neighbours))
+        behind = values["background"]
+        note = [f"pictures with transparency lie over {behind}"] if behind else []
+        output.result(values, *note, *_lines(comparison, request.neighbours))
 
 
 def _check_picture(path: Path) -> None:
@@ -191,7 +204,7 @@ def _is_model(name: str | None) -> bool:
 
 def _image_sets(choice: ModelChoice, request: Request, device: torch.device) -> tuple[ImageSet, ImageSet]:
     """Generated and real pictures of one size."""
-    from pggan.metrics.image_sets import GeneratedImages, open_images
+    from pggan.metrics.image_sets import GeneratedImages, opaque, open_images
 
     fakes: ImageSet
     if choice.best or choice.name is None or _is_model(choice.name):
@@ -200,12 +213,13 @@ def _image_sets(choice: ModelChoice, request: Request, device: torch.device) -> 
         if request.res is not None and request.res != side:
             raise UsageError(f"--res {request.res}: {model.name} makes pictures of {side}x{side}")
         name = f"{model.name} (raw)" if request.raw else model.name
-        fakes = GeneratedImages(model.generate, side, model.channels, request.first_seed, name)
+        fakes = GeneratedImages(model.seed_images, side, model.channels, request.first_seed, name)
     elif request.raw:
         raise UsageError(f"--raw is about the generator of a model, and {choice.name} holds pictures; leave it out")
     else:
         fakes = open_images(choice.name, request.res)
-    return fakes, open_images(request.data, fakes.resolution)
+    reals = open_images(request.data, fakes.resolution)
+    return opaque(fakes, request.background), opaque(reals, request.background)
 
 
 def _compare(
@@ -239,6 +253,7 @@ def _values(
         "pictures": fakes.name,
         "data": reals.name,
         "resolution": reals.resolution,
+        "background": _background(fakes, reals),
         # JSON has neither NaN nor infinity
         "metrics": {key: value if math.isfinite(value) else None for key, value in comparison.figures.items()},
         "generated": {job.name: job.count for job in comparison.jobs},
@@ -248,6 +263,12 @@ def _values(
         "processes": world.size,
         "seconds": round(seconds, 3),
     }
+
+
+def _background(*images: ImageSet) -> str | None:
+    """Returns the colour behind pictures with transparency, as #rrggbb; None where all are opaque."""
+    colours = [colour for one in images if (colour := getattr(one, "background", None))]
+    return "#" + bytes(colours[0]).hex() if colours else None
 
 
 def _lines(comparison: Comparison, grid: Path | None) -> list[str]:

@@ -18,6 +18,7 @@ import cloup
 from click.shell_completion import CompletionItem
 
 from pggan.cli.progress_bar import Advance, progress
+from pggan.config.content.channels import parse_colour
 from pggan.config.metrics import chosen
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
@@ -177,7 +178,9 @@ best_option = cloup.option("--best", is_flag=True, help="Of a run: use its best 
 raw_option = cloup.option(
     "--raw", is_flag=True, help="Use the generator itself instead of its running average, of files that keep both."
 )
-device_option = cloup.option("--device", default="auto", help="Where to compute: auto, cpu, cuda or cuda:N.")
+device_option = cloup.option(
+    "--device", default="auto", help="Where to compute: auto (a CUDA GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu."
+)
 json_option = cloup.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = cloup.option("--quiet", is_flag=True, help="Show no progress.")
 dry_run_option = cloup.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
@@ -193,8 +196,9 @@ workers_option = cloup.option(
     help="Worker processes.",
 )  # fmt: skip
 label_option = cloup.option(
-    "--label", show_default="each seed's own", help="Class of a conditional model, by name or number."
-)
+    "--label", show_default="each seed's own",
+    help="Labels of a conditional model: a class by name or number, a number, or several, as age=30,hair=red.",
+)  # fmt: skip
 truncation_option = cloup.option(
     "--truncation", type=click.FloatRange(0, 1), default=1.0, metavar="T",
     help="Move every picture towards the average one, for more likely and less varied ones: 1 not at all, 0 entirely. "
@@ -205,6 +209,10 @@ fps_option = functools.partial(
     cloup.option, "--fps", type=click.FloatRange(1, 120), metavar="N", help="Frames per second of the video."
 )
 seconds_option = functools.partial(cloup.option, "--seconds", metavar="N", help="Length of the video in seconds.")
+background_option = cloup.option(
+    "--background", type=ParsedType("COLOUR", parse_colour), default="white",
+    help="Colour behind pictures with transparency: a name, or #rrggbb.",
+)  # fmt: skip
 scale_option = cloup.option(
     "--scale", type=click.IntRange(1, 64), metavar="N", show_default="to at least 256 pixels a side",
     help="Enlarge the video by this factor.",

@@ -50,6 +50,15 @@ GPUS = cloup.option(
 OVERRIDE = cloup.option(
     "--override", is_flag=True, help="With --resume: accept options that change the run's result, and record them."
 )
+PEAK_TFLOPS = cloup.option(
+    "--peak-tflops", type=click.FloatRange(0, min_open=True), metavar="TFLOP/S",
+    help="With --dry-run and --peak-bandwidth: also the hours that the run takes at least on a card of this peak rate, "
+    "in the run's precision, without sparsity.  [default: none]",
+)
+PEAK_BANDWIDTH = cloup.option(
+    "--peak-bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S",
+    help="The card's peak rate of memory.  [default: none]",
+)
 WRITE_CONFIG = cloup.option(
     "--write-config", is_flag=True, help="Print all options of this run, as a file for --config, and train nothing."
 )
@@ -66,6 +75,7 @@ class Request:
     gpus: int | None
     override: bool
     dry_run: bool
+    peaks: tuple[float, float] | None  # a card's TFLOP/s and GB/s
     output: Output
     options: dict[str, Any]  # fields of `TrainConfig`; None where not given
 
@@ -86,7 +96,7 @@ class Request:
             json_option,
             quiet_option,
         ],
-        Group.COMPUTING: [GPUS],
+        Group.COMPUTING: [GPUS, PEAK_TFLOPS, PEAK_BANDWIDTH],
     }
 )
 def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> int:
@@ -97,9 +107,8 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     with status 130 (SIGTERM: 143, SIGHUP: 129).
     """
     output = Output(as_json, quiet or not _is_main_process())
-    # torch would log memory that runs out, which a run expects when it finds out how much fits
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
+    own["peaks"] = _peaks(values.pop("peak_tflops"), values.pop("peak_bandwidth"), own["dry_run"])
     request = Request(**own, output=output, options=collect(values))
     if request.resumed is None and request.override:
         raise UsageError("--override is about --resume; leave it out")
@@ -122,6 +131,17 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     return _report(_begin(config, request.out or _next_run(), request), output)
 
 
+def _peaks(tflops: float | None, bandwidth: float | None, dry_run: bool) -> tuple[float, float] | None:
+    """Returns both peak rates of a card. Raises `UsageError` where one is missing, or nothing is planned."""
+    if tflops is None and bandwidth is None:
+        return None
+    if tflops is None or bandwidth is None:
+        raise UsageError("--peak-tflops and --peak-bandwidth describe a card together; give both")
+    if not dry_run:
+        raise UsageError("--peak-tflops and --peak-bandwidth are about a plan; add --dry-run")
+    return tflops, bandwidth
+
+
 def _is_main_process() -> bool:
     """Returns whether this process prints for the run: a launcher numbers its processes."""
     return os.environ.get("RANK", "0") == "0"
@@ -137,7 +157,8 @@ def _launch_on_gpus(request: Request, count: int) -> int:
         import torch
 
         if torch.cuda.device_count() < count:
-            raise UsageError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give as many or fewer")
+            have = torch.cuda.device_count()
+            raise UsageError(f"--gpus {count}: this machine has {have} CUDA GPUs; give as many or fewer")
     arguments = sys.argv[1:]
     at = next(i for i, argument in enumerate(arguments) if argument.split("=")[0] == "--gpus")
     del arguments[at : at + (1 if "=" in arguments[at] else 2)]
@@ -265,10 +286,10 @@ def _summary(config: TrainConfig, environment: RunEnvironment, run: Path) -> str
 
 
 def _show_plan(config: TrainConfig, request: Request) -> None:
-    """Prints the phases, with --budget also the estimated micro-batches."""
+    """Prints the phases; with --budget also the micro-batches by estimate, with peak rates the least of hours."""
     from pggan.config.serialization import to_json
     from pggan.training.engine.memory_estimate import describe, estimate_memory, plan_to_json
-    from pggan.training.monitor.plan_table import plan, table
+    from pggan.training.monitor.plan_table import card_plan, plan, table
 
     memory: dict[int, MicroBatchPlan] = estimate_memory(config) if config.budget is not None else {}
     values = {"config": to_json(config), **plan(config)}
@@ -278,7 +299,8 @@ def _show_plan(config: TrainConfig, request: Request) -> None:
         lines += describe(memory, config.budget)
     elif config.auto_batch:
         lines.append("images computed at once: as many as fit into what is free when a resolution begins")
-    request.output.result(values, *lines)
+    card, more = card_plan(config, request.peaks)
+    request.output.result({**values, **card}, *lines, *more)
 
 
 def _report(result: RunResult, output: Output) -> int:

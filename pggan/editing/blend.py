@@ -79,8 +79,8 @@ def relatedness(a: Model, b: Model) -> float:
     """Returns the cosine, -1 to 1, between all weights of two generators of one shape."""
     both = zip(a.file.generator.parameters(), b.file.generator.parameters())
     pairs = [(x, y) for x, y in both if x.ndim > 1]
-    dot = sum(float((x.double() * y.double()).sum()) for x, y in pairs)
-    lengths = [sum(float(p[i].double().square().sum()) for p in pairs) for i in (0, 1)]
+    dot = sum(float((x.cpu().double() * y.cpu().double()).sum()) for x, y in pairs)
+    lengths = [sum(float(p[i].cpu().double().square().sum()) for p in pairs) for i in (0, 1)]
     return dot / max(1e-12, float(np.sqrt(lengths[0] * lengths[1])))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pggan.config.content.channels import WHITE, Colour
 from pggan.editing.directions_file import DirectionSet
 from pggan.editing.latents_file import LatentSet
 from pggan.editing.task import UNWATCHED, Task
@@ -85,6 +86,7 @@ def direction_video(
     seconds: float = 6.0,
     fps: float = 30.0,
     scale: int | None = None,
+    background: Colour = WHITE,
     task: Task = UNWATCHED,
 ) -> dict[str, Any]:
     """Writes a looping video with a row for each direction and a column for each latent, moved there and back.
@@ -104,4 +106,5 @@ def direction_video(
             task.advance(1)
 
     grid = (len(latents), len(directions))
-    return {**write_grid_video(out, frames(), grid, model.resolution, scale, fps), "directions": list(directions.names)}
+    written = write_grid_video(out, frames(), grid, model.resolution, scale, fps, background)
+    return {**written, "directions": list(directions.names)}

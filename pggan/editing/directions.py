@@ -144,15 +144,17 @@ def find_classes(
     fits: dict[str, tuple[NDArray[np.float64], dict[str, Any]]] = {}
     start = 0
     for column in model.labels.columns:
-        block = logits[:, start : start + len(column.classes)]
-        for number in range(len(column.classes)):
+        block = logits[:, start : start + column.width]
+        for number in range(column.width):
             member, kind = block.argmax(axis=1) == number, "largest logit"
-            if len(column.classes) == 1 or not FEWEST_MEMBERS <= member.mean() <= 1 - FEWEST_MEMBERS:
-                member, kind = block[:, number] > np.median(block[:, number]), "logit above the median"
+            if column.width == 1 or not FEWEST_MEMBERS <= member.mean() <= 1 - FEWEST_MEMBERS:
+                member = block[:, number] > np.median(block[:, number])
+                kind = "number above the median" if column.is_number else "logit above the median"
             fit = fit_classes(rows, member)
             figures = {"accuracy": fit.figure, "members": float(member.mean()), "member": kind}
-            fits[names[start + number]] = (fit.direction, figures)
-        start += len(column.classes)
+            name = column.name if column.is_number else names[start + number]
+            fits[name] = (fit.direction, figures)
+        start += column.width
     return _direction_set(model, fits, "labels")
 
 
@@ -219,7 +221,7 @@ def _class_logits(model: Model, latents: LatentSet, task: Task) -> NDArray[np.fl
             logits = model.discriminator(image[None]).class_logits
             if logits is None:
                 raise UsageError(f"the discriminator of {model.name} tells no classes; give --from scores or marks")
-            rows.append(logits[0].double().cpu().numpy())
+            rows.append(logits[0].cpu().double().numpy())
         task.advance(len(part))
     return np.stack(rows)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import over
 from pggan.editing.faces.face_points import why_no_faces
 from pggan.editing.faces.face_scores import FACE_SCORES, score_faces
 from pggan.editing.latent_images import discriminator_scores
@@ -110,7 +111,7 @@ def _batches(model: Model, latents: LatentSet, task: Task) -> Iterator[Images]:
     size, taker = model.batch_size(), latents.taker(model)
     for start in range(0, len(latents), size):
         part = latents.select(range(start, min(start + size, len(latents))))
-        yield taker.images(part.inputs, part.labels)
+        yield over(taker.images(part.inputs, part.labels))
         task.advance(len(part))
 
 

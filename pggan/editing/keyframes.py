@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import WHITE, Colour
 from pggan.editing.latent_sources import read_latents
 from pggan.editing.latents_file import LatentSet, check_small_file
 from pggan.editing.sphere import unit
@@ -185,11 +186,12 @@ def keyframe_video(
     keyframes: Keyframes,
     fps: float = 30.0,
     scale: int | None = None,
+    background: Colour = WHITE,
     task: Task = UNWATCHED,
 ) -> dict[str, Any]:
     """Writes a video along keyframes. `task` counts frames; arguments and result are those of `write_grid_video`."""
     frames = _frames(model, keyframes, fps, task)
-    return write_grid_video(out, frames, (1, 1), model.resolution, scale, fps)
+    return write_grid_video(out, frames, (1, 1), model.resolution, scale, fps, background)
 
 
 def _frames(model: Model, keyframes: Keyframes, fps: float, task: Task) -> Iterator[Images]:

@@ -164,6 +164,5 @@ def _about_latent(model: Model, latents: LatentSet, row: int) -> dict[str, Any]:
     codes = {} if latents.codes is None else {"codes": model.codes.describe(latents.codes[row])}
     classes = None
     if latents.labels is not None:
-        parts = np.split(latents.labels[row], np.cumsum([len(c.classes) for c in model.labels.columns])[:-1])
-        classes = model.labels.describe(tuple(int(part.argmax()) for part in parts))
+        classes = model.labels.describe(model.labels.row_of(latents.labels[row]))
     return {"seed": latents.origins[row]["seed"], "class": classes, **codes}

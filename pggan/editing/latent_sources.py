@@ -97,12 +97,15 @@ def latents_of_entry(about: Mapping[str, Any], path: Path, model: Model) -> Late
 
 
 def _label(entry: Mapping[str, Any] | None) -> str | None:
-    """Returns the `--label` of an entry `class`: a number, or numbers by column."""
+    """Returns the `--label` of an entry `class`: a class or a number, or several by column."""
     if not entry:
         return None
+    if "value" in entry and not isinstance(entry["value"], Mapping):
+        return str(float(entry["value"]))
     if "number" in entry and not isinstance(entry["number"], Mapping):
         return str(int(entry["number"]))
-    return ",".join(f"{column}={int(value['number'])}" for column, value in entry.items())
+    chosen = {name: v["value"] if "value" in v else int(v["number"]) for name, v in entry.items()}
+    return ",".join(f"{column}={value}" for column, value in chosen.items())
 
 
 def _decoded(text: Any) -> Rows:

@@ -22,7 +22,7 @@ from pggan.generation.model import Model
 from pggan.networks.generator import Generator
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.mapping import MappingNetwork
-from pggan.utils.devices import full_float32
+from pggan.utils.devices import full_float32, widest_dtype
 from pggan.utils.errors import ModelError, UsageError
 
 SPACES = ("z", "w")
@@ -50,7 +50,7 @@ def first_dense_weight(model: Model) -> Tensor:
     """
     for name, module in model.file.generator.named_modules():
         if isinstance(module, EqualizedWeight) and module.weight.ndim == 2 and not name.startswith("mapping."):
-            return module.effective_weight().detach().double().cpu()[:, : model.latent_size]
+            return module.effective_weight().detach().cpu().double()[:, : model.latent_size]
     raise ModelError(f"the generator of {model.name} has no dense layer; use --from pca, scores or marks")
 
 
@@ -63,7 +63,9 @@ def differentiable_images(model: Model, inputs: Tensor, labels: Tensor | None) -
         labels: (N, label_size), None for a model without.
     """
     file = model.file
-    alpha = None if file.alpha >= 1 else torch.full((), file.alpha, dtype=torch.float64, device=model.device)
+    alpha = (
+        None if file.alpha >= 1 else torch.full((), file.alpha, dtype=widest_dtype(model.device), device=model.device)
+    )
     with full_float32(model.device):
         images: Tensor = file.generator(inputs, file.level, alpha, labels)
     return images

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
+from pggan.config.content.channels import straight
 from pggan.generation.grid import Grid, Images
 from pggan.generation.model import Model
 from pggan.generation.png import png_bytes
@@ -216,7 +217,8 @@ def read_metadata(path: str | Path | BinaryIO) -> dict[str, Any]:
 
 
 def encode_png(image: Images, about: dict[str, Any] | None = None) -> bytes:
-    """Encodes an image (H, W, C), C 1 to 4, as a PNG with `about` as its iTXt entry `pggan`."""
+    """Encodes an image (H, W, C), RGBA premultiplied, as a PNG with `about` as its iTXt entry `pggan`."""
+    image = straight(image)
     if about is None:
         return png_bytes(image, {}, {})
     software = f"pggan {__version__}"

@@ -44,7 +44,8 @@ class InputBlock(nn.Module):
         self.act0, self.act1 = NormActivation(self.width, config), NormActivation(self.width, config)
         # one bias for each map by default, added after the reshape
         biases = self.width * (16 if config.dense_bias == "output" else 1)
-        self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, GAIN / 4, config.equalized)
+        gain = GAIN if config.gains == "he" else GAIN / 4
+        self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, gain, config.equalized)
         self.conv = EqualizedConv2d(self.width, self.width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,13 +185,14 @@ class ProgressiveGenerator(Generator):
     def make_layers(self, config: GeneratorConfig) -> None:
         self.blocks = nn.ModuleDict()
         self.to_rgb = nn.ModuleDict()
+        rgb_gain = GAIN if config.gains == "he" else 1.0
         for level in range(2, config.max_level + 1):
             name, width = f"{2**level}x{2**level}", config.fmaps(level - 1)
             if level == 2:
                 self.blocks[name] = InputBlock(config)
             else:
                 self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config)
-            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, 1.0, config.equalized)
+            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, rgb_gain, config.equalized)
 
     def layer_level(self, name: str) -> int:
         _, _, layer = name.partition(".")  # blocks.8x8.conv0.weight, to_rgb.8x8.bias

@@ -148,7 +148,7 @@ class Explorer:
     def describe(self) -> dict[str, Any]:
         """Returns what the page needs to know of the model."""
         model, space = self.model, self.space
-        labels = [{"name": column.name, "classes": list(column.classes)} for column in space.labels.columns]
+        labels = [column.to_json() for column in space.labels.columns]
         parameters = sum(tensor.numel() for tensor in model.file.generator.parameters())
         return {
             "name": model.name,

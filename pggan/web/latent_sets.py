@@ -38,9 +38,7 @@ def point_of(explorer: Explorer, latents: LatentSet) -> Point:
     latents = latents.in_space_of(explorer.model)
     classes: tuple[int, ...] = ()
     if latents.labels is not None:
-        widths = [len(column.classes) for column in explorer.space.labels.columns]
-        parts = np.split(latents.labels[0], np.cumsum(widths)[:-1])
-        classes = tuple(int(part.argmax()) for part in parts)
+        classes = explorer.space.labels.row_of(latents.labels[0])
     return from_latent(latents.inputs[0], classes)
 
 

@@ -21,9 +21,9 @@ def label_text(model: Model, classes: tuple[int | None, ...]) -> str | None:
     chosen = [(column, number) for column, number in zip(columns, classes) if number is not None]
     if not chosen:
         return None
-    if len(columns) == 1:
+    if len(columns) == 1 and not columns[0].is_number:
         return str(chosen[0][1])
-    return ",".join(f"{column.name}={column.classes[number]}" for column, number in chosen)
+    return ",".join(f"{column.name}={column.text(number)}" for column, number in chosen)
 
 
 def is_plain(point: Point, screen: Screen, model: Model) -> bool:

@@ -118,7 +118,12 @@ class FaceDetector:
         self._net.setInputSize((width, height))
         self._net.setScoreThreshold(score)
         _, rows = self._net.detect(np.ascontiguousarray(picture[:, :, ::-1]))  # it takes BGR
-        return np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
+        found = np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
+        # of pictures a few pixels wide it tells coordinates without bounds
+        middles = found[:, 4:14].reshape(-1, 5, 2).mean(1)
+        inside = (np.abs(middles - (width / 2, height / 2)) <= (width, height)).all(1) & np.isfinite(found).all(1)
+        kept: NDArray[np.float64] = found[inside]
+        return kept
 
     def _refined(self, picture: NDArray[np.uint8], row: NDArray[np.float64]) -> Face:
         """Looks at a found face again, upright; medians of the answers, or what was found where there are few."""

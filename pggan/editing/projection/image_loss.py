@@ -13,6 +13,7 @@ from pggan.metrics.laplacian import LOWEST, downsample, upsample
 from pggan.metrics.preprocessing import resize_images, to_rgb
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import EqualizedWeight
+from pggan.utils.devices import widest_dtype
 from pggan.utils.errors import ModelError, UsageError
 
 LOSSES = ("auto", "pyramid", "discriminator", "efficientnet")
@@ -110,7 +111,7 @@ def _recorded(network: nn.Module, layers: list[nn.Module], run: Callable[[], obj
 def _discriminator_features(model: Model, discriminator: Discriminator) -> Features:
     """Outputs of all layers of D before its head, where samples do not depend on each other yet."""
     level, group = model.file.level, discriminator.config.minibatch_group
-    alpha = torch.full((), model.file.alpha, dtype=torch.float64, device=model.device)
+    alpha = torch.full((), model.file.alpha, dtype=widest_dtype(model.device), device=model.device)
     names = [name for name in discriminator.layers_at(level) if not name.startswith("head.")]
     layers = [layer for name, layer in discriminator.named_modules() if name in names]
 

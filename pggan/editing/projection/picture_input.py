@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pggan.config.content.channels import bound_by_alpha
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import read_image, to_pil
 from pggan.editing.faces.face_points import all_face_points, corners
@@ -75,7 +76,7 @@ def fit_square(image: Images, side: int) -> Images:
     if edge == side:
         return square
     resized: Images = np.asarray(to_pil(square).resize((side, side), Image.Resampling.LANCZOS))
-    return resized.reshape(side, side, image.shape[2])
+    return bound_by_alpha(resized.reshape(side, side, image.shape[2]))
 
 
 def image_tensor(image: Images, model: Model) -> Tensor:

@@ -56,7 +56,7 @@ class SearchVariables(AdamVariables):
     """Latents with their labels and codes.
 
     Classes and categorical codes are shares that a softmax keeps positive with sum 1, one softmax for each column of
-    labels and each code. Continuous codes stay from -1 to 1.
+    labels and each code. Continuous codes and labels that are numbers stay from -1 to 1.
 
     Of latents w the variables are the distances from the average in units of w's standard deviation, without a sphere.
 
@@ -74,7 +74,7 @@ class SearchVariables(AdamVariables):
         self._centre = torch.zeros_like(z[0]) if spread is None else torch.from_numpy(spread.average).to(z)
         self._scale = 1.0 if spread is None else max(spread.scale, 1e-12)
         self.values = {"z": self._on_sphere((z - self._centre) / self._scale)}
-        self._label_sizes = [len(column.classes) for column in model.labels.columns]
+        self._label_sizes = [column.layout for column in model.labels.columns]
         self._code_sizes = list(model.codes.categorical)
         self._labels = None if starts.labels is None else torch.from_numpy(starts.labels).to(model.device)
         self._codes = None if starts.codes is None else torch.from_numpy(starts.codes).to(model.device)
@@ -166,13 +166,17 @@ class SearchVariables(AdamVariables):
 
 
 def _to_logits(rows: Tensor, sizes: list[int]) -> Tensor:
-    """Returns logits whose softmax, part by part, is near rows of one-hot parts."""
+    """Returns logits whose softmax, part by part, is near rows of one-hot parts; a number, of size 0, stays."""
     parts = []
-    for part in rows.split(sizes, dim=1):
+    for size, part in zip(sizes, rows.split([size or 1 for size in sizes], dim=1)):
+        if not size:
+            parts.append(part)
+            continue
         rest = (1 - START_SHARE) / max(1, part.shape[1] - 1)
         parts.append((part * (START_SHARE - rest) + rest).log())
     return torch.cat(parts, dim=1)
 
 
 def _to_shares(logits: Tensor, sizes: list[int]) -> Tensor:
-    return torch.cat([part.softmax(dim=1) for part in logits.split(sizes, dim=1)], dim=1)
+    parts = zip(sizes, logits.split([size or 1 for size in sizes], dim=1))
+    return torch.cat([part.softmax(dim=1) if size else part.clamp(-1, 1) for size, part in parts], dim=1)

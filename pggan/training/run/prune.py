@@ -106,7 +106,7 @@ def _write_sheet(run: RunDirectory, models: dict[Path, ModelFile]) -> None:
     """Writes a grid of the first remaining model's images, seeds 0, 1, 2, ..."""
     path, file = next(iter(models.items()))
     columns, rows = grid_shape(run.read_options()[0].grid, 2**file.level)
-    images = Model(file, torch.device("cpu"), path).generate(range(columns * rows))
+    images = Model(file, torch.device("cpu"), path).seed_images(range(columns * rows))
     write_png(run.path / SHEET, grid_image(enlarged(images), columns, rows), {"model": path.name})
 
 

@@ -6,6 +6,8 @@ import { moved } from "./points.js";
 const STEPS = [-25, -12.5, 0, 12.5, 25];
 const ENOUGH_MARKS = 10;
 const THUMB_LEVEL = 6; // 64x64: they are no larger on the page
+// An entry of a label that is a number: its place between the bounds, in so many steps (data/label_columns.py).
+const LABEL_STEPS = 2 ** 30;
 
 export class Rack {
   constructor({ store, pictures, connection, seeds, actions }) {
@@ -60,12 +62,20 @@ export class Rack {
   buildInputs() {
     const { labels, categorical, continuous } = this.store.model;
     this.settings = [];
+    const labelled = (at, entry) => ({ ...this.store.screen.stage, classes: labels.map((_, n) => (n === at ? entry : this.store.screen.stage.classes?.[n] ?? null)) });
     labels.forEach((column, at) => {
+      if (column.bounds) {
+        const [low, high] = column.bounds;
+        const entry = (value) => Math.round(((value - low) / (high - low)) * LABEL_STEPS);
+        const middle = (low + high) / 2;
+        const part = slider({ label: column.name, min: low, max: high, step: (high - low) / 200, value: middle, origin: low, show: (value) => String(Number(value.toPrecision(3))), moving: (value) => this.preview(labelled(at, entry(value))), settled: (value) => this.take(labelled(at, entry(value))) });
+        this.settings.push((point) => part.set(point.classes?.[at] == null ? middle : low + ((high - low) * point.classes[at]) / LABEL_STEPS));
+        this.inputs.append(part.element);
+        return;
+      }
       const select = make("select", { "aria-label": column.name }, make("option", { value: "" }, "the seed's own"), ...column.classes.map((name, value) => make("option", { value }, name)));
       select.addEventListener("change", () => {
-        const classes = labels.map((_, n) => this.store.screen.stage.classes?.[n] ?? null);
-        classes[at] = select.value === "" ? null : Number(select.value);
-        this.take({ ...this.store.screen.stage, classes });
+        this.take(labelled(at, select.value === "" ? null : Number(select.value)));
       });
       this.settings.push((point) => (select.value = point.classes?.[at] ?? ""));
       this.inputs.append(make("label", { class: "field" }, column.name, select));

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pggan.config.content.channels import over
 from pggan.data.sources.image_io import to_pil
 from pggan.editing.latent_space import space_of, takes_w, to_w
 from pggan.generation.grid import Images
@@ -130,13 +131,13 @@ def score_of(model: Model, drawing: Drawing) -> float:
 
 
 def encode(image: Images, quality: str) -> Encoded:
-    """Encodes an image (R, R, C): PNG where it is small, JPEG else."""
+    """Encodes an image (R, R, C): PNG where it is small, JPEG, RGBA over white, else."""
     side = image.shape[0]
     if side <= PNG_SIDE and (quality == "still" or side <= 64):
         return Encoded("image/png", encode_png(image), side)
     out = io.BytesIO()
     value = STILL_QUALITY if quality == "still" else MOVING_QUALITY
-    to_pil(image).save(out, "JPEG", quality=value, subsampling=0)
+    to_pil(over(image)).save(out, "JPEG", quality=value, subsampling=0)
     return Encoded("image/jpeg", out.getvalue(), side)
 
 

@@ -134,7 +134,7 @@ def _parse_classes(value: Any, space: Space) -> tuple[int | None, ...]:
     if not isinstance(value, list) or len(value) != len(columns):
         raise UsageError(f"classes have to be a list of {len(columns)}, one for each label column")
     return tuple(
-        None if entry is None else integer(entry, 0, len(column.classes) - 1, f"the class of {column.name}")
+        None if entry is None else integer(entry, 0, column.limit - 1, f"the class of {column.name}")
         for entry, column in zip(value, columns)
     )
 
