@@ -49,7 +49,8 @@ def prepare(
         source: A folder, an archive, a table, ... or `drawn:COUNT`: see `pggan prepare-data --help`.
         dest: Directory of the new store, which appears when it is complete.
         options: How; None: the defaults.
-        on_progress: See the module. The work is called "preparing", the units are pictures.
+        on_progress: See the module. The work is called "preparing", and "looking for faces" before that with
+            `align="auto"`; the units are pictures.
         on_plan: Receives the estimate of size and time.
         **changes: Fields of `PrepareOptions` that differ from `options`, such as `max_res=64, fit="pad"`.
 
@@ -66,8 +67,9 @@ def prepare(
     for name in changes.keys() - set(names):
         raise UsageError(f"prepare has no option {name!r}{_hint(name, names)}")
     checked = dataclasses.replace(options or room.PrepareOptions(), **changes)
-    work = _Work("preparing", on_progress or notebook_progress())
-    return room.prepare(str(source), dest, checked, work.start, work.advance, on_plan)
+    work, faces = (_Work(name, on_progress or notebook_progress()) for name in ("preparing", "looking for faces"))
+    on_faces = room.FaceProgress(faces.start, faces.advance)
+    return room.prepare(str(source), dest, checked, work.start, work.advance, on_plan, on_faces)
 
 
 def train(
@@ -80,6 +82,8 @@ def train(
     on_tick: OnTick | None = None,
     on_note: OnNote | None = None,
     open_display: OpenDisplay | None = None,
+    track: str | None = None,
+    on_snapshot: str | None = None,
     **options: Any,
 ) -> RunResult:
     """Trains a generator and a discriminator, or goes on with a run, as `pggan train` does.
@@ -96,6 +100,8 @@ def train(
         on_tick: Receives every line of the log, such as `{"kimg": 12.0, "d_loss": ...}`.
         on_note: Receives what a person should read: a summary, advice, figures of evaluations.
         open_display: Replaces the three callbacks: opens a `Display` for a run's schedule.
+        track: "wandb" or "trackio": where figures, sample grids and the best model are sent, too.
+        on_snapshot: Command that is run with the path of every new model.
         **options: The options of `pggan train` with "_" for "-" (`--from` is `start_from`), such as
             `preset="demo", max_res=32, batch={4: 64, 8: 32}, augment="ada"`.
 
@@ -108,18 +114,19 @@ def train(
         TrainingError: The run cannot be trained or resumed.
     """
     from pggan.training import train_run
+    from pggan.training.run.call_options import call_options
 
-    chosen = train_run.collect_options(options)
+    chosen, call = train_run.collect_options(options), call_options(track, on_snapshot)
     open_display = open_display or _open_display(on_progress, on_tick, on_note)
     if resume is not None:
         if out is not None:
             raise UsageError("a resumed run goes on in its own directory; leave out `out`, or `resume`")
-        return train_run.resume_run(Path(resume), data, chosen, override, open_display)
+        return train_run.resume_run(Path(resume), data, chosen, override, open_display, call)
     if override:
         raise UsageError("override is about a resumed run; leave it out")
     config = train_run.configure_run(chosen, data)
     progress, note = on_progress or notebook_progress() or _silent, on_note or (lambda message: None)
-    return train_run.start_run(config, Path(out or train_run.next_run()), open_display, progress, note)
+    return train_run.start_run(config, Path(out or train_run.next_run()), open_display, progress, note, call)
 
 
 def evaluate(

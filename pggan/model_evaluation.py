@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pggan.config.content.channels import WHITE, Colour
 from pggan.config.metrics import METRICS, READY, chosen
 from pggan.utils.errors import UsageError
 
@@ -46,6 +47,7 @@ class EvaluateOptions:
     k: int = 4  # real pictures beside each generated one
     cache: Path | None = None  # folder of the statistics of real pictures; None: beside the data
     no_cache: bool = False  # keep no statistics
+    background: Colour = WHITE  # behind pictures with transparency
 
     def __post_init__(self) -> None:
         """Adds the metric that `neighbours` needs. Raises `UsageError` before hours of work, not after."""
@@ -70,6 +72,7 @@ class Evaluation:
     pictures: str  # name of the generated ones
     data: str  # name of the real ones
     resolution: int
+    background: str | None  # colour behind pictures with transparency, #rrggbb; None where all are opaque
     figures: dict[str, float]  # by name
     generated: dict[str, int]  # pictures by metric
     real: dict[str, int]  # different real pictures by metric
@@ -109,9 +112,10 @@ def run_evaluation(
     with process_group(device) as world:
         start = time.perf_counter()
         fakes = _generated(model, options, str(device))
-        from pggan.metrics.image_sets import open_images
+        from pggan.metrics.image_sets import opaque, open_images
 
-        reals = open_images(str(data), fakes.resolution)
+        reals = opaque(open_images(str(data), fakes.resolution), options.background)
+        fakes = opaque(fakes, options.background)
         comparison = _compare(options, fakes, reals, str(device), world, open_work)
         if world.is_main_process and options.neighbours is not None:
             from pggan.metrics.neighbour_grid import write_neighbour_grid
@@ -120,9 +124,15 @@ def run_evaluation(
         generated = {job.name: job.count for job in comparison.jobs}
         real = {job.name: len(set(job.reals)) for job in comparison.jobs}
         return Evaluation(
-            fakes.name, reals.name, reals.resolution, comparison.figures, generated, real, comparison.reals.cached,
-            options.neighbours, world.size, time.perf_counter() - start,
+            fakes.name, reals.name, reals.resolution, _background(fakes, reals), comparison.figures, generated, real,
+            comparison.reals.cached, options.neighbours, world.size, time.perf_counter() - start,
         )  # fmt: skip
+
+
+def _background(*images: ImageSet) -> str | None:
+    """Returns the colour behind pictures with transparency, as #rrggbb; None where all are opaque."""
+    colours = [colour for one in images if (colour := getattr(one, "background", None))]
+    return "#" + bytes(colours[0]).hex() if colours else None
 
 
 def _check_picture(path: Path) -> None:
@@ -141,8 +151,11 @@ def _check_cache(folder: Path) -> None:
 
 def _is_model(name: str) -> bool:
     """Whether MODEL names a model, not pictures; where it names nothing that exists, whether it looks like one."""
+    from pggan.utils.caching.hub_files import HubAddress, is_address
     from pggan.utils.paths import MODELS, shipped
 
+    if is_address(name):
+        return not HubAddress.parse(name).is_dataset
     path = Path(name)
     if path.suffix.lower() in MODEL_ENDINGS or (path / MODELS).is_dir():
         return True
@@ -172,7 +185,7 @@ def _generated(model: Model | str | Path | None, options: EvaluateOptions, devic
     if options.res is not None and options.res != side:
         raise UsageError(f"--res {options.res}: {model.name} makes pictures of {side}x{side}")
     name = f"{model.name} (raw)" if options.raw else model.name
-    return GeneratedImages(model.generate, side, model.channels, options.first_seed, name)
+    return GeneratedImages(model.seed_images, side, model.channels, options.first_seed, name)
 
 
 def _compare(

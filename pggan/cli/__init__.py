@@ -43,7 +43,7 @@ SECTIONS = {
     "Make pictures": {
         "generate": "Make new pictures with a model.",
         "interpolate": "Make a video of faces that turn into each other.",
-        "traverse": "Show what structured codes or directions do.",
+        "traverse": "Show what structured codes, labels or directions do.",
         "explore": "Play with a model in the browser.",
     },
     "Edit": {
@@ -64,6 +64,7 @@ SECTIONS = {
         "export-data": "Write a data store as files that other programs read.",
         "import": "Convert a model of another program to a pggan model.",
         "export": "Convert a model to ONNX or to a torch.export program.",
+        "push": "Upload a model with its card to the Hugging Face Hub.",
         "prune": "Reduce a run to the files that are worth sharing.",
     },
 }

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options, raw_option
+from pggan.cli.options import (
+    METRIC_NAMES,
+    ModelChoice,
+    Output,
+    background_option,
+    model_options,
+    output_options,
+    raw_option,
+)
 from pggan.cli.progress_bar import staged_progress
 from pggan.config.metrics import METRICS
 
@@ -47,6 +55,7 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
         "--res", type=click.IntRange(4, 4096), metavar="R", show_default="their own",
         help="Resolution to which the pictures of a folder are read.",
     ),
+    background_option,
     raw_option,
 )  # fmt: skip
 @cloup.option_group(
@@ -88,8 +97,8 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
 def command(model: ModelChoice, output: Output, **options: Any) -> None:
     """Measure how good and how varied generated pictures are.
 
-    MODEL is a model file, a run directory or a shipped model's name (none: portraits). It may also be a folder of
-    pictures, or anything else that prepare-data reads.
+    MODEL is a model file, a run directory, hf://user/name or a shipped model's name (none: portraits).
+    It may also be a folder of pictures, or anything else that prepare-data reads.
 
     Statistics of the real pictures are computed once and kept beside them. Several processes (torchrun -m pggan
     evaluate ...) share the work.
@@ -102,7 +111,9 @@ def command(model: ModelChoice, output: Output, **options: Any) -> None:
         )  # fmt: skip
     # of several processes, the main one has the figures
     if evaluation.figures:
-        output.result(evaluation.to_json(), *_lines(evaluation))
+        behind = evaluation.background
+        note = [f"pictures with transparency lie over {behind}"] if behind else []
+        output.result(evaluation.to_json(), *note, *_lines(evaluation))
 
 
 def _lines(evaluation: Evaluation) -> list[str]:

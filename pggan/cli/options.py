@@ -18,6 +18,7 @@ import cloup
 from click.shell_completion import CompletionItem
 
 from pggan.cli.progress_bar import Advance, progress
+from pggan.config.content.channels import parse_colour
 from pggan.config.metrics import chosen
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
@@ -173,13 +174,25 @@ def _or_all_cores(ctx: click.Context, param: click.Parameter, value: int | None)
     return value or available_cores()
 
 
+def _leave_out_mark(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    from pggan.generation.marking.xmp import unmarked
+
+    if value:
+        ctx.with_resource(unmarked())
+
+
 best_option = cloup.option("--best", is_flag=True, help="Of a run: use its best model by its metric, not its newest.")
 raw_option = cloup.option(
     "--raw", is_flag=True, help="Use the generator itself instead of its running average, of files that keep both."
 )
-device_option = cloup.option("--device", default="auto", help="Where to compute: auto, cpu, cuda or cuda:N.")
+device_option = cloup.option(
+    "--device", default="auto", help="Where to compute: auto (a CUDA GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu."
+)
 json_option = cloup.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = cloup.option("--quiet", is_flag=True, help="Show no progress.")
+discriminator_option = cloup.option(
+    "--with-discriminator", is_flag=True, help="Keep the models' discriminators, for train --from."
+)
 dry_run_option = cloup.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
 overwrite_option = cloup.option(
     "--overwrite", is_flag=True, help="Replace existing output, once the new one is complete."
@@ -192,9 +205,15 @@ workers_option = cloup.option(
     "--workers", type=click.IntRange(1, 256), metavar="N", callback=_or_all_cores, show_default="one per core",
     help="Worker processes.",
 )  # fmt: skip
+no_mark_option = cloup.option(
+    "--no-mark", is_flag=True, expose_value=False, callback=_leave_out_mark,
+    help="Leave out the mark that tells other programs that pictures and videos are synthetic (IPTC's "
+    "trainedAlgorithmicMedia).",
+)  # fmt: skip
 label_option = cloup.option(
-    "--label", show_default="each seed's own", help="Class of a conditional model, by name or number."
-)
+    "--label", show_default="each seed's own",
+    help="Labels of a conditional model: a class by name or number, a number, or several, as age=30,hair=red.",
+)  # fmt: skip
 truncation_option = cloup.option(
     "--truncation", type=click.FloatRange(0, 1), default=1.0, metavar="T",
     help="Move every picture towards the average one, for more likely and less varied ones: 1 not at all, 0 entirely. "
@@ -205,6 +224,10 @@ fps_option = functools.partial(
     cloup.option, "--fps", type=click.FloatRange(1, 120), metavar="N", help="Frames per second of the video."
 )
 seconds_option = functools.partial(cloup.option, "--seconds", metavar="N", help="Length of the video in seconds.")
+background_option = cloup.option(
+    "--background", type=ParsedType("COLOUR", parse_colour), default="white",
+    help="Colour behind pictures with transparency: a name, or #rrggbb.",
+)  # fmt: skip
 scale_option = cloup.option(
     "--scale", type=click.IntRange(1, 64), metavar="N", show_default="to at least 256 pixels a side",
     help="Enlarge the video by this factor.",

@@ -19,7 +19,8 @@ from pggan.cli.options import (
     overwrite_option,
     workers_option,
 )
-from pggan.cli.progress_bar import staged_progress
+from pggan.cli.progress_bar import deferred_progress, staged_progress
+from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, printable, size
 
@@ -43,8 +44,8 @@ SHOWN_CLASSES = 10
         help="Largest resolution, a power of two from 4.",
     ),
     cloup.option(
-        "--channels", type=click.Choice(["1", "3"]), show_default="1 where the source is grey throughout, else 3",
-        help="1: grey, 3: RGB.",
+        "--channels", type=click.Choice(["1", "3", "4"]), show_default="1 where the source is grey throughout, else 3",
+        help="1: grey, 3: RGB over white, 4: RGBA, which keeps transparency.",
     ),
     cloup.option(
         "--fit", type=click.Choice(["crop", "pad", "frame", "reject"]), default="crop",
@@ -62,12 +63,6 @@ SHOWN_CLASSES = 10
         "read.",
     ),
     cloup.option(
-        "--align", metavar="LANDMARKS", show_default="no alignment",
-        help="Cut faces out upright, as CelebA-HQ's are, by a file of landmarks: CelebA's "
-        "(list_landmarks_celeba.txt or .csv) or your own in that form: file name, then x and y of eyes, nose and mouth "
-        "corners.",
-    ),
-    cloup.option(
         "--member", metavar="NAME", show_default="the one whose name says pictures, else all",
         help="Of samples of several pictures in a tar or webdataset, read those with this name: image of 7.image.png "
         "and 7.mask.png.",
@@ -82,12 +77,47 @@ SHOWN_CLASSES = 10
     ),
 )  # fmt: skip
 @cloup.option_group(
+    "Faces",
+    cloup.option(
+        "--align", metavar="auto|LANDMARKS", show_default="no alignment",
+        help="Cut faces out upright, as CelebA-HQ's are. auto: find them (extra pggan[align]). LANDMARKS: by a file: "
+        "CelebA's (list_landmarks_celeba.txt or .csv), your own in that form (file name, then x and y of eyes, nose "
+        "and mouth corners), or one that --report wrote.",
+    ),
+    cloup.option(
+        "--faces", type=click.Choice(["largest", "all"]), default="largest",
+        help="Of --align auto: the largest face of each picture, or all of them.",
+    ),
+    cloup.option(
+        "--min-face", type=float, default=40.0, metavar="PIXELS",
+        help="Of --align auto: leave out smaller faces.",
+    ),
+    cloup.option(
+        "--sharpest", type=float, default=1.0, metavar="SHARE",
+        help="Of --align auto: keep this share of the faces, the sharpest ones.",
+    ),
+    cloup.option(
+        "--duplicates", type=click.Choice(["drop", "keep"]), default="drop",
+        help="Of --align auto: what becomes of a photograph that comes again, also smaller, recompressed, or as its "
+        "neighbour in a burst. drop: it is left out and counted.",
+    ),
+    cloup.option(
+        "--report", type=click.Path(), metavar="FILE", show_default="none",
+        help="Of --align auto: write a CSV of all faces: where, how large, how sharp, used or why not. With --dry-run "
+        "nothing else is made.",
+    ),
+)  # fmt: skip
+@cloup.option_group(
     "Labels",
     cloup.option(
         "--labels", metavar="folders|none|FILE",
         show_default="the source's own, or a labels.csv or dataset.json beside the pictures",
         help="folders: the class of a picture is the first folder in which paths differ. none: no labels. FILE: a CSV "
         "(header; file name, then labels), CelebA's list of attributes, or StyleGAN's dataset.json.",
+    ),
+    cloup.option(
+        "--numbers", default="", metavar="COLUMN,...", show_default="classes alone",
+        help="Labels that are numbers instead of classes, as age or pose. Of drawn heads: size, shift.",
     ),
 )  # fmt: skip
 @cloup.option_group(
@@ -114,17 +144,17 @@ SHOWN_CLASSES = 10
 )  # fmt: skip
 @output_options
 def command(source: str, dest: str, output: Output, dry_run: bool, channels: str | None, shard: str | None,
-            **options: Any) -> None:  # fmt: skip
+            numbers: str, **options: Any) -> None:  # fmt: skip
     """Convert pictures to a data store of all resolutions.
 
     SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
     official TFRecords (their directory); HDF5, also MATLAB's; CelebAMask-HQ (folder or zip); Hugging Face's Parquet
-    (file or folder) and save_to_disk folders; webdataset
+    (file or folder), data sets (hf://datasets/user/name) and save_to_disk folders; webdataset
     shards (data-{00..09}.tar, or a folder of them); NumPy arrays (.npy, .npz, or a folder of one a picture); idx files
     (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
     DEST is the directory to make. It holds every resolution from 4x4 to --max-res.
 
-    Pictures are turned by their EXIF orientation, converted to RGB (or grey) of 8 bits with transparency over white,
+    Pictures are turned by their EXIF orientation, converted to RGB (or grey, or RGBA) of 8 bits,
     cropped to a square and resized to --max-res (Lanczos); of animations, the first frame counts. Each lower level is
     the 2x2 mean of the one above. Smaller pictures are left out and counted. A bad picture, or one above 134 million
     pixels, is named and counted, and does not stop the rest.
@@ -132,11 +162,13 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
     If it is stopped, it leaves DEST.partial, and the same command resumes there. DEST appears when it is complete.
     """
     from pggan.api import prepare
-    from pggan.data.prepare.prepare import PrepareOptions, plan
+    from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan
 
+    options["numbers"] = tuple(name.strip() for name in numbers.split(",") if name.strip())
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
     if dry_run:
-        planned = plan(source, dest, checked)
+        with deferred_progress("looking for faces", output.quiet) as faces:
+            planned = plan(source, dest, checked, FaceProgress(*faces))
         output.result(planned.to_json(), *_plan_lines(planned))
         return
     with resume_hint(dest), staged_progress(output.quiet) as on_progress:
@@ -164,7 +196,7 @@ def _announce(output: Output, plan: Plan) -> None:
 
 def _plan_lines(plan: Plan) -> list[str]:
     shard = f", shard {plan.shard[0]}/{plan.shard[1]}" if plan.shard else ""
-    colours = "grey" if plan.channels == 1 else "RGB"
+    colours = kind_of_channels(plan.channels)
     return [
         f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}",
         f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}",
@@ -174,7 +206,7 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 
 def _report_lines(report: PrepareReport) -> list[str]:
-    lines = [f"{report.path}: {report.count} pictures, {'grey' if report.channels == 1 else 'RGB'}"]
+    lines = [f"{report.path}: {report.count} pictures, {kind_of_channels(report.channels)}"]
     lines += [f"  note: {report.remark}"] if report.remark else []
     lines += [f"  left out: {count} {reason}" for reason, count in report.left_out.items()]
     lines += [f"    {bad['name']}: {bad['reason']}" for bad in report.bad[:SHOWN_BAD]]

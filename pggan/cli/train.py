@@ -16,11 +16,13 @@ import cloup
 
 from pggan.cli.options import Output, dry_run_option, json_option, quiet_option
 from pggan.cli.progress_bar import staged_progress
+from pggan.cli.train_call import ON_SNAPSHOT, TRACK
 from pggan.cli.train_options import config_option, like_option, train_options
 from pggan.config.config_file import to_options, to_toml
 from pggan.config.option import Group
 from pggan.config.presets import DEFAULT_PRESET, PRESETS
 from pggan.config.train import TrainConfig
+from pggan.training.run.call_options import CallOptions, call_options
 from pggan.training.train_run import collect_options, configure_run, is_main_process, next_run
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import paste
@@ -52,6 +54,15 @@ GPUS = cloup.option(
 OVERRIDE = cloup.option(
     "--override", is_flag=True, help="With --resume: accept options that change the run's result, and record them."
 )
+PEAK_TFLOPS = cloup.option(
+    "--peak-tflops", type=click.FloatRange(0, min_open=True), metavar="TFLOP/S",
+    help="With --dry-run and --peak-bandwidth: also the hours that the run takes at least on a card of this peak rate, "
+    "in the run's precision, without sparsity.  [default: none]",
+)
+PEAK_BANDWIDTH = cloup.option(
+    "--peak-bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S",
+    help="The card's peak rate of memory.  [default: none]",
+)
 WRITE_CONFIG = cloup.option(
     "--write-config", is_flag=True, help="Print all options of this run, as a file for --config, and train nothing."
 )
@@ -68,7 +79,9 @@ class Request:
     gpus: int | None
     override: bool
     dry_run: bool
+    peaks: tuple[float, float] | None  # a card's TFLOP/s and GB/s
     output: Output
+    call: CallOptions  # what no file and no run says
     options: dict[str, Any]  # by name; None where not given
 
 
@@ -84,11 +97,13 @@ class Request:
             config_option(),
             like_option(),
             WRITE_CONFIG,
+            ON_SNAPSHOT,
+            TRACK,
             dry_run_option,
             json_option,
             quiet_option,
         ],
-        Group.COMPUTING: [GPUS],
+        Group.COMPUTING: [GPUS, PEAK_TFLOPS, PEAK_BANDWIDTH],
     }
 )
 def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> int:
@@ -99,10 +114,10 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     with status 130 (SIGTERM: 143, SIGHUP: 129).
     """
     output = Output(as_json, quiet or not is_main_process())
-    # torch would log memory that runs out, which a run expects when it finds out how much fits
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
-    request = Request(**own, output=output, options=values)
+    call = call_options(values.pop("track"), values.pop("on_snapshot"))
+    own["peaks"] = _peaks(values.pop("peak_tflops"), values.pop("peak_bandwidth"), own["dry_run"])
+    request = Request(**own, output=output, call=call, options=values)
     if request.resumed is None and request.override:
         raise UsageError("--override is about --resume; leave it out")
     if request.gpus is not None and request.gpus > 1 and not request.dry_run:
@@ -122,6 +137,17 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     return _report(_train(request), output)
 
 
+def _peaks(tflops: float | None, bandwidth: float | None, dry_run: bool) -> tuple[float, float] | None:
+    """Returns both peak rates of a card. Raises `UsageError` where one is missing, or nothing is planned."""
+    if tflops is None and bandwidth is None:
+        return None
+    if tflops is None or bandwidth is None:
+        raise UsageError("--peak-tflops and --peak-bandwidth describe a card together; give both")
+    if not dry_run:
+        raise UsageError("--peak-tflops and --peak-bandwidth are about a plan; add --dry-run")
+    return tflops, bandwidth
+
+
 def _launch_on_gpus(request: Request, count: int) -> int:
     """Starts this same command once per GPU and returns the exit status."""
     from pggan.training.run.launcher import launch
@@ -132,7 +158,8 @@ def _launch_on_gpus(request: Request, count: int) -> int:
         import torch
 
         if torch.cuda.device_count() < count:
-            raise UsageError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give as many or fewer")
+            have = torch.cuda.device_count()
+            raise UsageError(f"--gpus {count}: this machine has {have} CUDA GPUs; give as many or fewer")
     arguments = sys.argv[1:]
     at = next(i for i, argument in enumerate(arguments) if argument.split("=")[0] == "--gpus")
     del arguments[at : at + (1 if "=" in arguments[at] else 2)]
@@ -152,7 +179,7 @@ def _train(request: Request) -> RunResult:
         return train(
             request.data, request.out, resume=request.resumed, override=request.override, on_progress=on_progress,
             on_note=request.output.note, open_display=partial(_display, silent=request.output.silent),
-            **request.options,
+            track=request.call.track, on_snapshot=request.call.on_snapshot, **request.options,
         )  # fmt: skip
 
 
@@ -175,10 +202,10 @@ def _display(schedule: Schedule, silent: bool) -> Iterator[Display]:
 
 
 def _show_plan(config: TrainConfig, request: Request) -> None:
-    """Prints the phases, with --budget also the estimated micro-batches."""
+    """Prints the phases; with --budget also the micro-batches by estimate, with peak rates the least of hours."""
     from pggan.config.serialization import to_json
     from pggan.training.engine.memory_estimate import describe, estimate_memory, plan_to_json
-    from pggan.training.monitor.plan_table import plan, table
+    from pggan.training.monitor.plan_table import card_plan, plan, table
 
     memory: dict[int, MicroBatchPlan] = estimate_memory(config) if config.budget is not None else {}
     values = {"config": to_json(config), **plan(config)}
@@ -188,7 +215,8 @@ def _show_plan(config: TrainConfig, request: Request) -> None:
         lines += describe(memory, config.budget)
     elif config.auto_batch:
         lines.append("images computed at once: as many as fit into what is free when a resolution begins")
-    request.output.result(values, *lines)
+    card, more = card_plan(config, request.peaks)
+    request.output.result({**values, **card}, *lines, *more)
 
 
 def _report(result: RunResult, output: Output) -> int:
@@ -201,7 +229,9 @@ def _report(result: RunResult, output: Output) -> int:
     models, lines = run.models(), []
     report = {"run": str(run.path), "nimg": nimg, "signal": result.signal, "seconds": result.seconds}
     report |= {"model": str(models[-1]) if models else None, "best": str(best) if best else None, "last": result.last}
+    report |= {"stopped": result.stopped or None}
     if not result.signal:
+        lines += [f"ended early: {result.stopped}"] if result.stopped else []
         lines.append(f"trained {nimg / 1000:g} kimg; sample grids: {run.samples}")
         lines.append(f"new pictures: pggan generate {paste(run.path)} --n 64 --out pictures")
         if best:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pggan.config.losses import OBJECTIVES, REGULARIZERS
-from pggan.config.metrics import METRICS, READY
+from pggan.config.losses import LAZY, OBJECTIVES, REGULARIZERS
+from pggan.config.metrics import METRICS, READY, StopRule
 from pggan.config.metrics import chosen as chosen_metrics
 from pggan.config.network import DiscriminatorConfig
 from pggan.config.option import flag_of, options_of
@@ -22,6 +22,7 @@ def check(config: TrainConfig) -> None:
     _check_d_norm(config)
     for name in config.regularizers():
         _check_needs(config, name)
+    _check_lazy_penalty(config)
     _check_discrimination(config)
     _check_augmentation(dict(config.loss_options))
     _check_baselines(config)
@@ -32,6 +33,10 @@ def _check_evaluation(config: TrainConfig) -> None:
     names = chosen_metrics(config.eval_metrics)
     if config.best_metric is not None and config.best_metric not in names:
         raise UsageError(f"--best-metric {config.best_metric} is none of --eval-metrics {','.join(names)}")
+    rule = StopRule.parse(config.stop_when)
+    if rule is not None and (rule.metric not in names or not config.eval_every):
+        advice = "give --eval-every 1" if not config.eval_every else f"add {rule.metric} there"
+        raise UsageError(f"--stop-when {config.stop_when}: no evaluation measures it (--eval-metrics); {advice}")
     embedded = [name for name in names if METRICS[name].needs == "embedding"]
     if config.eval_every and embedded and config.embedding is None:
         raise UsageError(f"--eval-metrics {','.join(embedded)}: give the network with --embedding FILE, or {READY}")
@@ -55,6 +60,8 @@ def _check_needs(config: TrainConfig, regularizer: str) -> None:
     flag = flag_of(spec.switch or spec.name)
     if "labels" in spec.needs and config.labels is None and not config.label_size:
         raise UsageError(f"{flag} learns from labels; give the data's column of them with --labels")
+    if regularizer == "semi-supervised" and (len(config.label_layout) > 1 or 0 in config.label_layout):
+        raise UsageError(f"{flag} tells the classes of one label column; give --labels one column of classes")
     if "probability" in spec.needs and not OBJECTIVES[config.loss].probability:
         fitting = ", ".join(loss.name for loss in OBJECTIVES if loss.probability)
         raise UsageError(
@@ -66,6 +73,22 @@ def _check_needs(config: TrainConfig, regularizer: str) -> None:
             f"--micro-batch with {flag}: its term is made of means over the minibatch, which parts of it do not "
             "add up to; leave one of them out"
         )
+
+
+def _check_lazy_penalty(config: TrainConfig) -> None:
+    """Raises `UsageError` for --penalty-every where no penalty can be taken seldom."""
+    if config.penalty_every == 1:
+        return
+    names, flag = config.regularizers(), f"--penalty-every {config.penalty_every}"
+    if "gradient-penalty" in names:
+        raise UsageError(
+            f"{flag} with --loss {config.loss}: its penalty bounds the critic's slope, without which the loss means "
+            "nothing, at every step; leave --penalty-every out, or give --loss r1 or rpgan"
+        )
+    if not set(names) & set(LAZY):
+        raise UsageError(f"{flag} is about R1 and R2, of which this run has none; give --loss r1 or --r2-gamma with it")
+    if config.optimizers()[1].name != "adam":
+        raise UsageError(f"{flag} adjusts Adam's decay rates, and --loss {config.loss} has RMSprop; leave it out")
 
 
 def _check_discrimination(config: TrainConfig) -> None:

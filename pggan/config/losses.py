@@ -16,6 +16,8 @@ from pggan.utils.errors import UsageError
 
 __all__ = ["OBJECTIVES", "REGULARIZERS", "ObjectiveSpec", "OptimizerDefaults", "Option", "RegularizerSpec", "Value"]
 
+# Penalties that --penalty-every takes at some of D's steps only.
+LAZY = ("r1-penalty", "r2-penalty")
 LABEL_SMOOTHING = Option("label_smoothing", 1.0, 0.5, 1.0, "Target of reals in the cross-entropy; one-sided: 0.9.")
 CLASS_WEIGHT = Option("class_weight", 1.0, 0.0, 1e3, "Weight of the cross-entropy of the data's classes.")
 
@@ -69,8 +71,12 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         "keeps real scores near zero: weight * E D(x)^2 (Karras et al. 2018)",
         options=(Option("drift_weight", 0.001, 0.0, 1e3, "Weight of the drift term on real scores."),)),
     RegularizerSpec("classification", "pggan.losses.regularizers.acgan:Classification",
-        "auxiliary classifier of a conditional run: cross-entropy of D's class logits (AC-GAN)",
-        options=(CLASS_WEIGHT,), needs=frozenset({"labels"}), joins="labels"),
+        "D reads the labels of a conditional run: cross-entropy of classes (AC-GAN), squared error of numbers",
+        options=(
+            CLASS_WEIGHT,
+            Option("number_weight", 10.0, 0.0, 1e3,
+                "Weight of the squared error with which D reads labels that are numbers, from -1 to 1."),
+        ), needs=frozenset({"labels"}), joins="labels"),
     RegularizerSpec("r1-penalty", "pggan.losses.regularizers.r1:R1",
         "penalty on the gradient at reals (Mescheder et al. 2018)",
         options=(

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pggan.config.content.channels import LISTED
 from pggan.config.option import Group, check_ranges, option
 from pggan.config.resolution import level_of
 from pggan.utils.errors import UsageError
@@ -14,6 +15,7 @@ from pggan.utils.errors import UsageError
 ARCHS = ("pggan", "fc", "dcgan")
 G_NORMS = ("pixel", "virtual-batch", "none")
 RESAMPLES = ("nearest", "bilinear")
+GAINS = ("published", "he")
 D_NORMS = ("none", "layer", "instance", "weight")
 DIVERSITIES = ("stddev", "discrimination", "none")
 # Resolutions of the baseline networks, fc and dcgan.
@@ -44,8 +46,8 @@ class NetworkConfig:
 
     # fmt: off
     resolution: int = setting(1024, "Side of the largest images, a power of two.")
-    channels: int = setting(3, "Channels of an image: 1 (grey) or 3 (RGB).", 1, 64)
-    label_size: int = setting(0, "Numbers of a one-hot label; 0: unconditional.", 0, 100_000)
+    channels: int = setting(3, f"Channels of an image: {LISTED}.", 1, 64)
+    label_size: int = setting(0, "Length of the label vector: one-hot classes, and numbers; 0: none.", 0, 100_000)
     fmap_base: int = setting(8192, "Feature maps: stage s has min(base / 2^s, max).", 1, 1 << 20)
     fmap_max: int = setting(512, "Most feature maps of a layer.", 1, 8192)
     fmap_decay: float = setting(1.0, "Halvings of the feature maps from a stage to the next.", 0, 4)
@@ -142,6 +144,9 @@ class GeneratorConfig(NetworkConfig):
     mapping_layers: int = setting(0,
         "Fully connected layers between the latent and the first layer, which learn at a hundredth of the rate "
         "(StyleGAN's mapping network); 0: none.", 0, 16, label="mapping layers")
+    gains: str = setting("published",
+        "Gains of the generator's weights: published (sqrt(2), but sqrt(2)/4 in the first layer and 1 in toRGB), or "
+        "he: sqrt(2) in all of them, as in pytorch_GAN_zoo.", choices=GAINS, label="gains")
     reference_size: int = setting(16, "Fixed latents of virtual batch normalisation.", 2, 1024,
         label="a reference batch of")
     # fmt: on

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import compatibility
+from pggan.config.content.channels import KINDS, LISTED
 from pggan.config.losses import (
     OBJECTIVES,
     REGULARIZERS,
@@ -97,10 +98,14 @@ class TrainConfig:
     data: str | None = option(DATA, None, "The prepared data store.", on_command_line=False)
     channels: int = option(DATA, 3, "Channels of an image, as the data have them.", on_resume=IMMUTABLE,
         on_command_line=False, networks="gd")
-    label_size: int = option(DATA, 0, "Number of classes, as the data have them; 0: unconditional.",
+    label_size: int = option(DATA, 0, "Numbers of a label vector, as the data have them; 0: unconditional.",
         on_resume=IMMUTABLE, on_command_line=False, networks="gd")
-    labels: str | None = option(DATA, None, "Train conditionally on this label column of the data (AC-GAN).",
-        metavar="COLUMN", on_resume=IMMUTABLE, default_text="unconditional")
+    label_columns: tuple[int, ...] = option(DATA, (),
+        "Classes of each label column, 0 of a number, as the data have them; empty: label_size classes of one column.",
+        on_resume=IMMUTABLE, on_command_line=False)
+    labels: str | None = option(DATA, None,
+        "Train conditionally on this label column of the data (AC-GAN), or on several, as age,hair.",
+        metavar="COLUMN,...", on_resume=IMMUTABLE, default_text="unconditional")
     mirror: bool = option(DATA, True, "Mirror half of the images, chosen at random.")
     held_out: float = option(DATA, 0.0, "Share of the images never shown to the discriminator, to measure overfitting.",
         0, 0.99, metavar="SHARE")
@@ -108,7 +113,8 @@ class TrainConfig:
         on_resume=SAFE, default_text="2; on a GPU the cores, at most 16")
     cache: str = option(DATA, "auto",
         "Where decoded images of the current resolution stay: device (GPU memory, up to 70 % of what is free), ram "
-        "(shared by the processes of a machine), or none. auto: the first with room, at most 25 % of free GPU memory.",
+        "(shared by the processes of a machine), or none. auto: the first with room, of a GPU 25 % or what training "
+        "leaves.",
         choices=CACHES, on_resume=SAFE)
     cache_mb: int = option(DATA, 1024, "Main memory that --cache may take, in MB.", 0, metavar="MB", on_resume=SAFE)
 
@@ -151,6 +157,7 @@ class TrainConfig:
     mapping: int = network_option("g", "mapping_layers", metavar="N")
     fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
     resample: str = network_option("gd", "resample")
+    gains: str = network_option("g", "gains")
     g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")
     # not `choices`: compatibility.py says why "batch" is none of them
     d_norm: str = network_option("d", "norm", help="Normalisation in the discriminator.", choices=(),
@@ -167,15 +174,20 @@ class TrainConfig:
 
     loss: str = option(LOSS, "wgan-gp", "Loss of generator and discriminator.", choices=tuple(OBJECTIVES.names()),
         on_resume=IMMUTABLE)
+    penalty_every: int = option(LOSS, 1,
+        "Lazy regularisation: take R1 and R2 in a step of their own after every K-th step of D, K times as strong "
+        "(Karras et al. 2020). 1: in every step.", 1, 1000, metavar="K", on_resume=IMMUTABLE)
     loss_options: tuple[tuple[str, Any], ...] = option(LOSS, (),
         "Options of the loss and the techniques, by name (config/losses.py).", on_command_line=False)
 
     categorical: tuple[int, ...] = network_option("gd", "categorical", group=TECHNIQUES)
     continuous: int = network_option("gd", "continuous", group=TECHNIQUES)
 
-    device: str = option(COMPUTING, "auto", "Where to compute: auto, cpu, cuda or cuda:N.", in_recipe=False)
+    device: str = option(COMPUTING, "auto",
+        "Where to compute: auto (a CUDA GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu.", in_recipe=False)
     precision: str = option(COMPUTING, "auto",
-        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
+        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: on a GPU bf16, or fp16 where tensor cores have that "
+        "alone; else fp32.",
         choices=PRECISIONS)
     mode: str = option(COMPUTING, "auto",
         "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: on a GPU "
@@ -197,6 +209,9 @@ class TrainConfig:
     eval_samples: int = option(EVALUATION, 1024, "Generated images per evaluation.", 4, 1_000_000, on_resume=SAFE)
     best_metric: str | None = option(EVALUATION, None, "Metric by which the best model is chosen and kept.",
         choices=tuple(METRICS.names()), on_resume=SAFE, default_text="the first of --eval-metrics")
+    stop_when: str | None = option(EVALUATION, None,
+        "End the run after N evaluations without a better figure, as swd:5. Those of the last resolution count, after "
+        "its fade-in; never: train to the end.", metavar="METRIC:N", on_resume=SAFE, default_text="never")
     inception_weights: str | None = option(EVALUATION, None,
         "torch-fidelity's file of Inception weights, for fid, kid, is and pr.", metavar="FILE", on_resume=SAFE,
         default_text="downloaded")
@@ -208,7 +223,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         level_of(self.start_res)
         level_of(self.max_res)
-        require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
+        require(self.channels in KINDS, f"channels {self.channels}: pictures have {LISTED}")
         require(self.start_res <= self.max_res, f"--start-res {self.start_res} is above --max-res {self.max_res}")
         _ = OBJECTIVES[self.loss]  # suggests a near name, which a choice does not
         check_ranges(self)
@@ -223,6 +238,11 @@ class TrainConfig:
     def details(self) -> list[int]:
         """Returns the levels of detail that the phases pass through, as resolutions."""
         return [2**level for level in range(level_of(self.start_res), level_of(self.max_res) + 1)]
+
+    @property
+    def label_layout(self) -> tuple[int, ...]:
+        """The columns in the label vector: the number of classes of each, 0 of a number, which takes one place."""
+        return self.label_columns or ((self.label_size,) if self.label_size else ())
 
     @property
     def has_codes(self) -> bool:
@@ -250,10 +270,20 @@ class TrainConfig:
     def optimizers(self) -> tuple[OptimizerDefaults, OptimizerDefaults]:
         """Returns the optimizers of G and D, with the learning rates that hold where `g_lr` and `d_lr` are None."""
         g, d = optimizers(self.loss, self.regularizers())
-        if self.adam_betas is None:
-            return g, d
-        betas = self.adam_betas
-        return dataclasses.replace(g, name="adam", betas=betas), dataclasses.replace(d, name="adam", betas=betas)
+        if (betas := self.adam_betas) is not None:
+            g, d = (dataclasses.replace(each, name="adam", betas=betas) for each in (g, d))
+        if self.penalty_every > 1:
+            first, second = (beta**self.d_share for beta in d.betas)
+            d = dataclasses.replace(d, betas=(first, second))
+        return g, d
+
+    @property
+    def d_share(self) -> float:
+        """Factor on D's learning rate, and exponent of its decay rates, where K + 1 updates stand for K.
+
+        Section 3.1 and appendix B of Karras et al. 2020 (StyleGAN2).
+        """
+        return 1.0 if self.penalty_every == 1 else self.penalty_every / (self.penalty_every + 1)
 
     @functools.cached_property
     def schedule(self) -> Schedule:

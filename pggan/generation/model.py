@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pggan.config.content.channels import straight
 from pggan.generation.batching import largest_batch, stream_batches, translate_out_of_memory
 from pggan.generation.generator_runner import MODES, GeneratorRunner
 from pggan.generation.grid import Images, image_grid
@@ -22,7 +23,7 @@ from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.mapping import truncate
 from pggan.networks.model_file import ModelFile, load_model
-from pggan.utils.devices import full_float32, pick_device
+from pggan.utils.devices import full_float32, pick_device, widest_dtype
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model
 
@@ -43,7 +44,7 @@ def load(
 
     Args:
         path: A model file, a run directory (its newest model), a shipped model's name, or None: the first that ships.
-        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
+        device: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1", "mps" or "xpu".
         best: Of a run directory, load the model with the best figure of the run's metric instead.
         mode: How images are computed: "eager", "compiled", or "auto", which compiles where enough images are to come.
         note: Receives messages, such as how long compiling took.
@@ -200,7 +201,7 @@ class Model:
         if self.file.discriminator is None:
             raise ModelError("this model file keeps no discriminator; use one of a run's models")
         level, alpha = self._level_and_alpha(level, alpha)
-        x = torch.as_tensor(images, device=self.device).to(self._dtype())
+        x = torch.as_tensor(images).to(self._dtype()).to(self.device)
         try:
             output: DiscriminatorOutput = self.file.discriminator(x, level, self._to_scalar(alpha))
         except ValueError as error:
@@ -208,12 +209,9 @@ class Model:
         return output
 
     def generate(
-        self,
-        seeds: int | Iterable[int],
-        label: int | str | None = None,
-        batch: int | None = None,
+        self, seeds: int | Iterable[int], label: int | str | None = None, batch: int | None = None,
         codes: Mapping[int, float] | None = None,
-    ) -> Images:
+    ) -> Images:  # fmt: skip
         """Generates images. A seed gives the same image whatever the other seeds; its batch changes rounding alone.
 
         Args:
@@ -223,11 +221,18 @@ class Model:
             codes: Values of structured codes by number; the others are each seed's own.
 
         Returns:
-            uint8 (N, H, W, C).
+            uint8 (N, H, W, C); RGBA as PNG files have it, not multiplied by alpha.
 
         Raises:
             UsageError: A seed, label or code is out of range.
         """
+        return straight(self.seed_images(seeds, label, batch, codes))
+
+    def seed_images(
+        self, seeds: int | Iterable[int], label: int | str | None = None, batch: int | None = None,
+        codes: Mapping[int, float] | None = None,
+    ) -> Images:  # fmt: skip
+        """Generates images as `generate` does, RGBA premultiplied, as grids, videos and metrics take it."""
         numbers = [int(seeds)] if isinstance(seeds, Integral) else [int(seed) for seed in cast(Iterable[int], seeds)]
         images = np.empty((len(numbers), self.resolution, self.resolution, self.channels), np.uint8)
         start = 0
@@ -237,13 +242,10 @@ class Model:
         return images
 
     def stream(
-        self,
-        seeds: Sequence[int],
-        label: int | str | None = None,
-        batch: int | None = None,
+        self, seeds: Sequence[int], label: int | str | None = None, batch: int | None = None,
         codes: Mapping[int, float] | None = None,
-    ) -> Iterator[Images]:
-        """Yields what `generate` returns, in batches; a GPU computes the next one while the caller uses the last.
+    ) -> Iterator[Images]:  # fmt: skip
+        """Yields what `seed_images` returns, in batches; a GPU computes the next one while the caller uses the last.
 
         Files, grids, videos and metrics consume this. Arguments and errors are those of `generate`.
         """
@@ -338,13 +340,13 @@ class Model:
 
     def _to_scalar(self, alpha: float) -> Tensor:
         # filled in on the device: a copy from the host would wait for the GPU's work in flight
-        return torch.full((), alpha, dtype=torch.float64, device=self.device)
+        return torch.full((), alpha, dtype=widest_dtype(self.device), device=self.device)
 
     def _to_device(self, values: Tensor | NDArray[Any], width: int, name: str) -> Tensor:
-        tensor = torch.as_tensor(values)
+        tensor = torch.as_tensor(values).to(self._dtype())  # before: a device may have no float64
         if self.device.type == "cuda" and not tensor.is_cuda:
-            tensor = tensor.to(self._dtype()).pin_memory()  # copies from other memory wait for the GPU's work in flight
-        tensor = tensor.to(self.device, self._dtype(), non_blocking=True)
+            tensor = tensor.pin_memory()  # copies from other memory wait for the GPU's work in flight
+        tensor = tensor.to(self.device, non_blocking=self.device.type == "cuda")
         if tensor.ndim != 2 or tensor.shape[1] != width:
             raise UsageError(f"{name} have shape {tuple(tensor.shape)}, this model takes (N, {width})")
         return tensor

@@ -128,10 +128,16 @@ class Objective(nn.Module):
     functional: bool = True
     # whether `g_terms` uses `batch.reals`
     needs_reals: ClassVar[bool] = False
+    # whether its `d_terms`, which use no outputs of D from elsewhere, are those that --penalty-every takes seldom
+    lazy: ClassVar[bool] = False
+    # whether `d_terms` uses `fakes`, where it is lazy
+    needs_fakes: ClassVar[bool] = False
     # whether `g_terms` replaces the terms of the loss, which then become statistics
     replaces_g: bool = False
     # share of the known labels that training sees; the others measure D's classes (`heldout_accuracy`)
     shown_labels: float = 1.0
+    # the columns in the label vector (`TrainConfig.label_layout`): classes of each, 0 of a number; set by the state
+    label_layout: tuple[int, ...] = ()
     # share of the images whose label training sees; set when the data are known
     labelled: float = 1.0
 

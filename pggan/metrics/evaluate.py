@@ -18,8 +18,8 @@ from pggan.data.store.store import Store
 from pggan.metrics.base import Batch, Metric, Setting, State
 from pggan.metrics.cache import Cache
 from pggan.metrics.gather import broadcast_flags, gather_states, share
-from pggan.metrics.image_sets import GeneratedImages, Images, ImageSet, StoreImages
-from pggan.utils.devices import full_float32
+from pggan.metrics.image_sets import GeneratedImages, Images, ImageSet, StoreImages, opaque
+from pggan.utils.devices import full_float32, metrics_device
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 from pggan.utils.output import activity
@@ -207,7 +207,7 @@ def compare(
     world: World = SINGLE_PROCESS, stage: Stage = lambda description, count: nullcontext(lambda images: None),
     check: Check = lambda: None,
 ) -> Comparison:  # fmt: skip
-    """Compares two image sets. Every process of `world` has to call it.
+    """Compares two image sets, RGBA over white (see `opaque`). Every process of `world` has to call it.
 
     Args:
         fakes: The images to judge.
@@ -225,10 +225,11 @@ def compare(
     Raises:
         UsageError: The sets differ in size or channels, or have too few images.
     """
+    fakes, reals = opaque(fakes), opaque(reals)
     _check_comparable(fakes, reals)
     if count is not None and count > len(fakes):
         raise UsageError(f"--n {count}: {fakes.name} has {len(fakes)} pictures")
-    setting = Setting(reals.resolution, reals.channels, seed, torch.device(device), embeddings)
+    setting = Setting(reals.resolution, reals.channels, seed, metrics_device(torch.device(device)), embeddings)
     jobs = plan_jobs(names, setting, count, len(reals), len(fakes))
     context = _Context(setting, world, stage, check)
     statistics = _real_statistics(jobs, reals, cache or Cache(None), context)

@@ -15,7 +15,9 @@ from pggan.training.engine.environment import RunEnvironment, resolve
 from pggan.training.engine.memory_estimate import describe as describe_memory
 from pggan.training.engine.memory_estimate import resolve_memory
 from pggan.training.engine.step_modes import resolve_modes
+from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
+from pggan.utils.caching.hub_files import is_address
 from pggan.utils.errors import DataError, TrainingError
 from pggan.utils.formatting import paste
 
@@ -65,6 +67,10 @@ def advice(config: TrainConfig, count: int) -> list[str]:
             "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
             "overfitting less well than pictures held out do"
         )
+    if config.mirror and 0 in config.label_columns:
+        lines.append(
+            "half of the pictures are mirrored: where a number of --labels tells left from right, give --no-mirror"
+        )
     return [*lines, *_advice_on_average(config)]
 
 
@@ -92,13 +98,15 @@ def fit_to_drawn(config: TrainConfig) -> TrainConfig:
 
 
 def _fit(config: TrainConfig, channels: int, columns: Sequence[LabelColumn]) -> TrainConfig:
-    classes = 0
-    if config.labels is not None:
-        named = {column.name: column for column in columns}
-        if config.labels not in named:
-            raise DataError(f"the data has no labels {config.labels!r}; it has: {', '.join(named) or 'none'}")
-        classes = len(named[config.labels].classes)
-    return dataclasses.replace(config, channels=channels, label_size=classes)
+    from pggan.data.label_columns import choose_columns
+
+    chosen = [] if config.labels is None else [columns[at] for at in choose_columns(config.labels, columns)]
+    layout = tuple(column.layout for column in chosen)
+    is_plain = len(layout) == 1 and layout[0] > 0  # as runs of before have it
+    return dataclasses.replace(
+        config, channels=channels, label_size=sum(column.width for column in chosen),
+        label_columns=() if is_plain else layout,
+    )  # fmt: skip
 
 
 def _identity(path: str) -> dict[str, Any]:
@@ -109,7 +117,13 @@ def _identity(path: str) -> dict[str, Any]:
         return {"count": len(store), "channels": store.channels, "created": store.manifest.created}
 
 
-def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvironment | None = None) -> RunResult:
+def begin(
+    config: TrainConfig,
+    out: Path,
+    display: Display,
+    environment: RunEnvironment | None = None,
+    call: CallOptions = NOTHING,
+) -> RunResult:
     """Trains a new run.
 
     Args:
@@ -117,6 +131,7 @@ def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvi
         out: The run's directory.
         display: Shows ticks and messages.
         environment: What "auto" became; None: decided here.
+        call: What this call does besides training.
 
     Raises:
         UsageError: A run is in the directory already, or something asked for is not on this machine.
@@ -128,7 +143,7 @@ def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvi
     run = RunDirectory(out)
     environment = dataclasses.replace(environment or resolve(config), data=_identity(str(config.data)))
     with _joined(environment, run, fresh=True) as (own, world):
-        trainer = Trainer(config, own, run, display, world)
+        trainer = Trainer(config, own, run, display, world, call)
         for line in describe_memory(own.memory, config.budget):
             display.measured(line)
         if config.start_from is not None:
@@ -169,6 +184,7 @@ def resume(
     data: str | None = None,
     changes: Mapping[str, Any] | None = None,
     override: bool = False,
+    call: CallOptions = NOTHING,
 ) -> RunResult:
     """Goes on with a run from its newest checkpoint, with its recorded options.
 
@@ -179,6 +195,7 @@ def resume(
         data: Where the run's data has moved to.
         changes: Fields of the configuration to change; the run records them.
         override: Allows changes of the result, too.
+        call: What this call does besides training.
 
     Raises:
         TrainingError: The data is not there, or is not what the run began on.
@@ -187,10 +204,7 @@ def resume(
     from pggan.training.loop import Trainer
 
     recorded, values = run.read_options()
-    if run.pruned:
-        raise TrainingError(
-            f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
-        )
+    _check_resumable(run, recorded)
     before = RunEnvironment.from_json(values)
     config, changed_fields = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, before, data))
@@ -199,7 +213,7 @@ def resume(
     else:
         environment = _checked(before, config, display)
     with _joined(environment, run) as (own, world):
-        trainer = Trainer(config, own, run, display, world)
+        trainer = Trainer(config, own, run, display, world, call)
         trainer.resume()
         if changed_fields:
             nimg = trainer.state.nimg
@@ -208,6 +222,19 @@ def resume(
             if world.is_main_process:
                 run.record_changes(config, environment.to_json(), {"at_nimg": nimg, **changed_fields})
         return trainer.train()
+
+
+def _check_resumable(run: RunDirectory, recorded: TrainConfig) -> None:
+    """Raises `TrainingError` for a pruned run, and for one that would have the network asked for a model."""
+    if run.pruned:
+        raise TrainingError(
+            f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
+        )
+    if is_address(recorded.start_from):
+        raise TrainingError(
+            f"{run.path} names an address in its options ({recorded.start_from}); no run of pggan's does: addresses "
+            "are given on the command line alone"
+        )
 
 
 def _data_of(run: RunDirectory, config: TrainConfig, before: RunEnvironment, moved: str | None) -> str:

@@ -36,13 +36,14 @@ class RunDirectory:
 
     `options.json`: configuration and environment; `log.jsonl`: ticks and events; `events/`: TensorBoard; `samples/`:
     image grids; `models/`: generators to use, of which only a better one replaces `best`, the best by the run's metric;
-    `checkpoints/`: training states to resume from; `data/`: the store of a run on drawn faces.
+    `checkpoints/`: training states to resume from; `data/`: the store of a run on drawn faces; `tracker.json`: what a
+    tracker has of the run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.best = path, path / MODELS / BEST
         self.log, self.events = path / "log.jsonl", path / "events"
-        self.samples, self.data = path / "samples", path / "data"
+        self.samples, self.data, self.tracker = path / "samples", path / "data", path / "tracker.json"
 
     def model(self, nimg: int) -> Path:
         """The model file written after `nimg` images."""
@@ -77,7 +78,8 @@ class RunDirectory:
         if self.models() or self.states() or self.log.exists():
             raise UsageError(f"{self.path} holds parts of another run; give another --out")
         # the drawn faces of a run that was stopped before it began may be there: preparing them checks them
-        for own in (self.path / OPTIONS, self.samples, self.events, self.path / MODELS, self.path / STATES):
+        places = (self.path / OPTIONS, self.tracker, self.samples, self.events, self.path / MODELS, self.path / STATES)
+        for own in places:
             if os.path.lexists(own) and not (own.is_dir() and not own.is_symlink() and not any(own.iterdir())):
                 raise UsageError(f"{own} is there already, and a run would write to it; give a new folder to --out")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,17 @@ class Snapshots:
         trained = self.state.generator if self._keeps_trained() else None
         return ModelFile(average, discriminator, scheduled.level, scheduled.alpha, self.labels, info, trained)
 
+    def picture_model(self, scheduled: ScheduleState) -> Model:
+        """Returns what makes this moment's pictures: the average, laid out in memory as `pggan generate` has it.
+
+        Training in half precision keeps weights channels-last. Pictures are in float32 without TF32, for which cuDNN
+        has few kernels in that layout, and another layout rounds in another way.
+        """
+        file = self.model(scheduled)
+        if any(not parameter.is_contiguous() for parameter in file.generator.parameters()):
+            file = replace(file, generator=copy.deepcopy(file.generator).to(memory_format=torch.contiguous_format))
+        return Model(file, self.state.device)
+
     def _keeps_trained(self) -> bool:
         """Whether models keep the trained generator beside its average."""
         if (choice := self.state.config.raw_models) != "auto":
@@ -73,12 +86,12 @@ class Snapshots:
 
         Where D is an auto-encoder, three rows follow: the first row reconstructed, reals, and reals reconstructed.
         """
-        model = Model(self.model(scheduled), self.state.device)
+        model = self.picture_model(scheduled)
         seeds = range(self.columns * self.rows)
         if model.label_size:
             images = model.images_in_batches(model.seed_latents(seeds), _labels_in_turn(model, len(seeds)))
         else:
-            images = model.generate(seeds)
+            images = model.seed_images(seeds)
         more = self._reconstructions(model, scheduled) if self.state.discriminator.config.decodes else []
         return grid_image(enlarged(np.concatenate([images, *more])), self.columns, self.rows + len(more))
 
@@ -111,7 +124,7 @@ class Snapshots:
     def write(self, scheduled: ScheduleState, grid: NDArray[np.uint8]) -> None:
         """Writes the model and its sample grid, uint8 (H, W, C)."""
         save_model(self.run.model(scheduled.nimg), self.model(scheduled))
-        self._write_grid(self.name(scheduled), grid)
+        self._write_grid(self.name(scheduled), grid, {"kimg": scheduled.nimg / 1000, "pggan": __version__})
 
     def reals(self, images: NDArray[np.uint8]) -> None:
         """Writes a grid of real images (N, C, R, R) beside the samples, once per resolution."""
@@ -121,9 +134,10 @@ class Snapshots:
             shown = enlarged(images.transpose(0, 2, 3, 1))[: self.columns * self.rows]
             self._write_grid(name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
 
-    def _write_grid(self, name: str, image: NDArray[np.uint8]) -> None:
+    def _write_grid(self, name: str, image: NDArray[np.uint8], about: dict[str, Any] | None = None) -> None:
+        """Writes a grid; `about`: metadata of generated images."""
         self.run.samples.mkdir(parents=True, exist_ok=True)  # a person may have removed the folder
-        write_png(self.run.samples / name, image)
+        write_png(self.run.samples / name, image, about)
 
     @staticmethod
     def name(scheduled: ScheduleState) -> str:
