@@ -41,15 +41,3 @@ def same(a, b):
     a, b = tensors(a), tensors(b)
     assert a.keys() == b.keys()
     return all(torch.equal(a[k], b[k]) for k in a)
-
-
-class StopAfter(QuietDisplay):
-    """Sends this process a signal once so many images are seen."""
-
-    def __init__(self, nimg, number=signal.SIGTERM):
-        self.nimg, self.number = nimg, number
-
-    def show(self, scheduled):
-        if self.number and scheduled.nimg >= self.nimg:
-            number, self.number = self.number, 0
-            os.kill(os.getpid(), number)
