@@ -105,6 +105,16 @@ def test_train(tmp_path):
 
 
 @pytest.mark.long
+def test_train_with_reals_and_fakes_apart_and_in_one_batch(tmp_path):
+    quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
+    small = ["--resolutions", "8", "--fmap-base", "32", "--fmap-max", "8", "--joined", "2,3"]
+    done = benchmark("train", *quick, *small, "--json", str(tmp_path / "figures.json"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert [row["joined"] for row in rows] == [2, 3]
+
+
+@pytest.mark.long
 def test_train_ends_at_its_time_limit_with_what_it_measured(tmp_path):
     quick = ["--rounds", "1", "--seconds", "0.05", "--mode", "eager", "--device", "cpu", "--batch", "4"]
     limited = ["--resolutions", "8,4", "--fmap-base", "32", "--fmap-max", "8", "--time-limit", "0"]
@@ -139,19 +149,6 @@ def test_generate():
         assert row["startup"] > 0
     told = benchmark("generate", *quick[2:], "--resolutions", "4")
     assert "goal: 0.8 of bare, met by" in told.stdout
-
-
-def test_the_floor_of_a_chip(monkeypatch):
-    """790 TFLOP/s and 4.3 TB/s: 1.57 ms an image at 1024 counted by level, a little more by layer."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from benchmarks.train import floor_seconds
-
-    from pggan.config.train import TrainConfig
-
-    config = TrainConfig(max_res=1024)
-    assert 1.57e-3 <= floor_seconds(config, 1024, 790e12, 4.3e12, 2) < 1.2 * 1.57e-3
-    # with memory for nothing, arithmetic alone: the 1.5 GFLOP of 4x4
-    assert floor_seconds(config, 4, 1e12, 1e30, 2) == pytest.approx(1.513e-3, rel=0.01)
 
 
 @pytest.mark.long

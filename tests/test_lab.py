@@ -18,12 +18,23 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 pytest.importorskip("matplotlib")
 
-from experiments import architectures, frame, gradients, modes, semi_supervised, shapes, supports, trial  # noqa: E402
+from experiments import (  # noqa: E402
+    architectures,
+    frame,
+    gradients,
+    modes,
+    recipes,
+    semi_supervised,
+    shapes,
+    supports,
+    trial,
+)
 from experiments.frame import Experiment, Settings  # noqa: E402
 from experiments.pictures import UNKNOWN, load  # noqa: E402
 from experiments.points import LATENT, PointDiscriminator, PointGenerator  # noqa: E402
 
 from pggan.config.losses import OBJECTIVES  # noqa: E402
+from pggan.data.prepare.prepare import PrepareOptions, prepare  # noqa: E402
 from pggan.data.sources import open_source  # noqa: E402
 from pggan.utils.errors import UsageError  # noqa: E402
 
@@ -186,6 +197,44 @@ def test_a_trial_takes_every_loss(loss):
     after = [*one.generator.parameters(), *d.parameters()]
     assert sum(bool((a != b).any()) for a, b in zip(before, after)) >= len(after) - 2
     assert one.nimg == 8 * one.n_critic
+
+
+def run_of(recipe, seed, *points):
+    """What the comparison of recipes knows of a run: (kimg, processor seconds, SWD) of its snapshots."""
+    curve = [{"kimg": k, "processor_seconds": s, "swd": swd, "msssim": 0.3} for k, s, swd in points]
+    return {"recipe": recipe, "seed": seed, "curve": curve, "gap": None, "fd": 50.0 + seed}
+
+
+def test_recipes_are_compared_at_the_shortest_run_s_time():
+    runs = [
+        run_of("published", 0, (1, 10, 40), (2, 20, 30)), run_of("published", 1, (1, 10, 44), (2, 20, 32)),
+        run_of("bilinear", 0, (1, 15, 36), (2, 30, 24)),
+    ]  # fmt: skip
+    lines = recipes.table(runs).splitlines()
+    assert "at 20 s" in lines[0]
+    assert lines[2].startswith("| published | 2 | 20 (20 to 20) | 31 (30 to 32) | 31 (30 to 32) | 50.5 (50 to 51) |")
+    assert lines[3].startswith("| bilinear | 1 | 30 | 24 | 32 | 50 |")  # 36 - 12 * 5 / 15
+    assert recipes.at_equal_time(runs[2]["curve"], 5) == 36  # before the first snapshot: as that
+
+
+@pytest.mark.long
+def test_recipes_train_measure_and_go_on(tmp_path):
+    store, out = str(tmp_path / "data"), tmp_path / "lab"
+    prepare("drawn:100", store, PrepareOptions(max_res=16))
+    plan = recipes.Plan(store, store, out, max_res=16, scale=0.01, pictures=32, embedding=None)
+    first = recipes.conduct(plan, ["he-gains"], [0], lambda line: None)
+    models = sorted((out / "he-gains-0" / "models").iterdir())
+    assert json.loads((out / "he-gains-0" / "options.json").read_text())["options"]["gains"] == "he"
+    assert [point["kimg"] for point in first[0]["curve"]] == sorted(point["kimg"] for point in first[0]["curve"])
+    assert 0 < first[0]["curve"][-1]["processor_seconds"] < 300
+    both = recipes.conduct(plan, ["published"], [0], lambda line: None)  # another call: the table has both
+    assert {row["recipe"] for row in both} == {"published", "he-gains"}
+    assert sorted((out / "he-gains-0" / "models").iterdir()) == models
+    recipes.write(plan, both)
+    assert "| he-gains |" in (out / "recipes.md").read_text()
+    assert (out / "recipes.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="unknown recipe wings; known: published, bilinear"):
+        recipes.conduct(plan, ["wings"], [0], print)
 
 
 def test_table():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from benchmarks.measuring import Numbers
 from experiments import frame
 from experiments.frame import Experiment
 
@@ -39,6 +40,32 @@ def everything(as_json: bool, out: str, **given: Any) -> None:
     table = frame.markdown(found)
     (Path(out) / "lab.md").write_text(table, encoding="utf-8")
     click.echo(json.dumps(found) if as_json else f"\n{table}", nl=as_json)
+
+
+@cli.command()
+@click.argument("data", type=click.Path(exists=True))
+@click.argument("reals", type=click.Path(exists=True))
+@click.option("--out", default="lab", show_default=True, type=click.Path(path_type=Path), help="Folder of the runs.")
+@click.option("--recipes", "names", help="Of these recipes, e.g. published,bilinear.  [default: all]")
+@click.option("--seeds", type=Numbers(), default="0,1", show_default=True, help="Each is a repetition.")
+@click.option("--max-res", default=32, show_default=True, help="Last resolution.")
+@click.option("--scale", default=1.0, show_default=True, help="Of the phases' lengths.")
+@click.option("--n", "pictures", default=4096, show_default=True, help="Generated pictures that are measured.")
+@click.option("--fd/--no-fd", default=True, show_default=True, help="Frechet distance by EfficientNet-Lite0, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, too.")
+def recipes(
+    data: str, reals: str, out: Path, names: str | None, seeds: list[int], fd: bool, as_json: bool, **sizes: Any
+) -> None:
+    """Switches of the recipe on a growing network, at equal images and equal processor time.
+
+    Trains on DATA and measures against the pictures of REALS, two stores that prepare-data made.
+    """
+    from experiments import recipes as comparison
+
+    plan = comparison.Plan(data, reals, out, embedding="efficientnet-lite0" if fd else None, **sizes)
+    rows = comparison.conduct(plan, (names or ",".join(comparison.RECIPES)).split(","), seeds, frame.speaker(as_json))
+    comparison.write(plan, rows)
+    click.echo(json.dumps(rows) if as_json else f"\n{comparison.table(rows)}", nl=as_json)
 
 
 for each in EXPERIMENTS:

@@ -30,6 +30,7 @@ EXTRAS = {
     "lab": "plots of tools/lab.py",
     "metrics": "FID, KID and their like, by Inception or EfficientNet",
     "onnx": "pggan export to ONNX",
+    "docs": "the reference of the library from its docstrings",
     "test": "the tests",
 }
 FAULT = "FAULT: "
@@ -105,14 +106,18 @@ def _version(package: str) -> str | None:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from pggan.utils.devices import pick_device, pick_precision
+    from pggan.utils.devices import PLAIN, device_name, has_kernels, pick_device, pick_precision
 
     values: dict[str, Any] = {"cpu": f"{platform.processor() or platform.machine()}, {available_cores()} cores"}
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
         precision = pick_precision("auto", torch.device("cuda", number))
         capability = f"capability {properties.major}.{properties.minor}"
-        values[f"cuda:{number}"] = f"{properties.name}, {size(properties.total_memory)}, {capability}, {precision}"
+        about = f"{properties.name}, {size(properties.total_memory)}, {capability}"
+        without = f"{FAULT}{about}: this torch has no code for it; install another build of torch"
+        values[f"cuda:{number}"] = f"{about}, {precision}" if has_kernels(number) else without
+    for kind in (kind for kind in sorted(PLAIN) if getattr(torch, kind).device_count()):
+        values[kind] = f"{device_name(torch.device(kind, 0))}, fp32, where asked for: --device {kind}"
     if not torch.cuda.device_count():
         build = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built for CPUs"
         values["gpu"] = f"none that torch can use; {build}"

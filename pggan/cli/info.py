@@ -190,6 +190,7 @@ def _model(path: Path) -> dict[str, Any]:
         "discriminator_parameters": parameters(d, about.level) if d else None,
         "feature_maps": {"base": g.fmap_base, "max": g.fmap_max},
         "resampling": g.resample if g.resample != "nearest" else None,
+        "gains": g.gains if g.gains != "published" else None,
         "mapping_layers": g.mapping_layers or None,
         "fused_scale": g.fused_scale if g.arch == "pggan" else None,
         **_networks(g, d),

@@ -178,7 +178,9 @@ best_option = cloup.option("--best", is_flag=True, help="Of a run: use its best 
 raw_option = cloup.option(
     "--raw", is_flag=True, help="Use the generator itself instead of its running average, of files that keep both."
 )
-device_option = cloup.option("--device", default="auto", help="Where to compute: auto, cpu, cuda or cuda:N.")
+device_option = cloup.option(
+    "--device", default="auto", help="Where to compute: auto (a CUDA GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu."
+)
 json_option = cloup.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = cloup.option("--quiet", is_flag=True, help="Show no progress.")
 dry_run_option = cloup.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")

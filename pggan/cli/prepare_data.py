@@ -19,7 +19,7 @@ from pggan.cli.options import (
     overwrite_option,
     workers_option,
 )
-from pggan.cli.progress_bar import deferred_progress
+from pggan.cli.progress_bar import deferred_progress, staged_progress
 from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, printable, size
@@ -63,12 +63,6 @@ SHOWN_CLASSES = 10
         "read.",
     ),
     cloup.option(
-        "--align", metavar="LANDMARKS", show_default="no alignment",
-        help="Cut faces out upright, as CelebA-HQ's are, by a file of landmarks: CelebA's "
-        "(list_landmarks_celeba.txt or .csv) or your own in that form: file name, then x and y of eyes, nose and mouth "
-        "corners.",
-    ),
-    cloup.option(
         "--member", metavar="NAME", show_default="the one whose name says pictures, else all",
         help="Of samples of several pictures in a tar or webdataset, read those with this name: image of 7.image.png "
         "and 7.mask.png.",
@@ -80,6 +74,37 @@ SHOWN_CLASSES = 10
     cloup.option(
         "--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="SEED",
         help="Seed of drawn faces (drawn:COUNT).",
+    ),
+)  # fmt: skip
+@cloup.option_group(
+    "Faces",
+    cloup.option(
+        "--align", metavar="auto|LANDMARKS", show_default="no alignment",
+        help="Cut faces out upright, as CelebA-HQ's are. auto: find them (extra pggan[align]). LANDMARKS: by a file: "
+        "CelebA's (list_landmarks_celeba.txt or .csv), your own in that form (file name, then x and y of eyes, nose "
+        "and mouth corners), or one that --report wrote.",
+    ),
+    cloup.option(
+        "--faces", type=click.Choice(["largest", "all"]), default="largest",
+        help="Of --align auto: the largest face of each picture, or all of them.",
+    ),
+    cloup.option(
+        "--min-face", type=float, default=40.0, metavar="PIXELS",
+        help="Of --align auto: leave out smaller faces.",
+    ),
+    cloup.option(
+        "--sharpest", type=float, default=1.0, metavar="SHARE",
+        help="Of --align auto: keep this share of the faces, the sharpest ones.",
+    ),
+    cloup.option(
+        "--duplicates", type=click.Choice(["drop", "keep"]), default="drop",
+        help="Of --align auto: what becomes of a photograph that comes again, also smaller, recompressed, or as its "
+        "neighbour in a burst. drop: it is left out and counted.",
+    ),
+    cloup.option(
+        "--report", type=click.Path(), metavar="FILE", show_default="none",
+        help="Of --align auto: write a CSV of all faces: where, how large, how sharp, used or why not. With --dry-run "
+        "nothing else is made.",
     ),
 )  # fmt: skip
 @cloup.option_group(
@@ -136,17 +161,20 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
 
     If it is stopped, it leaves DEST.partial, and the same command resumes there. DEST appears when it is complete.
     """
-    from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
+    from pggan.api import prepare
+    from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan
 
     options["numbers"] = tuple(name.strip() for name in numbers.split(",") if name.strip())
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
     if dry_run:
-        planned = plan(source, dest, checked)
+        with deferred_progress("looking for faces", output.quiet) as faces:
+            planned = plan(source, dest, checked, FaceProgress(*faces))
         output.result(planned.to_json(), *_plan_lines(planned))
         return
-    with resume_hint(dest), deferred_progress("preparing", output.quiet) as (start, advance):
+    with resume_hint(dest), staged_progress(output.quiet) as on_progress:
         # None: no estimate is printed, so that none is made
-        report = prepare(source, dest, checked, start, advance, None if output.silent else partial(_announce, output))
+        on_plan = None if output.silent else partial(_announce, output)
+        report = prepare(source, dest, checked, on_progress=on_progress, on_plan=on_plan)
     output.result(report.to_json(), *_report_lines(report))
 
 

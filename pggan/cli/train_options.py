@@ -72,20 +72,6 @@ def train_options(
     return decorate
 
 
-def collect(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of `TrainConfig` that the options set; None where an option is not given.
-
-    The options of losses and techniques become `loss_options`, and `--batch auto` becomes `auto_batch`.
-    """
-    names = all_options().keys()
-    fields = {name: value for name, value in values.items() if name not in names}
-    loss_options = tuple((name, values[name]) for name in names if values[name] is not None)
-    fields["loss_options"] = loss_options or None
-    if fields["batch"] == "auto":
-        fields |= {"batch": None, "auto_batch": True}
-    return fields
-
-
 def config_option() -> Callable[[Any], Any]:
     """Returns `--config FILE`, whose values stand where the command line gives none."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.latent_options import LatentChoice, latent_options, task_of
+from pggan.cli.latent_options import LatentChoice, Reach, latent_options, reach_options, task_of
 from pggan.cli.options import (
     SEEDS,
     ModelChoice,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 VideoSettings = tuple[float, float, "int | None", "tuple[int, int, int]"]
 
 MOST_SEEDS = 64
-DEFAULT_DEGREES = 40.0
 DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 
 
@@ -52,7 +51,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
         help="Values of a continuous code, a number or a direction in its row.",
     ),
     cloup.option(
-        "--range", "reach", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
+        "--range", "code_range", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
         help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
     ),
 )  # fmt: skip
@@ -66,10 +65,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
         "--direction", "names", multiple=True, metavar="NAME", show_default="all",
         help="Which of them. Repeat for further directions.",
     ),
-    cloup.option(
-        "--degrees", type=click.FloatRange(0.1, 180), metavar="X", show_default=f"{DEFAULT_DEGREES:g}",
-        help="Latents are turned from minus this to this.",
-    ),
+    reach_options,
 )  # fmt: skip
 @latent_options
 @cloup.option_group(
@@ -86,8 +82,9 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 @output_options
 def command(
     model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int,
-    reach: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
-    names: tuple[str, ...], degrees: float | None, kept: LatentChoice, background: Colour, label: str | None,
+    code_range: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
+    names: tuple[str, ...], degrees: float | None, spreads: float | None, kept: LatentChoice, background: Colour,
+    label: str | None,
 ) -> None:  # fmt: skip
     """Show what structured codes, labels or directions do.
 
@@ -108,19 +105,19 @@ def command(
         raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
-    if directions is None and (names or degrees is not None or kept.files):
-        raise UsageError("--direction, --degrees and --latents are about directions; give --directions FILE, too")
+    if directions is None and (names or degrees is not None or spreads is not None or kept.files):
+        raise UsageError("--direction, --degrees, --spreads, --latents are about directions; give --directions FILE")
     if sum((directions is not None, bool(codes), label is not None)) > 1:
         raise UsageError("--codes, --label and --directions exclude each other: give one of them")
     loaded = kept.load(model)
     video = (seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS, scale, background)
     if directions is None:
         changing, held = _split_labels(label)
-        choices = (codes or (), tuple(seeds), steps, reach, changing, held)
+        choices = (codes or (), tuple(seeds), steps, code_range, changing, held)
         result, line = _show_codes(loaded, out, choices, video, output)
     else:
         latents = _latents(loaded, kept, seeds)
-        moves = (directions, names, degrees or DEFAULT_DEGREES, steps)
+        moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps)
         result, line = _show_directions(loaded, kept, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
 
@@ -154,18 +151,19 @@ def _show_directions(
     model: Model, kept: LatentChoice, out: Path, moves: tuple[Path, tuple[str, ...], float, int], latents: LatentSet,
     video: VideoSettings, output: Output,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
-    from pggan.editing.direction_views import direction_sheet, direction_video
+    from pggan.editing.direction_views import UNITS, direction_sheet, direction_video
     from pggan.editing.directions_file import read_directions
 
-    file, names, degrees, steps = moves
+    file, names, amount, steps = moves
     directions = read_directions(file).check_model(model, kept.force)
     directions = directions.select(names) if names else directions
     if out.suffix.lower() == ".png":
         with output.progress("traversing", len(directions) * len(latents), "rows") as advance:
-            result = direction_sheet(model, out, directions, latents, degrees, steps, task_of(advance))
-        return result, f"{result['file']}: {', '.join(directions.names)}, {degrees:g} degrees to either side"
+            result = direction_sheet(model, out, directions, latents, amount, steps, task_of(advance))
+        moved = f"{amount:g} {UNITS[directions.space]} to either side"
+        return result, f"{result['file']}: {', '.join(directions.names)}, {moved}"
     with output.progress("traversing", round(video[0] * video[1]), "frames") as advance:
-        result = direction_video(model, out, directions, latents, degrees, *video, task_of(advance))
+        result = direction_video(model, out, directions, latents, amount, *video, task_of(advance))
     return result, _video_line(result)
 
 

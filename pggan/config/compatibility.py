@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pggan.config.losses import OBJECTIVES, REGULARIZERS
+from pggan.config.losses import LAZY, OBJECTIVES, REGULARIZERS
 from pggan.config.metrics import METRICS, READY
 from pggan.config.metrics import chosen as chosen_metrics
 from pggan.config.network import DiscriminatorConfig
@@ -22,6 +22,7 @@ def check(config: TrainConfig) -> None:
     _check_d_norm(config)
     for name in config.regularizers():
         _check_needs(config, name)
+    _check_lazy_penalty(config)
     _check_discrimination(config)
     _check_augmentation(dict(config.loss_options))
     _check_baselines(config)
@@ -68,6 +69,22 @@ def _check_needs(config: TrainConfig, regularizer: str) -> None:
             f"--micro-batch with {flag}: its term is made of means over the minibatch, which parts of it do not "
             "add up to; leave one of them out"
         )
+
+
+def _check_lazy_penalty(config: TrainConfig) -> None:
+    """Raises `UsageError` for --penalty-every where no penalty can be taken seldom."""
+    if config.penalty_every == 1:
+        return
+    names, flag = config.regularizers(), f"--penalty-every {config.penalty_every}"
+    if "gradient-penalty" in names:
+        raise UsageError(
+            f"{flag} with --loss {config.loss}: its penalty bounds the critic's slope, without which the loss means "
+            "nothing, at every step; leave --penalty-every out, or give --loss r1 or rpgan"
+        )
+    if not set(names) & set(LAZY):
+        raise UsageError(f"{flag} is about R1 and R2, of which this run has none; give --loss r1 or --r2-gamma with it")
+    if config.optimizers()[1].name != "adam":
+        raise UsageError(f"{flag} adjusts Adam's decay rates, and --loss {config.loss} has RMSprop; leave it out")
 
 
 def _check_discrimination(config: TrainConfig) -> None:

@@ -16,6 +16,8 @@ from pggan.utils.errors import UsageError
 
 __all__ = ["OBJECTIVES", "REGULARIZERS", "ObjectiveSpec", "OptimizerDefaults", "Option", "RegularizerSpec", "Value"]
 
+# Penalties that --penalty-every takes at some of D's steps only.
+LAZY = ("r1-penalty", "r2-penalty")
 LABEL_SMOOTHING = Option("label_smoothing", 1.0, 0.5, 1.0, "Target of reals in the cross-entropy; one-sided: 0.9.")
 CLASS_WEIGHT = Option("class_weight", 1.0, 0.0, 1e3, "Weight of the cross-entropy of the data's classes.")
 

@@ -15,6 +15,7 @@ from pggan.utils.errors import UsageError
 ARCHS = ("pggan", "fc", "dcgan")
 G_NORMS = ("pixel", "virtual-batch", "none")
 RESAMPLES = ("nearest", "bilinear")
+GAINS = ("published", "he")
 D_NORMS = ("none", "layer", "instance", "weight")
 DIVERSITIES = ("stddev", "discrimination", "none")
 # Resolutions of the baseline networks, fc and dcgan.
@@ -143,6 +144,9 @@ class GeneratorConfig(NetworkConfig):
     mapping_layers: int = setting(0,
         "Fully connected layers between the latent and the first layer, which learn at a hundredth of the rate "
         "(StyleGAN's mapping network); 0: none.", 0, 16, label="mapping layers")
+    gains: str = setting("published",
+        "Gains of the generator's weights: published (sqrt(2), but sqrt(2)/4 in the first layer and 1 in toRGB), or "
+        "he: sqrt(2) in all of them, as in pytorch_GAN_zoo.", choices=GAINS, label="gains")
     reference_size: int = setting(16, "Fixed latents of virtual batch normalisation.", 2, 1024,
         label="a reference batch of")
     # fmt: on

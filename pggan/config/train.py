@@ -113,7 +113,8 @@ class TrainConfig:
         on_resume=SAFE, default_text="2; on a GPU the cores, at most 16")
     cache: str = option(DATA, "auto",
         "Where decoded images of the current resolution stay: device (GPU memory, up to 70 % of what is free), ram "
-        "(shared by the processes of a machine), or none. auto: the first with room, at most 25 % of free GPU memory.",
+        "(shared by the processes of a machine), or none. auto: the first with room, of a GPU 25 % or what training "
+        "leaves.",
         choices=CACHES, on_resume=SAFE)
     cache_mb: int = option(DATA, 1024, "Main memory that --cache may take, in MB.", 0, metavar="MB", on_resume=SAFE)
 
@@ -156,6 +157,7 @@ class TrainConfig:
     mapping: int = network_option("g", "mapping_layers", metavar="N")
     fused_scale: bool = network_option("gd", "fused_scale", help="Fuse scaling into strided convolutions.")
     resample: str = network_option("gd", "resample")
+    gains: str = network_option("g", "gains")
     g_norm: str = network_option("g", "norm", help="Normalisation in the generator.")
     # not `choices`: compatibility.py says why "batch" is none of them
     d_norm: str = network_option("d", "norm", help="Normalisation in the discriminator.", choices=(),
@@ -172,15 +174,20 @@ class TrainConfig:
 
     loss: str = option(LOSS, "wgan-gp", "Loss of generator and discriminator.", choices=tuple(OBJECTIVES.names()),
         on_resume=IMMUTABLE)
+    penalty_every: int = option(LOSS, 1,
+        "Lazy regularisation: take R1 and R2 in a step of their own after every K-th step of D, K times as strong "
+        "(Karras et al. 2020). 1: in every step.", 1, 1000, metavar="K", on_resume=IMMUTABLE)
     loss_options: tuple[tuple[str, Any], ...] = option(LOSS, (),
         "Options of the loss and the techniques, by name (config/losses.py).", on_command_line=False)
 
     categorical: tuple[int, ...] = network_option("gd", "categorical", group=TECHNIQUES)
     continuous: int = network_option("gd", "continuous", group=TECHNIQUES)
 
-    device: str = option(COMPUTING, "auto", "Where to compute: auto, cpu, cuda or cuda:N.", in_recipe=False)
+    device: str = option(COMPUTING, "auto",
+        "Where to compute: auto (a CUDA GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu.", in_recipe=False)
     precision: str = option(COMPUTING, "auto",
-        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: bf16, tf32 or fp32, the first that the device has.",
+        "Mixed precision (bf16, fp16) or not (tf32, fp32). auto: on a GPU bf16, or fp16 where tensor cores have that "
+        "alone; else fp32.",
         choices=PRECISIONS)
     mode: str = option(COMPUTING, "auto",
         "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: on a GPU "
@@ -260,10 +267,20 @@ class TrainConfig:
     def optimizers(self) -> tuple[OptimizerDefaults, OptimizerDefaults]:
         """Returns the optimizers of G and D, with the learning rates that hold where `g_lr` and `d_lr` are None."""
         g, d = optimizers(self.loss, self.regularizers())
-        if self.adam_betas is None:
-            return g, d
-        betas = self.adam_betas
-        return dataclasses.replace(g, name="adam", betas=betas), dataclasses.replace(d, name="adam", betas=betas)
+        if (betas := self.adam_betas) is not None:
+            g, d = (dataclasses.replace(each, name="adam", betas=betas) for each in (g, d))
+        if self.penalty_every > 1:
+            first, second = (beta**self.d_share for beta in d.betas)
+            d = dataclasses.replace(d, betas=(first, second))
+        return g, d
+
+    @property
+    def d_share(self) -> float:
+        """Factor on D's learning rate, and exponent of its decay rates, where K + 1 updates stand for K.
+
+        Section 3.1 and appendix B of Karras et al. 2020 (StyleGAN2).
+        """
+        return 1.0 if self.penalty_every == 1 else self.penalty_every / (self.penalty_every + 1)
 
     @functools.cached_property
     def schedule(self) -> Schedule:

@@ -79,8 +79,8 @@ def relatedness(a: Model, b: Model) -> float:
     """Returns the cosine, -1 to 1, between all weights of two generators of one shape."""
     both = zip(a.file.generator.parameters(), b.file.generator.parameters())
     pairs = [(x, y) for x, y in both if x.ndim > 1]
-    dot = sum(float((x.double() * y.double()).sum()) for x, y in pairs)
-    lengths = [sum(float(p[i].double().square().sum()) for p in pairs) for i in (0, 1)]
+    dot = sum(float((x.cpu().double() * y.cpu().double()).sum()) for x, y in pairs)
+    lengths = [sum(float(p[i].cpu().double().square().sum()) for p in pairs) for i in (0, 1)]
     return dot / max(1e-12, float(np.sqrt(lengths[0] * lengths[1])))
 
 
@@ -139,7 +139,7 @@ def cross_over(model: Model, latents: LatentSet, options: CrossOver) -> Images:
     _check_progressive(model)
     if len(latents) != 2:
         raise UsageError(f"a cross-over takes two latents, not {len(latents)}")
-    weight = _weights(model, options)
+    weight, taker = _weights(model, options), latents.taker(model)
     inputs = torch.from_numpy(latents.select([0, 0, 1]).inputs).to(model.device)
     labels = latents.select([0, 0, 1]).labels
     generator = model.file.generator
@@ -153,7 +153,7 @@ def cross_over(model: Model, latents: LatentSet, options: CrossOver) -> Images:
     try:
         with torch.no_grad():
             y = None if labels is None else torch.from_numpy(labels).to(model.device)
-            return to_uint8(differentiable_images(model, inputs, y))
+            return to_uint8(differentiable_images(taker, inputs, y))
     finally:
         handle.remove()
 

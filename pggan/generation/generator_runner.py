@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pggan.utils.compile import compiled, fall_back_on_failure, named
+from pggan.utils.devices import PLAIN
 
 MODES = ("auto", "eager", "compiled")
 # By kind of device: the batches to come from which `auto` compiles, at 4x4 and for every level above. On a CPU it has
@@ -82,6 +83,9 @@ class GeneratorRunner:
         return f"{'compiled' if self.shape else 'eager'} ({self.why})"
 
     def _compiles(self, shape: Shape, remaining: int, kind: str) -> bool:
+        if kind in PLAIN:
+            self.why = f"on {kind} all pictures are"
+            return False
         if self.mode != "auto" or shape == self.shape:
             return self.mode != "eager"
         if compiling_pays(shape.level, remaining // shape.batch, kind):

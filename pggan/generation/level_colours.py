@@ -18,6 +18,7 @@ from pggan.generation.level_features import level_features, progressive
 from pggan.generation.model import Model
 from pggan.networks.generator import ProgressiveGenerator
 from pggan.networks.layers import EqualizedConv2d
+from pggan.utils.devices import metrics_device
 
 # Pictures that the layers are fitted to. Those of large networks take seconds each: fewer of them fit the layers of
 # 64x64 and more, and their pictures of 64x64 the layers below.
@@ -59,6 +60,7 @@ def _fit(model: Model, levels: range, source: int, count: int, advance: Callable
     generator = progressive(model)
     batch = BATCH if source <= MIDDLE_LEVEL else 1
     sums: dict[int, tuple[Tensor, Tensor]] = {}
+    host = metrics_device(model.device)  # where there is float64
     for start in range(0, count, batch):
         seeds = range(start, min(start + batch, count))
         latents, labels = model.seed_latents(seeds), model.seed_labels(seeds)
@@ -68,9 +70,9 @@ def _fit(model: Model, levels: range, source: int, count: int, advance: Callable
         for level, features in level_features(model, latents, labels, levels.stop - 1):
             if level not in levels:
                 continue
-            rows = features.permute(0, 2, 3, 1).flatten(0, 2).double()
+            rows = features.permute(0, 2, 3, 1).flatten(0, 2).to(host).double()
             rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
-            targets = F.adaptive_avg_pool2d(finished, 2**level).permute(0, 2, 3, 1).flatten(0, 2).double()
+            targets = F.adaptive_avg_pool2d(finished, 2**level).permute(0, 2, 3, 1).flatten(0, 2).to(host).double()
             square, product = rows.T @ rows, rows.T @ targets
             if level in sums:
                 square, product = square + sums[level][0], product + sums[level][1]

@@ -14,7 +14,7 @@ from pggan.generation.model import Model
 from pggan.networks.generator import ProgressiveGenerator
 from pggan.networks.layers import at_least_float32
 from pggan.networks.resampling import fade, upscale
-from pggan.utils.devices import full_float32
+from pggan.utils.devices import full_float32, widest_dtype
 from pggan.utils.errors import UsageError
 
 
@@ -78,7 +78,7 @@ def synthesize_blend(
         images = at_least_float32(to_rgb[level - 2](generator.without_reference(x)))
         if level > 2 and alpha < 1:
             coarse = upscale(at_least_float32(to_rgb[level - 3](generator.without_reference(below))))
-            images = fade(images, coarse, torch.tensor(alpha, dtype=torch.float64, device=model.device))
+            images = fade(images, coarse, torch.tensor(alpha, dtype=widest_dtype(model.device), device=model.device))
         return images.tanh() if generator.config.output == "tanh" else images
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pggan.config.content.channels import straight
 from pggan.generation.batching import largest_batch, stream_batches, translate_out_of_memory
 from pggan.generation.generator_runner import MODES, GeneratorRunner
-from pggan.generation.grid import Images
+from pggan.generation.grid import Images, image_grid
 from pggan.generation.labels import LabelSpace
 from pggan.generation.seeds import check_seeds
 from pggan.generation.to_uint8 import PendingImages, start_to_uint8
@@ -23,7 +23,7 @@ from pggan.networks.discriminator import DiscriminatorOutput
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.mapping import truncate
 from pggan.networks.model_file import ModelFile, load_model
-from pggan.utils.devices import full_float32, pick_device
+from pggan.utils.devices import full_float32, pick_device, widest_dtype
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.paths import find_model
 
@@ -44,7 +44,7 @@ def load(
 
     Args:
         path: A model file, a run directory (its newest model), a shipped model's name, or None: the first that ships.
-        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
+        device: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1", "mps" or "xpu".
         best: Of a run directory, load the model with the best figure of the run's metric instead.
         mode: How images are computed: "eager", "compiled", or "auto", which compiles where enough images are to come.
         note: Receives messages, such as how long compiling took.
@@ -80,6 +80,9 @@ class Model:
         self.device = device
         self.path = path
         self.runner = GeneratorRunner(file.generator, mode, note)
+
+    def _repr_png_(self) -> bytes:  # what a notebook shows
+        return image_grid(self.generate(range(8)), columns=4)._repr_png_()
 
     @property
     def name(self) -> str:
@@ -198,7 +201,7 @@ class Model:
         if self.file.discriminator is None:
             raise ModelError("this model file keeps no discriminator; use one of a run's models")
         level, alpha = self._level_and_alpha(level, alpha)
-        x = torch.as_tensor(images, device=self.device).to(self._dtype())
+        x = torch.as_tensor(images).to(self._dtype()).to(self.device)
         try:
             output: DiscriminatorOutput = self.file.discriminator(x, level, self._to_scalar(alpha))
         except ValueError as error:
@@ -337,13 +340,13 @@ class Model:
 
     def _to_scalar(self, alpha: float) -> Tensor:
         # filled in on the device: a copy from the host would wait for the GPU's work in flight
-        return torch.full((), alpha, dtype=torch.float64, device=self.device)
+        return torch.full((), alpha, dtype=widest_dtype(self.device), device=self.device)
 
     def _to_device(self, values: Tensor | NDArray[Any], width: int, name: str) -> Tensor:
-        tensor = torch.as_tensor(values)
+        tensor = torch.as_tensor(values).to(self._dtype())  # before: a device may have no float64
         if self.device.type == "cuda" and not tensor.is_cuda:
-            tensor = tensor.to(self._dtype()).pin_memory()  # copies from other memory wait for the GPU's work in flight
-        tensor = tensor.to(self.device, self._dtype(), non_blocking=True)
+            tensor = tensor.pin_memory()  # copies from other memory wait for the GPU's work in flight
+        tensor = tensor.to(self.device, non_blocking=self.device.type == "cuda")
         if tensor.ndim != 2 or tensor.shape[1] != width:
             raise UsageError(f"{name} have shape {tuple(tensor.shape)}, this model takes (N, {width})")
         return tensor

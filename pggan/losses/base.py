@@ -128,6 +128,10 @@ class Objective(nn.Module):
     functional: bool = True
     # whether `g_terms` uses `batch.reals`
     needs_reals: ClassVar[bool] = False
+    # whether its `d_terms`, which use no outputs of D from elsewhere, are those that --penalty-every takes seldom
+    lazy: ClassVar[bool] = False
+    # whether `d_terms` uses `fakes`, where it is lazy
+    needs_fakes: ClassVar[bool] = False
     # whether `g_terms` replaces the terms of the loss, which then become statistics
     replaces_g: bool = False
     # share of the known labels that training sees; the others measure D's classes (`heldout_accuracy`)

@@ -28,11 +28,15 @@ class ClippedWasserstein(Wasserstein):
 
     @torch.no_grad()
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
-        clipped: set[int] = set()
+        scales, clipped = {}, set()
         for module in discriminator.modules():
-            if isinstance(module, EqualizedWeight):
+            if isinstance(module, EqualizedWeight) and module.magnitude is None:
+                scales[id(module.weight)] = module.scale
+            elif isinstance(module, EqualizedWeight):
                 module.set_effective_weight(module.effective_weight().clamp(-self.clip, self.clip))
                 clipped |= {id(module.weight), id(module.magnitude)}
-        for parameter in discriminator.parameters():
-            if id(parameter) not in clipped:
-                parameter.clamp_(-self.clip, self.clip)
+        others: list[Tensor] = [parameter for parameter in discriminator.parameters() if id(parameter) not in clipped]
+        bounds = [self.clip / scales.get(id(parameter), 1.0) for parameter in others]
+        # few launches on a GPU
+        torch._foreach_clamp_max_(others, bounds)
+        torch._foreach_clamp_min_(others, [-bound for bound in bounds])

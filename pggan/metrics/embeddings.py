@@ -16,6 +16,7 @@ from pggan.metrics.base import Embedding
 from pggan.metrics.efficientnet import EfficientNetLite0
 from pggan.metrics.inception import Inception, file_digest
 from pggan.metrics.preprocessing import resize_images, to_rgb
+from pggan.utils.devices import metrics_device
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.formatting import one_line
 
@@ -74,6 +75,7 @@ def embeddings_for(
         metrics = ", ".join(name for name, role in roles.items() if role == "embedding")
         raise UsageError(f"{metrics}: give the network with --embedding FILE, or --embedding {READY}")
     networks: dict[str, Embedding] = {}
+    device = metrics_device(device)
     if "inception" in roles.values():
         networks["inception"] = Inception(weights, device)
     if "embedding" in roles.values() and embedding is not None:

@@ -19,7 +19,7 @@ from pggan.metrics.base import Batch, Metric, Setting, State
 from pggan.metrics.cache import Cache
 from pggan.metrics.gather import broadcast_flags, gather_states, share
 from pggan.metrics.image_sets import GeneratedImages, Images, ImageSet, StoreImages, opaque
-from pggan.utils.devices import full_float32
+from pggan.utils.devices import full_float32, metrics_device
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
 from pggan.utils.output import activity
@@ -229,7 +229,7 @@ def compare(
     _check_comparable(fakes, reals)
     if count is not None and count > len(fakes):
         raise UsageError(f"--n {count}: {fakes.name} has {len(fakes)} pictures")
-    setting = Setting(reals.resolution, reals.channels, seed, torch.device(device), embeddings)
+    setting = Setting(reals.resolution, reals.channels, seed, metrics_device(torch.device(device)), embeddings)
     jobs = plan_jobs(names, setting, count, len(reals), len(fakes))
     context = _Context(setting, world, stage, check)
     statistics = _real_statistics(jobs, reals, cache or Cache(None), context)

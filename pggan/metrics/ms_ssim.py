@@ -53,7 +53,7 @@ class MSSSIM(Metric):
                 first.append(partner)
                 second.append(image)
         if first:
-            values = ms_ssim(torch.stack(first), torch.stack(second)).double().cpu()
+            values = ms_ssim(torch.stack(first), torch.stack(second)).cpu().double()
             self._sums += torch.stack([torch.tensor(len(first)), values.sum(), (values * values).sum()])
 
     def end(self) -> State:

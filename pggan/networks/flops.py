@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 
-# Passes per image of an iteration. D's step passes D 12 times (reals 3, fakes 3, penalty 6) ...
-D_PASSES = 12
+# Passes per image of an iteration. D's step passes D 12 times (reals 3, fakes 3, penalty 6; 6 times without one) ...
+D_PASSES, D_PASSES_PLAIN = 12, 6
 # ... and G once, to make its fakes. G's step passes G three times and D twice.
 G_PASSES = 1 + 3
 D_PASSES_IN_G_STEP = 2
@@ -167,6 +167,39 @@ def iteration_flops(g: GeneratorConfig, d: DiscriminatorConfig, level: int, n_cr
     g_pass = 2.0 * sum(layer.macs for layer in layers(g, level))
     d_pass = 2.0 * sum(layer.macs for layer in layers(d, level))
     return n_critic * (D_PASSES * d_pass + g_pass) + (G_PASSES - 1) * g_pass + D_PASSES_IN_G_STEP * d_pass
+
+
+def floor_seconds(
+    g: GeneratorConfig, d: DiscriminatorConfig, level: int, flops: float, bandwidth: float, value_bytes: int,
+    n_critic: int = 1, penalty: bool = True,
+) -> float:  # fmt: skip
+    """Returns the least time of training for each image shown to D at a level (a roofline), in seconds.
+
+    Each weight layer takes its arithmetic, or its activations read and written once, whichever takes longer.
+
+    Args:
+        g: The generator.
+        d: The discriminator.
+        level: Log2 of the resolution.
+        flops: Operations a second of the chip.
+        bandwidth: Bytes a second, read and written together.
+        value_bytes: Bytes of an activation.
+        n_critic: D steps in an iteration.
+        penalty: Whether the loss has a gradient penalty at images between reals and fakes.
+    """
+    g_pass = _pass_seconds(layers(g, level), g.latent_size, flops, bandwidth, value_bytes)
+    d_pass = _pass_seconds(layers(d, level), d.channels * 4**level, flops, bandwidth, value_bytes)
+    in_d_step = g_pass + (D_PASSES if penalty else D_PASSES_PLAIN) * d_pass
+    return in_d_step + ((G_PASSES - 1) * g_pass + D_PASSES_IN_G_STEP * d_pass) / n_critic
+
+
+def _pass_seconds(of: list[Layer], inputs: int, flops: float, bandwidth: float, value_bytes: int) -> float:
+    total, before = 0.0, inputs
+    for layer in of:
+        moved = (before + layer.activations) * value_bytes
+        total += max(2.0 * layer.macs / flops, moved / bandwidth)
+        before = layer.activations
+    return total
 
 
 def synthesis_bytes(config: GeneratorConfig, level: int, bytes_per_value: int = 4) -> int:

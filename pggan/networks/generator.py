@@ -44,13 +44,17 @@ class InputBlock(nn.Module):
         self.act0, self.act1 = NormActivation(self.width, config), NormActivation(self.width, config)
         # one bias for each map by default, added after the reshape
         biases = self.width * (16 if config.dense_bias == "output" else 1)
-        self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, GAIN / 4, config.equalized)
+        gain = GAIN if config.gains == "he" else GAIN / 4
+        self.dense = EqualizedLayer((self.width * 16, inputs), inputs, biases, gain, config.equalized)
         self.conv = EqualizedConv2d(self.width, self.width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.dense.weight_operand(x.dtype).t()
+        return self.from_dense(x @ self.dense.weight_operand(x.dtype).t())
+
+    def from_dense(self, y: Tensor) -> Tensor:
+        """Computes features (N, width, 4, 4) from the dense layer's output (N, width * 16), its bias not yet added."""
         side = 4 if len(self.dense.bias) > self.width else 1
-        y = y.reshape(x.shape[0], self.width, 4, 4) + self.dense.bias.to(x.dtype).reshape(self.width, side, side)
+        y = y.reshape(y.shape[0], self.width, 4, 4) + self.dense.bias.to(y.dtype).reshape(self.width, side, side)
         out: Tensor = self.act1(self.conv(self.act0(y)))
         return out
 
@@ -136,7 +140,7 @@ class Generator(nn.Module):
             inputs = _random_inputs(self.config, count).to(like)
         truncation, self.mapping.truncation = self.mapping.truncation, 1.0
         labels = inputs[:, size:] if self.config.label_size else None
-        w = self.without_reference(self.mapping(self._inputs(inputs[:, :size], labels)))
+        w = self.without_reference(self.mapping(self.normalized_inputs(inputs[:, :size], labels)))
         self.mapping.truncation = truncation
         return w.mean(dim=0)
 
@@ -145,11 +149,11 @@ class Generator(nn.Module):
         return x if self.reference is None else x[len(self.reference) :]
 
     def first_inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """Returns what the first block takes: `_inputs`, through the mapping network if there is one."""
-        x = self._inputs(latents, labels)
+        """Returns what the first block takes: `normalized_inputs`, through the mapping network, if any."""
+        x = self.normalized_inputs(latents, labels)
         return x if self.mapping is None else self.mapping(x)
 
-    def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+    def normalized_inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Returns (R + N, inputs): noise and labels, normalised together, then codes; R reference rows come first."""
         config = self.config
         latents, labels = self._checked(latents, labels)
@@ -181,13 +185,14 @@ class ProgressiveGenerator(Generator):
     def make_layers(self, config: GeneratorConfig) -> None:
         self.blocks = nn.ModuleDict()
         self.to_rgb = nn.ModuleDict()
+        rgb_gain = GAIN if config.gains == "he" else 1.0
         for level in range(2, config.max_level + 1):
             name, width = f"{2**level}x{2**level}", config.fmaps(level - 1)
             if level == 2:
                 self.blocks[name] = InputBlock(config)
             else:
                 self.blocks[name] = GrowBlock(config.fmaps(level - 2), width, config)
-            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, 1.0, config.equalized)
+            self.to_rgb[name] = EqualizedConv2d(width, config.channels, 1, rgb_gain, config.equalized)
 
     def layer_level(self, name: str) -> int:
         _, _, layer = name.partition(".")  # blocks.8x8.conv0.weight, to_rgb.8x8.bias

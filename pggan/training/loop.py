@@ -15,7 +15,7 @@ from pggan.data.store.store import Store
 from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.compile_worker import start_compile_worker
 from pggan.training.engine.environment import RunEnvironment
-from pggan.training.engine.memory_estimate import LIBRARIES
+from pggan.training.engine.memory_estimate import LIBRARIES, most_bytes
 from pggan.training.engine.memory_trial import fit_micro_batch
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import train_step
@@ -153,11 +153,18 @@ class Trainer:
 
     def _loader(self) -> Loader:
         config = self.config
-        caching = CachePolicy(config.cache, config.cache_mb << 20, str(self.state.device), self.display.note)
+        device, note = str(self.state.device), self.display.note
+        caching = CachePolicy(config.cache, config.cache_mb << 20, device, note, self._needed_bytes)
         rank, world = self.world.rank, self.world.size
         labels = self.held_out.labels if self.held_out is not None else None
         workers = default_workers(self.state.device) if config.workers is None else config.workers
         return Loader(self.store, config.seed, config.mirror, workers, caching, rank, world, config.held_out, labels)
+
+    def _needed_bytes(self, side: int) -> float:
+        """Returns what training may take of a GPU at a resolution, which a cache there has to leave."""
+        config, own = self.config, max(1, int(self.config.batch.at(side)) // self.world.size)
+        at_once = own if config.micro_batch is None else min(own, int(config.micro_batch.at(side)))
+        return most_bytes(config, side, self.state.precision, at_once)
 
     def _train_until_interrupted(
         self, batches: Iterator[LoadedBatch], signals: Signals, log: RunLog | None

@@ -1,10 +1,14 @@
-"""Devices: choice of CPU or GPU, mixed precision, TF32, free and peak memory, out-of-memory errors, step throttling."""
+"""Devices: choice of CPU or GPU, mixed precision, TF32, free and peak memory, out-of-memory errors, step throttling.
+
+CPUs and CUDA GPUs have everything. Apple's and Intel's GPUs compute plainly: float32, eager steps, one process.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import platform
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +26,11 @@ _NO_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "could not create a primitive",  # oneDNN, on CPUs
+    "MPS backend out of memory",
 )
+# Kinds of GPUs by torch's name, and those that compute plainly, on which nothing may be in float64.
+GPUS = {"cuda": "CUDA GPU", "mps": "Apple GPU (Metal)", "xpu": "Intel GPU"}
+PLAIN = frozenset({"mps", "xpu"})
 # Limits set by `limit_memory`, in bytes, by GPU number.
 _limits: dict[int | None, float] = {}
 # Error of Linux's peak count in bytes: the kernel adds up the pages of each thread in batches.
@@ -32,40 +40,99 @@ _TF32_SWITCHES: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.mat
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Returns the device called `auto` (the current GPU, else the CPU), `cpu`, `cuda` or `cuda:N`.
+    """Returns the device called `auto` (the current CUDA GPU, else the CPU), `cpu`, `cuda`, `mps` or `xpu`.
 
-    Raises `UsageError` for an unknown name or a GPU that is not there.
+    GPUs have numbers, too, such as `cuda:1`. `auto` passes over a GPU that this torch has no code for. Raises
+    `UsageError` for an unknown name and for a GPU that is not there, or that torch has no code for.
     """
     if name == "auto":
-        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        if not torch.cuda.is_available() or not has_kernels(torch.cuda.current_device()):
+            return torch.device("cpu")
+        return torch.device("cuda", torch.cuda.current_device())
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
-        raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N")
+    if kind not in ("cpu", *GPUS) or (index and not index.isdecimal()) or (kind == "cpu" and index):
+        raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N, mps or xpu")
     if kind == "cpu":
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UsageError(f"device {name} asked for, but torch finds no CUDA GPU here; use --device cpu")
+    count = getattr(torch, kind).device_count()
+    if not count:
+        raise UsageError(f"device {name} asked for, but torch finds no {GPUS[kind]} here; use --device cpu")
     number = int(index or 0)
-    if number >= torch.cuda.device_count():
-        raise UsageError(f"device {name} asked for, but there are {torch.cuda.device_count()} GPUs (from cuda:0)")
-    return torch.device("cuda", number)
+    if number >= count:
+        raise UsageError(f"device {name} asked for, but there are {count} GPUs (from {kind}:0)")
+    if kind == "cuda" and not has_kernels(number):
+        raise UsageError(
+            f"torch {torch.__version__} has no code for {torch.cuda.get_device_name(number)}; install a build of torch "
+            "that has, such as one for an older CUDA (https://pytorch.org/get-started/previous-versions), or use "
+            "--device cpu"
+        )
+    return torch.device(kind, number)
+
+
+def has_kernels(number: int) -> bool:
+    """Returns whether this build of torch has code for a CUDA GPU: wheels leave the oldest and newest cards out."""
+    capability, known = torch.cuda.get_device_capability(number), torch.cuda.get_arch_list()
+    for name in known:
+        kind, _, digits = name.rstrip("af").partition("_")
+        if kind not in ("sm", "compute"):
+            return True  # an AMD card, which torch calls cuda, too
+        code = int(digits[:-1]), int(digits[-1])
+        # machine code is for one generation, code to be compiled for all that follow
+        if code <= capability and (kind == "compute" or code[0] == capability[0]):
+            return True
+    return not known
+
+
+def device_name(device: torch.device) -> str:
+    """Returns the name of the GPU or processor."""
+    if device.type in ("cuda", "xpu"):
+        return str(getattr(torch, device.type).get_device_name(device))
+    return platform.processor() or GPUS.get(device.type, "CPU")
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Resolves the precision `auto`: bf16 on a GPU that supports it, else tf32 on one that supports that, else fp32.
+    """Resolves the precision `auto`: bf16 on a GPU that has it, fp16 on one with tensor cores for that, else fp32.
 
-    Raises `UsageError` for tf32 on a CPU.
+    Raises `UsageError` for one that the device does not have.
     """
     if name == "auto":
         if device.type != "cuda":
             return "fp32"
-        with torch.cuda.device(device):
-            if torch.cuda.is_bf16_supported(including_emulation=False):
-                return "bf16"
-            return "tf32" if torch.cuda.get_device_capability() >= (8, 0) else "fp32"
+        return "bf16" if _has_bf16(device) else "fp16" if _has_fast_fp16(device) else "fp32"
     if name == "tf32" and device.type != "cuda":
         raise UsageError("--precision tf32 exists on CUDA GPUs only; use fp32 here")
+    if name != "fp32" and device.type in PLAIN:
+        raise UsageError(f"--precision {name} is for CPUs and CUDA GPUs; on {device.type} use fp32")
     return name
+
+
+def describe_precision(precision: str, device: torch.device) -> str | None:
+    """Returns a warning where a CUDA GPU only imitates a precision, else None."""
+    if device.type != "cuda" or precision not in ("bf16", "tf32") or _has_bf16(device):
+        return None
+    better = "fp16" if _has_fast_fp16(device) else "fp32"
+    does = "is emulated, which is slow" if precision == "bf16" else "changes nothing"
+    return f"WARNING: {precision} {does} on this GPU ({device_name(device)}); use --precision {better}"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _has_fast_fp16(device: torch.device) -> bool:
+    """Whether a GPU has tensor cores for fp16: Volta and Turing, but for the GTX 16 series."""
+    return torch.cuda.get_device_capability(device) >= (7, 0) and "GTX 16" not in torch.cuda.get_device_name(device)
+
+
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """Returns the dtype for numbers that need digits, such as alpha and images seen: float64 where a device has it."""
+    return torch.float32 if device.type in PLAIN else torch.float64
+
+
+def metrics_device(device: torch.device) -> torch.device:
+    """Returns where metrics compute beside a model on `device`: their sums are in float64."""
+    return torch.device("cpu") if device.type in PLAIN else device
 
 
 def compute_dtype(precision: str) -> torch.dtype:
@@ -91,6 +158,11 @@ def free_memory(device: torch.device) -> int:
         free = torch.cuda.mem_get_info(device)[0]
         held = torch.cuda.memory_reserved(device)
         return int(max(0, min(free, _limits.get(device.index, free + held) - held)))
+    if device.type in PLAIN:
+        trim_cache(device)
+        if device.type == "xpu":
+            return int(torch.xpu.mem_get_info(device)[0])
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     available = _kernel_count("/proc/meminfo", "MemAvailable")
     if available is not None:
         return min(available, _cgroup_room())
@@ -247,8 +319,8 @@ def free_cached(device: torch.device) -> None:
 
 def trim_cache(device: torch.device) -> None:
     """Returns cached memory as `free_cached`, without a garbage collection before, which takes longer."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    if device.type in GPUS:
+        getattr(torch, device.type).empty_cache()
         return
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

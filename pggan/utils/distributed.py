@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pggan.utils.devices import PLAIN
 from pggan.utils.errors import TrainingError, UsageError
 from pggan.utils.formatting import one_line
 
@@ -86,7 +87,8 @@ def local_device(name: str) -> str:
 def process_group(device: torch.device) -> Iterator[World]:
     """Opens the process group for the block, if a launcher started several processes; yields this process's place.
 
-    `device` is the one that this process computes on. Raises `TrainingError` where the others cannot be reached.
+    `device` is the one that this process computes on. Raises `UsageError` for one
+    that several processes cannot use, `TrainingError` where the others cannot be reached.
     """
     world = world_from_environment()
     if device.type == "cuda":
@@ -94,6 +96,8 @@ def process_group(device: torch.device) -> Iterator[World]:
     if world.size == 1:
         yield world
         return
+    if device.type in PLAIN:
+        raise UsageError(f"several processes need CUDA GPUs, or --device cpu; on {device.type} start one")
     # optimizers import the compiler: once a group is open, that ends some process with an abort when it exits
     importlib.import_module("torch._dynamo")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

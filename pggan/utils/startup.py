@@ -1,4 +1,4 @@
-"""What a process does before it imports torch: it remembers signals, and says how threads wait (torch-free).
+"""What a process does before it imports torch: signals, how threads wait, what torch logs (torch-free).
 
 By default SIGUSR1 would end the process: it is remembered until the run can handle it, and ignored after the work.
 
@@ -67,6 +67,14 @@ def take_early_signal(number: int) -> bool:
     came = number in _received
     _received.discard(number)
     return came
+
+
+def hide_torch_warnings() -> None:
+    """Keeps torch's C++ code from logging on stderr, before torch is imported, unless the user chose a level.
+
+    It would log memory that runs out, which commands expect where they find out how much fits.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def set_thread_waiting() -> bool:

@@ -1,5 +1,6 @@
 """Caches of decoded images, memory shared between processes, and the decoders."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -173,6 +174,25 @@ def test_a_cache_is_chosen_by_the_memory_that_is_free(monkeypatch, mode, device,
     assert cache.kind == kind
     np.testing.assert_array_equal(np.asarray(take(cache, 5, 6, 5)), PICTURES[[5, 6, 5]])
     cache.close()
+
+
+@pytest.mark.parametrize("mode", ["auto", "device"])
+@pytest.mark.parametrize(("left", "kind"), [(0.41, "device"), (0.39, "ram")])
+def test_a_gpu_keeps_more_where_training_has_enough(monkeypatch, mode, left, kind):
+    """Beside the pictures, training may need 0.4 of what they take."""
+    need, asked = int(np.prod(SHAPE)), []
+    create = device_cache.DeviceCache.try_create
+    monkeypatch.setattr(device_cache, "free_device_bytes", lambda device: int((1 + left) * need))
+    monkeypatch.setattr(device_cache.DeviceCache, "try_create", lambda read, shape, device: create(read, shape, "cpu"))
+
+    def needed(side):
+        asked.append(side)
+        return 0.4 * need
+
+    caching = CachePolicy(mode, need, "cuda:0", needed=needed)
+    with contextlib.closing(caching.create_cache(Reading(), SHAPE, "key")) as cache:
+        assert cache.kind == kind
+    assert asked == [SHAPE[-1]]
 
 
 def test_a_device_out_of_memory_falls_back_to_ram(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pggan.cli import doctor
 from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
@@ -21,10 +23,12 @@ from pggan.training.engine.memory_trial import measure_micro_batch
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
+from pggan.training.monitor.plan_table import card_plan
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, resume
-from pggan.utils.devices import set_precision
+from pggan.utils.devices import describe_precision, pick_device, pick_precision, set_precision
+from pggan.utils.errors import UsageError
 from tests.helpers.fake_gpu import counts, reset
 from tests.helpers.loss_settings import SETTINGS
 from tests.helpers.runs import Notes
@@ -87,6 +91,38 @@ def mistakes():
     return {"said": said, "bad": bad_counts()}
 
 
+def precision_of_a_card():
+    """What `auto` picks, and the warnings where other precisions were asked for."""
+    device = torch.device("cuda", 0)
+    asked = {name: describe_precision(name, device) for name in ("bf16", "tf32", "fp16", "fp32")}
+    return {"auto": pick_precision("auto", device), "warnings": {name: said for name, said in asked.items() if said}}
+
+
+def device_of_a_card():
+    """What `auto` and `cuda` are on a card, and what the doctor says of it."""
+    try:
+        named = str(pick_device("cuda"))
+    except UsageError as error:
+        named = str(error)
+    return {"auto": str(pick_device("auto")), "cuda": named, "doctor": doctor._devices()}
+
+
+def plan_of_the_default():
+    """What the plan of the default recipe says of this GPU."""
+    return card_plan(configure(None, {"device": "cuda"}), None)[1]
+
+
+def log_of_memory_that_runs_out(file: str) -> str:
+    """What torch writes on stderr where memory runs out and the error is caught."""
+    with open(file, "wb") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        torch.empty(1 << 40, dtype=torch.uint8, device="cuda")
+    except torch.OutOfMemoryError:
+        return Path(file).read_text()
+    raise AssertionError("a terabyte was there")
+
+
 def every_setting(precision: str, mode: str):
     """An iteration of every loss, technique and norm; returns what went wrong by setting, and how many there were."""
     set_precision(precision)
@@ -115,8 +151,8 @@ def full_width(side: int, batch: int, **options: Any) -> TrainConfig:
     return replace(config, batch=PerResolution(batch), total_kimg=None)
 
 
-def player_of(side: int, batch: int, mode: str, said: list[str], precision: str = "bf16") -> Player:
-    config, level = full_width(side, batch), side.bit_length() - 1
+def player_of(side: int, batch: int, mode: str, said: list[str], precision: str = "bf16", **options: Any) -> Player:
+    config, level = full_width(side, batch, **options), side.bit_length() - 1
     set_precision(precision)
     return Player(config, precision, {level: StepMode(mode)}, said.append, device="cuda")
 
@@ -185,12 +221,37 @@ def launches(sides: list[int]) -> dict[int, dict[str, Any]]:
     return counted
 
 
-def whole_run(folder: str, budget: float | None = None):
+def launches_beside_graphs(losses: list[str], side: int) -> dict[str, int]:
+    """Kernels of an update launched one by one beside the graphs, by loss."""
+    counted = {}
+    for loss in losses:
+        player = player_of(side, 4, "captured-eager", [], loss=loss)
+        player.iterate()
+        player.iterate()
+        reset()
+        player.iterate()
+        counted[loss] = counts()["launches"] // (player.schedule.n_critic + 1)
+    return counted
+
+
+def run_within(folder: str, budget: float):
+    """A run at 64x64 within a budget; returns what it said, and the bytes that torch set aside at most."""
+    store, notes = Path(folder) / "data", Notes()
+    prepare("drawn:8", store, PrepareOptions(max_res=64))
+    config = replace(
+        full_width(64, 64, auto_batch=True), data=str(store), device="cuda", budget=budget, total_kimg=0.064,
+        tick_kimg=PerResolution(0.064), eval_every=0, grid=(2, 2),
+    )  # fmt: skip
+    begin(config, Path(folder) / "run", notes)
+    return {"notes": notes.said, "peak": torch.cuda.max_memory_reserved(), "mode": "captured-eager" in str(notes.said)}
+
+
+def whole_run(folder: str):
     """A run at 1024x1024: planned, trained, evaluated, resumed, sampled."""
     store, run, notes = Path(folder) / "data", RunDirectory(Path(folder) / "run"), Notes()
     prepare("drawn:8", store, PrepareOptions(max_res=1024, codec="jpeg"))
     config = replace(
-        full_width(1024, 8, auto_batch=True), data=str(store), device="cuda", budget=budget, total_kimg=0.016,
+        full_width(1024, 8, auto_batch=True), data=str(store), device="cuda", total_kimg=0.016,
         tick_kimg=PerResolution(0.008), eval_samples=8, eval_metrics=("swd",), grid=(2, 2),
     )  # fmt: skip
     begin(config, run.path, notes)

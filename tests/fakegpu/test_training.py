@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.training.engine.memory_estimate import LIBRARIES, PREPARING
 
 RECORDED = "captured-eager"
 # Kernels of an iteration with 4 images in bf16, eager and in replayed graphs: 5 % above those counted with torch 2.14.
-MOST_LAUNCHES = {4: (550, 500), 64: (1620, 1560), 1024: (2475, 2420)}
+MOST_LAUNCHES = {4: (550, 500), 64: (1455, 1400), 1024: (2235, 2180)}
 # Kernels launched one by one beside the graphs: the batch, the optimizers, the average, copies into the graphs.
 BESIDE_GRAPHS = 90
 # Memory that recorded steps set aside, by that of eager ones: both players' graphs share a pool.
 RECORDED_SHARE = 1.2
-# While they are prepared, one player's check and warm-up stand beside the other's graph.
-PREPARING_SHARE = 2.4
 
 
 @pytest.mark.long
@@ -41,11 +40,19 @@ def test_launches_of_an_iteration_are_bounded(fake_gpu):
 
 
 @pytest.mark.long
+def test_an_optimizer_without_a_fused_form_updates_in_few_launches(fake_gpu):
+    """RMSprop and clipping: a launch a weight undoes a step that is not finite, the rest goes together."""
+    counted = fake_gpu("launches_beside_graphs", losses=["wgan", "wgan-gp"], side=64)
+    assert counted["wgan-gp"] <= 40
+    assert counted["wgan"] <= 135
+
+
+@pytest.mark.long
 def test_recorded_steps_set_aside_little_more_than_eager_ones(fake_gpu):
     for found in fake_gpu("memory_by_mode", cases=[(64, 32), (256, 16), (1024, 4)]):
         eager, recorded = found["eager"], found[RECORDED]
         assert recorded["later"] <= RECORDED_SHARE * eager["later"]
-        assert recorded["first"] <= PREPARING_SHARE * eager["later"]
+        assert recorded["first"] <= PREPARING * eager["later"]
         assert RECORDED in recorded["said"][0]
 
 
@@ -65,6 +72,15 @@ def test_too_little_memory_to_record_leaves_micro_batches_and_activations(fake_g
     assert (found["parts"], found["checkpointed"]) == (1, False)
 
 
+@pytest.mark.long
+def test_a_budget_holds_the_context_and_the_libraries_too(fake_gpu, tmp_path):
+    """Within 4 GB of 141: torch sets aside what is left of the budget, and the batch is cut until it fits."""
+    budget = 4e9
+    found = fake_gpu("run_within", folder=str(tmp_path), budget=budget)
+    assert found["peak"] <= budget - LIBRARIES["cuda"]
+    assert any("micro-batches an iteration" in line for line in found["notes"]), found
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_run_at_1024_on_a_small_card(fake_gpu, tmp_path):
@@ -81,9 +97,12 @@ def test_a_run_at_1024_on_a_small_card(fake_gpu, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_code_is_made_for_cuda(fake_gpu):
-    """D's gradients at 8x8 by inductor, without Triton's own compiler."""
-    found = fake_gpu("generated_code", player="d")
+@pytest.mark.parametrize(("player", "triton", "convolutions"), [("d", 99, 49), ("g", 62, 27)])
+def test_code_is_made_for_cuda(fake_gpu, player, triton, convolutions):
+    """A player's gradients at 8x8 by inductor, without Triton's own compiler; kernels 5 % above those counted."""
+    found = fake_gpu("generated_code", player=player)
+    assert found["triton"] <= triton
+    assert found["convolutions"] <= convolutions
     assert found["triton"] > 20
     assert found["convolutions"] > 10
     assert found["shapes"]

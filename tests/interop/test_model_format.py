@@ -15,7 +15,7 @@ from tests.helpers.model_files import saved
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 GAIN = math.sqrt(2)
 DEFAULTS = {"leak": 0.2, "equalized": True, "normalize_latents": True, "pixelnorm_epsilon": 1e-8, "output": "linear"}
-DEFAULTS |= {"resample": "nearest", "mapping_layers": 0}
+DEFAULTS |= {"resample": "nearest", "mapping_layers": 0, "gains": "published"}
 
 
 def images_of(path, z, labels):  # noqa: C901 (in one piece, as the description is)
@@ -51,14 +51,14 @@ def images_of(path, z, labels):  # noqa: C901 (in one piece, as the description 
         return activated(F.conv2d(y, kernel, padding=1, groups=y.shape[1]) + bias[:, None, None])
 
     def to_rgb(side, x):
-        return F.conv2d(x, *layer(f"to_rgb.{side}x{side}", gain=1.0))
+        return F.conv2d(x, *layer(f"to_rgb.{side}x{side}", GAIN if config["gains"] == "he" else 1.0))
 
     x = torch.cat([z, labels], dim=1)
     x = pixelnorm(x) if config["normalize_latents"] else x
     for number in range(config["mapping_layers"]):
         weight, bias = layer(f"mapping.layers.{number}")
         x = F.leaky_relu(x @ (weight * 0.01).t() + bias * 0.01, config["leak"])
-    weight, bias = layer("blocks.4x4.dense", gain=GAIN / 4)
+    weight, bias = layer("blocks.4x4.dense", gain=GAIN if config["gains"] == "he" else GAIN / 4)
     x = (x @ weight.t()).reshape(len(z), -1, 4, 4) + bias[:, None, None]
     x = below = convolved("blocks.4x4.conv", activated(x))
     side = 4
@@ -89,8 +89,8 @@ def test_shipped_models(name):
     check(CHECKPOINTS / f"{name}.safetensors")
 
 
-def test_a_model_with_a_mapping_network_and_bilinear_resampling(tmp_path):
-    fields = (("mapping_layers", 3), ("resample", "bilinear"))
+def test_a_model_with_another_recipe(tmp_path):
+    fields = (("mapping_layers", 3), ("resample", "bilinear"), ("gains", "he"))
     check(saved(tmp_path / "model.safetensors", labels=3, alpha=0.5, g_fields=fields))
 
 

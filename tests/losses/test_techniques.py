@@ -20,6 +20,7 @@ from pggan.losses.began import BoundaryEquilibrium
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.networks.layers import EqualizedWeight
 from pggan.training.engine import loss_functions, rng
+from pggan.training.engine.gradients import distance, eager
 from pggan.training.engine.state import TrainState, make_optimizer
 from pggan.training.engine.step import compute_gradients
 from pggan.training.monitor.label_holdout import split_labels
@@ -126,6 +127,24 @@ def test_a_resumed_state_goes_on_exactly(fields, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS.keys())
+def test_reals_and_fakes_in_one_batch_give_the_same_gradients(fields, monkeypatch):
+    """GPUs join them at every level, CPUs at the lowest; by the number of D's passes."""
+    found, passes = [], []
+    config = tiny(**{"max_res": 16, "start_res": 16, "batch": PerResolution(8), **fields})
+    judge = loss_functions.discriminate
+    monkeypatch.setattr(loss_functions, "discriminate", lambda *v: passes.append(len(v[2])) or judge(*v))
+    for joined in (2, 10):
+        player = Player(config)
+        batch = player.builder.d_batch(loaded(config, 16, 0, 8), 0, torch.ones(()))
+        context = dataclasses.replace(player.state.context, joined=joined)
+        passes.append(0)
+        found.append(eager(context, player.inputs("d", batch, 4)).by_name)
+    assert distance(*found) < 1e-5
+    assert passes[1:3] == [8, 8]
+    assert passes.count(16) == (0 if "diversity" in fields else 1)  # groups of another form stay apart
+
+
 @pytest.mark.parametrize("loss", OBJECTIVES.names())
 def test_micro_batches_give_the_same_gradients(loss):
     """And the same values, which objectives keep."""
@@ -154,8 +173,9 @@ def test_every_loss_has_its_own_optimizers():
         assert optimizer.defaults["momentum"] == 0
     wgan.apply_schedule(Schedule(tiny(loss="wgan")).at(0))
     for module, optimizer in ((wgan.generator, wgan.g_optimizer), (wgan.discriminator, wgan.d_optimizer)):
-        rates = {id(group["params"][0]): group["lr"] for group in optimizer.param_groups}
-        assert list(rates) == [id(parameter) for parameter in module.parameters()]
+        rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+        assert set(rates) == {id(parameter) for parameter in module.parameters()}
+        assert len(optimizer.param_groups) == len(set(rates.values()))  # a launch for each on a GPU
         for layer in module.modules():
             if isinstance(layer, EqualizedWeight):  # the rate is that of weights as they are used
                 assert rates[id(layer.weight)] * layer.scale == pytest.approx(5e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from torch.profiler import profile
 
 from pggan.cli import cli
+from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training.engine import loss_functions, memory_estimate
 from pggan.training.engine.batch_builder import example_inputs
@@ -190,6 +192,23 @@ def test_dry_run_says_that_it_estimates(data):
     assert set(plan["memory"]) == {"4", "8", "16"}
     assert set(plan["memory"]["4"]) == {"micro_batch", "recompute", "bytes"}
     assert "memory" not in json.loads(CliRunner().invoke(cli, [*small, "--json"]).output)
+
+
+def test_the_table_of_cards_in_the_documents_is_the_estimate():
+    config = dataclasses.replace(configure("celebahq-v2-8gpu", {}), batch=PerResolution(64))
+    text = (Path(__file__).parents[2] / "pggan" / "training" / "README.md").read_text()
+    table = text.partition("By estimate, not measured on any card")[2].partition("In float32")[0]
+    rows = re.findall(r"^\| ([\d, ]+) GB \| (\d+) \| (\d+) \| (\d+) \| (.+) \|$", table, flags=re.M)
+    assert len(rows) == 5
+    for cards, *images, activations in rows:
+        for card in cards.split(", "):
+            plan = plan_memory(config, float(card) * 1e9, "cuda", "bf16")
+            assert [str(plan[level].micro_batch) for level in (10, 9, 8)] == images, card
+            again = [2**level for level, share in plan.items() if share.recompute]
+            assert activations == ("computed again at 1024" if again == [1024] else "kept"), card
+    again = [plan_memory(config, card * 1e9, "cuda", "fp32")[10].recompute for card in (8, 12)]
+    assert again == [True, False]
+    assert "In float32, 8 GB need activation checkpointing at 1024x1024, and 12 GB do not." in text
 
 
 @pytest.mark.long

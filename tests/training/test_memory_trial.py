@@ -272,6 +272,7 @@ def test_a_process_takes_the_gpu_that_it_sees(monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("pggan.utils.devices.has_kernels", lambda number: True)
     monkeypatch.setattr("pggan.training.run.launcher.end_with_launcher", lambda: None)
     joined = []
 

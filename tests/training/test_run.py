@@ -74,7 +74,8 @@ def test_resumed_equals_uninterrupted(config, tmp_path, stop_at):
 
 
 # Switches of the networks and of the loss that change much at once
-RECIPE = {"resample": "bilinear", "mapping": 2, "loss": "rpgan", "loss_options": (("r1_gamma", "4:0.5,8:1"),)}
+RECIPE = {"resample": "bilinear", "mapping": 2, "gains": "he", "loss": "rpgan", "penalty_every": 2}
+RECIPE |= {"loss_options": (("r1_gamma", "4:0.5,8:1"),)}
 
 
 @pytest.mark.long

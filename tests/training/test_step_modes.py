@@ -16,8 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pggan.config.presets import PRESETS, configure
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
+from pggan.generation.model import load
+from pggan.networks.model_file import save_model
 from pggan.training.engine import gradients, loss_functions, step
 from pggan.training.engine.batch_builder import example_inputs
 from pggan.training.engine.cuda_graphs import Recorded
@@ -29,6 +32,7 @@ from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode, compiling_pays, describe, pick_modes
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
+from pggan.training.run.snapshots import Snapshots
 from pggan.training.start import begin, resume
 from pggan.utils.errors import UsageError
 from pggan.utils.paths import keep_compiled
@@ -140,6 +144,32 @@ def test_a_step_that_lacks_memory_to_be_recorded_keeps_its_micro_batch(monkeypat
     graphs.clear()  # smaller micro-batches are recorded
     executor(dataclasses.replace(inputs.part(0, 2), player="g"))
     assert len(executor._functions) == 1
+
+
+def test_a_check_that_lacks_memory_computes_activations_again(monkeypatch):
+    """Compiled steps take less than the eager ones that they are compared with."""
+    executor, _, inputs = executed({3: COMPILED})
+    expected = eager(executor.state.context, inputs)
+    eager_step, checkpointed = gradients.eager, []
+
+    def tight(context, step_inputs):
+        checkpointed.append(executor._checkpointing.on)
+        if not checkpointed[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return eager_step(context, step_inputs)
+
+    monkeypatch.setattr("pggan.training.engine.step_executor.eager", tight)
+    same(expected, executor(inputs))
+    assert checkpointed == [False, True]
+    assert executor.modes == {3: COMPILED}
+    assert executor.num_micro_batches(3, 8) == 1
+    assert not executor.checkpointed
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS.names() if name.startswith("celebahq")])
+def test_published_recipes_are_compiled_on_gpus_where_most_of_their_time_goes(preset):
+    modes, _ = pick_modes(configure(preset, {}).schedule, "cuda", None, [])
+    assert {modes[level] for level in (8, 9, 10)} == {BOTH}
 
 
 def broken(function):
@@ -349,6 +379,22 @@ def test_channels_last_changes_nothing(monkeypatch, fused):
             assert (value - found[1][name]).abs().max() < 1e-4, name
 
 
+def test_pictures_of_a_run_are_made_in_the_layout_of_model_files(monkeypatch, tmp_path):
+    """Training in half precision has channels-last weights; `pggan generate` loads rows of values."""
+    monkeypatch.setattr("pggan.training.engine.state.channels_last", lambda *_: True)
+    state = TrainState(SMALL, torch.device("cpu"), "fp32")
+    snapshots = Snapshots(RunDirectory(tmp_path), state, None, {})
+    scheduled = Schedule(SMALL).at(0)
+    model = snapshots.picture_model(scheduled)
+    weights = dict(model.file.generator.named_parameters())
+    assert not state.average.blocks["8x8"].conv1.weight.is_contiguous()
+    for name, weight in state.average.named_parameters():
+        assert weights[name].is_contiguous()
+        assert torch.equal(weights[name], weight)
+    save_model(tmp_path / "model", snapshots.model(scheduled))
+    assert (load(tmp_path / "model", "cpu").generate([1, 2]) == model.generate([1, 2])).all()
+
+
 def test_compiled_code_is_stored_outside_the_temporary_folder(monkeypatch, tmp_path):
     """Not in the temporary folder, which torch chooses when it is imported; wherever a person says."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -369,6 +415,21 @@ def test_an_unknown_mode_is_refused_and_a_budget_is_recorded():
     with pytest.raises(UsageError, match="--mode fast is none of auto, eager, compiled, captured"):
         TrainConfig(mode="fast")
     assert json.loads(json.dumps(TrainConfig(budget=float(8 << 30)).budget)) == 8 << 30
+
+
+def test_moments_of_weights_that_are_updated_together_keep_their_weights(tmp_path):
+    """RMSprop has groups of weights of one scale, not in the networks' order; files name the weights."""
+    config = dataclasses.replace(SMALL, loss="wgan")
+    state, resumed = (TrainState(config, torch.device("cpu"), "fp32") for _ in range(2))
+    state.apply_schedule(Schedule(config).at(0))
+    both_steps(state)
+    state.save(tmp_path / "state")
+    resumed.load(tmp_path / "state")
+    assert len({group["lr"] for group in state.d_optimizer.param_groups}) > 2
+    both_steps(state)
+    both_steps(resumed)
+    for name, value in state.tensors().items():
+        assert torch.equal(value, resumed.tensors()[name]), name
 
 
 @pytest.mark.parametrize("fused", [False, True])

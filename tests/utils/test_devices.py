@@ -10,6 +10,7 @@ import torch
 from pggan.utils import devices
 from pggan.utils.devices import free_memory, limit_memory, out_of_memory
 from pggan.utils.distributed import local_device
+from pggan.utils.errors import UsageError
 
 GPU = torch.device("cuda", 1)
 
@@ -65,6 +66,33 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     assert (local_device("auto"), local_device("cuda"), local_device("cuda:0"), local_device("cpu")) == (
         "cuda:2", "cuda:2", "cuda:0", "cpu",
     )  # fmt: skip
+
+
+WHEEL = ["sm_75", "sm_80", "sm_90a", "sm_120"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "known", "has"),
+    [
+        ((7, 0), WHEEL, False), ((7, 5), WHEEL, True), ((8, 9), WHEEL, True), ((9, 0), WHEEL, True),
+        ((10, 0), WHEEL, False), ((12, 1), WHEEL, True), ((12, 1), ["sm_90", "compute_90"], True),
+        ((8, 0), ["sm_90", "compute_90"], False), ((9, 0), ["gfx90a"], True), ((6, 1), [], True),
+    ],
+)  # fmt: skip
+def test_a_gpu_that_torch_has_no_code_for_is_refused(monkeypatch, capability, known, has):
+    """Machine code runs on its own generation, from its minor number on; compute_* is compiled for later ones."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Old card")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: known)
+    assert devices.pick_device("auto").type == ("cuda" if has else "cpu")
+    if not has:
+        with pytest.raises(UsageError, match=r"has no code for Old card.*or use --device cpu"):
+            devices.pick_device("cuda")
+        return
+    assert devices.pick_device("cuda") == torch.device("cuda", 0)
 
 
 def test_the_throttle_waits_for_the_iteration_two_before(monkeypatch):

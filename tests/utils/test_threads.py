@@ -48,6 +48,13 @@ def test_the_command_sets_it_and_the_runtime_takes_it():
         assert f"GOMP_SPINCOUNT = '{WAITING['GOMP_SPINCOUNT']}'" in shown
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "ERROR"), ("INFO", "INFO")])
+def test_the_command_keeps_torch_from_logging_unless_told_otherwise(given, expected):
+    variables = {} if given is None else {"TORCH_CPP_LOG_LEVEL": given}
+    unset = "" if given else "import os; os.environ.pop('TORCH_CPP_LOG_LEVEL', None);"
+    assert run(unset + IN_THE_COMMAND.replace("'KMP_BLOCKTIME'", "'TORCH_CPP_LOG_LEVEL'"), **variables)[1] == expected
+
+
 def test_it_says_when_it_is_too_late():
     import torch  # noqa: F401
 

@@ -16,6 +16,8 @@ import click
 import numpy as np
 
 from benchmarks.measuring import as_json, machine, show
+from pggan.data.photos.face_detection import FaceDetector
+from pggan.data.photos.face_search import FaceChoice, find_faces
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadImage
@@ -29,6 +31,10 @@ FORMATS = {"jpeg": {"quality": 95}, "png": {}}
 # Images on which the bare parts are timed, in each round.
 SAMPLE = 12
 
+FACE_COLUMNS = {
+    "rate": "pictures/s", "limit": "bare limit", "ratio": "ratio", "faces": "faces a picture",
+    "parent_mb": "parent MiB", "worker_mb": "worker MiB",
+}  # fmt: skip
 COLUMNS = {
     "format": "from", "rate": "pictures/s", "limit": "bare limit", "ratio": "ratio", "of_cpu": "by CPU time",
     "decode": "decode ms", "pyramid": "pyramid ms", "encode": "encode ms", "pyramid_share": "pyramid share",
@@ -45,6 +51,7 @@ COLUMNS = {
 @click.option("--format", "formats", multiple=True, type=click.Choice(list(FORMATS)), help="Default: jpeg and png.")
 @click.option("--codec", help="As for prepare-data.")
 @click.option("--workers", type=click.IntRange(1), help="Default: as many as there are cores.")
+@click.option("--align", type=click.Choice(["auto"]), help="Measure the search for faces in SOURCE instead.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @as_json
 def command(source: str | None, as_json: bool, **given: Any) -> None:
@@ -56,6 +63,10 @@ def command(source: str | None, as_json: bool, **given: Any) -> None:
     the files that are mapped; the parent's growth is that from the first half of the pictures to the second.
     """
     workers = given["workers"] or available_cores()
+    if given["align"]:
+        rows = [_face_round(source, given["count"], workers) for _ in range(given["rounds"])]
+        show({"machine": machine(), "workers": workers, "rows": rows}, "rows", FACE_COLUMNS, as_json)
+        return
     options = PrepareOptions(max_res=given["max_res"], codec=given["codec"], workers=workers, upscale=True)
     rows = []
     for name in given["formats"] or FORMATS:
@@ -66,6 +77,21 @@ def command(source: str | None, as_json: bool, **given: Any) -> None:
         rows.append({"format": name, **{key: median([one[key] for one in rounds]) for key in rounds[0]}})
     result = {"machine": machine(), "workers": workers, "max_res": given["max_res"], "count": given["count"]}
     show({**result, "rows": rows}, "rows", COLUMNS, as_json)
+
+
+def _face_round(source: str | None, count: int, workers: int) -> dict[str, float]:
+    """Pictures a second of the search for faces, beside what the cores would do if they did nothing but detect."""
+    opened = open_source(source or "drawn:16")
+    images = list(islice(_pictures(source, 1024), SAMPLE))
+    detector, memory = FaceDetector(), _Memory()
+    detector.faces(images[0])  # it opens its file
+    start = time.process_time()
+    found = [len(detector.faces(image)) for image in images]
+    limit = min(workers, available_cores()) * len(images) / (time.process_time() - start)
+    start = time.perf_counter()
+    table = find_faces(opened, FaceChoice(which="all"), workers, memory.look, count)
+    rate = len({row.file for row in table.rows}) / (time.perf_counter() - start)
+    return {"rate": rate, "limit": limit, "ratio": rate / limit, "faces": sum(found) / len(found), **memory.result()}
 
 
 def _write(source: str | None, folder: Path, name: str, side: int, count: int) -> None:

@@ -66,10 +66,10 @@ def machine() -> dict[str, Any]:
 
 def synchronize(device: Any) -> None:
     """Waits until a GPU has done its work."""
-    if device.type == "cuda":
+    if device.type != "cpu":
         import torch
 
-        torch.cuda.synchronize(device)
+        getattr(torch, device.type).synchronize()
 
 
 def show(result: dict[str, Any], rows: str, columns: dict[str, str], as_json: bool) -> None:

@@ -6,6 +6,7 @@ import json
 import resource
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,16 +16,16 @@ import click
 from benchmarks.measuring import Numbers, machine, rate, show, synchronize
 from pggan.config.presets import PRESETS, configure
 from pggan.config.train import PRECISIONS, PerResolution, TrainConfig, level_of
-from pggan.networks.flops import D_PASSES, D_PASSES_IN_G_STEP, G_PASSES, Layer, discriminator_layers, generator_layers
+from pggan.networks.flops import floor_seconds
 
 MODES = ("eager", "compiled", "captured", "captured-eager")
 # In the order of what they tell: half of a schedule's time, launches and middle sizes, then what lies between.
 GPU_RESOLUTIONS = (1024, 64, 256, 4, 512, 16, 128, 32, 8)
 # On a CPU networks of full width take minutes an image.
 CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
-COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
+COPY_BYTES = {"cpu": 256 << 20}  # on GPUs four times that
 COLUMNS = {
-    "resolution": "resolution", "mode": "mode", "batch": "batch", "rate": "img/s", "ms": "ms/img",
+    "resolution": "resolution", "mode": "mode", "joined": "joined", "batch": "batch", "rate": "img/s", "ms": "ms/img",
     "floor_ms": "floor ms/img", "of_floor": "of floor", "parts": "parts", "memory_mb": "peak MB", "start": "start s",
 }  # fmt: skip
 
@@ -38,6 +39,9 @@ COLUMNS = {
 @click.option("--batch", type=click.IntRange(1), help="Images an iteration. Default: the preset's (CPU: 16 at most).")
 @click.option("--fmap-base", type=int, help="Default: the preset's, on a CPU 512 with 64 maps at most.")
 @click.option("--fmap-max", type=int)
+@click.option(
+    "--joined", type=Numbers(), metavar="LEVEL,...", help="Levels up to which D judges reals and fakes in one batch."
+)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Measurements of each figure.")
 @click.option("--seconds", type=float, default=1.0, show_default=True, help="Length of a measurement.")
 @click.option("--profile", is_flag=True, help="Tell, too, in which operations each mode's time goes.")
@@ -55,7 +59,8 @@ def command(file: Path | None, **given: Any) -> None:
     The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
     written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
     Peak memory on a GPU is what torch took for the mode, CUDA graphs included; on a CPU the process's, from its start.
-    "parts": micro-batches, where memory was short of the whole batch. Modes are measured in turns, side by side. The
+    "parts": micro-batches, where memory was short of the whole batch. "joined": --joined's level, log2 of the side; -:
+    the device's own. Modes are measured in turns, side by side. The
     projection is for each mode, and for the fastest at every resolution.
     """
     import torch
@@ -63,7 +68,7 @@ def command(file: Path | None, **given: Any) -> None:
     from pggan.utils.devices import pick_device, pick_precision
 
     device = pick_device(given["device"])
-    given["modes"] = given["modes"] or MODES[: 2 if device.type == "cpu" else None]
+    given["modes"] = given["modes"] or MODES[: {"cpu": 2, "cuda": None}.get(device.type, 1)]
     precision = pick_precision(given["precision"], device)
     chip = _chip(device, precision)
     about = {"device": str(device), "precision": precision, "torch": torch.__version__, **chip}
@@ -114,7 +119,7 @@ def _chip(device: Any, precision: str) -> dict[str, float]:
 
     multiply()
     flops = max(rate(multiply, 0.5).wall for _ in range(3))
-    source = torch.empty(COPY_BYTES[device.type], dtype=torch.uint8, device=device).fill_(1)
+    source = torch.empty(COPY_BYTES.get(device.type, 1 << 30), dtype=torch.uint8, device=device).fill_(1)
     target = torch.empty_like(source)
 
     def copy() -> int:
@@ -143,11 +148,11 @@ def _measured(
     from benchmarks.training import Trainer, operations
 
     value_bytes = 2 if precision in ("bf16", "fp16") else 4
-    floor = floor_seconds(config, side, chip["flops"], chip["bytes"], value_bytes)
+    floor = floor_seconds(*config.networks(), level_of(side), chip["flops"], chip["bytes"], value_bytes)
     trainers, rows = [], []
-    for mode in given["modes"]:
+    for mode, joined in product(given["modes"], given["joined"] or [None]):
         held = _begin_peak(device)
-        trainer, start = Trainer(config, device, mode), time.perf_counter()
+        trainer, start = Trainer(config, device, mode, joined), time.perf_counter()
         trainer.step()
         trainer.wait()
         started = time.perf_counter() - start
@@ -156,6 +161,7 @@ def _measured(
         trainers.append(trainer)
         batch, peak = trainer.scheduled.batch, _peak(device) - held
         rows.append({"resolution": side, "mode": mode, "batch": batch, "start": started, "memory_mb": peak / 2**20})
+        rows[-1]["joined"] = joined
         rows[-1]["parts"] = trainer.executor.num_micro_batches(trainer.scheduled.level, batch)
         if (taken := trainer.mode) != mode:
             reason = next((line for line in trainer.notes if "could not be" in line), "activations are computed again")
@@ -171,24 +177,6 @@ def _measured(
         for row, trainer in zip(rows, trainers):
             row["operations"] = operations(trainer)
     return rows
-
-
-def floor_seconds(config: TrainConfig, side: int, flops: float, copied: float, value_bytes: int) -> float:
-    """Seconds an image of an iteration with one step of D at least takes on a chip."""
-    g, d = config.networks()
-    level = level_of(side)
-    of_g = _pass_seconds(generator_layers(g, level), g.latent_size, flops, copied, value_bytes)
-    of_d = _pass_seconds(discriminator_layers(d, level), d.channels * side**2, flops, copied, value_bytes)
-    return G_PASSES * of_g + (D_PASSES + D_PASSES_IN_G_STEP) * of_d
-
-
-def _pass_seconds(layers: list[Layer], inputs: int, flops: float, copied: float, value_bytes: int) -> float:
-    total, before = 0.0, inputs
-    for layer in layers:
-        moved = (before + layer.activations) * value_bytes
-        total += max(2.0 * layer.macs / flops, moved / copied)
-        before = layer.activations
-    return total
 
 
 def _begin_peak(device: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from itertools import repeat
 from statistics import median
 from typing import Any
@@ -30,7 +31,8 @@ class Trainer:
     `notes` holds what the executor said, such as a mode that failed.
     """
 
-    def __init__(self, config: TrainConfig, device: str, mode: str = "eager") -> None:
+    def __init__(self, config: TrainConfig, device: str, mode: str = "eager", joined: int | None = None) -> None:
+        """Prepares iterations; `joined`: level up to which D judges reals and fakes in one batch, not the device's."""
         self.device = pick_device(device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -38,6 +40,8 @@ class Trainer:
         set_precision(self.precision)
         enable_cudnn_benchmark(self.device)
         self.state = TrainState(config, self.device, self.precision)
+        if joined is not None:
+            self.state.context = replace(self.state.context, joined=joined)
         self.notes: list[str] = []
         self.scheduled = self.state.schedule.at(0)._replace(alpha=0.5)
         self.executor = StepExecutor(self.state, {self.scheduled.level: StepMode(mode)}, self.notes.append)

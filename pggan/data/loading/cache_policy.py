@@ -10,7 +10,7 @@ from pggan.data.loading.cache import Cache, RamCache, Read, Shape
 from pggan.utils.formatting import size
 
 # Share of a GPU's free memory, at the start of a resolution, that the cache may use: with --cache auto what training
-# never misses, with --cache device what still leaves it room at 1024x1024.
+# never misses, with --cache device what still leaves it room at 1024x1024. It may use more where training has enough.
 GPU_SHARE = {"auto": 0.25, "device": 0.7}
 
 
@@ -22,6 +22,7 @@ class CachePolicy:
     ram_bytes: int = 1 << 30  # most main memory for one resolution
     device: str | None = None  # torch's name of the device that trains
     note: Callable[[str], None] | None = None  # called if a requested cache has no room
+    needed: Callable[[int], float] = lambda side: math.inf  # bytes of a GPU that training may take at a resolution
 
     def create_cache(self, read: Read, shape: Shape, key: object) -> Cache:
         """Creates a cache: on the device if the images fit there, else in main memory, else none.
@@ -42,11 +43,14 @@ class CachePolicy:
         if self.device is None or self.mode not in GPU_SHARE:
             return None
         on_gpu = self.device.startswith("cuda")
-        if not on_gpu and self.mode == "auto":
+        if not on_gpu and (self.mode == "auto" or self.device != "cpu"):
             return None  # the device's memory is main memory
         from pggan.data.loading.device_cache import DeviceCache, free_device_bytes  # only here: needs torch
 
-        limit = free_device_bytes(self.device) * GPU_SHARE[self.mode] if on_gpu else self.ram_bytes
+        limit: float = self.ram_bytes
+        if on_gpu:
+            free = free_device_bytes(self.device)
+            limit = max(free * GPU_SHARE[self.mode], free - self.needed(shape[-1]))
         return DeviceCache.try_create(read, shape, self.device) if math.prod(shape) <= limit else None
 
     def _in_memory(self, read: Read, shape: Shape, key: object) -> Cache | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
+from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, UnwantedImage
 from pggan.data.sources.image_io import fit_to_square, fitted_side
 from pggan.data.store.codecs import encode
 from pggan.data.store.pyramid import pyramid
@@ -40,6 +40,9 @@ class Converter:
         try:
             image = self.reader.read(ref, self.channels)
             return self._convert(ref, image)
+        except UnwantedImage as unwanted:
+            kind, _, details = str(unwanted).partition(": ")
+            return ConversionResult(ref.name, None, kind=kind, reason=details or kind)
         except BadImage as bad:
             return ConversionResult(ref.name, None, kind=BAD, reason=str(bad))
         except MemoryError:

@@ -10,17 +10,19 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.label_columns import empty_classes
+from pggan.data.photos.face_search import find_faces
 from pggan.data.prepare.conversion_stats import ConversionStats
 from pggan.data.prepare.convert import Converter
-from pggan.data.prepare.prepare_options import PrepareOptions
+from pggan.data.prepare.prepare_options import AUTO, PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
 from pggan.data.sources.aligned import AlignedSource
 from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
+from pggan.data.sources.face_table import FaceTable
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, NO_LABELS, with_labels
@@ -45,7 +47,7 @@ REACHED_BY = 95
 # Images whose size is read to choose it.
 SIZE_SAMPLE = 20_000
 # Options that do not affect the content of the store.
-_IRRELEVANT = ("workers", "overwrite", "force")
+_IRRELEVANT = ("workers", "overwrite", "force", "report")
 
 
 @dataclass
@@ -71,11 +73,11 @@ class _PrepareJob:
     last: int  # of this shard, exclusive
 
     @classmethod
-    def of(cls, spec: str, options: PrepareOptions) -> _PrepareJob:
+    def of(cls, spec: str, options: PrepareOptions, faces: FaceProgress | None = None) -> _PrepareJob:
         source = open_source(spec, dataset=options.dataset, images_root=options.images_root, member=options.member)
         source = with_labels(source, options.labels, options.numbers)
         if options.align is not None:
-            source = AlignedSource(source, options.align)
+            source = AlignedSource(source, _faces(source, options, faces) if options.align == AUTO else options.align)
         options = replace(options, channels=options.channels or source.channels or 3)
         total = min(len(source), options.limit or len(source))
         number, of = options.shard or (1, 1)
@@ -104,7 +106,7 @@ class _PrepareJob:
         """Returns what identifies the same command when it is run again."""
         own = {str(dest), str(partial_path(dest))}
         files = [
-            self.options.align,
+            None if self.options.align == AUTO else self.options.align,
             self.options.images_root,
             self.options.labels if self.options.labels not in (FOLDERS, NO_LABELS) else None,
             *(list_path(self.spec, name) for name in lists_above(self.spec)),
@@ -145,6 +147,24 @@ class _PrepareJob:
         )
 
 
+class FaceProgress(NamedTuple):
+    """Shows the search for faces: `start(images)`, then `advance(images since the last call)`."""
+
+    start: Callable[[int], None]
+    advance: Callable[[int], None]
+
+
+def _faces(source: Source, options: PrepareOptions, progress: FaceProgress | None) -> FaceTable:
+    """Finds the faces of a source, and writes the table of them where --report asks for it."""
+    if progress is not None:
+        progress.start(min(len(source), options.limit or len(source)))
+    advance = None if progress is None else progress.advance
+    table = find_faces(source, options.face_choice, options.workers, advance, options.limit)
+    if options.report is not None:
+        table.write(options.report)
+    return table
+
+
 def _checked_place(source: str, dest: str | Path, overwrite: bool) -> Path:
     """Returns the real path of the new store. Raises `UsageError` where it must not be made."""
     place = Path(os.path.realpath(dest))
@@ -161,6 +181,7 @@ def prepare(
     on_start: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
+    on_faces: FaceProgress | None = None,
 ) -> PrepareReport:
     """Makes a store at `dest` from a source of images. `dest` appears only when the store is complete.
 
@@ -173,6 +194,7 @@ def prepare(
         on_start: Gets the number of images to process.
         on_progress: Gets the number of images processed since its last call.
         on_plan: Gets the estimate of size and time.
+        on_faces: Shows the search for faces with --align auto.
 
     Raises:
         DataError: The source has no usable images, an image is bad under `strict`, or the disk is too small.
@@ -182,7 +204,7 @@ def prepare(
     options = options or PrepareOptions()
     place = _checked_place(source, dest, options.overwrite)
     start = time.monotonic()
-    job = _PrepareJob.of(source, options)
+    job = _PrepareJob.of(source, options, on_faces)
     with staging_directory(place) as partial:
         progress = load_resume_point(partial, job.identity(place), options.overwrite)
         stats = ConversionStats(options.strict, options.whole, progress.notes)
@@ -191,12 +213,7 @@ def prepare(
             with Store(partial) as store:
                 manifest = store.manifest
         else:
-            sample = True if on_plan is not None else False if options.force else None
-            planned = job.estimate(place, resumed, sample)
-            if on_plan is not None:
-                on_plan(planned)
-            if not options.force:
-                planned.check_disk()
+            planned = _checked_plan(job, place, resumed, on_plan)
             if on_start is not None:
                 on_start(job.count - resumed)
             check_size(job.manifest(0, {}, stats))  # before the work, not after it
@@ -206,17 +223,30 @@ def prepare(
     return PrepareReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, **details)
 
 
+def _checked_plan(job: _PrepareJob, place: Path, done: int, on_plan: Callable[[Plan], None] | None) -> Plan:
+    """Estimates size and time, tells them, and checks the disk unless that is forced."""
+    force = job.options.force
+    planned = job.estimate(place, done, True if on_plan is not None else False if force else None)
+    if on_plan is not None:
+        on_plan(planned)
+    if not force:
+        planned.check_disk()
+    return planned
+
+
 def _empty_classes(place: Path) -> dict[str, list[str]]:
     """Returns the classes of a store that none of its images has, by column."""
     with Store(place) as store:
         return empty_classes(store.labels, store.manifest.labels)
 
 
-def plan(source: str, dest: str | Path, options: PrepareOptions | None = None) -> Plan:
+def plan(
+    source: str, dest: str | Path, options: PrepareOptions | None = None, on_faces: FaceProgress | None = None
+) -> Plan:
     """Returns the plan of `prepare` without making anything. Raises as `prepare` does."""
     options = options or PrepareOptions()
     place = _checked_place(source, dest, options.overwrite)
-    job = _PrepareJob.of(source, options)
+    job = _PrepareJob.of(source, options, on_faces)
     progress = load_resume_point(partial_path(place), job.identity(place), options.overwrite, clear=False)
     return job.estimate(place, progress.consumed, True)
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from pggan.config.content.channels import KINDS, LISTED
 from pggan.config.resolution import MAX_RESOLUTION, level_of
+from pggan.data.photos.face_search import FaceChoice
 from pggan.data.prepare.convert import Converter
 from pggan.data.sources.base import Reader
 from pggan.data.store.codecs import check_resolution, choose_codecs
 from pggan.data.store.pyramid import LOWEST
 from pggan.utils.errors import UsageError
 
+# --align of faces that are found instead of read from a file
+AUTO = "auto"
 FITS = ("crop", "pad", "frame", "reject")
 
 
@@ -28,7 +31,12 @@ class PrepareOptions:
     labels: str | None = None  # "folders", "none" or a file of labels; None: the source's own
     numbers: tuple[str, ...] = ()  # label columns that hold numbers instead of classes
     member: str | None = None  # name of the images in samples of a tar or webdataset; None: see `SampleMembers`
-    align: str | None = None  # file of face landmarks: store upright face crops
+    align: str | None = None  # store upright face crops: a file of landmarks, or "auto" to find the faces
+    faces: str = "largest"  # of "auto": of each image the largest face, or "all"
+    min_face: float = FaceChoice.min_face  # of "auto": leave out smaller ones, pixels
+    sharpest: float = 1.0  # of "auto": share of the faces that is kept, the sharpest ones
+    duplicates: str = "drop"  # of "auto": photographs that come again, also smaller or recompressed, or "keep"
+    report: str | None = None  # of "auto": file for the table of all faces found
     fit: str = "crop"  # how non-square images become square: one of FITS
     upscale: bool = False  # enlarge images below max_res instead of leaving them out
     limit: int | None = None  # use only the first images
@@ -54,10 +62,18 @@ class PrepareOptions:
             raise UsageError(f"--limit {self.limit} is below 1")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]} needs 1 <= I <= N, such as 2/8")
+        chosen = self.face_choice != FaceChoice() or self.report is not None
+        if chosen and self.align != AUTO:
+            raise UsageError("--faces, --min-face, --sharpest, --duplicates and --report go with --align auto")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed} is below 0")
         if not 1 <= self.workers <= 256:
             raise UsageError(f"--workers {self.workers} is not from 1 to 256")
+
+    @property
+    def face_choice(self) -> FaceChoice:
+        """Which faces --align auto uses."""
+        return FaceChoice(self.faces, self.min_face, self.sharpest, self.duplicates)
 
     def codecs(self, max_res: int) -> dict[int, str]:
         """Returns the codec of each resolution from 4x4 up to `max_res`."""

@@ -7,6 +7,7 @@ as shown: readers apply the EXIF orientation before the crop.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from pggan.config.content.channels import bound_by_alpha
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, WrappedSource
+from pggan.data.sources.face_table import FaceTable, is_face_table
 from pggan.data.sources.image_io import to_pil
 from pggan.data.sources.landmarks import Landmarks, order_left_to_right
 from pggan.utils.errors import DataError
@@ -80,7 +82,7 @@ def align_face(image: NDArray[np.uint8], points: ArrayLike, side: int) -> NDArra
     share = float((_distance_outside(square, width, height, 64) == 0).mean())
     if share < _MIN_INSIDE:
         raise BadImage(f"only {share:.0%} of the crop lies in the picture; are the landmarks this picture's?")
-    crop = _resample(image, square, side).reshape(side, side, channels)
+    crop = resample_square(image, square, side).reshape(side, side, channels)
     distance = _distance_outside(square, width, height, side)
     return _dissolve(crop, distance) if distance.any() else crop
 
@@ -96,8 +98,8 @@ def _distance_outside(square: CropSquare, width: int, height: int, side: int) ->
     return np.hypot(*distances) / np.float32(square.side)
 
 
-def _resample(image: NDArray[np.uint8], square: CropSquare, side: int) -> NDArray[np.uint8]:
-    """Returns the square as (side, side, C) without aliasing.
+def resample_square(image: NDArray[np.uint8], square: CropSquare, side: int) -> NDArray[np.uint8]:
+    """Returns the square as (side, side, C) without aliasing; outside the image its reflection.
 
     The image is first reduced to twice the final resolution, then rotated onto a grid of up to twice the side, whose
     cells are averaged.
@@ -169,21 +171,25 @@ def _ramp(distance: NDArray[np.float32], near: float, far: float) -> NDArray[np.
 
 
 class AlignedReader(Reader):
-    """Crops faces from another reader's images, to `resolution` or to the side of their square if that is smaller."""
+    """Crops faces from another reader's images, to `resolution` or to the side of their square if that is smaller.
 
-    def __init__(self, inner: Reader, landmarks: Landmarks, resolution: int) -> None:
+    A reference is `AlignedSource`'s: an image of the other reader, and which of its faces.
+    """
+
+    def __init__(self, inner: Reader, landmarks: Landmarks | FaceTable, resolution: int) -> None:
         self._inner, self._landmarks, self._resolution = inner, landmarks, resolution
 
     def _points(self, ref: Ref) -> NDArray[np.float64]:
-        points = self._landmarks.get(ref.name)
-        if points is None:
-            raise BadImage("no landmarks of it in the file")
-        return points
+        inner, number = ref.payload
+        points = self._landmarks.points(inner.name)
+        if not points:
+            raise self._landmarks.why_none(inner.name)
+        return points[number]
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         points = self._points(ref)
         side = min(self._resolution, self.size(ref)[0])
-        decoded = self._inner.read(ref, channels)
+        decoded = self._inner.read(ref.payload[0], channels)
         image = bound_by_alpha(align_face(decoded.image, points, side))
         return decoded._replace(image=image, notes=(*decoded.notes, NOTE))
 
@@ -193,12 +199,32 @@ class AlignedReader(Reader):
 
 
 class AlignedSource(WrappedSource):
-    """Another source's images as aligned faces, by a file of landmarks. Raises `DataError` for an invalid file."""
+    """Another source's images as aligned faces: one for every face of the table that is used.
 
-    def __init__(self, inner: Source, landmark_path: str) -> None:
+    An image without one stays, so that the preparation counts it and says why.
+
+    Args:
+        inner: The images.
+        landmarks: A file of landmarks or faces, or a table of faces. Raises `DataError` for an invalid file.
+    """
+
+    def __init__(self, inner: Source, landmarks: str | FaceTable) -> None:
         super().__init__(inner)
-        with reading(f"--align {landmark_path}", DataError, "mend it, or give another"):
-            self._landmarks = Landmarks.read(landmark_path)
+        if isinstance(landmarks, str):
+            with reading(f"--align {landmarks}", DataError, "mend it, or give another"):
+                table = FaceTable.read(landmarks) if is_face_table(landmarks) else Landmarks.read(landmarks)
+        self._landmarks: Landmarks | FaceTable = table if isinstance(landmarks, str) else landmarks
+
+    def __len__(self) -> int:
+        return len(self.inner) + (self._landmarks.more if isinstance(self._landmarks, FaceTable) else 0)
+
+    def refs(self) -> Iterator[Ref]:
+        for ref in self.inner.refs():
+            for number in range(max(1, len(self._landmarks.points(ref.name)))):
+                yield Ref(f"{ref.name}#{number + 1}" if number else ref.name, (ref, number))
+
+    def sample(self, count: int, among: int) -> Iterator[Ref]:
+        return (Ref(ref.name, (ref, 0)) for ref in self.inner.sample(count, min(among, len(self.inner))))
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return AlignedReader(self.inner.reader(resolution, seed), self._landmarks, resolution)

@@ -47,6 +47,10 @@ class BadImage(Exception):  # noqa: N818 (a report more than an error)
     """An image that cannot be used; the message says why. The other images are used all the same."""
 
 
+class UnwantedImage(BadImage):
+    """An image that is left out on purpose, and counted by its own reason."""
+
+
 def has_magic(path: str | Path, *magics: bytes) -> bool:
     """Whether `path` is a file that begins with one of these, of at most 8 bytes each."""
     if not os.path.isfile(path):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.sources.base import BadImage
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES
 
@@ -58,6 +59,15 @@ class Landmarks:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def points(self, name: str) -> list[NDArray[np.float64]]:
+        """Returns the eyes and mouth corners (4, 2) of each face that is known: of one, or none."""
+        found = self.get(name)
+        return [] if found is None else [found]
+
+    def why_none(self, name: str) -> BadImage:
+        """Returns why an image has no landmarks."""
+        return BadImage("no landmarks of it in the file")
 
     def get(self, name: str) -> NDArray[np.float64] | None:
         """Returns left eye, right eye, left and right mouth corner as seen in the image, (4, 2); None if unknown.

@@ -13,6 +13,7 @@ from pggan.metrics.laplacian import LOWEST, downsample, upsample
 from pggan.metrics.preprocessing import resize_images, to_rgb
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.layers import EqualizedWeight
+from pggan.utils.devices import widest_dtype
 from pggan.utils.errors import ModelError, UsageError
 
 LOSSES = ("auto", "pyramid", "discriminator", "efficientnet")
@@ -27,7 +28,7 @@ class ImageLoss:
 
     It is the sum of the mean absolute differences of the bands of a Laplacian pyramid down to 16x16 (Bojanowski et al.
     2018), and of features whose channels are normalised to unit length at each place (Zhang et al. 2018, LPIPS, without
-    its learned weights).
+    its learned weights). Where the picture is white or black, images may be beyond: 8 bits hold no more.
 
     Args:
         picture: The picture.
@@ -36,17 +37,25 @@ class ImageLoss:
 
     def __init__(self, picture: Tensor, features: Features | None = None) -> None:
         self._features = features
+        self._limits = limits_of(picture)
         self._bands = pyramid_bands(picture[None])
         with torch.no_grad():
             self._targets = _normalised(features, picture[None]) if features is not None else []
 
     def __call__(self, images: Tensor) -> Tensor:
+        images = images.clamp(*self._limits)
         distances = [(a - b).abs().mean(dim=(1, 2, 3)) for a, b in zip(pyramid_bands(images), self._bands)]
         if self._features is not None:
             pairs = zip(_normalised(self._features, images), self._targets)
             parts = [(a - b).square().flatten(2).sum(dim=1).mean(dim=1) for a, b in pairs]
             distances.append(FEATURE_WEIGHT * torch.stack(parts).sum(dim=0))
         return torch.stack(distances).sum(dim=0)
+
+
+def limits_of(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the least and largest values (C, R, R) that are told apart from a picture's in 8 bits."""
+    far = torch.full_like(picture, float("inf"))
+    return torch.where(picture <= -1, -torch.ones_like(far), -far), torch.where(picture >= 1, torch.ones_like(far), far)
 
 
 def pyramid_bands(images: Tensor) -> list[Tensor]:
@@ -102,7 +111,7 @@ def _recorded(network: nn.Module, layers: list[nn.Module], run: Callable[[], obj
 def _discriminator_features(model: Model, discriminator: Discriminator) -> Features:
     """Outputs of all layers of D before its head, where samples do not depend on each other yet."""
     level, group = model.file.level, discriminator.config.minibatch_group
-    alpha = torch.full((), model.file.alpha, dtype=torch.float64, device=model.device)
+    alpha = torch.full((), model.file.alpha, dtype=widest_dtype(model.device), device=model.device)
     names = [name for name in discriminator.layers_at(level) if not name.startswith("head.")]
     layers = [layer for name, layer in discriminator.named_modules() if name in names]
 

@@ -23,6 +23,8 @@ def zero_centred_penalty(
 class R1(Regularizer):
     """d gains `gamma / 2 * E ||grad D(x)||^2`, gamma by resolution."""
 
+    lazy = True
+
     def __init__(self, r1_gamma: PerResolution) -> None:
         super().__init__()
         self.gamma = r1_gamma

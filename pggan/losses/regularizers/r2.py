@@ -10,6 +10,8 @@ from pggan.losses.regularizers.r1 import zero_centred_penalty
 class R2(Regularizer):
     """d gains `gamma / 2 * E ||grad D(G(z))||^2`, gamma by resolution."""
 
+    lazy = needs_fakes = True
+
     def __init__(self, r2_gamma: PerResolution) -> None:
         super().__init__()
         self.gamma = r2_gamma

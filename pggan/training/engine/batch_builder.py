@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pggan.networks.latents import CodeSpace
 from pggan.training.engine import loss_functions, rng
 from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
+from pggan.utils.devices import widest_dtype
 
 
 class BatchBuilder:
@@ -70,7 +72,7 @@ class BatchBuilder:
             fake_labels=self._own(self._fake_labels(nimg, rng.FAKE_LABELS, count)),
             mixing=self._own(rng.uniform(self.seed, nimg, rng.MIXING, (count,), self.device)),
             noise=self._noise("d", nimg, count, images.shape),
-            nimg=torch.full((), nimg, dtype=torch.float64, device=self.device),
+            nimg=self._seen(nimg),
             held_out=images.new_zeros(0, dtype=torch.float32)
             if held_out is None
             else self._reals(self._images(held_out), nimg, alpha),
@@ -82,8 +84,10 @@ class BatchBuilder:
         latents = self._latents(nimg, rng.G_LATENTS, "g:codes", count)
         labels = self._own(self._fake_labels(nimg, rng.G_LABELS, count))
         noise = self._noise("g", nimg, count, like.reals.shape)
-        seen = torch.full((), nimg, dtype=torch.float64, device=self.device)
-        return like._replace(latents=self._own(latents), fake_labels=labels, noise=noise, nimg=seen)
+        return like._replace(latents=self._own(latents), fake_labels=labels, noise=noise, nimg=self._seen(nimg))
+
+    def _seen(self, nimg: int) -> Tensor:
+        return torch.full((), nimg, dtype=widest_dtype(self.device), device=self.device)
 
     def _reals(self, images: Tensor, nimg: int, alpha: Tensor) -> Tensor:
         """Converts 8-bit images to what D sees, with the detail that the schedule gives."""
@@ -139,11 +143,13 @@ class BatchBuilder:
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+        return tensor.to(self.device)
 
 
 def example_inputs(state: TrainState, level: int, images: int) -> dict[str, StepInputs]:
     """Makes inputs of both players' steps as a run of this state has them, on images of noise.
+
+    With lazy penalties their step is a third one, "penalties".
 
     Args:
         state: Decides the shapes, the noise and the device; nothing of it changes.
@@ -164,4 +170,7 @@ def example_inputs(state: TrainState, level: int, images: int) -> dict[str, Step
     half, one = (torch.full((), value, device=state.device) for value in (0.5, 1.0))
     batch = builder.d_batch(loaded, 0, half)
     batches = {"d": batch, "g": builder.g_batch(batch, 0)}
-    return {player: StepInputs(player, level, batch, half, one) for player, batch in batches.items()}
+    inputs = {player: StepInputs(player, level, batch, half, one) for player, batch in batches.items()}
+    if config.penalty_every > 1:
+        inputs["penalties"] = replace(inputs["d"], penalties_only=True)
+    return inputs

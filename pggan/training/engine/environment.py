@@ -12,6 +12,7 @@ from pggan.config.train import PRECISIONS, TrainConfig, level_of
 from pggan.training.engine import step_modes
 from pggan.training.engine.memory_estimate import MicroBatchPlan, plan_from_json, plan_to_json, resolve_memory
 from pggan.training.engine.step_modes import StepMode, resolve_modes
+from pggan.utils.errors import UsageError
 
 # Kinds of the entries as JSON.
 _RECORDED: dict[str, Any] = {
@@ -25,7 +26,7 @@ _RECORDED: dict[str, Any] = {
 class RunEnvironment:
     """What "auto" became, as options.json holds it under "resolved"."""
 
-    device: str  # cpu or cuda:N
+    device: str  # cpu, or a GPU such as cuda:0
     precision: str  # fp32, tf32, bf16 or fp16
     # step mode by level, eager where none is named; None: an older run measured which is fastest
     modes: Mapping[int, StepMode] | None = field(default_factory=dict)
@@ -59,8 +60,12 @@ class RunEnvironment:
         return cls(**{**known, "modes": _modes(values.get("modes", {})), "memory": memory})
 
     def describe_steps(self) -> list[str]:
-        """Returns how the run computes its steps, in a line."""
-        return [f"steps: {step_modes.describe(self.modes, self.modes_why)}"] if self.modes else []
+        """Returns the step modes in a line, and another one for a precision that the GPU only imitates."""
+        from pggan.utils.devices import describe_precision, pick_device
+
+        warning = describe_precision(self.precision, pick_device(self.device))
+        steps = [f"steps: {step_modes.describe(self.modes, self.modes_why)}"] if self.modes else []
+        return [*steps, *([warning] if warning else [])]
 
 
 def _modes(values: Mapping[str, str]) -> dict[int, StepMode] | None:
@@ -78,12 +83,13 @@ def resolve(config: TrainConfig) -> RunEnvironment:
     """
     import torch
 
-    from pggan.utils.devices import pick_device, pick_precision
+    from pggan.utils.devices import device_name, pick_device, pick_precision
     from pggan.utils.distributed import local_device
 
     # each of several processes looks at its own GPU, not all at the first one
     device = pick_device(local_device(config.device))
     precision = pick_precision(config.precision, device)
+    _check_supported(config, device.type)
     modes, why = resolve_modes(config, str(device))
     return RunEnvironment(
         device=str(device),
@@ -91,8 +97,18 @@ def resolve(config: TrainConfig) -> RunEnvironment:
         modes=modes,
         modes_why=why,
         memory=resolve_memory(config, device, precision),
-        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        hardware=device_name(device),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         python=platform.python_version(),
     )
+
+
+def _check_supported(config: TrainConfig, device: str) -> None:
+    """Raises `UsageError` for an option that only CPUs and CUDA GPUs have. Step modes have a reason instead."""
+    from pggan.utils.devices import PLAIN
+
+    if device in PLAIN:
+        for flag, is_given in (("--budget", config.budget is not None), ("--cache device", config.cache == "device")):
+            if is_given:
+                raise UsageError(f"{flag} is for CPUs and CUDA GPUs; leave it out on {device}")

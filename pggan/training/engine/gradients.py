@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -100,7 +101,7 @@ def build_gradient_fn(
     weights = {name: p for name, p in detached_parameters_of(own).items() if name not in without}
     if mode.compiles:
         register_with_compiler()
-        compute = gradient_function(context, inputs.player, inputs.level)
+        compute = gradient_function(context, inputs.player, inputs.level, inputs.penalties_only)
         compute = compute if backend is None else compiled(compute, backend)
     else:
         weights = {name: weight.requires_grad_() for name, weight in weights.items()}
@@ -123,9 +124,16 @@ def build_gradient_fn(
 
 
 def build_and_verify(
-    mode: StepMode, context: StepContext, inputs: StepInputs, backend: Backend, capturer: GraphCapturer
+    mode: StepMode,
+    context: StepContext,
+    inputs: StepInputs,
+    backend: Backend,
+    capturer: GraphCapturer,
+    reference: Callable[[StepInputs], Gradients] | None = None,
 ) -> GradientFn:
     """Builds a gradient function, as `build_gradient_fn`, and compares it with eager on other inputs than its own.
+
+    `reference` computes the eager gradients; None: as usual.
 
     Raises:
         GradientMismatch: Its gradients differ from eager ones by more than rounding.
@@ -134,7 +142,7 @@ def build_and_verify(
     alpha, scale = 1 - 0.5 * inputs.alpha, inputs.scale.clamp(max=SAFE_SCALE)
     others = replace(inputs, batch=batch, alpha=alpha, scale=scale)
     allowed = tolerance(context, others)
-    expected = eager(context, others).by_name
+    expected = (reference or partial(eager, context))(others).by_name
     absent = [name for name, g in expected.items() if g is None]
     function = build_gradient_fn(mode, context, inputs, absent, backend, capturer)
     check(function(others).by_name, expected, allowed)
@@ -196,14 +204,16 @@ def distance(gradients: ByName, expected: ByName) -> float:
     return apart / length if apart == apart else float("inf")
 
 
-def gradient_function(context: StepContext, player: str, level: int) -> Callable[..., Any]:
+def gradient_function(
+    context: StepContext, player: str, level: int, penalties_only: bool = False
+) -> Callable[..., Any]:
     """Returns `(parameters, constants, batch, alpha, scale) -> (gradients, losses, stats)` as a pure function."""
     context = replace(context, functional=True)
 
     def compute(
         parameters: Parameters, constants: Parameters, batch: Batch, alpha: Tensor, scale: Tensor
     ) -> tuple[Values, Values, Values]:
-        inputs = StepInputs(player, level, batch, alpha, scale)
+        inputs = StepInputs(player, level, batch, alpha, scale, penalties_only)
 
         def loss(own: Parameters) -> tuple[Tensor, LossTerms]:
             return player_loss(context, own, constants, inputs)
@@ -211,7 +221,8 @@ def gradient_function(context: StepContext, player: str, level: int) -> Callable
         gradients, terms = torch.func.grad(loss, has_aux=True)(parameters)
         return {name: g / scale for name, g in gradients.items()}, terms.losses, terms.stats
 
-    return named(compute, f"{player}_gradients_{2**level}x{2**level}")
+    what = "penalties" if penalties_only else "gradients"
+    return named(compute, f"{player}_{what}_{2**level}x{2**level}")
 
 
 def _players(context: StepContext, player: str) -> tuple[nn.Module, nn.Module]:

@@ -18,9 +18,13 @@ from pggan.networks.layers import prepared_weights
 from pggan.networks.resampling import downscale, fade, upscale
 
 Parameters = dict[str, Tensor]
-# Level up to which reals and fakes go through D in one batch: 1.2 times as fast on two cores there (eager, D's
-# gradients, batch 16), and slower from 32x32 on, where larger batches leave the caches.
-JOINED = 3
+# Level up to which reals and fakes go through D in one batch, by kind of device. CPUs: 1.2 times as fast on two cores
+# there (eager, D's gradients, batch 16), and slower from 32x32 on, where larger batches leave the caches. CUDA GPUs:
+# all levels, for a tenth fewer kernels and 5 % more memory, counted from 64x64 to 1024x1024 on the tests' stand-in;
+# what that is worth `tools/benchmark.py train --joined 3,10` measures.
+JOINED = {"cpu": 3, "cuda": 10}
+# In place of D's outputs where penalties alone are computed.
+NO_OUTPUT = DiscriminatorOutput(torch.zeros(0), torch.zeros(0), None, None)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class StepContext:
     objectives: tuple[Objective, ...]  # the loss first, then its regularizers
     dtype: torch.dtype | None = None  # that the networks' layers compute in; None: that of their input
     functional: bool = False  # whether `torch.func` differentiates the losses, as compiled steps need it
+    joined: int = JOINED["cpu"]  # level up to which D judges reals and fakes in one batch
+    penalty_every: int = 1  # steps of D from one with the lazy penalties to the next; 1: they are part of its loss
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class StepInputs:
     batch: Batch  # a minibatch, or a micro-batch of one
     alpha: Tensor  # how far the level is faded in, 0-d in [0, 1]
     scale: Tensor  # the loss scale, 0-d; 1 without mixed precision
+    penalties_only: bool = False  # D's lazy penalties, without its loss
 
     @property
     def images(self) -> int:
@@ -117,7 +124,9 @@ def player_loss(
     Returns:
         The loss times the loss scale (0-d), and its unscaled terms.
     """
-    return (d_loss if inputs.player == "d" else g_loss)(context, own, other, inputs)
+    if inputs.player == "g":
+        return g_loss(context, own, other, inputs)
+    return (d_penalties if inputs.penalties_only else d_loss)(context, own, other, inputs)
 
 
 def d_loss(context: StepContext, d: Parameters, g: Parameters, inputs: StepInputs) -> tuple[Tensor, LossTerms]:
@@ -128,26 +137,49 @@ def d_loss(context: StepContext, d: Parameters, g: Parameters, inputs: StepInput
         held_out = augmented(context, batch.held_out, batch, real=True) if len(batch.held_out) else None
         batch = batch._replace(reals=augmented(context, batch.reals, batch, real=True))
 
-    dtype = context.dtype or batch.reals.dtype
-    prepared = {**d, **prepared_weights(context.discriminator.layers_at(level), d, dtype)}
-
-    def critic(images: Tensor) -> DiscriminatorOutput:
-        return discriminate(context, prepared, images, level, inputs.alpha)
-
+    critic = _critic(context, d, batch.reals.dtype, inputs)
     real, fake = _judged_both(context, critic, batch.reals, fakes, level)
     seen = DiscriminatorPass(critic, batch, fakes, real, fake, inputs.scale, d, context.functional)
     terms = LossTerms({}, {"score_real": real.score.mean(), "score_fake": fake.score.mean()})
     for objective in context.objectives:
-        terms = terms.merged(objective.d_terms(seen))
+        if context.penalty_every == 1 or not objective.lazy:
+            terms = terms.merged(objective.d_terms(seen))
     if held_out is not None:
         terms = terms.merged(_held_out_scores(seen, held_out))
     return terms.total() * inputs.scale, terms
 
 
+def d_penalties(context: StepContext, d: Parameters, g: Parameters, inputs: StepInputs) -> tuple[Tensor, LossTerms]:
+    """Computes D's lazy penalties, times the steps that they stand for; as `player_loss`."""
+    batch, lazy = inputs.batch, [objective for objective in context.objectives if objective.lazy]
+    fakes = batch.reals[:0]
+    with torch.no_grad():
+        if any(objective.needs_fakes for objective in lazy):
+            fakes = augmented(context, generate(context, g, inputs), batch, real=False)
+        batch = batch._replace(reals=augmented(context, batch.reals, batch, real=True))
+    critic = _critic(context, d, batch.reals.dtype, inputs)
+    seen = DiscriminatorPass(critic, batch, fakes, NO_OUTPUT, NO_OUTPUT, inputs.scale, d, context.functional)
+    terms = NOTHING
+    for objective in lazy:
+        terms = terms.merged(objective.d_terms(seen))
+    return terms.total() * (context.penalty_every * inputs.scale), terms
+
+
+def _critic(context: StepContext, d: Parameters, dtype: torch.dtype, inputs: StepInputs) -> Critic:
+    """Returns D as a function of images, its weights scaled and cast once for all passes."""
+    layers = context.discriminator.layers_at(inputs.level)
+    prepared = {**d, **prepared_weights(layers, d, context.dtype or dtype)}
+
+    def critic(images: Tensor) -> DiscriminatorOutput:
+        return discriminate(context, prepared, images, inputs.level, inputs.alpha)
+
+    return critic
+
+
 def _judged_both(
     context: StepContext, critic: Critic, reals: Tensor, fakes: Tensor, level: int
 ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
-    """Runs D on reals and fakes: in one batch where launching operations costs more than computing them.
+    """Runs D on reals and fakes: in one batch up to the level `context.joined`.
 
     The groups of the minibatch statistic stay apart: sample n of 2N is in group n mod (2N / group), so that blocks of
     N / group reals and fakes take turns.
@@ -155,7 +187,7 @@ def _judged_both(
     count, config = len(reals), context.discriminator.config
     group = config.minibatch_group
     whole = len(fakes) == count and count % group == 0 and config.stddev_form == "official"
-    if level > JOINED or not whole:
+    if level > context.joined or not whole:
         return critic(reals), critic(fakes)
     shape = group, count // group, *reals.shape[1:]
     both = critic(torch.stack([reals.reshape(shape), fakes.reshape(shape)], dim=1).flatten(0, 2))

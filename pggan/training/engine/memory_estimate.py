@@ -40,6 +40,10 @@ RESIDENT = {False: 1.2, True: 1.4}
 LIBRARIES = {"cuda": 700 << 20, "cpu": 680 << 20}
 # Allowance on GPUs for the workspaces of cuDNN and cuBLAS, assumed: tools/benchmark.py memory shows what a card takes.
 WORKSPACES = 512 << 20
+# Recorded steps set aside at most so many times as much while they are prepared (tests/fakegpu).
+PREPARING = 2.4
+# Tensors of the process that compiles beside a GPU's run, at 1024x1024; its context comes on top.
+COMPILING = 768 << 20
 USABLE = 0.9
 GPU_USABLE = 0.95  # pieces are in the factors
 # On GPUs, where the run itself finds what fits, an estimate refuses only what is beyond the budget by this factor.
@@ -70,7 +74,7 @@ def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recomput
         resolution: Side of the images.
         value_bytes: Bytes of a value in the layers: 2 or 4.
         recompute: With activation checkpointing.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", or a GPU such as "cuda" or "cuda:0".
     """
     g, d = config.networks()
     level = level_of(resolution)
@@ -86,6 +90,16 @@ def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recomput
 def pass_bytes(config: TrainConfig, resolution: int, recompute: bool) -> float:
     """Returns what a step holds whatever the batch: the weights as its passes scaled them."""
     return PASSES[recompute] * parameters(config.networks()[1], level_of(resolution))
+
+
+def most_bytes(config: TrainConfig, resolution: int, precision: str, images: int) -> float:
+    """Returns what training may take of a GPU at a resolution, `images` at once, while its steps are prepared.
+
+    The process that compiles is in it.
+    """
+    each = image_bytes(config, resolution, value_bytes_of(precision), False, "cuda")
+    beside = fixed_bytes(config, "cuda") + COMPILING + LIBRARIES["cuda"]
+    return beside + PREPARING * (images * each + pass_bytes(config, resolution, False))
 
 
 def value_bytes_of(precision: str) -> int:
@@ -106,7 +120,7 @@ def plan_memory(
     Args:
         config: The run's configuration.
         limit: Bytes that this process may take in all.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", or a GPU such as "cuda" or "cuda:0".
         precision: fp32, tf32, bf16 or fp16.
         processes: Processes of the run, which share each batch.
         recorded: An earlier plan, which holds wherever it still fits.
@@ -219,7 +233,7 @@ def resolve_memory(
     """
     from pggan.utils.distributed import world_from_environment
 
-    if device.type == "cuda":
+    if device.type != "cpu":
         return dict(recorded or {})
     processes = world_from_environment().size
     plan = plan_memory(config, memory_limit(config, device), device.type, precision, processes, recorded)

@@ -106,7 +106,7 @@ def compute_micro_batch(executor: StepExecutor, level: int, images: int) -> None
     state = executor.state
     with _untouched(state), executor.checkpointing(level in executor.checkpointed):
         for inputs in example_inputs(state, level, images).values():
-            eager(state.context, inputs)
+            eager(executor.context(level), inputs)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pggan.config.strict_json import is_kind
 ADDED_LATER = frozenset(
     {
         "evaluate", "best_kind", "best_level", "best_score", "best_nimg", "snapshot", "tick_iterations", "tick_images",
-        "tick_seconds", "tick_faults",
+        "tick_seconds", "tick_faults", "processor_seconds",
     }
 )  # fmt: skip
 # Largest counter: more images than any run sees, and levels up to 4096x4096.
@@ -28,6 +28,7 @@ class Progress:
     next_tick: int = 0  # images seen at which the next line is due
     phase: int = 0  # index of the schedule's phase of the last iteration
     seconds: float = 0.0  # of training, without evaluation and saving
+    processor_seconds: float = 0.0  # in that time, of all threads of the first process
     skipped: int = 0  # steps that the loss scaler skipped
     faults: int = 0  # those of them with a fault: not finite, and no search for the loss scale
     rollbacks: int = 0  # returns to an earlier checkpoint after divergence

@@ -22,10 +22,10 @@ from pggan.losses.base import Objective
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import read_tensors, write_tensors
-from pggan.training.engine.loss_functions import StepContext, make_objectives
+from pggan.training.engine.loss_functions import JOINED, StepContext, make_objectives
 from pggan.training.engine.loss_scaler import LossScaler
 from pggan.training.engine.progress import Progress
-from pggan.utils.devices import channels_last, compute_dtype
+from pggan.utils.devices import PLAIN, channels_last, compute_dtype
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import ModelError
 
@@ -78,9 +78,15 @@ class TrainState:
             objective.label_layout = config.label_layout
         self.objectives = nn.ModuleList(objectives)
         self.attach()
+        if device.type in PLAIN:
+            self.objectives.float()  # counters are in float64
         self.objectives.to(device)
-        self.context = StepContext(self.generator, self.discriminator, objectives, compute_dtype(precision))
+        self.context = StepContext(
+            self.generator, self.discriminator, objectives, compute_dtype(precision),
+            joined=JOINED.get(device.type, JOINED["cpu"]), penalty_every=config.penalty_every,
+        )  # fmt: skip
         g_defaults, d_defaults = config.optimizers()
+        fused = fused and device.type not in PLAIN
         self.g_optimizer = make_optimizer(self.generator, g_defaults, config.g_lr, fused)
         self.d_optimizer = make_optimizer(self.discriminator, d_defaults, config.d_lr, fused)
         self.g_scaler = LossScaler(precision == "fp16", device)
@@ -111,7 +117,8 @@ class TrainState:
             self.progress.phase = scheduled.phase
             self.g_optimizer.state.clear()
             self.d_optimizer.state.clear()
-        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, scheduled.d_lr)):
+        d_lr = scheduled.d_lr * self.config.d_share
+        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, d_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * self.progress.lr_factor * group.get("of_scale", 1.0)
 
@@ -180,9 +187,10 @@ def make_optimizer(
     parameters: list[Any] = list(module.parameters())
     if defaults.as_used:
         scales = {id(layer.weight): layer.scale for layer in module.modules() if isinstance(layer, EqualizedWeight)}
-        # a group a parameter, in the order of the parameters, by which states are numbered
-        factors = [1 / scales.get(id(parameter), 1.0) for parameter in parameters]
-        parameters = [{"params": [p], "lr": lr * by, "of_scale": by} for p, by in zip(parameters, factors)]
+        groups: dict[float, list[Any]] = {}  # one a scale: its parameters are updated together
+        for parameter in parameters:
+            groups.setdefault(1 / scales.get(id(parameter), 1.0), []).append(parameter)
+        parameters = [{"params": own, "lr": lr * by, "of_scale": by} for by, own in groups.items()]
     if defaults.name == "adam":
         return torch.optim.Adam(parameters, lr=lr, betas=defaults.betas, eps=defaults.eps, fused=fused or None)
     if defaults.name == "rmsprop":
@@ -203,6 +211,9 @@ def _check_like(name: str, tensor: Tensor, like: Tensor) -> None:
 def _load_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, own in module.state_dict().items():
         if name in tensors:
+            # counters are in float64, and in float32 on devices without it
+            if own.ndim == 0 and {own.dtype, tensors[name].dtype} == {torch.float32, torch.float64}:
+                tensors[name] = tensors[name].to(own.dtype)
             _check_like(name, tensors[name], own)
     module.load_state_dict(tensors)
 
@@ -221,7 +232,9 @@ def _check_moments(module: nn.Module, tensors: dict[str, Tensor], kinds: frozens
 def _load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
     _check_moments(module, tensors, _MOMENTS[type(optimizer)])
     state: dict[int, dict[str, Tensor]] = {}
-    numbers = {name: i for i, (name, _) in enumerate(module.named_parameters())}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    ordered = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    numbers = {names[id(parameter)]: i for i, parameter in enumerate(ordered)}
     for name, tensor in tensors.items():
         key, _, parameter = name.partition(".")
         state.setdefault(numbers[parameter], {})[key] = tensor

@@ -39,11 +39,15 @@ def train_step(
     # filled there: a copy from the host would synchronise
     alpha = torch.full((), scheduled.alpha, dtype=torch.float32, device=state.device)
     terms: dict[str, Tensor] = {}
-    for _ in range(state.schedule.n_critic):
+    penalties: dict[str, Tensor] = {}
+    for number in range(state.schedule.n_critic):
         batch = builder.d_batch(next(batches), state.nimg, alpha)
         terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
+        if penalties_due(state, number):
+            add_terms(penalties, penalty_step(state, executor, batch, scheduled.level, alpha))
         ema.update(state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch))
         state.progress.nimg += len(batch.reals) * state.world.size
+    add_terms(terms, penalties)
     batch = builder.g_batch(batch, state.nimg)
     terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)
     state.progress.iteration += 1
@@ -61,6 +65,32 @@ def player_step(
     optimizer_step(network, optimizer, gradients, finite)
     notify_objectives(state, inputs, {**losses, **stats}, finite)
     return {f"{player}_loss": torch.stack(list(losses.values())).sum(), **losses, **stats}
+
+
+def penalties_due(state: TrainState, number: int) -> bool:
+    """Returns whether D's step `number` of this iteration is followed by one for its lazy penalties."""
+    every = state.config.penalty_every
+    return every > 1 and (state.progress.iteration * state.schedule.n_critic + number) % every == 0
+
+
+def penalty_step(
+    state: TrainState, executor: StepExecutor, batch: Batch, level: int, alpha: Tensor
+) -> dict[str, Tensor]:
+    """Updates D by its lazy penalties alone (Karras et al. 2020, appendix B).
+
+    Returns the terms times the iterations that they stand for, so that their mean over many is the penalties'.
+    """
+    network, optimizer, scaler = state.player("d")
+    inputs = StepInputs("d", level, batch, alpha, scaler.scale(), penalties_only=True)
+    gradients, losses, stats = compute_gradients(executor, inputs)
+    optimizer_step(network, optimizer, gradients, scaler.check_finite_and_update(gradients.values()))
+    terms = {"d_loss": torch.stack(list(losses.values())).sum(), **losses, **stats}
+    return {name: value * (state.config.penalty_every / state.schedule.n_critic) for name, value in terms.items()}
+
+
+def add_terms(terms: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    """Adds terms to those of the same name."""
+    terms |= {name: terms[name] + value if name in terms else value for name, value in more.items()}
 
 
 def compute_gradients(executor: StepExecutor, inputs: StepInputs) -> Gradients:
@@ -100,14 +130,14 @@ def accumulate_gradients(executor: StepExecutor, inputs: StepInputs, parts: int)
 def optimizer_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, gradients: dict[str, Tensor | None], finite: Tensor
 ) -> None:
-    """Steps the optimizer; skips where `finite` is 0, which a GPU's host does not wait to learn."""
+    """Steps the optimizer; skips where `finite` is 0, for which the host of a CUDA GPU does not wait."""
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = 1 - finite  # type: ignore[attr-defined]
-    elif finite.device.type == "cpu" and not bool(finite):
+    elif finite.device.type != "cuda" and not bool(finite):
         return
     for name, parameter in network.named_parameters():
         parameter.grad = _in_layout_of(parameter, gradients[name])
-    if optimizer.defaults.get("fused") or finite.device.type == "cpu":
+    if optimizer.defaults.get("fused") or finite.device.type != "cuda":
         optimizer.step()
     else:
         step_or_undo(network, optimizer, finite)
@@ -157,11 +187,15 @@ def _undone_unless(finite: Tensor, tensors: Callable[[], dict[Any, Tensor]]) -> 
 
     Tensors that only come to be in the block begin at zero, as moments do.
     """
-    before = {name: tensor.detach().clone() for name, tensor in tensors().items()}
+    now = {name: tensor.detach() for name, tensor in tensors().items()}
+    before = {name: torch.empty_like(tensor) for name, tensor in now.items()}
+    if before:
+        torch._foreach_copy_(list(before.values()), list(now.values()))  # few launches
     with torch.no_grad():
         yield
+        is_finite = finite > 0
         for name, tensor in tensors().items():
-            tensor.copy_(torch.where(finite > 0, tensor, before.get(name, 0.0)))
+            torch.where(is_finite, tensor, before[name] if name in before else torch.zeros_like(tensor), out=tensor)
 
 
 def _in_layout_of(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from pggan.training.engine.gradients import (
     eager,
     without_unused_reals,
 )
-from pggan.training.engine.loss_functions import StepInputs
+from pggan.training.engine.loss_functions import JOINED, StepContext, StepInputs
 from pggan.training.engine.memory_estimate import MicroBatchPlan, micro_batch_counts
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_modes import StepMode
@@ -78,13 +79,21 @@ class StepExecutor:
 
     def __call__(self, inputs: StepInputs) -> Gradients:
         """Computes gradients of one micro-batch. Raises what computing raises: memory that runs out, for one."""
-        context = self.state.context
+        context = self.context(inputs.level)
         inputs = without_unused_reals(context, inputs)
-        key = (inputs.level, inputs.player, *(tuple(tensor.shape) for tensor in inputs.batch.tensors()))
+        shapes = (tuple(tensor.shape) for tensor in inputs.batch.tensors())
+        key = (inputs.level, inputs.player, inputs.penalties_only, *shapes)
         while (mode := self._mode(inputs.level, inputs.images)) is not StepMode.EAGER:
             with fall_back_on_failure(self.forget, partial(self._fall_back, mode, inputs.level)):
                 return self._function(mode, key, inputs)(inputs)
         return eager(context, inputs)
+
+    def context(self, level: int) -> StepContext:
+        """Returns the run's context; where memory is short, reals and fakes go through D one after the other."""
+        context = self.state.context
+        if level in self.checkpointed and context.joined > JOINED["cpu"]:
+            return replace(context, joined=JOINED["cpu"])
+        return context
 
     def enter(self, level: int) -> None:
         """Sets whether activations are checkpointed."""
@@ -132,7 +141,8 @@ class StepExecutor:
         """Builds and verifies a function, and says how long the run waited for those of both players."""
         level, start = inputs.level, time.perf_counter()
         self._functions = {k: v for k, v in self._functions.items() if k[0] == level and k != key}
-        function = build_and_verify(mode, self.state.context, inputs, self.backend, self.capturer)
+        context = self.state.context
+        function = build_and_verify(mode, context, inputs, self.backend, self.capturer, self._reference)
         self._functions[key] = mode, function
         self._stall += time.perf_counter() - start
         if inputs.player == "g":
@@ -141,6 +151,20 @@ class StepExecutor:
             if self.worker is not None and mode.compiles:
                 self.worker.entered(level)
         return function
+
+    def _reference(self, inputs: StepInputs) -> Gradients:
+        """Computes eager gradients to compare with. Where memory runs out, activations are computed again.
+
+        Compiled steps take about half of what eager ones take: a check should not decide how a run goes on.
+        """
+        try:
+            return eager(self.state.context, inputs)
+        except RuntimeError as error:
+            if not (out_of_memory(error) and checkpointable_blocks(self.state.discriminator)):
+                raise
+        free_cached(inputs.alpha.device)
+        with self.checkpointing(True):
+            return eager(self.state.context, inputs)
 
     def _fall_back(self, failed: StepMode, level: int, reason: str) -> None:
         """Replaces a mode by its stand-in from here on, at every level."""

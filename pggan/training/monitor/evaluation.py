@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from pggan.config.metrics import METRICS
 from pggan.config.schedule import ScheduleState
 from pggan.data.store.store import Store
-from pggan.generation.model import Model
 from pggan.metrics.embeddings import embeddings_for
 from pggan.metrics.evaluate import evaluate_model
 from pggan.networks.model_file import save_model
@@ -111,7 +110,7 @@ class Evaluation:
 
     def measure(self, scheduled: ScheduleState, check: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Returns the metrics by name in the main process, nothing elsewhere. `check` may raise, which ends it."""
-        model = Model(self.snapshots.model(scheduled), self.state.device)
+        model = self.snapshots.picture_model(scheduled)
         return evaluate_model(
             model.seed_images, self.store, scheduled.resolution, self.names(scheduled.resolution),
             self.config.eval_samples,

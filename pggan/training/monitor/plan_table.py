@@ -1,12 +1,27 @@
-"""The plan of a run, phase by phase, as JSON and as a text table; nothing is trained (torch-free)."""
+"""The plan of a run, phase by phase, as JSON and as a text table; nothing is trained (torch-free).
+
+Beside it the bound of a card's peak rates, and what the recipe for eight GPUs does on a large one.
+"""
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import Any
 
 from pggan.config.losses import REGULARIZERS
+from pggan.config.presets import PRESETS
 from pggan.config.train import TrainConfig, level_of
-from pggan.networks.flops import iteration_flops, parameters
+from pggan.networks.flops import floor_seconds, iteration_flops, parameters
+from pggan.training.engine.memory_estimate import fixed_bytes, image_bytes, pass_bytes, value_bytes_of
+from pggan.utils.errors import UsageError
+from pggan.utils.formatting import figure, size
+
+# The published recipe with the largest batches, and those that it can stand in for on one large GPU.
+LARGEST = "celebahq-v2-8gpu"
+SMALLER = tuple(f"celebahq-v2-{gpus}gpu" for gpus in (1, 2, 4))
+# What NVIDIA's drivers make on Linux and in its guests on Windows: without, a plan need not wait for torch.
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 
 
 def sizes(config: TrainConfig) -> list[dict[str, Any]]:
@@ -34,7 +49,9 @@ def plan(config: TrainConfig) -> dict[str, Any]:
             "d_lr": phase.d_lr,
             "g_parameters": parameters(g, phase.level),
             "d_parameters": parameters(d, phase.level),
-            "gflop_per_image": round(iteration_flops(g, d, phase.level, schedule.n_critic) / 1e9, 3),
+            "gflop_per_image": round(  # shown to D
+                iteration_flops(g, d, phase.level, schedule.n_critic) / schedule.n_critic / 1e9, 3
+            ),
         }
         for phase in schedule.phases
     ]
@@ -71,3 +88,121 @@ def table(config: TrainConfig) -> str:
         f"{suffix}"
     )
     return "\n".join(lines)
+
+
+def bound(config: TrainConfig, tflops: float, gigabytes: float) -> dict[str, Any]:
+    """Returns the hours that a run takes at least on a card, as JSON values: a roofline, not a measurement.
+
+    Args:
+        config: The run's configuration.
+        tflops: Peak rate of the card in the run's precision, 10^12 operations a second.
+        gigabytes: Peak rate of its memory, 10^9 bytes a second.
+    """
+    schedule, networks = config.schedule, config.networks()
+    value_bytes, penalty = _value_bytes(config), "gradient-penalty" in config.regularizers()
+    hours = dict.fromkeys(config.resolutions(), 0.0)
+    for phase in schedule.phases:
+        of_image = floor_seconds(
+            *networks, phase.level, tflops * 1e12, gigabytes * 1e9, value_bytes, schedule.n_critic, penalty
+        )
+        hours[phase.resolution] += phase.images * of_image / 3600
+    by_resolution = {str(side): each for side, each in hours.items()}
+    return {
+        "peak_tflops": tflops, "peak_bandwidth": gigabytes, "hours_at_least": sum(hours.values()),
+        "by_resolution": by_resolution, "measured": False,
+    }  # fmt: skip
+
+
+def describe_bound(values: dict[str, Any]) -> str:
+    """Formats `bound`: `at least 2.1 hours on a card of 989 TFLOP/s and 4,800 GB/s (...)`."""
+    hours, total = values["by_resolution"], values["hours_at_least"]
+    parts = ", ".join(f"{side}x{side} {figure(each)}" for side, each in hours.items() if each >= 0.05 * total)
+    return (
+        f"at least {figure(total)} hours on a card of {values['peak_tflops']:,g} TFLOP/s and "
+        f"{values['peak_bandwidth']:,g} GB/s ({parts}): a bound from its peak rates, not a measurement; runs take "
+        "longer, often several times as long"
+    )
+
+
+def _value_bytes(config: TrainConfig) -> int:
+    """Returns the bytes of a value on a GPU; `auto` is half precision on those of today."""
+    return 2 if config.precision == "auto" else value_bytes_of(config.precision)
+
+
+def large_card(config: TrainConfig, memory: float | None) -> dict[str, Any] | None:
+    """Returns what the recipe for eight GPUs would do on one large GPU, as JSON values; None for other recipes.
+
+    Args:
+        config: A run by a recipe for fewer GPUs, with the recipe's batches.
+        memory: Bytes of the GPU; None: unknown.
+    """
+    names = ("batch", "g_lr", "d_lr")
+    if config.preset not in SMALLER:
+        return None
+    recipe, own = PRESETS[LARGEST].values, PRESETS[config.preset].values
+    value_bytes, sides = _value_bytes(config), config.resolutions()
+    other = any(getattr(config, name) != own[name] for name in names)
+    if other or own["batch"].at(sides[-1]) == recipe["batch"].at(sides[-1]):
+        return None
+    large = replace(config, preset=LARGEST, **{name: recipe[name] for name in names})
+    need = max(
+        pass_bytes(large, side, False) + large.batch.at(side) * image_bytes(large, side, value_bytes, False, "cuda")
+        for side in sides
+    )
+    need += fixed_bytes(large, "cuda")
+    return {
+        "preset": LARGEST, "iterations": sum(phase.iterations for phase in large.schedule.phases),
+        "instead_of": sum(phase.iterations for phase in config.schedule.phases), "bytes": need,
+        "fits": None if memory is None else need <= memory, "resolution": sides[-1],
+        "batches": [int(each.batch.at(sides[-1])) for each in (config, large)],
+        "rates": [each.schedule.phases[-1].g_lr for each in (config, large)],
+    }  # fmt: skip
+
+
+def describe_large_card(values: dict[str, Any]) -> str:
+    """Formats `large_card`: as an offer where the memory is there."""
+    side, (batch, larger), (rate, higher) = values["resolution"], values["batches"], values["rates"]
+    fits = {None: "", True: ", which is there", False: ", which is not there"}[values["fits"]]
+    return (
+        f"on one large GPU --preset {values['preset']} takes {values['iterations']:,} iterations instead of "
+        f"{values['instead_of']:,} (batches of {larger} at {side}x{side}, not {batch}), which fill it better; it is "
+        f"another recipe (learning rate {higher:g} there, not {rate:g}) and takes {size(values['bytes'])} of memory by "
+        f"estimate{fits}"
+    )
+
+
+def card_plan(config: TrainConfig, peaks: tuple[float, float] | None) -> tuple[dict[str, Any], list[str]]:
+    """Returns what the plan says of a GPU, as JSON values and in lines: of this machine's, or of a stated one.
+
+    Args:
+        config: The run's configuration.
+        peaks: TFLOP/s and GB/s of a card, for `bound`; None: none is stated.
+    """
+    values: dict[str, Any] = {}
+    lines = []
+    if peaks is not None:
+        values["bound"] = bound(config, *peaks)
+        lines.append(describe_bound(values["bound"]))
+    memory = _gpu_memory(config)
+    if memory is None and peaks is None:
+        return values, lines
+    known = [limit for limit in (memory, config.budget) if limit is not None]
+    if (large := large_card(config, min(known, default=None))) is not None:
+        values["large_card"] = large
+        lines.append(describe_large_card(large))
+    return values, lines
+
+
+def _gpu_memory(config: TrainConfig) -> float | None:
+    """Returns the bytes of this machine's CUDA GPU; None where the run would not use one."""
+    if not (config.device.startswith("cuda") or (config.device == "auto" and any(map(os.path.exists, DRIVERS)))):
+        return None
+    import torch
+
+    from pggan.utils.devices import pick_device
+
+    try:
+        device = pick_device(config.device)
+    except UsageError:  # a plan for another machine
+        return None
+    return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None

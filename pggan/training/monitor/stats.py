@@ -80,6 +80,7 @@ def tick_values(
         **values,
         "img_per_second": images / max(seconds, 1e-9),
         "seconds": progress.seconds,
+        "processor_seconds": progress.processor_seconds,
         "skipped_steps": progress.skipped,
         "faulty_steps": progress.faults,
         "rollbacks": progress.rollbacks,

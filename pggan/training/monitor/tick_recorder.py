@@ -41,13 +41,14 @@ class TickRecorder:
 
     def reset(self) -> None:
         """Starts the clock of the training: what went before counts as nothing."""
-        self._since = time.perf_counter()
+        self._since, self._processor_since = time.perf_counter(), time.process_time()
 
     @contextmanager
     def paused(self, kind: str, level: int) -> Iterator[None]:
         """Leaves the block's time out of the throughput; the next line has it as a pause of this kind (`PAUSES`)."""
         begin = time.perf_counter()
         self.state.progress.tick_seconds += begin - self._since
+        self.state.progress.processor_seconds += time.process_time() - self._processor_since
         try:
             yield
         finally:
@@ -90,6 +91,7 @@ class TickRecorder:
         steps = progress.tick_iterations * (self.schedule.n_critic + 1)
         values = self._averager.read()  # waits for the device, so that the time is whole
         seconds = progress.tick_seconds + time.perf_counter() - self._since
+        progress.processor_seconds += time.process_time() - self._processor_since
         self.reset()
         timed = Measurement(progress.tick_images, seconds) if progress.tick_images else self._start
         self.eta.measured(scheduled.level, *timed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,17 @@ class Snapshots:
         trained = self.state.generator if self._keeps_trained() else None
         return ModelFile(average, discriminator, scheduled.level, scheduled.alpha, self.labels, info, trained)
 
+    def picture_model(self, scheduled: ScheduleState) -> Model:
+        """Returns what makes this moment's pictures: the average, laid out in memory as `pggan generate` has it.
+
+        Training in half precision keeps weights channels-last. Pictures are in float32 without TF32, for which cuDNN
+        has few kernels in that layout, and another layout rounds in another way.
+        """
+        file = self.model(scheduled)
+        if any(not parameter.is_contiguous() for parameter in file.generator.parameters()):
+            file = replace(file, generator=copy.deepcopy(file.generator).to(memory_format=torch.contiguous_format))
+        return Model(file, self.state.device)
+
     def _keeps_trained(self) -> bool:
         """Whether models keep the trained generator beside its average."""
         if (choice := self.state.config.raw_models) != "auto":
@@ -73,7 +86,7 @@ class Snapshots:
 
         Where D is an auto-encoder, three rows follow: the first row reconstructed, reals, and reals reconstructed.
         """
-        model = Model(self.model(scheduled), self.state.device)
+        model = self.picture_model(scheduled)
         seeds = range(self.columns * self.rows)
         if model.label_size:
             images = model.images_in_batches(model.seed_latents(seeds), _labels_in_turn(model, len(seeds)))

@@ -15,6 +15,7 @@ export class Rack {
     this.inputs = make("div", { class: "inputs" });
     this.list = make("ul", { class: "rack", "aria-label": "Directions" });
     this.sources = make("div", { class: "row" });
+    this.missing = make("p", { class: "note", id: "missing-sources" });
     this.progress = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
     this.marking = button("Mark in the grid", () => this.toggleMarking(), { "aria-pressed": "false", id: "marking" });
     this.counts = make("span", { class: "note" });
@@ -23,7 +24,7 @@ export class Rack {
       make("h2", {}, "Sliders"),
       this.inputs,
       make("div", { class: "row" }, button("Reset all", () => this.resetAll()), make("label", { class: "field" }, this.carry, "keep them for the next picture"), button("Save the directions", () => actions.export("directions", {}, false), { class: "quiet" })),
-      make("h3", {}, "Find directions"), this.sources, this.progress, this.list,
+      make("h3", {}, "Find directions"), this.sources, this.missing, this.progress, this.list,
       make("h3", {}, "Teach a slider"),
       make("p", { class: "note" }, "Mark pictures of the grid: a click is yes, a click with Shift or Alt is no. Ten marks make a direction."),
       make("div", { class: "row" }, this.marking, this.teach, this.counts));
@@ -42,7 +43,10 @@ export class Rack {
 
   update({ directions, sources }) {
     this.directions = directions;
-    if (sources) this.sources.replaceChildren(...sources.map(({ name, title, why }) => button(title, () => this.find(name), { disabled: Boolean(why), title: why || "", "data-source": name })));
+    if (sources) {
+      this.sources.replaceChildren(...sources.filter(({ why }) => !why).map(({ name, title }) => button(title, () => this.find(name), { "data-source": name })));
+      this.missing.textContent = sources.filter(({ why }) => why).map(({ title, why }) => `${title}: ${why}.`).join(" ");
+    }
     this.render();
   }
 

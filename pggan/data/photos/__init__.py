@@ -1,0 +1,1 @@
+"""Photographs: faces and their landmarks in them (extra `pggan[align]`)."""

@@ -1,0 +1,160 @@
+"""Tables of the faces in many images: the report of `--align auto`, which `--align FILE` takes again.
+
+A CSV with a row for every face, and one for every image without any: file, number of the face, whether it is used or
+why not, the detector's score, size, sharpness, then x and y of eyes, nose and mouth corners in pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pggan.data.sources.base import BadImage, UnwantedImage
+from pggan.utils.atomic_files import replace_atomically
+from pggan.utils.errors import DataError
+from pggan.utils.limits import MAX_LIST_BYTES
+
+USED = "yes"
+# Why a face is not used; of a duplicate the name of the image before follows.
+NO_FACE, SMALL, BLURRED, DOUBTFUL = "no face", "face too small", "face blurred", "face doubtful"
+NOT_LARGEST, DUPLICATE = "not the largest face", "duplicate: the same as"
+REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, NOT_LARGEST, DUPLICATE)
+_POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+COORDINATES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
+MEASURES = ("score", "size", "sharpness")
+COLUMNS = ("file", "face", "used", *MEASURES, *COORDINATES)
+# Digits after the point: landmarks are used as the table has them.
+DIGITS = 2
+# What csv refuses beyond: longer than any path.
+_MAX_FIELD = 65536
+
+
+class FaceRow(NamedTuple):
+    """A face of an image, or an image without one."""
+
+    file: str
+    face: int  # from 1, the largest first; 0: the image has none
+    used: str  # USED, or the reason why not
+    score: float = 0.0
+    size: float = 0.0  # of the face, pixels
+    sharpness: float = 0.0
+    landmarks: tuple[float, ...] = ()  # x and y of the eyes, the nose and the mouth corners
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """Eyes and mouth corners (4, 2)."""
+        return np.array(self.landmarks, np.float64).reshape(5, 2)[[0, 1, 3, 4]]
+
+
+class FaceTable:
+    """The faces of many images, by their names."""
+
+    def __init__(self, rows: Iterable[FaceRow]) -> None:
+        self.rows = list(rows)
+        self._by_name: dict[str, list[FaceRow]] = {}
+        for row in self.rows:
+            self._by_name.setdefault(row.file, []).append(row)
+
+    @property
+    def more(self) -> int:
+        """Faces that are used beside the first one of their image."""
+        return sum(max(0, sum(row.used == USED for row in rows) - 1) for rows in self._by_name.values())
+
+    def points(self, name: str) -> list[NDArray[np.float64]]:
+        """Returns eyes and mouth corners (4, 2) of each face that is used."""
+        return [row.points for row in self._of(name) if row.used == USED]
+
+    def why_none(self, name: str) -> BadImage:
+        """Returns why no face of an image is used."""
+        rows = self._of(name)
+        if not rows:
+            return BadImage("no landmarks of it in the file")
+        return (UnwantedImage if rows[0].used.startswith(REASONS) else BadImage)(rows[0].used)
+
+    def _of(self, name: str) -> Sequence[FaceRow]:
+        short = name.replace("\\", "/").rpartition("/")[2]
+        return self._by_name.get(name) or self._by_name.get(short) or ()
+
+    def write(self, path: str | Path) -> None:
+        """Writes the table, atomically."""
+
+        def write(place: Path) -> None:
+            with open(place, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(COLUMNS)
+                for row in self.rows:
+                    numbers = [f"{value:.4g}" for value in (row.score, row.size, row.sharpness)]
+                    numbers += [f"{value:.{DIGITS}f}" for value in row.landmarks]
+                    missing = [""] * (len(MEASURES) + len(COORDINATES))
+                    table.writerow([row.file, row.face, row.used, *(numbers if row.face else missing)])
+
+        replace_atomically(Path(path), write)
+
+    @classmethod
+    def read(cls, path: str) -> FaceTable:
+        """Reads a table that `write` made, and perhaps a person or a spreadsheet changed.
+
+        Raises `DataError` with the line that cannot be used.
+        """
+        rows = []
+        try:
+            if Path(path).stat().st_size > MAX_LIST_BYTES:
+                raise DataError(f"{path} is above the limit of {MAX_LIST_BYTES >> 20} MiB for lists; split it")
+            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                table = csv.reader(file)
+                header = next(table, [])
+                for fields in table:
+                    if fields:
+                        rows.append(_parse(path, table.line_num, header, fields))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}); name a file of landmarks") from None
+        except csv.Error as error:
+            raise DataError(f"{path} is no table of faces ({error}); let --align auto --report make it again") from None
+        return cls(rows)
+
+
+def is_face_table(path: str) -> bool:
+    """Whether a file begins as a table of faces does."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            return _begins(file)
+    except OSError:
+        return False
+
+
+def _begins(file: TextIO) -> bool:
+    first = file.readline(_MAX_FIELD).strip().replace('"', "")
+    return first.split(",")[:3] == list(COLUMNS[:3])
+
+
+def _parse(path: str, line: int, header: Sequence[str], fields: Sequence[str]) -> FaceRow:
+    """Makes a row of a line's fields. Raises `DataError`."""
+
+    def fail(reason: str) -> DataError:
+        return DataError(f"{path}, line {line}: {reason}; mend it, or let --align auto --report make the file again")
+
+    if missing := [name for name in COLUMNS if name not in header]:
+        raise fail(f"there is no column {missing[0]}")
+    if len(fields) != len(header):
+        raise fail(f"{len(fields)} fields in place of {len(header)}")
+    values = dict(zip(header, fields))
+    numbers = []
+    for name in ("face", *MEASURES, *COORDINATES):
+        try:
+            numbers.append(float(values[name] or 0))
+        except ValueError:
+            numbers.append(math.nan)
+        if not math.isfinite(numbers[-1]):
+            raise fail(f"{name} is {values[name][:40]!r}, no number")
+    face, used = int(numbers[0]), values["used"].strip()
+    if used == USED and not (face >= 1 and all(values[name] for name in COORDINATES)):
+        raise fail("a face that is used needs its number and all landmarks")
+    score, size, sharpness, *landmarks = numbers[1:]
+    known = tuple(landmarks) if face >= 1 else ()
+    return FaceRow(values["file"], face, used or "left out", score, size, sharpness, known)
