@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from pggan.cli.options import (
     overwrite_option,
     workers_option,
 )
-from pggan.cli.progress_bar import deferred_progress
+from pggan.cli.progress_bar import deferred_progress, staged_progress
 from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, printable, size
@@ -150,7 +149,7 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
 
     SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
     official TFRecords (their directory); HDF5, also MATLAB's; CelebAMask-HQ (folder or zip); Hugging Face's Parquet
-    (file or folder) and save_to_disk folders; webdataset
+    (file or folder), data sets (hf://datasets/user/name) and save_to_disk folders; webdataset
     shards (data-{00..09}.tar, or a folder of them); NumPy arrays (.npy, .npz, or a folder of one a picture); idx files
     (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
     DEST is the directory to make. It holds every resolution from 4x4 to --max-res.
@@ -162,7 +161,8 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
 
     If it is stopped, it leaves DEST.partial, and the same command resumes there. DEST appears when it is complete.
     """
-    from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan, prepare
+    from pggan.api import prepare
+    from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan
 
     options["numbers"] = tuple(name.strip() for name in numbers.split(",") if name.strip())
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
@@ -171,12 +171,10 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
             planned = plan(source, dest, checked, FaceProgress(*faces))
         output.result(planned.to_json(), *_plan_lines(planned))
         return
-    # None: no estimate is printed, so that none is made
-    announce = None if output.silent else partial(_announce, output)
-    with resume_hint(dest), ExitStack() as bars:
-        faces = bars.enter_context(deferred_progress("looking for faces", output.quiet))
-        start, advance = bars.enter_context(deferred_progress("preparing", output.quiet))
-        report = prepare(source, dest, checked, start, advance, announce, FaceProgress(*faces))
+    with resume_hint(dest), staged_progress(output.quiet) as on_progress:
+        # None: no estimate is printed, so that none is made
+        on_plan = None if output.silent else partial(_announce, output)
+        report = prepare(source, dest, checked, on_progress=on_progress, on_plan=on_plan)
     output.result(report.to_json(), *_report_lines(report))
 
 

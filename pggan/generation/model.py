@@ -15,7 +15,7 @@ from torch import Tensor
 from pggan.config.content.channels import straight
 from pggan.generation.batching import largest_batch, stream_batches, translate_out_of_memory
 from pggan.generation.generator_runner import MODES, GeneratorRunner
-from pggan.generation.grid import Images
+from pggan.generation.grid import Images, image_grid
 from pggan.generation.labels import LabelSpace
 from pggan.generation.seeds import check_seeds
 from pggan.generation.to_uint8 import PendingImages, start_to_uint8
@@ -80,6 +80,9 @@ class Model:
         self.device = device
         self.path = path
         self.runner = GeneratorRunner(file.generator, mode, note)
+
+    def _repr_png_(self) -> bytes:  # what a notebook shows
+        return image_grid(self.generate(range(8)), columns=4)._repr_png_()
 
     @property
     def name(self) -> str:
