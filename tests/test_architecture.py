@@ -23,6 +23,8 @@ PACKAGE = ROOT / "pggan"
 FLOORS = [
     ["cli"],
     ["web"],
+    ["api"],
+    ["model_evaluation", "notebook"],
     ["report", "interop", "editing"],
     ["training"],
     ["metrics", "generation", "losses"],

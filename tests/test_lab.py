@@ -259,3 +259,20 @@ def test_command(tmp_path):
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: --seeds")
     assert "Traceback" not in refused.stderr
+
+
+def test_numbers_are_measured_on_drawn_heads(tmp_path):
+    import lab_numbers
+
+    from pggan.data.prepare.prepare import PrepareOptions, prepare
+    from pggan.data.store.store import Store
+
+    options = PrepareOptions(max_res=16, channels=4, numbers=lab_numbers.NUMBERS)
+    prepare("drawn:40", tmp_path / "data", options)
+    with Store(tmp_path / "data") as store:
+        images = store.read(16, range(40)).transpose(0, 2, 3, 1)
+        figures = lab_numbers.correlations(store.labels[:, -2:], images)
+        assert figures["size"] > 0.8
+        assert figures["shift"] > 0.95
+        mixed = lab_numbers.correlations(np.roll(store.labels[:, -2:], 7, axis=0), images)
+        assert abs(mixed["shift"]) < 0.5

@@ -1,4 +1,4 @@
-"""Lint, types and tests, in the project's own environment.
+"""Lint, types, the reference and tests, in the project's own environment.
 
 python3 tools/check.py [--fast | --all] [options for pytest, as -k merge]
 
@@ -27,11 +27,13 @@ def main():
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "--quiet", "."],
         ["mypy"],
+        ["tools/api_reference.py"],
     ]
     failed = []
     for command in lint:
         print("$ " + " ".join(command), flush=True)
-        if subprocess.call([python, "-m", *command], cwd=environment.ROOT):
+        how = [] if command[0].endswith(".py") else ["-m"]
+        if subprocess.call([python, *how, *command], cwd=environment.ROOT):
             failed.append(command[0])
     # pytest comes last, so that its summary closes the output
     tests = subprocess.call([python, "-m", "pytest", "-n", "auto", *pytest_options(sys.argv[1:])], cwd=environment.ROOT)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import atexit
 import errno
 import importlib
+import json
 import os
+import platform
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from types import FrameType
 from typing import Any
 
@@ -36,11 +39,12 @@ SECTIONS = {
     },
     "Train": {
         "train": "Train a generator and a discriminator on a data store.",
+        "ema": "Build a generator's average of any length after the training.",
     },
     "Make pictures": {
         "generate": "Make new pictures with a model.",
         "interpolate": "Make a video of faces that turn into each other.",
-        "traverse": "Show what structured codes or directions do.",
+        "traverse": "Show what structured codes, labels or directions do.",
         "explore": "Play with a model in the browser.",
     },
     "Edit": {
@@ -93,10 +97,14 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
-@click.version_option(__version__, prog_name="pggan")
-def cli() -> None:
+@click.option("--version", is_flag=True, help="Show the version and exit.")
+@click.option("--json", "as_json", is_flag=True, help="With --version: as JSON, with those of Python and torch.")
+@click.pass_context
+def cli(ctx: click.Context, version: bool, as_json: bool) -> None:
     """Progressive-growing GANs: from pictures to a face generator.
 
     \b
@@ -104,6 +112,22 @@ def cli() -> None:
     pggan train DATA --out RUN
     pggan generate RUN --n 64 --out DIR
     """  # noqa: D301 (click's mark of lines to leave as they are)
+    if version:
+        say(json.dumps(_versions()) if as_json else f"pggan, version {__version__}")
+        ctx.exit()
+    if as_json:
+        raise click.UsageError("--json before a command is about --version; give it after the command", ctx)
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("Missing command", ctx)
+
+
+def _versions() -> dict[str, str | None]:
+    """Returns what a program asks for; `pggan doctor` has more."""
+    try:
+        torch: str | None = metadata.version("torch")  # not imported: that takes seconds
+    except metadata.PackageNotFoundError:
+        torch = None
+    return {"pggan": __version__, "python": platform.python_version(), "torch": torch, "system": platform.platform()}
 
 
 def run(args: list[str] | None = None) -> int:

@@ -122,7 +122,7 @@ def _cross_over(
     sets = [LatentSet.of_seeds(model, seeds)] if seeds else []
     if files:
         sets.append(read_all_latents(files, model, force))
-    latents = LatentSet.join(sets)
+    latents = LatentSet.together(sets, model)
     weights = None
     if mask is not None:
         weights = side_mask(mask, model.resolution) if mask in SIDES else read_mask(mask, model)

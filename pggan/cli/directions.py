@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.latent_options import check_new, task_of
+from pggan.cli.latent_options import Reach, check_new, reach_options, task_of
 from pggan.cli.options import (
     SEEDS,
     ModelChoice,
@@ -73,7 +73,8 @@ class Request:
     ),
     cloup.option(
         "--score", "scores", multiple=True, metavar="NAME", show_default="brightness, contrast, saturation, sharpness",
-        help="Numbers for --from scores: those, hue, or score (the discriminator's). Repeat for more.",
+        help="Numbers for --from scores: those, hue, score (the discriminator's), or with the extra "
+        "align yaw, roll, smile, eyes (how open) of faces. Repeat for more.",
     ),
     cloup.option(
         "--csv", "table", type=click.Path(path_type=Path), metavar="FILE", show_default="none",
@@ -97,30 +98,29 @@ class Request:
         "--sheet", type=click.Path(path_type=Path), show_default="OUT with .png",
         help="PNG of the directions, a row each, from minus to plus --degrees.",
     ),
-    cloup.option(
-        "--degrees", type=click.FloatRange(1, 180), metavar="X", default=40.0, help="Largest move in the sheet."
-    ),
+    reach_options,
     cloup.option("--sheet-seed", type=click.IntRange(0, 2**32 - 1), metavar="SEED", default=0, help="Its picture."),
     overwrite_option,
     no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
-    model: ModelChoice, output: Output, fixed: tuple[str, ...], out: Path, sheet: Path | None, degrees: float,
-    sheet_seed: int, overwrite: bool, **options: Any,
+    model: ModelChoice, output: Output, fixed: tuple[str, ...], out: Path, sheet: Path | None, degrees: float | None,
+    spreads: float | None, sheet_seed: int, overwrite: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Find directions in which pictures change in a nameable way.
 
-    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits).
-    The directions are sorted by
-    their effect: the change of the picture at 25 degrees, in units of a random direction's. Show one with
-    pggan traverse --directions FILE --direction NAME.
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits). The directions are
+    sorted by their effect: the change of the picture at 25 degrees, in units of a random direction's (of a model with a
+    mapping network, whose directions lie in w, at 2 standard deviations). Show one with pggan traverse --directions
+    FILE --direction NAME.
     """
     request = Request(**options)
     request.check()
     sheet = sheet or out.with_suffix(".png")
     check_new([out, sheet], overwrite)
     loaded = model.load()
+    amount = Reach(degrees, spreads).amount(loaded)
     from pggan.editing.direction_views import direction_sheet
     from pggan.editing.directions import effect_images, keep_fixed, measure_effects
     from pggan.editing.latents_file import LatentSet
@@ -132,7 +132,7 @@ def command(
     with output.progress("measuring", effect_images(len(directions))) as advance:
         directions = measure_effects(loaded, directions, label=request.label, task=task_of(advance))
     directions.save(out)
-    direction_sheet(loaded, sheet, directions, LatentSet.of_seeds(loaded, [sheet_seed], request.label), degrees)
+    direction_sheet(loaded, sheet, directions, LatentSet.of_seeds(loaded, [sheet_seed], request.label), amount)
     values = [{"name": name, **figures} for name, figures in zip(directions.names, directions.figures)]
     lines = [_line(value) for value in values]
     result = {"model": str(loaded.path), "file": str(out), "sheet": str(sheet), "directions": values}

@@ -33,6 +33,7 @@ EXTRAS = {
     "lab": "plots of tools/lab.py",
     "metrics": "FID, KID and their like, by Inception or EfficientNet",
     "onnx": "pggan export to ONNX",
+    "docs": "the reference of the library from its docstrings",
     "test": "the tests",
 }
 FAULT = "FAULT: "

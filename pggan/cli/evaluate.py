@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import os
 import textwrap
-import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
 
-from pggan.cli.options import METRIC_NAMES, ModelChoice, Output, model_options, output_options, raw_option
-from pggan.config.metrics import METRICS, READY
-from pggan.utils.errors import UsageError
+from pggan.cli.options import (
+    METRIC_NAMES,
+    ModelChoice,
+    Output,
+    background_option,
+    model_options,
+    output_options,
+    raw_option,
+)
+from pggan.cli.progress_bar import staged_progress
+from pggan.config.metrics import METRICS
 
 if TYPE_CHECKING:
-    import torch
-
-    from pggan.metrics.cache import Cache
-    from pggan.metrics.evaluate import Comparison
-    from pggan.metrics.image_sets import ImageSet
-    from pggan.utils.distributed import World
+    from pggan.model_evaluation import Evaluation
 
 INPUTS = ["imagenet", "unit", "signed", "bytes"]
 METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
@@ -35,41 +34,6 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
     )
     for metric in METRICS
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to measure: the options of the command, but for those that commands share."""
-
-    data: str
-    metrics: tuple[str, ...]
-    count: int | None
-    res: int | None
-    seed: int
-    first_seed: int
-    inception_weights: Path | None
-    embedding: str | None
-    embedding_input: str | None
-    neighbours: Path | None
-    k: int
-    cache: Path | None
-    no_cache: bool
-    raw: bool
-
-    def checked(self) -> Request:
-        """The request with the metric that --neighbours needs. Raises `UsageError` before hours of work, not after."""
-        if self.cache is not None and self.no_cache:
-            raise UsageError("--cache and --no-cache exclude each other")
-        # before a large archive is opened, which can take minutes
-        if self.embedding is None and (names := [name for name in self.metrics if METRICS[name].needs == "embedding"]):
-            raise UsageError(f"{', '.join(names)}: give the network with --embedding FILE, or --embedding {READY}")
-        if self.neighbours is not None:
-            _check_picture(self.neighbours)
-        if self.cache is not None:
-            _check_cache(self.cache)
-        if self.neighbours is None or {"neighbours", "eneighbours"} & set(self.metrics):
-            return self
-        return replace(self, metrics=(*self.metrics, "eneighbours" if self.embedding else "neighbours"))
 
 
 @cloup.command("evaluate", epilog=METRICS_TABLE)
@@ -91,6 +55,7 @@ class Request:
         "--res", type=click.IntRange(4, 4096), metavar="R", show_default="their own",
         help="Resolution to which the pictures of a folder are read.",
     ),
+    background_option,
     raw_option,
 )  # fmt: skip
 @cloup.option_group(
@@ -138,132 +103,31 @@ def command(model: ModelChoice, output: Output, **options: Any) -> None:
     Statistics of the real pictures are computed once and kept beside them. Several processes (torchrun -m pggan
     evaluate ...) share the work.
     """
-    request = Request(**options).checked()
-    from pggan.utils.devices import pick_device
-    from pggan.utils.distributed import local_device, process_group
+    from pggan.api import evaluate
 
-    device = pick_device(local_device(model.device))
-    with process_group(device) as world:
-        start = time.perf_counter()
-        fakes, reals = _image_sets(model, request, device)
-        shown = output if world.is_main_process else replace(output, quiet=True)
-        comparison = _compare(request, fakes, reals, device, world, shown)
-        if not world.is_main_process:
-            return
-        if request.neighbours is not None:
-            from pggan.metrics.neighbour_grid import write_neighbour_grid
-
-            write_neighbour_grid(request.neighbours, comparison, fakes, reals, request.k)
-        seconds = time.perf_counter() - start
-        values = _values(comparison, fakes, reals, request.neighbours, world, seconds)
-        output.result(values, *_lines(comparison, request.neighbours))
+    with staged_progress(output.silent) as on_progress:
+        evaluation = evaluate(
+            model.name, best=model.best, device=model.device, on_progress=on_progress, **options
+        )  # fmt: skip
+    # of several processes, the main one has the figures
+    if evaluation.figures:
+        behind = evaluation.background
+        note = [f"pictures with transparency lie over {behind}"] if behind else []
+        output.result(evaluation.to_json(), *note, *_lines(evaluation))
 
 
-def _check_picture(path: Path) -> None:
-    if path.is_dir() or path.suffix.lower() != ".png":
-        raise UsageError(f"--neighbours {path}: give the name of a PNG file, as {path.with_suffix('.png')}")
-
-
-def _check_cache(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--cache {folder}: {error.strerror}; give another folder, or --no-cache") from None
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"--cache {folder} cannot be written; give another folder, or --no-cache")
-
-
-# Endings of models; those of other programs, which have to be imported first, are told from pictures by them.
-_MODEL_ENDINGS = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
-
-
-def _is_model(name: str | None) -> bool:
-    """Whether MODEL names a model, not pictures; where it names nothing that exists, whether it looks like one."""
-    from pggan.utils.caching.hub_files import HubAddress, is_address
-    from pggan.utils.paths import MODELS, shipped
-
-    if name is None:
-        return True
-    if is_address(name):
-        return not HubAddress.parse(name).is_dataset
-    path = Path(name)
-    if path.suffix.lower() in _MODEL_ENDINGS or (path / MODELS).is_dir():
-        return True
-    return not path.exists() and (name in shipped() or not any(mark in name for mark in ":{*"))
-
-
-def _image_sets(choice: ModelChoice, request: Request, device: torch.device) -> tuple[ImageSet, ImageSet]:
-    """Generated and real pictures of one size."""
-    from pggan.metrics.image_sets import GeneratedImages, open_images
-
-    fakes: ImageSet
-    if choice.best or choice.name is None or _is_model(choice.name):
-        model = replace(choice, device=str(device)).load(raw=request.raw)
-        side = model.resolution
-        if request.res is not None and request.res != side:
-            raise UsageError(f"--res {request.res}: {model.name} makes pictures of {side}x{side}")
-        name = f"{model.name} (raw)" if request.raw else model.name
-        fakes = GeneratedImages(model.generate, side, model.channels, request.first_seed, name)
-    elif request.raw:
-        raise UsageError(f"--raw is about the generator of a model, and {choice.name} holds pictures; leave it out")
-    else:
-        fakes = open_images(choice.name, request.res)
-    return fakes, open_images(request.data, fakes.resolution)
-
-
-def _compare(
-    request: Request, fakes: ImageSet, reals: ImageSet, device: torch.device, world: World, output: Output
-) -> Comparison:
-    from pggan.metrics.embeddings import embeddings_for
-    from pggan.metrics.evaluate import compare
-
-    embeddings = embeddings_for(
-        request.metrics, request.inception_weights, request.embedding, device, request.embedding_input
-    )
-    return compare(
-        fakes, reals, request.metrics, count=request.count, seed=request.seed, device=device, embeddings=embeddings,
-        cache=_cache(request, reals), world=world, stage=output.progress,
-    )  # fmt: skip
-
-
-def _cache(request: Request, reals: ImageSet) -> Cache:
-    from pggan.metrics.cache import Cache
-
-    if request.no_cache:
-        return Cache(None)
-    return Cache(request.cache) if request.cache is not None else Cache.beside(reals.place)
-
-
-def _values(
-    comparison: Comparison, fakes: ImageSet, reals: ImageSet, grid: Path | None, world: World, seconds: float
-) -> dict[str, Any]:
-    """The result for --json."""
-    return {
-        "pictures": fakes.name,
-        "data": reals.name,
-        "resolution": reals.resolution,
-        # JSON has neither NaN nor infinity
-        "metrics": {key: value if math.isfinite(value) else None for key, value in comparison.figures.items()},
-        "generated": {job.name: job.count for job in comparison.jobs},
-        "real": {job.name: len(set(job.reals)) for job in comparison.jobs},
-        "cached": comparison.reals.cached,
-        "neighbours": str(grid) if grid is not None else None,
-        "processes": world.size,
-        "seconds": round(seconds, 3),
-    }
-
-
-def _lines(comparison: Comparison, grid: Path | None) -> list[str]:
+def _lines(evaluation: Evaluation) -> list[str]:
     """The result as text: each metric with its figures below it."""
     lines = []
-    for job in comparison.jobs:
-        metric = METRICS[job.name]
-        against = f" against {len(set(job.reals)):,} real ones" if job.reals else ""
-        lines.append(f"{metric.summary} ({job.count:,} pictures{against}; {metric.better} is better)")
-        for key, value in comparison.figures.items():
-            if _belongs(key, job.name, metric.figure) and not key.endswith("_std"):
-                error = comparison.figures.get(f"{key}_std")
+    for name, count in evaluation.generated.items():
+        metric = METRICS[name]
+        against = f" against {evaluation.real[name]:,} real ones" if evaluation.real[name] else ""
+        lines.append(f"{metric.summary} ({count:,} pictures{against}; {metric.better} is better)")
+        for key, value in evaluation.figures.items():
+            if _belongs(key, name, metric.figure) and not key.endswith("_std"):
+                error = evaluation.figures.get(f"{key}_std")
                 lines.append(f"  {key}: {value:.4g}" + (f" +- {error:.2g}" if error is not None else ""))
+    grid = evaluation.neighbours
     return [*lines, f"nearest real pictures: {grid}"] if grid is not None else lines
 
 

@@ -95,7 +95,7 @@ def write_latents(
     """Writes the pictures, and prints what was written."""
     if (kept.files or family.around) and (request.label is not None or request.codes):
         raise UsageError("kept latents have their own labels and codes; leave --label and --code out")
-    model = kept.load(choice, mode=request.mode, note=output.note)
+    model = kept.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
     from pggan.editing.latent_images import write_latent_images
 
     latents = _latents(model, kept, family, seeds, count, request)
@@ -140,4 +140,4 @@ def _latents(
     else:
         centres = LatentSet.of_seeds(model, [family.similar or 0], request.label, dict(request.codes))
     degrees = DEFAULT_DEGREES if family.degrees is None else family.degrees
-    return relatives(centres, degrees, count or DEFAULT_FAMILY, FAMILY_SEED)
+    return relatives(model, centres, degrees, count or DEFAULT_FAMILY, FAMILY_SEED)

@@ -8,6 +8,7 @@ import click
 import cloup
 
 from pggan.cli.options import Output, json_option, overwrite_option
+from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import paste, size
 
@@ -58,7 +59,7 @@ def command(file: Path, out: Path, which: str, overwrite: bool, as_json: bool) -
         "bytes": out.stat().st_size,
     }
     fading = f" (alpha {model.alpha:.3g})" if model.alpha < 1 else ""
-    colours = {1: "grey", 3: "RGB"}.get(g.channels, f"{g.channels} channels")
+    colours = kind_of_channels(g.channels)
     labels = f", {g.label_size} classes" if g.label_size else ""
     Output(as_json).result(
         values,

@@ -11,6 +11,7 @@ import click
 import cloup
 
 from pggan.cli.options import Output, json_option
+from pggan.config.content.channels import kind_of_channels
 from pggan.utils.formatting import duration, paste, size
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def describe(name: str | None) -> dict[str, Any]:
 def _sentences(values: Mapping[str, Any]) -> Iterator[str]:
     """The description as text: what it is in a sentence, then an aligned row for each other value."""
     rest = dict(values)
-    colours = {1: "grey", 3: "RGB"}.get(rest.get("channels", 0), f"{rest.get('channels')}-channel")
+    colours = kind_of_channels(rest.get("channels", 0))
     resume = rest.pop("go_on_with", None)
     if "run" in rest:
         yield f"run {rest.pop('run')}: trained {rest.pop('progress')} in {rest.pop('trained_for')}, {rest.pop('stage')}"
@@ -60,7 +61,8 @@ def _sentences(values: Mapping[str, Any]) -> Iterator[str]:
         sides = rest.pop("resolutions")
         span = f"{sides[0]} to {sides[-1]}, {rest.pop('size')}"
         yield f"data {rest.pop('data')}: {rest.pop('pictures'):,} {colours} pictures, {span}"
-        rest["labels"] = {column: f"{count} classes" for column, count in rest["labels"].items()}
+        labels = rest["labels"].items()
+        rest["labels"] = {name: about if isinstance(about, str) else f"{about} classes" for name, about in labels}
     rest.pop("channels", None)
     yield from _rows(rest)
     if resume:
@@ -115,7 +117,7 @@ def _data(path: str) -> dict[str, Any]:
             "resolutions": [f"{side}x{side}" for side in manifest.resolutions],
             "codecs": {str(side): codec for side, codec in manifest.codecs.items()},
             "size": size((store.path / "data.mdb").stat().st_size),
-            "labels": {column.name: len(column.classes) for column in manifest.labels},
+            "labels": {c.name: c.summary if c.is_number else len(c.classes) for c in manifest.labels},
             "source": manifest.source,
             "options": dict(manifest.options),
             "left_out": dict(manifest.left_out),
@@ -183,7 +185,7 @@ def _model(path: Path) -> dict[str, Any]:
         "channels": g.channels,
         "latent_size": g.latent_size,
         "codes": {"categorical": list(g.categorical), "continuous": g.continuous} if g.code_size else None,
-        "labels": {column.name: ", ".join(column.classes) for column in labels.columns} or None,
+        "labels": {column.name: column.summary for column in labels.columns} or None,
         "generator_parameters": parameters(g, about.level),
         "discriminator_parameters": parameters(d, about.level) if d else None,
         "feature_maps": {"base": g.fmap_base, "max": g.fmap_max},

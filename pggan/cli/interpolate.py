@@ -14,6 +14,7 @@ from pggan.cli.options import (
     SEEDS,
     ModelChoice,
     Output,
+    background_option,
     fps_option,
     label_option,
     model_options,
@@ -28,6 +29,7 @@ from pggan.generation.video_formats import check_fps, video_format
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
+    from pggan.config.content.channels import Colour
     from pggan.editing.keyframes import Keyframes
     from pggan.generation.model import Model
 
@@ -73,13 +75,14 @@ DEFAULT_SECONDS = 8.0
     fps_option(default=30.0),
     cloup.option("--grid", type=GRID_SIZE, default="1x1", help="Columns x rows of walks side by side, as 3x2."),
     scale_option,
+    background_option,
     no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
     model: ModelChoice, output: Output, out: Path, seconds: float | None, fps: float, grid: tuple[int, int], seed: int,
     seeds: Seeds | None, keyframes: Path | None, loop: bool, method: str, label: str | None, truncation: float,
-    scale: int | None, kept: LatentChoice,
+    scale: int | None, kept: LatentChoice, background: Colour,
 ) -> None:  # fmt: skip
     """Make a video of faces that turn into each other.
 
@@ -96,7 +99,7 @@ def command(
         if grid != (1, 1) or label is not None:
             raise UsageError("kept latents have their own labels, and are one walk; leave --grid and --label out")
         loaded = kept.load(model, truncation=truncation)
-        video = _write_keyframes(loaded, kept, keyframes, seconds, loop, method, out, fps, scale, output)
+        video = _write_keyframes(loaded, kept, keyframes, seconds, loop, method, out, fps, scale, background, output)
     else:
         length = DEFAULT_SECONDS if seconds is None else seconds
         if not length * fps >= 2:  # "not >=" refuses NaN, too, which passes every range
@@ -104,7 +107,7 @@ def command(
         loaded = kept.load(model, truncation=truncation)
         from pggan.generation.video import VideoOptions, interpolate
 
-        options = VideoOptions(length, fps, grid, seed, tuple(seeds or ()), loop, method, label, scale)
+        options = VideoOptions(length, fps, grid, seed, tuple(seeds or ()), loop, method, label, scale, background)
         with output.progress("interpolating", options.frames, "frames") as advance:
             video = interpolate(loaded, out, options, advance)
     output.result(
@@ -132,7 +135,7 @@ def _check_sources(
 
 def _write_keyframes(
     model: Model, kept: LatentChoice, file: Path | None, seconds: float | None, loop: bool, method: str, out: Path,
-    fps: float, scale: int | None, output: Output,
+    fps: float, scale: int | None, background: Colour, output: Output,
 ) -> dict[str, Any]:  # fmt: skip
     from pggan.editing.keyframes import Keyframes, keyframe_video, read_keyframes
     from pggan.editing.latent_sources import read_all_latents
@@ -146,4 +149,4 @@ def _write_keyframes(
         latents = read_all_latents(kept.files, model, kept.force)
         keyframes = Keyframes.evenly(latents, DEFAULT_SECONDS if seconds is None else seconds, loop, method)
     with output.progress("interpolating", keyframes.frames(fps), "frames") as advance:
-        return keyframe_video(model, out, keyframes, fps, scale, task_of(advance))
+        return keyframe_video(model, out, keyframes, fps, scale, background, task_of(advance))

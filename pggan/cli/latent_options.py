@@ -64,6 +64,42 @@ def latent_options(function: Command) -> Command:
     )(command)  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Reach:
+    """The options `--degrees` and `--spreads`: how far latents are moved at most."""
+
+    degrees: float | None
+    spreads: float | None
+
+    def amount(self, model: Model) -> float:
+        """Returns the largest move in the unit of the model's latents. Raises `UsageError` for the other unit."""
+        from pggan.editing.direction_views import AMOUNTS
+        from pggan.editing.latent_space import space_of
+
+        space = space_of(model)
+        amount, other = (self.degrees, self.spreads) if space == "z" else (self.spreads, self.degrees)
+        if other is not None:
+            has, own = ("no", "degrees") if space == "z" else ("a", "spreads")
+            raise UsageError(f"{model.name} has {has} mapping network: its latents are moved by --{own}, give that")
+        return AMOUNTS[space] if amount is None else amount
+
+
+def reach_options(function: Command) -> Command:
+    """Adds `--degrees` and `--spreads` to a group; the command makes a `Reach` of `degrees` and `spreads`."""
+    for option in (
+        cloup.option(
+            "--spreads", type=click.FloatRange(0.01, 20), metavar="X", show_default="3",
+            help="The same for a model with a mapping network, in standard deviations of w along the direction.",
+        ),
+        cloup.option(
+            "--degrees", type=click.FloatRange(0.1, 180), metavar="X", show_default="40",
+            help="Latents are turned from minus this to this.",
+        ),
+    ):  # fmt: skip
+        option(function)
+    return function
+
+
 def _side(text: str) -> int:
     match = re.fullmatch(r"(\d{1,4})(?:[xX](\d{1,4}))?", text.strip())
     if match is None or (match[2] or match[1]) != match[1]:

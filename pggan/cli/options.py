@@ -18,6 +18,7 @@ import cloup
 from click.shell_completion import CompletionItem
 
 from pggan.cli.progress_bar import Advance, progress
+from pggan.config.content.channels import parse_colour
 from pggan.config.metrics import chosen
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
@@ -210,8 +211,9 @@ no_mark_option = cloup.option(
     "trainedAlgorithmicMedia).",
 )  # fmt: skip
 label_option = cloup.option(
-    "--label", show_default="each seed's own", help="Class of a conditional model, by name or number."
-)
+    "--label", show_default="each seed's own",
+    help="Labels of a conditional model: a class by name or number, a number, or several, as age=30,hair=red.",
+)  # fmt: skip
 truncation_option = cloup.option(
     "--truncation", type=click.FloatRange(0, 1), default=1.0, metavar="T",
     help="Move every picture towards the average one, for more likely and less varied ones: 1 not at all, 0 entirely. "
@@ -222,6 +224,10 @@ fps_option = functools.partial(
     cloup.option, "--fps", type=click.FloatRange(1, 120), metavar="N", help="Frames per second of the video."
 )
 seconds_option = functools.partial(cloup.option, "--seconds", metavar="N", help="Length of the video in seconds.")
+background_option = cloup.option(
+    "--background", type=ParsedType("COLOUR", parse_colour), default="white",
+    help="Colour behind pictures with transparency: a name, or #rrggbb.",
+)  # fmt: skip
 scale_option = cloup.option(
     "--scale", type=click.IntRange(1, 64), metavar="N", show_default="to at least 256 pixels a side",
     help="Enlarge the video by this factor.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ from pggan.cli.options import (
     overwrite_option,
     workers_option,
 )
-from pggan.cli.progress_bar import deferred_progress
+from pggan.cli.progress_bar import deferred_progress, staged_progress
+from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, printable, size
 
@@ -44,8 +44,8 @@ SHOWN_CLASSES = 10
         help="Largest resolution, a power of two from 4.",
     ),
     cloup.option(
-        "--channels", type=click.Choice(["1", "3"]), show_default="1 where the source is grey throughout, else 3",
-        help="1: grey, 3: RGB.",
+        "--channels", type=click.Choice(["1", "3", "4"]), show_default="1 where the source is grey throughout, else 3",
+        help="1: grey, 3: RGB over white, 4: RGBA, which keeps transparency.",
     ),
     cloup.option(
         "--fit", type=click.Choice(["crop", "pad", "frame", "reject"]), default="crop",
@@ -115,6 +115,10 @@ SHOWN_CLASSES = 10
         help="folders: the class of a picture is the first folder in which paths differ. none: no labels. FILE: a CSV "
         "(header; file name, then labels), CelebA's list of attributes, or StyleGAN's dataset.json.",
     ),
+    cloup.option(
+        "--numbers", default="", metavar="COLUMN,...", show_default="classes alone",
+        help="Labels that are numbers instead of classes, as age or pose. Of drawn heads: size, shift.",
+    ),
 )  # fmt: skip
 @cloup.option_group(
     "Compression",
@@ -140,7 +144,7 @@ SHOWN_CLASSES = 10
 )  # fmt: skip
 @output_options
 def command(source: str, dest: str, output: Output, dry_run: bool, channels: str | None, shard: str | None,
-            **options: Any) -> None:  # fmt: skip
+            numbers: str, **options: Any) -> None:  # fmt: skip
     """Convert pictures to a data store of all resolutions.
 
     SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
@@ -150,27 +154,27 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
     (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
     DEST is the directory to make. It holds every resolution from 4x4 to --max-res.
 
-    Pictures are turned by their EXIF orientation, converted to RGB (or grey) of 8 bits with transparency over white,
+    Pictures are turned by their EXIF orientation, converted to RGB (or grey, or RGBA) of 8 bits,
     cropped to a square and resized to --max-res (Lanczos); of animations, the first frame counts. Each lower level is
     the 2x2 mean of the one above. Smaller pictures are left out and counted. A bad picture, or one above 134 million
     pixels, is named and counted, and does not stop the rest.
 
     If it is stopped, it leaves DEST.partial, and the same command resumes there. DEST appears when it is complete.
     """
-    from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan, prepare
+    from pggan.api import prepare
+    from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan
 
+    options["numbers"] = tuple(name.strip() for name in numbers.split(",") if name.strip())
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
     if dry_run:
         with deferred_progress("looking for faces", output.quiet) as faces:
             planned = plan(source, dest, checked, FaceProgress(*faces))
         output.result(planned.to_json(), *_plan_lines(planned))
         return
-    # None: no estimate is printed, so that none is made
-    announce = None if output.silent else partial(_announce, output)
-    with resume_hint(dest), ExitStack() as bars:
-        faces = bars.enter_context(deferred_progress("looking for faces", output.quiet))
-        start, advance = bars.enter_context(deferred_progress("preparing", output.quiet))
-        report = prepare(source, dest, checked, start, advance, announce, FaceProgress(*faces))
+    with resume_hint(dest), staged_progress(output.quiet) as on_progress:
+        # None: no estimate is printed, so that none is made
+        on_plan = None if output.silent else partial(_announce, output)
+        report = prepare(source, dest, checked, on_progress=on_progress, on_plan=on_plan)
     output.result(report.to_json(), *_report_lines(report))
 
 
@@ -192,7 +196,7 @@ def _announce(output: Output, plan: Plan) -> None:
 
 def _plan_lines(plan: Plan) -> list[str]:
     shard = f", shard {plan.shard[0]}/{plan.shard[1]}" if plan.shard else ""
-    colours = "grey" if plan.channels == 1 else "RGB"
+    colours = kind_of_channels(plan.channels)
     return [
         f"{plan.dest}: {plan.pictures} pictures{shard}, {colours}, 4x4 to {plan.resolution}x{plan.resolution}",
         f"  {', '.join(f'{side}x{side} {codec}' for side, codec in plan.codecs.items())}",
@@ -202,7 +206,7 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 
 def _report_lines(report: PrepareReport) -> list[str]:
-    lines = [f"{report.path}: {report.count} pictures, {'grey' if report.channels == 1 else 'RGB'}"]
+    lines = [f"{report.path}: {report.count} pictures, {kind_of_channels(report.channels)}"]
     lines += [f"  note: {report.remark}"] if report.remark else []
     lines += [f"  left out: {count} {reason}" for reason, count in report.left_out.items()]
     lines += [f"    {bad['name']}: {bad['reason']}" for bad in report.bad[:SHOWN_BAD]]

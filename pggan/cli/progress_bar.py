@@ -61,6 +61,28 @@ def deferred_progress(description: str, quiet: bool = False) -> Iterator[tuple[S
         yield start, lambda n: advance(n) if advance else None
 
 
+@contextmanager
+def staged_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields an `on_progress(work, done, total)`, as the library's functions take it, with a bar for each work."""
+    with ExitStack() as stack:
+        current, seen = "", 0
+        advance: Advance = lambda n: None  # noqa: E731
+
+        def show(work: str, done: int, total: int) -> None:
+            nonlocal current, seen, advance
+            if work != current:
+                stack.close()
+                current, seen, advance = work, 0, stack.enter_context(progress(work, total, quiet=quiet))
+            if done > seen:
+                advance(done - seen)
+                seen = done
+            if total and done == total:
+                stack.close()
+                current = ""
+
+        yield show
+
+
 def _throughput(rate: float, unit: str, seconds_left: float | None) -> str:
     """`12.3 pictures/s, 1:15 left`."""
     eta = f", {duration(seconds_left)} left" if seconds_left is not None else ""

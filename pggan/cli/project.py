@@ -60,6 +60,14 @@ class Files:
 @cloup.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @cloup.option_group("Model", best_option, device_option)
 @cloup.option_group(
+    "Pictures",
+    cloup.option(
+        "--align", type=click.Choice(["none", "auto"]), default="none",
+        help="auto: find the face in each photograph and cut it out as the model frames its own (extra "
+        "align). none: the square in the middle.",
+    ),
+)  # fmt: skip
+@cloup.option_group(
     "Search",
     cloup.option("--steps", type=click.IntRange(3, 1_000_000), metavar="N", default=1000, help="Steps of a search."),
     cloup.option(
@@ -101,15 +109,16 @@ class Files:
 )  # fmt: skip
 @output_options
 def command(
-    model: str, pictures: tuple[Path, ...], best: bool, device: str, steps: int, loss: str, restarts: int, starts: int,
-    seed: int, label: str | None, codes: tuple[tuple[int, float], ...], tune: int, output: Output, **files: Any,
+    model: str, pictures: tuple[Path, ...], best: bool, device: str, align: str, steps: int, loss: str, restarts: int,
+    starts: int, seed: int, label: str | None, codes: tuple[tuple[int, float], ...], tune: int, output: Output,
+    **files: Any,
 ) -> None:  # fmt: skip
     """Find the latents of pictures.
 
-    MODEL is a file, a run directory, hf://user/name or a shipped model's name.
-    Each PICTURE is cut square in the middle and resized;
-    cut a face out as the model's training pictures were. pggan generate, interpolate and traverse take the latents with
-    --latents, and the tuned weights with --tuned. Of photographs of people: ask them first.
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name. Each PICTURE is cut square in the middle
+    and resized; of photographs --align auto cuts the face out as the model's own pictures show it. pggan generate,
+    interpolate and traverse take the latents with --latents, and the tuned weights with --tuned. Of photographs of
+    people: ask them first.
     """
     paths = Files(**files).check(tune, len(pictures))
     loaded = ModelChoice(model, best, device).load()
@@ -120,7 +129,10 @@ def command(
     options = ProjectOptions(
         steps, loss, restarts, starts=starts, seed=seed, label=label, codes=dict(codes) or None
     )  # fmt: skip
-    inputs = [read_picture(path, loaded) for path in pictures]
+    inputs = [read_picture(path, loaded, align) for path in pictures]
+    for picture in inputs:
+        if (picture.faces or 0) > 1:
+            output.note(f"{picture.name} shows {picture.faces} faces; the largest is taken")
     output.note(CONSENT)
     _fill_bank(loaded, options, output)
     frames: list[Any] = []
@@ -144,9 +156,12 @@ def command(
 
 
 def _fill_bank(model: Model, options: ProjectOptions, output: Output) -> None:
-    """Makes the thumbnails of seeds with a progress bar of their own."""
+    """Makes the thumbnails of seeds with a progress bar of their own; searches of w begin without them."""
+    from pggan.editing.latent_space import space_of
     from pggan.editing.seed_bank import seed_bank
 
+    if space_of(model) == "w":
+        return
     with output.progress("looking for starts", options.starts) as advance:
         seed_bank(model, options.starts, options.label, task_of(advance))
 

@@ -24,7 +24,7 @@ def command(run: Path, out: Path | None, as_json: bool) -> None:
     RUN is a run directory; the run may be unfinished. The page shows curves, samples through time, phases, models,
     options and the machine. It holds everything that it shows: it needs no server and loads nothing from outside.
     """
-    from pggan.report import write_report
+    from pggan import api
 
-    report = write_report(run, out)
+    report = api.report(run, out)
     Output(as_json).result(report.to_json(), f"{report.path} ({size(report.bytes)})")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +15,24 @@ import click
 import cloup
 
 from pggan.cli.options import Output, dry_run_option, json_option, quiet_option
-from pggan.cli.train_call import ON_SNAPSHOT, TRACK, call_options
-from pggan.cli.train_options import collect, config_option, like_option, train_options
+from pggan.cli.progress_bar import staged_progress
+from pggan.cli.train_call import ON_SNAPSHOT, TRACK
+from pggan.cli.train_options import config_option, like_option, train_options
 from pggan.config.config_file import to_options, to_toml
-from pggan.config.losses import resolve_options
 from pggan.config.option import Group
-from pggan.config.presets import DEFAULT_PRESET, PRESETS, configure
+from pggan.config.presets import DEFAULT_PRESET, PRESETS
 from pggan.config.train import TrainConfig
+from pggan.training.run.call_options import CallOptions, call_options
+from pggan.training.train_run import collect_options, configure_run, is_main_process, next_run
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import paste
 from pggan.utils.output import activity, say
 
 if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
-    from pggan.training.engine.environment import RunEnvironment
     from pggan.training.engine.memory_estimate import MicroBatchPlan
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
-    from pggan.training.run.call_options import CallOptions
 
 # fmt: off
 OUT = cloup.option(
@@ -80,7 +82,7 @@ class Request:
     peaks: tuple[float, float] | None  # a card's TFLOP/s and GB/s
     output: Output
     call: CallOptions  # what no file and no run says
-    options: dict[str, Any]  # fields of `TrainConfig`; None where not given
+    options: dict[str, Any]  # by name; None where not given
 
 
 @cloup.command("train")
@@ -111,11 +113,11 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     says; a default below is that of a run without --preset. Ctrl-C saves a checkpoint, prints how to resume and exits
     with status 130 (SIGTERM: 143, SIGHUP: 129).
     """
-    output = Output(as_json, quiet or not _is_main_process())
+    output = Output(as_json, quiet or not is_main_process())
     own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
     call = call_options(values.pop("track"), values.pop("on_snapshot"))
     own["peaks"] = _peaks(values.pop("peak_tflops"), values.pop("peak_bandwidth"), own["dry_run"])
-    request = Request(**own, output=output, call=call, options=collect(values))
+    request = Request(**own, output=output, call=call, options=values)
     if request.resumed is None and request.override:
         raise UsageError("--override is about --resume; leave it out")
     if request.gpus is not None and request.gpus > 1 and not request.dry_run:
@@ -124,17 +126,15 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
         raise UsageError("several processes of one run need to be given DATA and --out")
     if request.resumed is not None and write_config:
         raise UsageError("--write-config is about a new run: --like RUN takes that run's options")
-    if request.resumed is not None:
-        return _report(_resume(request, request.resumed), output)
-    config = _configure(request)
-    if write_config:
-        options = to_options(config)
-        output.result(options, *to_toml(options).splitlines())
+    if request.resumed is None and (write_config or request.dry_run):
+        config = configure_run(collect_options(request.options), request.data)
+        if write_config:
+            options = to_options(config)
+            output.result(options, *to_toml(options).splitlines())
+        else:
+            _show_plan(config, request)
         return 0
-    if request.dry_run:
-        _show_plan(config, request)
-        return 0
-    return _report(_begin(config, request.out or _next_run(), request), output)
+    return _report(_train(request), output)
 
 
 def _peaks(tflops: float | None, bandwidth: float | None, dry_run: bool) -> tuple[float, float] | None:
@@ -146,11 +146,6 @@ def _peaks(tflops: float | None, bandwidth: float | None, dry_run: bool) -> tupl
     if not dry_run:
         raise UsageError("--peak-tflops and --peak-bandwidth are about a plan; add --dry-run")
     return tflops, bandwidth
-
-
-def _is_main_process() -> bool:
-    """Returns whether this process prints for the run: a launcher numbers its processes."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _launch_on_gpus(request: Request, count: int) -> int:
@@ -169,126 +164,41 @@ def _launch_on_gpus(request: Request, count: int) -> int:
     at = next(i for i, argument in enumerate(arguments) if argument.split("=")[0] == "--gpus")
     del arguments[at : at + (1 if "=" in arguments[at] else 2)]
     if request.resumed is None and request.out is None:
-        arguments += ["--out", str(_next_run())]
+        arguments += ["--out", str(next_run())]
     return launch(count, arguments)
 
 
-def _configure(request: Request) -> TrainConfig:
-    """Returns the configuration, fitted to its data: without DATA, to the faces that are to be drawn."""
-    from pggan.training.start import DRAWN_RESOLUTION, fit_to_data, fit_to_drawn
+def _train(request: Request) -> RunResult:
+    """Trains or resumes with the library's function."""
+    from pggan.api import train
 
-    options, warm_start = request.options, None
-    if options["start_from"] is not None:
-        from pggan.training.run.warm_start import WarmStart
-
-        warm_start = WarmStart.read(options["start_from"])
-
-    def configured(largest: int) -> TrainConfig:
-        return configure(options["preset"], warm_start.options(options, largest) if warm_start else options, largest)
-
-    if request.data is None:
-        config = fit_to_drawn(configured(DRAWN_RESOLUTION))
-    else:
-        from pggan.data.store.store import Store
-
-        with Store(request.data) as store:
-            config = fit_to_data(configured(store.max_resolution), store.manifest)
-        config = replace(config, data=str(Path(request.data).resolve()))
-    if warm_start:
-        # a preset's length is that of its own phases
-        config = replace(warm_start.fit(config), total_kimg=options["total_kimg"])
-    resolve_options(config.loss, config.labels is not None, dict(config.loss_options), config.has_codes)
-    return config
-
-
-def _draw(config: TrainConfig, run: Path, output: Output) -> TrainConfig:
-    """Draws synthetic faces into the run's own directory and returns the configuration with them as its data."""
-    from pggan.data.prepare.prepare import PrepareOptions, prepare
-    from pggan.training.run.directory import RunDirectory
-    from pggan.training.start import DRAWN_COUNT
-    from pggan.utils.process_pool import available_cores
-
-    store = RunDirectory(run).data
-    options = PrepareOptions(max_res=config.max_res, seed=config.seed, workers=available_cores(), overwrite=True)
-    with output.progress("drawing faces", DRAWN_COUNT) as advance:
-        report = prepare(f"drawn:{DRAWN_COUNT}", store, options, on_progress=advance)
-    say(f"drew {report.count} faces into {store}; {report.attribution}", err=True)
-    return replace(config, data=str(store.resolve()))
-
-
-def _next_run() -> Path:
-    """Returns the first free runs/NNN."""
-    taken = [int(p.name) for p in Path("runs").glob("[0-9][0-9][0-9]*") if p.name.isdecimal()]
-    return Path("runs") / f"{max(taken, default=-1) + 1:03d}"
-
-
-def _begin(config: TrainConfig, run: Path, request: Request) -> RunResult:
-    from pggan.data.store.store import Store
-    from pggan.training.engine.environment import resolve
-    from pggan.training.run.directory import RunDirectory
-    from pggan.training.start import advice, begin
-
-    if _is_main_process():
-        RunDirectory(run).check_free()
-    # before faces are drawn: a configuration that cannot be trained is refused at once
-    schedule, environment = config.schedule, resolve(config)
-    if config.data is None:
-        config = _draw(config, run, request.output)
-    if not request.output.silent:
-        with Store(str(config.data)) as store:
-            hints = advice(config, len(store))
-        for line in [_summary(config, environment, run), *environment.describe_steps(), *hints]:
-            request.output.note(line)
-    with ExitStack() as stack:
-        return begin(config, run, _display(schedule, request.output.silent, stack), environment, request.call)
-
-
-def _resume(request: Request, path: Path) -> RunResult:
-    from pggan.config.resume_policy import changed
-    from pggan.training.run.directory import RunDirectory
-
-    if request.out is not None or request.dry_run:
+    if request.resumed is not None and (request.out is not None or request.dry_run):
         flag = "--out" if request.out else "--dry-run"
         raise UsageError(f"--resume goes on in the run's own directory; leave {flag} out")
-    run = RunDirectory(path)
-    config, _ = run.read_options()
-    options = dict(request.options)
-    device = options.pop("device")
-    if options["loss_options"] is not None:
-        options["loss_options"] = tuple({**dict(config.loss_options), **dict(options["loss_options"])}.items())
-    new, _ = changed(config, options, request.override)
-    from pggan.training.start import resume
-
-    with ExitStack() as stack:
-        display = _display(new.schedule, request.output.silent, stack)
-        return resume(run, display, device, request.data, options, request.override, request.call)
+    with staged_progress(request.output.silent) as on_progress:
+        return train(
+            request.data, request.out, resume=request.resumed, override=request.override, on_progress=on_progress,
+            on_note=request.output.note, open_display=partial(_display, silent=request.output.silent),
+            track=request.call.track, on_snapshot=request.call.on_snapshot, **request.options,
+        )  # fmt: skip
 
 
-def _display(schedule: Schedule, silent: bool, stack: ExitStack) -> Display:
-    """Returns what shows the run's progress; `stack` closes it."""
+@contextmanager
+def _display(schedule: Schedule, silent: bool) -> Iterator[Display]:
+    """Opens what shows the run's progress."""
     from pggan.training.monitor.display import Display, LineDisplay, LiveDisplay, QuietDisplay
 
-    if not _is_main_process():
-        return Display()
-    if silent:
-        return QuietDisplay()
-    if sys.stderr.isatty():
-        return stack.enter_context(LiveDisplay(schedule))
-    display = LineDisplay(schedule)
-    stack.enter_context(activity(display.describe))
-    return display
-
-
-def _summary(config: TrainConfig, environment: RunEnvironment, run: Path) -> str:
-    from pggan.training.monitor.plan_table import sizes
-
-    last = sizes(config)[-1]
-    side = config.max_res
-    grows = f"{config.start_res}x{config.start_res} to {side}x{side}" if config.growth != "none" else f"{side}x{side}"
-    return (
-        f"run {run}: {grows}, preset {config.preset}, loss {config.loss}; G {last['g'] / 1e6:.3f}M and "
-        f"D {last['d'] / 1e6:.3f}M parameters; {environment.precision} on {environment.device}"
-    )
+    if not is_main_process():
+        yield Display()
+    elif silent:
+        yield QuietDisplay()
+    elif sys.stderr.isatty():
+        with LiveDisplay(schedule) as live:
+            yield live
+    else:
+        display = LineDisplay(schedule)
+        with activity(display.describe):
+            yield display
 
 
 def _show_plan(config: TrainConfig, request: Request) -> None:
@@ -313,7 +223,7 @@ def _report(result: RunResult, output: Output) -> int:
     """Prints what a run has reached and returns the exit status."""
     run, nimg = result.run, result.nimg
     status = 128 + result.signal if result.signal else 0
-    if not _is_main_process():
+    if not is_main_process():
         return status
     best = run.best if run.best.exists() else None
     models, lines = run.models(), []

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 import cloup
-
-if TYPE_CHECKING:
-    from pggan.training.run.call_options import CallOptions
 
 # fmt: off
 TRACK = cloup.option(
@@ -22,18 +17,3 @@ ON_SNAPSHOT = cloup.option(
     "file can ask for it.  [default: none]",
 )
 # fmt: on
-
-
-def call_options(track: str | None, on_snapshot: str | None) -> CallOptions:
-    """Returns what this call does besides training; a missing package or command is an error at once."""
-    from pggan.training.run.call_options import CallOptions
-
-    if track is not None:
-        from pggan.training.run.trackers import find_tracker
-
-        find_tracker(track)
-    if on_snapshot is not None:
-        from pggan.training.run.snapshot_command import split_command
-
-        split_command(on_snapshot)
-    return CallOptions(track, on_snapshot)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.latent_options import LatentChoice, latent_options, task_of
+from pggan.cli.latent_options import LatentChoice, Reach, latent_options, reach_options, task_of
 from pggan.cli.options import (
     SEEDS,
     ModelChoice,
     Output,
+    background_option,
     fps_option,
+    label_option,
     model_options,
     no_mark_option,
     numbers_type,
@@ -27,26 +29,30 @@ from pggan.networks.latents import MAX_CONTINUOUS
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
+    from pggan.config.content.channels import Colour
     from pggan.editing.latents_file import LatentSet
     from pggan.generation.model import Model
 
+# seconds, frames per second, enlargement, background
+VideoSettings = tuple[float, float, "int | None", "tuple[int, int, int]"]
+
 MOST_SEEDS = 64
-DEFAULT_DEGREES = 40.0
 DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 
 
 @cloup.command("traverse")
 @model_options
 @cloup.option_group(
-    "Codes",
+    "Codes and labels",
     cloup.option("--codes", type=numbers_type(int), show_default="all", help="Which codes to show, by number, as 0,2."),
     cloup.option("--seeds", type=SEEDS, default="0", help="Seeds of the noise and of the other codes."),
+    label_option,
     cloup.option(
         "--steps", type=click.IntRange(2, 100), default=10, metavar="N",
-        help="Values of a continuous code or a direction in its row.",
+        help="Values of a continuous code, a number or a direction in its row.",
     ),
     cloup.option(
-        "--range", "reach", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
+        "--range", "code_range", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
         help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
     ),
 )  # fmt: skip
@@ -60,10 +66,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
         "--direction", "names", multiple=True, metavar="NAME", show_default="all",
         help="Which of them. Repeat for further directions.",
     ),
-    cloup.option(
-        "--degrees", type=click.FloatRange(0.1, 180), metavar="X", show_default=f"{DEFAULT_DEGREES:g}",
-        help="Latents are turned from minus this to this.",
-    ),
+    reach_options,
 )  # fmt: skip
 @latent_options
 @cloup.option_group(
@@ -75,21 +78,25 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     seconds_option(type=click.FloatRange(0.1, 3600), show_default=f"{DEFAULT_SECONDS}"),
     fps_option(show_default=f"{DEFAULT_FPS}"),
     scale_option,
+    background_option,
     no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
     model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int,
-    reach: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
-    names: tuple[str, ...], degrees: float | None, kept: LatentChoice,
+    code_range: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
+    names: tuple[str, ...], degrees: float | None, spreads: float | None, kept: LatentChoice, background: Colour,
+    label: str | None,
 ) -> None:  # fmt: skip
-    """Show what structured codes or directions do.
+    """Show what structured codes, labels or directions do.
 
-    MODEL is a file, a run directory, hf://user/name or a shipped model's name.
-    One code of a model trained with --categorical or
-    --continuous changes, or one direction of --directions; everything else is held. In a grid, a row shows the values
-    from left to right, with a row for each of the seeds. In a video, a row is a code or direction and a column is a
-    seed, and every one passes through its values.
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name. One code of a model trained with
+    --categorical or --continuous changes, or a label of --label, or a direction of --directions; everything else is
+    held. In a grid, a row shows the values from left to right, with a row for each of the seeds. In a video, a row is a
+    code, label or direction and a column is a seed, and every one passes through its values.
+
+    Labels of --label without a value change instead of codes: age passes from its lowest to its highest value, classes
+    come one after the other. With a value they are held: --label age,hair=red.
     """
     is_grid = out.suffix.lower() == ".png"
     if not is_grid:
@@ -100,19 +107,30 @@ def command(
         raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
-    if directions is None and (names or degrees is not None or kept.files):
-        raise UsageError("--direction, --degrees and --latents are about directions; give --directions FILE, too")
-    if directions is not None and codes:
-        raise UsageError("--codes and --directions exclude each other: give one of them")
+    if directions is None and (names or degrees is not None or spreads is not None or kept.files):
+        raise UsageError("--direction, --degrees, --spreads, --latents are about directions; give --directions FILE")
+    if sum((directions is not None, bool(codes), label is not None)) > 1:
+        raise UsageError("--codes, --label and --directions exclude each other: give one of them")
     loaded = kept.load(model)
-    seconds, fps = seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS
+    video = (seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS, scale, background)
     if directions is None:
-        result, line = _show_codes(loaded, out, (codes or (), tuple(seeds), steps, reach), seconds, fps, scale, output)
+        changing, held = _split_labels(label)
+        choices = (codes or (), tuple(seeds), steps, code_range, changing, held)
+        result, line = _show_codes(loaded, out, choices, video, output)
     else:
         latents = _latents(loaded, kept, seeds)
-        moves = (directions, names, degrees or DEFAULT_DEGREES, steps)
-        result, line = _show_directions(loaded, kept, out, moves, latents, seconds, fps, scale, output)
+        moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps)
+        result, line = _show_directions(loaded, kept, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
+
+
+def _split_labels(text: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Returns the names of the labels that change, and those that are held, as other commands take `--label`."""
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    changing = tuple(part for part in parts if "=" not in part)
+    if text is not None and not changing:
+        raise UsageError("--label has to name a label that changes, without a value, as age or age,hair=red")
+    return changing, ",".join(part for part in parts if "=" in part) or None
 
 
 def _video_line(result: dict[str, Any]) -> str:
@@ -133,36 +151,39 @@ def _latents(model: Model, kept: LatentChoice, seeds: Seeds) -> LatentSet:
 
 def _show_directions(
     model: Model, kept: LatentChoice, out: Path, moves: tuple[Path, tuple[str, ...], float, int], latents: LatentSet,
-    seconds: float, fps: float, scale: int | None, output: Output,
+    video: VideoSettings, output: Output,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
-    from pggan.editing.direction_views import direction_sheet, direction_video
+    from pggan.editing.direction_views import UNITS, direction_sheet, direction_video
     from pggan.editing.directions_file import read_directions
 
-    file, names, degrees, steps = moves
+    file, names, amount, steps = moves
     directions = read_directions(file).check_model(model, kept.force)
     directions = directions.select(names) if names else directions
     if out.suffix.lower() == ".png":
         with output.progress("traversing", len(directions) * len(latents), "rows") as advance:
-            result = direction_sheet(model, out, directions, latents, degrees, steps, task_of(advance))
-        return result, f"{result['file']}: {', '.join(directions.names)}, {degrees:g} degrees to either side"
-    with output.progress("traversing", round(seconds * fps), "frames") as advance:
-        result = direction_video(model, out, directions, latents, degrees, seconds, fps, scale, task_of(advance))
+            result = direction_sheet(model, out, directions, latents, amount, steps, task_of(advance))
+        moved = f"{amount:g} {UNITS[directions.space]} to either side"
+        return result, f"{result['file']}: {', '.join(directions.names)}, {moved}"
+    with output.progress("traversing", round(video[0] * video[1]), "frames") as advance:
+        result = direction_video(model, out, directions, latents, amount, *video, task_of(advance))
     return result, _video_line(result)
 
 
 def _show_codes(
-    loaded: Model, out: Path, choices: tuple[Any, ...], seconds: float, fps: float, scale: int | None, output: Output
+    loaded: Model, out: Path, choices: tuple[Any, ...], video: VideoSettings, output: Output
 ) -> tuple[dict[str, Any], str]:
     from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
     options = TraverseOptions(*choices)
     if out.suffix.lower() == ".png":
-        rows = len(options.codes_of(loaded.codes)) * len(options.seeds)
+        rows = len(options.tracks(loaded)) * len(options.seeds)
         with output.progress("traversing", rows, "rows") as advance:
             result = traverse_grid(loaded, out, options, advance)
-        numbers = ", ".join(map(str, result["codes"]))
-        return result, f"{result['file']}: codes {numbers}, {result['columns']} values a row at most"
-    options.codes_of(loaded.codes)  # refuses a model without codes before the progress bar appears
-    with output.progress("traversing", round(seconds * fps), "frames") as advance:
-        result = traverse_video(loaded, out, options, seconds, fps, scale, advance)
+        shown = (
+            "labels " + ", ".join(options.labels) if options.labels else "codes " + ", ".join(map(str, result["codes"]))
+        )
+        return result, f"{result['file']}: {shown}, {result['columns']} values a row at most"
+    options.tracks(loaded)  # refuses a model without codes before the progress bar appears
+    with output.progress("traversing", round(video[0] * video[1]), "frames") as advance:
+        result = traverse_video(loaded, out, options, *video, advance)
     return result, _video_line(result)

@@ -60,6 +60,8 @@ def _check_needs(config: TrainConfig, regularizer: str) -> None:
     flag = flag_of(spec.switch or spec.name)
     if "labels" in spec.needs and config.labels is None and not config.label_size:
         raise UsageError(f"{flag} learns from labels; give the data's column of them with --labels")
+    if regularizer == "semi-supervised" and (len(config.label_layout) > 1 or 0 in config.label_layout):
+        raise UsageError(f"{flag} tells the classes of one label column; give --labels one column of classes")
     if "probability" in spec.needs and not OBJECTIVES[config.loss].probability:
         fitting = ", ".join(loss.name for loss in OBJECTIVES if loss.probability)
         raise UsageError(

@@ -112,6 +112,8 @@ def _option_text(value: Any) -> str | bool:
     if isinstance(value, (bool, str)):
         return value
     if isinstance(value, PerResolution):
+        if value.plain is not None and value.end is not None:
+            return f"{_number(value.plain)}..{_number(value.end)}"
         plain = [] if value.plain is None else [_number(value.plain)]
         return ",".join(plain + [f"{resolution}:{_number(number)}" for resolution, number in value.named])
     return ",".join(map(str, value)) if isinstance(value, tuple) else _number(value)

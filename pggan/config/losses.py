@@ -71,14 +71,19 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         "keeps real scores near zero: weight * E D(x)^2 (Karras et al. 2018)",
         options=(Option("drift_weight", 0.001, 0.0, 1e3, "Weight of the drift term on real scores."),)),
     RegularizerSpec("classification", "pggan.losses.regularizers.acgan:Classification",
-        "auxiliary classifier of a conditional run: cross-entropy of D's class logits (AC-GAN)",
-        options=(CLASS_WEIGHT,), needs=frozenset({"labels"}), joins="labels"),
+        "D reads the labels of a conditional run: cross-entropy of classes (AC-GAN), squared error of numbers",
+        options=(
+            CLASS_WEIGHT,
+            Option("number_weight", 10.0, 0.0, 1e3,
+                "Weight of the squared error with which D reads labels that are numbers, from -1 to 1."),
+        ), needs=frozenset({"labels"}), joins="labels"),
     RegularizerSpec("r1-penalty", "pggan.losses.regularizers.r1:R1",
         "penalty on the gradient at reals (Mescheder et al. 2018)",
         options=(
             Option("r1_gamma", 10.0, 0.0, 1e6,
                 "Weight gamma of the penalty gamma/2 * E ||grad D(x)||^2 at reals x, also by resolution; auto: 0.0002 "
-                "x pixels / batch (Karras et al. 2020), which is the default of --loss rpgan.", by_resolution=True),
+                "x pixels / batch (Karras et al. 2020), which is the default of --loss rpgan.", by_resolution=True,
+                scheduled=True),
         ),
         needs=frozenset({"penalty"})),
     RegularizerSpec("r2-penalty", "pggan.losses.regularizers.r2:R2",
@@ -86,7 +91,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         options=(
             Option("r2_gamma", 0.0, 0.0, 1e6,
                 "The same at generated images, with any loss; 0: none. auto: as for --r1-gamma, and the default of "
-                "--loss rpgan.", by_resolution=True),
+                "--loss rpgan.", by_resolution=True, scheduled=True),
         ),
         needs=frozenset({"penalty"}), switch="r2_gamma"),
     # before instance noise: D sees noise on augmented images, not augmented noise
@@ -95,7 +100,8 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         options=(
             Option("augment", "none", choices=("none", "diffaugment", "ada"),
                 help="Augment the images that the discriminator sees; ada tunes its strength p, best with --held-out."),
-            Option("augment_p", 0.0, 0.0, 1.0, "Fix ADA's p at this value; 0: tune it."),
+            Option("augment_p", 0.0, 0.0, 1.0, "Fix ADA's p at this value, or START..END over the run; 0: tune it.",
+                scheduled=True, metavar="P|A..B"),
             Option("ada_target", 0.6, 0.0, 1.0, "Overfitting of D above which ADA's p rises."),
             Option("ada_kimg", 500.0, 0.001, 1e6, "Thousands of images in which ADA's p can rise from 0 to 1."),
         ),

@@ -11,11 +11,13 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import safetensors
 
+from pggan.config.content.channels import RGBA
 from pggan.config.network import DiscriminatorConfig, GeneratorConfig
 from pggan.config.serialization import from_json
 from pggan.config.strict_json import is_kind, parse_json
@@ -24,7 +26,8 @@ from pggan.utils.file_kind import head_of, is_pickle, kind_of
 from pggan.utils.formatting import one_line, paste
 from pggan.utils.limits import MAX_METADATA_BYTES
 
-FORMAT = 1
+# The newest format, of models that older versions would misread: RGBA, numbers as labels. Other files have format 1.
+FORMAT = 2
 MODEL_KEY, STATE_KEY, DIGEST_KEY = "pggan.model", "pggan.state", "pggan.digest"
 LATENTS_KEY, DIRECTIONS_KEY, TUNED_KEY = "pggan.latents", "pggan.directions", "pggan.tuned"
 # What a file is, by its metadata entry.
@@ -43,6 +46,12 @@ _INFO: dict[str, Any] = {
     "imported_from": str | None, "networks": str | None, "generator": str | None, "best": dict[str, Any] | None,
 }  # fmt: skip
 _BEST: dict[str, Any] = {"metric": str | None, "score": float | None, "pictures": int | None}
+
+
+def model_format(generator: GeneratorConfig, labels: Mapping[str, Any] | None) -> int:
+    """Returns the oldest format that describes a model."""
+    columns = (labels or {}).get("columns") or [labels or {}]
+    return 2 if generator.channels == RGBA or any(column.get("bounds") for column in columns) else 1
 
 
 @dataclass(frozen=True)
@@ -93,14 +102,25 @@ def _checked_labels(labels: Any) -> dict[str, Any] | None:
     if labels is None:
         return None
     columns = labels["columns"] if isinstance(labels, dict) and set(labels) == {"columns"} else [labels]
-    one = {"name": str, "classes": list[str | int] | None, "counts": list[int] | None}
+    one: dict[str, Any] = {"name": str, "classes": list[str | int] | None, "counts": list[int] | None}
+    one |= {"bounds": list[float] | None, "quantiles": list[float] | None}
     if not isinstance(columns, list) or not all(_is_table(column, one) for column in columns):
         raise ModelError(f"its labels are no columns with a name and classes{_AGAIN}")
     for column in columns:
+        bounds, points = column.get("bounds"), column.get("quantiles") or []
+        if bounds is not None and not (len(bounds) == 2 and _is_ascending(bounds) and bounds[0] < bounds[1]):
+            raise ModelError(f"the bounds of its labels are no two numbers, the lower one first{_AGAIN}")
+        if points and not (bounds and 2 <= len(points) <= 1000 and _is_ascending(points)):
+            raise ModelError(f"the quantiles of its labels are no ascending numbers{_AGAIN}")
         counts = column.get("counts")
         if counts is not None and not _are_counts(counts, len(column.get("classes") or [])):
             raise ModelError(f"the counts of its labels are no numbers of pictures, one for each class{_AGAIN}")
     return dict(labels)
+
+
+def _is_ascending(numbers: list[float]) -> bool:
+    """Whether `numbers` are of a sensible size, each at least as large as the one before."""
+    return all(abs(number) <= 1e30 for number in numbers) and all(a <= b for a, b in pairwise(numbers))
 
 
 def _are_counts(counts: list[int], classes: int) -> bool:
@@ -142,8 +162,10 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
             raise ValueError("it has no format")
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path} has unreadable metadata ({one_line(error)}); copy or make it again") from None
-    if version != FORMAT:
-        raise ModelError(f"{path} has format {version}, this pggan reads format {FORMAT}; update pggan to read it")
+    if not 1 <= version <= FORMAT:
+        raise ModelError(
+            f"{path} has format {version}, this pggan reads formats up to {FORMAT}; update pggan to read it"
+        )
     return about
 
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pggan.config.content.channels import LISTED
 from pggan.config.option import Group, check_ranges, option
 from pggan.config.resolution import level_of
 from pggan.utils.errors import UsageError
@@ -45,8 +46,8 @@ class NetworkConfig:
 
     # fmt: off
     resolution: int = setting(1024, "Side of the largest images, a power of two.")
-    channels: int = setting(3, "Channels of an image: 1 (grey) or 3 (RGB).", 1, 64)
-    label_size: int = setting(0, "Numbers of a one-hot label; 0: unconditional.", 0, 100_000)
+    channels: int = setting(3, f"Channels of an image: {LISTED}.", 1, 64)
+    label_size: int = setting(0, "Length of the label vector: one-hot classes, and numbers; 0: none.", 0, 100_000)
     fmap_base: int = setting(8192, "Feature maps: stage s has min(base / 2^s, max).", 1, 1 << 20)
     fmap_max: int = setting(512, "Most feature maps of a layer.", 1, 8192)
     fmap_decay: float = setting(1.0, "Halvings of the feature maps from a stage to the next.", 0, 4)

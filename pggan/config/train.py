@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pggan.config import compatibility
+from pggan.config.content.channels import KINDS, LISTED
 from pggan.config.losses import (
     OBJECTIVES,
     REGULARIZERS,
@@ -87,6 +88,10 @@ class TrainConfig:
     raw_models: str = option(RUN, "auto",
         "Whether models keep the generator itself beside its average, for generate --raw; auto: where it takes at most "
         "64 MiB.", choices=("auto", "always", "never"), on_resume=SAFE, before="never")
+    power_averages: bool = option(RUN, False,
+        "Keep two power-function averages of the generator (lengths 0.05 and 0.1) in every snapshot, from which pggan "
+        "ema makes one of any length. Costs two more generators in memory, and as many bytes on the disk a snapshot.",
+        on_resume=IMMUTABLE, in_recipe=False)
     max_rollbacks: int = option(RUN, 3, "How often a run that diverges may roll back to its last good checkpoint.", 0,
         1000, on_resume=SAFE)
     rollback_lr: float = option(RUN, 0.5, "Factor on the learning rates at each rollback.", 0, 1, above_low=True,
@@ -97,10 +102,14 @@ class TrainConfig:
     data: str | None = option(DATA, None, "The prepared data store.", on_command_line=False)
     channels: int = option(DATA, 3, "Channels of an image, as the data have them.", on_resume=IMMUTABLE,
         on_command_line=False, networks="gd")
-    label_size: int = option(DATA, 0, "Number of classes, as the data have them; 0: unconditional.",
+    label_size: int = option(DATA, 0, "Numbers of a label vector, as the data have them; 0: unconditional.",
         on_resume=IMMUTABLE, on_command_line=False, networks="gd")
-    labels: str | None = option(DATA, None, "Train conditionally on this label column of the data (AC-GAN).",
-        metavar="COLUMN", on_resume=IMMUTABLE, default_text="unconditional")
+    label_columns: tuple[int, ...] = option(DATA, (),
+        "Classes of each label column, 0 of a number, as the data have them; empty: label_size classes of one column.",
+        on_resume=IMMUTABLE, on_command_line=False)
+    labels: str | None = option(DATA, None,
+        "Train conditionally on this label column of the data (AC-GAN), or on several, as age,hair.",
+        metavar="COLUMN,...", on_resume=IMMUTABLE, default_text="unconditional")
     mirror: bool = option(DATA, True, "Mirror half of the images, chosen at random.")
     held_out: float = option(DATA, 0.0, "Share of the images never shown to the discriminator, to measure overfitting.",
         0, 0.99, metavar="SHARE")
@@ -129,17 +138,24 @@ class TrainConfig:
     batch: PerResolution = option(SCHEDULE, PerResolution(16),
         "Batch size. auto: the preset's, split into the largest micro-batches that fit the memory.", 1, 65536,
         whole=True, metavar="auto|N|R:N,...")
-    g_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the generator.", 0, 10)
-    d_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the discriminator.", 0, 10)
+    g_lr: PerResolution | None = option(SCHEDULE, None,
+        "Learning rate of the generator; START..END changes it linearly over the run.", 0, 10, scheduled=True)
+    d_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the discriminator, likewise.", 0, 10,
+        scheduled=True)
+    lr_warmup: float = option(SCHEDULE, 0.0,
+        "Thousands of images over which both learning rates rise from 0 as the run begins.", 0, 1e9, metavar="KIMG")
     adam_betas: tuple[float, float] | None = option(SCHEDULE, None, "Betas of Adam for both networks, e.g. 0.5,0.999.",
         0, 1, below_high=True, on_resume=IMMUTABLE, default_text="the optimizer of the loss")
+    adam_beta2: float | PerResolution | None = option(SCHEDULE, None,
+        "Adam's second beta for both networks in place of that of --adam-betas, or START..END over the run.", 0, 1,
+        below_high=True, metavar="BETA|A..B", scheduled=True, default_text="the optimizer of the loss")
     n_critic: int | None = option(SCHEDULE, None, "Discriminator steps per generator step.", 1, 100,
         default_text="the loss's")
     ema_decay: float = option(SCHEDULE, 0.999, "EMA decay of the generator's weights per discriminator step.", 0, 1,
         below_high=True, default_text="the preset's, with its batch and phases")
-    ema_half_life: float | None = option(SCHEDULE, None,
-        "EMA half-life in thousands of images, whatever the batch, instead of --ema-decay.", 1e-3, 1e6, metavar="KIMG",
-        default_text=f"{HALF_LIFE:g}, where no --ema-decay holds")
+    ema_half_life: float | PerResolution | None = option(SCHEDULE, None,
+        "EMA half-life in thousands of images, whatever the batch, instead of --ema-decay; or START..END over the run.",
+        1e-3, 1e6, metavar="KIMG|A..B", scheduled=True, default_text=f"{HALF_LIFE:g}, where no --ema-decay holds")
     ema_ramp: float = option(SCHEDULE, 0.05,
         "The half-life is at most this share of the images seen since a level's layers began; 0: no limit.", 0, 1,
         metavar="SHARE", before=0.0)
@@ -218,7 +234,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         level_of(self.start_res)
         level_of(self.max_res)
-        require(self.channels in (1, 3), f"channels {self.channels}: pictures have 1 (grey) or 3 (RGB)")
+        require(self.channels in KINDS, f"channels {self.channels}: pictures have {LISTED}")
         require(self.start_res <= self.max_res, f"--start-res {self.start_res} is above --max-res {self.max_res}")
         _ = OBJECTIVES[self.loss]  # suggests a near name, which a choice does not
         check_ranges(self)
@@ -233,6 +249,11 @@ class TrainConfig:
     def details(self) -> list[int]:
         """Returns the levels of detail that the phases pass through, as resolutions."""
         return [2**level for level in range(level_of(self.start_res), level_of(self.max_res) + 1)]
+
+    @property
+    def label_layout(self) -> tuple[int, ...]:
+        """The columns in the label vector: the number of classes of each, 0 of a number, which takes one place."""
+        return self.label_columns or ((self.label_size,) if self.label_size else ())
 
     @property
     def has_codes(self) -> bool:
@@ -253,6 +274,13 @@ class TrainConfig:
         automatic = {name for name, value in options.items() if value == AUTO and declared[name].by_resolution}
         return {name: gamma if name in automatic else value for name, value in options.items()}
 
+    def schedules(self) -> dict[str, PerResolution]:
+        """Returns the numbers that change over the run, by the name of their option."""
+        values = {name: getattr(self, name) for name, option in OPTIONS.items() if option.scheduled}
+        declared = all_options()
+        values |= {n: declared[n].check(v) for n, v in self.objective_options().items() if declared[n].scheduled}
+        return {n: v for n, v in values.items() if isinstance(v, PerResolution) and v.end is not None}
+
     def needs(self) -> frozenset[str]:
         """Returns what the loss and the regularizers need (`ObjectiveSpec.needs`)."""
         return OBJECTIVES[self.loss].needs.union(*(REGULARIZERS[name].needs for name in self.regularizers()))
@@ -262,6 +290,9 @@ class TrainConfig:
         g, d = optimizers(self.loss, self.regularizers())
         if (betas := self.adam_betas) is not None:
             g, d = (dataclasses.replace(each, name="adam", betas=betas) for each in (g, d))
+        if self.adam_beta2 is not None:
+            beta2 = PerResolution.of(self.adam_beta2).at(self.start_res)
+            g, d = (dataclasses.replace(each, name="adam", betas=(each.betas[0], beta2)) for each in (g, d))
         if self.penalty_every > 1:
             first, second = (beta**self.d_share for beta in d.betas)
             d = dataclasses.replace(d, betas=(first, second))

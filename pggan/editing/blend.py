@@ -139,7 +139,7 @@ def cross_over(model: Model, latents: LatentSet, options: CrossOver) -> Images:
     _check_progressive(model)
     if len(latents) != 2:
         raise UsageError(f"a cross-over takes two latents, not {len(latents)}")
-    weight = _weights(model, options)
+    weight, taker = _weights(model, options), latents.taker(model)
     inputs = torch.from_numpy(latents.select([0, 0, 1]).inputs).to(model.device)
     labels = latents.select([0, 0, 1]).labels
     generator = model.file.generator
@@ -153,7 +153,7 @@ def cross_over(model: Model, latents: LatentSet, options: CrossOver) -> Images:
     try:
         with torch.no_grad():
             y = None if labels is None else torch.from_numpy(labels).to(model.device)
-            return to_uint8(differentiable_images(model, inputs, y))
+            return to_uint8(differentiable_images(taker, inputs, y))
     finally:
         handle.remove()
 

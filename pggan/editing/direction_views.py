@@ -1,4 +1,7 @@
-"""Shows directions: a sheet of moves in steps of degrees, and a looping video."""
+"""Shows directions: a sheet of moves, and a looping video.
+
+Amounts are degrees, of a model with a mapping network standard deviations of w.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from pggan.config.content.channels import WHITE, Colour
 from pggan.editing.directions_file import DirectionSet
 from pggan.editing.latents_file import LatentSet
-from pggan.editing.sphere import move
 from pggan.editing.task import UNWATCHED, Task
 from pggan.generation.grid import Grid, Images
 from pggan.generation.images import describe, make_folder, write_png
@@ -19,16 +22,18 @@ from pggan.generation.model import Model
 from pggan.generation.video import write_grid_video
 from pggan.utils.errors import UsageError
 
-DEGREES, STEPS = 40.0, 7
+STEPS = 7
+# How far latents are moved by default, and the unit, by the space that they are moved in.
+AMOUNTS = {"z": 40.0, "w": 3.0}
+UNITS = {"z": "degrees", "w": "spreads"}
 
 
-def moved(latents: LatentSet, directions: DirectionSet, name: str, degrees: float) -> LatentSet:
-    """Returns latents turned by an angle towards a direction; their origins say so."""
-    vector = directions.select([name]).vectors[0]
-    edit = {"direction": name, "degrees": degrees}
+def moved(model: Model, latents: LatentSet, directions: DirectionSet, name: str, amount: float) -> LatentSet:
+    """Returns latents moved along a direction; their origins say so."""
+    latents = latents.moved(model, directions.select([name]).vectors[0], amount)
+    edit = {"direction": name, UNITS[directions.space]: amount}
     origins = [{"edit": edit, "of": origin} for origin in latents.origins]
-    names = [f"{latent}-{name}{degrees:+g}" for latent in latents.names]
-    return latents.with_latents(move(latents.z, vector, degrees), names, origins)
+    return latents.with_latents(latents.z, [f"{latent}-{name}{amount:+g}" for latent in latents.names], origins)
 
 
 def direction_sheet(
@@ -36,39 +41,40 @@ def direction_sheet(
     out: str | Path,
     directions: DirectionSet,
     latents: LatentSet,
-    degrees: float = DEGREES,
+    amount: float | None = None,
     steps: int = STEPS,
     task: Task = UNWATCHED,
 ) -> dict[str, Any]:
-    """Writes a PNG with a row for each direction and latent, moved from -`degrees` to `degrees` from left to right.
+    """Writes a PNG with a row for each direction and latent, moved from -`amount` to `amount` from left to right.
 
     Args:
         model: The model.
         out: The PNG.
         directions: Its directions.
         latents: Its latents.
-        degrees: Largest move.
+        amount: Largest move; None: 40 degrees, or 3 standard deviations of w.
         steps: Images in a row.
         task: Counts rows.
 
     Returns:
-        File, directions, rows, columns and degrees.
+        File, directions, rows, columns, and degrees or spreads.
 
     Raises:
         UsageError: The sheet is too large.
     """
-    angles = [float(a) for a in np.linspace(-degrees, degrees, steps)]
+    amount = AMOUNTS[directions.space] if amount is None else amount
+    amounts, unit = [float(a) for a in np.linspace(-amount, amount, steps)], UNITS[directions.space]
     rows = len(directions) * len(latents)
     canvas = Grid(steps, rows, model.resolution, model.channels)
     make_folder(Path(out).parent)
     for name in directions.names:
         for row in range(len(latents)):
             one = latents.select([row])
-            canvas.add(LatentSet.join([moved(one, directions, name, a) for a in angles]).images(model))
+            canvas.add(LatentSet.join([moved(model, one, directions, name, a) for a in amounts]).images(model))
             task.advance(1)
-    about = {"directions": list(directions.names), "degrees": angles, "latents": list(latents.names)}
+    about = {"directions": list(directions.names), unit: amounts, "latents": list(latents.names)}
     write_png(Path(out), canvas.image, {**about, **describe(model)})
-    return {"file": str(out), "directions": list(directions.names), "rows": rows, "columns": steps, "degrees": degrees}
+    return {"file": str(out), "directions": list(directions.names), "rows": rows, "columns": steps, unit: amount}
 
 
 def direction_video(
@@ -76,10 +82,11 @@ def direction_video(
     out: str | Path,
     directions: DirectionSet,
     latents: LatentSet,
-    degrees: float = DEGREES,
+    amount: float | None = None,
     seconds: float = 6.0,
     fps: float = 30.0,
     scale: int | None = None,
+    background: Colour = WHITE,
     task: Task = UNWATCHED,
 ) -> dict[str, Any]:
     """Writes a looping video with a row for each direction and a column for each latent, moved there and back.
@@ -89,13 +96,15 @@ def direction_video(
     if not seconds * fps >= 2:
         raise UsageError(f"{seconds:g} s at {fps:g} frames a second is less than two frames; give more of either")
     count = round(seconds * fps)
+    most = AMOUNTS[directions.space] if amount is None else amount
 
     def frames() -> Iterator[Images]:
         for frame in range(count):
-            at = degrees * math.sin(2 * math.pi * frame / count)
-            rows = [moved(latents, directions, name, at) for name in directions.names]
+            at = most * math.sin(2 * math.pi * frame / count)
+            rows = [moved(model, latents, directions, name, at) for name in directions.names]
             yield LatentSet.join(rows).images(model)
             task.advance(1)
 
     grid = (len(latents), len(directions))
-    return {**write_grid_video(out, frames(), grid, model.resolution, scale, fps), "directions": list(directions.names)}
+    written = write_grid_video(out, frames(), grid, model.resolution, scale, fps, background)
+    return {**written, "directions": list(directions.names)}

@@ -1,6 +1,7 @@
 """Finds directions in latent space that change images in a nameable way.
 
-Every function returns a `DirectionSet`; `measure_effects` says how strongly each changes the images.
+Every function returns a `DirectionSet`; `measure_effects` says how strongly each changes the images. Directions of a
+model with a mapping network lie in w.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from numpy.typing import NDArray
 from pggan.editing.directions_file import DirectionSet
 from pggan.editing.fits import Fit, fit_classes, fit_values
 from pggan.editing.image_scores import IMAGE_SCORES, score_images
-from pggan.editing.latent_space import first_dense_weight
+from pggan.editing.latent_space import Spread, first_dense_weight, space_of
 from pggan.editing.latents_file import LatentSet
 from pggan.editing.model_identity import ModelIdentity
 from pggan.editing.seed_bank import SEEDS, seed_bank
-from pggan.editing.sphere import move, orthogonal, unit
+from pggan.editing.sphere import orthogonal, unit
 from pggan.editing.task import UNWATCHED, Task
 from pggan.generation.model import Model
 from pggan.utils.errors import ModelError, UsageError
 
 COUNT = 6  # directions of SeFa and of principal components
-EFFECT_DEGREES, EFFECT_SEEDS, RANDOM_DIRECTIONS = 25.0, 8, 16
+EFFECT_SEEDS, RANDOM_DIRECTIONS = 8, 16
+# How far latents are moved to measure an effect: degrees in z, standard deviations in w.
+EFFECT_AMOUNT = {"z": 25.0, "w": 2.0}
+_UNIT = {"z": "degrees", "w": "spreads"}
 # A class that fewer of the images belong to is told by whether its logit is above the median instead.
 FEWEST_MEMBERS = 0.05
 
@@ -71,7 +75,7 @@ def find_components(
     share = values**2 / (values**2).sum()
     fits = {}
     for n in range(count):
-        fit = fit_values(bank.latents.z, components[:, n] * values[n])
+        fit = fit_values(_fit_inputs(bank.latents, model), components[:, n] * values[n])
         fits[f"pca{n}"] = (fit.direction, {"variance_share": float(share[n]), "r2": fit.figure})
     return _direction_set(model, fits, "pca")
 
@@ -92,8 +96,16 @@ def find_scores(
 
 
 def fit_scores(model: Model, latents: LatentSet, scores: Mapping[str, NDArray[np.floating]]) -> DirectionSet:
-    """Finds the direction of each of any scores (N,) of latents, by least squares; figure: R2 on the last fifth."""
-    fits = {name: fit_values(latents.z, values) for name, values in scores.items()}
+    """Finds the direction of each of any scores (N,) of latents, by least squares; figure: R2 on the last fifth.
+
+    Latents without a score (NaN), as those whose image shows no face, are left out.
+    """
+    rows, fits = _fit_inputs(latents, model), {}
+    for name, values in scores.items():
+        known = ~np.isnan(values)
+        if not known.any():
+            raise UsageError(f"none of {len(values)} pictures has a score {name}; do they show faces?")
+        fits[name] = fit_values(rows[known], values[known])
     return _of_fits(model, fits, "scores", "r2")
 
 
@@ -106,7 +118,7 @@ def find_marks(model: Model, yes: Sequence[int], no: Sequence[int], name: str = 
         raise UsageError(f"seed {min(both)} is marked both yes and no; give it one mark")
     latents = LatentSet.of_seeds(model, [*yes, *no])
     is_member = np.arange(len(latents)) < len(yes)
-    return _of_fits(model, {name: fit_classes(latents.z, is_member)}, "marks", "accuracy")
+    return _of_fits(model, {name: fit_classes(_fit_inputs(latents, model), is_member)}, "marks", "accuracy")
 
 
 def find_classes(
@@ -128,18 +140,21 @@ def find_classes(
         raise ModelError(f"{model.name} keeps no discriminator, which tells the classes; use one of a run's models")
     latents = LatentSet.of_seeds(model, range(seeds), label)
     logits = _class_logits(model, latents, task)
+    rows = _fit_inputs(latents, model)
     fits: dict[str, tuple[NDArray[np.float64], dict[str, Any]]] = {}
     start = 0
     for column in model.labels.columns:
-        block = logits[:, start : start + len(column.classes)]
-        for number in range(len(column.classes)):
+        block = logits[:, start : start + column.width]
+        for number in range(column.width):
             member, kind = block.argmax(axis=1) == number, "largest logit"
-            if len(column.classes) == 1 or not FEWEST_MEMBERS <= member.mean() <= 1 - FEWEST_MEMBERS:
-                member, kind = block[:, number] > np.median(block[:, number]), "logit above the median"
-            fit = fit_classes(latents.z, member)
+            if column.width == 1 or not FEWEST_MEMBERS <= member.mean() <= 1 - FEWEST_MEMBERS:
+                member = block[:, number] > np.median(block[:, number])
+                kind = "number above the median" if column.is_number else "logit above the median"
+            fit = fit_classes(rows, member)
             figures = {"accuracy": fit.figure, "members": float(member.mean()), "member": kind}
-            fits[names[start + number]] = (fit.direction, figures)
-        start += len(column.classes)
+            name = column.name if column.is_number else names[start + number]
+            fits[name] = (fit.direction, figures)
+        start += column.width
     return _direction_set(model, fits, "labels")
 
 
@@ -157,22 +172,28 @@ def keep_fixed(directions: DirectionSet, others: DirectionSet) -> DirectionSet:
 
 
 def measure_effects(
-    model: Model, directions: DirectionSet, degrees: float = EFFECT_DEGREES, label: int | str | None = None,
+    model: Model,
+    directions: DirectionSet,
+    amount: float | None = None,
+    label: int | str | None = None,
     task: Task = UNWATCHED,
-) -> DirectionSet:  # fmt: skip
+) -> DirectionSet:
     """Adds to each direction its effect: the mean change of the image, in units of a random direction's.
 
-    The change is the mean absolute difference of the 8-bit images of 8 seeds at plus and minus `degrees`; a random
-    direction's is the mean over 16 of them. The order becomes that of the effect. `task` counts images.
+    The change is the mean absolute difference of the 8-bit images of 8 seeds at plus and minus `amount` (25 degrees, of
+    a model with a mapping network 2 standard deviations of w); a random direction's is the mean over 16 of them. The
+    order becomes that of the effect. `task` counts images.
     """
+    space = space_of(model)
+    amount = EFFECT_AMOUNT[space] if amount is None else amount
     latents = LatentSet.of_seeds(model, range(EFFECT_SEEDS), label)
     base = latents.images(model).astype(np.int16)
     random = unit(np.random.RandomState(0).randn(RANDOM_DIRECTIONS, model.latent_size))
-    reference = float(np.mean([_change(model, latents, base, row, degrees, task) for row in random]))
+    reference = float(np.mean([_change(model, latents, base, row, amount, task) for row in random]))
     figures = []
     for vector, known in zip(directions.vectors, directions.figures):
-        change = _change(model, latents, base, vector, degrees, task)
-        figures.append({**known, "change": change, "effect": change / max(reference, 1e-9), "degrees": degrees})
+        change = _change(model, latents, base, vector, amount, task)
+        figures.append({**known, "change": change, "effect": change / max(reference, 1e-9), _UNIT[space]: amount})
     return replace(directions, figures=tuple(figures)).by_effect()
 
 
@@ -182,12 +203,12 @@ def effect_images(count: int) -> int:
 
 
 def _change(
-    model: Model, latents: LatentSet, base: NDArray[np.int16], vector: NDArray[np.floating], degrees: float, task: Task
+    model: Model, latents: LatentSet, base: NDArray[np.int16], vector: NDArray[np.floating], amount: float, task: Task
 ) -> float:
     changes = []
     for sign in (-1, 1):
-        moved = latents.with_latents(move(latents.z, vector, sign * degrees), latents.names, latents.origins)
-        changes.append(float(np.abs(moved.images(model).astype(np.int16) - base).mean()))
+        moved = latents.moved(model, vector, sign * amount).images(model)
+        changes.append(float(np.abs(moved.astype(np.int16) - base).mean()))
         task.advance(len(latents))
     return float(np.mean(changes))
 
@@ -205,6 +226,14 @@ def _class_logits(model: Model, latents: LatentSet, task: Task) -> NDArray[np.fl
     return np.stack(rows)
 
 
+def _fit_inputs(latents: LatentSet, model: Model) -> NDArray[np.float64]:
+    """Returns what fits take: latents z on the sphere, or w about its average, both with elements of unit variance."""
+    if space_of(model) == "z":
+        return unit(latents.z) * np.sqrt(model.latent_size)
+    spread = Spread.of(model)
+    return np.asarray((latents.in_w(model).z - spread.average) / max(spread.scale, 1e-12), np.float64)
+
+
 def _checked_count(count: int, model: Model) -> int:
     if not 1 <= count <= model.latent_size:
         raise UsageError(f"{count} directions are not from 1 to {model.latent_size}, the size of the latent")
@@ -220,4 +249,4 @@ def _direction_set(
 ) -> DirectionSet:
     vectors = unit(np.stack([vector for vector, _ in parts.values()])).astype(np.float32)
     figures = tuple({"from": method, **figures} for _, figures in parts.values())
-    return DirectionSet(vectors, tuple(parts), figures, ModelIdentity.of(model))
+    return DirectionSet(vectors, tuple(parts), figures, ModelIdentity.of(model), space_of(model))

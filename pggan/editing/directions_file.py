@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from pggan.config.model_metadata import DIRECTIONS_KEY, read_metadata
-from pggan.editing.latents_file import SPACES, Rows, check_small_file
+from pggan.editing.latent_space import SPACES, space_of
+from pggan.editing.latents_file import Rows, check_small_file
 from pggan.editing.model_identity import ModelIdentity
 from pggan.generation.model import Model
 from pggan.networks.model_file import read_tensors, write_tensors
@@ -71,6 +72,9 @@ class DirectionSet:
 
     def check_model(self, model: Model, force: bool = False) -> DirectionSet:
         """Returns the set, to be used with a model; see `LatentSet.check_model`."""
+        if self.space != space_of(model):
+            its = "latents w, of a mapping network" if self.space == "w" else "latents z, without a mapping network"
+            raise UsageError(f"directions of {its}, which {model.name} is not moved in; give the model {self.model}")
         if self.vectors.shape[1] != model.latent_size:
             raise UsageError(f"directions of size {self.vectors.shape[1]}, but {model.name} takes {model.latent_size}")
         if not force and not self.model.fits(ModelIdentity.of(model)):

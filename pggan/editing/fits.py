@@ -1,4 +1,4 @@
-"""Linear fits on the sphere of latents: least squares with R2, logistic regression with accuracy, on held-out rows."""
+"""Linear fits on latents: least squares with R2, logistic regression with accuracy, on held-out rows."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Fit(NamedTuple):
 
 
 def fit_values(latents: NDArray[np.floating], values: NDArray[np.floating]) -> Fit:
-    """Fits values (N,) as a linear function of the directions of latents (N, Z), by least squares.
+    """Fits values (N,) as a linear function of latents (N, Z) with elements of unit variance, by least squares.
 
     `figure` is R2 on the last fifth of the rows, which the fit does not see: 1 is perfect, 0 no better than the mean.
 
     Raises `UsageError` for too few rows, or values that are all the same or not finite.
     """
-    x, y = _scaled(latents), np.asarray(values, np.float64)
+    x, y = np.asarray(latents, np.float64), np.asarray(values, np.float64)
     if len(y) < FEWEST or not np.isfinite(y).all() or np.ptp(y) == 0:
         raise UsageError(f"{len(y)} values that are all the same, not finite or fewer than {FEWEST} give no direction")
     train = len(y) - max(1, round(HELD_OUT * len(y)))
@@ -46,7 +46,7 @@ def fit_values(latents: NDArray[np.floating], values: NDArray[np.floating]) -> F
 
 
 def fit_classes(latents: NDArray[np.floating], is_member: NDArray[np.bool_], penalty: float = 1e-2) -> Fit:
-    """Fits membership (N,) by logistic regression on the directions of latents (N, Z).
+    """Fits membership (N,) by logistic regression on latents (N, Z) with elements of unit variance.
 
     `figure` is the accuracy on held-out rows, each in one of five folds (fewer where there are fewer rows). The
     direction is that of all rows.
@@ -59,7 +59,7 @@ def fit_classes(latents: NDArray[np.floating], is_member: NDArray[np.bool_], pen
     Raises:
         UsageError: There are not two rows of each kind at least.
     """
-    x, y = _scaled(latents), np.asarray(is_member, np.float64)
+    x, y = np.asarray(latents, np.float64), np.asarray(is_member, np.float64)
     if min(y.sum(), len(y) - y.sum()) < 2:
         raise UsageError(f"{int(y.sum())} of {len(y)} latents are of the class; two of each kind are needed at least")
     right = 0
@@ -72,11 +72,6 @@ def fit_classes(latents: NDArray[np.floating], is_member: NDArray[np.bool_], pen
         weights, bias = _logistic(x[train], y[train], penalty)
         right += int((((x[test] @ weights + bias) > 0) == (y[test] > 0)).sum())
     return Fit(unit(_logistic(x, y, penalty)[0]), right / len(y))
-
-
-def _scaled(latents: NDArray[np.floating]) -> Values:
-    """Returns latents (N, Z) with the length that makes a random one's elements of unit variance."""
-    return unit(latents) * np.sqrt(latents.shape[1])
 
 
 def _logistic(x: Values, y: Values, penalty: float) -> tuple[Values, float]:

@@ -1,4 +1,4 @@
-"""Numbers of images that directions can be fitted to: brightness, hue, sharpness and others, D's score, a CSV."""
+"""Numbers of images that directions can be fitted to: brightness, hue, sharpness, of faces, D's score, a CSV."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import over
+from pggan.editing.faces.face_points import why_no_faces
+from pggan.editing.faces.face_scores import FACE_SCORES, score_faces
 from pggan.editing.latent_images import discriminator_scores
 from pggan.editing.latents_file import LatentSet, check_small_file
 from pggan.editing.task import UNWATCHED, Task
@@ -64,12 +67,11 @@ IMAGE_SCORES: dict[str, Callable[[Images], Scores]] = {
     "brightness": brightness, "contrast": contrast, "saturation": saturation, "sharpness": sharpness,
 }  # fmt: skip
 HUE, DISCRIMINATOR = "hue", "score"
-# Scores by landmarks (yaw, roll, smile, open eyes) are added here, once landmarks of pictures can be computed.
-NAMES = (*IMAGE_SCORES, HUE, DISCRIMINATOR)
+NAMES = (*IMAGE_SCORES, HUE, DISCRIMINATOR, *FACE_SCORES)
 
 
 def score_images(model: Model, latents: LatentSet, names: tuple[str, ...], task: Task = UNWATCHED) -> dict[str, Scores]:
-    """Returns scores (N,) by name of the images of latents.
+    """Returns scores (N,) by name of the images of latents; those of faces are NaN where an image shows none.
 
     Args:
         model: The model.
@@ -78,7 +80,7 @@ def score_images(model: Model, latents: LatentSet, names: tuple[str, ...], task:
         task: Counts images.
 
     Raises:
-        UsageError: There is no such score, or the images are grey and the score is of colour.
+        UsageError: There is no such score, images are grey and the score is of colour, or `pggan[align]` is missing.
         ModelError: D's score of a file without a discriminator.
     """
     for name in names:
@@ -86,10 +88,17 @@ def score_images(model: Model, latents: LatentSet, names: tuple[str, ...], task:
             raise UsageError(f"there is no score {name!r}; choose of {', '.join(NAMES)}, or give a table with --csv")
     if model.channels == 1 and {HUE, "saturation"} & {*names}:
         raise UsageError("hue and saturation are of pictures in colour; leave them out for this model")
+    of_faces = tuple(name for name in names if name in FACE_SCORES)
+    if of_faces and (reason := why_no_faces()):
+        raise UsageError(f"{', '.join(of_faces)}: {reason}")
     parts: dict[str, list[NDArray[np.number]]] = {name: [] for name in names if name != DISCRIMINATOR}
     for images in _batches(model, latents, task) if parts else ():
+        faces = score_faces(images, of_faces) if of_faces else {}
         for name, values in parts.items():
-            values.append(_chroma(images) if name == HUE else IMAGE_SCORES[name](images))
+            if name in faces:
+                values.append(faces[name])
+            else:
+                values.append(_chroma(images) if name == HUE else IMAGE_SCORES[name](images))
     scores = {name: np.concatenate(values) for name, values in parts.items()}
     if HUE in scores:
         scores[HUE] = np.angle(scores[HUE] * np.conj(scores[HUE].sum()), deg=True)
@@ -99,10 +108,10 @@ def score_images(model: Model, latents: LatentSet, names: tuple[str, ...], task:
 
 
 def _batches(model: Model, latents: LatentSet, task: Task) -> Iterator[Images]:
-    size = model.batch_size()
+    size, taker = model.batch_size(), latents.taker(model)
     for start in range(0, len(latents), size):
         part = latents.select(range(start, min(start + size, len(latents))))
-        yield model.images(part.inputs, part.labels)
+        yield over(taker.images(part.inputs, part.labels))
         task.advance(len(part))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import WHITE, Colour
 from pggan.editing.latent_sources import read_latents
 from pggan.editing.latents_file import LatentSet, check_small_file
 from pggan.editing.sphere import unit
@@ -99,16 +100,19 @@ class Keyframes:
     def at(self, frame: int, fps: float) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Returns latents and codes (1, Z + codes) of a frame, and its labels (1, L) or None.
 
-        Latents go along the path, labels and codes change linearly.
+        Latents go along the path, labels, codes and latents w change linearly (w along a spline, too).
         """
         first, share = self.position(frame, fps)
         second = self._neighbour(first, 1)
-        z = self._arc(first, second, share) if self.path == "slerp" else self._spline(first, share)
-        rest = {
+        linear = {
             name: (1 - share) * values[[first]] + share * values[[second]]
             for name, values in self.latents.tensors().items()
-            if name != "z"
         }
+        rest = {name: values for name, values in linear.items() if name != self.latents.space}
+        if self.path == "spline":
+            z = self._spline(first, share)
+        else:
+            z = linear["w"] if self.latents.space == "w" else self._arc(first, second, share)
         inputs = np.concatenate([z, rest["codes"]], axis=1) if "codes" in rest else z
         labels = rest.get("labels")
         return np.asarray(inputs, np.float32), None if labels is None else np.asarray(labels, np.float32)
@@ -125,6 +129,8 @@ class Keyframes:
         z = self.latents.z[[self._neighbour(first, step) for step in (-1, 0, 1, 2)]].astype(np.float64)
         t = share
         weights = np.array([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3]) / 2
+        if self.latents.space == "w":
+            return np.asarray(weights @ z)[None]
         lengths = np.linalg.norm(z, axis=1)
         direction = unit(weights @ unit(z))
         return np.asarray(direction * ((1 - t) * lengths[1] + t * lengths[2]))[None]
@@ -147,7 +153,7 @@ def read_keyframes(path: str | Path, model: Model, force: bool = False) -> Keyfr
         if not isinstance(entries, list) or not 2 <= len(entries) <= MAX_LATENTS:
             raise DataError(f"{path} needs a list of 2 to {MAX_LATENTS:,} keyframes")
         files: dict[str, LatentSet] = {}
-        latents = LatentSet.join([_latent_of(entry, path, model, force, files) for entry in entries])
+        latents = LatentSet.together([_latent_of(entry, path, model, force, files) for entry in entries], model)
         seconds = tuple(float(entry.get("seconds", 1.0)) for entry in entries)
         common = contents.get("easing", "smooth")
         easings = tuple(entry.get("easing", common) for entry in entries)
@@ -180,18 +186,19 @@ def keyframe_video(
     keyframes: Keyframes,
     fps: float = 30.0,
     scale: int | None = None,
+    background: Colour = WHITE,
     task: Task = UNWATCHED,
 ) -> dict[str, Any]:
     """Writes a video along keyframes. `task` counts frames; arguments and result are those of `write_grid_video`."""
     frames = _frames(model, keyframes, fps, task)
-    return write_grid_video(out, frames, (1, 1), model.resolution, scale, fps)
+    return write_grid_video(out, frames, (1, 1), model.resolution, scale, fps, background)
 
 
 def _frames(model: Model, keyframes: Keyframes, fps: float, task: Task) -> Iterator[Images]:
-    count, size = keyframes.frames(fps), model.batch_size()
+    count, size, taker = keyframes.frames(fps), model.batch_size(), keyframes.latents.taker(model)
     for start in range(0, count, size):
         rows = [keyframes.at(frame, fps) for frame in range(start, min(start + size, count))]
         inputs = np.concatenate([inputs for inputs, _ in rows])
         labels = [labels for _, labels in rows if labels is not None]
-        yield from model.images(inputs, np.concatenate(labels) if labels else None)[:, None]
+        yield from taker.images(inputs, np.concatenate(labels) if labels else None)[:, None]
         task.advance(len(rows))

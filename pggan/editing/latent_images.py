@@ -112,11 +112,11 @@ def discriminator_scores(model: Model, latents: LatentSet, task: Task = UNWATCHE
 
     Raises `ModelError` where the file keeps no discriminator.
     """
-    size, scores = model.batch_size(), []
+    size, scores, taker = model.batch_size(), [], latents.taker(model)
     for start in range(0, len(latents), size):
         task.check()
         part = latents.select(range(start, min(start + size, len(latents))))
-        images = model.synthesize(part.inputs, part.labels)
+        images = taker.synthesize(part.inputs, part.labels)
         scores += [float(model.discriminator(image[None]).score[0]) for image in images]
     return np.asarray(scores)
 
@@ -143,11 +143,11 @@ def _named_images(
     canvas: Grid | None,
     task: Task,
 ) -> Iterator[NamedImage]:
-    size = model.batch_size()
+    size, taker = model.batch_size(), latents.taker(model)
     for start in range(0, len(latents), size):
         rows = range(start, min(start + size, len(latents)))
         part = latents.select(rows)
-        images = model.images(part.inputs, part.labels)
+        images = taker.images(part.inputs, part.labels)
         task.advance(len(images))
         if canvas is not None:
             canvas.add(images)
@@ -164,6 +164,5 @@ def _about_latent(model: Model, latents: LatentSet, row: int) -> dict[str, Any]:
     codes = {} if latents.codes is None else {"codes": model.codes.describe(latents.codes[row])}
     classes = None
     if latents.labels is not None:
-        parts = np.split(latents.labels[row], np.cumsum([len(c.classes) for c in model.labels.columns])[:-1])
-        classes = model.labels.describe(tuple(int(part.argmax()) for part in parts))
+        classes = model.labels.describe(model.labels.row_of(latents.labels[row]))
     return {"seed": latents.origins[row]["seed"], "class": classes, **codes}

@@ -50,19 +50,19 @@ def read_latents(path: str | Path, model: Model, force: bool = False) -> LatentS
         identity = ModelIdentity.from_json({"name": about.get("model"), "sha256": about.get("sha256")})
         if not force and not identity.fits(ModelIdentity.of(model)):
             raise UsageError(f"{path} was made by the model {identity}, not by {model.name}; give that one, or --force")
-        latents = _of_entry(about, path, model)
+        latents = latents_of_entry(about, path, model)
     return latents.check_model(model, force)
 
 
 def read_all_latents(paths: Sequence[str | Path], model: Model, force: bool = False) -> LatentSet:
     """Returns the latents of several files as one set. Errors are those of `read_latents`."""
-    return LatentSet.join([read_latents(path, model, force) for path in paths])
+    return LatentSet.together([read_latents(path, model, force) for path in paths], model)
 
 
 def latent_entry(latents: LatentSet, row: int) -> dict[str, Any]:
     """Returns what a PNG's metadata says of one latent: its seed where that makes it again, else its values."""
     origin = latents.origins[row]
-    if "seed" in origin:
+    if "seed" in origin and latents.space == "z":
         return {}  # the entry's seed, class and codes say it all
     entry: dict[str, Any] = {"space": latents.space, "origin": origin}
     for name, values in latents.tensors().items():
@@ -70,13 +70,18 @@ def latent_entry(latents: LatentSet, row: int) -> dict[str, Any]:
     return {"name": latents.names[row], "latent": entry}
 
 
-def _of_entry(about: Mapping[str, Any], path: Path, model: Model) -> LatentSet:
+def latents_of_entry(about: Mapping[str, Any], path: Path, model: Model) -> LatentSet:
+    """Returns the latents that a PNG's entry of pggan names; `path` is for messages.
+
+    Raises `DataError` or `ModelError` where it names none, and what reading hostile values raises.
+    """
     if (entry := about.get("latent")) is not None:
-        rows = {name: _decoded(entry[name]) for name in ("z", "labels", "codes") if name in entry}
+        space = entry.get("space", "z")
+        rows = {name: _decoded(entry[name]) for name in (space, "labels", "codes") if name in entry}
         name, origin = str(about.get("name") or path.stem)[:200], dict(entry.get("origin") or {})
         return LatentSet(
-            rows["z"], (name,), (origin,), ModelIdentity.of(model), rows.get("labels"), rows.get("codes"),
-            entry.get("space", "z"), path,
+            rows[space], (name,), (origin,), ModelIdentity.of(model), rows.get("labels"), rows.get("codes"), space,
+            path,
         )  # fmt: skip
     if "seed" in about:
         seeds = Seeds.of([about["seed"]])
@@ -92,12 +97,15 @@ def _of_entry(about: Mapping[str, Any], path: Path, model: Model) -> LatentSet:
 
 
 def _label(entry: Mapping[str, Any] | None) -> str | None:
-    """Returns the `--label` of an entry `class`: a number, or numbers by column."""
+    """Returns the `--label` of an entry `class`: a class or a number, or several by column."""
     if not entry:
         return None
+    if "value" in entry and not isinstance(entry["value"], Mapping):
+        return str(float(entry["value"]))
     if "number" in entry and not isinstance(entry["number"], Mapping):
         return str(int(entry["number"]))
-    return ",".join(f"{column}={int(value['number'])}" for column, value in entry.items())
+    chosen = {name: v["value"] if "value" in v else int(v["number"]) for name, v in entry.items()}
+    return ",".join(f"{column}={value}" for column, value in chosen.items())
 
 
 def _decoded(text: Any) -> Rows:

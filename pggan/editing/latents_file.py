@@ -1,8 +1,9 @@
 """Latents that one can keep: a set of them in memory, and the latents file.
 
 A latents file is a safetensors file of small fields: tensors `z` (N, latent_size), and where the model has them
-`labels` (N, label_size) and `codes` (N, code_size), all float32; the metadata entry `pggan.latents` is JSON: format,
-space, name and SHA-256 of the model, and for each latent its name and how it came about. Reading one executes nothing.
+`labels` (N, label_size) and `codes` (N, code_size), or else `w` (N, latent_size) alone, all float32; the metadata entry
+`pggan.latents` is JSON: format, space, name and SHA-256 of the model, and for each latent its name and how it came
+about. Reading one executes nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from pggan.config.model_metadata import LATENTS_KEY, read_metadata
+from pggan.editing.latent_space import SPACES, Spread, space_of, straight_move, takes_w, to_w
 from pggan.editing.model_identity import ModelIdentity
-from pggan.editing.sphere import at_angle
+from pggan.editing.sphere import at_angle, move
 from pggan.generation.grid import Images
 from pggan.generation.model import Model
 from pggan.networks.model_file import read_tensors, write_tensors
@@ -28,8 +30,6 @@ from pggan.utils.formatting import size
 from pggan.utils.limits import MAX_LATENT_VALUE, MAX_LATENTS, MAX_LATENTS_BYTES, MAX_ORIGIN_CHARACTERS
 from pggan.utils.untrusted import reading
 
-# Latent spaces by name. A mapping network's output w is to be the second.
-SPACES = ("z",)
 Rows = NDArray[np.float32]
 
 
@@ -40,14 +40,14 @@ class LatentSet:
     Raises `ModelError` where rows, names and origins differ in number, or values are not finite.
     """
 
-    z: Rows  # (N, latent_size)
+    z: Rows  # (N, latent_size); w where that is the space
     names: tuple[str, ...]
     # how each came about: {"seed": 7}, {"projection": "me.png", ...}, {"edit": ...}
     origins: tuple[dict[str, Any], ...]
     model: ModelIdentity
     labels: Rows | None = None  # (N, label_size)
     codes: Rows | None = None  # (N, code_size)
-    space: str = "z"
+    space: str = "z"  # or "w", of a mapping network: labels and codes are in it already
     path: Path | None = field(default=None, compare=False)  # of the file, for messages
 
     def __post_init__(self) -> None:
@@ -63,18 +63,24 @@ class LatentSet:
             raise ModelError("a latent of zeros has no direction")
         if self.space not in SPACES:
             raise ModelError(f"latents of the space {self.space!r}; this pggan knows {', '.join(SPACES)}")
+        if self.space == "w" and (self.labels is not None or self.codes is not None):
+            raise ModelError("latents w have labels and codes beside them, which w contains already")
 
     def __len__(self) -> int:
         return len(self.z)
 
     def tensors(self) -> dict[str, Rows]:
-        """Returns the arrays by name, without those that are missing."""
+        """Returns the arrays by their names in a file (`z` or `w`, labels, codes), without those that are missing."""
+        return {self.space if name == "z" else name: values for name, values in self._arrays().items()}
+
+    def _arrays(self) -> dict[str, Rows]:
+        """Returns the arrays by their names here, without those that are missing."""
         arrays = {"z": self.z, "labels": self.labels, "codes": self.codes}
         return {name: values for name, values in arrays.items() if values is not None}
 
     @property
     def inputs(self) -> Rows:
-        """Latents and codes (N, latent_size + code_size), as `Model.synthesize` takes them."""
+        """Latents and codes (N, latent_size + code_size), as `Model.synthesize` of `taker(model)` takes them."""
         return self.z if self.codes is None else np.concatenate([self.z, self.codes], axis=1)
 
     @classmethod
@@ -103,7 +109,7 @@ class LatentSet:
     def select(self, rows: Iterable[int]) -> LatentSet:
         """Returns the latents of these rows, in this order; a row may repeat."""
         chosen = list(rows)
-        arrays: dict[str, Any] = {name: values[chosen] for name, values in self.tensors().items()}
+        arrays: dict[str, Any] = {name: values[chosen] for name, values in self._arrays().items()}
         names, origins = tuple(self.names[row] for row in chosen), tuple(self.origins[row] for row in chosen)
         return replace(self, **arrays, names=names, origins=origins)
 
@@ -111,12 +117,44 @@ class LatentSet:
     def join(sets: Sequence[LatentSet]) -> LatentSet:
         """Returns all latents of sets of one model as one set. Raises `UsageError` where they do not fit together."""
         first = sets[0]
+        if len({s.space for s in sets}) > 1:
+            raise UsageError("latents z and w do not go together; use `LatentSet.together`, which makes all of them w")
         if any({n: v.shape[1] for n, v in s.tensors().items()} != {n: v.shape[1] for n, v in first.tensors().items()}
                for s in sets):  # fmt: skip
             raise UsageError("latents of different sizes, labels or codes do not go together; give them one by one")
-        arrays: dict[str, Any] = {name: np.concatenate([s.tensors()[name] for s in sets]) for name in first.tensors()}
+        arrays: dict[str, Any] = {name: np.concatenate([s._arrays()[name] for s in sets]) for name in first._arrays()}
         names = tuple(name for s in sets for name in s.names)
         return replace(first, **arrays, names=names, origins=tuple(origin for s in sets for origin in s.origins))
+
+    @classmethod
+    def together(cls, sets: Sequence[LatentSet], model: Model) -> LatentSet:
+        """Returns all latents as one set: w where one of them is, since every z has its w but not the reverse."""
+        has_w = any(s.space == "w" for s in sets)
+        return cls.join([s.in_w(model) for s in sets] if has_w else sets)
+
+    def in_w(self, model: Model) -> LatentSet:
+        """Returns the set as latents w. Raises `UsageError` for a model without a mapping network."""
+        if self.space == "w":
+            return self
+        return replace(self, z=to_w(model, self.inputs, self.labels), labels=None, codes=None, space="w")
+
+    def in_space_of(self, model: Model) -> LatentSet:
+        """Returns the set in the space that the model's directions lie in."""
+        return self if space_of(model) == "z" else self.in_w(model)
+
+    def taker(self, model: Model) -> Model:
+        """Returns the model that takes `inputs` and `labels` of this set: for w, one without the mapping network."""
+        return model if self.space == "z" else takes_w(model)
+
+    def moved(self, model: Model, direction: NDArray[np.floating], amount: float) -> LatentSet:
+        """Returns the latents moved along a direction (latent_size,) of the model's space, with names and origins kept.
+
+        `amount`: degrees on the sphere of z; of a model with a mapping network, standard deviations of w.
+        """
+        latents = self.in_space_of(model)
+        if latents.space == "z":
+            return replace(latents, z=move(latents.z, direction, amount))
+        return replace(latents, z=straight_move(model, latents.z, direction, amount))
 
     def check_model(self, model: Model, force: bool = False) -> LatentSet:
         """Returns the set, to be used with a model. `force` takes another model's where the sizes agree.
@@ -124,7 +162,11 @@ class LatentSet:
         Raises `UsageError` for latents of another model, or of sizes that the model does not take.
         """
         place = f"{self.path}: " if self.path else ""
-        own = {"z": model.latent_size, "labels": model.label_size, "codes": model.codes.size}
+        if self.space == "w" and space_of(model) != "w":
+            raise UsageError(f"{place}latents w, but {model.name} has no mapping network; use the model {self.model}")
+        own = {self.space: model.latent_size}
+        if self.space == "z":
+            own |= {"labels": model.label_size, "codes": model.codes.size}
         for name, width in own.items():
             values = self.tensors().get(name)
             has = 0 if values is None else values.shape[1]
@@ -138,7 +180,7 @@ class LatentSet:
 
     def images(self, model: Model) -> Images:
         """Returns the images of all latents, uint8 (N, H, W, C)."""
-        return model.images_in_batches(self.inputs, self.labels)
+        return self.taker(model).images_in_batches(self.inputs, self.labels)
 
     def save(self, path: str | Path) -> None:
         """Writes a latents file atomically. Raises `OSError` where it cannot be written."""
@@ -158,14 +200,17 @@ def read_latents_file(path: str | Path) -> LatentSet:
         if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LATENTS:
             raise ModelError(f"{path} has no list of 1 to {MAX_LATENTS:,} latents; copy or make it again")
         tensors = read_tensors(path, LATENTS_KEY)
-        if unknown := {*tensors} - {"z", "labels", "codes"}:
+        space = about.get("space", "z")
+        if space not in SPACES:
+            raise ModelError(f"{path} holds latents of the space {space!r}; this pggan knows {', '.join(SPACES)}")
+        if unknown := {*tensors} - {space, "labels", "codes"}:
             raise ModelError(f"{path} holds {sorted(unknown)[0]!r}, which no latents file has; update pggan to read it")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         names, origins = zip(*(_checked_entry(entry) for entry in entries))
         model = ModelIdentity.from_json(about["model"])
         try:
-            return LatentSet(arrays["z"], names, origins, model, arrays.get("labels"), arrays.get("codes"),
-                             about.get("space", "z"), path)  # fmt: skip
+            return LatentSet(arrays[space], names, origins, model, arrays.get("labels"), arrays.get("codes"),
+                             space, path)  # fmt: skip
         except ModelError as error:
             raise ModelError(f"{path}: {error}; copy or make it again") from None
 
@@ -187,8 +232,11 @@ def check_small_file(path: Path, most: int) -> None:
         raise ModelError(f"{path} has {size(path.stat().st_size)}; the limit of such files is {size(most)}")
 
 
-def relatives(centres: LatentSet, degrees: float, count: int, seed: int = 0) -> LatentSet:
-    """Returns `count` latents for each of some others, turned by an angle in random directions of a seed."""
+def relatives(model: Model, centres: LatentSet, degrees: float, count: int, seed: int = 0) -> LatentSet:
+    """Returns `count` latents for each of some others, turned by an angle in random directions of a seed.
+
+    Latents w go towards those of other seeds, see `Spread.relatives`.
+    """
     families = []
     for row in range(len(centres)):
         one = centres.select([row] * count)
@@ -196,5 +244,6 @@ def relatives(centres: LatentSet, degrees: float, count: int, seed: int = 0) -> 
         origins = [
             {"near": one.origins[0], "degrees": degrees, "seed_of_turn": seed, "number": n} for n in range(count)
         ]
-        families.append(one.with_latents(at_angle(centres.z[row], degrees, count, seed), names, origins))
+        turn = at_angle if one.space == "z" else Spread.of(model).relatives
+        families.append(one.with_latents(turn(centres.z[row], degrees, count, seed), names, origins))
     return LatentSet.join(families)

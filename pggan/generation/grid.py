@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.generation.png import png_bytes
 from pggan.utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # The longest side of a `Grid` in pixels: larger images are shrunk to fit.
 GRID_SIDE = 4096
@@ -55,6 +60,56 @@ def shrink(images: Images, factor: int) -> Images:
     return means.astype(np.uint8)
 
 
+def to_pil(images: Images) -> list[Image.Image]:
+    """Returns images as Pillow has them.
+
+    >>> to_pil(np.zeros((2, 8, 8, 3), np.uint8))[0].size
+    (8, 8)
+
+    Args:
+        images: uint8 (N, H, W, C) as `Model.generate` returns them, or one (H, W, C); C is 1 or 3.
+
+    Raises:
+        UsageError: The array is none of that.
+    """
+    from PIL import Image
+
+    return [Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in _checked(images)]
+
+
+def image_grid(images: Images, columns: int | None = None) -> Grid:
+    """Returns a grid of images, which shows itself in notebooks.
+
+    >>> image_grid(np.zeros((5, 64, 64, 3), np.uint8), columns=3).image.shape
+    (128, 192, 3)
+
+    Args:
+        images: uint8 (N, H, W, C), H and W equal, or one (H, W, C); C is 1 or 3.
+        columns: None: a nearly square grid.
+
+    Raises:
+        UsageError: The array is none of that, or there are too many images for a grid.
+    """
+    images = _checked(images)
+    if images.shape[1] != images.shape[2] or not len(images):
+        raise UsageError(f"a grid is made of square pictures, not of an array {images.shape}")
+    columns = math.isqrt(len(images) - 1) + 1 if columns is None else columns
+    if columns < 1:
+        raise UsageError(f"a grid has at least one column, not {columns}")
+    grid = Grid(columns, -(-len(images) // columns), images.shape[1], images.shape[3])
+    grid.add(images)
+    return grid
+
+
+def _checked(images: Images) -> Images:
+    """Returns images as (N, H, W, C)."""
+    values = np.asarray(images)
+    values = values[None] if values.ndim == 3 else values
+    if values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] not in (1, 3):
+        raise UsageError(f"pictures are uint8 (N, H, W, C) with 1 or 3 channels, not {values.dtype} {values.shape}")
+    return values
+
+
 class Grid:
     """A grid that batches of images fill one after another, in memory for the grid itself alone.
 
@@ -83,3 +138,9 @@ class Grid:
             top, left = row * self.tile, column * self.tile
             self.image[top : top + self.tile, left : left + self.tile] = tile
             self.filled += 1
+
+    def to_pil(self) -> Image.Image:
+        return to_pil(self.image)[0]
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self.image, {}, {})

@@ -32,6 +32,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
+from pggan.config.content.channels import straight
 from pggan.generation.grid import Grid, Images
 from pggan.generation.marking.xmp import PNG_KEYWORD, synthetic_mark
 from pggan.generation.model import Model
@@ -219,10 +220,11 @@ def read_metadata(path: str | Path | BinaryIO) -> dict[str, Any]:
 
 
 def encode_png(image: Images, about: dict[str, Any] | None = None) -> bytes:
-    """Encodes an image (H, W, C), C 1 to 4, as a PNG.
+    """Encodes an image (H, W, C), C 1 to 4, RGBA premultiplied, as a PNG.
 
     With `about`, that is its iTXt entry `pggan`, and the synthetic mark is beside it; None is for real pictures.
     """
+    image = straight(image)
     if about is None:
         return png_bytes(image, {}, {})
     texts = {KEY: json.dumps(about, ensure_ascii=False)}

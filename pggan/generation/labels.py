@@ -1,4 +1,7 @@
-"""Label spaces: which classes a conditional model has, how people name them, and the label vectors of the generator."""
+"""Label spaces: which labels a conditional model has, how people ask for them, and the label vectors of the generator.
+
+A row is an entry for each column (see data/label_columns.py): a class number, or a number's place between its bounds.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import LabelColumn
-from pggan.networks.latents import one_hot
+from pggan.data.label_columns import STEPS, LabelColumn
 from pggan.utils.errors import UsageError
 
-# A requested class number for each column; None: each seed or cell has its own.
+# A requested entry for each column; None: each seed or cell has its own.
 LabelChoice = tuple[int | None, ...]
 # Characters of a name in file names, and words with a meaning of their own there.
 MAX_WORD = 40
 _TAKEN = r"raw|class\d+|column\d+|code\d.*"
 # Classes that an error message lists at most.
 LISTED_CLASSES = 40
+# Values of a number among the cells of a grid.
+CELLS = 5
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The label columns of a model. Its label vector is the columns' one-hot vectors side by side."""
+    """The label columns of a model. Its label vector is the columns' vectors side by side."""
 
     columns: tuple[LabelColumn, ...] = ()
-    # training images of each class, by column; None: unknown, as in files of before
+    # by column: training images of each class, or quantiles of a number's entries; None: unknown, as in files of before
     counts: tuple[tuple[int, ...] | None, ...] = ()
 
     @classmethod
@@ -41,33 +45,42 @@ class LabelSpace:
             return cls()
         entries = (labels or {}).get("columns") or [labels or {}]
         columns = tuple(
-            LabelColumn(str(entry.get("name", "class")), tuple(map(str, entry.get("classes") or ())))
+            LabelColumn(str(entry.get("name", "class")), tuple(map(str, entry.get("classes") or ())), _bounds(entry))
             for entry in entries
         )
-        if sum(len(column.classes) for column in columns) != size:
+        if sum(column.width for column in columns) != size:
             return cls((LabelColumn(columns[0].name, tuple(map(str, range(size)))),))
-        return cls(columns, tuple(tuple(entry["counts"]) if entry.get("counts") else None for entry in entries))
+        return cls(columns, tuple(_distribution(entry, column) for entry, column in zip(entries, columns)))
 
     @property
     def size(self) -> int:
         """Length of the label vector."""
-        return sum(len(column.classes) for column in self.columns)
+        return sum(column.width for column in self.columns)
+
+    @property
+    def widths(self) -> list[int]:
+        """The parts of the label vector, by column."""
+        return [column.width for column in self.columns]
 
     @property
     def names(self) -> list[str]:
-        """Every class as `--label` takes it: `blond`, or `hair=blond` where there are several columns."""
-        if len(self.columns) == 1:
+        """Every class as `--label` takes it: `blond`, or `hair=blond` where there are several columns.
+
+        Of numbers the bounds: `age=10..80`.
+        """
+        if len(self.columns) == 1 and not self.columns[0].is_number:
             return list(self.columns[0].classes)
-        return [f"{column.name}={name}" for column in self.columns for name in column.classes]
+        return [f"{column.name}={name}" for column in self.columns for name in column.names]
 
     def choose(self, label: int | str) -> LabelChoice:
-        """Parses a label: a class's name or number, or `column=class` pairs separated by commas.
+        """Parses a label: a class's name or number, a number, or `column=value` pairs separated by commas.
 
-        Raises `UsageError` for a class or column that the model does not have, and for a class without training images.
+        Raises `UsageError` for a class or column that the model does not have, for a class without training images, and
+        for a number beyond the bounds.
         """
         choice = self._parse(label)
         for at, number in enumerate(choice):
-            if number is not None and number not in (trained := self._trained(at)):
+            if number is not None and not self.columns[at].is_number and number not in (trained := self._trained(at)):
                 classes = self.columns[at].classes
                 known = ", ".join(classes[k] for k in trained[:LISTED_CLASSES])
                 raise UsageError(
@@ -81,13 +94,13 @@ class LabelSpace:
         if not self.columns:
             raise UsageError("this model has no labels; leave the label out")
         text = str(label)
-        if len(self.columns) == 1 and (number := _class_number(self.columns[0], text)) is not None:
+        if len(self.columns) == 1 and (number := self.columns[0].parse(text)) is not None:
             return (number,)
         chosen: dict[str, int] = {}
         for part in text.split(","):
             name, _, class_name = part.partition("=")
             column = next((c for c in self.columns if c.name == name.strip()), None)
-            number = _class_number(column, class_name.strip()) if column else None
+            number = column.parse(class_name.strip()) if column else None
             if column is None or number is None or column.name in chosen:
                 raise UsageError(f"unknown label {label!r}; choose one of: {', '.join(self.names[:LISTED_CLASSES])}")
             chosen[column.name] = number
@@ -104,8 +117,11 @@ class LabelSpace:
         return tuple(self._draw(at, state) for at in range(len(self.columns)))
 
     def _draw(self, at: int, state: np.random.RandomState) -> int:
-        """Draws a class of a column."""
+        """Draws an entry of a column."""
         counts = self._counts(at)
+        if self.columns[at].is_number:
+            points = counts or (0, STEPS)
+            return round(float(np.interp(state.random_sample() * (len(points) - 1), range(len(points)), points)))
         if counts is None:
             return int(state.randint(len(self.columns[at].classes)))
         ends = np.cumsum(counts)
@@ -115,9 +131,17 @@ class LabelSpace:
         return self.counts[at] if self.counts else None
 
     def _trained(self, at: int) -> list[int]:
-        """Returns the classes of a column that have training images; all where that is unknown."""
+        """Returns the classes of a column that have training images; all where that is unknown. Of a number, CELLS."""
         counts = self._counts(at)
+        if self.columns[at].is_number:
+            return self.spread(at, CELLS)
         return [k for k in range(len(self.columns[at].classes)) if counts is None or counts[k]]
+
+    def spread(self, at: int, count: int) -> list[int]:
+        """Returns entries of a column from the lowest to the highest: all classes with images, or `count` numbers."""
+        if not self.columns[at].is_number:
+            return self._trained(at)
+        return [round(float(step)) for step in np.linspace(0, STEPS, count)]
 
     def of_seeds(self, seeds: Iterable[int], latent_size: int, label: int | str | None) -> list[tuple[int, ...]]:
         """Returns the class numbers of every seed: those of `label` where it names them, else the seed's own."""
@@ -148,28 +172,50 @@ class LabelSpace:
 
     def vectors(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
         """Returns the label vectors (N, size) of rows of class numbers."""
-        parts = [one_hot([row[i] for row in rows], len(column.classes)) for i, column in enumerate(self.columns)]
+        parts = [column.vectors(np.array([row[i] for row in rows])) for i, column in enumerate(self.columns)]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0), np.float32)
+
+    def row_of(self, vector: NDArray[np.floating[Any]]) -> tuple[int, ...]:
+        """Returns the row that a label vector (size,) stands for: of classes the largest."""
+        parts = np.split(vector, np.cumsum(self.widths)[:-1])
+        return tuple(column.entry_of(part) for column, part in zip(self.columns, parts))
 
     def file_name(self, row: LabelChoice) -> str:
         """Returns the classes for file names: `-blond`, or `-hair-blond` by column where there are several."""
         chosen = [(column, number) for column, number in zip(self.columns, row) if number is not None]
-        words = [_file_word(column.classes, number) for column, number in chosen]
+        words = [_number_word(c, n) if c.is_number else _file_word(c.classes, n) for c, n in chosen]
         if len(self.columns) > 1:
             names = [column.name for column in self.columns]
             words = [f"{_file_word(names, names.index(c.name), 'column')}-{w}" for (c, _), w in zip(chosen, words)]
         return "".join(f"-{word}" for word in words)
 
     def describe(self, row: LabelChoice) -> dict[str, Any] | None:
-        """Returns number and name of each class for metadata, by column where there are several; None for no class."""
-        classes = {
-            column.name: {"number": number, "name": column.classes[number]}
-            for column, number in zip(self.columns, row)
-            if number is not None
-        }
+        """Returns number and name of each class, and each number, for metadata; None for no label.
+
+        By column where there are several.
+        """
+        chosen = zip(self.columns, row)
+        classes = {column.name: column.describe(number) for column, number in chosen if number is not None}
         if not classes:
             return None
         return next(iter(classes.values())) if len(self.columns) == 1 else dict(classes)
+
+
+def _bounds(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    return (float(entry["bounds"][0]), float(entry["bounds"][1])) if entry.get("bounds") else None
+
+
+def _distribution(entry: Mapping[str, Any], column: LabelColumn) -> tuple[int, ...] | None:
+    """Returns how a column's entries are distributed, see `LabelSpace.counts`."""
+    if column.is_number:
+        points = entry.get("quantiles")
+        return tuple(column.entries(np.array(points, np.float64)).tolist()) if points else None
+    return tuple(entry["counts"]) if entry.get("counts") else None
+
+
+def _number_word(column: LabelColumn, entry: int) -> str:
+    """Returns a number for file names: `-1_5` for -1.5."""
+    return column.text(entry).replace(".", "_").replace("+", "")
 
 
 def _file_word(names: Sequence[str], number: int, kind: str = "class") -> str:
@@ -181,9 +227,3 @@ def _file_word(names: Sequence[str], number: int, kind: str = "class") -> str:
     word = re.sub(r"[^\w-]+", "_", names[number]).strip("_-")[:MAX_WORD]
     is_taken = not word or words.count(word.casefold()) > 1 or re.fullmatch(_TAKEN, word, re.IGNORECASE)
     return f"{kind}{number}" if is_taken or word == str(number) else word
-
-
-def _class_number(column: LabelColumn, text: str) -> int | None:
-    if text in column.classes:
-        return column.classes.index(text)
-    return int(text) if text.isdecimal() and len(text) < 10 and int(text) < len(column.classes) else None

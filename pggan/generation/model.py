@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pggan.config.content.channels import straight
 from pggan.generation.batching import largest_batch, stream_batches, translate_out_of_memory
 from pggan.generation.generator_runner import MODES, GeneratorRunner
-from pggan.generation.grid import Images
+from pggan.generation.grid import Images, image_grid
 from pggan.generation.labels import LabelSpace
 from pggan.generation.seeds import check_seeds
 from pggan.generation.to_uint8 import PendingImages, start_to_uint8
@@ -79,6 +80,9 @@ class Model:
         self.device = device
         self.path = path
         self.runner = GeneratorRunner(file.generator, mode, note)
+
+    def _repr_png_(self) -> bytes:  # what a notebook shows
+        return image_grid(self.generate(range(8)), columns=4)._repr_png_()
 
     @property
     def name(self) -> str:
@@ -205,12 +209,9 @@ class Model:
         return output
 
     def generate(
-        self,
-        seeds: int | Iterable[int],
-        label: int | str | None = None,
-        batch: int | None = None,
+        self, seeds: int | Iterable[int], label: int | str | None = None, batch: int | None = None,
         codes: Mapping[int, float] | None = None,
-    ) -> Images:
+    ) -> Images:  # fmt: skip
         """Generates images. A seed gives the same image whatever the other seeds; its batch changes rounding alone.
 
         Args:
@@ -220,11 +221,18 @@ class Model:
             codes: Values of structured codes by number; the others are each seed's own.
 
         Returns:
-            uint8 (N, H, W, C).
+            uint8 (N, H, W, C); RGBA as PNG files have it, not multiplied by alpha.
 
         Raises:
             UsageError: A seed, label or code is out of range.
         """
+        return straight(self.seed_images(seeds, label, batch, codes))
+
+    def seed_images(
+        self, seeds: int | Iterable[int], label: int | str | None = None, batch: int | None = None,
+        codes: Mapping[int, float] | None = None,
+    ) -> Images:  # fmt: skip
+        """Generates images as `generate` does, RGBA premultiplied, as grids, videos and metrics take it."""
         numbers = [int(seeds)] if isinstance(seeds, Integral) else [int(seed) for seed in cast(Iterable[int], seeds)]
         images = np.empty((len(numbers), self.resolution, self.resolution, self.channels), np.uint8)
         start = 0
@@ -234,13 +242,10 @@ class Model:
         return images
 
     def stream(
-        self,
-        seeds: Sequence[int],
-        label: int | str | None = None,
-        batch: int | None = None,
+        self, seeds: Sequence[int], label: int | str | None = None, batch: int | None = None,
         codes: Mapping[int, float] | None = None,
-    ) -> Iterator[Images]:
-        """Yields what `generate` returns, in batches; a GPU computes the next one while the caller uses the last.
+    ) -> Iterator[Images]:  # fmt: skip
+        """Yields what `seed_images` returns, in batches; a GPU computes the next one while the caller uses the last.
 
         Files, grids, videos and metrics consume this. Arguments and errors are those of `generate`.
         """

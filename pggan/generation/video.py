@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import WHITE, Colour, over
 from pggan.generation.grid import Images, enlarge, grid_image
 from pggan.generation.latent_walks import LoopWalk, SeedWalk
 from pggan.generation.marking.video_mark import add_mark
@@ -27,13 +28,14 @@ SMALLEST_SIDE = 256
 H264_CRF, WEBP_QUALITY = "16", "90"
 
 
-def write_video(path: str | Path, frames: Iterable[Images], fps: float) -> int:
+def write_video(path: str | Path, frames: Iterable[Images], fps: float, background: Colour = WHITE) -> int:
     """Writes a video with the synthetic mark, holding no more frames in memory than the encoder needs.
 
     Args:
         path: File ending in .mp4 (H.264), .gif or .webp; it appears when it is complete.
-        frames: uint8 (H, W, 3 or 1), all of one size.
+        frames: uint8 (H, W, C), all of one size.
         fps: Frames a second.
+        background: Colour behind RGBA frames.
 
     Returns:
         The number of frames.
@@ -49,9 +51,10 @@ def write_video(path: str | Path, frames: Iterable[Images], fps: float) -> int:
         raise UsageError(f"{path} is a directory; give a file name ending in {container.ending}")
     path.parent.mkdir(parents=True, exist_ok=True)
     counts: list[int] = []
+    opaque = (over(image, background) for image in frames)
 
     def write(temporary: Path) -> None:
-        counts.append(_encode(temporary, container, frames, fps))
+        counts.append(_encode(temporary, container, opaque, fps))
         if (mark := synthetic_mark()) is not None:
             add_mark(temporary, container.ending, mark)
 
@@ -157,6 +160,7 @@ class VideoOptions:
     method: str = "slerp"  # of a walk between seeds
     label: int | str | None = None  # class throughout; None: each seed's or cell's own, blended
     scale: int | None = None  # enlargement; None: to 256 pixels a side at least
+    background: Colour = WHITE  # behind RGBA pictures
 
     @property
     def frames(self) -> int:
@@ -184,12 +188,15 @@ def interpolate(
         UsageError: See `write_video`, or the model lacks the label.
     """
     frames = _interpolation_frames(model, options, advance)
-    return write_grid_video(path, frames, options.grid, model.resolution, options.scale, options.fps)
+    return write_grid_video(
+        path, frames, options.grid, model.resolution, options.scale, options.fps, options.background
+    )
 
 
 def write_grid_video(
-    path: str | Path, frames: Iterable[Images], grid: tuple[int, int], resolution: int, scale: int | None, fps: float
-) -> dict[str, Any]:
+    path: str | Path, frames: Iterable[Images], grid: tuple[int, int], resolution: int, scale: int | None, fps: float,
+    background: Colour = WHITE,
+) -> dict[str, Any]:  # fmt: skip
     """Writes a video whose frames are grids of enlarged images.
 
     Args:
@@ -199,6 +206,7 @@ def write_grid_video(
         resolution: R.
         scale: Enlargement; None: to 256 pixels a side at least.
         fps: Frames a second.
+        background: Colour behind RGBA images.
 
     Returns:
         File, frames, width, height, fps and seconds.
@@ -209,7 +217,7 @@ def write_grid_video(
     factor = scale or max(1, -(-SMALLEST_SIDE // resolution))
     width, height = (tiles * resolution * factor for tiles in grid)
     check_size(video_format(path), width, height)  # before any frame is computed
-    count = write_video(path, (grid_image(enlarge(images, factor), *grid) for images in frames), fps)
+    count = write_video(path, (grid_image(enlarge(images, factor), *grid) for images in frames), fps, background)
     return {"file": str(path), "frames": count, "width": width, "height": height, "fps": fps, "seconds": count / fps}
 
 

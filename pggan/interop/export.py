@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pggan.config.content.channels import RGBA
 from pggan.generation.model import Model
 from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, fused_kernel
 from pggan.utils.atomic_files import replace_atomically
@@ -274,6 +275,8 @@ def _metadata(model: Model, level: int, alpha: float) -> dict[str, str]:
     """The program's metadata. Its entry "about" is JSON: the model's name, classes and info."""
     known = {"model": model.name, "classes": model.classes, **{k: v for k, v in model.info.items() if v is not None}}
     metadata = {"pggan": __version__, "resolution": str(2**level), "alpha": str(alpha), "range": "[-1, 1]"}
+    if model.channels == RGBA:
+        metadata["channels"] = "RGBA, premultiplied"
     if credit := model.info.get("attribution"):
         metadata["attribution"] = credit if isinstance(credit, str) else json.dumps(credit, ensure_ascii=False)
     return {**metadata, "about": json.dumps(known, ensure_ascii=False)}

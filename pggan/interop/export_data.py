@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import straight
 from pggan.data.label_columns import LabelColumn
 from pggan.data.sources.list_text import CLASSES, DATASET, TABLE
 from pggan.data.sources.parquet import pyarrow
@@ -24,7 +25,6 @@ from pggan.data.sources.tfrecord_io import encode_image, write_record
 from pggan.data.store.codecs import encode
 from pggan.data.store.store import Store
 from pggan.interop.export_files import folder_names, label_table, staged_export, total_size
-from pggan.networks.latents import one_hot
 from pggan.utils.atomic_files import sync_file
 from pggan.utils.errors import DataError, UsageError
 
@@ -137,6 +137,10 @@ class _Export:
 
     def _image_names(self) -> list[str]:
         """Names of the images' files in a folder or a zip, in folders of FOLDER_COUNT or of their classes."""
+        if self.by_class is not None and self.columns[self.by_class].is_number:
+            raise UsageError(
+                f"--by-class: {self.columns[self.by_class].name!r} is a number, of which there are no folders"
+            )
         if self.by_class is None:
             return [f"{i // FOLDER_COUNT:05d}/img{i:08d}.png" for i in range(self.count)]
         folders, classes = folder_names(self.columns[self.by_class].classes), self.labels[:, self.by_class]
@@ -169,7 +173,8 @@ class _Export:
             self.advance(1)
         if self.columns:
             yield TABLE, label_table(self.names, self.columns, self.labels).encode()
-            order = {column.name: list(column.classes) for column in self.columns}
+            columns = [column.to_json() for column in self.columns]
+            order = {c["name"]: c["classes"] if "classes" in c else {"bounds": c["bounds"]} for c in columns}
             yield CLASSES, json.dumps(order, ensure_ascii=False, indent=1).encode()
         if self.column is not None:
             yield DATASET, self._dataset_json(self.column).encode()
@@ -181,6 +186,8 @@ class _Export:
         With unknown labels they are vectors, one-hot, of which zeros stand for an unknown one.
         """
         numbers = {name: int(row[column]) for name, row in zip(self.names, self.labels) if name}
+        if self.columns[column].is_number:
+            return self._number_vectors(self.columns[column], numbers)
         unknown = sum(1 for number in numbers.values() if number < 0)
         if not unknown:
             return json.dumps({"labels": [*map(list, numbers.items())]})
@@ -191,6 +198,13 @@ class _Export:
         self.notes.append(f"{DATASET} has vectors, of zeros for the {unknown} pictures without a label")
         vectors = {number: [int(number == n) for n in range(width)] for number in set(numbers.values())}
         return json.dumps({"labels": [[name, vectors[number]] for name, number in numbers.items()]})
+
+    def _number_vectors(self, column: LabelColumn, entries: dict[str, int]) -> str:
+        """Numbers as StyleGAN's tools read them: vectors of one value for every image, or none at all."""
+        if unknown := sum(entry < 0 for entry in entries.values()):
+            self.notes.append(f"{DATASET} holds no labels: {unknown} pictures have none; {TABLE} has the others'")
+            return json.dumps({"labels": None})
+        return json.dumps({"labels": [[name, [float(column.text(entry))]] for name, entry in entries.items()]})
 
     def _attribution(self) -> Iterator[tuple[str, bytes]]:
         if self.store.manifest.attribution:
@@ -219,12 +233,15 @@ class _Export:
             if resolution <= self.resolution:
                 path = folder / f"{self.name}-r{resolution.bit_length() - 1:02d}.tfrecords"
                 with open(path, "wb") as file:
-                    for record in self._encoded(resolution, encode_image):
+                    for record in self._encoded(resolution, _encode_example):
                         write_record(file, record)
                         if resolution == self.resolution:
                             self.advance(1)
         if self.column is not None:
-            classes = one_hot(self.labels[:, self.column], len(self.columns[self.column].classes))
+            column, entries = self.columns[self.column], self.labels[:, self.column]
+            classes = column.vectors(entries)
+            if column.is_number:  # as they were given, not from -1 to 1
+                classes = np.array([[float(column.text(int(n)) or "nan")] for n in entries], np.float32)
             with open(folder / f"{self.name}-rxx.labels", "wb") as file:
                 np.save(file, classes, allow_pickle=False)
         for name, data in self._attribution():
@@ -243,7 +260,7 @@ class _Export:
         written = 0
         try:
             for i, data in enumerate(self._encoded(self.resolution, _encode_png)):
-                labels = {column.name: int(n) for column, n in zip(self.columns, self.labels[i])}
+                labels = {column.name: _cell(column, int(n)) for column, n in zip(self.columns, self.labels[i])}
                 rows.append({"image": {"bytes": data, "path": f"img{i:08d}.png"}, **labels})
                 written += len(data)
                 if len(rows) == GROUP_ROWS or i == self.count - 1 or written >= SHARD_BYTES:
@@ -266,7 +283,23 @@ class _Export:
 
 
 def _encode_png(image: NDArray[np.uint8]) -> bytes:
-    return encode(image, "png", 0)
+    return encode(_straight(image), "png", 0)
+
+
+def _encode_example(image: NDArray[np.uint8]) -> bytes:
+    return encode_image(_straight(image))
+
+
+def _straight(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns an image (C, R, R) as other programs read it: RGBA with straight alpha."""
+    return straight(image.transpose(1, 2, 0)).transpose(2, 0, 1)
+
+
+def _cell(column: LabelColumn, entry: int) -> float | int | None:
+    """Returns a label for a table: the class number, or the number."""
+    if not column.is_number:
+        return entry
+    return float(column.text(entry)) if entry >= 0 else None
 
 
 def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
@@ -274,6 +307,9 @@ def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
     features: dict[str, Any] = {"image": {"_type": "Image"}}
     fields = [arrow.field("image", arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]))]
     for column in columns:
-        features[column.name] = {"names": list(column.classes), "_type": "ClassLabel"}
-        fields.append(arrow.field(column.name, arrow.int64()))
+        if column.is_number:
+            features[column.name] = {"dtype": "float64", "_type": "Value"}
+        else:
+            features[column.name] = {"names": list(column.classes), "_type": "ClassLabel"}
+        fields.append(arrow.field(column.name, arrow.float64() if column.is_number else arrow.int64()))
     return arrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})

@@ -22,14 +22,14 @@ from pggan.utils.file_lock import exclusive_lock
 
 
 def label_table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDArray[np.int32]) -> str:
-    """Labels as CSV: file names and class names, empty where a label is unknown."""
+    """Labels as CSV: file names, class names and numbers, empty where a label is unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["file", *(column.name for column in columns)])
     for name, row in zip(names, labels):
         if not name:
             continue
-        writer.writerow([name, *(column.classes[n] if n >= 0 else "" for column, n in zip(columns, row))])
+        writer.writerow([name, *(column.text(int(n)) for column, n in zip(columns, row))])
     return out.getvalue()
 
 

@@ -18,7 +18,7 @@ from pggan.data.store.store import Store
 from pggan.metrics.base import Batch, Metric, Setting, State
 from pggan.metrics.cache import Cache
 from pggan.metrics.gather import broadcast_flags, gather_states, share
-from pggan.metrics.image_sets import GeneratedImages, Images, ImageSet, StoreImages
+from pggan.metrics.image_sets import GeneratedImages, Images, ImageSet, StoreImages, opaque
 from pggan.utils.devices import full_float32, metrics_device
 from pggan.utils.distributed import SINGLE_PROCESS, World
 from pggan.utils.errors import UsageError
@@ -207,7 +207,7 @@ def compare(
     world: World = SINGLE_PROCESS, stage: Stage = lambda description, count: nullcontext(lambda images: None),
     check: Check = lambda: None,
 ) -> Comparison:  # fmt: skip
-    """Compares two image sets. Every process of `world` has to call it.
+    """Compares two image sets, RGBA over white (see `opaque`). Every process of `world` has to call it.
 
     Args:
         fakes: The images to judge.
@@ -225,6 +225,7 @@ def compare(
     Raises:
         UsageError: The sets differ in size or channels, or have too few images.
     """
+    fakes, reals = opaque(fakes), opaque(reals)
     _check_comparable(fakes, reals)
     if count is not None and count > len(fakes):
         raise UsageError(f"--n {count}: {fakes.name} has {len(fakes)} pictures")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import RGBA, WHITE, Colour, over
 from pggan.config.resolution import level_of
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadImage
@@ -29,7 +30,7 @@ class ImageSet(Protocol):
 
     name: str  # for messages
     resolution: int  # side in pixels
-    channels: int  # 1 or 3
+    channels: int  # 1, 3 or 4: RGBA, premultiplied
 
     def __len__(self) -> int: ...
 
@@ -94,7 +95,7 @@ class SourceImages:
         if not self._refs:
             raise DataError(f"{spec} holds no pictures")
         first = self._read_image(0, 3)
-        self.channels = source.channels or self._detect_channels()
+        self.channels = 4 if source.transparent else source.channels or self._detect_channels()
         self.resolution = resolution or first.shape[0]
         self._check_size(first, 0)
 
@@ -115,14 +116,18 @@ class SourceImages:
         return {"source": fingerprint(self.name), "count": len(self)}
 
     def _detect_channels(self) -> int:
-        """Returns 1 where samples from all over the source are grey, else 3."""
+        """Returns 4 where samples from all over the source are transparent, 1 where all of them are grey, else 3."""
+        channels = 1
         for ref in self._refs[:: max(1, len(self._refs) // CHANNEL_SAMPLES)]:
             try:
-                if not any("grey to colour" in note for note in self._reader.read(ref, 3).notes):
-                    return 3
+                notes = self._reader.read(ref, 3).notes
             except BadImage:
                 continue
-        return 1
+            if "transparency over white" in notes:
+                return RGBA
+            if "grey to colour" not in notes:
+                channels = 3
+        return channels
 
     def _read_image(self, number: int, channels: int) -> Images:
         ref = self._refs[number]
@@ -147,6 +152,31 @@ class SourceImages:
             f"{self.name}: {self._refs[number].name} is {width}x{height}, not {expected}; "
             "make a store of the pictures first (pggan prepare-data), or give --res"
         )
+
+
+class CompositedImages:
+    """RGBA images over a colour, as RGB ones."""
+
+    channels = 3
+
+    def __init__(self, images: ImageSet, background: Colour) -> None:
+        self.images, self.background = images, background
+        self.name, self.resolution, self.place = images.name, images.resolution, images.place
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, numbers: Sequence[int]) -> Images:
+        return over(self.images.read(numbers), self.background, axis=1)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {**self.images.identity, "background": list(self.background)}
+
+
+def opaque(images: ImageSet, background: Colour = WHITE) -> ImageSet:
+    """Returns RGBA images composited over a colour, as metrics look at them; others stay as they are."""
+    return CompositedImages(images, background) if images.channels == RGBA else images
 
 
 class GeneratedImages:

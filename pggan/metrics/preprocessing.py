@@ -21,8 +21,8 @@ def chunk_size(device: torch.device) -> int:
 
 
 def to_rgb(images: Tensor) -> Tensor:
-    """Returns images (N, 1 or 3, R, R) with 3 channels: grey ones three times."""
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    """Returns images (N, C, R, R) with 3 channels: grey ones three times, premultiplied RGBA over black."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
 
 
 def run_in_chunks(

@@ -49,9 +49,12 @@ class InputBlock(nn.Module):
         self.conv = EqualizedConv2d(self.width, self.width, 3, equalized=config.equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.dense.weight_operand(x.dtype).t()
+        return self.from_dense(x @ self.dense.weight_operand(x.dtype).t())
+
+    def from_dense(self, y: Tensor) -> Tensor:
+        """Computes features (N, width, 4, 4) from the dense layer's output (N, width * 16), its bias not yet added."""
         side = 4 if len(self.dense.bias) > self.width else 1
-        y = y.reshape(x.shape[0], self.width, 4, 4) + self.dense.bias.to(x.dtype).reshape(self.width, side, side)
+        y = y.reshape(y.shape[0], self.width, 4, 4) + self.dense.bias.to(y.dtype).reshape(self.width, side, side)
         out: Tensor = self.act1(self.conv(self.act0(y)))
         return out
 
@@ -137,7 +140,7 @@ class Generator(nn.Module):
             inputs = _random_inputs(self.config, count).to(like)
         truncation, self.mapping.truncation = self.mapping.truncation, 1.0
         labels = inputs[:, size:] if self.config.label_size else None
-        w = self.without_reference(self.mapping(self._inputs(inputs[:, :size], labels)))
+        w = self.without_reference(self.mapping(self.normalized_inputs(inputs[:, :size], labels)))
         self.mapping.truncation = truncation
         return w.mean(dim=0)
 
@@ -146,11 +149,11 @@ class Generator(nn.Module):
         return x if self.reference is None else x[len(self.reference) :]
 
     def first_inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """Returns what the first block takes: `_inputs`, through the mapping network if there is one."""
-        x = self._inputs(latents, labels)
+        """Returns what the first block takes: `normalized_inputs`, through the mapping network, if any."""
+        x = self.normalized_inputs(latents, labels)
         return x if self.mapping is None else self.mapping(x)
 
-    def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+    def normalized_inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Returns (R + N, inputs): noise and labels, normalised together, then codes; R reference rows come first."""
         config = self.config
         latents, labels = self._checked(latents, labels)

@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pggan.config.model_metadata import DIGEST_KEY, FORMAT, MODEL_KEY, STATE_KEY, ModelMetadata
+from pggan.config.model_metadata import DIGEST_KEY, MODEL_KEY, STATE_KEY, ModelMetadata, model_format
 from pggan.config.train import to_json
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.factory import make_discriminator, make_generator
@@ -75,10 +75,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, about: Ma
         path: The file; its folder is made.
         tensors: The tensors by name.
         key: The metadata entry, one of KINDS.
-        about: The contents of that entry; `format` is added.
+        about: The contents of that entry; `format` is 1 where it names none.
     """
     contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({"format": FORMAT, **about})
+    text = json.dumps({"format": 1, **about})
     metadata = {key: text, DIGEST_KEY: _digest(contents, text)}
     path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -160,6 +160,7 @@ def save_model(path: Path, model: ModelFile) -> None:
         if isinstance(module, Generator) and module.mapping is not None:
             tensors[f"{part}.mapping.average"] = module.average_w()
     about = {
+        "format": model_format(model.generator.config, model.labels),
         "generator": to_json(model.generator.config),
         "discriminator": to_json(model.discriminator.config) if model.discriminator is not None else None,
         "level": model.level,

@@ -128,13 +128,16 @@ def _spread(samples: list[Sample], count: int) -> list[Sample]:
 
 
 def _load(path: Path) -> Image.Image | None:
-    """Reads a PNG as RGB; None where it is damaged, or too large to be a sample grid."""
+    """Reads a PNG as RGB, transparency over white; None where it is damaged, or too large to be a sample grid."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as image:
                 if image.width * image.height > MAX_PIXELS:
                     return None
+                if image.mode == "RGBA":
+                    background = Image.new("RGBA", image.size, "white")
+                    return Image.alpha_composite(background, image).convert("RGB")
                 return image.convert("RGB")
     except Exception:  # noqa: BLE001 - Pillow raises many kinds for damaged files
         return None
@@ -203,7 +206,7 @@ def _rearranged(image: Image.Image, resolution: int, rows: int) -> Image.Image:
     """A grid's tiles in `rows` rows, as many as fill whole columns, without the empty ones at its end."""
     tile, (columns, height) = _tile(resolution), _shape(image, resolution)
     boxes = [(c * tile, r * tile, (c + 1) * tile, (r + 1) * tile) for r in range(height) for c in range(columns)]
-    while len(boxes) > 1 and image.crop(boxes[-1]).getbbox() is None:
+    while len(boxes) > 1 and len(image.crop(boxes[-1]).getcolors() or ()) == 1:  # transparent over white, or black
         boxes.pop()
     rows = min(rows, len(boxes))
     across = min(len(boxes) // rows, max(1, columns // 2))

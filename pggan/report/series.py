@@ -93,6 +93,10 @@ CHARTS = [
         "Classes", "terms of the classifier",
         {"class_real": ("reals", "real"), "class_fake": ("fakes", "fake"), "g_class": ("G", "G")}, logarithmic=True,
     ),
+    ChartSpec(
+        "Numbers", "squared errors of labels that are numbers",
+        {"number_real": ("reals", "real"), "number_fake": ("fakes", "fake"), "g_number": ("G", "G")}, logarithmic=True,
+    ),
     ChartSpec("Speed", "images a second", {"img_per_second": ("img/s", "img/s")}, logarithmic=True),
     ChartSpec(
         "Learning rates", "", {"g_lr": ("G", "G"), "d_lr": ("D", "D")}, logarithmic=True, only_if_changing=True

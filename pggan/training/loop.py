@@ -7,8 +7,6 @@ from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import TrainConfig, to_json
 from pggan.data.loading.cache_policy import CachePolicy
@@ -33,6 +31,7 @@ from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory, images_of
 from pggan.training.run.log import RunLog, opened_log
 from pggan.training.run.log_reader import read_log
+from pggan.training.run.run_labels import RunLabels
 from pggan.training.run.signals import Interrupted, Signals
 from pggan.training.run.snapshot_command import SnapshotCommand
 from pggan.training.run.snapshots import Snapshots
@@ -47,7 +46,7 @@ from pggan.utils.devices import (
     set_precision,
 )
 from pggan.utils.distributed import SINGLE_PROCESS, World, local_world_size
-from pggan.utils.errors import DataError, TrainingError
+from pggan.utils.errors import TrainingError
 from pggan.utils.process_pool import available_cores
 
 if TYPE_CHECKING:
@@ -106,24 +105,18 @@ class Trainer:
         check_share(config, self.state, world)
         self.executor = StepExecutor(self.state, environment.modes, display.note)
         self.executor.apply_memory_plan(environment.memory)
-        column, labels = label_column(self.store, config)
-        self.builder = BatchBuilder(self.state, column, self._classes(column) if labels else None)
-        self.held_out = hold_out_labels(self.store, column, self.state)
+        labels = RunLabels.of(self.store, config)
+        self.builder = BatchBuilder(self.state, labels.at, labels.known, labels.columns)
+        self.held_out = hold_out_labels(self.store, labels.at, self.state)
         self.ticks = TickRecorder(self.executor, self.held_out)
         display.watch(self.ticks.left)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         # where D alone sees labels, images are generated without
-        shown = labels if self.state.generator.config.label_size else None
+        shown = labels.about if self.state.generator.config.label_size else None
         self.snapshots = Snapshots(run, self.state, shown, info)
         self.evaluation = Evaluation(self.state, self.store, self.snapshots, display)
         self.throttle = StepThrottle(device)
         self._resolution = 0  # of the last batch
-
-    def _classes(self, column: int) -> Any:
-        classes = self.store.labels[:, column]
-        if not (classes >= 0).any():
-            raise DataError(f"no picture of the data has a known {self.config.labels!r}; train without --labels")
-        return classes
 
     def resume(self) -> None:
         """Loads the newest checkpoint that can be read; the run starts from the beginning where none was written."""
@@ -327,20 +320,3 @@ def default_workers(device: torch.device) -> int:
     if device.type == "cpu":
         return CPU_WORKERS
     return min(MOST_WORKERS, max(CPU_WORKERS, available_cores() // local_world_size()))
-
-
-def label_column(store: Store, config: TrainConfig) -> tuple[int, dict[str, Any] | None]:
-    """Returns the number of the label column that a conditional run uses, its name, classes and images of each class.
-
-    Without labels: 0 and None.
-    """
-    if config.labels is None:
-        return 0, None
-    names = [column.name for column in store.manifest.labels]
-    if config.labels not in names:
-        raise DataError(f"the data has no labels {config.labels!r}; it has: {', '.join(names) or 'none'}")
-    column = store.manifest.labels[names.index(config.labels)]
-    at, classes = names.index(config.labels), list(column.classes)
-    known = store.labels[:, at][store.labels[:, at] >= 0]
-    counts = np.bincount(known, minlength=len(classes)).tolist()
-    return at, {"name": column.name, "classes": classes, **({"counts": counts} if any(counts) else {})}

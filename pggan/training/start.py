@@ -67,6 +67,10 @@ def advice(config: TrainConfig, count: int) -> list[str]:
             "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
             "overfitting less well than pictures held out do"
         )
+    if config.mirror and 0 in config.label_columns:
+        lines.append(
+            "half of the pictures are mirrored: where a number of --labels tells left from right, give --no-mirror"
+        )
     return [*lines, *_advice_on_average(config)]
 
 
@@ -94,13 +98,15 @@ def fit_to_drawn(config: TrainConfig) -> TrainConfig:
 
 
 def _fit(config: TrainConfig, channels: int, columns: Sequence[LabelColumn]) -> TrainConfig:
-    classes = 0
-    if config.labels is not None:
-        named = {column.name: column for column in columns}
-        if config.labels not in named:
-            raise DataError(f"the data has no labels {config.labels!r}; it has: {', '.join(named) or 'none'}")
-        classes = len(named[config.labels].classes)
-    return dataclasses.replace(config, channels=channels, label_size=classes)
+    from pggan.data.label_columns import choose_columns
+
+    chosen = [] if config.labels is None else [columns[at] for at in choose_columns(config.labels, columns)]
+    layout = tuple(column.layout for column in chosen)
+    is_plain = len(layout) == 1 and layout[0] > 0  # as runs of before have it
+    return dataclasses.replace(
+        config, channels=channels, label_size=sum(column.width for column in chosen),
+        label_columns=() if is_plain else layout,
+    )  # fmt: skip
 
 
 def _identity(path: str) -> dict[str, Any]:

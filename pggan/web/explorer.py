@@ -14,11 +14,11 @@ from pggan.generation.model import Model
 from pggan.web.exports import Exports
 from pggan.web.favourites import Favourites, favourites_path
 from pggan.web.rack import Rack
-from pggan.web.rendering.drawing import Blend, Drawing, score_of
+from pggan.web.rendering.drawing import Blend, Drawing, Latent, score_of
 from pggan.web.rendering.jobs import Job, Jobs
 from pggan.web.rendering.renderer import Renderer
 from pggan.web.rendering.shelf import Shelf
-from pggan.web.session.points import Point, Vector, label_vector, latent_of
+from pggan.web.session.points import Point, Vector, classes_of, input_of, label_vector, latent_of, offset_of
 from pggan.web.session.screen import Screen
 from pggan.web.training_pictures import TrainingPictures, data_of_run
 from pggan.web.uploads import Photographs
@@ -103,22 +103,36 @@ class Explorer:
 
     def drawing(self, point: Point, screen: Screen, look: Look) -> Drawing:
         """Returns what the drawing thread needs for a point: its latent is computed here, at once."""
-        directions = self.directions(screen)
-        latent, labels = latent_of(point, self.space, directions), label_vector(point, self.space)
         blend = None
         if point.mix is not None:
-            mix, other = point.mix, latent_of(point.mix.other, self.space, directions)
-            other_labels = label_vector(mix.other, self.space)
-            blend = Blend(as_bytes(other), as_bytes(other_labels), mix.level, mix.share, mix.mask)
-        return self.drawing_of(latent, labels, look, blend)
+            mix = point.mix
+            blend = Blend(self._latent(mix.other, screen), mix.level, mix.share, mix.mask)
+        return self.drawing_of(self._latent(point, screen), look, blend)
 
-    def drawing_of(self, latent: Vector, labels: Vector, look: Look, blend: Blend | None = None) -> Drawing:
-        """Returns the drawing of a latent with its codes; while something moves at a level that keeps up with it."""
+    def _latent(self, point: Point, screen: Screen) -> Latent:
+        """Returns a point's latent. A seed's w is left to the snapshot that draws it, whose mapping is another."""
+        space, directions = self.space, self.directions(screen)
+        if space.mapped is None:
+            return Latent(as_bytes(latent_of(point, space, directions)), as_bytes(label_vector(point, space)))
+        if point.latent is not None:
+            return Latent(as_bytes(latent_of(point, space, directions)), space="w")
+        labels = space.labels.vectors([classes_of(point, space)])[0]
+        offset = as_bytes(offset_of(point, space, directions)) if point.moves else b""
+        return Latent(as_bytes(input_of(point, space)), as_bytes(labels), "z", offset)
+
+    def drawing_of(self, latent: Latent, look: Look, blend: Blend | None = None) -> Drawing:
+        """Returns the drawing of a latent; while something moves at a level that keeps up with it."""
         level, alpha = look.level, look.alpha
         if look.quality == "moving":
             level = self.renderer.times.moving_level(level, self.space.min_level)
             alpha = alpha if level == look.level else 1.0
-        return Drawing(as_bytes(latent), as_bytes(labels), level, alpha, look.snapshot, look.quality, blend)
+        return Drawing(latent, level, alpha, look.snapshot, look.quality, blend)
+
+    def latent_of_row(self, row: Vector, labels: Vector | None) -> Latent:
+        """Returns what draws one of a `LatentSet` of the model: inputs and labels of a row."""
+        if self.space.mapped is not None:
+            return Latent(as_bytes(row), space="w")
+        return Latent(as_bytes(row), b"" if labels is None else as_bytes(labels))
 
     def usual_scores(self, screen: Screen, job: Job) -> list[float]:
         """Returns D's scores of the first seeds, computed once for a level, alpha and snapshot."""
@@ -134,13 +148,14 @@ class Explorer:
     def describe(self) -> dict[str, Any]:
         """Returns what the page needs to know of the model."""
         model, space = self.model, self.space
-        labels = [{"name": column.name, "classes": list(column.classes)} for column in space.labels.columns]
+        labels = [column.to_json() for column in space.labels.columns]
         parameters = sum(tensor.numel() for tensor in model.file.generator.parameters())
         return {
             "name": model.name,
             "resolution": model.resolution,
             "channels": model.channels,
             "latent_size": space.latent_size,
+            "space": "z" if space.mapped is None else "w",
             "levels": [space.min_level, space.max_level],
             "level": model.file.level,
             "alpha": model.file.alpha,

@@ -7,12 +7,10 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pggan.editing.keyframes import FORMAT, Keyframes
 from pggan.utils.errors import UsageError
 from pggan.web.latent_sets import latent_set
-from pggan.web.session.points import Vector
+from pggan.web.rendering.drawing import Latent
 from pggan.web.session.screen import MOST_FRAME_SECONDS, MOST_FRAMES, Screen
 
 if TYPE_CHECKING:
@@ -34,8 +32,8 @@ def keyframes_of(explorer: Explorer, screen: Screen) -> Keyframes:
     return Keyframes(latent_set(explorer, points), seconds, easings, screen.path, screen.loop)
 
 
-def film_at(explorer: Explorer, screen: Screen, time: float) -> tuple[Vector, Vector]:
-    """Returns the latent with its codes and the label vector at a time in seconds.
+def film_at(explorer: Explorer, screen: Screen, time: float) -> Latent:
+    """Returns the latent at a time in seconds.
 
     Raises:
         UsageError: There are fewer than two keyframes.
@@ -44,8 +42,8 @@ def film_at(explorer: Explorer, screen: Screen, time: float) -> tuple[Vector, Ve
     last = keyframes.frames(MOMENTS)
     share = time / keyframes.length
     moment = round(share * last) % last if screen.loop else round(min(share, 1.0) * (last - 1))
-    latent, labels = keyframes.at(moment, MOMENTS)
-    return latent[0], np.zeros(0, np.float32) if labels is None else labels[0]
+    rows, labels = keyframes.at(moment, MOMENTS)
+    return explorer.latent_of_row(rows[0], None if labels is None else labels[0])
 
 
 def write_keyframes(explorer: Explorer, screen: Screen, path: Path, scratch: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pggan.editing.latent_sources import latent_entry
 from pggan.editing.latents_file import LatentSet
 from pggan.editing.model_identity import ModelIdentity
-from pggan.web.explorer import Explorer
-from pggan.web.session.points import Point, label_vector, latent_of
+from pggan.web.session.points import Point, from_latent, label_vector, latent_of
 from pggan.web.session.screen import Screen
+
+if TYPE_CHECKING:
+    from pggan.web.explorer import Explorer
 
 
 def latent_set(explorer: Explorer, points: Sequence[tuple[Point, Screen, str]]) -> LatentSet:
@@ -23,10 +25,21 @@ def latent_set(explorer: Explorer, points: Sequence[tuple[Point, Screen, str]]) 
     width = space.latent_size
     names = _different([name for _, _, name in points])
     origins = tuple(_origin(point) for point, _, _ in points)
+    if space.mapped is not None:
+        return LatentSet(rows, names, origins, ModelIdentity.of(explorer.model), space="w")
     return LatentSet(
         rows[:, :width], names, origins, ModelIdentity.of(explorer.model),
         labels if space.labels.size else None, rows[:, width:] if space.codes.size else None,
     )  # fmt: skip
+
+
+def point_of(explorer: Explorer, latents: LatentSet) -> Point:
+    """Returns the point of the first of some latents of the model, with the classes that its labels are nearest to."""
+    latents = latents.in_space_of(explorer.model)
+    classes: tuple[int, ...] = ()
+    if latents.labels is not None:
+        classes = explorer.space.labels.row_of(latents.labels[0])
+    return from_latent(latents.inputs[0], classes)
 
 
 def png_entry(explorer: Explorer, point: Point, screen: Screen, name: str) -> dict[str, Any]:

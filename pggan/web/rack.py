@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 
 from pggan.editing.directions_file import DirectionSet, read_directions
+from pggan.editing.latent_space import space_of
 from pggan.editing.model_identity import ModelIdentity
 from pggan.editing.sphere import orthogonal
 from pggan.editing.task import Task
 from pggan.generation.model import Model
 from pggan.utils.errors import UsageError
 from pggan.web.rendering.jobs import Job
-from pggan.web.session.points import Vector
+from pggan.web.session.mapped import MOST_SPREADS
+from pggan.web.session.points import MOST_DEGREES, Vector
 from pggan.web.session.screen import Screen
 
+# Faces are found in fewer pictures: that takes a tenth of a second each.
+FACE_SEEDS = 600
 FOUND, SEEDS, MOST_DIRECTIONS, FEWEST_MARKS = 8, 2000, 200, 10
-# Side up to which SeFa's directions are measured, and sorted by how much they change: that draws some hundred pictures.
-MEASURED_SIDE = 128
+# Side up to which SeFa's directions are measured, and sorted by how much they change: that draws some hundred pictures,
+# ten seconds' work at 128x128.
+MEASURED_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,12 @@ class Direction:
     source: str
     vector: Vector  # (latent_size,), of unit length
     note: str  # how good it is
+    unit: str = "°"
+    reach: float = MOST_DEGREES  # of its slider, each way
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.key, "name": self.name, "source": self.source, "note": self.note}
+        return {"id": self.key, "name": self.name, "source": self.source, "note": self.note, "unit": self.unit,
+                "reach": self.reach}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,19 @@ def _scores(model: Model, task: Task) -> DirectionSet:
     return find_scores(model, seeds=SEEDS, task=task)
 
 
+def _faces(model: Model, task: Task) -> DirectionSet:
+    from pggan.editing.directions import find_scores
+    from pggan.editing.faces.face_scores import FACE_SCORES
+
+    return find_scores(model, tuple(FACE_SCORES), FACE_SEEDS, task=task)
+
+
+def _why_no_faces(model: Model) -> str:
+    from pggan.editing.faces.face_points import why_no_faces
+
+    return why_no_faces()
+
+
 def _why_no_classes(model: Model) -> str:
     if not model.label_size:
         return "this model has no labels"
@@ -84,6 +105,7 @@ SOURCES = {
     "pca": Source("Principal components", _components),
     "scores": Source("Scores", _scores),
     "labels": Source("Labels", _classes, _why_no_classes),
+    "faces": Source("Yaw, roll, smile, eyes", _faces, _why_no_faces),
 }
 
 
@@ -94,6 +116,7 @@ class Rack:
         self._model = model
         self._directions: dict[str, Direction] = {}
         self._lock = threading.Lock()
+        self._unit = (" σ", MOST_SPREADS) if space_of(model) == "w" else ("°", MOST_DEGREES)
 
     def describe(self) -> dict[str, Any]:
         """Returns the directions, and the ways to find more with the reason where one cannot be gone."""
@@ -103,7 +126,11 @@ class Rack:
         ]
         return {"directions": [d.to_json() for d in self._directions.values()], "sources": sources}
 
-    def find(self, source: str, job: Job) -> None:
+    def finds_at_once(self, source: str) -> bool:
+        """Returns whether directions are found in closed form, and none of their pictures are measured."""
+        return source == "sefa" and self._model.resolution > MEASURED_SIDE
+
+    def find(self, source: str, job: Job | None = None) -> None:
         """Finds the directions of a source; those that are there already are found anew.
 
         Raises:
@@ -118,7 +145,8 @@ class Rack:
         def report(count: int) -> None:
             nonlocal done
             done += count
-            job.step(done / SEEDS)
+            if job is not None:
+                job.step(done / SEEDS)
 
         self.add(source, SOURCES[source].find(self._model, Task(report)))
 
@@ -141,7 +169,7 @@ class Rack:
                     key, number = f"{source}:{name} {number}", number + 1
                 if key not in self._directions and len(self._directions) >= MOST_DIRECTIONS:
                     raise UsageError(f"the rack holds {MOST_DIRECTIONS} directions already")
-                direction = Direction(key[:80], name, source, vector.astype(np.float32), _note(figures))
+                direction = Direction(key[:80], name, source, vector.astype(np.float32), _note(figures), *self._unit)
                 self._directions[direction.key] = direction
                 added.append(direction)
         return added
@@ -168,7 +196,8 @@ class Rack:
             names[key] = name if used[name] == 1 else f"{name} {used[name]}"
         figures = tuple({"from": directions[key].source, "note": directions[key].note} for key in rows)
         matrix = np.stack([vectors[key] for key in rows])
-        DirectionSet(matrix, tuple(names[key] for key in rows), figures, ModelIdentity.of(self._model)).save(path)
+        DirectionSet(matrix, tuple(names[key] for key in rows), figures, ModelIdentity.of(self._model),
+                     space_of(self._model)).save(path)  # fmt: skip
 
     def vectors(self, screen: Screen) -> dict[str, Vector]:
         """Returns the directions by key; those that are not locked are made orthogonal to the locked ones."""

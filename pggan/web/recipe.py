@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ def label_text(model: Model, classes: tuple[int | None, ...]) -> str | None:
     chosen = [(column, number) for column, number in zip(columns, classes) if number is not None]
     if not chosen:
         return None
-    if len(columns) == 1:
+    if len(columns) == 1 and not columns[0].is_number:
         return str(chosen[0][1])
-    return ",".join(f"{column.name}={column.classes[number]}" for column, number in chosen)
+    return ",".join(f"{column.name}={column.text(number)}" for column, number in chosen)
 
 
 def is_plain(point: Point, screen: Screen, model: Model) -> bool:
@@ -34,9 +35,11 @@ def is_plain(point: Point, screen: Screen, model: Model) -> bool:
 def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
     """Returns the command that makes a picture again, or what to do first."""
     words = ["pggan", "generate", source]
+    if point.mix is not None:
+        return _blend_command(point, point.mix, screen, model, source)
     if not is_plain(point, screen, model):
-        if point.mix is not None or (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
-            return "# mixtures and lower levels: see the Python code"
+        if (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
+            return "# lower levels: see the Python code"
         return f"# save the picture (S), then\n{shlex.join([*words, '--latents', 'SAVED.png'])}"
     words += ["--seeds", str(point.seed)]
     label = label_text(model, point.classes)
@@ -45,6 +48,20 @@ def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
     for code, value in point.codes:
         words += ["--code", f"{code}={value:g}"]
     return shlex.join(words)
+
+
+def _blend_command(point: Point, mix: Mix, screen: Screen, model: Model, source: str) -> str:
+    """Returns the command that mixes two pictures; its PNG shows both beside the mixture."""
+    parents = [replace(point, mix=None), mix.other]
+    if mix.mask is not None or (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
+        return "# painted mixtures and lower levels: see the Python code"
+    words, side = ["pggan", "blend", source], 2 ** min(mix.level, screen.level)
+    end = ["--at", f"{side}x{side}", *([] if mix.share == 1 else ["--share", f"{mix.share:g}"])]
+    own = all(is_plain(parent, screen, model) and not parent.codes for parent in parents)
+    if own and all(number is None for parent in parents for number in parent.classes) and not screen.snapshot:
+        return shlex.join([*words, "--seeds", f"{parents[0].seed},{parents[1].seed}", *end])
+    saved = ["--latents", "FIRST.png", "--latents", "SECOND.png"]
+    return f"# save each of the two pictures by itself (S), then\n{shlex.join([*words, *saved, *end])}"
 
 
 def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> str:
@@ -56,26 +73,29 @@ def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> 
         extra += f", codes={dict(point.codes)!r}" if point.codes else ""
         return f"import pggan\n\nmodel = pggan.load({source!r})\nimage = model.generate({point.seed}{extra})[0]\n"
     rows = [latent_of(point, space, explorer.directions(screen))]
-    classes = [classes_of(point, space)]
+    classes, mapped = [classes_of(point, space)], space.mapped is not None
     if point.mix is not None:
         rows.append(latent_of(point.mix.other, space, explorer.directions(screen)))
         classes.append(classes_of(point.mix.other, space))
     text = base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode()
     lines = [
         "import base64", "", "import numpy as np", "", "import pggan",
+        "from pggan.editing.latent_space import takes_w",
         "from pggan.generation.level_colours import refit_colours",
         "from pggan.generation.level_features import synthesize_blend",
         "from pggan.generation.to_uint8 import to_uint8", "",
         f"model = pggan.load({source!r})",
         f'latents = np.frombuffer(base64.b64decode("{text}"), "<f4").reshape({len(rows)}, -1).copy()',
-        f"labels = {f'model.labels.vectors({classes!r})' if model.label_size else None}",
+        f"labels = {f'model.labels.vectors({classes!r})' if model.label_size and not mapped else None}",
     ]  # fmt: skip
     if not screen.snapshot:
         lines.append("refit_colours(model)  # lower levels in the colours of the finished picture")
+    if mapped:
+        lines.append("model = takes_w(model)  # the latents are w, behind the mapping network")
     lines += _mix_lines(point.mix, screen) if point.mix else [
         f"image = to_uint8(model.synthesize(latents, labels, {screen.level}, {screen.alpha:g}))[0]"
     ]  # fmt: skip
-    unused = {"synthesize_blend": point.mix is None, "refit_colours": bool(screen.snapshot)}
+    unused = {"synthesize_blend": point.mix is None, "refit_colours": bool(screen.snapshot), "takes_w": not mapped}
     return "\n".join(line for line in lines if not any(name in line for name, gone in unused.items() if gone)) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 from collections import OrderedDict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,12 @@ from numpy.typing import NDArray
 
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import read_image
+from pggan.editing.faces.face_points import corners, face_points, why_no_faces
+from pggan.editing.latent_sources import latents_of_entry
 from pggan.generation.images import describe, read_metadata
-from pggan.utils.errors import DataError, UsageError
+from pggan.utils.errors import DataError, PgganError, UsageError
+from pggan.utils.untrusted import reading
+from pggan.web.latent_sets import point_of
 
 if TYPE_CHECKING:
     from pggan.web.explorer import Explorer
@@ -57,22 +62,35 @@ def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
         entry = read_metadata(io.BytesIO(data))
     except DataError:
         entry = {}
-    if (screen := _screen_of(entry)) is not None:
+    if (screen := _screen_of(entry, explorer)) is not None:
         same = entry.get("sha256") in (None, describe(explorer.model)["sha256"])
         return {"kind": "state", "screen": screen, "same_model": same, "model": str(entry.get("model"))[:80]}
     height, width = image.shape[:2]
     factor = -(-max(height, width) // MOST_SIDE)
     small = np.ascontiguousarray(image[::factor, ::factor])
+    why = why_no_faces()
+    points = None if why else face_points(small)
     return {
         "kind": "photograph",
         "key": explorer.photographs.add(small),
         "width": small.shape[1],
         "height": small.shape[0],
+        "points": None if points is None else (corners(points) + 0.5).tolist(),
+        "why": why or ("" if points is not None else "no face was found in it"),
     }
 
 
-def _screen_of(entry: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the screen of a PNG's entry: the explorer's own, or that of a seed; None where there is none."""
+def _screen_of(entry: dict[str, Any], explorer: Explorer) -> dict[str, Any] | None:
+    """Returns the screen of a PNG's entry: the explorer's own, or that of a seed or latent; None without those."""
     if isinstance(entry.get("explore"), dict):
         return dict(entry["explore"])
-    return {"stage": {"seed": entry["seed"]}} if type(entry.get("seed")) is int else None
+    if type(entry.get("seed")) is int:
+        return {"stage": {"seed": entry["seed"]}}
+    if not isinstance(entry.get("latent"), dict):
+        return None
+    try:
+        with reading("the picture", DataError, "drop another one"):
+            latents = latents_of_entry(entry, Path("picture.png"), explorer.model).check_model(explorer.model)
+    except PgganError:
+        return None  # of a model with other latents
+    return {"stage": point_of(explorer, latents).to_json()}

@@ -168,5 +168,9 @@ def test_sigterm_leaves_nothing_half_written(model, tmp_path):
 def test_help_and_version(capsys):
     assert run(["--version"]) == 0
     assert "pggan" in capsys.readouterr().out
+    assert run(["--version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"pggan", "python", "torch", "system"}
+    assert run(["--json"]) == 2
+    assert "about --version" in capsys.readouterr().err
     assert run([]) == 2
     assert "prepare-data" in capsys.readouterr().err

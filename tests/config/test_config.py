@@ -119,7 +119,7 @@ def test_options_of_a_loss_are_resolved_and_refused_where_nothing_takes_them():
     assert resolve_options("wgan-gp", False, {"gp_weight": 5})["gradient-penalty"] == {"gp_weight": 5, "gp_target": 1}
     with pytest.raises(UsageError, match=r"--class-weight goes with --semi-supervised or --labels"):
         resolve_options("wgan-gp", False, {"class_weight": 1})
-    assert resolve_options("wgan-gp", True, {})["classification"] == {"class_weight": 1}
+    assert resolve_options("wgan-gp", True, {})["classification"] == {"class_weight": 1, "number_weight": 10.0}
     for option in all_options().values():
         with pytest.raises(UsageError, match=option.flag):
             option.check(option.high * 2)

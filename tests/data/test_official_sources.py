@@ -95,7 +95,7 @@ def test_two_sets_of_tfrecords_are_told_apart_by_naming(tfrecords):
     "values, message",
     [
         (np.zeros((3, 5)), r"labels of shape \(3, 5\) do not fit 12 pictures; mend or remove them"),
-        (np.full(COUNT, 0.5), "neither class numbers nor names"),
+        (np.full(COUNT, 0.5), "no two different numbers"),
         (np.array(0), r"labels of shape \(\) do not fit"),
         (np.arange(COUNT) - 5, "class numbers run from 0 up to 100000"),
         (np.full(COUNT, 10**6), "class numbers run from 0 up to 100000"),

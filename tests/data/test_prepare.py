@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_or_fails(folder, tmp_path, monkeypatch, error, fre
         ({"max_res": 2**20}, "--max-res"),
         ({"codec": "gif"}, "--codec"),
         ({"quality": 0}, "--quality"),
-        ({"channels": 4}, "--channels"),
+        ({"channels": 2}, "--channels"),
         ({"fit": "stretch"}, "--fit"),
         ({"limit": 0}, "--limit"),
         ({"shard": (0, 2)}, "--shard"),

@@ -158,7 +158,7 @@ def test_another_program_s_lmdb_is_refused(tmp_path):
     [
         (
             lambda v: json.dumps({**v, "format": FORMAT + 1}).encode(),
-            "format 2, this pggan reads up to 1; update pggan",
+            "format 3, this pggan reads up to 2; update pggan",
         ),
         (lambda v: b"{", "damaged"),
         (lambda v: b"[]", "damaged"),

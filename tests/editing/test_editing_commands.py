@@ -43,9 +43,20 @@ def test_every_kind_of_model_passes_through_every_command(tmp_path, monkeypatch,
         assert len(scores) == (4 if "--sort" in more else 2)
         if "--sort" in more:
             assert scores == sorted(scores, reverse=True)
+    assert printed(["generate", model, "--around", "found.safetensors", "--n", "2", "--out", "a"])["pictures"] == 2
+    frames = [{"seed": 1, "seconds": 0.1}, {"latents": "found.safetensors", "seconds": 0.1}]
+    (tmp_path / "way.json").write_text(json.dumps({"format": 1, "keyframes": frames}))
+    assert printed(["interpolate", model, "--keyframes", "way.json", "--out", "k.gif", "--fps", "20"])["frames"] == 4
+    for method in ("pca", "scores", "marks", *(["labels"] if "labels" in kind else [])):
+        more = {"marks": ["--yes", "0-3", "--no", "4-7"], "scores": ["--score", "brightness"]}.get(method, [])
+        find = ["directions", model, "--from", method, *more, "--pictures", "12", "--n", "1", "--overwrite"]
+        assert printed(find)["directions"][0]["from"] == method
     if kind not in ("fc", "dcgan"):
         printed(["blend", model, "--seeds", "1,2", "--at", "4x4", "--mask", "left"])
         assert (tmp_path / "blend.png").is_file()
+        if kind != "4x4":
+            printed(["blend", model, model, "--at", "8x8", "--mix", "8x8=0.5", "--out", "blend.safetensors"])
+            assert printed(["generate", "blend.safetensors", "--n", "1", "--out", "b"])["pictures"] == 1
 
 
 def test_a_family_lies_at_its_angle(tmp_path, monkeypatch, printed):

@@ -31,10 +31,14 @@ def chromium():
 
 
 @contextmanager
-def explore(folder, *arguments):
-    """`pggan explore` as a process of its own; its address."""
+def explore(folder, *arguments, modules=()):
+    """`pggan explore` as a process of its own; its address. `modules`: folders that Python looks into first."""
     command = [sys.executable, "-m", "pggan", "explore", *map(str, arguments), "--no-browser", "--port", "0", "--json"]
-    own = {"XDG_DATA_HOME": str(folder / "data"), "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    own = {
+        "XDG_DATA_HOME": str(folder / "data"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONPATH": os.pathsep.join(map(str, [*modules, ROOT])),
+    }
     environment = {**os.environ, "OMP_NUM_THREADS": "2", **own}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
     try:
@@ -89,6 +93,28 @@ class Watched:
         with self.page.expect_download(timeout=20000) as info:
             action()
         return Path(info.value.path())
+
+    def touch(self, *ways, steps=8, hold_ms=0):
+        """Moves fingers over the page, each from one place (x, y) to another; they rest for `hold_ms` at first."""
+        session = self.context.new_cdp_session(self.page)
+        for step in range(steps + 1):
+            share = step / steps
+            fingers = [
+                {"x": a[0] + share * (b[0] - a[0]), "y": a[1] + share * (b[1] - a[1]), "id": number}
+                for number, (a, b) in enumerate(ways)
+            ]
+            kind = "touchMove" if step else "touchStart"
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+            self.page.wait_for_timeout(15 if step else 15 + hold_ms)
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        session.detach()
+
+    def middle(self, selector, nth=0, across=0.5, down=0.5):
+        """Returns the place of a share of an element, its middle by default."""
+        place = self.page.locator(selector).nth(nth)
+        place.scroll_into_view_if_needed()
+        box = place.bounding_box()
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
 
     def drag(self, selector, share, nth=0):
         """Drags a slider to a share of its way."""

@@ -18,6 +18,8 @@ KINDS = {
     "fc": {"arch": "fc"},
     "dcgan": {"arch": "dcgan"},
     "4x4": {"resolution": 4},
+    "mapping": {"mapping_layers": 2},
+    "mapped-labels": {"mapping_layers": 2, "label_size": 3, "categorical": (3,), "continuous": 1},
 }
 # By configuration the largest; untrained and one map wide there.
 LARGE = {"1024": {"resolution": 1024, "fmap_base": 512, "fmap_max": 4}}
@@ -27,7 +29,8 @@ LATENT_SIZE = 12
 def saved_kind(kind: str, folder: Path, seed: int = 0, discriminator: bool = True) -> Path:
     """Saves an untrained model of a kind as `folder/KIND.safetensors`, which it returns."""
     fields = {"resolution": 16, "fmap_base": 64, "fmap_max": 8, **(KINDS | LARGE)[kind]}
-    g, d = build(GeneratorConfig(**fields, latent_size=LATENT_SIZE), DiscriminatorConfig(**fields), seed)
+    of_d = {name: value for name, value in fields.items() if name != "mapping_layers"}
+    g, d = build(GeneratorConfig(**fields, latent_size=LATENT_SIZE), DiscriminatorConfig(**of_d), seed)
     classes = [f"kind{i}" for i in range(fields.get("label_size", 0))]
     labels = {"name": "hair", "classes": classes} if classes else None
     level = fields["resolution"].bit_length() - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import safetensors.torch
 import torch
@@ -18,6 +19,18 @@ class Notes(QuietDisplay):
 
     def note(self, message):
         self.said.append(message)
+
+
+class StopAfter(QuietDisplay):
+    """Sends this process a signal once so many images are seen."""
+
+    def __init__(self, nimg, number=signal.SIGTERM):
+        self.nimg, self.number = nimg, number
+
+    def show(self, scheduled):
+        if self.number and scheduled.nimg >= self.nimg:
+            number, self.number = self.number, 0
+            os.kill(os.getpid(), number)
 
 
 def tensors(path):

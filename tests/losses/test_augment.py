@@ -39,7 +39,7 @@ def strength(p):
 # --- identity
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("side", [4, 8, 32])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_p_0_leaves_every_bit_of_an_image(channels, side, dtype):
@@ -323,3 +323,39 @@ def test_float32_augmentation_is_near_float64():
     result = ada.ada(x.float(), torch.tensor(0.8), uniform, normal, geometry.lowpass())
     again = ada.ada(x.double(), torch.tensor(0.8), uniform.double(), normal.double(), FILTER)
     assert (result - again).abs().max() < 1e-4
+
+
+# --- transparency
+
+
+def premultiplied(n=3, side=8):
+    """RGBA in [-1, 1] whose colours are multiplied by alpha, and its straight colours and alpha in [0, 1]."""
+    x = (pictures(n, 4, side) + 1) / 2
+    colour, alpha = x[:, :3], x[:, 3:].clone()
+    alpha[:, :, : side // 2] = 1.0
+    alpha[:, :, 0] = 0.0
+    return torch.cat([colour * alpha, alpha], dim=1) * 2 - 1, colour * 2 - 1, alpha
+
+
+def test_adas_colours_are_those_of_the_opaque_picture_and_leave_alpha():
+    x, colours, alpha = premultiplied()
+    p, draws = strength(1.0), Draws(*noise(3), ada.UNIFORMS, ada.NORMALS)
+    changed = colour.beside_alpha(x, lambda q, a: ada.colours(q, p, draws, a))
+    expected = (ada.colours(colours, p, draws) + 1) / 2 * alpha * 2 - 1
+    assert torch.allclose(changed[:, :3], expected)
+    assert torch.equal(changed[:, 3:], x[:, 3:])
+    assert not torch.allclose(changed[:, :3], x[:, :3])
+
+
+def test_diffaugments_colours_leave_alpha_and_what_is_filled_in_is_transparent():
+    x, _, alpha = premultiplied()
+    draws = Draws(torch.rand(3, 7, dtype=F64), None, diffaugment.UNIFORMS)
+    changed = colour.beside_alpha(x, lambda q, a: diffaugment.colours(q, draws, a))
+    assert torch.equal(changed[:, 3:], x[:, 3:])
+    hidden = (alpha == 0).expand(-1, 3, -1, -1)
+    assert torch.allclose(changed[:, :3][hidden], torch.tensor(-1.0, dtype=F64))
+    opaque = torch.full((1, 4, 8, 8), 1.0, dtype=F64)
+    uniform = torch.full((1, 7), 0.5, dtype=F64)
+    cut = diffaugment.diffaugment(opaque, uniform)[0]
+    assert torch.allclose(cut[:, 4, 4], torch.tensor(-1.0, dtype=F64))
+    assert cut[3, 0, 0] == 1.0

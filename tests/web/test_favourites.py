@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pggan.cli import run
 from pggan.editing.latent_sources import read_latents
 from pggan.generation.images import encode_png, read_metadata
 from pggan.web.uploads import MOST_UPLOAD_BYTES
@@ -204,6 +206,27 @@ def test_the_python_code_makes_the_same_picture(browser, point, level):
         assert recipe["command"].endswith("small.safetensors --seeds 4")
     if "moves" in point:
         assert "--latents SAVED.png" in recipe["command"]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_command_of_a_mixture_makes_it(browser, tmp_path, monkeypatch, share):
+    page, _, client = browser
+    monkeypatch.chdir(tmp_path)
+    mix = {"with": {"seed": 5}, "level": 3, "share": share}
+    page.ask("change", screen={"stage": {"seed": 4}, "level": 4})
+    command = page.ask("recipe", point={"seed": 4, "mix": mix})["command"]
+    assert "--seeds 4,5 --at 8x8" in command
+    assert run(shlex.split(command)[1:]) == 0
+    sheet = picture_in((tmp_path / "blend.png").read_bytes())  # small pictures are enlarged there
+    middle = sheet[:: sheet.shape[0] // 16, :: sheet.shape[0] // 16][:, 16:32].astype(int)
+    shown = picture_in(fetch(client, page.ask("save", point={"seed": 4, "mix": mix})))
+    assert np.abs(middle - shown).max() <= 1
+    moved = {"seed": 4, "moves": {"sefa:sefa0": 20}, "mix": mix}
+    page.ask("find", source="sefa")
+    command = page.ask("recipe", point=moved)["command"]
+    assert command.endswith("--latents FIRST.png --latents SECOND.png --at 8x8" + (" --share 0.5" if share < 1 else ""))
+    painted = {**mix, "mask": base64.b64encode(bytes(256)).decode()}
+    assert command != page.ask("recipe", point={"seed": 4, "mix": painted})["command"]
 
 
 def test_a_moved_picture_is_a_latent_for_other_commands(browser, tmp_path):

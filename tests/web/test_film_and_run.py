@@ -37,6 +37,11 @@ def screen_of(explorer, **fields):
     return changed(explorer.first_screen(), fields, explorer.space)
 
 
+def row_at(explorer, screen, time):
+    """The latent of a film as a row (Z,)."""
+    return np.frombuffer(film_at(explorer, screen, time).values, "<f4")
+
+
 @pytest.mark.parametrize("loop,seconds", [(True, 3.5), (False, 3.0)])
 def test_a_film_passes_through_its_keyframes(loop, seconds):
     explorer = explorer_of(labels=2)
@@ -44,11 +49,11 @@ def test_a_film_passes_through_its_keyframes(loop, seconds):
     assert keyframes_of(explorer, screen).length == seconds
     one, two, three = explorer.model.seed_latents([1, 2, 3])
     for time, latent in ((0, one), (1, two), (3, three), (3.5, one if loop else three)):
-        np.testing.assert_allclose(film_at(explorer, screen, time)[0], latent, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(film_at(explorer, screen, 0.25)[0], slerp(one, two, 0.25), rtol=1e-3, atol=1e-4)
-    eased = film_at(explorer, screen, 1 + 2 * 0.25)[0]
+        np.testing.assert_allclose(row_at(explorer, screen, time), latent, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(row_at(explorer, screen, 0.25), slerp(one, two, 0.25), rtol=1e-3, atol=1e-4)
+    eased = row_at(explorer, screen, 1 + 2 * 0.25)
     np.testing.assert_allclose(eased, slerp(two, three, 3 * 0.25**2 - 2 * 0.25**3), rtol=1e-3, atol=1e-4)
-    labels = [film_at(explorer, screen, time)[1] for time in (0, 0.5, 1)]
+    labels = [np.frombuffer(film_at(explorer, screen, time).labels, "<f4") for time in (0, 0.5, 1)]
     np.testing.assert_allclose(labels[1], (labels[0] + labels[2]) / 2, atol=1e-4)
 
 
@@ -58,7 +63,7 @@ def test_a_spline_has_no_corners():
     screen = screen_of(explorer, frames=frames, path="spline")
     step = 1e-2
     for time in (1, 2, 3):
-        before, at, after = (film_at(explorer, screen, time + d)[0].astype(float) for d in (-step, 0, step))
+        before, at, after = (row_at(explorer, screen, time + d).astype(float) for d in (-step, 0, step))
         before, at, after = (row / np.linalg.norm(row) for row in (before, at, after))
         turn = np.linalg.norm((after - at) - (at - before)) / np.linalg.norm(after - before)
         assert turn < 0.1, time

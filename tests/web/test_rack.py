@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -117,3 +119,16 @@ def test_structured_codes_are_controls():
         row = latent_of(point, explorer.space, {})
         np.testing.assert_array_equal(row, explorer.model.seed_latents([1], {0: 2, 1: -0.5})[0])
         assert "codes 0 to 2" in page.ask("about", point={"seed": 1, "codes": {"7": 1}})["error"]
+
+
+def test_directions_in_closed_form_do_not_wait_for_other_work():
+    explorer = explorer_of(resolution=128)
+    with client_of(explorer) as client, page_of(client) as page:
+        waiting = threading.Event()
+        explorer.jobs.start(lambda job: {"waited": waiting.wait(30)}, lambda event: None)
+        try:
+            answer = page.ask("find", source="sefa")
+            assert not waiting.is_set()
+            assert len(answer["directions"]) == 8
+        finally:
+            waiting.set()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pggan.web.rendering import renderer as renderer_module
-from pggan.web.rendering.drawing import MOVING_MS, Drawing, LevelTimes
+from pggan.web.rendering.drawing import MOVING_MS, Drawing, Latent, LevelTimes
 from pggan.web.rendering.renderer import MOST_PENDING, Renderer, Request
 from tests.helpers.explorers import explorer_of
 
@@ -30,7 +30,7 @@ def test_the_moving_level_is_the_highest_that_keeps_up():
 
 def drawing_of(explorer, seed, level=4, quality="still"):
     latent = explorer.model.seed_latents([seed]).tobytes()
-    return Drawing(latent, b"", level, 1.0, "", quality)
+    return Drawing(Latent(latent), level, 1.0, "", quality)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_the_cache_is_bounded_and_gives_equal_pictures_once(stopped, monkeypatch
 
 def test_a_picture_that_fails_is_said_and_the_thread_lives_on(stopped):
     explorer, renderer, delivered = stopped
-    bad = Request("tab", "bad", Drawing(b"", b"", 4, 1.0), 0, lambda r, p: delivered.append((r.slot, p)))
+    bad = Request("tab", "bad", Drawing(Latent(b""), 4, 1.0), 0, lambda r, p: delivered.append((r.slot, p)))
     renderer.submit(bad)
     renderer.submit(request(explorer, delivered, "good", 1, 1))
     run(renderer, delivered, 2)

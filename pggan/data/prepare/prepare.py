@@ -75,7 +75,7 @@ class _PrepareJob:
     @classmethod
     def of(cls, spec: str, options: PrepareOptions, faces: FaceProgress | None = None) -> _PrepareJob:
         source = open_source(spec, dataset=options.dataset, images_root=options.images_root, member=options.member)
-        source = with_labels(source, options.labels)
+        source = with_labels(source, options.labels, options.numbers)
         if options.align is not None:
             source = AlignedSource(source, _faces(source, options, faces) if options.align == AUTO else options.align)
         options = replace(options, channels=options.channels or source.channels or 3)
@@ -99,7 +99,8 @@ class _PrepareJob:
 
     def recorded(self) -> dict[str, Any]:
         """Returns the options that affect the content of the store."""
-        return {**{k: v for k, v in asdict(self.options).items() if k not in _IRRELEVANT}, "max_res": self.max_res}
+        options = {k: v for k, v in asdict(self.options).items() if k not in _IRRELEVANT and v != ()}
+        return {**options, "max_res": self.max_res}
 
     def identity(self, dest: Path) -> dict[str, Any]:
         """Returns what identifies the same command when it is run again."""

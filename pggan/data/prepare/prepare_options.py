@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pggan.config.resolution import level_of
+from pggan.config.content.channels import KINDS, LISTED
+from pggan.config.resolution import MAX_RESOLUTION, level_of
 from pggan.data.photos.face_search import FaceChoice
 from pggan.data.prepare.convert import Converter
 from pggan.data.sources.base import Reader
@@ -24,10 +25,11 @@ class PrepareOptions:
     max_res: int | None = None  # None: the largest power of two that 95 % of the images reach
     codec: str | None = None  # see `choose_codecs`
     quality: int = 95  # of JPEG, 1 to 100
-    channels: int | None = None  # 1 or 3; None: 1 if all of the source is grey, else 3
+    channels: int | None = None  # 1, 3 or 4; None: 1 if all of the source is grey, else 3
     dataset: str | None = None  # name of the array of images in HDF5 or .npz; None: by names and sizes
     images_root: str | None = None  # folder of the images of which a table holds the relative paths
     labels: str | None = None  # "folders", "none" or a file of labels; None: the source's own
+    numbers: tuple[str, ...] = ()  # label columns that hold numbers instead of classes
     member: str | None = None  # name of the images in samples of a tar or webdataset; None: see `SampleMembers`
     align: str | None = None  # store upright face crops: a file of landmarks, or "auto" to find the faces
     faces: str = "largest"  # of "auto": of each image the largest face, or "all"
@@ -49,11 +51,11 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         if self.max_res is not None:
             check_resolution(self.max_res, "--max-res")
-        choose_codecs(self.codec, ())
+        choose_codecs(self.codec, (LOWEST, MAX_RESOLUTION), self.channels or 3)
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality {self.quality} is not from 1 to 100")
-        if self.channels not in (1, 3, None):
-            raise UsageError(f"--channels {self.channels} is neither 1 (grey) nor 3 (RGB)")
+        if self.channels not in (*KINDS, None):
+            raise UsageError(f"--channels {self.channels} is not {LISTED}")
         if self.fit not in FITS:
             raise UsageError(f"--fit {self.fit} is none of {', '.join(FITS)}")
         if self.limit is not None and self.limit < 1:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 
+from pggan.config.content.channels import bound_by_alpha
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, WrappedSource
 from pggan.data.sources.face_table import FaceTable, is_face_table
 from pggan.data.sources.image_io import to_pil
@@ -189,7 +190,8 @@ class AlignedReader(Reader):
         points = self._points(ref)
         side = min(self._resolution, self.size(ref)[0])
         decoded = self._inner.read(ref.payload[0], channels)
-        return decoded._replace(image=align_face(decoded.image, points, side), notes=(*decoded.notes, NOTE))
+        image = bound_by_alpha(align_face(decoded.image, points, side))
+        return decoded._replace(image=image, notes=(*decoded.notes, NOTE))
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = round(crop_square(self._points(ref)).side)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.config.content.channels import KINDS, RGBA
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, has_numbers, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.file_base import explain_damage
 from pggan.data.sources.image_io import convert_channels
@@ -17,7 +18,7 @@ from pggan.data.sources.npy_format import read_file
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES, MAX_PIXELS
 
-CHANNELS = (1, 3, 4)
+CHANNELS = tuple(KINDS)
 EXPECTED_ARRAY = "pictures are uint8 from 0 to 255: (N, H, W, C), (N, C, H, W) or (N, H, W)"
 # Largest class number; most bytes of an array of labels, and of the class numbers that it becomes (4 bytes each).
 _MAX_CLASS_NUMBER, MAX_LABEL_BYTES = 100_000, MAX_LIST_BYTES
@@ -73,7 +74,8 @@ class IndexedSource(Source):
         channels: int | None = None,
     ) -> None:
         self._count, self.label_columns, self._classes = count, columns, classes
-        self.channels = 3 if channels == 4 else channels
+        self.transparent = channels == RGBA
+        self.channels = 3 if self.transparent else channels
 
     def __len__(self) -> int:
         return self._count
@@ -143,11 +145,12 @@ def load_labels(path: Path, count: int) -> Labels:
 
 
 def embedded_labels(values: NDArray[Any], count: int) -> Labels:
-    """As `label_array`, for an array in the images' own file; no labels if it holds something else."""
+    """As `label_array`, for an array in the images' own file; no labels if it holds something else, as measurements."""
     try:
-        return label_array(values, count, "")
+        labels = label_array(values, count, "")
     except DataError:
         return NO_LABELS
+    return NO_LABELS if has_numbers(labels[0]) else labels
 
 
 def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
@@ -155,6 +158,7 @@ def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
 
     (N,) or (N, 1): class numbers or names. (N, K) with at most one 1 per row: one column of K classes, one-hot. Other
     (N, K) of 0 and 1, or of -1 and 1: K columns of no and yes. Other (N, K) of whole numbers: K columns of classes.
+    Columns of fractions are numbers.
 
     Args:
         values: The array.
@@ -192,6 +196,10 @@ def _column(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, N
     kind = values.dtype.kind
     if kind == "b":
         return LabelColumn(name, ("no", "yes")), values.astype(np.int32)
+    if kind == "f" and (values[np.isfinite(values)] % 1).any():
+        measures = values.astype(np.float64)
+        column = LabelColumn.of_values(name, measures)
+        return column, column.entries(measures)
     if kind == "f":
         values = np.where(np.isnan(values), -1, values)  # nan: unknown
     if kind in "iu" or (kind == "f" and (np.isfinite(values) & (values == np.rint(values))).all()):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
+from pggan.utils.errors import DataError
 
 # Most images of a streamed source that are read for a sample.
 _MAX_STREAMED_SAMPLE = 256
@@ -23,7 +24,7 @@ class DecodedImage(NamedTuple):
 
     image: NDArray[np.uint8]  # (H, W, C)
     notes: tuple[str, ...] = ()  # the conversions applied, such as "16-bit"
-    labels: tuple[int, ...] = ()  # a class number per column, -1 unknown
+    labels: tuple[int, ...] = ()  # an entry per column (see label_columns.py), -1 unknown
 
 
 class Ref(NamedTuple):
@@ -70,7 +71,7 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, ref: Ref, channels: int) -> DecodedImage:
-        """Decodes the image with 1 or 3 channels. Raises `BadImage`."""
+        """Decodes the image with 1, 3 or (premultiplied RGBA) 4 channels. Raises `BadImage`."""
 
     @abstractmethod
     def size(self, ref: Ref) -> tuple[int, int]:
@@ -83,7 +84,8 @@ class Source(ABC):
     scalable = False  # whether the images come in any requested size, so that none is too small
     streamed = False  # whether the images can only be read one after the other
     label_columns: tuple[LabelColumn, ...] = ()
-    channels: int | None = None  # 1 (grey) or 3 of all images, None if they differ or it is unknown
+    channels: int | None = None  # that a store has by default: 1 if all images are grey; None: unknown, 3
+    transparent = False  # whether the images are known to have alpha, which the default leaves out
     attribution: str | None = None  # whom the licence of the images asks to name
     address: str | None = None  # where on the network they are from, with the revision
     choices: tuple[str, ...] = ()  # options of `open_source` that it takes, such as "dataset"
@@ -111,6 +113,13 @@ class Source(ABC):
     @abstractmethod
     def reader(self, resolution: int, seed: int) -> Reader:
         """Returns a reader; `resolution` and `seed` matter only to sources that draw their images."""
+
+    def with_numbers(self, names: tuple[str, ...]) -> Source:
+        """Returns the source with these label columns as numbers instead of classes.
+
+        Raises `DataError` for a column that is not there, or has a class that is no number.
+        """
+        return NumberedSource(self, names)
 
     def read_companion(self, name: str) -> bytes | None:
         """Returns a file of this name beside the images, one of `lists`, None if there is none."""
@@ -154,3 +163,51 @@ class WrappedSource(Source):
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
         return self.inner.sample(count, among)
+
+
+class NumberedReader(Reader):
+    """Another reader's images with the classes of some columns as numbers: entries by class, one table a column."""
+
+    def __init__(self, inner: Reader, tables: list[list[int] | None]) -> None:
+        self.inner, self.tables, self.box_filtered = inner, tables, inner.box_filtered
+
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        decoded = self.inner.read(ref, channels)
+        labels = (n if table is None or n < 0 else table[n] for n, table in zip(decoded.labels, self.tables))
+        return decoded._replace(labels=tuple(labels))
+
+    def size(self, ref: Ref) -> tuple[int, int]:
+        return self.inner.size(ref)
+
+
+class NumberedSource(WrappedSource):
+    """Another source whose classes are the numbers of some columns, such as ages in whole years."""
+
+    def __init__(self, inner: Source, names: tuple[str, ...]) -> None:
+        super().__init__(inner)
+        self.scalable, self.channels, self.streamed = inner.scalable, inner.channels, inner.streamed
+        known = {column.name for column in inner.label_columns}
+        for name in names:
+            if name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise DataError(f"--numbers {name}: the pictures have no such label; they have: {listed}")
+        self._tables: list[list[int] | None] = []
+        columns = []
+        for column in inner.label_columns:
+            numbers, table = _numbers_of(column) if column.name in names else (column, None)
+            columns.append(numbers)
+            self._tables.append(table)
+        self.label_columns = tuple(columns)
+
+    def reader(self, resolution: int, seed: int) -> Reader:
+        return NumberedReader(self.inner.reader(resolution, seed), self._tables)
+
+
+def _numbers_of(column: LabelColumn) -> tuple[LabelColumn, list[int]]:
+    """Returns a column of classes as one of numbers, and the entry of each class."""
+    try:
+        values = np.array([float(name) for name in column.classes])
+    except ValueError as error:
+        raise DataError(f"--numbers {column.name}: a class of it is no number ({error}); leave it out") from None
+    numbers = LabelColumn.of_values(column.name, values)
+    return numbers, numbers.entries(values).tolist()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pggan.config.content.channels import RGBA, bound_by_alpha, premultiply
 from pggan.data.image_header import check_scans, read_header, without_text
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.passed_over import has_image_ending, is_passed_folder
@@ -59,7 +60,10 @@ def read_size(file: BinaryIO) -> tuple[int, int]:
 
 
 def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Decodes a file's bytes to uint8 (H, W, channels); also returns the conversions applied. Raises `BadImage`."""
+    """Decodes a file's bytes to uint8 (H, W, channels), RGBA premultiplied; also returns the conversions applied.
+
+    Raises `BadImage`.
+    """
     try:
         return _decode(data, channels)
     except BadImage:
@@ -78,24 +82,50 @@ def _decode(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, .
             if pil_image.format in ("JPEG", "MPO"):
                 check_scans(data)
             upright = _upright(pil_image, notes)
-            array = np.asarray(_to_mode(_to_8_bits(upright, _bits(pil_image, data), notes), channels, notes))
-        return array.reshape(*array.shape[:2], channels), tuple(notes)
+            array = _to_array(upright, _bits(pil_image, data), channels, notes)
+        return array, tuple(notes)
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
         raise BadImage(_reason(error)) from None
 
 
 def convert_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Converts an array (H, W, 1, 3 or 4) to 1 or 3 channels; also returns the conversions applied."""
+    """Converts an array (H, W, 1, 3 or straight 4) to 1, 3 or premultiplied 4 channels.
+
+    Also returns the conversions applied.
+    """
     if image.shape[2] == channels:
-        return image, ()
+        return premultiply(image) if channels == RGBA else image, ()
     notes: list[str] = []
-    array = np.asarray(_to_mode(_to_8_bits(to_pil(image), 8, notes), channels, notes))
-    return array.reshape(*array.shape[:2], channels), tuple(notes)
+    pil_image = Image.fromarray(image) if image.shape[2] == RGBA else to_pil(image)
+    return _to_array(pil_image, 8, channels, notes), tuple(notes)
 
 
 def to_pil(image: NDArray[np.uint8]) -> Image.Image:
-    """Converts an array (H, W, C) to Pillow's image."""
+    """Converts an array (H, W, C), RGBA premultiplied, to Pillow's image."""
+    if image.shape[2] == RGBA:
+        return Image.frombytes("RGBa", image.shape[1::-1], np.ascontiguousarray(image).tobytes())
     return Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
+
+
+def _to_array(pil_image: Image.Image, bits: int, channels: int, notes: list[str]) -> NDArray[np.uint8]:
+    """Converts any mode, of so many bits a channel in the file, to an array (H, W, channels)."""
+    if channels == RGBA:
+        return premultiply(np.asarray(_to_rgba(pil_image, bits, notes)))
+    array = np.asarray(_to_mode(_to_8_bits(pil_image, bits, notes), channels, notes))
+    return array.reshape(*array.shape[:2], channels)
+
+
+def _to_rgba(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
+    """Converts any mode to straight "RGBA"; pictures without transparency are opaque."""
+    if _has_transparency(pil_image):
+        notes += [f"{bits}-bit"] if bits > 8 else []
+        return pil_image.convert("RGBA")
+    notes.append("opaque all over")
+    return _to_mode(_to_8_bits(pil_image, bits, notes), 3, notes).convert("RGBA")
+
+
+def _has_transparency(pil_image: Image.Image) -> bool:
+    return pil_image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in pil_image.info
 
 
 def _to_mode(pil_image: Image.Image, channels: int, notes: list[str]) -> Image.Image:
@@ -192,7 +222,7 @@ def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Ima
         _note_dark(pil_image, bits, notes)
     if mode.startswith("I"):
         return Image.fromarray(_integer_to_8_bits(np.asarray(pil_image)))
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in pil_image.info:
+    if _has_transparency(pil_image):
         rgba = pil_image.convert("RGBA")
         opaque = np.asarray(rgba)[:, :, 3].min() == 255
         notes.append("alpha channel dropped, opaque all over" if opaque else "transparency over white")
@@ -261,7 +291,7 @@ def fit_to_square(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.u
     if image.shape[0] == side:
         return image
     resized = np.asarray(to_pil(image).resize((side, side), Image.Resampling.LANCZOS))
-    return resized.reshape(side, side, image.shape[2])
+    return bound_by_alpha(resized.reshape(side, side, image.shape[2]))
 
 
 def _crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

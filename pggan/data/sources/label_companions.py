@@ -30,8 +30,8 @@ class Companion:
     remarks: list[str] = field(default_factory=list)
 
 
-def find_companion(source: Source) -> Companion:
-    """Returns the list of labels beside the images.
+def find_companion(source: Source, numbers: Sequence[str] = ()) -> Companion:
+    """Returns the list of labels beside the images; `numbers` names its columns of numbers.
 
     Raises `DataError` for a TABLE that is damaged, and for a list at the images' place that names none of them.
     """
@@ -55,7 +55,7 @@ def find_companion(source: Source) -> Companion:
                     f"{path} is not read: there are several; join them, and name the list with --labels"
                 )
             else:
-                _try(source, path, names, place not in shared, found)
+                _try(source, path, names, place not in shared, found, numbers)
     if lists:
         more = f" and {len(lists) - _SHOWN} more" if len(lists) > _SHOWN else ""
         found.remarks.append(
@@ -64,10 +64,12 @@ def find_companion(source: Source) -> Companion:
     return found
 
 
-def _try(source: Source, path: str, names: Sequence[str] | None, is_aside: bool, found: Companion) -> None:
+def _try(
+    source: Source, path: str, names: Sequence[str] | None, is_aside: bool, found: Companion, numbers: Sequence[str]
+) -> None:
     """Reads a list into `found`, or adds a remark why it is not read. `is_aside`: not at the images' own place."""
     try:
-        table = _read(source, path)
+        table = _read(source, path, numbers)
     except DataError as error:
         if os.path.basename(path) == TABLE and not is_aside:
             raise
@@ -90,14 +92,13 @@ def _try(source: Source, path: str, names: Sequence[str] | None, is_aside: bool,
         found.remarks.append(f"labels are read from {path}")
 
 
-def _read(source: Source, path: str) -> LabelTable:
+def _read(source: Source, path: str, numbers: Sequence[str]) -> LabelTable:
     data = source.read_companion(path)
     with reading(path, DataError, "mend or remove it, or give --labels none"):
         text = decode_list(data or b"", path)
         if os.path.basename(path) == TABLE:
-            return LabelTable.read_csv(
-                text, path, source.read_companion(f"{_folder(path)}/{CLASSES}".removeprefix("/"))
-            )
+            order = source.read_companion(f"{_folder(path)}/{CLASSES}".removeprefix("/"))
+            return LabelTable.read_csv(text, path, order, numbers)
         return LabelTable.read_json(text, path)
 
 

@@ -62,16 +62,24 @@ class LabelledSource(WrappedSource):
         return LabelledReader(self.inner.reader(resolution, seed), (-1,) * len(self.table.columns))
 
 
-def with_labels(source: Source, labels: str | None) -> Source:
-    """Returns a source with the labels of --labels: "folders", "none", a file, or None.
+def with_labels(source: Source, labels: str | None, numbers: tuple[str, ...] = ()) -> Source:
+    """Returns a source with the labels of --labels ("folders", "none", a file, or None) and of --numbers.
 
     None: a label file beside the images if there is one, else the source's own labels. Raises `DataError` if no image
-    has a label.
+    has a label, or a column of `numbers` is not there or holds none.
     """
+    labelled = _with_labels(source, labels, numbers)
+    known = {column.name for column in labelled.label_columns if column.is_number}
+    missing = tuple(name for name in numbers if name not in known)
+    return labelled.with_numbers(missing) if missing else labelled
+
+
+def _with_labels(source: Source, labels: str | None, numbers: tuple[str, ...]) -> Source:
+    """Returns a source with the labels of --labels, see `with_labels`."""
     if labels == NO_LABELS:
         return LabelledSource(source, LabelTable())
     if labels is None:
-        found = find_companion(source)
+        found = find_companion(source, numbers)
         source.remark = join_remarks(source.remark, *found.remarks)
         if found.table is not None and found.table.columns:
             return LabelledSource(source, found.table)
@@ -79,7 +87,7 @@ def with_labels(source: Source, labels: str | None) -> Source:
         source.remark = join_remarks(source.remark, no_classes_remark(left_out))
         return source
     with reading(f"--labels {labels}", DataError, "mend it, or give another"):
-        table = _folder_table(source) if labels == FOLDERS else LabelTable.read(Path(labels))
+        table = _folder_table(source) if labels == FOLDERS else LabelTable.read(Path(labels), numbers)
     if not table.columns:
         raise DataError(f"--labels {labels} names no classes that the pictures could have")
     if labels != FOLDERS:

@@ -1,4 +1,4 @@
-"""Tables of labels from outside: CSV, CelebA's attribute lists, `dataset.json`. A class number per image and column."""
+"""Tables of labels from outside: CSV, CelebA's attribute lists, `dataset.json`. An entry per image and column."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class LabelTable:
         rows: The image's name and a text per column.
         order: Classes in order, for the columns where it is known.
         are_numbers: Whether whole numbers are class numbers, see `order_classes`.
+        numbers: Names of the columns that hold numbers, no classes; so do those that `order` gives bounds.
     """
 
     def __init__(
@@ -43,16 +44,22 @@ class LabelTable:
         rows: Sequence[Sequence[str]] = (),
         order: Mapping[str, Any] | None = None,
         are_numbers: bool = False,
+        numbers: Sequence[str] = (),
     ) -> None:
         self.names = NameIndex([row[0] for row in rows])
         self.columns: tuple[LabelColumn, ...] = ()
         self.left_out: list[str] = []  # names of columns that hold no classes
         self._numbers: list[NDArray[np.int32]] = []  # class numbers (rows,) of each column
         for at, name in enumerate(header, 1):
-            classes, numbers = _as_classes([row[at] for row in rows], (order or {}).get(name), are_numbers)
-            if classes:
-                self.columns += (LabelColumn(name, classes),)
-                self._numbers.append(numbers)
+            texts, known = [row[at] for row in rows], (order or {}).get(name)
+            if name in numbers or (isinstance(known, dict) and "bounds" in known):
+                column, entries = _as_numbers(name, texts)
+            else:
+                classes, entries = _as_classes(texts, known, are_numbers)
+                column = LabelColumn(name, classes)
+            if column.limit:
+                self.columns += (column,)
+                self._numbers.append(entries)
             else:
                 self.left_out.append(name)
         self.first = rows[0][0] if rows else ""  # the first image name, for messages
@@ -82,7 +89,7 @@ class LabelTable:
         raise DataError(f"none of the pictures is in {where}: it names {self.first}, they {first}; {advice}")
 
     @classmethod
-    def read(cls, path: Path) -> LabelTable:
+    def read(cls, path: Path, numbers: Sequence[str] = ()) -> LabelTable:
         """Reads a file by its ending: .csv, .tsv, .json (StyleGAN's dataset.json), else a list as CelebA's.
 
         Raises `DataError` for a missing or invalid file.
@@ -98,17 +105,18 @@ class LabelTable:
         if path.suffix.lower() == ".json":
             return cls.read_json(text, str(path))
         if path.suffix.lower() in (".csv", ".tsv"):
-            return cls.read_csv(text, str(path), read_if_present(str(path.with_name(CLASSES))))
-        return cls.read_list(text, str(path))
+            return cls.read_csv(text, str(path), read_if_present(str(path.with_name(CLASSES))), numbers)
+        return cls.read_list(text, str(path), numbers)
 
     @classmethod
-    def read_csv(cls, text: str, where: str, order: bytes | None = None) -> LabelTable:
+    def read_csv(cls, text: str, where: str, order: bytes | None = None, numbers: Sequence[str] = ()) -> LabelTable:
         """Parses a header and a row per image: its name in the first column, a label in each other one.
 
         Args:
             text: Content of the CSV file.
             where: The file's name, for messages.
             order: Content of CLASSES beside it.
+            numbers: Names of the columns that hold numbers.
 
         Raises:
             DataError: The text is no such table.
@@ -126,12 +134,12 @@ class LabelTable:
             header, rows = header[1:], [row[1:] for row in rows]
         if len(set(header[1:])) != len(header) - 1:
             raise DataError(f"{where}: two columns have the same name; rename one")
-        table = cls(header[1:], rows, _order(order, where))
+        table = cls(header[1:], rows, _order(order, where), numbers=numbers)
         table.title = header[0]
         return table
 
     @classmethod
-    def read_list(cls, text: str, where: str) -> LabelTable:
+    def read_list(cls, text: str, where: str, numbers: Sequence[str] = ()) -> LabelTable:
         """Parses CelebA's list: a count, the attributes' names, then a line per image: name, and 1 or -1 for each.
 
         `where`: the file's name, for messages. Raises `DataError`.
@@ -151,7 +159,7 @@ class LabelTable:
                 raise DataError(
                     f"{where}: {line[0]} (row {number}) has {len(line) - 1} values, not {len(names)}; mend the row"
                 )
-        return cls(names, lines)
+        return cls(names, lines, numbers=numbers)
 
     @classmethod
     def read_json(cls, text: str, where: str) -> LabelTable:
@@ -199,6 +207,16 @@ def _no_header(where: str, name: str) -> DataError:
     return DataError(
         f"{where} begins with a picture's row ({printable(name)[:80]}), not with a header; put one above, as file,label"
     )
+
+
+def _as_numbers(name: str, texts: Sequence[str]) -> tuple[LabelColumn, NDArray[np.int32]]:
+    """Returns a column of numbers and its entries. Raises `DataError` for a text that is none."""
+    try:
+        values = np.array([float(text or "nan") for text in texts])
+    except ValueError as error:
+        raise DataError(f"the label {name!r} holds no numbers ({error}); mend it, or leave --numbers out") from None
+    column = LabelColumn.of_values(name, values)
+    return column, column.entries(values)
 
 
 def _as_classes(values: Sequence[str], order: Any, are_numbers: bool) -> tuple[tuple[str, ...], NDArray[np.int32]]:

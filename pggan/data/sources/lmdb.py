@@ -17,6 +17,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import straight
 from pggan.data.sources.array_base import IndexedReader, IndexedSource
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref
 from pggan.data.sources.file_base import explain_damage, report_bad_image
@@ -39,7 +40,7 @@ class StoreReader(IndexedReader):
 
     def image(self, content: int) -> NDArray[np.uint8]:
         try:
-            return self.store.read(self.store.max_resolution, [content])[0].transpose(1, 2, 0)
+            return straight(self.store.read(self.store.max_resolution, [content])[0].transpose(1, 2, 0))
         except DataError as error:
             raise BadImage(str(error)) from None
 
@@ -52,6 +53,7 @@ class StoreSource(IndexedSource):
         manifest, channels = self.store.manifest, self.store.channels
         classes = self.store.labels if manifest.labels else None
         super().__init__(manifest.count, manifest.labels, classes, channels)
+        self.channels = channels  # of RGBA, too: a copy of a store is of the same kind
         self.attribution = manifest.attribution
 
     @staticmethod

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import LabelColumn
+from pggan.config.content.channels import RGBA
+from pggan.data.label_columns import STEPS, LabelColumn
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import convert_channels
 from pggan.utils.errors import UsageError
@@ -39,6 +40,12 @@ COLOUR_NAMES = {
 }  # fmt: skip
 # Share of the images that have an optional part.
 OPTIONAL = {"rearHair": 0.45, "beard": 0.3}
+# Numbers that a head can have as labels: its size relative to the style's own frame, and how far it is to the right, as
+# a share of the image's side.
+NUMBERS = {
+    "size": LabelColumn("size", bounds=(0.6, 1.25)),
+    "shift": LabelColumn("shift", bounds=(-0.2, 0.2)),
+}
 ZOOM = (1.05, 1.25)  # of the head, relative to the style's own frame
 SHIFT = 0.035  # largest random offset, as a fraction of the image
 DROP = 0.03  # constant offset downwards, to leave room for the hair
@@ -68,8 +75,8 @@ def _style() -> Any:
 class DrawnReader(Reader):
     """Draws images (resolution, resolution, C). A reference's payload: the image's number."""
 
-    def __init__(self, resolution: int, seed: int) -> None:
-        self.resolution, self.seed = resolution, seed
+    def __init__(self, resolution: int, seed: int, numbers: tuple[str, ...] = ()) -> None:
+        self.resolution, self.seed, self.numbers = resolution, seed, numbers
 
     def size(self, ref: Ref) -> tuple[int, int]:
         return self.resolution, self.resolution
@@ -77,8 +84,13 @@ class DrawnReader(Reader):
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         random = np.random.default_rng((self.seed, ref.payload))
         options, labels = self._draw_choices(random)
-        face = self._render(options, random)
-        image = _over(face, _background(self.resolution, random))
+        # a stream of their own: without numbers as labels, the pictures stay the same
+        shares = np.random.default_rng((self.seed, ref.payload, 1)).integers(STEPS + 1, size=len(NUMBERS))
+        drawn = {name: int(entry) for name, entry in zip(NUMBERS, shares) if name in self.numbers}
+        labels += tuple(drawn[name] for name in self.numbers)
+        face = self._render(options, random, {name: NUMBERS[name].value(entry) for name, entry in drawn.items()})
+        # RGBA: the head alone, over nothing
+        image = face if channels == RGBA else _over(face, _background(self.resolution, random))
         return DecodedImage(convert_channels(image, channels)[0], labels=labels)
 
     def _draw_choices(self, random: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -100,14 +112,18 @@ class DrawnReader(Reader):
             labels.append(chosen)
         return options, tuple(labels)
 
-    def _render(self, options: dict[str, Any], random: np.random.Generator) -> NDArray[np.uint8]:
-        """Returns the drawing, RGBA (R, R, 4)."""
+    def _render(
+        self, options: dict[str, Any], random: np.random.Generator, numbers: dict[str, float]
+    ) -> NDArray[np.uint8]:
+        """Returns the drawing, RGBA (R, R, 4). `numbers`: those that are not left to chance."""
         import resvg_py
         from dicebear import Avatar
         from PIL import Image
 
         svg = Avatar(_style(), {"seed": "face", **options}).to_string()
-        svg = _zoom(svg, random.uniform(*ZOOM), random.uniform(-SHIFT, SHIFT, 2))
+        zoom, shift = random.uniform(*ZOOM), random.uniform(-SHIFT, SHIFT, 2)
+        shift[0] = -numbers.get("shift", -shift[0])  # the view moves the other way
+        svg = _zoom(svg, numbers.get("size", zoom), shift)
         try:
             data = bytes(
                 resvg_py.svg_to_bytes(svg, width=self.resolution, height=self.resolution, skip_system_fonts=True)
@@ -163,7 +179,7 @@ class DrawnSource(Source):
         count = spec.partition(":")[2]
         if not count.isdecimal() or not 1 <= int(count) <= MAX_COUNT:
             raise UsageError(f"{spec!r} is not drawn:COUNT with a count from 1 to {MAX_COUNT}, such as drawn:4000")
-        self._count = int(count)
+        self._count, self._numbers = int(count), tuple[str, ...]()
         parts = {part: _variants(part) for part in PARTS} | {part: ["none", *_variants(part)] for part in OPTIONAL}
         colours = {
             f"{part}-colour": [COLOUR_NAMES[part].get(value.lower(), value) for value in _colours(part)]
@@ -183,4 +199,12 @@ class DrawnSource(Source):
         return (Ref(f"drawn {i}", i) for i in range(self._count))
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return DrawnReader(resolution, seed)
+        return DrawnReader(resolution, seed, self._numbers)
+
+    def with_numbers(self, names: tuple[str, ...]) -> DrawnSource:
+        """Adds numbers to the labels, after which each head is drawn. Raises `UsageError` for others than NUMBERS."""
+        if unknown := [name for name in names if name not in NUMBERS]:
+            raise UsageError(f"--numbers {unknown[0]}: drawn heads have {', '.join(NUMBERS)}")
+        self._numbers = names
+        self.label_columns += tuple(NUMBERS[name] for name in names)
+        return self

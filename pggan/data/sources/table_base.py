@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
 from pggan.data.sources.array_choice import join_remarks, no_classes_remark
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
@@ -81,11 +84,13 @@ class TableSource(Source):
         assert schema is not None
         if not self._count:
             raise DataError(f"{spec} holds no rows; copy or make it again")
+        self.schema = schema
         self._image: ImageColumn = find_image_column(schema, spec)
         self._check_has_images(spec)
         self._named = class_names(schema.metadata or {})
         self.label_columns, left_out = self._find_label_columns(schema)
-        self.remark = join_remarks(passed_over, _missing_shards(self.files), no_classes_remark(left_out))
+        self._passed_over, self._left_out = passed_over, left_out
+        self._set_remark()
 
     @staticmethod
     @abstractmethod
@@ -113,17 +118,40 @@ class TableSource(Source):
             column.name: {} if column.name in self._named else {name: i for i, name in enumerate(column.classes)}
             for column in self.label_columns
         }
-        counts = [len(column.classes) for column in self.label_columns]
         for path in self.files:
             for batch in self.batches(path, [*self._image.leaves, *numbers], ROWS):
                 images, paths = self._image.split(batch)
                 labels = [batch.column(name).to_pylist() for name in numbers]
                 for row in range(batch.num_rows):
                     path_in_row = str(paths[row].as_py() or "") if paths is not None else ""
-                    values = zip((column[row] for column in labels), numbers.values(), counts)
-                    payload = (_content(images, row), path_in_row, tuple(_number(*each) for each in values))
+                    values = zip((column[row] for column in labels), self.label_columns, numbers.values())
+                    payload = (_content(images, row), path_in_row, tuple(_entry(*each) for each in values))
                     yield Ref(path_in_row[:_MAX_NAME] or f"row {row_number}", payload)
                     row_number += 1
+
+    def _set_remark(self) -> None:
+        left_out = no_classes_remark(self._left_out)
+        self.remark = join_remarks(self._passed_over, _missing_shards(self.files), left_out)
+
+    def with_numbers(self, names: tuple[str, ...]) -> Source:
+        """Also takes columns of fractions, and of more values than there are classes."""
+        columns = {column.name: column for column in self.label_columns}
+        for name in names:
+            if name in self.schema.names and name not in self._named:
+                columns[name] = LabelColumn.of_values(name, self._values(name))
+        self.label_columns = tuple(columns.values())
+        self._left_out = [name for name in self._left_out if name not in columns]
+        self._set_remark()
+        missing = tuple(name for name in names if not (name in columns and columns[name].is_number))
+        return super().with_numbers(missing) if missing else self
+
+    def _values(self, name: str) -> NDArray[np.float64]:
+        """Returns a column's numbers (N,), NaN where there is none. Raises `DataError` for another kind of column."""
+        try:
+            parts = [b.column(0).to_pylist() for p in self.files for b in self.batches(p, [name], LABEL_ROWS)]
+            return np.array([_measure(value) for part in parts for value in part])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"--numbers {name}: the column holds no numbers ({error}); leave it out") from None
 
     def _check_has_images(self, spec: str) -> None:
         """Raises `DataError` if there are only paths and no --images-root."""
@@ -203,6 +231,18 @@ def _whole(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return None if math.isnan(value) else int(value) if value.is_integer() else value
+
+
+def _measure(value: Any) -> float:
+    """Returns a cell of a column of numbers, NaN for none."""
+    return math.nan if value is None or value == "" else float(value)
+
+
+def _entry(value: Any, column: LabelColumn, known: dict[str, int]) -> int:
+    """Returns the entry of a cell; `known`: as `_number` has it."""
+    if column.is_number:
+        return int(column.entries(np.float64(_measure(value))))
+    return _number(value, known, len(column.classes))
 
 
 def _number(value: Any, known: dict[str, int], count: int) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pggan.config.content.channels import ALPHA_CODECS, RGBA
 from pggan.config.train import level_of
 from pggan.data.image_header import ImageHeader, check_scans, read_header
 from pggan.utils.errors import UsageError
@@ -26,12 +27,12 @@ FAST_DECODERS: dict[str, Callable[[bytes, int], NDArray[np.uint8]]] = {}
 
 
 def default_codec(resolution: int, channels: int) -> str:
-    """Returns raw up to 64x64; above, lossless WebP for RGB and PNG for grey.
+    """Returns raw up to 64x64; above, lossless WebP for RGB and RGBA, and PNG for grey.
 
     On RGB portraits WebP is a third smaller than PNG and as fast to write and read; on grey ones PNG is a quarter
     smaller and written twice as fast.
     """
-    return "raw" if resolution <= MAX_RAW else "webp" if channels == 3 else "png"
+    return "raw" if resolution <= MAX_RAW else "png" if channels == 1 else "webp"
 
 
 def choose_codecs(requested: str | None, resolutions: Iterable[int], channels: int = 3) -> dict[int, str]:
@@ -41,11 +42,19 @@ def choose_codecs(requested: str | None, resolutions: Iterable[int], channels: i
         requested: None for the defaults; a codec for all resolutions above 64x64; or pairs such as
             `256:webp,1024:jpeg`, each valid from its resolution up to that of the next pair.
         resolutions: Those of the store.
-        channels: 1 or 3.
+        channels: 1, 3 or 4.
 
     Raises:
-        UsageError: `requested` names no codec or resolution.
+        UsageError: `requested` names no codec or resolution, or one without transparency for RGBA.
     """
+    chosen = _chosen_codecs(requested, resolutions, channels)
+    if channels == RGBA and (lossy := set(chosen.values()) - set(ALPHA_CODECS)):
+        raise UsageError(f"--codec {lossy.pop()} holds no transparency; give one of {', '.join(ALPHA_CODECS)}")
+    return chosen
+
+
+def _chosen_codecs(requested: str | None, resolutions: Iterable[int], channels: int) -> dict[int, str]:
+    """Returns the codec of each resolution, see `choose_codecs`."""
     codecs = {side: default_codec(side, channels) for side in resolutions}
     if requested is None:
         return codecs
@@ -84,7 +93,7 @@ def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:
     """Encodes an image.
 
     Args:
-        image: uint8 (C, R, R), C 1 or 3.
+        image: uint8 (C, R, R), C 1, 3 or 4.
         codec: One of CODECS.
         quality: Of JPEG, 1 to 100.
     """
@@ -96,7 +105,8 @@ def encode(image: NDArray[np.uint8], codec: str, quality: int) -> bytes:
         pil_image.save(out, "PNG", compress_level=1)
     elif codec == "webp":
         # the fastest lossless setting: slower ones save a tenth of the size and take five times as long
-        pil_image.convert("RGB").save(out, "WEBP", lossless=True, method=0, quality=0)
+        mode = "RGBA" if len(image) == RGBA else "RGB"
+        pil_image.convert(mode).save(out, "WEBP", lossless=True, method=0, quality=0, exact=True)
     else:
         # no chroma subsampling: training also reads the small levels
         pil_image.save(out, "JPEG", quality=quality, subsampling=0)
@@ -109,7 +119,7 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
     Args:
         data: The record.
         codec: One of CODECS.
-        channels: C, 1 or 3.
+        channels: C, 1, 3 or 4.
         resolution: R.
 
     Raises:
@@ -118,7 +128,7 @@ def decode(data: bytes, codec: str, channels: int, resolution: int) -> NDArray[n
     if codec == "raw":
         return np.frombuffer(data, np.uint8).reshape(channels, resolution, resolution)
     # WebP stores grey as three equal channels; decoding them and taking one is faster than converting
-    stored_channels = 3 if codec == "webp" else channels
+    stored_channels = max(channels, 3) if codec == "webp" else channels
     try:
         check_record(data, codec, ImageHeader(resolution, resolution, stored_channels))
         decoder = FAST_DECODERS.get(codec) or partial(_decode_with_pillow, codec)
@@ -140,7 +150,8 @@ def check_record(data: bytes, codec: str, expected: ImageHeader) -> None:
     if len(data) > max_record_bytes(expected.channels, expected.width):
         raise ValueError(f"{len(data)} bytes are too many")
     header = read_header(data, codec)
-    if header != expected:
+    # a WebP of RGBA that is opaque all over is stored without alpha
+    if header != expected and not (codec == "webp" and header == expected._replace(channels=3)):
         raise ValueError(f"it holds {_shape(header)} where {_shape(expected)} belong")
     if codec == "jpeg":
         check_scans(data)
@@ -152,5 +163,5 @@ def _shape(header: ImageHeader) -> str:
 
 def _decode_with_pillow(codec: str, data: bytes, channels: int) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data), formats=[codec.upper()]) as pil_image:
-        pixels = np.asarray(pil_image if codec == "webp" else pil_image.convert("L" if channels == 1 else "RGB"))
+        pixels = np.asarray(pil_image.convert({1: "L", 3: "RGB", RGBA: "RGBA"}[channels]))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

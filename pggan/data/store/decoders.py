@@ -37,12 +37,10 @@ def use_torchvision() -> bool:
 def _decoder(operator: Callable[..., Any]) -> Callable[[bytes, int], NDArray[np.uint8]]:
     import torch
 
-    grey, rgb = 1, 3  # torchvision.io.ImageReadMode
-
     def decode(data: bytes, channels: int) -> NDArray[np.uint8]:
         # copied, because torch requires writable memory
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        image: NDArray[np.uint8] = operator(encoded, grey if channels == 1 else rgb).numpy()
+        image: NDArray[np.uint8] = operator(encoded, channels).numpy()  # torchvision.io.ImageReadMode
         return image
 
     return decode

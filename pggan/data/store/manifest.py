@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pggan.config.content.channels import KINDS, RGBA
 from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION
-from pggan.data.label_columns import LabelColumn
+from pggan.data.label_columns import MAX_NUMBER, LabelColumn, has_numbers
 from pggan.data.store.checksums import TOTAL_SIZE, part_names
 from pggan.data.store.codecs import CODECS
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
 from pggan.utils.limits import MAX_MANIFEST_BYTES
 
-FORMAT = 1
+# The newest format, of stores that older versions would misread: RGBA, and numbers as labels. Others have format 1.
+FORMAT = 2
 LOSSLESS = frozenset({"raw", "png", "webp"})
 _REQUIRED = ("count", "channels", "resolutions", "codecs", "bytes", "source")
 _SIDES = {1 << level for level in range(MIN_RESOLUTION.bit_length() - 1, MAX_RESOLUTION.bit_length())}
@@ -29,7 +31,7 @@ class Manifest:
     """What a store holds and how it was made."""
 
     count: int  # images
-    channels: int  # 1 or 3
+    channels: int  # 1, 3 or 4: RGBA, premultiplied
     resolutions: tuple[int, ...]  # ascending
     codecs: Mapping[int, str]  # by resolution
     bytes: Mapping[int, int]  # sum of the records, by resolution
@@ -45,7 +47,10 @@ class Manifest:
     shard: Mapping[str, int] | None = None
     pggan: str = ""  # version that made the store
     created: str = ""  # UTC, ISO 8601
-    format: int = FORMAT
+
+    @property
+    def format(self) -> int:
+        return 2 if self.channels == RGBA or has_numbers(self.labels) else 1
 
     def is_lossless(self, resolution: int) -> bool:
         return self.codecs[resolution] in LOSSLESS
@@ -53,10 +58,11 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
+            "format": self.format,
             "resolutions": list(self.resolutions),
             "codecs": {str(k): v for k, v in self.codecs.items()},
             "bytes": {str(k): v for k, v in self.bytes.items()},
-            "labels": [{"name": c.name, "classes": list(c.classes)} for c in self.labels],
+            "labels": [column.to_json() for column in self.labels],
         }
 
     @classmethod
@@ -76,7 +82,7 @@ class Manifest:
         codecs = {int(side): codec for side, codec in _by_side(values, "codecs", resolutions)}
         _expect(all(codec in CODECS for codec in codecs.values()), f"codecs other than {', '.join(CODECS)}")
         channels = values["channels"]
-        _expect(type(channels) is int and channels in (1, 3), f"{channels!r:.40} channels")
+        _expect(type(channels) is int and channels in KINDS, f"{channels!r:.40} channels")
         attribution, shard, exact = (values.get(name) for name in ("attribution", "shard", "exact"))
         _expect(exact in (True, False, None), "exact is neither true nor false")
         left_out = _object(values.get("left_out", {}), "left_out")
@@ -96,7 +102,6 @@ class Manifest:
             shard=None if shard is None else _shard(_object(shard, "shard")),
             pggan=_text(values.get("pggan", ""), "the version"),
             created=_text(values.get("created", ""), "the date"),
-            format=_number(values.get("format", FORMAT), "the format", 1),
         )
 
     @classmethod
@@ -158,6 +163,10 @@ def _by_side(values: dict[str, Any], name: str, resolutions: tuple[int, ...]) ->
 
 def _column(value: Any) -> LabelColumn:
     column = _object(value, "a label column")
+    if "bounds" in column:
+        low, high = map(float, _list(column["bounds"], "bounds"))
+        _expect(-MAX_NUMBER <= low < high <= MAX_NUMBER, f"bounds {low} and {high}")
+        return LabelColumn(_text(column["name"], "a label column"), bounds=(low, high))
     classes = tuple(_text(entry, "a class") for entry in _list(column["classes"], "classes"))
     return LabelColumn(_text(column["name"], "a label column"), classes)
 

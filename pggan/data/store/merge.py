@@ -16,9 +16,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pggan.data.label_columns import LabelColumn
 from pggan.data.store.checksums import SIZE, checksum_row, part_names
 from pggan.data.store.lmdb_environment import FILE
@@ -157,7 +154,7 @@ def _layout(manifest: Manifest) -> dict[str, Any]:
         "resolutions": manifest.resolutions,
         "channels": manifest.channels,
         "codecs": dict(manifest.codecs),
-        "label columns": [column.name for column in manifest.labels],
+        "label columns": [f"{c.name} (a number)" if c.is_number else c.name for c in manifest.labels],
     }
 
 
@@ -200,11 +197,8 @@ def _join_distinct(texts: Sequence[str | None], separator: str) -> str | None:
 
 
 def _merge_columns(parts: Sequence[tuple[LabelColumn, ...]]) -> tuple[LabelColumn, ...]:
-    """Returns each column with the classes of all parts, those of the first part first."""
-    return tuple(
-        LabelColumn(columns[0].name, tuple(dict.fromkeys(name for column in columns for name in column.classes)))
-        for columns in zip(*parts)
-    )
+    """Returns each column with the classes of all parts, those of the first part first, or with all their numbers."""
+    return tuple(map(LabelColumn.merged, zip(*parts)))
 
 
 def _identity(stores: Sequence[Store]) -> dict[str, Any]:
@@ -252,7 +246,7 @@ def _checked_records(
 
     Raises `DataError` for damaged records or labels.
     """
-    tables = [_renumbering(old, merged) for old, merged in zip(store.manifest.labels, columns)]
+    renumber = [old.renumbering(merged) for old, merged in zip(store.manifest.labels, columns)]
     names = part_names(store.resolutions, bool(columns))
     for index, (records, digests) in enumerate(store.encoded(first), first):
         labels = tuple(map(int, store.labels[index])) if columns else ()
@@ -262,7 +256,7 @@ def _checked_records(
             damaged = _first_difference(names, checksum_row(present, labels), digests)
         if damaged is not None:
             raise DataError(f"{store.path}: picture {index}: damaged ({damaged}); run pggan verify-data --fix on it")
-        yield present, tuple(int(table[number]) for table, number in zip(tables, labels))
+        yield present, tuple(table(number) for table, number in zip(renumber, labels))
 
 
 def _first_difference(names: Sequence[str], ours: bytes, theirs: bytes) -> str | None:
@@ -274,9 +268,3 @@ def _first_difference(names: Sequence[str], ours: bytes, theirs: bytes) -> str |
         if ours[digest] != theirs[digest]:
             return name
     return "digest"
-
-
-def _renumbering(old: LabelColumn, merged: LabelColumn) -> NDArray[np.int32]:
-    """Returns the merged number of each old class; the last entry maps -1 (unknown) to itself."""
-    numbers = {name: number for number, name in enumerate(merged.classes)}
-    return np.array([*(numbers[name] for name in old.classes), -1], np.int32)

@@ -18,7 +18,7 @@ class StoreSummary:
 
     path: str  # as given
     count: int  # images
-    channels: int  # 1 or 3
+    channels: int  # 1, 3 or 4
     resolutions: list[int]
     codecs: dict[int, str]  # by resolution
     bytes: dict[int, int]  # sum of the records, by resolution

@@ -251,7 +251,7 @@ class RecordChecker:
 
 def _are_classes(labels: bytes, manifest: Manifest) -> bool:
     numbers = np.frombuffer(labels, "<i4")
-    return all(-1 <= number < len(column.classes) for number, column in zip(numbers, manifest.labels))
+    return all(-1 <= number < column.limit for number, column in zip(numbers, manifest.labels))
 
 
 def check_levels(records: dict[str, bytes], manifest: Manifest) -> dict[str, str]:

@@ -28,7 +28,7 @@ class ImageLoss:
 
     It is the sum of the mean absolute differences of the bands of a Laplacian pyramid down to 16x16 (Bojanowski et al.
     2018), and of features whose channels are normalised to unit length at each place (Zhang et al. 2018, LPIPS, without
-    its learned weights).
+    its learned weights). Where the picture is white or black, images may be beyond: 8 bits hold no more.
 
     Args:
         picture: The picture.
@@ -37,17 +37,25 @@ class ImageLoss:
 
     def __init__(self, picture: Tensor, features: Features | None = None) -> None:
         self._features = features
+        self._limits = limits_of(picture)
         self._bands = pyramid_bands(picture[None])
         with torch.no_grad():
             self._targets = _normalised(features, picture[None]) if features is not None else []
 
     def __call__(self, images: Tensor) -> Tensor:
+        images = images.clamp(*self._limits)
         distances = [(a - b).abs().mean(dim=(1, 2, 3)) for a, b in zip(pyramid_bands(images), self._bands)]
         if self._features is not None:
             pairs = zip(_normalised(self._features, images), self._targets)
             parts = [(a - b).square().flatten(2).sum(dim=1).mean(dim=1) for a, b in pairs]
             distances.append(FEATURE_WEIGHT * torch.stack(parts).sum(dim=0))
         return torch.stack(distances).sum(dim=0)
+
+
+def limits_of(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the least and largest values (C, R, R) that are told apart from a picture's in 8 bits."""
+    far = torch.full_like(picture, float("inf"))
+    return torch.where(picture <= -1, -torch.ones_like(far), -far), torch.where(picture >= 1, torch.ones_like(far), far)
 
 
 def pyramid_bands(images: Tensor) -> list[Tensor]:

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pggan.config.content.channels import bound_by_alpha
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import read_image, to_pil
+from pggan.editing.faces.face_points import all_face_points, corners
+from pggan.editing.faces.face_template import cut_face, face_template
 from pggan.editing.latents_file import check_small_file
 from pggan.generation.grid import Images
 from pggan.generation.model import Model
-from pggan.utils.errors import DataError
+from pggan.utils.errors import DataError, UsageError
 from pggan.utils.limits import MAX_FILE_BYTES
 
 
@@ -26,23 +29,42 @@ class InputPicture:
 
     name: str  # of the file
     image: Images
+    faces: int | None = None  # found in the file, of which the largest was cut out; None: not looked for
 
 
-def read_picture(path: str | Path, model: Model) -> InputPicture:
-    """Reads an image file, cuts out the largest square in its middle, and resizes it to the model's resolution.
+ALIGN = ("none", "auto")
 
-    A face in a photograph has to be cut out as the training pictures were; alignment by landmarks belongs here, before
-    the square is cut.
 
-    Raises `DataError` where it is missing, too large, or no image.
+def read_picture(path: str | Path, model: Model, align: str = "none") -> InputPicture:
+    """Reads an image file as a model takes it, at the model's resolution.
+
+    Args:
+        path: The file.
+        model: The model.
+        align: "auto": cut the largest face out, as the model frames its own faces. "none": cut the largest square in
+            the middle out.
+
+    Raises:
+        DataError: It is missing, too large, no image, or shows no face.
+        UsageError: There is no such alignment, or `pggan[align]` is missing.
     """
     path = Path(path)
+    if align not in ALIGN:
+        raise UsageError(f"unknown alignment {align!r}; choose one of: {', '.join(ALIGN)}")
     check_small_file(path, MAX_FILE_BYTES)
     try:
         image, _ = read_image(path.read_bytes(), model.channels)
     except BadImage as error:
         raise DataError(f"{path} cannot be read as a picture ({error}); convert it to PNG") from None
-    return InputPicture(path.name, fit_square(image, model.resolution))
+    if align == "none":
+        return InputPicture(path.name, fit_square(image, model.resolution))
+    if not (faces := all_face_points(image)):
+        raise DataError(f"{path} shows no face that can be found; cut it out yourself, and leave --align out")
+    try:
+        face = cut_face(image, corners(faces[0]), face_template(model), model.resolution)
+    except BadImage as error:
+        raise DataError(f"{path}: {error}; cut the face out yourself, and leave --align out") from None
+    return InputPicture(path.name, face, len(faces))
 
 
 def fit_square(image: Images, side: int) -> Images:
@@ -54,7 +76,7 @@ def fit_square(image: Images, side: int) -> Images:
     if edge == side:
         return square
     resized: Images = np.asarray(to_pil(square).resize((side, side), Image.Resampling.LANCZOS))
-    return resized.reshape(side, side, image.shape[2])
+    return bound_by_alpha(resized.reshape(side, side, image.shape[2]))
 
 
 def image_tensor(image: Images, model: Model) -> Tensor:

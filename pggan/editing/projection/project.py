@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan.editing.latent_space import differentiable_images, latent_radius
+from pggan.editing.latent_space import Spread, differentiable_images, space_of
 from pggan.editing.latents_file import LatentSet
-from pggan.editing.projection.image_loss import ImageLoss, feature_network
+from pggan.editing.projection.image_loss import ImageLoss, feature_network, limits_of
 from pggan.editing.projection.picture_input import InputPicture, image_tensor
+from pggan.editing.projection.refinement import can_refine, refine
+from pggan.editing.projection.relaxation import NOISE, NOISE_UNTIL, can_relax, relax
 from pggan.editing.projection.search_variables import SearchVariables
 from pggan.editing.seed_bank import SEEDS, seed_bank
 from pggan.editing.sphere import angle
@@ -25,10 +27,12 @@ from pggan.generation.model import Model
 from pggan.generation.to_uint8 import to_uint8
 from pggan.utils.errors import UsageError
 
-# The restarts are halved after this share of the steps.
+# Share of the steps that is counted for the refinement.
+REFINED = 0.1
+# Share of the steps that the relaxed search takes where there is one, and Adam's rate after it, over that without.
+RELAXED, RATE_AFTER = 0.7, 0.5
+# Without it the restarts are halved after this share of the steps.
 HALVED_AFTER = 1 / 3
-# Noise on the latents, of their elements' unit variance; it decays quadratically to 0 at this share of the steps.
-NOISE, NOISE_UNTIL = 0.1, 0.7
 # The rate rises over the first share of the steps, and falls to 0 over the last.
 WARM_UP, COOL_DOWN = 0.05, 0.3
 
@@ -88,9 +92,11 @@ def project(
 ) -> Projection:
     """Finds the latent whose image is nearest to a picture.
 
-    Only a latent's direction counts, so that Adam's steps are followed by a return to the sphere. The search starts at
-    the nearest of 2,000 seeds; the worse half of the restarts ends after a third of the steps. The same picture, model
-    and options give the same latent on the same device.
+    The search starts at the nearest of 2,000 seeds. It goes on with more freedom than latents have (`relaxation`), then
+    among latents, whose direction alone counts, and by the method of Levenberg and Marquardt (`refinement`). The worse
+    half of the restarts ends on the way. The same picture, model and options give the same latent on the same device.
+
+    Of a model with a mapping network the latent w is found, from the average on (that of the label, if one is given).
 
     Args:
         model: The model.
@@ -106,9 +112,10 @@ def project(
     options.check()
     target = image_tensor(picture.image, model)
     loss = ImageLoss(target, feature_network(model, options.loss))
-    bank = seed_bank(model, options.starts, options.label)
-    starts = bank.latents.select(bank.nearest(target, options.restarts))
-    variables, losses = _search(model, loss, SearchVariables(model, starts, options), options, task, watch)
+    taker, starts, variables = _starts(model, target, options)
+    counted = _Counted(task, watch, options.steps)
+    _search(taker, loss, variables, options, counted)
+    losses = _refine(taker, target, loss, variables, counted)
     order = [int(row) for row in losses.argsort(stable=True)]
     z = variables.z.detach().cpu().numpy()
     apart = float(angle(z[order[0]], z[order[1]])) if len(order) > 1 else None
@@ -129,28 +136,108 @@ def psnr(image: Images, picture: Images) -> float:
     return min(99.0, 10 * math.log10(255**2 / error)) if error else 99.0
 
 
+def _starts(model: Model, target: Tensor, options: ProjectOptions) -> tuple[Model, LatentSet, SearchVariables]:
+    """Returns the model that takes the latents as they are, the latents to begin at, and the variables there."""
+    if space_of(model) == "z":
+        bank = seed_bank(model, options.starts, options.label)
+        starts = bank.latents.select(bank.nearest(target, options.restarts))
+        return model, starts, SearchVariables(model, starts, options)
+    starts = _average_w(model, options)
+    taker = starts.taker(model)
+    free = replace(options, label=None, codes=None)  # w contains them
+    return taker, starts, SearchVariables(taker, starts, free, Spread.of(model))
+
+
+def _average_w(model: Model, options: ProjectOptions) -> LatentSet:
+    """Returns the average w, of seeds with the label and codes where they are given, once for each restart."""
+    count = options.starts if options.label is not None or options.codes else 1
+    seeds = LatentSet.of_seeds(model, range(count), options.label, options.codes).in_w(model)
+    average = seeds.z.mean(axis=0) if count > 1 else Spread.of(model).average
+    rows = seeds.select([0] * options.restarts)
+    return rows.with_latents(np.tile(average, (options.restarts, 1)), rows.names, rows.origins)
+
+
 def _search(
-    model: Model, loss: ImageLoss, variables: SearchVariables, options: ProjectOptions, task: Task, watch: Watch | None
-) -> tuple[SearchVariables, Tensor]:
-    """Runs the descent; returns the variables of the restarts that were left, and their losses (N,)."""
+    model: Model, loss: ImageLoss, variables: SearchVariables, options: ProjectOptions, counted: _Counted
+) -> None:
+    """Runs the descent; afterwards the better restarts are left."""
     random = torch.Generator().manual_seed(options.seed)
-    radius, halve_at = latent_radius(model), round(HALVED_AFTER * options.steps)
-    for step in range(options.steps):
-        progress = step / options.steps
-        sigma = NOISE * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
-        noise = torch.randn(variables.z.shape, generator=random).to(model.device) * sigma
+    steps = options.steps - round(REFINED * options.steps)
+    if can_relax(model):
+        relaxed = round(RELAXED * steps)
+        latents, _ = variables.inputs()
+        variables.restart(relax(model, latents.detach(), loss, relaxed, random, counted))
+        _descend(model, loss, variables, steps - relaxed, options.rate * RATE_AFTER, None, counted)
+    else:
+        _descend(model, loss, variables, steps, options.rate, random, counted)
+
+
+def _refine(model: Model, target: Tensor, loss: ImageLoss, variables: SearchVariables, counted: _Counted) -> Tensor:
+    """Refines each restart that is left, where that is possible and makes its loss less; returns the losses (N,)."""
+    with torch.no_grad():
+        inputs, labels = variables.inputs()
+        images = differentiable_images(model, inputs, labels)
+        losses = loss(images)
+    lower, upper = limits_of(target)
+    for row in range(len(losses) if can_refine(variables.z.shape[1], target.numel()) else 0):
+
+        def images_of(z: Tensor, row: int = row) -> Tensor:
+            inputs, labels = variables.inputs_of(row, z)
+            return differentiable_images(model, inputs, labels)
+
+        def errors(z: Tensor) -> Tensor:
+            return (images_of(z)[0].clamp(lower, upper) - target).flatten()
+
+        z = refine(errors, variables.z[row].detach(), lambda z: counted.check())
+        with torch.no_grad():
+            refined = images_of(z)
+            value = loss(refined)[0]
+            if value < losses[row]:
+                losses[row], images[row] = value, refined[0]
+                variables.set(row, z)
+        counted.fill(images, losses, (row + 1) / len(losses))
+    counted.fill(images, losses, 1.0)
+    return losses.cpu()
+
+
+def _descend(
+    model: Model, loss: ImageLoss, variables: SearchVariables, steps: int, rate: float, random: torch.Generator | None,
+    counted: _Counted,
+) -> None:  # fmt: skip
+    """Searches among latents; noise of a random state helps over low barriers, and half of the restarts ends early."""
+    for step in range(steps):
+        progress, noise = step / steps, None
+        if random is not None:
+            sigma = NOISE * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
+            noise = torch.randn(variables.z.shape, generator=random).to(model.device) * sigma
         inputs, labels = variables.inputs(noise)
         images = differentiable_images(model, inputs, labels)
         losses = loss(images)
-        if watch is not None:
-            watch(step, to_uint8(images.detach()[losses.argmin()][None])[0])
-        variables.step(losses.sum(), options.rate * _rate_share(progress), radius)
-        if step == halve_at and len(variables.z) > 1:
+        counted(images.detach(), losses.detach())
+        variables.step(losses.sum(), rate * _rate_share(progress))
+        if random is not None and step == round(HALVED_AFTER * steps) and len(variables.z) > 1:
             variables.select(losses.detach().argsort(stable=True)[: (len(variables.z) + 1) // 2])
-        task.advance(1)
-    with torch.no_grad():
-        inputs, labels = variables.inputs()
-        return variables, loss(differentiable_images(model, inputs, labels)).cpu()
+
+
+class _Counted:
+    """Tells task and watch of every step, and of what refinement stands for."""
+
+    def __init__(self, task: Task, watch: Watch | None, steps: int) -> None:
+        self._task, self._watch, self._all, self._steps = task, watch, steps, 0
+
+    def __call__(self, images: Tensor, losses: Tensor) -> None:
+        if self._watch is not None:
+            self._watch(self._steps, to_uint8(images[losses.argmin()][None])[0])
+        self._steps += 1
+        self._task.advance(1)
+
+    def check(self) -> None:
+        self._task.check()
+
+    def fill(self, images: Tensor, losses: Tensor, share: float) -> None:
+        """Counts steps up to a share of those that are left."""
+        for _ in range(round(share * (self._all - self._steps))):
+            self(images, losses)
 
 
 def _rate_share(progress: float) -> float:

@@ -117,7 +117,7 @@ def tune(
     features = feature_network(model, loss)
     losses = [ImageLoss(image_tensor(picture.image, model), features) for picture in pictures]
     generator = copy.deepcopy(model.file.generator).requires_grad_(True)
-    tuned = Model(replace(model.file, generator=generator), model.device)
+    tuned = latents.taker(Model(replace(model.file, generator=generator), model.device))
     original = {name: parameter.detach().clone() for name, parameter in generator.named_parameters()}
     optimizer = torch.optim.Adam(generator.parameters(), lr=RATE, betas=(0.9, 0.999))
     inputs = torch.from_numpy(latents.inputs).to(model.device)

@@ -42,7 +42,8 @@ def ada(x: Tensor, p: Tensor, uniform: Tensor, normal: Tensor, filter: Tensor) -
     """
     draws = Draws(uniform.to(x.dtype), normal.to(x.dtype), UNIFORMS, NORMALS)
     p = p.to(x.dtype)
-    return colours(transform(blits(x, p, draws), p, draws, filter), p, draws)
+    moved = transform(blits(x, p, draws), p, draws, filter)
+    return colour.beside_alpha(moved, lambda q, alpha: colours(q, p, draws, alpha))
 
 
 def blits(x: Tensor, p: Tensor, draws: Draws) -> Tensor:
@@ -88,8 +89,11 @@ def inverse_transforms(p: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     return sources, torch.stack(list(active.values())).any(dim=0)
 
 
-def colours(x: Tensor, p: Tensor, draws: Draws) -> Tensor:
-    """Colour transforms: brightness, contrast, luma flip, hue and saturation; grey images have the first three."""
+def colours(x: Tensor, p: Tensor, draws: Draws, alpha: Tensor | float = 1.0) -> Tensor:
+    """Colour transforms: brightness, contrast, luma flip, hue and saturation; grey images have the first three.
+
+    `x` and `alpha` are as `colour.beside_alpha` has them.
+    """
     active = {name: draws.gate(name + "?", p) for name in ("brightness", "contrast", "luma", "hue", "saturation")}
 
     def amount(name: str, values: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ def colours(x: Tensor, p: Tensor, draws: Draws) -> Tensor:
     brightness = amount("brightness", draws["brightness"] * BRIGHTNESS)
     contrast = torch.exp2(amount("contrast", draws["contrast"] * CONTRAST))
     flips = active["luma"] & (draws["luma"] < 0.5)
-    x = x + brightness[:, None, None, None]
+    x = x + brightness[:, None, None, None] * alpha
     if x.shape[1] == 1:
         return x * torch.where(flips, -contrast, contrast)[:, None, None, None]
     matrices = product(

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from pggan.config.content.channels import RGBA
+
+
+def beside_alpha(x: Tensor, change: Callable[[Tensor, Tensor | float], Tensor]) -> Tensor:
+    """Changes the colours of images (N, C, R, R) and leaves alpha.
+
+    A premultiplied colour p with alpha a, both in [0, 1], is stored as 2p - 1. Its straight colour s in [-1, 1], times
+    a, is 2p - a; what is added to s is added a times.
+
+    Args:
+        x: Grey, RGB or premultiplied RGBA in [-1, 1].
+        change: Gets `a s` (N, 1 or 3, R, R) and a (N, 1, R, R), or 1 where there is no alpha; returns the new `a s`.
+    """
+    if x.shape[1] != RGBA:
+        return change(x, 1.0)
+    alpha = (x[:, 3:] + 1) / 2
+    before = x[:, :3] + 1 - alpha
+    return torch.cat([x[:, :3] + (change(before, alpha) - before), x[:, 3:]], dim=1)
 
 
 def contrast(factor: Tensor) -> Tensor:

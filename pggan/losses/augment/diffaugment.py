@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pggan.config.content.channels import RGBA
+from pggan.losses.augment import colour
 from pggan.losses.augment.blitting import shift_into_zeros
 from pggan.losses.augment.draws import Draws
 
@@ -19,20 +21,28 @@ SHIFT, CUT = 0.125, 0.5
 def diffaugment(x: Tensor, uniform: Tensor) -> Tensor:
     """Augments images (N, C, R, R); `uniform` (N, 7) from U[0, 1), columns `UNIFORMS`."""
     draws = Draws(uniform.to(x.dtype), None, UNIFORMS)
-    return cutout(translate(colours(x, draws), draws), draws)
+    # what is filled in has the value 0: mid-grey; of RGBA, where 0 is shifted to it, transparent
+    blank = 1.0 if x.shape[1] == RGBA else 0.0
+    coloured = colour.beside_alpha(x, lambda q, alpha: colours(q, draws, alpha)) + blank
+    return cutout(translate(coloured, draws), draws) - blank
 
 
-def colours(x: Tensor, draws: Draws) -> Tensor:
-    """Adds brightness in +-0.5; scales saturation by 0 to 2 (RGB only) and contrast about the mean by 0.5 to 1.5."""
+def colours(x: Tensor, draws: Draws, alpha: Tensor | float = 1.0) -> Tensor:
+    """Adds brightness in +-0.5; scales saturation by 0 to 2 (RGB only) and contrast about the mean by 0.5 to 1.5.
+
+    `x` and `alpha` are as `colour.beside_alpha` has them.
+    """
 
     def column(name: str) -> Tensor:
         return draws[name][:, None, None, None]
 
-    x = x + (column("brightness") - 0.5)
+    x = x + (column("brightness") - 0.5) * alpha
     if x.shape[1] > 1:
         grey = x.mean(dim=1, keepdim=True)
         x = grey + (x - grey) * (column("saturation") * 2)
-    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    # of what is seen: weighted by alpha
+    share = alpha.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-4) if isinstance(alpha, Tensor) else alpha
+    mean = x.mean(dim=(1, 2, 3), keepdim=True) / share * alpha
     return mean + (x - mean) * (column("contrast") + 0.5)
 
 

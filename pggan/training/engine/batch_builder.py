@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pggan.data.label_columns import LabelColumn
 from pggan.data.loading.loader import BatchRequest, LoadedBatch
 from pggan.losses.base import Batch
-from pggan.networks.latents import CodeSpace, one_hot
+from pggan.networks.latents import CodeSpace
 from pggan.training.engine import loss_functions, rng
 from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
@@ -24,13 +26,21 @@ class BatchBuilder:
     Each process draws the noise of the whole minibatch and takes its own samples of it.
     """
 
-    def __init__(self, state: TrainState, column: int, classes: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        state: TrainState,
+        column: int | Sequence[int] = (),
+        known: np.ndarray | None = None,
+        columns: Sequence[LabelColumn] | None = None,
+    ) -> None:
         """Prepares for a run.
 
         Args:
             state: The run's training state.
-            column: The label column that a conditional run uses.
-            classes: The data's labels in that column (N,), -1 for unknown ones; None without labels.
+            column: Places in the data of the label columns that a conditional run uses.
+            known: Entries (N, columns) from which the labels of fakes are drawn; of a single column also (N,), with -1
+                for unknown ones. None without labels.
+            columns: Their kinds; None: one column of classes.
         """
         self.seed, self.device, self.world = state.config.seed, state.device, state.world
         self.latent_size, self.label_size = state.config.latent_size, state.config.label_size
@@ -39,8 +49,11 @@ class BatchBuilder:
         self.objectives = state.context.objectives
         # the level of detail of reals varies where the data grow
         self.schedule = state.schedule if state.config.growth == "data" else None
-        self.column = column
-        self.known = None if classes is None else classes[classes >= 0]
+        size = self.label_size
+        self.columns = columns if columns is not None else [LabelColumn("", tuple(map(str, range(size))))][: bool(size)]
+        self.at = np.atleast_1d(np.asarray(column, np.int64))[: len(self.columns)]
+        rows = None if known is None or not self.columns else known.reshape(len(known), len(self.columns))
+        self.known = None if rows is None else rows[(rows >= 0).all(axis=1)]
 
     def d_batch(self, loaded: LoadedBatch, nimg: int, alpha: Tensor) -> Batch:
         """Makes the batch of D's step.
@@ -52,10 +65,9 @@ class BatchBuilder:
         """
         images, held_out = self._images(loaded.images), loaded.held_out
         count = len(images) * self.world.size
-        labels = loaded.labels[:, self.column] if self.label_size else np.zeros(len(images), np.int64)
         return Batch(
             reals=self._reals(images, nimg, alpha),
-            labels=self._one_hot(labels),
+            labels=self._vectors(loaded.labels[:, self.at]),
             latents=self._own(self._latents(nimg, rng.D_LATENTS, "d:codes", count)),
             fake_labels=self._own(self._fake_labels(nimg, rng.FAKE_LABELS, count)),
             mixing=self._own(rng.uniform(self.seed, nimg, rng.MIXING, (count,), self.device)),
@@ -119,12 +131,14 @@ class BatchBuilder:
         """Draws labels as frequent as in the data."""
         if self.known is None or not self.conditional:
             return torch.zeros(count, 0, device=self.device)
-        return self._one_hot(self.known[rng.integers(self.seed, nimg, purpose, len(self.known), count)])
+        return self._vectors(self.known[rng.integers(self.seed, nimg, purpose, len(self.known), count)])
 
-    def _one_hot(self, classes: np.ndarray) -> Tensor:
-        if not self.label_size:
-            return torch.zeros(len(classes), 0, device=self.device)
-        return self._to_device(torch.from_numpy(one_hot(classes, self.label_size)))
+    def _vectors(self, rows: np.ndarray) -> Tensor:
+        """Returns the label vectors (N, label_size) of entries (N, columns)."""
+        parts = [column.vectors(rows[:, at]) for at, column in enumerate(self.columns)]
+        if not parts:
+            return torch.zeros(len(rows), 0, device=self.device)
+        return self._to_device(torch.from_numpy(np.concatenate(parts, axis=1)))
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda":
@@ -146,8 +160,12 @@ def example_inputs(state: TrainState, level: int, images: int) -> dict[str, Step
     random = np.random.default_rng(0)
     shape = (images, config.channels, side, side)
     reals, held_out = (random.integers(0, 256, shape, np.uint8) for _ in range(2))
-    labels = np.zeros((images, 1), np.int32)
-    builder = BatchBuilder(state, 0, labels[:, 0] if config.label_size else None)
+    columns = [
+        LabelColumn("", tuple(map(str, range(size)))) if size else LabelColumn("", bounds=(0, 1))
+        for size in config.label_layout
+    ]
+    labels = np.zeros((images, len(columns)), np.int32)
+    builder = BatchBuilder(state, range(len(columns)), labels if columns else None, columns)
     loaded = LoadedBatch(reals, labels, BatchRequest(0, images, side), held_out if config.held_out else None)
     half, one = (torch.full((), value, device=state.device) for value in (0.5, 1.0))
     batch = builder.d_batch(loaded, 0, half)

@@ -94,6 +94,42 @@ def tick_line(line: dict[str, Any], schedule: Schedule) -> str:
     )
 
 
+class CallbackDisplay(Display):
+    """Calls functions of a program instead of showing anything.
+
+    Args:
+        schedule: The run's.
+        on_progress: Receives "training", images seen and images in all after every iteration.
+        on_tick: Receives every line of the log.
+        on_note: Receives messages for people.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        on_progress: Callable[[str, int, int], None] | None = None,
+        on_tick: Callable[[dict[str, Any]], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.total = schedule.total
+        self._on_progress, self._on_tick, self._on_note = on_progress, on_tick, on_note
+
+    def note(self, message: str) -> None:
+        if self._on_note is not None:
+            self._on_note(message)
+
+    def measured(self, message: str) -> None:
+        self.note(message)
+
+    def show(self, scheduled: ScheduleState) -> None:
+        if self._on_progress is not None:
+            self._on_progress("training", min(scheduled.nimg, self.total), self.total)
+
+    def tick(self, line: dict[str, Any]) -> None:
+        if self._on_tick is not None:
+            self._on_tick(line)
+
+
 class QuietDisplay(Display):
     """Shows notes only."""
 

@@ -112,7 +112,7 @@ class Evaluation:
         """Returns the metrics by name in the main process, nothing elsewhere. `check` may raise, which ends it."""
         model = self.snapshots.picture_model(scheduled)
         return evaluate_model(
-            model.generate, self.store, scheduled.resolution, self.names(scheduled.resolution),
+            model.seed_images, self.store, scheduled.resolution, self.names(scheduled.resolution),
             self.config.eval_samples,
             device=self.state.device, embeddings=self._embeddings, world=self.state.world, check=check, stage=_stage,
         )  # fmt: skip

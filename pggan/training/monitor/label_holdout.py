@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,12 +88,12 @@ class HeldOutLabels:
         return fitting if fitting < group else fitting // group * group
 
 
-def hold_out_labels(store: Store, column: int, state: TrainState) -> HeldOutLabels | None:
+def hold_out_labels(store: Store, columns: Sequence[int], state: TrainState) -> HeldOutLabels | None:
     """Holds out labels where an objective asks for it, and sets every objective's share of labelled images.
 
     Args:
         store: the data.
-        column: index of the label column.
+        columns: indices of the run's label columns.
         state: has the objectives.
 
     Returns:
@@ -100,10 +101,10 @@ def hold_out_labels(store: Store, column: int, state: TrainState) -> HeldOutLabe
     """
     share = min(objective.shown_labels for objective in state.context.objectives)
     if share >= 1:
-        known = float((store.labels[:, column] >= 0).mean()) if state.config.label_size else 1.0
+        known = float((store.labels[:, list(columns)] >= 0).all(axis=1).mean()) if columns else 1.0
         held_out, labelled = None, max(known, 1 / len(store))
     else:
-        held_out = HeldOutLabels(store, column, state, share)
+        held_out = HeldOutLabels(store, columns[0], state, share)
         labelled = held_out.labelled
     for objective in state.context.objectives:
         objective.labelled = labelled

@@ -18,3 +18,16 @@ class CallOptions:
 
 
 NOTHING = CallOptions()
+
+
+def call_options(track: str | None, on_snapshot: str | None) -> CallOptions:
+    """Returns what this call does besides training; a missing package or command is an error at once."""
+    if track is not None:
+        from pggan.training.run.trackers import find_tracker
+
+        find_tracker(track)
+    if on_snapshot is not None:
+        from pggan.training.run.snapshot_command import split_command
+
+        split_command(on_snapshot)
+    return CallOptions(track, on_snapshot)

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pggan.config.content.channels import kind_of_channels
 from pggan.config.metrics import METRICS
 from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS, configure, usual_half_life
 from pggan.config.train import IN_RECIPE, OPTIONS, TrainConfig
+from pggan.generation.labels import LabelSpace
 from pggan.networks.model_file import ModelFile
 from pggan.utils.formatting import duration, paste, size
 
@@ -99,9 +101,12 @@ def card(
 
 def _pictures(model: ModelFile) -> str:
     config, side = model.generator.config, 2**model.level
-    kind = {1: "grey", 3: "RGB"}.get(config.channels, f"{config.channels} channels")
+    kind = kind_of_channels(config.channels)
     fading = f", fading in (alpha {model.alpha:.2f})" if model.alpha < 1 else ""
-    classes = f", {config.label_size} classes" if config.label_size else ""
+    columns = LabelSpace.of(model.labels, config.label_size).columns
+    numbers = [f"{column.name} from {column.summary}" for column in columns if column.is_number]
+    count = config.label_size - len(numbers)
+    classes = "".join([f", {count} classes" if count else "", *(f", {text}" for text in numbers)])
     return f"{side}x{side}{fading}, {kind}{classes}"
 
 

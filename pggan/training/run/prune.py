@@ -76,7 +76,7 @@ def plan_pruning(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
     reals = sorted(run.samples.glob("reals-*.png")) if run.samples.is_dir() else []
     # the newest checkpoint last: until then, training can resume
     states = run.states()
-    others = [path for path in (run.events, run.data, run.tracker) if path.exists()]
+    others = [path for path in (run.events, run.averages, run.data, run.tracker) if path.exists()]
     removed = (*models[:-1], *reals, *others, *states)
     stripped = () if discriminator else tuple(whole)
     return PrunePlan(run, remaining, stripped, removed, bool(states), sum(map(_bytes, removed)))
@@ -107,7 +107,7 @@ def _write_sheet(run: RunDirectory, models: dict[Path, ModelFile]) -> None:
     """Writes a grid of the first remaining model's images, seeds 0, 1, 2, ..."""
     path, file = next(iter(models.items()))
     columns, rows = grid_shape(run.read_options()[0].grid, 2**file.level)
-    images = Model(file, torch.device("cpu"), path).generate(range(columns * rows))
+    images = Model(file, torch.device("cpu"), path).seed_images(range(columns * rows))
     write_png(run.path / SHEET, grid_image(enlarged(images), columns, rows), {"model": path.name})
 
 

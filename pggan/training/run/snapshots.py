@@ -26,6 +26,8 @@ from pggan.utils.version import __version__
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
 # Bytes of a generator's weights up to which models keep it beside its average, unasked.
 RAW_BYTES = 64 << 20
+# Key of what a model file says of a power-function average: its length, and the images that it goes over.
+POWER = "power_average"
 # Images smaller than this (pixels) are enlarged, so that grids of different stages compare.
 SMALLEST_TILE = 64
 
@@ -91,7 +93,7 @@ class Snapshots:
         if model.label_size:
             images = model.images_in_batches(model.seed_latents(seeds), _labels_in_turn(model, len(seeds)))
         else:
-            images = model.generate(seeds)
+            images = model.seed_images(seeds)
         more = self._reconstructions(model, scheduled) if self.state.discriminator.config.decodes else []
         return grid_image(enlarged(np.concatenate([images, *more])), self.columns, self.rows + len(more))
 
@@ -119,10 +121,19 @@ class Snapshots:
 
     def exist(self, scheduled: ScheduleState) -> bool:
         """Whether model and sample grid of this moment are written."""
-        return self.run.model(scheduled.nimg).exists() and (self.run.samples / self.name(scheduled)).exists()
+        averages = [self.run.average(length, scheduled.nimg) for length in self.state.power_averages]
+        paths = [*averages, self.run.model(scheduled.nimg), self.run.samples / self.name(scheduled)]
+        return all(path.exists() for path in paths)
 
     def write(self, scheduled: ScheduleState, grid: NDArray[np.uint8]) -> None:
-        """Writes the model and its sample grid, uint8 (H, W, C)."""
+        """Writes the model, the power-function averages if the run has them, and the sample grid, uint8 (H, W, C)."""
+        for length, average in self.state.power_averages.items():
+            model = self.model(scheduled)
+            about = {"length": length, "images": self.state.progress.averaged}
+            content = replace(
+                model, generator=average, discriminator=None, trained=None, info={**model.info, POWER: about}
+            )
+            save_model(self.run.average(length, scheduled.nimg), content)
         save_model(self.run.model(scheduled.nimg), self.model(scheduled))
         self._write_grid(self.name(scheduled), grid, {"kimg": scheduled.nimg / 1000, "pggan": __version__})
 

@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pggan.config.content.channels import kind_of_channels
 from pggan.config.model_metadata import ModelMetadata
 from pggan.config.network import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from pggan.config.train import FIXED_BY_MODEL, OPTIONS, TrainConfig
+from pggan.generation.labels import LabelSpace
 from pggan.networks.model_file import load_model
 from pggan.training.engine.state import TrainState
 from pggan.utils.errors import DataError, UsageError
@@ -30,6 +32,7 @@ class WarmStart:
     discriminator: DiscriminatorConfig
     level: int
     keeps_discriminator: bool = True
+    layout: tuple[int, ...] = ()  # of its labels, as `TrainConfig.label_layout`
 
     @classmethod
     def read(cls, name: str) -> WarmStart:
@@ -38,7 +41,8 @@ class WarmStart:
         about = ModelMetadata.read(path)
         g, d = about.generator, about.discriminator
         fresh = d or DiscriminatorConfig(**{name: getattr(g, name) for name in _COMMON})
-        return cls(path.resolve(), g, fresh, about.level, d is not None)
+        layout = tuple(column.layout for column in LabelSpace.of(about.labels, g.label_size).columns)
+        return cls(path.resolve(), g, fresh, about.level, d is not None, layout)
 
     def options(self, requested: dict[str, Any], largest: int | None) -> dict[str, Any]:
         """Adds the options that the model fixes. The run starts at the model's level and grows to its last one.
@@ -69,15 +73,19 @@ class WarmStart:
         Raises `DataError` where the data have other channels or classes, `UsageError` where D is of another kind.
         """
         if config.channels != self.generator.channels:
-            kinds = {1: "grey", 3: "RGB"}
-            model_kind = kinds.get(self.generator.channels, f"{self.generator.channels}-channel")
-            raise DataError(f"the model of --from makes {model_kind} pictures, the data are {kinds[config.channels]}")
+            model_kind, data_kind = map(kind_of_channels, (self.generator.channels, config.channels))
+            raise DataError(f"the model of --from makes {model_kind} pictures, the data are {data_kind}")
         g, d = config.networks()
         if g.label_size != self.generator.label_size or d.label_size != self.discriminator.label_size:
             raise DataError(
                 f"the model of --from has {self.discriminator.label_size} classes (its generator "
                 f"{self.generator.label_size}), the run {d.label_size} (its generator {g.label_size}); "
                 f"{self._label_advice(g, d)}"
+            )
+        if _numbers_in(self.layout) != _numbers_in(config.label_layout) and g.label_size:
+            raise DataError(
+                "the model of --from has other numbers among its labels than the run; name columns of the same kinds, "
+                "in the same order, with --labels"
             )
         if self.keeps_discriminator and d.decodes != self.discriminator.decodes:
             kind, advice = ("an", "--loss began") if self.discriminator.decodes else ("no", "another --loss")
@@ -92,6 +100,12 @@ class WarmStart:
         if d.label_size == self.discriminator.label_size:
             return "give --semi-supervised" if g.label_size else "leave --semi-supervised out"
         return "give --labels with such a column" if self.discriminator.label_size else "leave --labels out"
+
+
+def _numbers_in(layout: tuple[int, ...]) -> list[int]:
+    """Returns the places of numbers in the label vector of a layout."""
+    starts = [sum(size or 1 for size in layout[:at]) for at in range(len(layout))]
+    return [start for start, size in zip(starts, layout) if not size]
 
 
 def _differences(model: NetworkConfig, run: NetworkConfig) -> tuple[tuple[str, Any], ...]:

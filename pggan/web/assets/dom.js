@@ -62,6 +62,17 @@ export function dialog(title, ...children) {
   return element;
 }
 
+// Calls `open(target, x, y)` when a finger rests on an element. Lifting it is no click then, on what has opened beneath.
+export function longPress(element, open) {
+  let timer, pressed;
+  element.addEventListener("touchstart", ({ target, touches: [finger] }) => {
+    pressed = false;
+    timer = setTimeout(() => ((pressed = true), open(target, finger.clientX, finger.clientY)), 550);
+  }, { passive: true });
+  for (const name of ["touchmove", "touchcancel"]) element.addEventListener(name, () => clearTimeout(timer), { passive: true });
+  element.addEventListener("touchend", (event) => (clearTimeout(timer), pressed && event.preventDefault()), { passive: false });
+}
+
 // A menu at a place: [[text, key, action], ...]. Arrow keys move in it, Escape closes it.
 export function menu(x, y, entries) {
   document.querySelector(".menu")?.remove();

@@ -1,5 +1,5 @@
 // The tray: favourites with notes, kept on disk; a click shows one, its menu edits it; exports.
-import { button, byId, dialog, guarded, make, menu, toast } from "./dom.js";
+import { button, byId, dialog, guarded, longPress, make, menu, toast } from "./dom.js";
 import { showIn } from "./pictures.js";
 import { nameOf } from "./points.js";
 
@@ -37,9 +37,7 @@ export class Favourites {
       if (event.key === "ContextMenu") this.open(entry, box.left, box.top);
       if (event.key === "Delete") this.remove(entry);
     });
-    let timer;
-    tile.addEventListener("touchstart", () => (timer = setTimeout(() => this.open(entry, 20, 200), 550)), { passive: true });
-    for (const name of ["touchend", "touchmove", "touchcancel"]) tile.addEventListener(name, () => clearTimeout(timer), { passive: true });
+    longPress(tile, (target, x, y) => this.open(entry, x, y));
     return make("li", {}, tile, entry.note ? make("span", { class: "dot", title: entry.note }) : null);
   }
 

@@ -18,8 +18,9 @@ export class Photo {
     this.stop = button("Stop", () => this.connection.tell("cancel", { job: this.job }), { hidden: true });
     this.progress = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress of the search" });
     this.note = make("p", { class: "note", role: "status" });
+    this.hint = make("p", { class: "note" });
     this.body = make("div", { hidden: true },
-      make("p", { class: "note" }, "Drag the points to the eyes and the corners of the mouth."), this.board,
+      this.hint, this.board,
       make("label", { class: "field" }, this.whole, "it is cut out already: take the square in the middle"),
       make("div", { class: "pair" }, make("figure", {}, this.crop, make("figcaption", {}, "searched for")), make("figure", {}, this.preview, make("figcaption", {}, "found"))),
       this.steps.element, make("div", { class: "row" }, this.start, this.stop), this.progress, this.note);
@@ -29,15 +30,16 @@ export class Photo {
       make("div", { class: "row" }, open), this.body);
   }
 
-  open(file, { key, width, height }) {
+  open(file, { key, width, height, points, why }) {
     Object.assign(this, { key, width, height });
     if (this.picture.src) URL.revokeObjectURL(this.picture.src);
     this.picture.src = URL.createObjectURL(file);
     this.board.style.width = `min(100%, ${(320 * width) / height}px)`;
-    this.points = GUESS.map(([x, y]) => [x * width, y * height]);
+    this.points = points ?? GUESS.map(([x, y]) => [x * width, y * height]);
     this.body.hidden = false;
     this.preview.removeAttribute("src");
     this.note.textContent = "";
+    this.hint.textContent = points ? "The points lie where a face was found. Drag them where they are not at the eyes and the corners of the mouth." : `The points are a guess: ${why}. Drag them to the eyes and the corners of the mouth.`;
     this.place();
     this.panels.show("photo");
     return this.align();

@@ -5,6 +5,9 @@ import { moved } from "./points.js";
 
 const STEPS = [-25, -12.5, 0, 12.5, 25];
 const ENOUGH_MARKS = 10;
+const THUMB_LEVEL = 6; // 64x64: they are no larger on the page
+// An entry of a label that is a number: its place between the bounds, in so many steps (data/label_columns.py).
+const LABEL_STEPS = 2 ** 30;
 
 export class Rack {
   constructor({ store, pictures, connection, seeds, actions }) {
@@ -13,6 +16,7 @@ export class Rack {
     this.inputs = make("div", { class: "inputs" });
     this.list = make("ul", { class: "rack", "aria-label": "Directions" });
     this.sources = make("div", { class: "row" });
+    this.missing = make("p", { class: "note", id: "missing-sources" });
     this.progress = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
     this.marking = button("Mark in the grid", () => this.toggleMarking(), { "aria-pressed": "false", id: "marking" });
     this.counts = make("span", { class: "note" });
@@ -21,7 +25,7 @@ export class Rack {
       make("h2", {}, "Sliders"),
       this.inputs,
       make("div", { class: "row" }, button("Reset all", () => this.resetAll()), make("label", { class: "field" }, this.carry, "keep them for the next picture"), button("Save the directions", () => actions.export("directions", {}, false), { class: "quiet" })),
-      make("h3", {}, "Find directions"), this.sources, this.progress, this.list,
+      make("h3", {}, "Find directions"), this.sources, this.missing, this.progress, this.list,
       make("h3", {}, "Teach a slider"),
       make("p", { class: "note" }, "Mark pictures of the grid: a click is yes, a click with Shift or Alt is no. Ten marks make a direction."),
       make("div", { class: "row" }, this.marking, this.teach, this.counts));
@@ -40,7 +44,10 @@ export class Rack {
 
   update({ directions, sources }) {
     this.directions = directions;
-    if (sources) this.sources.replaceChildren(...sources.map(({ name, title, why }) => button(title, () => this.find(name), { disabled: Boolean(why), title: why || "", "data-source": name })));
+    if (sources) {
+      this.sources.replaceChildren(...sources.filter(({ why }) => !why).map(({ name, title }) => button(title, () => this.find(name), { "data-source": name })));
+      this.missing.textContent = sources.filter(({ why }) => why).map(({ title, why }) => `${title}: ${why}.`).join(" ");
+    }
     this.render();
   }
 
@@ -55,12 +62,20 @@ export class Rack {
   buildInputs() {
     const { labels, categorical, continuous } = this.store.model;
     this.settings = [];
+    const labelled = (at, entry) => ({ ...this.store.screen.stage, classes: labels.map((_, n) => (n === at ? entry : this.store.screen.stage.classes?.[n] ?? null)) });
     labels.forEach((column, at) => {
+      if (column.bounds) {
+        const [low, high] = column.bounds;
+        const entry = (value) => Math.round(((value - low) / (high - low)) * LABEL_STEPS);
+        const middle = (low + high) / 2;
+        const part = slider({ label: column.name, min: low, max: high, step: (high - low) / 200, value: middle, origin: low, show: (value) => String(Number(value.toPrecision(3))), moving: (value) => this.preview(labelled(at, entry(value))), settled: (value) => this.take(labelled(at, entry(value))) });
+        this.settings.push((point) => part.set(point.classes?.[at] == null ? middle : low + ((high - low) * point.classes[at]) / LABEL_STEPS));
+        this.inputs.append(part.element);
+        return;
+      }
       const select = make("select", { "aria-label": column.name }, make("option", { value: "" }, "the seed's own"), ...column.classes.map((name, value) => make("option", { value }, name)));
       select.addEventListener("change", () => {
-        const classes = labels.map((_, n) => this.store.screen.stage.classes?.[n] ?? null);
-        classes[at] = select.value === "" ? null : Number(select.value);
-        this.take({ ...this.store.screen.stage, classes });
+        this.take(labelled(at, select.value === "" ? null : Number(select.value)));
       });
       this.settings.push((point) => (select.value = point.classes?.[at] ?? ""));
       this.inputs.append(make("label", { class: "field" }, column.name, select));
@@ -181,9 +196,10 @@ export class Rack {
     const key = JSON.stringify([stage, level, alpha, snapshot, locked]);
     if (!row || row.key === key) return;
     row.key = key;
+    const small = Math.max(this.store.model.levels[0], Math.min(level, THUMB_LEVEL));
     row.thumbs.forEach((thumb, at) => {
       const point = moved(stage, id, (STEPS[at] / 25) * row.reach);
-      this.pictures.want(`thumb:${id.slice(0, 40)}:${at}`, { point, level, alpha, snapshot, quality: "moving" }, 4, (url, head) => showIn(thumb.firstChild, url, head));
+      this.pictures.want(`thumb:${id.slice(0, 40)}:${at}`, { point, level: small, alpha: small === level ? alpha : 1, snapshot, quality: "still" }, 4, (url, head) => showIn(thumb.firstChild, url, head));
     });
   }
 

@@ -1,5 +1,5 @@
 // The endless grid of seeds: only the rows in sight exist.
-import { byId, guarded, make, menu, paint } from "./dom.js";
+import { byId, guarded, longPress, make, menu, paint } from "./dom.js";
 import { showIn } from "./pictures.js";
 
 const ROWS = 100000;
@@ -29,6 +29,7 @@ export class SeedGrid {
     byId("sort").addEventListener("change", (event) => guarded(() => this.sort(event.target.value)));
     this.list.addEventListener("click", (event) => this.click(event));
     this.list.addEventListener("contextmenu", (event) => this.context(event));
+    longPress(this.list, (target, x, y) => this.tileOf({ target }) && this.openMenu(this.tileOf({ target }), x, y));
     this.list.addEventListener("keydown", (event) => this.key(event));
   }
 

@@ -20,7 +20,7 @@ from pggan.web.rendering.drawing import draw, score_of
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.fields import choice, entries, integer, text
 from pggan.web.session.history import Step
-from pggan.web.session.points import MOST_NAME, Point, classes_of, latent_of
+from pggan.web.session.points import MOST_NAME, Point, classes_of, input_of, latent_of
 from pggan.web.session.screen import Screen, changed
 from pggan.web.session.tab import Handler, Message, Tab
 
@@ -99,10 +99,11 @@ def about_picture(explorer: Explorer, point: Point, screen: Screen) -> dict[str,
     seed = {"seed": point.seed} if point.seed is not None and not point.moves and point.mix is None else {}
     if not seed and point.mix is None:
         seed = png_entry(explorer, point, screen, name_of(point))
-    labels: dict[str, Any] = {"class": model.labels.describe(classes_of(point, explorer.space))}
+    is_w = explorer.space.mapped is not None and point.latent is not None  # w says nothing of class and codes
+    labels: dict[str, Any] = {} if is_w else {"class": model.labels.describe(classes_of(point, explorer.space))}
     shown = {"stage": point.to_json(), "level": screen.level, "alpha": screen.alpha, "snapshot": screen.snapshot}
-    if explorer.space.codes.size:
-        row = latent_of(point, explorer.space, explorer.directions(screen))
+    if explorer.space.codes.size and not is_w:
+        row = input_of(point, explorer.space)
         labels["codes"] = explorer.space.codes.describe(row[explorer.space.latent_size :])
     return {**seed, **labels, **describe(model), "resolution": 2**screen.level, "explore": shown}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from pggan.generation.grid import Images
 from pggan.generation.video import write_grid_video
 from pggan.generation.video_formats import FORMATS, check_fps
@@ -21,7 +19,6 @@ from pggan.web.session.tab import Handler, Message, Tab
 MOST_SCALE = 16
 # Pictures between two steps of the export: pictures of the page come between them.
 BATCH = 4
-NO_LABELS = np.zeros(0, np.float32)
 
 
 def export_film(tab: Tab, message: Message) -> None:
@@ -48,8 +45,8 @@ def _frames(explorer: Explorer, screen: Screen, count: int, fps: float, job: Job
     for start in range(0, count, BATCH):
         moments = [keyframes.at(frame, fps) for frame in range(start, min(start + BATCH, count))]
         drawings = [
-            explorer.drawing_of(latent[0], NO_LABELS if labels is None else labels[0], look)
-            for latent, labels in moments
+            explorer.drawing_of(explorer.latent_of_row(rows[0], None if labels is None else labels[0]), look)
+            for rows, labels in moments
         ]
         for image in draw(model, drawings):
             yield image[None]

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.aligned import align_face
 from pggan.data.sources.base import BadImage
+from pggan.editing.faces.face_points import why_no_faces
+from pggan.editing.faces.face_template import cut_face, face_template
 from pggan.generation.grid import Images
 from pggan.generation.images import encode_png
 from pggan.utils.errors import UsageError
 from pggan.web.explorer import Explorer
+from pggan.web.latent_sets import point_of
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.fields import entries, integer, number, text
-from pggan.web.session.points import MOST_NAME, from_latent
+from pggan.web.session.points import MOST_NAME
 from pggan.web.session.tab import Handler, Message, Tab
 
 MOST_STEPS, MOST_COORDINATE = 3000, 10000
@@ -32,7 +34,8 @@ def _cut(explorer: Explorer, message: Message) -> Images:
     if message.get("points") is None:
         return fit_square(image, explorer.model.resolution)
     try:
-        return align_face(image, _points(message["points"]), explorer.model.resolution)
+        template = None if why_no_faces() else face_template(explorer.model)
+        return cut_face(image, _points(message["points"]), template, explorer.model.resolution)
     except BadImage as error:
         raise UsageError(f"{error}; drag the points to the eyes and the corners of the mouth") from None
 
@@ -80,12 +83,7 @@ def _search(explorer: Explorer, image: Images, steps: int, job: Job) -> dict[str
     found = find_latent(
         explorer.model, InputPicture("photograph", image), ProjectOptions(steps=steps), Task(report), watch
     )
-    latents, columns = found.latents, explorer.space.labels.columns
-    classes: tuple[int, ...] = ()
-    if latents.labels is not None:
-        parts = np.split(latents.labels[0], np.cumsum([len(column.classes) for column in columns])[:-1])
-        classes = tuple(int(part.argmax()) for part in parts)
-    return {"point": from_latent(latents.inputs[0], classes).to_json(), "psnr": found.psnr, "png": _png(image)}
+    return {"point": point_of(explorer, found.latents).to_json(), "psnr": found.psnr, "png": _png(image)}
 
 
 HANDLERS: dict[str, Handler] = {"align": align, "project": project}

@@ -17,8 +17,8 @@ def rack(tab: Tab, message: Message) -> dict[str, Any]:
     return tab.explorer.rack.describe()
 
 
-def find(tab: Tab, message: Message) -> None:
-    """Finds directions."""
+def find(tab: Tab, message: Message) -> dict[str, Any] | None:
+    """Finds directions: at once where that takes no pictures."""
     explorer, source = tab.explorer, choice(message.get("source"), tuple(SOURCES), "the source")
 
     def work(job: Job) -> dict[str, Any]:
@@ -26,7 +26,12 @@ def find(tab: Tab, message: Message) -> None:
         explorer.broadcast("rack", **explorer.rack.describe())
         return explorer.rack.describe()
 
+    if explorer.rack.finds_at_once(source):
+        explorer.rack.find(source)
+        explorer.broadcast("rack", **explorer.rack.describe())
+        return explorer.rack.describe()
     tab.work(message, work)
+    return None
 
 
 def teach(tab: Tab, message: Message) -> None:

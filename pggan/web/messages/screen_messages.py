@@ -80,9 +80,10 @@ def about(tab: Tab, message: Message) -> dict[str, Any]:
     explorer, point = tab.explorer, tab.point(message.get("point"))
     row = latent_of(point, explorer.space, explorer.directions(tab.history.screen))
     data = np.ascontiguousarray(row, dtype="<f4").tobytes()
-    columns = explorer.space.labels.columns
+    is_w = explorer.space.mapped is not None and point.latent is not None  # w says nothing of the class
+    columns = () if is_w else explorer.space.labels.columns
     chips = [
-        {"title": f"class of {column.name}", "text": column.classes[number]}
+        {"title": f"class of {column.name}", "text": column.chip(number)}
         for column, number in zip(columns, classes_of(point, explorer.space))
     ]
     return {"z": base64.b64encode(data).decode(), "chips": chips}

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pggan.config.content.channels import over
 from pggan.data.sources.image_io import to_pil
+from pggan.editing.latent_space import space_of, takes_w, to_w
 from pggan.generation.grid import Images
 from pggan.generation.images import encode_png
 from pggan.generation.level_features import synthesize_blend
@@ -31,11 +34,39 @@ RETRY = 0.95
 
 
 @dataclass(frozen=True)
+class Latent:
+    """What a picture is made of: latent z with codes and labels, or w, which a snapshot's own mapping makes of them."""
+
+    values: bytes  # float32
+    labels: bytes = b""  # float32 label vector; empty: a model without labels, or w
+    space: str = "z"
+    offset: bytes = b""  # float32 (latent_size,), that is added to w; empty: none
+
+    def in_w(self, model: Model) -> NDArray[np.float32]:
+        """Returns w (latent_size,) by a model's own mapping network."""
+        row = np.frombuffer(self.values, "<f4").astype(np.float32)
+        if self.space == "z":
+            labels = np.frombuffer(self.labels, "<f4")[None] if model.label_size else None
+            row = to_w(model, row[None], labels)[0]
+        return row + np.frombuffer(self.offset, "<f4") if self.offset else row
+
+
+def latent_rows(
+    model: Model, latents: Sequence[Latent]
+) -> tuple[Model, NDArray[np.float32], NDArray[np.float32] | None]:
+    """Returns latents as rows for `Model.synthesize`, their labels, and the model that takes them."""
+    if space_of(model) == "w":
+        return takes_w(model), np.stack([latent.in_w(model) for latent in latents]), None
+    rows = np.stack([np.frombuffer(latent.values, "<f4") for latent in latents])
+    labels = np.stack([np.frombuffer(latent.labels, "<f4") for latent in latents]) if model.label_size else None
+    return model, rows, labels
+
+
+@dataclass(frozen=True)
 class Blend:
     """A second latent whose feature maps come in at a level."""
 
-    latent: bytes
-    labels: bytes
+    latent: Latent
     level: int
     share: float
     mask: bytes | None
@@ -45,8 +76,7 @@ class Blend:
 class Drawing:
     """A picture to draw. Equal ones are the same picture."""
 
-    latent: bytes  # float32 with codes
-    labels: bytes  # float32 label vector; empty: a model without labels
+    latent: Latent
     level: int
     alpha: float
     snapshot: str = ""
@@ -77,25 +107,21 @@ def raw_images(model: Model, drawings: Sequence[Drawing]) -> Tensor:
     """Computes drawings of one level and alpha: network output (N, C, R, R)."""
     if drawings[0].blend is not None:
         return torch.cat([_blended(model, drawing, drawing.blend) for drawing in drawings if drawing.blend])
-    latents = np.stack([np.frombuffer(drawing.latent, "<f4") for drawing in drawings])
-    labels = np.stack([np.frombuffer(drawing.labels, "<f4") for drawing in drawings]) if model.label_size else None
+    taker, latents, labels = latent_rows(model, [drawing.latent for drawing in drawings])
     first = drawings[0]
     level = min(first.level, model.file.level)
-    return model.synthesize(latents, labels, level, first.alpha if level == first.level else None)
+    return taker.synthesize(latents, labels, level, first.alpha if level == first.level else None)
 
 
 def _blended(model: Model, drawing: Drawing, blend: Blend) -> Tensor:
     """Computes a picture of two latents (1, C, R, R)."""
-    latents = np.stack([np.frombuffer(data, "<f4") for data in (drawing.latent, blend.latent)])
-    labels = None
-    if model.label_size:
-        labels = np.stack([np.frombuffer(data, "<f4") for data in (drawing.labels, blend.labels)])
+    taker, latents, labels = latent_rows(model, [drawing.latent, blend.latent])
     weight = np.full((1, 1), blend.share, np.float32)
     if blend.mask is not None:
         weight = np.frombuffer(blend.mask, np.uint8).reshape(MASK_SIDE, MASK_SIDE) / np.float32(255)
     level = min(drawing.level, model.file.level)
     alpha = drawing.alpha if level == drawing.level else 1.0
-    return synthesize_blend(model, latents, labels, weight, blend.level, level, alpha)
+    return synthesize_blend(taker, latents, labels, weight, blend.level, level, alpha)
 
 
 def score_of(model: Model, drawing: Drawing) -> float:
@@ -105,13 +131,13 @@ def score_of(model: Model, drawing: Drawing) -> float:
 
 
 def encode(image: Images, quality: str) -> Encoded:
-    """Encodes an image (R, R, C): PNG where it is small, JPEG else."""
+    """Encodes an image (R, R, C): PNG where it is small, JPEG, RGBA over white, else."""
     side = image.shape[0]
     if side <= PNG_SIDE and (quality == "still" or side <= 64):
         return Encoded("image/png", encode_png(image), side)
     out = io.BytesIO()
     value = STILL_QUALITY if quality == "still" else MOVING_QUALITY
-    to_pil(image).save(out, "JPEG", quality=value, subsampling=0)
+    to_pil(over(image)).save(out, "JPEG", quality=value, subsampling=0)
     return Encoded("image/jpeg", out.getvalue(), side)
 
 

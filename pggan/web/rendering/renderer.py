@@ -165,7 +165,7 @@ class Renderer:
                 self._cache.move_to_end(drawing)
                 return
             self._cache[drawing] = picture
-            self._cached_bytes += len(picture.data) + len(drawing.latent)
+            self._cached_bytes += len(picture.data) + len(drawing.latent.values)
             while self._cached_bytes > CACHE_BYTES:
                 old, dropped = self._cache.popitem(last=False)
-                self._cached_bytes -= len(dropped.data) + len(old.latent)
+                self._cached_bytes -= len(dropped.data) + len(old.latent.values)

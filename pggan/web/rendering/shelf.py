@@ -10,9 +10,11 @@ from pathlib import Path
 
 import torch
 
+from pggan.editing.latent_space import space_of
 from pggan.generation.model import Model, load
 from pggan.utils.errors import UsageError
 from pggan.utils.paths import MODELS, numbered
+from pggan.web.session.mapped import Mapped
 from pggan.web.session.points import Space
 
 # Snapshots in memory beside the model that was opened.
@@ -38,7 +40,8 @@ class Shelf:
         self._loaded: OrderedDict[str, Model] = OrderedDict()
         self._lock = threading.Lock()
         config = opened.file.generator.config
-        self.space = Space(opened.latent_size, opened.codes, opened.labels, config.min_level, opened.file.level)
+        mapped = Mapped(opened) if space_of(opened) == "w" else None
+        self.space = Space(opened.latent_size, opened.codes, opened.labels, config.min_level, opened.file.level, mapped)
 
     def snapshots(self) -> list[Snapshot]:
         """Returns the snapshots of the run, oldest first; a run that still trains gains some."""
@@ -72,7 +75,7 @@ class Shelf:
         if path is None:
             raise UsageError(f"the run has no snapshot {name} any more; choose another one")
         model = load(path, str(self.opened.device))
-        if (model.latent_size, model.codes) != (self.opened.latent_size, self.opened.codes):
+        if _latents_of(model) != _latents_of(self.opened):
             raise UsageError(f"the snapshot {name} has other latents than the model that is open")
         return model
 
@@ -87,3 +90,7 @@ class Shelf:
             if weight.is_floating_point():
                 weight.lerp_(weights[name], share)
         return model
+
+
+def _latents_of(model: Model) -> tuple[object, ...]:
+    return model.latent_size, model.codes, space_of(model)

@@ -19,6 +19,7 @@ from pggan.generation.seeds import MAX_SEED
 from pggan.networks.latents import CodeSpace, seed_latents
 from pggan.utils.errors import UsageError
 from pggan.web.session.fields import base64_bytes, choice, integer, mapping, number, text
+from pggan.web.session.mapped import Mapped
 
 Vector = NDArray[np.float32]
 
@@ -41,11 +42,12 @@ class Space:
     labels: LabelSpace
     min_level: int
     max_level: int
+    mapped: Mapped | None = None  # of a model with a mapping network: latents and moves are w
 
     @property
     def width(self) -> int:
-        """Numbers of a latent with its codes."""
-        return self.latent_size + self.codes.size
+        """Numbers of a latent with its codes; of w, which holds them, without."""
+        return self.latent_size + (self.codes.size if self.mapped is None else 0)
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Point:
     """A picture's origin: `seed`, or else `latent`."""
 
     seed: int | None = None
-    latent: bytes | None = None  # float32, little-endian: latent and codes
+    latent: bytes | None = None  # float32, little-endian: latent and codes, or w
     classes: tuple[int | None, ...] = ()  # of each label column; None: the seed's own
     codes: tuple[tuple[int, float], ...] = ()  # number and value of codes that were set
-    moves: tuple[tuple[str, float], ...] = ()  # direction and degrees
+    moves: tuple[tuple[str, float], ...] = ()  # direction, and degrees or standard deviations of w
     mix: Mix | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def _parse_classes(value: Any, space: Space) -> tuple[int | None, ...]:
     if not isinstance(value, list) or len(value) != len(columns):
         raise UsageError(f"classes have to be a list of {len(columns)}, one for each label column")
     return tuple(
-        None if entry is None else integer(entry, 0, len(column.classes) - 1, f"the class of {column.name}")
+        None if entry is None else integer(entry, 0, column.limit - 1, f"the class of {column.name}")
         for entry, column in zip(value, columns)
     )
 
@@ -162,7 +164,15 @@ def _parse_mix(value: Any, space: Space, depth: int) -> Mix:
 
 
 def base_latent(point: Point, space: Space) -> Vector:
-    """Returns the latent with its codes, (latent_size + codes.size,), before the moves."""
+    """Returns the latent with its codes, (latent_size + codes.size,), before the moves; or w (latent_size,)."""
+    if point.latent is not None and space.mapped is not None:
+        return np.frombuffer(point.latent, "<f4").astype(np.float32)
+    row = input_of(point, space)
+    return row if space.mapped is None else space.mapped.to_w(row, space.labels.vectors([classes_of(point, space)])[0])
+
+
+def input_of(point: Point, space: Space) -> Vector:
+    """Returns what a model takes for a seed, or for a latent z: (latent_size + codes.size,), before the moves."""
     if point.latent is not None:
         row: Vector = np.frombuffer(point.latent, "<f4").astype(np.float32)
     else:
@@ -178,9 +188,11 @@ def latent_of(point: Point, space: Space, directions: Mapping[str, Vector]) -> V
     """Returns the latent with its codes, (latent_size + codes.size,), moved along its directions.
 
     Moves add up on the sphere (its exponential map), so that their order does not matter. Unknown directions, of a
-    rack that is gone, are left out.
+    rack that is gone, are left out. Moves of w add up along straight lines.
     """
     row = base_latent(point, space)
+    if space.mapped is not None:
+        return row + offset_of(point, space, directions)
     noise = row[: space.latent_size].astype(np.float64)
     length = float(np.linalg.norm(noise))
     if length < _ZERO:
@@ -202,6 +214,16 @@ def latent_of(point: Point, space: Space, directions: Mapping[str, Vector]) -> V
     return row
 
 
+def offset_of(point: Point, space: Space, directions: Mapping[str, Vector]) -> Vector:
+    """Returns the sum (latent_size,) of a point's moves of w."""
+    total = np.zeros(space.latent_size, np.float32)
+    if space.mapped is not None:
+        for name, spreads in point.moves:
+            if name in directions:
+                total += space.mapped.step(directions[name], spreads)
+    return total
+
+
 def classes_of(point: Point, space: Space) -> tuple[int, ...]:
     """Returns the class number of each label column: the point's, else its seed's own, else 0."""
     own = space.labels.drawn(point.seed, space.latent_size) if point.seed is not None and space.labels.columns else ()
@@ -210,13 +232,17 @@ def classes_of(point: Point, space: Space) -> tuple[int, ...]:
 
 
 def label_vector(point: Point, space: Space) -> Vector:
-    """Returns the label vector (label_size,) of a point."""
+    """Returns the label vector (label_size,) of a point; none of w, which holds it."""
+    if space.mapped is not None:
+        return np.zeros(0, np.float32)
     return space.labels.vectors([classes_of(point, space)])[0]
 
 
 def family(point: Point, space: Space, directions: Mapping[str, Vector], degrees: float, count: int) -> list[Point]:
     """Returns `count` points that are `degrees` away from a point, in random directions. The same ones every time."""
     row = latent_of(point, space, directions)
+    if space.mapped is not None:
+        return [from_latent(relative) for relative in space.mapped.relatives(row, degrees, count)]
     random = np.random.default_rng(np.frombuffer(row.tobytes(), np.uint8).astype(np.uint32))
     classes, children = classes_of(point, space), []
     for _ in range(count):
@@ -233,8 +259,9 @@ def children(first: Point, second: Point, space: Space, directions: Mapping[str,
     born = []
     for share in CHILD_SHARES:
         row = (1 - share) * a + share * b
-        row[: space.latent_size] = slerp(a[: space.latent_size], b[: space.latent_size], share)
-        middle = from_latent(row, classes[share > 0.5])
+        if space.mapped is None:
+            row[: space.latent_size] = slerp(a[: space.latent_size], b[: space.latent_size], share)
+        middle = from_latent(row, classes[share > 0.5] if space.mapped is None else ())
         born += [middle, *family(middle, space, directions, CHILD_DEGREES, 2)]
     return born
 

@@ -107,8 +107,8 @@ class Tab:
             parse_quality(entry.get("quality", "still")),
         )
         if "time" in entry:
-            row, labels = film_at(self.explorer, screen, number(entry["time"], 0, MOST_SECONDS, "the time"))
-            drawing = self.explorer.drawing_of(row, labels, look)
+            latent = film_at(self.explorer, screen, number(entry["time"], 0, MOST_SECONDS, "the time"))
+            drawing = self.explorer.drawing_of(latent, look)
         else:
             drawing = self.explorer.drawing(self.point(entry.get("point")), screen, look)
         revision = integer(entry.get("rev", 0), 0, MOST_REVISION, "rev")
