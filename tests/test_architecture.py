@@ -166,6 +166,7 @@ def test_files_and_functions_are_short():
         (["info", "--help"], 0),
         (["report", "--help"], 0),
         (["prune", "--help"], 0),
+        (["push", "--help"], 0),
         (["explore", "--help"], 0),
         (["explore", "nowhere"], 1),
         (["explore", "--host", "0.0.0.0"], 2),
