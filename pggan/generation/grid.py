@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.config.content.channels import KINDS, RGBA, premultiply, straight
 from pggan.generation.png import png_bytes
 from pggan.utils.errors import UsageError
 
@@ -67,7 +68,7 @@ def to_pil(images: Images) -> list[Image.Image]:
     (8, 8)
 
     Args:
-        images: uint8 (N, H, W, C) as `Model.generate` returns them, or one (H, W, C); C is 1 or 3.
+        images: uint8 (N, H, W, C) as `Model.generate` returns them, or one (H, W, C); C is 1, 3 or 4.
 
     Raises:
         UsageError: The array is none of that.
@@ -97,7 +98,7 @@ def image_grid(images: Images, columns: int | None = None) -> Grid:
     if columns < 1:
         raise UsageError(f"a grid has at least one column, not {columns}")
     grid = Grid(columns, -(-len(images) // columns), images.shape[1], images.shape[3])
-    grid.add(images)
+    grid.add(premultiply(images) if images.shape[3] == RGBA else images)
     return grid
 
 
@@ -105,8 +106,8 @@ def _checked(images: Images) -> Images:
     """Returns images as (N, H, W, C)."""
     values = np.asarray(images)
     values = values[None] if values.ndim == 3 else values
-    if values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] not in (1, 3):
-        raise UsageError(f"pictures are uint8 (N, H, W, C) with 1 or 3 channels, not {values.dtype} {values.shape}")
+    if values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] not in KINDS:
+        raise UsageError(f"pictures are uint8 (N, H, W, C) with 1, 3 or 4 channels, not {values.dtype} {values.shape}")
     return values
 
 
@@ -140,7 +141,7 @@ class Grid:
             self.filled += 1
 
     def to_pil(self) -> Image.Image:
-        return to_pil(self.image)[0]
+        return to_pil(straight(self.image))[0]
 
     def _repr_png_(self) -> bytes:
-        return png_bytes(self.image, {}, {})
+        return png_bytes(straight(self.image), {}, {})

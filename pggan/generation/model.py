@@ -179,9 +179,7 @@ class Model:
             return self.runner(z, level, fade, y, remaining)
 
     @torch.inference_mode()
-    def discriminator(
-        self, images: Tensor | NDArray[Any], level: int | None = None, alpha: float | None = None
-    ) -> DiscriminatorOutput:
+    def discriminator(self, images: Any, level: int | None = None, alpha: float | None = None) -> DiscriminatorOutput:
         """Scores images.
 
         The minibatch statistic makes a score depend on the other images of its group.

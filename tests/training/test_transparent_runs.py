@@ -114,3 +114,11 @@ def test_a_run_on_opaque_pictures_does_not_begin_with_a_model_of_transparent_one
     assert command_line(command) != 0
     assert "the model of --from makes RGBA pictures, the data are RGB" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_the_library_makes_pillows_pictures_and_grids_of_transparent_ones(trained):
+    images = pggan.load(trained).generate(range(4))
+    assert (np.asarray(pggan.to_pil(images)[1]) == images[1]).all()
+    grid = np.asarray(pggan.image_grid(images).to_pil())
+    assert (grid[::8, ::8][:8, :8] == images[0]).all()

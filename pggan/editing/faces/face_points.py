@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pggan.config.content.channels import over
 from pggan.data.sources.image_io import to_pil
 from pggan.generation.grid import Images
 from pggan.utils.errors import UsageError
@@ -44,6 +45,7 @@ def all_face_points(picture: Images) -> list[Points]:
 
     Raises `UsageError` where the extra is missing.
     """
+    picture = over(picture)  # RGBA over white
     height, width = picture.shape[:2]
     factor = max(1.0, LEAST_SIDE / min(height, width))
     if factor > 1:

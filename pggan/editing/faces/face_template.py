@@ -28,7 +28,7 @@ def face_template(model: Model) -> Points | None:
     Raises `UsageError` where the extra is missing.
     """
     if model not in _TEMPLATES:
-        found = [face_points(image) for image in model.generate(range(SEEDS))]
+        found = [face_points(image) for image in model.seed_images(range(SEEDS))]
         faces = [(corners(points) + 0.5) / model.resolution for points in found if points is not None]
         _TEMPLATES[model] = np.median(faces, axis=0) if len(faces) >= LEAST_SHARE * SEEDS else None
     return _TEMPLATES[model]
