@@ -22,6 +22,7 @@ from pggan.utils.version import __version__
 
 if TYPE_CHECKING:
     from pggan.api import evaluate, prepare, report, train
+    from pggan.data.prepare.prepare import PrepareReport
     from pggan.data.prepare.prepare_options import PrepareOptions
     from pggan.editing.blend import blend_models, cross_over
     from pggan.editing.directions import find_classes, find_components, find_marks, find_scores, find_sefa
@@ -35,11 +36,16 @@ if TYPE_CHECKING:
     from pggan.generation.grid import Grid, image_grid, to_pil
     from pggan.generation.model import Model, load
     from pggan.generation.video import VideoOptions, interpolate
+    from pggan.model_evaluation import EvaluateOptions, Evaluation
+    from pggan.report.page import Report
+    from pggan.training.loop import RunResult
+    from pggan.training.run.post_hoc import average_snapshots, build_average
     from pggan.utils.errors import DataError, ModelError, PgganError, TrainingError, UsageError
 
 # The public names, by the modules from which they are imported on first use.
 _OFFERED = {
     "pggan.api": ("evaluate", "prepare", "report", "train"),
+    "pggan.data.prepare.prepare": ("PrepareReport",),
     "pggan.data.prepare.prepare_options": ("PrepareOptions",),
     "pggan.editing.blend": ("blend_models", "cross_over"),
     "pggan.editing.directions": ("find_classes", "find_components", "find_marks", "find_scores", "find_sefa"),
@@ -53,7 +59,11 @@ _OFFERED = {
     "pggan.generation.grid": ("Grid", "image_grid", "to_pil"),
     "pggan.generation.model": ("Model", "load"),
     "pggan.generation.video": ("VideoOptions", "interpolate"),
+    "pggan.model_evaluation": ("EvaluateOptions", "Evaluation"),
+    "pggan.report.page": ("Report",),
+    "pggan.training.loop": ("RunResult",),
     "pggan.utils.errors": ("DataError", "ModelError", "PgganError", "TrainingError", "UsageError"),
+    "pggan.training.run.post_hoc": ("average_snapshots", "build_average"),
 }
 _MODULE_OF = {name: module for module, names in _OFFERED.items() for name in names}
 

@@ -82,6 +82,8 @@ def train(
     on_tick: OnTick | None = None,
     on_note: OnNote | None = None,
     open_display: OpenDisplay | None = None,
+    track: str | None = None,
+    on_snapshot: str | None = None,
     **options: Any,
 ) -> RunResult:
     """Trains a generator and a discriminator, or goes on with a run, as `pggan train` does.
@@ -98,6 +100,8 @@ def train(
         on_tick: Receives every line of the log, such as `{"kimg": 12.0, "d_loss": ...}`.
         on_note: Receives what a person should read: a summary, advice, figures of evaluations.
         open_display: Replaces the three callbacks: opens a `Display` for a run's schedule.
+        track: "wandb" or "trackio": where figures, sample grids and the best model are sent, too.
+        on_snapshot: Command that is run with the path of every new model.
         **options: The options of `pggan train` with "_" for "-" (`--from` is `start_from`), such as
             `preset="demo", max_res=32, batch={4: 64, 8: 32}, augment="ada"`.
 
@@ -110,18 +114,19 @@ def train(
         TrainingError: The run cannot be trained or resumed.
     """
     from pggan.training import train_run
+    from pggan.training.run.call_options import call_options
 
-    chosen = train_run.collect_options(options)
+    chosen, call = train_run.collect_options(options), call_options(track, on_snapshot)
     open_display = open_display or _open_display(on_progress, on_tick, on_note)
     if resume is not None:
         if out is not None:
             raise UsageError("a resumed run goes on in its own directory; leave out `out`, or `resume`")
-        return train_run.resume_run(Path(resume), data, chosen, override, open_display)
+        return train_run.resume_run(Path(resume), data, chosen, override, open_display, call)
     if override:
         raise UsageError("override is about a resumed run; leave it out")
     config = train_run.configure_run(chosen, data)
     progress, note = on_progress or notebook_progress() or _silent, on_note or (lambda message: None)
-    return train_run.start_run(config, Path(out or train_run.next_run()), open_display, progress, note)
+    return train_run.start_run(config, Path(out or train_run.next_run()), open_display, progress, note, call)
 
 
 def evaluate(

@@ -151,8 +151,11 @@ def _check_cache(folder: Path) -> None:
 
 def _is_model(name: str) -> bool:
     """Whether MODEL names a model, not pictures; where it names nothing that exists, whether it looks like one."""
+    from pggan.utils.caching.hub_files import HubAddress, is_address
     from pggan.utils.paths import MODELS, shipped
 
+    if is_address(name):
+        return not HubAddress.parse(name).is_dataset
     path = Path(name)
     if path.suffix.lower() in MODEL_ENDINGS or (path / MODELS).is_dir():
         return True

@@ -39,6 +39,7 @@ SECTIONS = {
     },
     "Train": {
         "train": "Train a generator and a discriminator on a data store.",
+        "ema": "Build a generator's average of any length after the training.",
     },
     "Make pictures": {
         "generate": "Make new pictures with a model.",
@@ -64,6 +65,7 @@ SECTIONS = {
         "export-data": "Write a data store as files that other programs read.",
         "import": "Convert a model of another program to a pggan model.",
         "export": "Convert a model to ONNX or to a torch.export program.",
+        "push": "Upload a model with its card to the Hugging Face Hub.",
         "prune": "Reduce a run to the files that are worth sharing.",
     },
 }

@@ -8,7 +8,16 @@ import click
 import cloup
 
 from pggan.cli.latent_options import SIDE, SIDE_SHARE, check_new
-from pggan.cli.options import SEEDS, ModelChoice, Output, device_option, numbers_type, output_options, overwrite_option
+from pggan.cli.options import (
+    SEEDS,
+    ModelChoice,
+    Output,
+    device_option,
+    no_mark_option,
+    numbers_type,
+    output_options,
+    overwrite_option,
+)
 from pggan.generation.seeds import Seeds
 from pggan.utils.errors import UsageError
 
@@ -48,6 +57,7 @@ from pggan.utils.errors import UsageError
         help="File to write.",
     ),
     overwrite_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(

@@ -16,6 +16,7 @@ from pggan.cli.options import (
     Output,
     label_option,
     model_options,
+    no_mark_option,
     output_options,
     overwrite_option,
 )
@@ -100,6 +101,7 @@ class Request:
     reach_options,
     cloup.option("--sheet-seed", type=click.IntRange(0, 2**32 - 1), metavar="SEED", default=0, help="Its picture."),
     overwrite_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
@@ -108,10 +110,10 @@ def command(
 ) -> None:  # fmt: skip
     """Find directions in which pictures change in a nameable way.
 
-    MODEL is a file, a run directory or a shipped model's name (none: portraits). The directions are sorted by
-    their effect: the change of the picture at 25 degrees, in units of a random direction's (of a model with a mapping
-    network, whose directions lie in w, at 2 standard deviations). Show one with pggan traverse --directions FILE
-    --direction NAME.
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits). The directions are
+    sorted by their effect: the change of the picture at 25 degrees, in units of a random direction's (of a model with a
+    mapping network, whose directions lie in w, at 2 standard deviations). Show one with pggan traverse --directions
+    FILE --direction NAME.
     """
     request = Request(**options)
     request.check()

@@ -16,8 +16,10 @@ from typing import Any
 import cloup
 
 from pggan.cli.options import Output, json_option
+from pggan.utils.caching.cache_folders import cache_root
+from pggan.utils.caching.limits_of_caches import CACHES, limit_of, size_of
 from pggan.utils.formatting import one_line, size
-from pggan.utils.paths import cache_root, shipped
+from pggan.utils.paths import shipped
 from pggan.utils.process_pool import available_cores
 from pggan.utils.startup import WAITING
 from pggan.utils.version import __version__
@@ -25,6 +27,7 @@ from pggan.utils.version import __version__
 # What each optional extra adds. A test compares the names with those of the package.
 EXTRAS = {
     "fast": "PNG files four times as fast",
+    "hub": "pggan push, and models and data sets of the Hugging Face Hub (hf://user/name)",
     "hdf5": "HDF5 files and MATLAB's as sources",
     "parquet": "Parquet and Arrow files as sources and exports",
     "lab": "plots of tools/lab.py",
@@ -181,7 +184,14 @@ def _models() -> dict[str, Any]:
 
 def _caches() -> dict[str, Any]:
     folder = cache_root()
-    return {"folder": str(folder), **{place.name: size(_bytes(place)) for place in _cache_places()}}
+    return {"folder": str(folder), **{place.name: _described(place) for place in _cache_places()}}
+
+
+def _described(place: Path) -> str:
+    """Returns what a cache takes, its limit and what it is for."""
+    spec, limit = CACHES.get(place.name), limit_of(place.name)
+    most = f" of at most {size(limit)}" if limit is not None else ""
+    return size(size_of(place)) + (f"{most}: {spec.what}" if spec is not None else ": not pggan's")
 
 
 def _cache_places() -> list[Path]:
@@ -189,16 +199,11 @@ def _cache_places() -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _bytes(place: Path) -> int:
-    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
-    return sum(path.stat().st_size for path in files)
-
-
 def _cleared() -> dict[str, Any]:
     """Removes what lies in the folder of pggan's caches; a link is removed, not what it leads to."""
     freed = 0
     for place in _cache_places():
-        freed += _bytes(place)
+        freed += size_of(place)
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)
         else:

@@ -97,8 +97,8 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
 def command(model: ModelChoice, output: Output, **options: Any) -> None:
     """Measure how good and how varied generated pictures are.
 
-    MODEL is a model file, a run directory or a shipped model's name (none: portraits). It may also be a folder of
-    pictures, or anything else that prepare-data reads.
+    MODEL is a model file, a run directory, hf://user/name or a shipped model's name (none: portraits).
+    It may also be a folder of pictures, or anything else that prepare-data reads.
 
     Statistics of the real pictures are computed once and kept beside them. Several processes (torchrun -m pggan
     evaluate ...) share the work.

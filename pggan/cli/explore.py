@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import ModelChoice, Output, model_options, output_options
+from pggan.cli.options import ModelChoice, Output, model_options, no_mark_option, output_options
 from pggan.utils.errors import UsageError
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7860
@@ -47,6 +47,7 @@ SHORTEST_TOKEN = 16
         help="Secret that the page's address has to hold.",
     ),
     cloup.option("--no-browser", is_flag=True, help="Print the address alone; open no browser."),
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
@@ -55,7 +56,8 @@ def command(
 ) -> None:  # fmt: skip
     """Play with a model in the browser.
 
-    MODEL is a file, a run directory or a shipped model's name. The page shows an endless grid of seeds, directions to
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name.
+    The page shows an endless grid of seeds, directions to
     move along, how the network grew, mixtures of two pictures, a timeline for videos and more. It is served to this
     machine alone, loads nothing from outside, and runs until Ctrl-C.
     """

@@ -49,7 +49,8 @@ def command(
 ) -> None:  # fmt: skip
     """Convert a model to ONNX or to a torch.export program.
 
-    MODEL is a file, a run directory or a shipped model's name. The program takes latents (and labels) of any batch
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name.
+    The program takes latents (and labels) of any batch
     size and returns images around [-1, 1]. Its outputs are checked against PyTorch to 1e-4. To exchange models between
     pggan installations, copy their .safetensors files instead; the README documents that format.
     """

@@ -21,6 +21,7 @@ from pggan.cli.options import (
     Output,
     label_option,
     model_options,
+    no_mark_option,
     output_options,
     raw_option,
     truncation_option,
@@ -105,6 +106,7 @@ class Request:
     ),
     cloup.option("--no-grid", is_flag=True, help="Do not write grid.png."),
     cloup.option("--only-grid", is_flag=True, help="Write grid.png alone."),
+    no_mark_option,
 )  # fmt: skip
 @cloup.option_group(
     "Speed",
@@ -124,7 +126,7 @@ def command(
 ) -> None:  # fmt: skip
     """Make new pictures with a model.
 
-    MODEL is a file, a run directory or a shipped model's name (none: portraits).
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits).
 
     A seed is a picture: its latent is numpy.random.RandomState(seed).randn(latent_size), whatever the batch and the
     other seeds. Each PNG's metadata (entry pggan, JSON) says seed and model. Files of the same names are replaced.

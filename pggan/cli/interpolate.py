@@ -18,6 +18,7 @@ from pggan.cli.options import (
     fps_option,
     label_option,
     model_options,
+    no_mark_option,
     output_options,
     scale_option,
     seconds_option,
@@ -75,6 +76,7 @@ DEFAULT_SECONDS = 8.0
     cloup.option("--grid", type=GRID_SIZE, default="1x1", help="Columns x rows of walks side by side, as 3x2."),
     scale_option,
     background_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
@@ -84,7 +86,8 @@ def command(
 ) -> None:  # fmt: skip
     """Make a video of faces that turn into each other.
 
-    MODEL is a file, a run directory or a shipped model's name (none: portraits). The video is a smooth random
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits).
+    The video is a smooth random
     loop, or a walk between --seeds, --latents or --keyframes. Its frames go to the encoder one by one, so that memory
     does not grow with length.
     """

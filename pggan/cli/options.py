@@ -174,6 +174,13 @@ def _or_all_cores(ctx: click.Context, param: click.Parameter, value: int | None)
     return value or available_cores()
 
 
+def _leave_out_mark(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    from pggan.generation.marking.xmp import unmarked
+
+    if value:
+        ctx.with_resource(unmarked())
+
+
 best_option = cloup.option("--best", is_flag=True, help="Of a run: use its best model by its metric, not its newest.")
 raw_option = cloup.option(
     "--raw", is_flag=True, help="Use the generator itself instead of its running average, of files that keep both."
@@ -183,6 +190,9 @@ device_option = cloup.option(
 )
 json_option = cloup.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = cloup.option("--quiet", is_flag=True, help="Show no progress.")
+discriminator_option = cloup.option(
+    "--with-discriminator", is_flag=True, help="Keep the models' discriminators, for train --from."
+)
 dry_run_option = cloup.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
 overwrite_option = cloup.option(
     "--overwrite", is_flag=True, help="Replace existing output, once the new one is complete."
@@ -194,6 +204,11 @@ limit_option = cloup.option(
 workers_option = cloup.option(
     "--workers", type=click.IntRange(1, 256), metavar="N", callback=_or_all_cores, show_default="one per core",
     help="Worker processes.",
+)  # fmt: skip
+no_mark_option = cloup.option(
+    "--no-mark", is_flag=True, expose_value=False, callback=_leave_out_mark,
+    help="Leave out the mark that tells other programs that pictures and videos are synthetic (IPTC's "
+    "trainedAlgorithmicMedia).",
 )  # fmt: skip
 label_option = cloup.option(
     "--label", show_default="each seed's own",

@@ -149,7 +149,7 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
 
     SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
     official TFRecords (their directory); HDF5, also MATLAB's; CelebAMask-HQ (folder or zip); Hugging Face's Parquet
-    (file or folder) and save_to_disk folders; webdataset
+    (file or folder), data sets (hf://datasets/user/name) and save_to_disk folders; webdataset
     shards (data-{00..09}.tar, or a folder of them); NumPy arrays (.npy, .npz, or a folder of one a picture); idx files
     (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
     DEST is the directory to make. It holds every resolution from 4x4 to --max-res.

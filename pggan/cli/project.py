@@ -17,6 +17,7 @@ from pggan.cli.options import (
     best_option,
     device_option,
     label_option,
+    no_mark_option,
     output_options,
     overwrite_option,
 )
@@ -104,6 +105,7 @@ class Files:
         help="Tuned weights to write.",
     ),
     overwrite_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
@@ -113,10 +115,10 @@ def command(
 ) -> None:  # fmt: skip
     """Find the latents of pictures.
 
-    MODEL is a file, a run directory or a shipped model's name. Each PICTURE is cut square in the middle and resized;
-    of photographs --align auto cuts the face out as the model's own pictures show it. pggan generate, interpolate and
-    traverse take the latents with --latents, and the tuned weights with --tuned. Of photographs of people: ask them
-    first.
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name. Each PICTURE is cut square in the middle
+    and resized; of photographs --align auto cuts the face out as the model's own pictures show it. pggan generate,
+    interpolate and traverse take the latents with --latents, and the tuned weights with --tuned. Of photographs of
+    people: ask them first.
     """
     paths = Files(**files).check(tune, len(pictures))
     loaded = ModelChoice(model, best, device).load()

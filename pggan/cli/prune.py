@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import Output, dry_run_option, json_option
+from pggan.cli.options import Output, discriminator_option, dry_run_option, json_option
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import size
 
@@ -17,7 +17,7 @@ from pggan.utils.formatting import size
 @cloup.argument("run", type=click.Path(path_type=Path))
 @cloup.option_group(
     "Prune",
-    cloup.option("--with-discriminator", is_flag=True, help="Keep the models' discriminators, for train --from."),
+    discriminator_option,
     dry_run_option,
     cloup.option("--yes", is_flag=True, help="Do not ask, although the run cannot be resumed afterwards."),
 )

@@ -16,11 +16,13 @@ import cloup
 
 from pggan.cli.options import Output, dry_run_option, json_option, quiet_option
 from pggan.cli.progress_bar import staged_progress
+from pggan.cli.train_call import ON_SNAPSHOT, TRACK
 from pggan.cli.train_options import config_option, like_option, train_options
 from pggan.config.config_file import to_options, to_toml
 from pggan.config.option import Group
 from pggan.config.presets import DEFAULT_PRESET, PRESETS
 from pggan.config.train import TrainConfig
+from pggan.training.run.call_options import CallOptions, call_options
 from pggan.training.train_run import collect_options, configure_run, is_main_process, next_run
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import paste
@@ -79,6 +81,7 @@ class Request:
     dry_run: bool
     peaks: tuple[float, float] | None  # a card's TFLOP/s and GB/s
     output: Output
+    call: CallOptions  # what no file and no run says
     options: dict[str, Any]  # by name; None where not given
 
 
@@ -94,6 +97,8 @@ class Request:
             config_option(),
             like_option(),
             WRITE_CONFIG,
+            ON_SNAPSHOT,
+            TRACK,
             dry_run_option,
             json_option,
             quiet_option,
@@ -110,8 +115,9 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     """
     output = Output(as_json, quiet or not is_main_process())
     own = {name: values.pop(name) for name in ("data", "out", "resumed", "gpus", "override", "dry_run")}
+    call = call_options(values.pop("track"), values.pop("on_snapshot"))
     own["peaks"] = _peaks(values.pop("peak_tflops"), values.pop("peak_bandwidth"), own["dry_run"])
-    request = Request(**own, output=output, options=values)
+    request = Request(**own, output=output, call=call, options=values)
     if request.resumed is None and request.override:
         raise UsageError("--override is about --resume; leave it out")
     if request.gpus is not None and request.gpus > 1 and not request.dry_run:
@@ -173,7 +179,7 @@ def _train(request: Request) -> RunResult:
         return train(
             request.data, request.out, resume=request.resumed, override=request.override, on_progress=on_progress,
             on_note=request.output.note, open_display=partial(_display, silent=request.output.silent),
-            **request.options,
+            track=request.call.track, on_snapshot=request.call.on_snapshot, **request.options,
         )  # fmt: skip
 
 
@@ -223,7 +229,9 @@ def _report(result: RunResult, output: Output) -> int:
     models, lines = run.models(), []
     report = {"run": str(run.path), "nimg": nimg, "signal": result.signal, "seconds": result.seconds}
     report |= {"model": str(models[-1]) if models else None, "best": str(best) if best else None, "last": result.last}
+    report |= {"stopped": result.stopped or None}
     if not result.signal:
+        lines += [f"ended early: {result.stopped}"] if result.stopped else []
         lines.append(f"trained {nimg / 1000:g} kimg; sample grids: {run.samples}")
         lines.append(f"new pictures: pggan generate {paste(run.path)} --n 64 --out pictures")
         if best:

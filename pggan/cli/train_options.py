@@ -36,9 +36,17 @@ PER_RESOLUTION = ParsedType("N|R:N,...", PerResolution.parse)
 def _by_resolution(text: str) -> float | str:
     """Returns a plain number as such; numbers by resolution and `auto` as they were given."""
     numbers = None if text == AUTO else PerResolution.parse(text)
-    return text if numbers is None or numbers.plain is None or numbers.named else numbers.plain
+    plain = None if numbers is None or numbers.named or numbers.end is not None else numbers.plain
+    return text if plain is None else plain
 
 
+def _scheduled(text: str) -> float | PerResolution:
+    """Returns a plain number as such."""
+    numbers = PerResolution.parse(text)
+    return numbers if numbers.plain is None or numbers.named or numbers.end is not None else numbers.plain
+
+
+SCHEDULED = ParsedType("N|A..B", _scheduled)
 BY_RESOLUTION = ParsedType("auto|N|R:N,...", _by_resolution)
 # The click types of options whose annotation does not say enough.
 NAMED_TYPES: Mapping[str, click.ParamType] = {
@@ -151,6 +159,9 @@ def default_of(option: Option) -> str:
 def _click_type(option: Option) -> Any:
     if option.name in NAMED_TYPES:
         return NAMED_TYPES[option.name]
+    if option.scheduled and option.kind is float:
+        # options of losses stay text, as they are recorded
+        return ParsedType("N|A..B", _by_resolution) if option.annotation is None else SCHEDULED
     if option.by_resolution:
         return BY_RESOLUTION
     if option.choices:

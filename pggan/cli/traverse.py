@@ -17,6 +17,7 @@ from pggan.cli.options import (
     fps_option,
     label_option,
     model_options,
+    no_mark_option,
     numbers_type,
     output_options,
     scale_option,
@@ -78,6 +79,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     fps_option(show_default=f"{DEFAULT_FPS}"),
     scale_option,
     background_option,
+    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
@@ -88,10 +90,10 @@ def command(
 ) -> None:  # fmt: skip
     """Show what structured codes, labels or directions do.
 
-    MODEL is a file, a run directory or a shipped model's name. One code of a model trained with --categorical or
-    --continuous changes, or a label of --label, or a direction of --directions; everything else is held. In a grid, a
-    row shows the values from left to right, with a row for each of the seeds. In a video, a row is a code, label or
-    direction and a column is a seed, and every one passes through its values.
+    MODEL is a file, a run directory, hf://user/name or a shipped model's name. One code of a model trained with
+    --categorical or --continuous changes, or a label of --label, or a direction of --directions; everything else is
+    held. In a grid, a row shows the values from left to right, with a row for each of the seeds. In a video, a row is a
+    code, label or direction and a column is a seed, and every one passes through its values.
 
     Labels of --label without a value change instead of codes: age passes from its lowest to its highest value, classes
     come one after the other. With a value they are held: --label age,hair=red.

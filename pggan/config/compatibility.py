@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pggan.config.losses import LAZY, OBJECTIVES, REGULARIZERS
-from pggan.config.metrics import METRICS, READY
+from pggan.config.metrics import METRICS, READY, StopRule
 from pggan.config.metrics import chosen as chosen_metrics
 from pggan.config.network import DiscriminatorConfig
 from pggan.config.option import flag_of, options_of
@@ -33,6 +33,10 @@ def _check_evaluation(config: TrainConfig) -> None:
     names = chosen_metrics(config.eval_metrics)
     if config.best_metric is not None and config.best_metric not in names:
         raise UsageError(f"--best-metric {config.best_metric} is none of --eval-metrics {','.join(names)}")
+    rule = StopRule.parse(config.stop_when)
+    if rule is not None and (rule.metric not in names or not config.eval_every):
+        advice = "give --eval-every 1" if not config.eval_every else f"add {rule.metric} there"
+        raise UsageError(f"--stop-when {config.stop_when}: no evaluation measures it (--eval-metrics); {advice}")
     embedded = [name for name in names if METRICS[name].needs == "embedding"]
     if config.eval_every and embedded and config.embedding is None:
         raise UsageError(f"--eval-metrics {','.join(embedded)}: give the network with --embedding FILE, or {READY}")

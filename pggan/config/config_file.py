@@ -34,6 +34,8 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 PRESET = "preset"
 # They name files, or what this machine has.
 _COMMAND_LINE_ONLY = ("start_from", "inception_weights", "embedding", "device")
+# They start a command, or send values to a machine: no options of a configuration at all.
+_CALL_ONLY = ("from", "on_snapshot", "track")
 
 
 def options_in_files() -> dict[str, Option]:
@@ -70,7 +72,7 @@ def _name(name: str, path: Path) -> str:
     plain = name.replace("-", "_")
     if plain in known:
         return plain
-    if plain in _COMMAND_LINE_ONLY or plain == "from":
+    if plain in (*_COMMAND_LINE_ONLY, *_CALL_ONLY):
         raise UsageError(f"{path}: {name} belongs on the command line, not into a file")
     nearest = difflib.get_close_matches(plain, known, 1)
     hint = f"; is {nearest[0].replace('_', '-')} meant?" if nearest else "; see pggan train --help"
@@ -110,6 +112,8 @@ def _option_text(value: Any) -> str | bool:
     if isinstance(value, (bool, str)):
         return value
     if isinstance(value, PerResolution):
+        if value.plain is not None and value.end is not None:
+            return f"{_number(value.plain)}..{_number(value.end)}"
         plain = [] if value.plain is None else [_number(value.plain)]
         return ",".join(plain + [f"{resolution}:{_number(number)}" for resolution, number in value.named])
     return ",".join(map(str, value)) if isinstance(value, tuple) else _number(value)

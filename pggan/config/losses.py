@@ -82,7 +82,8 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         options=(
             Option("r1_gamma", 10.0, 0.0, 1e6,
                 "Weight gamma of the penalty gamma/2 * E ||grad D(x)||^2 at reals x, also by resolution; auto: 0.0002 "
-                "x pixels / batch (Karras et al. 2020), which is the default of --loss rpgan.", by_resolution=True),
+                "x pixels / batch (Karras et al. 2020), which is the default of --loss rpgan.", by_resolution=True,
+                scheduled=True),
         ),
         needs=frozenset({"penalty"})),
     RegularizerSpec("r2-penalty", "pggan.losses.regularizers.r2:R2",
@@ -90,7 +91,7 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         options=(
             Option("r2_gamma", 0.0, 0.0, 1e6,
                 "The same at generated images, with any loss; 0: none. auto: as for --r1-gamma, and the default of "
-                "--loss rpgan.", by_resolution=True),
+                "--loss rpgan.", by_resolution=True, scheduled=True),
         ),
         needs=frozenset({"penalty"}), switch="r2_gamma"),
     # before instance noise: D sees noise on augmented images, not augmented noise
@@ -99,7 +100,8 @@ REGULARIZERS: Registry[RegularizerSpec] = Registry("regularizer", [
         options=(
             Option("augment", "none", choices=("none", "diffaugment", "ada"),
                 help="Augment the images that the discriminator sees; ada tunes its strength p, best with --held-out."),
-            Option("augment_p", 0.0, 0.0, 1.0, "Fix ADA's p at this value; 0: tune it."),
+            Option("augment_p", 0.0, 0.0, 1.0, "Fix ADA's p at this value, or START..END over the run; 0: tune it.",
+                scheduled=True, metavar="P|A..B"),
             Option("ada_target", 0.6, 0.0, 1.0, "Overfitting of D above which ADA's p rises."),
             Option("ada_kimg", 500.0, 0.001, 1e6, "Thousands of images in which ADA's p can rise from 0 to 1."),
         ),

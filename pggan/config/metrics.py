@@ -64,6 +64,27 @@ METRICS: Registry[MetricSpec] = Registry("metric", [
 # fmt: on
 
 
+NEVER = "never"
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When a run has had enough: so many evaluations without a better score."""
+
+    metric: str
+    patience: int  # evaluations
+
+    @classmethod
+    def parse(cls, text: str | None) -> StopRule | None:
+        """Parses `swd:5`; None or `never` is no rule. Raises `UsageError` for anything else."""
+        if text is None or text == NEVER:
+            return None
+        name, _, count = text.partition(":")
+        if not (count.isdecimal() and 1 <= int(count[:9]) <= 1_000_000):
+            raise UsageError(f"--stop-when {text} is not METRIC:N, as swd:5 for five evaluations without a better one")
+        return cls(METRICS[name.strip()].name, int(count))
+
+
 def chosen(text: str | Sequence[str]) -> list[str]:
     """Parses `swd,msssim` or a list into names. Raises `UsageError` for unknown or repeated names, or none."""
     names = [part.strip() for part in (text.split(",") if isinstance(text, str) else text) if part.strip()]

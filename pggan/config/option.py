@@ -63,6 +63,7 @@ class Option:
     above_low: bool = False  # `low` itself is out of range
     below_high: bool = False  # `high` itself is out of range
     by_resolution: bool = False  # a number, numbers by resolution as text (`4:1,64:10`), or "auto"
+    scheduled: bool = False  # also START..END: linear in the images seen over the run
     whole: bool = False  # whole numbers only (of a `PerResolution`; an int always is)
     annotation: Any = None  # type of the field; None: that of `default`
     group: Group = Group.LOSS  # heading in the help
@@ -118,6 +119,10 @@ class Option:
             return value
         if isinstance(value, PerResolution) and not value.values():
             raise UsageError(f"{label} has no value")
+        if self.scheduled and isinstance(value, str):
+            value = PerResolution.parse(value)
+        if isinstance(value, PerResolution):
+            self._check_form(label, value)
         numbers = tuple(value.values()) if isinstance(value, PerResolution) else value
         for number in numbers if isinstance(numbers, tuple) else (numbers,):
             self._check_number(label, number)
@@ -129,9 +134,16 @@ class Option:
         numbers = PerResolution.parse(value) if isinstance(value, str) else value
         if not isinstance(numbers, PerResolution):
             numbers = PerResolution.of(numbers)
+        self._check_form(label, numbers)
         for number in numbers.values():
             self._check_number(label, number)
         return numbers
+
+    def _check_form(self, label: str, value: PerResolution) -> None:
+        if value.end is not None and (value.named or value.plain is None or not self.scheduled):
+            raise UsageError(f"{label} {value}: it does not change over the run; give a number without ..")
+        if value.named and self.kind is float:
+            raise UsageError(f"{label} {value}: it is one number for all resolutions, or START..END")
 
     def _check_number(self, label: str, value: Value) -> None:
         if not self.range:

@@ -138,14 +138,15 @@ def configure(preset: str | None, options: Mapping[str, Any], largest: int | Non
     return TrainConfig(**{**values, "ema_half_life": _half_life(recipe.name, values, options)})
 
 
-def _half_life(preset: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> float | None:
+def _half_life(preset: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> float | PerResolution | None:
     """Returns the half-life of the EMA in kimg, given or usual; None where a decay holds."""
     if "ema_decay" in options:
         for name in sorted({"ema_half_life", "ema_ramp"} & options.keys()):
             raise UsageError(f"{OPTIONS[name].flag} is about a half-life, which --ema-decay replaces; give one of them")
         return None
-    if values["ema_half_life"] is not None:
-        return float(values["ema_half_life"])
+    given: float | PerResolution | None = values["ema_half_life"]
+    if given is not None:
+        return given if isinstance(given, PerResolution) else float(given)
     return HALF_LIFE if "ema_ramp" in options else usual_half_life(preset, values)
 
 

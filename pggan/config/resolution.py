@@ -25,22 +25,28 @@ class PerResolution:
     """A number for every resolution: a plain one, named ones, or both (`128`, `4:128,8:64`, `16,256:8`).
 
     A resolution that is not named takes the plain number; without one, that of the nearest lower named resolution,
-    or of the lowest named one.
+    or of the lowest named one. Where an option is scheduled, it may also be `START..END`: a number for all resolutions
+    that changes over the run, linearly in the images seen.
     """
 
-    plain: float | None = None
+    plain: float | None = None  # START, where there is an `end`
     named: tuple[tuple[int, float], ...] = ()
+    end: float | None = None
 
     @classmethod
-    def of(cls, value: float | Mapping[int, float]) -> PerResolution:
+    def of(cls, value: float | Mapping[int, float] | PerResolution) -> PerResolution:
         """Returns a plain number or a mapping from resolutions as a `PerResolution`."""
+        if isinstance(value, PerResolution):
+            return value
         if isinstance(value, Mapping):
             return cls(None, tuple(sorted(value.items())))
         return cls(value)
 
     @classmethod
     def parse(cls, text: str) -> PerResolution:
-        """Parses `128`, `4:128,8:64` or `16,256:8`. Raises `UsageError` for anything else."""
+        """Parses `128`, `4:128,8:64`, `16,256:8` or `10..1`. Raises `UsageError` for anything else."""
+        if ".." in text:
+            return cls._parse_ramp(text)
         plain: float | None = None
         named: dict[int, float] = {}
         for part in text.split(","):
@@ -63,8 +69,21 @@ class PerResolution:
                 named[resolution] = value
         return cls(plain, tuple(sorted(named.items())))
 
-    def at(self, resolution: int) -> float:
-        """Returns the number at a resolution."""
+    @classmethod
+    def _parse_ramp(cls, text: str) -> PerResolution:
+        first, _, last = text.partition("..")
+        try:
+            start, end = float(first), float(last)
+        except ValueError:
+            start = end = math.nan
+        if not (math.isfinite(start) and math.isfinite(end)):
+            raise UsageError(f"{text!r} is not START..END, two numbers such as 10..1")
+        return cls(start, (), end)
+
+    def at(self, resolution: int, share: float = 0.0) -> float:
+        """Returns the number at a resolution, after a share of the run from 0 to 1."""
+        if self.end is not None and self.plain is not None:
+            return self.plain + (self.end - self.plain) * min(1.0, max(0.0, share))
         values = dict(self.named)
         if resolution in values:
             return values[resolution]
@@ -75,15 +94,17 @@ class PerResolution:
 
     def with_base(self, base: PerResolution) -> PerResolution:
         """Returns these numbers over those of `base`, which hold for the resolutions that are not named here."""
-        if self.plain is not None:
+        if self.plain is not None or base.end is not None:
             return self
         return PerResolution(base.plain, tuple(sorted({**dict(base.named), **dict(self.named)}.items())))
 
     def values(self) -> list[float]:
         """Returns all numbers, in no order of resolutions."""
-        return [number for _, number in self.named] + ([] if self.plain is None else [self.plain])
+        return [number for _, number in self.named] + [n for n in (self.plain, self.end) if n is not None]
 
     def __str__(self) -> str:
+        if self.end is not None:
+            return f"{self.plain:g}..{self.end:g}"
         plain = [] if self.plain is None else [f"{self.plain:g}"]
         return ",".join(plain + [f"{r}:{v:g}" for r, v in self.named])
 

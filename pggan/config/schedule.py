@@ -25,6 +25,7 @@ class ScheduleState(NamedTuple):
     d_lr: float
     detail: int | None = None  # level of detail of the reals; None: that of the networks
     detail_alpha: float = 1.0  # fade-in of that detail, with --growth data
+    beta2: float | None = None  # Adam's second beta, where it changes over the run
 
     @property
     def resolution(self) -> int:
@@ -81,6 +82,18 @@ class Schedule:
         self.total = self._phases[-1].end if config.total_kimg is None else round(config.total_kimg * 1000)
         if self.total < 1:
             raise UsageError("the phases have no images; give --stable-kimg, --fade-kimg or --total-kimg above 0")
+        self._changing = config.schedules()
+
+    def changing(self, nimg: int) -> dict[str, float]:
+        """Returns the numbers that change over the run after `nimg` images, by the name of their option."""
+        return {name: value.at(0, nimg / self.total) for name, value in self._changing.items()}
+
+    def rates(self, nimg: int, resolution: int) -> tuple[float, float]:
+        """Returns the learning rates of G and D after `nimg` images: `START..END` over the run, times the warm-up."""
+        share, factor = nimg / self.total, 1.0
+        if (warmup := self.config.lr_warmup * 1000) > 0:
+            factor = min(1.0, (nimg + int(self.config.batch.at(resolution))) / warmup)
+        return self._g_lr.at(resolution, share) * factor, self._d_lr.at(resolution, share) * factor
 
     def _lay_out(self) -> list[Phase]:
         phases: list[Phase] = []
@@ -117,7 +130,9 @@ class Schedule:
         """Returns the training parameters after `nimg` images."""
         phase = next((phase for phase in self._phases if nimg <= phase.end), self._phases[-1])
         alpha = (nimg - phase.start) / (phase.end - phase.start) if phase.fading else 1.0
-        state = ScheduleState(nimg, phase.index, phase.level, alpha, phase.batch, phase.g_lr, phase.d_lr)
+        rates = self.rates(nimg, phase.resolution)
+        beta2 = self._changing["adam_beta2"].at(0, nimg / self.total) if "adam_beta2" in self._changing else None
+        state = ScheduleState(nimg, phase.index, phase.level, alpha, phase.batch, *rates, beta2=beta2)
         if self.config.growth == "data":
             return state._replace(alpha=1.0, detail=phase.detail, detail_alpha=alpha)
         return state
@@ -141,7 +156,7 @@ class Schedule:
         config = self.config
         if config.ema_half_life is None:
             return config.ema_decay
-        half_life = config.ema_half_life * 1000
+        half_life = PerResolution.of(config.ema_half_life).at(0, nimg / self.total) * 1000
         if self._ramps(level):
             half_life = min(half_life, config.ema_ramp * (nimg - self.level_start(level)))
         return float(0.5 ** (batch / half_life)) if half_life > 0 else 0.0
@@ -155,14 +170,15 @@ class Schedule:
     def initial_share(self, level: int) -> float:
         """Returns the share of a level's initial weights that the EMA holds at the end of the run, 0 to 1.
 
-        With a ramp it is next to nothing, and 0 here.
+        With a ramp it is next to nothing, and 0 here. A half-life that changes counts as in the middle of each phase.
         """
         if self._ramps(level):
             return 0.0
         share, start = 1.0, self.level_start(level)
         for phase in self.phases:
             if phase.start >= start:
-                share *= self.average_decay(phase.start, phase.batch, level) ** phase.iterations
+                middle = (phase.start + phase.end) // 2
+                share *= self.average_decay(middle, phase.batch, level) ** phase.iterations
         return share
 
     def tick(self, nimg: int) -> int:

@@ -13,7 +13,9 @@ from pggan.utils.errors import UsageError
 
 T = TypeVar("T")
 # Entries of a `PerResolution`.
-_PER_RESOLUTION = {"plain"} | {str(2**level) for level in range(level_of(MIN_RESOLUTION), level_of(MAX_RESOLUTION) + 1)}
+_PER_RESOLUTION = {"plain", "end"} | {
+    str(2**level) for level in range(level_of(MIN_RESOLUTION), level_of(MAX_RESOLUTION) + 1)
+}
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -24,7 +26,8 @@ def to_json(config: Any) -> dict[str, Any]:
 def value_to_json(value: Any) -> Any:
     """Returns one field's value as a JSON value."""
     if isinstance(value, PerResolution):
-        return {"plain": value.plain, **{str(resolution): number for resolution, number in value.named}}
+        ramp = {} if value.end is None else {"end": value.end}
+        return {"plain": value.plain, **{str(resolution): number for resolution, number in value.named}, **ramp}
     if isinstance(value, tuple):
         return [list(part) if isinstance(part, tuple) else part for part in value]
     return value
@@ -59,15 +62,16 @@ def _is_kind(value: Any, annotation: Any) -> bool:
     """Whether a JSON value is of a field's kind. A `PerResolution` is a table of numbers."""
     if annotation is PerResolution:
         return is_kind(value, dict[str, float | None]) and value.keys() <= _PER_RESOLUTION
-    if PerResolution in typing.get_args(annotation):
-        return value is None or _is_kind(value, PerResolution)
+    if PerResolution in (kinds := typing.get_args(annotation)):
+        others = [kind for kind in kinds if kind is not PerResolution]
+        return _is_kind(value, PerResolution) or any(is_kind(value, kind) for kind in others)
     return is_kind(value, annotation)
 
 
 def _value_from_json(value: Any) -> Any:
     if isinstance(value, Mapping):
-        named = {int(name): number for name, number in value.items() if name != "plain"}
-        return PerResolution(value.get("plain"), tuple(sorted(named.items())))
+        named = {int(name): number for name, number in value.items() if name not in ("plain", "end")}
+        return PerResolution(value.get("plain"), tuple(sorted(named.items())), value.get("end"))
     if isinstance(value, list):
         return tuple(tuple(part) if isinstance(part, list) else part for part in value)
     return value

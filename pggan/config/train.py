@@ -88,6 +88,10 @@ class TrainConfig:
     raw_models: str = option(RUN, "auto",
         "Whether models keep the generator itself beside its average, for generate --raw; auto: where it takes at most "
         "64 MiB.", choices=("auto", "always", "never"), on_resume=SAFE, before="never")
+    power_averages: bool = option(RUN, False,
+        "Keep two power-function averages of the generator (lengths 0.05 and 0.1) in every snapshot, from which pggan "
+        "ema makes one of any length. Costs two more generators in memory, and as many bytes on the disk a snapshot.",
+        on_resume=IMMUTABLE, in_recipe=False)
     max_rollbacks: int = option(RUN, 3, "How often a run that diverges may roll back to its last good checkpoint.", 0,
         1000, on_resume=SAFE)
     rollback_lr: float = option(RUN, 0.5, "Factor on the learning rates at each rollback.", 0, 1, above_low=True,
@@ -134,17 +138,24 @@ class TrainConfig:
     batch: PerResolution = option(SCHEDULE, PerResolution(16),
         "Batch size. auto: the preset's, split into the largest micro-batches that fit the memory.", 1, 65536,
         whole=True, metavar="auto|N|R:N,...")
-    g_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the generator.", 0, 10)
-    d_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the discriminator.", 0, 10)
+    g_lr: PerResolution | None = option(SCHEDULE, None,
+        "Learning rate of the generator; START..END changes it linearly over the run.", 0, 10, scheduled=True)
+    d_lr: PerResolution | None = option(SCHEDULE, None, "Learning rate of the discriminator, likewise.", 0, 10,
+        scheduled=True)
+    lr_warmup: float = option(SCHEDULE, 0.0,
+        "Thousands of images over which both learning rates rise from 0 as the run begins.", 0, 1e9, metavar="KIMG")
     adam_betas: tuple[float, float] | None = option(SCHEDULE, None, "Betas of Adam for both networks, e.g. 0.5,0.999.",
         0, 1, below_high=True, on_resume=IMMUTABLE, default_text="the optimizer of the loss")
+    adam_beta2: float | PerResolution | None = option(SCHEDULE, None,
+        "Adam's second beta for both networks in place of that of --adam-betas, or START..END over the run.", 0, 1,
+        below_high=True, metavar="BETA|A..B", scheduled=True, default_text="the optimizer of the loss")
     n_critic: int | None = option(SCHEDULE, None, "Discriminator steps per generator step.", 1, 100,
         default_text="the loss's")
     ema_decay: float = option(SCHEDULE, 0.999, "EMA decay of the generator's weights per discriminator step.", 0, 1,
         below_high=True, default_text="the preset's, with its batch and phases")
-    ema_half_life: float | None = option(SCHEDULE, None,
-        "EMA half-life in thousands of images, whatever the batch, instead of --ema-decay.", 1e-3, 1e6, metavar="KIMG",
-        default_text=f"{HALF_LIFE:g}, where no --ema-decay holds")
+    ema_half_life: float | PerResolution | None = option(SCHEDULE, None,
+        "EMA half-life in thousands of images, whatever the batch, instead of --ema-decay; or START..END over the run.",
+        1e-3, 1e6, metavar="KIMG|A..B", scheduled=True, default_text=f"{HALF_LIFE:g}, where no --ema-decay holds")
     ema_ramp: float = option(SCHEDULE, 0.05,
         "The half-life is at most this share of the images seen since a level's layers began; 0: no limit.", 0, 1,
         metavar="SHARE", before=0.0)
@@ -209,6 +220,9 @@ class TrainConfig:
     eval_samples: int = option(EVALUATION, 1024, "Generated images per evaluation.", 4, 1_000_000, on_resume=SAFE)
     best_metric: str | None = option(EVALUATION, None, "Metric by which the best model is chosen and kept.",
         choices=tuple(METRICS.names()), on_resume=SAFE, default_text="the first of --eval-metrics")
+    stop_when: str | None = option(EVALUATION, None,
+        "End the run after N evaluations without a better figure, as swd:5. Those of the last resolution count, after "
+        "its fade-in; never: train to the end.", metavar="METRIC:N", on_resume=SAFE, default_text="never")
     inception_weights: str | None = option(EVALUATION, None,
         "torch-fidelity's file of Inception weights, for fid, kid, is and pr.", metavar="FILE", on_resume=SAFE,
         default_text="downloaded")
@@ -260,6 +274,13 @@ class TrainConfig:
         automatic = {name for name, value in options.items() if value == AUTO and declared[name].by_resolution}
         return {name: gamma if name in automatic else value for name, value in options.items()}
 
+    def schedules(self) -> dict[str, PerResolution]:
+        """Returns the numbers that change over the run, by the name of their option."""
+        values = {name: getattr(self, name) for name, option in OPTIONS.items() if option.scheduled}
+        declared = all_options()
+        values |= {n: declared[n].check(v) for n, v in self.objective_options().items() if declared[n].scheduled}
+        return {n: v for n, v in values.items() if isinstance(v, PerResolution) and v.end is not None}
+
     def needs(self) -> frozenset[str]:
         """Returns what the loss and the regularizers need (`ObjectiveSpec.needs`)."""
         return OBJECTIVES[self.loss].needs.union(*(REGULARIZERS[name].needs for name in self.regularizers()))
@@ -269,6 +290,9 @@ class TrainConfig:
         g, d = optimizers(self.loss, self.regularizers())
         if (betas := self.adam_betas) is not None:
             g, d = (dataclasses.replace(each, name="adam", betas=betas) for each in (g, d))
+        if self.adam_beta2 is not None:
+            beta2 = PerResolution.of(self.adam_beta2).at(self.start_res)
+            g, d = (dataclasses.replace(each, name="adam", betas=(each.betas[0], beta2)) for each in (g, d))
         if self.penalty_every > 1:
             first, second = (beta**self.d_share for beta in d.betas)
             d = dataclasses.replace(d, betas=(first, second))

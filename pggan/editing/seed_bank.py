@@ -15,7 +15,7 @@ from pggan.editing.latents_file import LatentSet
 from pggan.editing.task import UNWATCHED, Task
 from pggan.generation.model import Model
 from pggan.metrics.cache import Cache
-from pggan.utils.paths import cache_folder
+from pggan.utils.caching.cache_folders import cache_folder
 
 SEEDS = 2000
 SIDE = 16  # of a thumbnail, in pixels

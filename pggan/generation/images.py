@@ -14,6 +14,8 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 - `tuned`, `blend`: what was done to the model's weights, where something was;
 - `name`, `latent`: of a latent that no seed makes (`pggan.editing.latent_sources`); `score`, `rejected_share`: of D.
 
+Beside it is the synthetic mark (`marking/xmp.py`), for other programs.
+
 `pggan generate MODEL --seeds SEED [--label NUMBER]` makes it again. `read_metadata` reads the entry.
 """
 
@@ -32,6 +34,7 @@ from PIL import Image
 
 from pggan.config.content.channels import straight
 from pggan.generation.grid import Grid, Images
+from pggan.generation.marking.xmp import PNG_KEYWORD, synthetic_mark
 from pggan.generation.model import Model
 from pggan.generation.png import png_bytes
 from pggan.generation.seeds import Seeds
@@ -217,12 +220,17 @@ def read_metadata(path: str | Path | BinaryIO) -> dict[str, Any]:
 
 
 def encode_png(image: Images, about: dict[str, Any] | None = None) -> bytes:
-    """Encodes an image (H, W, C), RGBA premultiplied, as a PNG with `about` as its iTXt entry `pggan`."""
+    """Encodes an image (H, W, C), C 1 to 4, RGBA premultiplied, as a PNG.
+
+    With `about`, that is its iTXt entry `pggan`, and the synthetic mark is beside it; None is for real pictures.
+    """
     image = straight(image)
     if about is None:
         return png_bytes(image, {}, {})
-    software = f"pggan {__version__}"
-    return png_bytes(image, {KEY: json.dumps(about, ensure_ascii=False)}, {"Software": software})
+    texts = {KEY: json.dumps(about, ensure_ascii=False)}
+    if (mark := synthetic_mark()) is not None:
+        texts[PNG_KEYWORD] = mark
+    return png_bytes(image, texts, {"Software": f"pggan {__version__}"})
 
 
 def write_png(path: Path, image: Images, about: dict[str, Any] | None = None, durable: bool = True) -> None:

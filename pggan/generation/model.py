@@ -245,10 +245,7 @@ class Model:
         self, seeds: Sequence[int], label: int | str | None = None, batch: int | None = None,
         codes: Mapping[int, float] | None = None,
     ) -> Iterator[Images]:  # fmt: skip
-        """Yields what `seed_images` returns, in batches; a GPU computes the next one while the caller uses the last.
-
-        Files, grids, videos and metrics consume this. Arguments and errors are those of `generate`.
-        """
+        """Yields what `seed_images` returns, in batches; a GPU computes the next one while the caller uses the last."""
         check_seeds(seeds)
         if batch is not None and batch < 1:
             raise UsageError(f"a batch of {batch} is none; give 1 or more")

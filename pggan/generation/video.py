@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pggan.config.content.channels import WHITE, Colour, over
 from pggan.generation.grid import Images, enlarge, grid_image
 from pggan.generation.latent_walks import LoopWalk, SeedWalk
+from pggan.generation.marking.video_mark import add_mark
+from pggan.generation.marking.xmp import synthetic_mark
 from pggan.generation.model import Model
 from pggan.generation.video_formats import VideoFormat, check_fps, check_size, video_format
 from pggan.utils.atomic_files import replace_atomically
@@ -27,7 +29,7 @@ H264_CRF, WEBP_QUALITY = "16", "90"
 
 
 def write_video(path: str | Path, frames: Iterable[Images], fps: float, background: Colour = WHITE) -> int:
-    """Writes a video, holding no more frames in memory than the encoder needs.
+    """Writes a video with the synthetic mark, holding no more frames in memory than the encoder needs.
 
     Args:
         path: File ending in .mp4 (H.264), .gif or .webp; it appears when it is complete.
@@ -50,7 +52,13 @@ def write_video(path: str | Path, frames: Iterable[Images], fps: float, backgrou
     path.parent.mkdir(parents=True, exist_ok=True)
     counts: list[int] = []
     opaque = (over(image, background) for image in frames)
-    replace_atomically(path, lambda temporary: counts.append(_encode(temporary, container, opaque, fps)))
+
+    def write(temporary: Path) -> None:
+        counts.append(_encode(temporary, container, opaque, fps))
+        if (mark := synthetic_mark()) is not None:
+            add_mark(temporary, container.ending, mark)
+
+    replace_atomically(path, write)
     return counts[0]
 
 

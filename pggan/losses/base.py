@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pggan.config.resolution import PerResolution
 from pggan.networks.discriminator import Discriminator, DiscriminatorOutput
 from pggan.networks.generator import Generator
 
@@ -185,3 +186,24 @@ class Objective(nn.Module):
 
 
 Regularizer = Objective
+
+
+def current_value(
+    value: PerResolution, resolution: int, nimg: Tensor, total: int, dtype: torch.dtype
+) -> Tensor | float:
+    """Returns an option's number at a resolution.
+
+    Where it changes over the run, that is a 0-d tensor made of the images seen, which recorded and compiled steps read
+    anew each time.
+
+    Args:
+        value: The option.
+        resolution: Side of the images.
+        nimg: Images seen, 0-d float64 (`Batch.nimg`).
+        total: Images of the whole run.
+        dtype: Of the tensor.
+    """
+    start, end = value.at(resolution), value.end
+    if end is None:
+        return start
+    return (start + (end - start) * (nimg / total).clamp(0, 1)).to(dtype)

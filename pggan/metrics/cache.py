@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pggan.metrics.base import State
 from pggan.utils.atomic_files import replace_atomically
-from pggan.utils.paths import cache_folder
+from pggan.utils.caching.cache_folders import cache_folder
+from pggan.utils.caching.limits_of_caches import mark_used
 
 FORMAT = 1
 # Larger states (SWD of 16,384 images above 128x128) are not cached: reading them would take as long as making them.
@@ -56,6 +57,7 @@ class Cache:
             if metadata.get("about") != _to_text(about):
                 return None
             state = load_file(path)
+            mark_used(path)
             return state if metadata.get("digest") == _digest(state) else None
         except (OSError, safetensors.SafetensorError, ValueError, KeyError):
             return None

@@ -28,6 +28,9 @@ def status(run_data: RunData) -> tuple[str, str]:
     stopped = [event for event in run_data.log.events if event.kind == "stopped"]
     if stopped and not run_data.running and stopped[-1].nimg >= run_data.nimg:
         return "stopped", stopped[-1].text
+    enough = [event for event in run_data.log.events if event.kind == "enough"]
+    if enough and not run_data.running and enough[-1].nimg >= run_data.nimg:
+        return "ended early", f"{kimg(run_data.nimg)} of {total} kimg: {enough[-1].text}"
     if not run_data.log.ticks:
         return "just begun", f"nothing logged yet of {total} kimg"
     return "running" if run_data.running else "unfinished", f"{kimg(run_data.nimg)} of {total} kimg"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pggan.config.schedule import ScheduleState
-from pggan.config.train import TrainConfig
+from pggan.config.train import TrainConfig, to_json
 from pggan.data.loading.cache_policy import CachePolicy
 from pggan.data.loading.loader import BatchRequest, LoadedBatch, Loader
 from pggan.data.store.store import Store
@@ -22,16 +22,20 @@ from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.monitor.disk_full import tolerate_write_errors
 from pggan.training.monitor.display import Display
+from pggan.training.monitor.early_stopping import EarlyStopping
 from pggan.training.monitor.evaluation import Evaluation, pending
 from pggan.training.monitor.label_holdout import hold_out_labels
 from pggan.training.monitor.recovery import TrainingDiverged, check_share, restore, roll_back
 from pggan.training.monitor.tick_recorder import TickRecorder
+from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory, images_of
 from pggan.training.run.log import RunLog, opened_log
 from pggan.training.run.log_reader import read_log
 from pggan.training.run.run_labels import RunLabels
 from pggan.training.run.signals import Interrupted, Signals
+from pggan.training.run.snapshot_command import SnapshotCommand
 from pggan.training.run.snapshots import Snapshots
+from pggan.training.run.trackers import Tracker
 from pggan.training.run.warm_start import load_pretrained
 from pggan.utils.devices import (
     StepThrottle,
@@ -62,6 +66,7 @@ class RunResult:
     signal: int  # number of the signal that stopped the run; 0: it is complete
     seconds: float  # of training
     last: dict[str, Any] = field(default_factory=dict)  # last line of the log
+    stopped: str = ""  # why it ended before its schedule did; empty: it did not
 
 
 class Trainer:
@@ -74,6 +79,7 @@ class Trainer:
         run: RunDirectory,
         display: Display,
         world: World = SINGLE_PROCESS,
+        call: CallOptions = NOTHING,
     ) -> None:
         """Builds everything that a run needs, at its beginning.
 
@@ -83,7 +89,10 @@ class Trainer:
             run: The directory.
             display: Shows ticks and messages.
             world: This process's place among those of the run.
+            call: What this call does besides training.
         """
+        self.call, self.stopping = call, EarlyStopping(config, run, world)
+        self._command: SnapshotCommand | None = None
         self.config, self.run, self.display, self.world = config, run, display, world
         device = pick_device(environment.device)
         set_precision(environment.precision)
@@ -131,13 +140,18 @@ class Trainer:
     def train(self) -> RunResult:
         """Trains to the end of the schedule, or until a signal asks to stop; either way the run is saved."""
         line: dict[str, Any] = {}
-        opened = opened_log(self.run, self.state.nimg, self.world, self.display.note)
+        opened = opened_log(self.run, self.state.nimg, self.world, self.display.note, self._trackers())
         with Signals() as signals, opened as log, self._loader() as loader, ExitStack() as stack:
+            if self.call.on_snapshot is not None and log is not None:
+                self._command = SnapshotCommand(self.call.on_snapshot, self.run, self.display.note)
+                stack.callback(self._command.close, signals)
             if (worker := start_compile_worker(self.executor)) is not None:
                 stack.callback(worker.close)
             self.ticks.reset()
             self._catch_up(self.schedule.at(self.state.nimg), signals, log)  # what the last stop left pending
-            while self.state.nimg < self.schedule.total and not signals.stop:
+            if self.stopping.look():
+                self.display.note(self.stopping.reason)
+            while self._goes_on(signals):
                 batches = loader.stream(self.requests())
                 try:
                     line = self._train_until_interrupted(batches, signals, log)
@@ -149,7 +163,17 @@ class Trainer:
                     raise self._with_advice(error) from None
                 finally:
                     batches.close()
-        return RunResult(self.run, self.state.nimg, signals.stop, self.state.progress.seconds, line)
+        seconds = self.state.progress.seconds
+        return RunResult(self.run, self.state.nimg, signals.stop, seconds, line, self.stopping.reason)
+
+    def _goes_on(self, signals: Signals) -> bool:
+        return self.state.nimg < self.schedule.total and not signals.stop and not self.stopping.reason
+
+    def _trackers(self) -> list[Tracker]:
+        """Returns the tracker that this call names, in the main process."""
+        if self.call.track is None or not self.world.is_main_process:
+            return []
+        return [Tracker(self.call.track, self.run, to_json(self.config), self.display.note)]
 
     def _loader(self) -> Loader:
         config = self.config
@@ -171,7 +195,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """Trains to the end, or to a signal; returns the last line. Raises `TrainingDiverged` to roll back."""
         line: dict[str, Any] = {}
-        while self.state.nimg < self.schedule.total and not signals.stop:
+        while self._goes_on(signals):
             trained = self.schedule.at(self.state.nimg)
             self._iterate(batches, trained)
             signals.agree(self.world)
@@ -230,7 +254,7 @@ class Trainer:
 
     def _catch_up(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None) -> None:
         """Makes the pending snapshot and evaluation. A request to stop leaves them pending and saves the run."""
-        progress = self.state.progress
+        progress, measuring = self.state.progress, self.state.progress.evaluate
         with suppress(Interrupted):
             if progress.snapshot and not signals.stop:
                 self._snapshot(pending(progress.snapshot, scheduled), signals, log)
@@ -239,7 +263,13 @@ class Trainer:
                 with self.ticks.paused("evaluation", moment.level):
                     self.evaluation.run(moment, signals, log, lambda: self.state.save(self.run.state(moment.nimg)))
         signals.agree(self.world)
-        if signals.stop and not any(images_of(path) == scheduled.nimg for path in self.run.states()):
+        if measuring and not progress.evaluate and self.stopping.look():
+            self.display.note(self.stopping.reason)
+            if log is not None:
+                log.event({"event": "enough", "at_nimg": scheduled.nimg, "reason": self.stopping.reason})
+        if (signals.stop or self.stopping.reason) and not any(
+            images_of(path) == scheduled.nimg for path in self.run.states()
+        ):
             self._save(scheduled, log, False, True)
 
     def _snapshot(self, scheduled: ScheduleState, signals: Signals, log: RunLog | None) -> None:
@@ -250,6 +280,8 @@ class Trainer:
                     grid = self.snapshots.grid(scheduled)
                 self.snapshots.write(scheduled, grid)
                 log.image("samples", grid, scheduled.nimg)
+                if self._command is not None:
+                    self._command.start(self.run.model(scheduled.nimg), scheduled.nimg)
             self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
         self.state.progress.snapshot = 0
 

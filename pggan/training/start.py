@@ -15,7 +15,9 @@ from pggan.training.engine.environment import RunEnvironment, resolve
 from pggan.training.engine.memory_estimate import describe as describe_memory
 from pggan.training.engine.memory_estimate import resolve_memory
 from pggan.training.engine.step_modes import resolve_modes
+from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
+from pggan.utils.caching.hub_files import is_address
 from pggan.utils.errors import DataError, TrainingError
 from pggan.utils.formatting import paste
 
@@ -115,7 +117,13 @@ def _identity(path: str) -> dict[str, Any]:
         return {"count": len(store), "channels": store.channels, "created": store.manifest.created}
 
 
-def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvironment | None = None) -> RunResult:
+def begin(
+    config: TrainConfig,
+    out: Path,
+    display: Display,
+    environment: RunEnvironment | None = None,
+    call: CallOptions = NOTHING,
+) -> RunResult:
     """Trains a new run.
 
     Args:
@@ -123,6 +131,7 @@ def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvi
         out: The run's directory.
         display: Shows ticks and messages.
         environment: What "auto" became; None: decided here.
+        call: What this call does besides training.
 
     Raises:
         UsageError: A run is in the directory already, or something asked for is not on this machine.
@@ -134,7 +143,7 @@ def begin(config: TrainConfig, out: Path, display: Display, environment: RunEnvi
     run = RunDirectory(out)
     environment = dataclasses.replace(environment or resolve(config), data=_identity(str(config.data)))
     with _joined(environment, run, fresh=True) as (own, world):
-        trainer = Trainer(config, own, run, display, world)
+        trainer = Trainer(config, own, run, display, world, call)
         for line in describe_memory(own.memory, config.budget):
             display.measured(line)
         if config.start_from is not None:
@@ -175,6 +184,7 @@ def resume(
     data: str | None = None,
     changes: Mapping[str, Any] | None = None,
     override: bool = False,
+    call: CallOptions = NOTHING,
 ) -> RunResult:
     """Goes on with a run from its newest checkpoint, with its recorded options.
 
@@ -185,6 +195,7 @@ def resume(
         data: Where the run's data has moved to.
         changes: Fields of the configuration to change; the run records them.
         override: Allows changes of the result, too.
+        call: What this call does besides training.
 
     Raises:
         TrainingError: The data is not there, or is not what the run began on.
@@ -193,10 +204,7 @@ def resume(
     from pggan.training.loop import Trainer
 
     recorded, values = run.read_options()
-    if run.pruned:
-        raise TrainingError(
-            f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
-        )
+    _check_resumable(run, recorded)
     before = RunEnvironment.from_json(values)
     config, changed_fields = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, before, data))
@@ -205,7 +213,7 @@ def resume(
     else:
         environment = _checked(before, config, display)
     with _joined(environment, run) as (own, world):
-        trainer = Trainer(config, own, run, display, world)
+        trainer = Trainer(config, own, run, display, world, call)
         trainer.resume()
         if changed_fields:
             nimg = trainer.state.nimg
@@ -214,6 +222,19 @@ def resume(
             if world.is_main_process:
                 run.record_changes(config, environment.to_json(), {"at_nimg": nimg, **changed_fields})
         return trainer.train()
+
+
+def _check_resumable(run: RunDirectory, recorded: TrainConfig) -> None:
+    """Raises `TrainingError` for a pruned run, and for one that would have the network asked for a model."""
+    if run.pruned:
+        raise TrainingError(
+            f"{run.path} was pruned: what going on with it needs is gone; start another run, --from another model"
+        )
+    if is_address(recorded.start_from):
+        raise TrainingError(
+            f"{run.path} names an address in its options ({recorded.start_from}); no run of pggan's does: addresses "
+            "are given on the command line alone"
+        )
 
 
 def _data_of(run: RunDirectory, config: TrainConfig, before: RunEnvironment, moved: str | None) -> str:

@@ -18,6 +18,7 @@ from pggan.config.resolution import PerResolution
 from pggan.config.resume_policy import changed
 from pggan.config.strict_json import is_kind
 from pggan.config.train import OPTIONS, TrainConfig
+from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import bytes_of
@@ -134,7 +135,12 @@ def next_run() -> Path:
 
 
 def start_run(
-    config: TrainConfig, out: Path, open_display: OpenDisplay, on_progress: OnProgress, on_note: OnNote
+    config: TrainConfig,
+    out: Path,
+    open_display: OpenDisplay,
+    on_progress: OnProgress,
+    on_note: OnNote,
+    call: CallOptions = NOTHING,
 ) -> RunResult:
     """Trains a new run.
 
@@ -144,6 +150,7 @@ def start_run(
         open_display: Opens what shows the run.
         on_progress: Receives how many faces are drawn.
         on_note: Receives a summary and advice, line by line, before the run begins.
+        call: What this call does besides training.
     """
     from pggan.data.store.store import Store
     from pggan.training.engine.environment import resolve
@@ -160,11 +167,16 @@ def start_run(
     for line in [_summary(config, environment, out), *environment.describe_steps(), *hints]:
         on_note(line)
     with open_display(schedule) as display:
-        return begin(config, out, display, environment)
+        return begin(config, out, display, environment, call)
 
 
 def resume_run(
-    path: Path, data: str | Path | None, options: Mapping[str, Any], override: bool, open_display: OpenDisplay
+    path: Path,
+    data: str | Path | None,
+    options: Mapping[str, Any],
+    override: bool,
+    open_display: OpenDisplay,
+    call: CallOptions = NOTHING,
 ) -> RunResult:
     """Goes on with a run, see `pggan.training.start.resume`. `options`: the changed ones, as of `collect_options`."""
     run = RunDirectory(path)
@@ -177,7 +189,7 @@ def resume_run(
     from pggan.training.start import resume
 
     with open_display(new.schedule) as display:
-        return resume(run, display, device, None if data is None else str(data), changes, override)
+        return resume(run, display, device, None if data is None else str(data), changes, override, call)
 
 
 def _draw(config: TrainConfig, run: Path, on_progress: OnProgress, on_note: OnNote) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""Paths of models and training states in runs and in the package, and the user's cache folder (torch-free)."""
+"""Paths of models and training states in runs and in the package, and the user's own folder (torch-free)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from pggan.utils.caching.cache_folders import cache_folder
 from pggan.utils.errors import ModelError, UsageError
 
 MODELS, STATES = "models", "checkpoints"
@@ -15,24 +16,6 @@ DEFAULT_MODEL = "portraits"  # that commands use where no model is named
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "_checkpoints"
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
-
-
-def cache_root() -> Path:
-    """Returns the folder of pggan's caches, `$XDG_CACHE_HOME/pggan` or `~/.cache/pggan`. `RuntimeError`: no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pggan"
-
-
-def cache_folder(name: str) -> Path | None:
-    """Makes and returns a folder for files that can be made again, None where none can be written.
-
-    It lies in `cache_root()`. Containers may have no home, or one that is read-only.
-    """
-    try:
-        folder = cache_root() / name
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # a home that cannot be found is a RuntimeError
-        return None
-    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def data_folder() -> Path:
@@ -83,7 +66,8 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
     """Finds the model file for a model argument.
 
     Args:
-        name: A model file, a run directory (its newest model), a shipped model's name, or None (the default model).
+        name: A model file, a run directory (its newest model), a shipped model's name, an address of the Hugging Face
+            Hub (`hf://user/name@revision`), or None (the default model).
         best: Take the run's best model by its metric instead of its newest.
 
     Raises `ModelError` where there is no such file, `UsageError` for `best` without a run directory.
@@ -95,6 +79,10 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
         if not available:
             raise ModelError("no model is shipped with this installation; give a model file or a run directory")
         return next(iter(available.values()))
+    if str(name).startswith("hf:/"):
+        from pggan.utils.caching.hub_files import HubAddress, fetch_model
+
+        return fetch_model(HubAddress.parse(str(name)))
     path = Path(name) if os.path.lexists(name) else Path(os.path.expanduser(name))
     if path.is_dir():
         models = numbered(path / MODELS, "model") or numbered(path, "model")

@@ -18,9 +18,10 @@ from typing import Any
 
 from pggan.generation.model import Model
 from pggan.utils.atomic_files import write_json
+from pggan.utils.caching.cache_folders import cache_folder
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.file_lock import exclusive_lock
-from pggan.utils.paths import cache_folder, data_folder
+from pggan.utils.paths import data_folder
 
 NAME, VERSION = "favourites.json", 1
 MOST_FAVOURITES, MOST_NOTE = 500, 500

@@ -17,7 +17,7 @@ WIDTH = 80
 OWN_MEANING = {
     "--out", "--n", "--count", "--seeds", "--seed", "--res", "--grid", "--labels", "--cache", "--mode", "--neighbours",
     "--max-res", "--workers", "--batch", "--channels", "--data", "--degrees", "--directions", "--force", "--from",
-    "--latents", "--loss", "--sheet", "--steps", "--tuned", "--yes",
+    "--best", "--latents", "--loss", "--sheet", "--steps", "--tuned", "--yes",
 }  # fmt: skip
 
 

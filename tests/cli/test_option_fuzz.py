@@ -17,8 +17,11 @@ from pggan.cli import COMMANDS, cli, run
 from pggan.config.train import GeneratorConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.images import write_png
+from pggan.networks.ema import POWER_LENGTHS
 from pggan.networks.factory import make_generator
 from pggan.networks.model_file import ModelFile, save_model
+from pggan.training.run.directory import RunDirectory
+from pggan.training.run.snapshots import POWER
 from tests.helpers.model_files import saved
 from tests.helpers.run_directories import make_run
 
@@ -46,11 +49,12 @@ FITTING = {
     "merge-data": {"dest": "new", "parts": "store"}, "train": {"data": "store"}, "report": {"run": "run"},
     "export-data": {"data": "store", "out": "new"}, "import": {"file": "zoo.pt", "out": "new.safetensors"},
     "traverse": {"model": "coded.safetensors"}, "export": {"out": "new.onnx"},
-    "prune": {"run": "run"}, "project": {"pictures": "picture.png"}, "blend": {"other": "labelled.safetensors"},
+    "prune": {"run": "run"}, "ema": {"run": "run"},
+    "project": {"pictures": "picture.png"}, "blend": {"other": "labelled.safetensors"},
 }  # fmt: skip
 # What a command needs in any case, or is quick with; STORE is the data store.
 ENDINGS = {"interpolate": ".gif", "traverse": ".png", "project": ".safetensors", "blend": ".safetensors"}
-ENDINGS |= {"directions": ".safetensors"}
+ENDINGS |= {"directions": ".safetensors", "ema": ".safetensors"}
 BASE = {
     "interpolate": ["--seconds", "0.2"],
     "evaluate": ["--data", "STORE", "--n", "16", "--metrics", "neighbours"],
@@ -58,6 +62,7 @@ BASE = {
     "project": ["--steps", "3", "--starts", "2", "--restarts", "1"],
     "blend": ["--at", "8x8"],
     "directions": ["--pictures", "16"],
+    "ema": ["--length", "0.07"],
 }
 # They only say what they would do.
 DRY = {"train": ["--dry-run"], "prepare-data": ["--dry-run"], "prune": ["--dry-run"]}
@@ -80,6 +85,11 @@ def inputs(tmp_path_factory):
     shutil.copy(Path(__file__).parents[1] / "fixtures" / "zoo" / "zoo_A.pt", folder / "zoo.pt")
     coded = GeneratorConfig(resolution=8, fmap_base=64, fmap_max=8, latent_size=12, categorical=(3,), continuous=1)
     save_model(folder / "coded.safetensors", ModelFile(make_generator(coded), None, 3, 1.0))
+    for length in POWER_LENGTHS:
+        info = {"kimg": 0.1, POWER: {"length": length, "images": 100}}
+        plain = GeneratorConfig(resolution=8, fmap_base=64, fmap_max=8, latent_size=8)
+        average = ModelFile(make_generator(plain), None, 3, 1.0, info=info)
+        save_model(RunDirectory(folder / "run").average(length, 100), average)
     return folder
 
 

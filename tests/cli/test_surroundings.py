@@ -19,6 +19,7 @@ import pytest
 from pggan import cli
 from pggan.networks.model_file import save_model
 from pggan.utils import paths
+from pggan.utils.caching import cache_folders
 from tests.helpers.bounded_run import bounded_run
 from tests.helpers.image_files import write_folder
 from tests.helpers.model_files import model_file
@@ -101,7 +102,7 @@ def test_a_home_that_is_missing_or_cannot_be_written_is_not_needed(name, home, p
     else:
         (tmp_path / "file").write_text("")  # a folder in which nothing can be made, for root, too
         monkeypatch.setenv("HOME", "/proc" if home == "root" else str(tmp_path / "file"))
-    assert paths.cache_folder("metrics") is None
+    assert cache_folders.cache_folder("metrics") is None
     assert cli.run(arguments(name, places, tmp_path)) == 0
     paths.keep_compiled()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"]

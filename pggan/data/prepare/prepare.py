@@ -114,7 +114,7 @@ class _PrepareJob:
         return {
             "command": "prepare-data",
             "pggan": __version__,
-            "digest": fingerprint(self.spec, files, own),
+            "digest": fingerprint(self.source.address or self.spec, files, own),
             "pictures": len(self.source),
             "options": self.recorded(),
         }
@@ -135,7 +135,7 @@ class _PrepareJob:
             resolutions=tuple(sorted(codecs)),
             codecs=codecs,
             bytes=sizes,
-            source=spec if self.source.scalable else printable(os.path.basename(os.path.abspath(spec))),
+            source=self.source.address or (spec if self.source.scalable else _name_of(spec)),
             options=options,
             labels=self.source.label_columns,
             attribution=self.source.attribution,
@@ -145,6 +145,11 @@ class _PrepareJob:
             pggan=__version__,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         )
+
+
+def _name_of(spec: str) -> str:
+    """Returns the name of a source's file or folder, without where it lies."""
+    return printable(os.path.basename(os.path.abspath(spec)))
 
 
 class FaceProgress(NamedTuple):

@@ -27,6 +27,7 @@ SOURCES: Registry[SourceSpec] = Registry(
     "source",
     [
         SourceSpec("drawn", "pggan.data.sources.synthetic:DrawnSource", "drawn:COUNT, faces drawn on the spot"),
+        SourceSpec("hub", "pggan.data.sources.hub_source:HubSource", "hf://datasets/user/name"),
         SourceSpec("store", "pggan.data.sources.lmdb:StoreSource", "another store of pggan's"),
         SourceSpec("lmdb", "pggan.data.sources.lmdb:StyleGanLmdbSource", "an LMDB of the StyleGAN ports"),
         SourceSpec("tfrecords", "pggan.data.sources.tfrecords:TfrecordSource", "the official TFRecords"),

@@ -87,6 +87,7 @@ class Source(ABC):
     channels: int | None = None  # that a store has by default: 1 if all images are grey; None: unknown, 3
     transparent = False  # whether the images are known to have alpha, which the default leaves out
     attribution: str | None = None  # whom the licence of the images asks to name
+    address: str | None = None  # where on the network they are from, with the revision
     choices: tuple[str, ...] = ()  # options of `open_source` that it takes, such as "dataset"
     remark: str | None = None  # one line for people: what is passed over of a SOURCE that holds more
 
@@ -148,7 +149,7 @@ class WrappedSource(Source):
     def __init__(self, inner: Source) -> None:
         self.inner = inner
         self.label_columns, self.attribution = inner.label_columns, inner.attribution
-        self.remark = inner.remark
+        self.remark, self.address = inner.remark, inner.address
 
     @staticmethod
     def sniff(spec: str) -> bool:

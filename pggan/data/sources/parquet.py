@@ -18,7 +18,7 @@ from pggan.utils.limits import MAX_CARRIED_BYTES
 
 _BUFFER = 1 << 20  # bytes of the read buffer
 # Where Hugging Face puts the shards of a data set.
-_PLACES = (".", "data", "train", "data/train", "default", "default/train")
+PLACES = (".", "data", "train", "data/train", "default", "default/train")
 
 
 def pyarrow(purpose: str = "reading Parquet") -> Any:
@@ -72,7 +72,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _shards(folder: Path) -> tuple[list[Path], str]:
     """Returns the Parquet files of a folder, only those of the train split if there is one; and what is passed over."""
-    for place in (folder / name for name in _PLACES):
+    for place in (folder / name for name in PLACES):
         names = os.listdir(place) if place.is_dir() else []
         shards = sorted((n for n in names if n.endswith(".parquet") and not n.startswith(".")), key=natural_key)
         if shards:

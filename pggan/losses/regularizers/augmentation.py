@@ -9,12 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pggan.config.resolution import PerResolution
 from pggan.losses.augment.ada import NORMALS, UNIFORMS, ada
 from pggan.losses.augment.diffaugment import UNIFORMS as DIFF_UNIFORMS
 from pggan.losses.augment.diffaugment import diffaugment
 from pggan.losses.augment.geometry import lowpass
-from pggan.losses.base import NOTHING, Batch, DiscriminatorPass, LossTerms, Regularizer
+from pggan.losses.base import NOTHING, Batch, DiscriminatorPass, LossTerms, Regularizer, current_value
 from pggan.networks.discriminator import Discriminator
+from pggan.networks.generator import Generator
 from pggan.networks.layers import at_least_float32
 from pggan.utils.errors import UsageError
 
@@ -25,8 +27,9 @@ INTERVAL = 256
 class Augmentation(Regularizer):
     """DiffAugment (`augment="diffaugment"`) or ADA (`augment="ada"`) of all images that D sees.
 
-    `augment_p` > 0 fixes ADA's probability p. Otherwise p is adaptive: it starts at 0, rises where the overfitting r of
-    D exceeds `ada_target` and falls where r is below, by 1 in `ada_kimg` thousand images.
+    `augment_p` > 0 fixes ADA's probability p, or has it change linearly over the run. Otherwise p is adaptive: it
+    starts at 0, rises where the overfitting r of D exceeds `ada_target` and falls where r is below, by 1 in
+    `ada_kimg` thousand images.
 
     With held-out images `r = (E D(train) - E D(held out)) / (E D(train) - E D(G(z)))`: 0 if D has memorised nothing, 1
     if it takes held-out images for generated ones (Karras et al. 2020, equation 1, r_v). Without them `r = E
@@ -40,20 +43,31 @@ class Augmentation(Regularizer):
     sums: Tensor
     filter: Tensor
 
-    def __init__(self, augment: str, augment_p: float, ada_target: float, ada_kimg: float) -> None:
+    def __init__(self, augment: str, augment_p: float | PerResolution, ada_target: float, ada_kimg: float) -> None:
         super().__init__()
         self.adaptive = augment == "ada"
-        if augment_p and not self.adaptive:
+        self.given, self.total = PerResolution.of(augment_p), 1
+        fixed = any(self.given.values())
+        if fixed and not self.adaptive:
             raise UsageError(f"--augment-p is the strength of --augment ada; {augment} has none, leave it out")
-        self.tuned = self.adaptive and not augment_p
+        self.tuned = self.adaptive and not fixed
         self.target, self.p_per_image = ada_target, 1 / (ada_kimg * 1000)
         if not self.adaptive:
             return
-        for name, value in (("p", float(augment_p)), ("overfitting", 0.0), ("middle", 0.0)):
+        for name, value in (("p", self.given.at(0)), ("overfitting", 0.0), ("middle", 0.0)):
             self.register_buffer(name, torch.tensor(value))
         # since the last update: images, and sums over them of the scores of reals, fakes, held-out reals, and of signs
         self.register_buffer("sums", torch.zeros(5))
         self.register_buffer("filter", lowpass(), persistent=False)
+
+    def attach(self, generator: Generator, discriminator: Discriminator, total: int) -> None:
+        self.total = total
+
+    def strength(self, nimg: Tensor) -> Tensor:
+        """Returns ADA's p after `nimg` images, 0-d."""
+        if self.given.end is None:
+            return self.p
+        return torch.as_tensor(current_value(self.given, 0, nimg, self.total, self.p.dtype))
 
     def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         names = ("augment_real", "augment_fake")
@@ -68,12 +82,12 @@ class Augmentation(Regularizer):
         uniform = batch.noise[name]
         if not self.adaptive:
             return diffaugment(x, uniform)
-        return ada(x, self.p, uniform, batch.noise[name + "_normal"], self.filter.to(x.dtype))
+        return ada(x, self.strength(batch.nimg), uniform, batch.noise[name + "_normal"], self.filter.to(x.dtype))
 
     def d_terms(self, step: DiscriminatorPass) -> LossTerms:
         if not self.adaptive:
             return NOTHING
-        stats = {"augment_p": self.p.clone()}
+        stats = {"augment_p": self.strength(step.batch.nimg).clone()}
         if self.tuned:
             stats["overfitting"] = self.overfitting.clone()
             stats["real_signs"] = (step.real.score - self.middle).sign().mean()

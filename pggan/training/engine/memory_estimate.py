@@ -63,7 +63,7 @@ def fixed_bytes(config: TrainConfig, device: str) -> float:
     g, d = config.networks()
     of_g, of_d = (parameters(each, each.max_level) for each in (g, d))
     beside = LIBRARIES["cpu"] if device == "cpu" else LIBRARIES["cuda"] + WORKSPACES
-    return PLAYER_BYTES * (of_g + of_d) + AVERAGE_BYTES * of_g + beside
+    return PLAYER_BYTES * (of_g + of_d) + AVERAGE_BYTES * of_g * (3 if config.power_averages else 1) + beside
 
 
 def image_bytes(config: TrainConfig, resolution: int, value_bytes: int, recompute: bool, device: str) -> float:

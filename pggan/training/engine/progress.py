@@ -11,7 +11,7 @@ from pggan.config.strict_json import is_kind
 ADDED_LATER = frozenset(
     {
         "evaluate", "best_kind", "best_level", "best_score", "best_nimg", "snapshot", "tick_iterations", "tick_images",
-        "tick_seconds", "tick_faults", "processor_seconds",
+        "tick_seconds", "tick_faults", "processor_seconds", "averaged", "averaged_level",
     }
 )  # fmt: skip
 # Largest counter: more images than any run sees, and levels up to 4096x4096.
@@ -40,6 +40,8 @@ class Progress:
     best_score: float = 0.0
     best_nimg: int = 0  # images seen by the best model
     snapshot: int = 0  # level whose snapshot is pending; 0: none
+    averaged: int = 0  # images over which the power-function averages go: since `averaged_level` began
+    averaged_level: int = 0  # level of these averages; 0: none yet
     # since the last line of the log; not 0 in a checkpoint that a signal asked for between two lines
     tick_iterations: int = 0
     tick_images: int = 0  # shown to D in `tick_seconds`
@@ -57,7 +59,7 @@ class Progress:
             raise ValueError("it is another version's; use the pggan that wrote it")
         kinds = get_type_hints(cls)
         for name, value in values.items():
-            most = MAX_LEVEL if name in ("evaluate", "best_level") else MAX_COUNT
+            most = MAX_LEVEL if name in ("evaluate", "best_level", "averaged_level") else MAX_COUNT
             if not is_kind(value, kinds[name]) or not (name == "best_score" or 0 <= value <= most):
                 raise ValueError(f"its counter {name} is damaged")
         return cls(**values)

@@ -19,6 +19,7 @@ from pggan.config.model_metadata import STATE_KEY, read_metadata
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.losses.base import Objective
+from pggan.networks import ema
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import read_tensors, write_tensors
@@ -72,6 +73,8 @@ class TrainState:
             self.generator.to(memory_format=torch.channels_last)
             self.discriminator.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
+        lengths = ema.POWER_LENGTHS if config.power_averages else ()
+        self.power_averages = {length: copy.deepcopy(self.average) for length in lengths}
         options = config.objective_options()
         objectives = make_objectives(config.loss, config.label_size > 0, options, config.has_codes)
         for objective in objectives:
@@ -121,6 +124,21 @@ class TrainState:
         for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, d_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * self.progress.lr_factor * group.get("of_scale", 1.0)
+        if scheduled.beta2 is not None:
+            for optimizer, share in ((self.g_optimizer, 1.0), (self.d_optimizer, self.config.d_share)):
+                for group in optimizer.param_groups:
+                    group["betas"] = (group["betas"][0], scheduled.beta2**share)
+
+    def update_averages(self, level: int, images: int) -> None:
+        """Updates the power-function averages after an iteration of `images`; with each new level they start anew."""
+        progress = self.progress
+        if not self.power_averages:
+            return
+        if progress.averaged_level != level:
+            progress.averaged_level, progress.averaged = level, 0
+        progress.averaged += images
+        for length, average in self.power_averages.items():
+            ema.update_power(average, self.generator, length, progress.averaged, images)
 
     def take(self, other: TrainState) -> None:
         """Copies another state of the same run into this one's own tensors."""
@@ -136,6 +154,7 @@ class TrainState:
         yield "generator", self.generator
         yield "discriminator", self.discriminator
         yield "average", self.average
+        yield from ((f"power_average_{index}", each) for index, each in enumerate(self.power_averages.values()))
         yield "objectives", self.objectives
 
     def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer, nn.Module]]:

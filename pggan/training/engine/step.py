@@ -50,6 +50,7 @@ def train_step(
     add_terms(terms, penalties)
     batch = builder.g_batch(batch, state.nimg)
     terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)
+    state.update_averages(scheduled.level, state.nimg - scheduled.nimg)
     state.progress.iteration += 1
     return terms
 

@@ -135,6 +135,7 @@ class Evaluation:
             model.info["best"] = {"metric": figure, "score": scores[figure], "pictures": self.config.eval_samples}
             with tolerate_write_errors(self.display, "the best model"):
                 save_model(run.best, model)
+                log.best_model(run.best, scheduled.nimg, figure, scores[figure])
         if best or run.state(scheduled.nimg).exists():
             with tolerate_write_errors(self.display, "the checkpoint"):
                 save()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pggan.config.losses import REGULARIZERS
+from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS
 from pggan.config.train import TrainConfig, level_of
 from pggan.networks.flops import floor_seconds, iteration_flops, parameters
@@ -45,8 +46,8 @@ def plan(config: TrainConfig) -> dict[str, Any]:
             "images": phase.images,
             "batch": phase.batch,
             "iterations": phase.iterations,
-            "g_lr": phase.g_lr,
-            "d_lr": phase.d_lr,
+            # at its start
+            **dict(zip(("g_lr", "d_lr"), schedule.rates(phase.start, phase.resolution))),
             "g_parameters": parameters(g, phase.level),
             "d_parameters": parameters(d, phase.level),
             "gflop_per_image": round(  # shown to D
@@ -57,7 +58,8 @@ def plan(config: TrainConfig) -> dict[str, Any]:
     ]
     return {
         "phases": phases, "total_kimg": schedule.total / 1000, "n_critic": schedule.n_critic, "loss": config.loss,
-        "regularizers": config.regularizers(),
+        "regularizers": config.regularizers(), "lr_warmup_kimg": config.lr_warmup,
+        "schedules": {name: {"start": value.plain, "end": value.end} for name, value in config.schedules().items()},
     }  # fmt: skip
 
 
@@ -79,6 +81,11 @@ def table(config: TrainConfig) -> str:
             f"{rates:>15}  {row['g_parameters'] / 1e6:>8.3f}M  {row['d_parameters'] / 1e6:>8.3f}M  "
             f"{row['gflop_per_image']:>9g}"
         )
+    changing = [f"{flag_of(name)} {value['start']:g}..{value['end']:g}" for name, value in planned["schedules"].items()]
+    if planned["lr_warmup_kimg"]:
+        changing.append(f"learning rates from 0 in {planned['lr_warmup_kimg']:g} kimg")
+    if changing:
+        lines.append(f"over the run: {', '.join(changing)}")
     techniques = [name for name in planned["regularizers"] if REGULARIZERS[name].switch or REGULARIZERS[name].joins]
     suffix = f"; with {', '.join(techniques)}" if techniques else ""
     flops = sum(row["gflop_per_image"] * row["images"] for row in planned["phases"]) * 1e9

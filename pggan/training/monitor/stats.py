@@ -75,6 +75,8 @@ def tick_values(
         "alpha": scheduled.alpha,
         **({} if scheduled.detail is None else {"detail": 2**scheduled.detail}),
         "batch": scheduled.batch,
+        **state.schedule.changing(scheduled.nimg),
+        # a rollback has changed them, too
         "g_lr": scheduled.g_lr * progress.lr_factor,
         "d_lr": scheduled.d_lr * progress.lr_factor,
         **values,

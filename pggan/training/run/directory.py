@@ -36,17 +36,23 @@ class RunDirectory:
 
     `options.json`: configuration and environment; `log.jsonl`: ticks and events; `events/`: TensorBoard; `samples/`:
     image grids; `models/`: generators to use, of which only a better one replaces `best`, the best by the run's metric;
-    `checkpoints/`: training states to resume from; `data/`: the store of a run on drawn faces.
+    `averages/`: power-function averages of the generator, for `pggan ema`; `checkpoints/`: training states to resume
+    from; `data/`: the store of a run on drawn faces; `tracker.json`: what a tracker has of the run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.best = path, path / MODELS / BEST
         self.log, self.events = path / "log.jsonl", path / "events"
-        self.samples, self.data = path / "samples", path / "data"
+        self.samples, self.data, self.tracker = path / "samples", path / "data", path / "tracker.json"
+        self.averages = path / "averages"
 
     def model(self, nimg: int) -> Path:
         """The model file written after `nimg` images."""
         return self.path / MODELS / f"model-{nimg:09d}.safetensors"
+
+    def average(self, length: float, nimg: int) -> Path:
+        """The power-function average of a length that a snapshot keeps after `nimg` images."""
+        return self.averages / f"average-{length:g}-{nimg:09d}.safetensors"
 
     def state(self, nimg: int) -> Path:
         """The checkpoint written after `nimg` images."""
@@ -77,7 +83,8 @@ class RunDirectory:
         if self.models() or self.states() or self.log.exists():
             raise UsageError(f"{self.path} holds parts of another run; give another --out")
         # the drawn faces of a run that was stopped before it began may be there: preparing them checks them
-        for own in (self.path / OPTIONS, self.samples, self.events, self.path / MODELS, self.path / STATES):
+        folders = (self.samples, self.averages, self.events, self.path / MODELS, self.path / STATES)
+        for own in (self.path / OPTIONS, self.tracker, *folders):
             if os.path.lexists(own) and not (own.is_dir() and not own.is_symlink() and not any(own.iterdir())):
                 raise UsageError(f"{own} is there already, and a run would write to it; give a new folder to --out")
 
@@ -112,7 +119,7 @@ class RunDirectory:
 
     def clear_leftovers(self) -> None:
         """Removes temporary files of killed processes. Only the process that holds the lock may call it."""
-        for folder in (self.path, self.path / STATES, self.path / MODELS, self.samples):
+        for folder in (self.path, self.path / STATES, self.path / MODELS, self.samples, self.averages):
             for pattern in (f".*{TEMPORARY}", ".state-*.tmp", ".model-*.tmp"):  # the last two are of 0.2 and before
                 for path in folder.glob(pattern):
                     path.unlink(missing_ok=True)
@@ -162,6 +169,12 @@ class RunDirectory:
                 )
             self.clear_leftovers()
             yield
+
+    def forget_averages(self, nimg: int) -> None:
+        """Removes the power-function averages of more than `nimg` images: those of a course that was given up."""
+        for path in self.averages.glob("average-*.safetensors"):
+            if images_of(path) > nimg:
+                path.unlink(missing_ok=True)
 
     def keep(self, states: int, models: int) -> None:
         """Removes all but the newest `states` checkpoints and `models` models; 0 keeps all.

@@ -58,22 +58,24 @@ def _option(name: str, flag: str, value: Any) -> list[str]:
 def card(
     name: str,
     models: Mapping[Path, ModelFile],
-    config: TrainConfig,
+    config: TrainConfig | None,
     resolved: Mapping[str, Any],
     log: list[dict[str, Any]],
     sheet: str,
     trained_at: float,
+    address: str = "",
 ) -> str:
     """Writes the card's text.
 
     Args:
         name: of the run; the title.
         models: content of the model files, by path; the sheet shows images of the first.
-        config: of the run.
+        config: of the run; None: it is not known, nor are the next two.
         resolved: what "auto" resolved to in that run.
         log: the run's ticks.
         sheet: file name of the image grid.
         trained_at: when training ended, in seconds since 1970.
+        address: where the first model can be had, for the commands; empty: the file itself.
     """
     first_path, first = next(iter(models.items()))
     info = first.info
@@ -81,7 +83,7 @@ def card(
         ("pictures", _pictures(first)),
         ("data", _data(info, resolved)),
         ("attribution and licence of the data", info.get("attribution") or "none recorded"),
-        ("trained", _trained(log[-1] if log else {})),
+        ("trained", _trained(log[-1] if log else {}, first)),
         ("made on", _made_on(info, resolved, trained_at)),
     ]
     lines = [f"# {name}", "", f"![Pictures of this model, seeds 0, 1, 2, ...]({sheet})", "", "| | |", "|---|---|"]
@@ -90,9 +92,10 @@ def card(
     for path, model in models.items():
         lines.append(f"| {path.parent.name}/{path.name} | {_kimg(model)} | {size(path.stat().st_size)} | "
                      f"{_figures(model, log)} |")  # fmt: skip
-    model_path = paste(f"{first_path.parent.name}/{first_path.name}")
+    model_path = address or paste(f"{first_path.parent.name}/{first_path.name}")
     lines += ["", "## Use", "", f"    pggan generate {model_path} --n 64 --out pictures"]
-    lines += [f"    pggan interpolate {model_path} --out walk.mp4", "", "## Recipe", "", f"    {recipe(config)}", ""]
+    lines += [f"    pggan interpolate {model_path} --out walk.mp4", ""]
+    lines += ["## Recipe", "", f"    {recipe(config)}", ""] if config is not None else []
     return "\n".join(lines)
 
 
@@ -114,16 +117,20 @@ def _data(info: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
     return f"{name} ({count:,} pictures)" if count else name
 
 
-def _trained(last: Mapping[str, Any]) -> str:
+def _trained(last: Mapping[str, Any], model: ModelFile) -> str:
     if not last:
-        return "unknown (no log)"
+        kimg = _kimg(model)
+        return "unknown (no log)" if kimg == "?" else f"{kimg} kimg (thousand images shown to D)"
     return f"{last['nimg'] / 1000:g} kimg (thousand images shown to D) in {duration(last.get('seconds') or 0)}"
 
 
 def _made_on(info: Mapping[str, Any], resolved: Mapping[str, Any], trained_at: float) -> str:
     date = time.strftime("%Y-%m-%d", time.localtime(trained_at))
+    versions = f"pggan {info.get('pggan', '?')} and torch {info.get('torch', '?')}"
+    if not resolved:  # a file alone, which may be a copy
+        return f"unknown hardware, with {versions}"
     hardware = f"{resolved.get('hardware', 'unknown hardware')}, {resolved.get('precision', '?')}"
-    return f"{date} with pggan {info.get('pggan', '?')} and torch {info.get('torch', '?')} on {hardware}"
+    return f"{date} with {versions} on {hardware}"
 
 
 def _kimg(model: ModelFile) -> str:

@@ -76,7 +76,8 @@ def plan_pruning(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
     reals = sorted(run.samples.glob("reals-*.png")) if run.samples.is_dir() else []
     # the newest checkpoint last: until then, training can resume
     states = run.states()
-    removed = (*models[:-1], *reals, *(path for path in (run.events, run.data) if path.is_dir()), *states)
+    others = [path for path in (run.events, run.averages, run.data, run.tracker) if path.exists()]
+    removed = (*models[:-1], *reals, *others, *states)
     stripped = () if discriminator else tuple(whole)
     return PrunePlan(run, remaining, stripped, removed, bool(states), sum(map(_bytes, removed)))
 

@@ -26,6 +26,8 @@ from pggan.utils.version import __version__
 GRID_PIXELS, GRID_TILES = (2560, 1536), (10, 6)
 # Bytes of a generator's weights up to which models keep it beside its average, unasked.
 RAW_BYTES = 64 << 20
+# Key of what a model file says of a power-function average: its length, and the images that it goes over.
+POWER = "power_average"
 # Images smaller than this (pixels) are enlarged, so that grids of different stages compare.
 SMALLEST_TILE = 64
 
@@ -119,12 +121,21 @@ class Snapshots:
 
     def exist(self, scheduled: ScheduleState) -> bool:
         """Whether model and sample grid of this moment are written."""
-        return self.run.model(scheduled.nimg).exists() and (self.run.samples / self.name(scheduled)).exists()
+        averages = [self.run.average(length, scheduled.nimg) for length in self.state.power_averages]
+        paths = [*averages, self.run.model(scheduled.nimg), self.run.samples / self.name(scheduled)]
+        return all(path.exists() for path in paths)
 
     def write(self, scheduled: ScheduleState, grid: NDArray[np.uint8]) -> None:
-        """Writes the model and its sample grid, uint8 (H, W, C)."""
+        """Writes the model, the power-function averages if the run has them, and the sample grid, uint8 (H, W, C)."""
+        for length, average in self.state.power_averages.items():
+            model = self.model(scheduled)
+            about = {"length": length, "images": self.state.progress.averaged}
+            content = replace(
+                model, generator=average, discriminator=None, trained=None, info={**model.info, POWER: about}
+            )
+            save_model(self.run.average(length, scheduled.nimg), content)
         save_model(self.run.model(scheduled.nimg), self.model(scheduled))
-        self._write_grid(self.name(scheduled), grid)
+        self._write_grid(self.name(scheduled), grid, {"kimg": scheduled.nimg / 1000, "pggan": __version__})
 
     def reals(self, images: NDArray[np.uint8]) -> None:
         """Writes a grid of real images (N, C, R, R) beside the samples, once per resolution."""
@@ -134,9 +145,10 @@ class Snapshots:
             shown = enlarged(images.transpose(0, 2, 3, 1))[: self.columns * self.rows]
             self._write_grid(name, grid_image(shown, self.columns, -(-len(shown) // self.columns)))
 
-    def _write_grid(self, name: str, image: NDArray[np.uint8]) -> None:
+    def _write_grid(self, name: str, image: NDArray[np.uint8], about: dict[str, Any] | None = None) -> None:
+        """Writes a grid; `about`: metadata of generated images."""
         self.run.samples.mkdir(parents=True, exist_ok=True)  # a person may have removed the folder
-        write_png(self.run.samples / name, image)
+        write_png(self.run.samples / name, image, about)
 
     @staticmethod
     def name(scheduled: ScheduleState) -> str:

@@ -5,6 +5,7 @@ import { moved } from "./points.js";
 
 const STEPS = [-25, -12.5, 0, 12.5, 25];
 const ENOUGH_MARKS = 10;
+const THUMB_LEVEL = 6; // 64x64: they are no larger on the page
 // An entry of a label that is a number: its place between the bounds, in so many steps (data/label_columns.py).
 const LABEL_STEPS = 2 ** 30;
 
@@ -195,9 +196,10 @@ export class Rack {
     const key = JSON.stringify([stage, level, alpha, snapshot, locked]);
     if (!row || row.key === key) return;
     row.key = key;
+    const small = Math.max(this.store.model.levels[0], Math.min(level, THUMB_LEVEL));
     row.thumbs.forEach((thumb, at) => {
       const point = moved(stage, id, (STEPS[at] / 25) * row.reach);
-      this.pictures.want(`thumb:${id.slice(0, 40)}:${at}`, { point, level, alpha, snapshot, quality: "moving" }, 4, (url, head) => showIn(thumb.firstChild, url, head));
+      this.pictures.want(`thumb:${id.slice(0, 40)}:${at}`, { point, level: small, alpha: small === level ? alpha : 1, snapshot, quality: "still" }, 4, (url, head) => showIn(thumb.firstChild, url, head));
     });
   }
 

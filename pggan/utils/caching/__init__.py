@@ -1,0 +1,1 @@
+"""The user's caches: their limits, and files of the Hugging Face Hub in one of them."""
