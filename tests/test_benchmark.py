@@ -49,6 +49,23 @@ def test_loader(store):
 
 
 @pytest.mark.long
+def test_codecs_compute_the_hours_of_a_run_from_what_they_measure():
+    small = ("--resolution", "32", "--count", "2", "--rounds", "1", "--pictures", "1000", "--cores", "1,4")
+    done = benchmark("codecs", "drawn:16", *small, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["codec"]: row for row in json.loads(done.stdout)["rows"]}
+    assert rows["webp 4/75"]["kib"] < rows["png 1"]["kib"] < 3
+    for row in rows.values():
+        # megapixels above 64x64: a pyramid up to 1024 written once, 12,000 kimg of the preset read
+        written = 1000 * sum(side**2 for side in (128, 256, 512, 1024)) / 1e6
+        read = 1e3 * sum(1200 * side**2 for side in (128, 256, 512)) / 1e6 + 1e3 * 3000 * 1024**2 / 1e6
+        seconds = (written * row["write_ms"] + read * row["read_ms"]) / 1e3 / (32**2 / 1e6)
+        assert row["hours1"] == pytest.approx(seconds / 3600)
+        assert row["hours4"] == pytest.approx(row["hours1"] / 4)
+    assert benchmark("codecs", str(ROOT / "tests"), *small).returncode != 0
+
+
+@pytest.mark.long
 def test_data():
     done = benchmark("data", "--count", "6", "--max-res", "16", "--rounds", "1", "--workers", "1", "--json")
     assert done.returncode == 0, done.stderr

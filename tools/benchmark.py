@@ -12,7 +12,7 @@ import click
 
 from pggan.utils.errors import PgganError
 
-COMMANDS = ("busy", "data", "explore", "generate", "loader", "memory", "swd", "train")
+COMMANDS = ("busy", "codecs", "data", "explore", "generate", "loader", "memory", "swd", "train")
 
 
 class Lazy(click.Group):
