@@ -88,8 +88,7 @@ def train(
 ) -> RunResult:
     """Trains a generator and a discriminator, or goes on with a run, as `pggan train` does.
 
-    Ctrl-C, or a notebook's "interrupt", saves the run and returns; `train(resume=...)` goes on. That works in the main
-    thread alone: in others, signals are the program's own matter.
+    In the main thread Ctrl-C, or a notebook's "interrupt", saves the run and returns; `train(resume=...)` goes on.
 
     Args:
         data: A store that `prepare` made; None: faces are drawn first. With `resume`: where the data has moved to.
@@ -99,8 +98,8 @@ def train(
         on_progress: See the module. The work is "training", the units are images seen.
         on_tick: Receives every line of the log, such as `{"kimg": 12.0, "d_loss": ...}`.
         on_note: Receives what a person should read: a summary, advice, figures of evaluations.
-        open_display: Replaces the three callbacks: opens a `Display` for a run's schedule.
-        track: "wandb" or "trackio": where figures, sample grids and the best model are sent, too.
+        open_display: Opens a `Display` for a run's schedule, in place of the three callbacks.
+        track: "wandb" or "trackio": where figures and sample grids are sent, too.
         on_snapshot: Command that is run with the path of every new model.
         **options: The options of `pggan train` with "_" for "-" (`--from` is `start_from`), such as
             `preset="demo", max_res=32, batch={4: 64, 8: 32}, augment="ada"`.
@@ -110,23 +109,26 @@ def train(
 
     Raises:
         UsageError: An option is unknown or wrong, or `out` holds a run.
-        DataError: The data lacks what the options ask for.
-        TrainingError: The run cannot be trained or resumed.
+        DataError, TrainingError: The data lacks what the options ask for, or the run cannot be trained or resumed.
     """
     from pggan.training import train_run
     from pggan.training.run.call_options import call_options
 
     chosen, call = train_run.collect_options(options), call_options(track, on_snapshot)
     open_display = open_display or _open_display(on_progress, on_tick, on_note)
+    _check_resume(resume, out, override)
     if resume is not None:
-        if out is not None:
-            raise UsageError("a resumed run goes on in its own directory; leave out `out`, or `resume`")
         return train_run.resume_run(Path(resume), data, chosen, override, open_display, call)
-    if override:
-        raise UsageError("override is about a resumed run; leave it out")
     config = train_run.configure_run(chosen, data)
     progress, note = on_progress or notebook_progress() or _silent, on_note or (lambda message: None)
     return train_run.start_run(config, Path(out or train_run.next_run()), open_display, progress, note, call)
+
+
+def _check_resume(resume: str | Path | None, out: str | Path | None, override: bool) -> None:
+    if resume is not None and out is not None:
+        raise UsageError("a resumed run goes on in its own directory; leave out `out`, or `resume`")
+    if resume is None and override:
+        raise UsageError("override is about a resumed run; leave it out")
 
 
 def evaluate(
