@@ -85,7 +85,7 @@ def image_grid(images: Images, columns: int | None = None) -> Grid:
     (128, 192, 3)
 
     Args:
-        images: uint8 (N, H, W, C), H and W equal, or one (H, W, C); C is 1 or 3.
+        images: uint8 (N, H, W, C), H and W equal, or one (H, W, C); C is 1 to 4.
         columns: None: a nearly square grid.
 
     Raises:
