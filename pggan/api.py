@@ -88,8 +88,7 @@ def train(
 ) -> RunResult:
     """Trains a generator and a discriminator, or goes on with a run, as `pggan train` does.
 
-    Ctrl-C, or a notebook's "interrupt", saves the run and returns; `train(resume=...)` goes on. That works in the main
-    thread alone: in others, signals are the program's own matter.
+    In the main thread Ctrl-C, or a notebook's "interrupt", saves the run and returns; `train(resume=...)` goes on.
 
     Args:
         data: A store that `prepare` made; None: faces are drawn first. With `resume`: where the data has moved to.
@@ -102,8 +101,7 @@ def train(
         open_display: Replaces the three callbacks: opens a `Display` for a run's schedule.
         track: "wandb" or "trackio": where figures, sample grids and the best model are sent, too.
         on_snapshot: Command that is run with the path of every new model.
-        **options: The options of `pggan train` with "_" for "-" (`--from` is `start_from`), such as
-            `preset="demo", max_res=32, batch={4: 64, 8: 32}, augment="ada"`.
+        **options: Those of `pggan train` with "_" for "-" (`start_from`: `--from`), as `batch={4: 64, 8: 32}`.
 
     Returns:
         The run's directory, images seen, the last line of the log, and the signal that stopped it, if one did.
@@ -118,15 +116,20 @@ def train(
 
     chosen, call = train_run.collect_options(options), call_options(track, on_snapshot)
     open_display = open_display or _open_display(on_progress, on_tick, on_note)
+    _check_resumption(resume is not None, out is not None, override)
     if resume is not None:
-        if out is not None:
-            raise UsageError("a resumed run goes on in its own directory; leave out `out`, or `resume`")
         return train_run.resume_run(Path(resume), data, chosen, override, open_display, call)
-    if override:
-        raise UsageError("override is about a resumed run; leave it out")
     config = train_run.configure_run(chosen, data)
     progress, note = on_progress or notebook_progress() or _silent, on_note or (lambda message: None)
     return train_run.start_run(config, Path(out or train_run.next_run()), open_display, progress, note, call)
+
+
+def _check_resumption(resumes: bool, names_out: bool, override: bool) -> None:
+    """Raises `UsageError` for options that a new run, or one that resumes, does not take."""
+    if resumes and names_out:
+        raise UsageError("a resumed run goes on in its own directory; leave out `out`, or `resume`")
+    if override and not resumes:
+        raise UsageError("override is about a resumed run; leave it out")
 
 
 def evaluate(
