@@ -101,8 +101,7 @@ def train(
         open_display: Opens a `Display` for a run's schedule, in place of the three callbacks.
         track: "wandb" or "trackio": where figures and sample grids are sent, too.
         on_snapshot: Command that is run with the path of every new model.
-        **options: The options of `pggan train` with "_" for "-" (`--from` is `start_from`), such as
-            `preset="demo", max_res=32, batch={4: 64, 8: 32}, augment="ada"`.
+        **options: Those of `pggan train` with "_" for "-" (`start_from`: `--from`), as `batch={4: 64, 8: 32}`.
 
     Returns:
         The run's directory, images seen, the last line of the log, and the signal that stopped it, if one did.
@@ -116,7 +115,7 @@ def train(
 
     chosen, call = train_run.collect_options(options), call_options(track, on_snapshot)
     open_display = open_display or _open_display(on_progress, on_tick, on_note)
-    _check_resume(resume, out, override)
+    _check_resumption(resume is not None, out is not None, override)
     if resume is not None:
         return train_run.resume_run(Path(resume), data, chosen, override, open_display, call)
     config = train_run.configure_run(chosen, data)
@@ -124,10 +123,11 @@ def train(
     return train_run.start_run(config, Path(out or train_run.next_run()), open_display, progress, note, call)
 
 
-def _check_resume(resume: str | Path | None, out: str | Path | None, override: bool) -> None:
-    if resume is not None and out is not None:
+def _check_resumption(resumes: bool, names_out: bool, override: bool) -> None:
+    """Raises `UsageError` for options that a new run, or one that resumes, does not take."""
+    if resumes and names_out:
         raise UsageError("a resumed run goes on in its own directory; leave out `out`, or `resume`")
-    if resume is None and override:
+    if override and not resumes:
         raise UsageError("override is about a resumed run; leave it out")
 
 
