@@ -12,6 +12,7 @@ import cloup
 
 from pggan.cli.options import Output, json_option
 from pggan.config.content.channels import kind_of_channels
+from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, paste, size
 
 if TYPE_CHECKING:
@@ -25,14 +26,43 @@ _NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "reso
 
 @cloup.command("info")
 @cloup.argument("what", required=False, type=click.Path())
+@cloup.option_group(
+    "Contact sheet of a data store",
+    cloup.option(
+        "--sheet", type=click.Path(path_type=Path), metavar="FILE", show_default="none",
+        help="Write a PNG of the store's pictures, spread evenly over it, with their labels.",
+    ),
+    cloup.option("--res", type=int, metavar="R", show_default="the largest up to 256", help="Which level to show."),
+    cloup.option("--count", type=int, default=48, metavar="N", help="Pictures on the sheet."),
+    cloup.option(
+        "--faces", type=click.Path(path_type=Path), metavar="CSV", show_default="none",
+        help="Draw the landmarks, by the report of prepare-data --align auto that the store was made with.",
+    ),
+)  # fmt: skip
 @cloup.option_group("Output", json_option)
-def command(what: str | None, as_json: bool) -> None:
+def command(
+    what: str | None, as_json: bool, sheet: Path | None, res: int | None, count: int, faces: Path | None
+) -> None:
     """Describe a model, a run or a data store.
 
     WHAT is a model file, a run directory, a data store or a shipped model's name (none: portraits).
     """
+    if sheet is None and (res is not None or faces is not None):
+        raise UsageError("--res and --faces are about a contact sheet; give --sheet FILE, too")
+    from pggan.data.store.store import is_store
+
     values = describe(what)
-    Output(as_json).result(values, *_sentences(values))
+    lines = list(_sentences(values))
+    if sheet is not None:
+        if what is None or not is_store(what):
+            raise UsageError("--sheet shows the pictures of a data store; name one")
+        from pggan.report.contact_sheet import write_contact_sheet
+
+        written = write_contact_sheet(what, sheet, res, count, faces)
+        values |= written
+        side = written["resolution"]
+        lines.append(f"{written['sheet']}: {written['shown']} pictures of {side}x{side}")
+    Output(as_json).result(values, *lines)
 
 
 def describe(name: str | None) -> dict[str, Any]:
