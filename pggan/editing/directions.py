@@ -23,10 +23,13 @@ from pggan.editing.seed_bank import SEEDS, seed_bank
 from pggan.editing.sphere import orthogonal, unit
 from pggan.editing.task import UNWATCHED, Task
 from pggan.generation.model import Model
+from pggan.generation.to_uint8 import to_uint8
 from pggan.utils.errors import ModelError, UsageError
 
 COUNT = 6  # directions of SeFa and of principal components
 EFFECT_SEEDS, RANDOM_DIRECTIONS = 8, 16
+# Level at which effects are measured, where the model has a higher one: larger images would take minutes on a CPU.
+EFFECT_LEVEL = 7
 # How far latents are moved to measure an effect: degrees in z, standard deviations in w.
 EFFECT_AMOUNT = {"z": 25.0, "w": 2.0}
 _UNIT = {"z": "degrees", "w": "spreads"}
@@ -181,13 +184,14 @@ def measure_effects(
     """Adds to each direction its effect: the mean change of the image, in units of a random direction's.
 
     The change is the mean absolute difference of the 8-bit images of 8 seeds at plus and minus `amount` (25 degrees, of
-    a model with a mapping network 2 standard deviations of w); a random direction's is the mean over 16 of them. The
-    order becomes that of the effect. `task` counts images.
+    a model with a mapping network 2 standard deviations of w); a random direction's is the mean over 16 of them. Of
+    models above 128x128 the images are those of the level 128x128. The order becomes that of the effect. `task` counts
+    images.
     """
     space = space_of(model)
     amount = EFFECT_AMOUNT[space] if amount is None else amount
     latents = LatentSet.of_seeds(model, range(EFFECT_SEEDS), label)
-    base = latents.images(model).astype(np.int16)
+    base = _small_images(model, latents)
     random = unit(np.random.RandomState(0).randn(RANDOM_DIRECTIONS, model.latent_size))
     reference = float(np.mean([_change(model, latents, base, row, amount, task) for row in random]))
     figures = []
@@ -202,13 +206,21 @@ def effect_images(count: int) -> int:
     return 2 * EFFECT_SEEDS * (count + RANDOM_DIRECTIONS)
 
 
+def _small_images(model: Model, latents: LatentSet) -> NDArray[np.int16]:
+    """Returns the 8-bit images of a few latents, at 128x128 where the model's are larger."""
+    taker = latents.taker(model)
+    if taker.file.level <= EFFECT_LEVEL:
+        return latents.images(model).astype(np.int16)
+    return to_uint8(taker.synthesize(latents.inputs, latents.labels, EFFECT_LEVEL, 1.0)).astype(np.int16)
+
+
 def _change(
     model: Model, latents: LatentSet, base: NDArray[np.int16], vector: NDArray[np.floating], amount: float, task: Task
 ) -> float:
     changes = []
     for sign in (-1, 1):
-        moved = latents.moved(model, vector, sign * amount).images(model)
-        changes.append(float(np.abs(moved.astype(np.int16) - base).mean()))
+        moved = _small_images(model, latents.moved(model, vector, sign * amount))
+        changes.append(float(np.abs(moved - base).mean()))
         task.advance(len(latents))
     return float(np.mean(changes))
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from pggan.config.content.channels import RGBA, bound_by_alpha, premultiply
 from pggan.data.image_header import check_scans, read_header, without_text
@@ -81,7 +81,7 @@ def _decode(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, .
         with _no_warnings():
             if pil_image.format in ("JPEG", "MPO"):
                 check_scans(data)
-            upright = _upright(pil_image, notes)
+            upright = _to_srgb(_upright(pil_image, notes), notes)
             array = _to_array(upright, _bits(pil_image, data), channels, notes)
         return array, tuple(notes)
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
@@ -200,6 +200,31 @@ def _upright(pil_image: Image.Image, notes: list[str]) -> Image.Image:
     # read again: decoding a TIFF applies the orientation and removes the tag
     turn = _TURNS.get(_orientation(pil_image))
     return pil_image if turn is None else pil_image.transpose(turn)
+
+
+def _to_srgb(pil_image: Image.Image, notes: list[str]) -> Image.Image:
+    """Converts colours of another ICC profile to sRGB, as screens and other pictures have them: Display P3, Adobe RGB.
+
+    A profile that cannot be read, or is of other colours than the picture, is passed over, and noted.
+    """
+    profile = pil_image.info.get("icc_profile")
+    if not profile or pil_image.mode not in ("RGB", "RGBA", "CMYK"):
+        return pil_image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return pil_image
+        colours = pil_image.convert("RGB") if pil_image.mode == "RGBA" else pil_image
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(colours, source, srgb, ImageCms.Intent.PERCEPTUAL, "RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        notes.append("colour profile passed over")
+        return pil_image
+    assert converted is not None, "only in place there is none"
+    notes.append("colour profile to sRGB")
+    if pil_image.mode == "RGBA":
+        converted.putalpha(pil_image.getchannel("A"))
+    return converted
 
 
 def _bits(pil_image: Image.Image, data: bytes) -> int:
