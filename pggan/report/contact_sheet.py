@@ -70,7 +70,7 @@ def _points(store: Store, faces: str | Path) -> list[NDArray[np.float64]]:
     rows = [row for row in FaceTable.read(str(faces)).rows if row.used == USED]
     if len(rows) != len(store):
         raise UsageError(
-            f"--faces {faces} has {len(rows)} used faces, and the store {len(store)} pictures: give the report "
+            f"--landmarks {faces} has {len(rows)} used faces, and the store {len(store)} pictures: give the report "
             "that it was made with"
         )
     points = []
