@@ -224,7 +224,7 @@ def test_recipes_train_measure_and_go_on(tmp_path):
     plan = recipes.Plan(store, store, out, max_res=16, scale=0.01, pictures=32, embedding=None)
     first = recipes.conduct(plan, ["he-gains"], [0], lambda line: None)
     models = sorted((out / "he-gains-0" / "models").iterdir())
-    assert json.loads((out / "he-gains-0" / "options.json").read_text())["options"]["gains"] == "he"
+    assert json.loads((out / "he-gains-0" / "options.json").read_text())["config"]["gains"] == "he"
     assert [point["kimg"] for point in first[0]["curve"]] == sorted(point["kimg"] for point in first[0]["curve"])
     assert 0 < first[0]["curve"][-1]["processor_seconds"] < 300
     both = recipes.conduct(plan, ["published"], [0], lambda line: None)  # another call: the table has both

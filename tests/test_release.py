@@ -37,7 +37,7 @@ WORK = [
     ["prepare-data", "drawn:24", "two", "--max-res", "16", "--shard", "2/2"],
     ["merge-data", "both", "one", "two"],
     ["verify-data", "both"],
-    ["train", "data", "--out", "run", *TINY],
+    ["train", "data", "--out", "run", *TINY, "--power-averages"],
     ["generate", "run", "--n", "4", "--out", "new", "--device", "cpu"],
     ["interpolate", "run", "--seconds", "0.5", "--fps", "8", "--out", "walk.mp4", "--device", "cpu"],
     ["directions", "run", "--from", "sefa", "--out", "d.safetensors", "--device", "cpu"],
@@ -45,6 +45,7 @@ WORK = [
     ["blend", "run", "--seeds", "7,21", "--at", "8x8", "--device", "cpu"],
     ["project", "run", "new/seed0000000000.png", "--steps", "3", "--out", "z.safetensors", "--device", "cpu"],
     ["evaluate", "run", "--data", "data", "--metrics", "swd", "--n", "16", "--device", "cpu"],
+    ["ema", "run", "--length", "0.1"],
     ["report", "run"],
     ["info", "run"],
     ["export-data", "data", "data.zip", "--as", "zip"],
@@ -55,6 +56,8 @@ WORK = [
 # Commands that want an extra, and its name.
 EXTRAS = [
     (["export", "run", "faces.onnx"], "onnx"),
+    (["push", "run", "user/name"], "hub"),
+    (["prepare-data", "new", "aligned", "--align", "auto"], "align"),
     (["evaluate", "run", "--data", "data", "--metrics", "fid", "--n", "16"], "metrics"),
     (["evaluate", "run", "--data", "data", "--metrics", "fd", "--embedding", "efficientnet-lite0"], "metrics"),
     (["prepare-data", "pictures.h5", "h5"], "hdf5"),
@@ -142,7 +145,7 @@ def test_metadata_that_an_index_refuses_are_told(release, field, value, message)
 
 
 def test_every_command_is_tried():
-    assert {arguments[0] for arguments in WORK} | {"explore"} == set(COMMANDS)
+    assert {arguments[0] for arguments in [*WORK, *(given for given, _ in EXTRAS)]} | {"explore"} == set(COMMANDS)
 
 
 @pytest.mark.slow

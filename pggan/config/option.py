@@ -142,7 +142,7 @@ class Option:
     def _check_form(self, label: str, value: PerResolution) -> None:
         if value.end is not None and (value.named or value.plain is None or not self.scheduled):
             raise UsageError(f"{label} {value}: it does not change over the run; give a number without ..")
-        if value.named and self.kind is float:
+        if value.named and self.kind is float and not self.by_resolution:
             raise UsageError(f"{label} {value}: it is one number for all resolutions, or START..END")
 
     def _check_number(self, label: str, value: Value) -> None:

@@ -43,13 +43,14 @@ AVOIDED = {
     "--eval-metrics",
     "--watch",
 }
+REPOSITORY = "user/name"
 # Arguments that are no models.
 FITTING = {
     "prepare-data": {"source": "store", "dest": "new"}, "verify-data": {"data": "store"},
     "merge-data": {"dest": "new", "parts": "store"}, "train": {"data": "store"}, "report": {"run": "run"},
     "export-data": {"data": "store", "out": "new"}, "import": {"file": "zoo.pt", "out": "new.safetensors"},
     "traverse": {"model": "coded.safetensors"}, "export": {"out": "new.onnx"},
-    "prune": {"run": "run"}, "ema": {"run": "run"},
+    "prune": {"run": "run"}, "ema": {"run": "run"}, "push": {"repository": REPOSITORY},
     "project": {"pictures": "picture.png"}, "blend": {"other": "labelled.safetensors"},
 }  # fmt: skip
 # What a command needs in any case, or is quick with; STORE is the data store.
@@ -65,11 +66,11 @@ BASE = {
     "ema": ["--length", "0.07"],
 }
 # They only say what they would do.
-DRY = {"train": ["--dry-run"], "prepare-data": ["--dry-run"], "prune": ["--dry-run"]}
+DRY = {"train": ["--dry-run"], "prepare-data": ["--dry-run"], "prune": ["--dry-run"], "push": ["--dry-run"]}
 # They serve until they are stopped, or have no options.
 ENDLESS = {"explore", "completion"}
 # Rounds of what takes seconds.
-SLOW = {"export": 3, "project": 8}
+SLOW = {"export": 3, "project": 20}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,8 @@ def words(command, inputs, out, dice):
     for parameter in command.params:
         flag = max(parameter.opts, key=len)
         if isinstance(parameter, click.Argument):
-            fitting = inputs / FITTING.get(command.name, {}).get(parameter.name, "labelled.safetensors")
+            fitting = FITTING.get(command.name, {}).get(parameter.name, "labelled.safetensors")
+            fitting = fitting if fitting == REPOSITORY else inputs / fitting
             count = dice.choice([0, 1, 2, 3]) if parameter.nargs < 0 else dice.choice([1] * 12 + [0, 2])
             chosen += [str(dice.choice([fitting] * 30 + [*places, out, "x"])) for _ in range(count)]
         elif flag in AVOIDED or dice.random() > odd / len(command.params):

@@ -178,6 +178,6 @@ def test_landmarks_of_any_numbers(tmp_path):
             continue
         try:
             reader = AlignedReader(Whole(), landmarks, 8)
-            assert reader.read(Ref("0.png", None), 3).image.shape[2] == 3
+            assert reader.read(Ref("0.png", (Ref("0.png", None), 0)), 3).image.shape[2] == 3
         except BadImage:
             continue

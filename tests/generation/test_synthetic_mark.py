@@ -57,6 +57,8 @@ def test_the_value_is_that_of_the_standard():
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_pillow_reads_it_from_a_png_beside_our_entry(tmp_path, channels):
     image = np.arange(8 * 6 * channels, dtype=np.uint8).reshape(8, 6, channels)
+    if channels == 4:
+        image[..., 3] = 255  # what is opaque is the same premultiplied
     write_png(tmp_path / "a.png", image, {"seed": 7})
     assert of_picture(tmp_path / "a.png") == ((6, 8), [SOURCE_TYPE])
     assert read_metadata(tmp_path / "a.png") == {"seed": 7}
