@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -292,8 +293,10 @@ def test_the_link_brings_the_state_back_and_the_token_is_gone(watched):
     page = watched.page
     assert "token" not in page.url
     page.click('.tile[data-seed="8"]')
-    page.click('.tile[data-seed="9"]', modifiers=["Shift"])
     watched.until("location.hash.length > 1")
+    alone = page.evaluate("location.hash")
+    page.click('.tile[data-seed="9"]', modifiers=["Shift"])
+    watched.until(f"location.hash !== {json.dumps(alone)}")
     page.reload()
     page.wait_for_selector("body[data-ready]")
     watched.until("document.querySelector('.caption .title').textContent === 'Seed 8'")
