@@ -84,11 +84,12 @@ class StoreWriter:
         # LMDB's own syncs stay on: each commit writes the data pages before the meta page that refers to them. With
         # sync=False and a sync afterwards, a power cut could leave the meta page without its data.
         # lock=False: no other process opens this directory, and no lock.mdb is left in the store.
+        # LMDB zeroes its memory (meminit): unused parts of pages would hold what lay there, such as photographs' EXIF.
         if self.progress.consumed:
             with explain_unfinished(path), closing(LmdbPages(path / FILE)) as pages:
                 pages.check()
         self._env = self._retry_with_larger_map(
-            lambda: lmdb.open(str(path), map_size=first_map, max_dbs=len(codecs) + 3, meminit=False, lock=False)
+            lambda: lmdb.open(str(path), map_size=first_map, max_dbs=len(codecs) + 3, lock=False)
         )
         try:
             self._open()
