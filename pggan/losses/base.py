@@ -148,6 +148,10 @@ class Objective(nn.Module):
         Called when the networks have been made, and again when they have loaded another model's weights.
         """
 
+    def acts_at(self, resolution: int) -> bool:
+        """Whether it has terms at a resolution."""
+        return True
+
     def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Declares the random tensors that it needs in `batch.noise`.
 

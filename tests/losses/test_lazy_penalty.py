@@ -121,6 +121,17 @@ def test_when_it_is_taken_and_what_the_log_says(monkeypatch):
     assert first["d_loss"] == pytest.approx(first["real"] + first["fake"] + first["r1"] + first["r2"], rel=1e-5)
 
 
+def test_a_resolution_without_penalty_has_no_step_for_it():
+    options = {"loss": "r1", "loss_options": (("r1_gamma", "4:0,8:1"),), "penalty_every": 2}
+    player = Player(tiny(**options))
+    assert set(example_inputs(player.state, 2, 4)) == {"d", "g"}
+    assert set(example_inputs(player.state, 3, 4)) == {"d", "g", "penalties"}
+    rows = [player.play(1) for _ in range(8)]
+    began = next(number for number, row in enumerate(rows) if "r1" in row)
+    assert player.schedule.at(4 * began).level == 3
+    assert player.schedule.at(4 * (began - 2)).level == 2
+
+
 def test_adam_s_decay_rates_and_rate_stand_for_one_more_update():
     config = tiny(**BOTH, penalty_every=4, adam_betas=(0.5, 0.99), d_lr=PerResolution(0.002))
     g, d = config.optimizers()

@@ -171,6 +171,6 @@ def example_inputs(state: TrainState, level: int, images: int) -> dict[str, Step
     batch = builder.d_batch(loaded, 0, half)
     batches = {"d": batch, "g": builder.g_batch(batch, 0)}
     inputs = {player: StepInputs(player, level, batch, half, one) for player, batch in batches.items()}
-    if config.penalty_every > 1:
+    if loss_functions.lazy_objectives(state.context, level):
         inputs["penalties"] = replace(inputs["d"], penalties_only=True)
     return inputs

@@ -149,9 +149,16 @@ def d_loss(context: StepContext, d: Parameters, g: Parameters, inputs: StepInput
     return terms.total() * inputs.scale, terms
 
 
+def lazy_objectives(context: StepContext, level: int) -> list[Objective]:
+    """Returns the objectives whose terms have a step of their own at a level; none without lazy regularisation."""
+    if context.penalty_every == 1:
+        return []
+    return [objective for objective in context.objectives if objective.lazy and objective.acts_at(2**level)]
+
+
 def d_penalties(context: StepContext, d: Parameters, g: Parameters, inputs: StepInputs) -> tuple[Tensor, LossTerms]:
     """Computes D's lazy penalties, times the steps that they stand for; as `player_loss`."""
-    batch, lazy = inputs.batch, [objective for objective in context.objectives if objective.lazy]
+    batch, lazy = inputs.batch, lazy_objectives(context, inputs.level)
     fakes = batch.reals[:0]
     with torch.no_grad():
         if any(objective.needs_fakes for objective in lazy):

@@ -16,7 +16,7 @@ from pggan.losses.base import Batch, Objective
 from pggan.networks import ema
 from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.gradients import Gradients, Values
-from pggan.training.engine.loss_functions import StepInputs
+from pggan.training.engine.loss_functions import StepInputs, lazy_objectives
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils import distributed
@@ -43,7 +43,7 @@ def train_step(
     for number in range(state.schedule.n_critic):
         batch = builder.d_batch(next(batches), state.nimg, alpha)
         terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
-        if penalties_due(state, number):
+        if penalties_due(state, scheduled.level, number):
             add_terms(penalties, penalty_step(state, executor, batch, scheduled.level, alpha))
         ema.update(state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch))
         state.progress.nimg += len(batch.reals) * state.world.size
@@ -56,22 +56,32 @@ def train_step(
 
 
 def player_step(
-    state: TrainState, executor: StepExecutor, player: str, batch: Batch, level: int, alpha: Tensor
+    state: TrainState,
+    executor: StepExecutor,
+    player: str,
+    batch: Batch,
+    level: int,
+    alpha: Tensor,
+    penalties_only: bool = False,
 ) -> dict[str, Tensor]:
-    """Updates D ("d") or G ("g") once; a step whose gradients are not finite is skipped."""
+    """Updates D ("d") or G ("g") once; a step whose gradients are not finite is skipped.
+
+    `penalties_only`: D's lazy penalties instead of its loss.
+    """
     network, optimizer, scaler = state.player(player)
-    inputs = StepInputs(player, level, batch, alpha, scaler.scale())
+    inputs = StepInputs(player, level, batch, alpha, scaler.scale(), penalties_only)
     gradients, losses, stats = compute_gradients(executor, inputs)
     finite = scaler.check_finite_and_update(gradients.values())
     optimizer_step(network, optimizer, gradients, finite)
-    notify_objectives(state, inputs, {**losses, **stats}, finite)
+    if not penalties_only:
+        notify_objectives(state, inputs, {**losses, **stats}, finite)
     return {f"{player}_loss": torch.stack(list(losses.values())).sum(), **losses, **stats}
 
 
-def penalties_due(state: TrainState, number: int) -> bool:
+def penalties_due(state: TrainState, level: int, number: int) -> bool:
     """Returns whether D's step `number` of this iteration is followed by one for its lazy penalties."""
-    every = state.config.penalty_every
-    return every > 1 and (state.progress.iteration * state.schedule.n_critic + number) % every == 0
+    steps = state.progress.iteration * state.schedule.n_critic + number
+    return steps % state.config.penalty_every == 0 and bool(lazy_objectives(state.context, level))
 
 
 def penalty_step(
@@ -81,12 +91,9 @@ def penalty_step(
 
     Returns the terms times the iterations that they stand for, so that their mean over many is the penalties'.
     """
-    network, optimizer, scaler = state.player("d")
-    inputs = StepInputs("d", level, batch, alpha, scaler.scale(), penalties_only=True)
-    gradients, losses, stats = compute_gradients(executor, inputs)
-    optimizer_step(network, optimizer, gradients, scaler.check_finite_and_update(gradients.values()))
-    terms = {"d_loss": torch.stack(list(losses.values())).sum(), **losses, **stats}
-    return {name: value * (state.config.penalty_every / state.schedule.n_critic) for name, value in terms.items()}
+    share = state.config.penalty_every / state.schedule.n_critic
+    terms = player_step(state, executor, "d", batch, level, alpha, penalties_only=True)
+    return {name: value * share for name, value in terms.items()}
 
 
 def add_terms(terms: dict[str, Tensor], more: dict[str, Tensor]) -> None:
