@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from pggan.config.content.channels import RGBA
 from pggan.generation.model import Model
-from pggan.networks.layers import EqualizedLayer, UpscaleConv2d, fused_kernel
+from pggan.networks.layers import EqualizedLayer, UpscaleConv2d
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.formatting import one_line
@@ -49,7 +49,7 @@ Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.flo
 
 def _upscale(layer: UpscaleConv2d) -> nn.ConvTranspose2d:
     """A fused layer with its 4x4 kernel computed: exporters do not fold constants that are large."""
-    kernel = fused_kernel(layer.effective_weight().flip(2, 3).transpose(0, 1)).detach().contiguous()
+    kernel = layer.kernel(layer.effective_weight()).detach().contiguous()
     upscale = nn.ConvTranspose2d(kernel.shape[0], kernel.shape[1], 4, stride=2, padding=1)
     upscale.weight, upscale.bias = nn.Parameter(kernel, requires_grad=False), layer.bias
     return upscale

@@ -59,6 +59,11 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
     return Convolution.forward(x, weight, bias, geometry)
 
 
+def _is_product(x: Tensor, weight: Tensor) -> bool:
+    """Whether to compute a matrix product instead: of 1x1 kernels, eager on a CPU, as it takes a third of the time."""
+    return weight.shape[2] == 1 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 # A convolution C(x, w) is linear in the picture x and in the weight w. With the gradient g of its result,
 #
 #     < C(x, w), g >  =  < x, I(g, w) >  =  < w, W(x, g) >
@@ -76,6 +81,10 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        if _is_product(x, weight):
+            kernel, pixels = weight.flatten(1).expand(len(x), -1, -1), x.flatten(2)
+            product = kernel @ pixels if bias is None else torch.baddbmm(bias[:, None], kernel, pixels)
+            return product.reshape(len(x), len(weight), *x.shape[2:])
         y: Tensor = aten.convolution.default(x, weight, bias, *geometry.arguments())
         return y
 
@@ -100,6 +109,13 @@ class ConvolutionGradients(torch.autograd.Function):
     def forward(
         g: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, mask: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, ...]:
+        if _is_product(x, weight):
+            rows, pixels = g.flatten(2), x.flatten(2)
+            return (
+                (weight.flatten(1).t().expand(len(x), -1, -1) @ rows).reshape(x.shape) if mask[0] else None,
+                (rows @ pixels.mT).sum(0).reshape(weight.shape) if mask[1] else None,
+                rows.sum((0, 2)) if mask[2] else None,
+            )
         sizes = [weight.shape[1 if geometry.transposed else 0]]
         gradients = aten.convolution_backward.default(g, x, weight, sizes, *geometry.arguments(), list(mask))
         return tuple(gradient if asked else None for gradient, asked in zip(gradients, mask))

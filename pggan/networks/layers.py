@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pggan.config.train import NetworkConfig
 from pggan.networks.convolution import Geometry, convolution
-from pggan.networks.resampling import blur, downscale, upscale
+from pggan.networks.resampling import blur, downscale, spread_kernel, upscale
 
 # Gain of He initialisation, for layers before a (leaky) ReLU.
 GAIN = math.sqrt(2.0)
@@ -180,12 +180,6 @@ class TransposedConv2d(ConvolutionLayer):
         return effective_weight.transpose(0, 1)
 
 
-def fused_kernel(kernel: Tensor, divisor: int = 1) -> Tensor:
-    """Convolves 3x3 kernels with a 2x2 box of `1 / divisor` to 4x4 kernels, for scaling fused with convolution."""
-    # contiguous: for channels_last, torch's gradient of padded pooling is wrong on GPUs (pytorch issue 188344)
-    return F.avg_pool2d(kernel.contiguous(), 2, stride=1, padding=1, divisor_override=divisor)
-
-
 class UpscaleConv2d(EqualizedConv2d):
     """Nearest-neighbour upscale, then 3x3 convolution; fused: the same function as one transposed 4x4 convolution.
 
@@ -199,8 +193,8 @@ class UpscaleConv2d(EqualizedConv2d):
             self.geometry = Geometry(stride=2, padding=1, transposed=True)
 
     def kernel(self, effective_weight: Tensor) -> Tensor:
-        # a transposed convolution scatters, hence the flip
-        return fused_kernel(effective_weight.flip(2, 3).transpose(0, 1)) if self.fused else effective_weight
+        # a transposed convolution scatters, hence the kernel turned by 180 degrees
+        return spread_kernel(effective_weight, 1.0, True).transpose(0, 1) if self.fused else effective_weight
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.fused else upscale(x)
@@ -226,7 +220,7 @@ class ConvDownscale2d(EqualizedConv2d):
             self.geometry = Geometry(stride=2, padding=1)
 
     def kernel(self, effective_weight: Tensor) -> Tensor:
-        return fused_kernel(effective_weight, 4) if self.fused else effective_weight
+        return spread_kernel(effective_weight, 0.25) if self.fused else effective_weight
 
     def forward(self, x: Tensor) -> Tensor:
         y = leaky_relu(self.norm(super().forward(blur(x) if self.bilinear else x)), self.leak)

@@ -39,11 +39,11 @@ from pggan.training.run.trackers import Tracker
 from pggan.training.run.warm_start import load_pretrained
 from pggan.utils.devices import (
     StepThrottle,
-    enable_cudnn_benchmark,
     limit_memory,
     out_of_memory,
     pick_device,
     set_precision,
+    tune_for_steps,
 )
 from pggan.utils.distributed import SINGLE_PROCESS, World, local_world_size
 from pggan.utils.errors import TrainingError
@@ -96,7 +96,7 @@ class Trainer:
         self.config, self.run, self.display, self.world = config, run, display, world
         device = pick_device(environment.device)
         set_precision(environment.precision)
-        enable_cudnn_benchmark(device)
+        tune_for_steps(device)
         if config.budget is not None:
             limit_memory(device, max(0.0, config.budget - LIBRARIES["cuda"]))  # on a GPU; its context takes the rest
         self.store = Store(str(config.data))

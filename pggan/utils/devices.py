@@ -33,6 +33,10 @@ GPUS = {"cuda": "CUDA GPU", "mps": "Apple GPU (Metal)", "xpu": "Intel GPU"}
 PLAIN = frozenset({"mps", "xpu"})
 # Limits set by `limit_memory`, in bytes, by GPU number.
 _limits: dict[int | None, float] = {}
+# Options of glibc's mallopt, and the largest size it takes as the one from which blocks are mapped by themselves.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_THRESHOLD = -1, -3, 32 << 20
+# Freed main memory that a process with many equal steps does not give back, bytes.
+FREE_HEAP = 1 << 30
 # Error of Linux's peak count in bytes: the kernel adds up the pages of each thread in batches.
 _SLACK = 32 << 20
 # Any: torch creates these attributes at import, so type checkers do not see them
@@ -253,10 +257,20 @@ def set_precision(precision: str) -> None:
         switch.allow_tf32 = precision == "tf32"
 
 
-def enable_cudnn_benchmark(device: torch.device) -> None:
-    """Lets cuDNN time its algorithms for each new shape of convolution and use the fastest one."""
+def tune_for_steps(device: torch.device) -> None:
+    """Prepares a process for many steps of the same shapes.
+
+    On a GPU cuDNN times its algorithms for each shape of convolution and uses the fastest one. On a CPU the C library
+    (glibc) keeps up to `FREE_HEAP` of freed memory: else it gives that back after each step, and a tenth of the next
+    one goes into getting it again. MALLOC_* variables that the user set are left alone.
+    """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+    elif device.type == "cpu" and not any(name.startswith("MALLOC_") for name in os.environ):
+        with suppress(OSError, AttributeError, TypeError):
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+            libc.mallopt(_M_TRIM_THRESHOLD, FREE_HEAP)
 
 
 @contextmanager

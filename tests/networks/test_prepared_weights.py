@@ -68,7 +68,7 @@ class Spreads(TorchDispatchMode):
     count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function is torch.ops.aten.avg_pool2d.default and args[0].shape[-1] == 3
+        self.count += function is torch.ops.aten.mm.default and args[1].shape == (9, 16)
         return function(*args, **(kwargs or {}))
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -149,3 +153,29 @@ def test_full_float32_works_in_programs_that_use_the_new_precision_switch():
         with devices.full_float32(GPU):
             assert (convolutions.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
         assert (convolutions.fp32_precision, matmul.fp32_precision) == (before, "tf32")
+
+
+FAULTS = """
+import resource
+import torch
+from pggan.utils.devices import tune_for_steps
+
+tune_for_steps(torch.device("cpu"))
+for count in range(12):
+    if count == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    temporaries = [torch.ones(4 << 20) for _ in range(4)]
+    del temporaries
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_steps_on_a_cpu_do_not_fetch_their_memory_anew():
+    def faults(**variables):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        command = [sys.executable, "-c", FAULTS]
+        return int(subprocess.run(command, env=environment | variables, capture_output=True, check=True).stdout)
+
+    assert faults() < 40_000  # of 163,840 that ten steps touch
+    assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 100_000  # the user's choice holds

@@ -22,7 +22,7 @@ from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
-from pggan.utils.devices import enable_cudnn_benchmark, pick_device, pick_precision, set_precision
+from pggan.utils.devices import pick_device, pick_precision, set_precision, tune_for_steps
 
 
 class Trainer:
@@ -38,7 +38,7 @@ class Trainer:
             torch.cuda.set_device(self.device)
         self.precision = pick_precision(config.precision, self.device)
         set_precision(self.precision)
-        enable_cudnn_benchmark(self.device)
+        tune_for_steps(self.device)
         self.state = TrainState(config, self.device, self.precision)
         if joined is not None:
             self.state.context = replace(self.state.context, joined=joined)

@@ -246,12 +246,12 @@ def augmented(context: StepContext, images: Tensor, batch: Batch, real: bool) ->
 def generate(context: StepContext, g: Parameters, inputs: StepInputs) -> Tensor:
     """Runs G with the given parameters: fakes (N, C, R, R)."""
     arguments = (inputs.batch.latents, inputs.level, inputs.alpha, inputs.batch.fake_labels, context.dtype)
-    return functional_call(context.generator, g, arguments)
+    return functional_call(context.generator, g, arguments, tie_weights=False)
 
 
 def discriminate(context: StepContext, d: Parameters, images: Tensor, level: int, alpha: Tensor) -> DiscriminatorOutput:
     """Runs D with the given parameters on images (N, C, R, R)."""
-    output = functional_call(context.discriminator, d, (images, level, alpha, context.dtype))
+    output = functional_call(context.discriminator, d, (images, level, alpha, context.dtype), tie_weights=False)
     for objective in context.objectives:
         output = objective.transform_output(output)
     return output
@@ -270,4 +270,6 @@ def parameters_of(module: torch.nn.Module) -> Parameters:
 def parameter_gradients(loss: Tensor, parameters: Parameters, scale: Tensor) -> dict[str, Tensor | None]:
     """Returns the unscaled gradients of a scaled loss; None for parameters that took no part (inactive levels)."""
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    if scale.device.type == "cpu" and scale == 1:  # saves a copy of all; on a GPU the host would wait for the answer
+        return dict(zip(parameters, gradients))
     return {name: None if g is None else g / scale for name, g in zip(parameters, gradients)}
