@@ -8,7 +8,6 @@ in place, and other programs nothing.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pggan.notebook import notebook_progress, open_notebook_display
 from pggan.utils.errors import UsageError
+from pggan.utils.formatting import nearest_name
 
 if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
@@ -65,7 +65,7 @@ def prepare(
 
     names = [field.name for field in dataclasses.fields(room.PrepareOptions)]
     for name in changes.keys() - set(names):
-        raise UsageError(f"prepare has no option {name!r}{_hint(name, names)}")
+        raise UsageError(f"prepare has no option {name!r}{nearest_name(name, names)}")
     checked = dataclasses.replace(options or room.PrepareOptions(), **changes)
     work, faces = (_Work(name, on_progress or notebook_progress()) for name in ("preparing", "looking for faces"))
     on_faces = room.FaceProgress(faces.start, faces.advance)
@@ -212,11 +212,6 @@ def open_work(on_progress: OnProgress, name: str, total: int) -> Iterator[Callab
 
 def _silent(work: str, done: int, total: int) -> None:
     """Shows no progress."""
-
-
-def _hint(name: str, names: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, names, 1)
-    return f"; is {nearest[0]!r} meant?" if nearest else ""
 
 
 def _open_display(on_progress: OnProgress | None, on_tick: OnTick | None, on_note: OnNote | None) -> OpenDisplay:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from experiments.commands import run_pggan
 
 from pggan.data.store.store import Store
 from pggan.training.run.directory import RunDirectory, is_run
@@ -30,17 +31,9 @@ COLUMNS = {"gap": "gap of D", "r": "r", "p": "p at the end", "swd": "SWD x 1000"
 SHARE = 0.25
 
 
-def pggan(*arguments: str) -> str:
-    """Runs a command of the product; ends with its message where it fails."""
-    done = subprocess.run([sys.executable, "-m", "pggan", *arguments], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout
-
-
 def train(data: str, run: Path, kind: str, seed: int, held_out: float, given: argparse.Namespace) -> None:
     if is_run(run):
-        pggan("train", "--resume", str(run), "--quiet")
+        run_pggan("train", "--resume", str(run), "--quiet")
         return
     kimg = [f"{given.kimg:g}", "--tick-kimg", f"{given.kimg / 24:g}"]
     narrow = ["--fmap-base", str(given.fmap_base), "--fmap-max", str(given.fmap_base // 8)]
@@ -48,7 +41,7 @@ def train(data: str, run: Path, kind: str, seed: int, held_out: float, given: ar
     plan += ["--batch", str(given.batch)]
     few = ["--held-out", f"{held_out:.6f}", "--seed", str(seed), "--augment", kind]
     ada = ["--ada-kimg", f"{given.ada_kimg:g}", "--ada-target", f"{given.ada_target:g}"] if kind == "ada" else []
-    pggan("train", data, "--out", str(run), "--preset", "demo", *plan, *few, *ada, "--quiet", *given.train)
+    run_pggan("train", data, "--out", str(run), "--preset", "demo", *plan, *few, *ada, "--quiet", *given.train)
 
 
 def figures(data: str, run: Path, count: int) -> dict[str, float]:
@@ -57,7 +50,7 @@ def figures(data: str, run: Path, count: int) -> dict[str, float]:
     last = lines[-max(1, round(len(lines) * SHARE)) :]
     gap = statistics.mean(line["score_gap"] for line in last)
     apart = statistics.mean(line["score_real"] - line["score_fake"] for line in last)
-    told = pggan("evaluate", str(run), "--data", data, "--metrics", "swd,msssim", "--n", str(count), "--json")
+    told = run_pggan("evaluate", str(run), "--data", data, "--metrics", "swd,msssim", "--n", str(count), "--json")
     measured = json.loads(told)["metrics"]
     found = {"gap": gap, "swd": measured["swd"], "msssim": measured["msssim"]}
     if apart > 0:  # else D tells nothing apart, and r is nothing

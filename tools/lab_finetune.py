@@ -14,24 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from experiments.commands import run_pggan
 
 from pggan.config.train import GeneratorConfig, NetworkConfig
 from pggan.data.store.store import Store
 from pggan.generation.model import load
 from pggan.metrics.evaluate import evaluate_model
 from pggan.training.run.directory import RunDirectory, is_run
-
-
-def pggan(*arguments: str) -> None:
-    status = subprocess.call([sys.executable, "-m", "pggan", *arguments])
-    if status:
-        sys.exit(status)
 
 
 def widths(model: str, res: int) -> list[str]:
@@ -49,12 +43,14 @@ def widths(model: str, res: int) -> list[str]:
 
 def train(given: argparse.Namespace, run: Path, begin: list[str], seed: int, res: int) -> None:
     if is_run(run):
-        pggan("train", "--resume", str(run), "--quiet")
+        run_pggan("train", "--resume", str(run), "--quiet")
         return
     tick = given.kimg / given.points
     length = ["--stable-kimg", f"{given.kimg:g}", "--tick-kimg", f"{tick:g}", "--snapshot-ticks", "1"]
     rest = ["--preset", "demo", "--max-res", str(res), "--batch", str(given.batch), "--seed", str(seed)]
-    pggan("train", given.data, "--out", str(run), *rest, *length, *begin, "--augment", "none", "--quiet", *given.train)
+    run_pggan(
+        "train", given.data, "--out", str(run), *rest, *length, *begin, "--augment", "none", "--quiet", *given.train
+    )
 
 
 def curve(given: argparse.Namespace, run: Path) -> dict[float, float]:

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments.commands import run_pggan
 from numpy.typing import NDArray
 
 import pggan
@@ -31,12 +30,6 @@ from pggan.training.run.directory import is_run
 
 NUMBERS = ("size", "shift")
 BACKGROUNDS = ((255, 255, 255), (40, 90, 40))
-
-
-def run(*arguments: str) -> None:
-    """Runs a command of the product; ends with its message where it fails."""
-    if status := subprocess.call([sys.executable, "-m", "pggan", *arguments]):
-        sys.exit(status)
 
 
 def measured(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
@@ -75,15 +68,15 @@ def main() -> None:
     data, trained = given.out / "data", given.out / "run"
     if not data.exists():
         kind = ["--channels", "4", "--numbers", ",".join(NUMBERS), "--max-res", str(given.res)]
-        run("prepare-data", f"drawn:{given.pictures}", str(data), *kind)
+        run_pggan("prepare-data", f"drawn:{given.pictures}", str(data), *kind, shown=True)
     plan = ["--max-res", str(given.res), "--stable-kimg", f"8,{given.res}:{given.kimg:g}", "--fade-kimg", "4"]
     plan += ["--labels", "size,shift,hair-colour", "--augment", "ada", "--augment-p", "0.1", "--no-mirror"]
     plan += ["--latent-size", "32", "--fmap-base", "256", "--fmap-max", "48", "--batch", "32", "--eval-every", "0"]
     plan += ["--tick-kimg", "4", "--ema-half-life", "1"]
     if is_run(trained):
-        run("train", "--resume", str(trained))
+        run_pggan("train", "--resume", str(trained), shown=True)
     else:
-        run("train", str(data), "--out", str(trained), *plan, *further)
+        run_pggan("train", str(data), "--out", str(trained), *plan, *further, shown=True)
     model = pggan.load(trained)
     with Store(data) as store:
         count = min(given.count, len(store))

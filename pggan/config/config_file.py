@@ -6,7 +6,6 @@ run directory, other files, the device of a run.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -22,7 +21,7 @@ from pggan.config.resolution import PerResolution
 from pggan.config.serialization import from_json
 from pggan.config.train import OPTIONS, TrainConfig
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import one_line
+from pggan.utils.formatting import nearest_name, one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -74,8 +73,7 @@ def _name(name: str, path: Path) -> str:
         return plain
     if plain in (*_COMMAND_LINE_ONLY, *_CALL_ONLY):
         raise UsageError(f"{path}: {name} belongs on the command line, not into a file")
-    nearest = difflib.get_close_matches(plain, known, 1)
-    hint = f"; is {nearest[0].replace('_', '-')} meant?" if nearest else "; see pggan train --help"
+    hint = nearest_name(name, [option.replace("_", "-") for option in known]) or "; see pggan train --help"
     raise UsageError(f"{path}: no option is called {name}{hint}")
 
 

@@ -69,10 +69,10 @@ NEVER = "never"
 
 @dataclass(frozen=True)
 class StopRule:
-    """When a run has had enough: so many evaluations without a better score."""
+    """When a run stops: after `patience` evaluations without a better score."""
 
     metric: str
-    patience: int  # evaluations
+    patience: int
 
     @classmethod
     def parse(cls, text: str | None) -> StopRule | None:

@@ -27,7 +27,8 @@ _MAX_VALUES = 1 << 31
 _MAX_DEPTH = 32
 # Operations of a pickle, and objects in what it describes, each counted as often as it is referred to.
 _MAX_STEPS = 1 << 20
-# Bytes that a pickle may describe: so many times its file's, and so many more. Strings may be shared, arrays are not.
+# Bytes that a pickle may describe: its file's times the first number, plus the second. Strings may be shared, arrays
+# are not.
 _BYTES_RATIO, _BYTES_EXTRA = 2, 1 << 20
 
 

@@ -22,7 +22,7 @@ class Geometry(NamedTuple):
     stride: int = 1
     padding: int = 0
     transposed: bool = False
-    groups: int = 1  # channels go through the kernel in so many groups, each by itself
+    groups: int = 1  # of channels, each of which has kernels of its own
 
     def arguments(self) -> tuple[Any, ...]:
         """Returns stride, padding, dilation, transposed, output padding and groups, as torch's operators take them."""

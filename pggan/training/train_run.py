@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -21,7 +20,7 @@ from pggan.config.train import OPTIONS, TrainConfig
 from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import bytes_of
+from pggan.utils.formatting import bytes_of, nearest_name
 
 if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
@@ -62,8 +61,7 @@ def collect_options(values: Mapping[str, Any]) -> dict[str, Any]:
     loss_options: dict[str, Any] = {}
     for name, value in values.items():
         if name not in declared:
-            nearest = difflib.get_close_matches(name, declared, 1)
-            raise UsageError(f"train has no option {name!r}" + (f"; is {nearest[0]!r} meant?" if nearest else ""))
+            raise UsageError(f"train has no option {name!r}{nearest_name(name, declared)}")
         if value is None:
             continue
         if name == "batch" and value == AUTO:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
+from collections.abc import Iterable
 
 
 def one_line(error: BaseException | str) -> str:
@@ -14,6 +16,12 @@ def one_line(error: BaseException | str) -> str:
 def printable(text: str) -> str:
     """Escapes undecodable bytes and control characters, so that a file name can be shown and stored anywhere."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Returns `; is 'batch' meant?` for a mistyped name, or nothing where no name is near."""
+    nearest = difflib.get_close_matches(name, names, 1)
+    return f"; is {nearest[0]!r} meant?" if nearest else ""
 
 
 def paste(*words: object) -> str:

@@ -71,7 +71,7 @@ def test_lists_and_tables_are_taken_as_people_write_them(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max-rez = 8", "no option is called max-rez; is max-res meant?"),
+        ("max-rez = 8", "no option is called max-rez; is 'max-res' meant?"),
         ("qwertz = 8", "no option is called qwertz; see pggan train --help"),
         ("max-res = 'many'", "max_res: 'many' is not a valid integer"),
         ("max-res = true", "max_res is no matter of true or false"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 import pggan
 from pggan.cli import run as command_line
 from pggan.config.model_metadata import ModelMetadata
-from pggan.config.train import PerResolution, TrainConfig, from_json, to_json
+from pggan.config.train import TrainConfig, from_json, to_json
 from pggan.data.label_columns import STEPS
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
@@ -23,9 +22,9 @@ from pggan.losses.regularizers.acgan import Classification, cross_entropy, squar
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
-from pggan.training.start import advice, begin, fit_to_data, resume
+from pggan.training.start import advice, begin, resume
 from pggan.utils.errors import DataError, ModelError, UsageError
-from tests.helpers.runs import StopAfter, same
+from tests.helpers.runs import StopAfter, same, small_run
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +35,7 @@ def data(tmp_path_factory):
 
 
 def configured(data, **options):
-    config = TrainConfig(
-        data=str(data), labels="size,hair-colour,shift", max_res=8, fmap_base=64, fmap_max=16, latent_size=16,
-        batch=PerResolution(4), stable_kimg=PerResolution(0.04), fade_kimg=PerResolution(0.04),
-        tick_kimg=PerResolution(0.02), snapshot_ticks=2, checkpoint_ticks=2, eval_every=0, device="cpu", cache="none",
-        workers=0, mirror=False,
-    )  # fmt: skip
-    with Store(data) as store:
-        return fit_to_data(dataclasses.replace(config, **options), store.manifest)
+    return small_run(data, **{"labels": "size,hair-colour,shift", "mirror": False, **options})
 
 
 @pytest.fixture(scope="module")

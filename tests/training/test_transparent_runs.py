@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,14 +9,12 @@ from PIL import Image
 import pggan
 from pggan.cli import run as command_line
 from pggan.config.content.channels import premultiply
-from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.prepare.prepare import PrepareOptions, prepare
-from pggan.data.store.store import Store
 from pggan.generation.video import VideoOptions, _interpolation_frames
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
-from pggan.training.start import begin, fit_to_data, resume
-from tests.helpers.runs import StopAfter, same
+from pggan.training.start import begin, resume
+from tests.helpers.runs import StopAfter, same, small_run
 
 ADA = (("augment", "ada"), ("augment_p", 0.5))
 
@@ -30,20 +26,10 @@ def data(tmp_path_factory):
     return path
 
 
-def configured(data, **options):
-    config = TrainConfig(
-        data=str(data), max_res=8, fmap_base=64, fmap_max=16, latent_size=16, batch=PerResolution(4),
-        stable_kimg=PerResolution(0.04), fade_kimg=PerResolution(0.04), tick_kimg=PerResolution(0.02),
-        snapshot_ticks=2, checkpoint_ticks=2, eval_every=0, device="cpu", cache="none", workers=0,
-    )  # fmt: skip
-    with Store(data) as store:
-        return fit_to_data(dataclasses.replace(config, **options), store.manifest)
-
-
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("rgba-run") / "run"
-    begin(configured(data, loss_options=ADA), out, QuietDisplay())
+    begin(small_run(data, loss_options=ADA), out, QuietDisplay())
     return out
 
 
@@ -101,7 +87,7 @@ def test_figures_reports_and_exports(trained, data, tmp_path, capsys):
 @pytest.mark.long
 def test_a_run_resumes_to_the_same_numbers(data, trained, tmp_path):
     whole, cut = RunDirectory(trained), RunDirectory(tmp_path / "cut")
-    begin(configured(data, loss_options=ADA), cut.path, StopAfter(70))
+    begin(small_run(data, loss_options=ADA), cut.path, StopAfter(70))
     resume(cut, QuietDisplay())
     assert same(whole.states()[-1], cut.states()[-1])
     assert same(whole.models()[-1], cut.models()[-1])

@@ -19,16 +19,14 @@ plot are of all runs that OUT holds, so that several calls may share the work. W
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from experiments.commands import run_pggan
 from experiments.frame import Row, Say
 from pggan.training.run.directory import RunDirectory, is_run
 from pggan.training.run.log_reader import is_tick, read_log
@@ -79,16 +77,6 @@ class Plan:
         ]  # fmt: skip
 
 
-def pggan(*arguments: str) -> str:
-    """Runs a command of the product on one thread; ends with its message where it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pggan", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout
-
-
 def conduct(plan: Plan, recipes: Sequence[str], seeds: Sequence[int], say: Say) -> list[Row]:
     """Trains and measures what is missing; returns the figures of all runs in `plan.out`."""
     if unknown := [name for name in recipes if name not in RECIPES]:
@@ -106,11 +94,11 @@ def conduct(plan: Plan, recipes: Sequence[str], seeds: Sequence[int], say: Say) 
 def train(plan: Plan, run: Path, name: str, seed: int) -> None:
     """Trains a run to its end; one that stands is gone on with."""
     if is_run(run):
-        pggan("train", "--resume", str(run), "--quiet")
+        run_pggan("train", "--resume", str(run), "--quiet", threads=1)
         return
     rates = () if "--g-lr" in RECIPES[name] else ("--g-lr", "0.001", "--d-lr", "0.001")
     given = [*plan.options(), *rates, *RECIPES[name], "--seed", str(seed)]
-    pggan("train", plan.data, "--out", str(run), *given, "--quiet")
+    run_pggan("train", plan.data, "--out", str(run), *given, "--quiet", threads=1)
 
 
 def measure(plan: Plan, run: Path, name: str, seed: int) -> Row:
@@ -139,9 +127,8 @@ def measure(plan: Plan, run: Path, name: str, seed: int) -> Row:
 
 def evaluate(plan: Plan, model: Path, metrics: str, count: int, embedding: str | None = None) -> dict[str, float]:
     given = [] if embedding is None else ["--embedding", embedding]
-    told = pggan(
-        "evaluate", str(model), "--data", plan.reals, "--metrics", metrics, "--n", str(count), *given, "--json"
-    )
+    asked = ["--data", plan.reals, "--metrics", metrics, "--n", str(count), *given, "--json"]
+    told = run_pggan("evaluate", str(model), *asked, threads=1)
     found: dict[str, float] = json.loads(told)["metrics"]
     return found
 

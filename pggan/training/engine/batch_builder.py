@@ -40,7 +40,7 @@ class BatchBuilder:
             column: Places in the data of the label columns that a conditional run uses.
             known: Entries (N, columns) from which the labels of fakes are drawn; of a single column also (N,), with -1
                 for unknown ones. None without labels.
-            columns: Their kinds; None: one column of classes.
+            columns: Their kinds; None: as the run's label layout has them, without names.
         """
         self.seed, self.device, self.world = state.config.seed, state.device, state.world
         self.latent_size, self.label_size = state.config.latent_size, state.config.label_size
@@ -49,8 +49,7 @@ class BatchBuilder:
         self.objectives = state.context.objectives
         # the level of detail of reals varies where the data grow
         self.schedule = state.schedule if state.config.growth == "data" else None
-        size = self.label_size
-        self.columns = columns if columns is not None else [LabelColumn("", tuple(map(str, range(size))))][: bool(size)]
+        self.columns = _unnamed_columns(state.config.label_layout) if columns is None else columns
         self.at = np.atleast_1d(np.asarray(column, np.int64))[: len(self.columns)]
         rows = None if known is None or not self.columns else known.reshape(len(known), len(self.columns))
         self.known = None if rows is None else rows[(rows >= 0).all(axis=1)]
@@ -146,6 +145,13 @@ class BatchBuilder:
         return tensor.to(self.device)
 
 
+def _unnamed_columns(layout: Sequence[int]) -> list[LabelColumn]:
+    """Returns label columns of a layout: by the number of classes, 0 for a number."""
+    return [
+        LabelColumn("", tuple(map(str, range(size)))) if size else LabelColumn("", bounds=(0, 1)) for size in layout
+    ]
+
+
 def example_inputs(state: TrainState, level: int, images: int) -> dict[str, StepInputs]:
     """Makes inputs of both players' steps as a run of this state has them, on images of noise.
 
@@ -160,10 +166,7 @@ def example_inputs(state: TrainState, level: int, images: int) -> dict[str, Step
     random = np.random.default_rng(0)
     shape = (images, config.channels, side, side)
     reals, held_out = (random.integers(0, 256, shape, np.uint8) for _ in range(2))
-    columns = [
-        LabelColumn("", tuple(map(str, range(size)))) if size else LabelColumn("", bounds=(0, 1))
-        for size in config.label_layout
-    ]
+    columns = _unnamed_columns(config.label_layout)
     labels = np.zeros((images, len(columns)), np.int32)
     builder = BatchBuilder(state, range(len(columns)), labels if columns else None, columns)
     loaded = LoadedBatch(reals, labels, BatchRequest(0, images, side), held_out if config.held_out else None)

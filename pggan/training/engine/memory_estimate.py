@@ -40,7 +40,7 @@ RESIDENT = {False: 1.2, True: 1.4}
 LIBRARIES = {"cuda": 700 << 20, "cpu": 680 << 20}
 # Allowance on GPUs for the workspaces of cuDNN and cuBLAS, assumed: tools/benchmark.py memory shows what a card takes.
 WORKSPACES = 512 << 20
-# Recorded steps set aside at most so many times as much while they are prepared (tests/fakegpu).
+# Memory of recorded steps while they are prepared, at most, as a multiple of what they take then (tests/fakegpu).
 PREPARING = 2.4
 # Tensors of the process that compiles beside a GPU's run, at 1024x1024; its context comes on top.
 COMPILING = 768 << 20

@@ -20,7 +20,7 @@ REFRESH_SECONDS = 0.25
 OPTIONAL_TERMS = (("k", "k"), ("M", "convergence"), ("I", "mutual_information"), ("accuracy", "heldout_accuracy"))
 
 
-# Returns images a second since the last line, None before any, and the time left after so many images.
+# Returns images a second since the last line, None before any, and the time left after a number of images.
 MeasureLeft = Callable[[int], tuple[float | None, Left]]
 
 

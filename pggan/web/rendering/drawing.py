@@ -27,7 +27,7 @@ PNG_SIDE = 256
 MOVING_QUALITY, STILL_QUALITY = 88, 95
 # Milliseconds that a picture may take while a slider moves: with encoding and the way to the page it stays below 60.
 MOVING_MS = 34.0
-# Levels are measured up to one that takes so many milliseconds.
+# Milliseconds of the slowest level that is measured.
 MEASURED_MS = 90.0
 # What a quick picture leaves of the time that the next level is thought to take.
 RETRY = 0.95

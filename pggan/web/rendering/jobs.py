@@ -14,7 +14,7 @@ from pggan.utils.errors import PgganError
 from pggan.utils.formatting import one_line
 from pggan.web.rendering.renderer import Renderer
 
-# Long work waits for pictures between its steps, but so many seconds at most: it gets on under a moving slider, too.
+# Seconds that long work waits for pictures between its steps, at most: it gets on under a moving slider, too.
 ROOM_SECONDS = 0.25
 MOST_WAITING = 8
 NICENESS = 15

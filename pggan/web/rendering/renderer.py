@@ -16,7 +16,7 @@ from pggan.web.rendering.shelf import Shelf
 # Pictures kept, in bytes, and pending ones of a tab.
 CACHE_BYTES = 64 << 20
 MOST_PENDING = 512
-# A batch takes about so many milliseconds: a slider that begins to move waits no longer.
+# Milliseconds that a batch takes, about: a slider that begins to move waits no longer.
 BATCH_MS, MOST_BATCH = 30.0, 16
 
 
