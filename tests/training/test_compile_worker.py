@@ -144,7 +144,7 @@ def test_a_run_on_a_cpu_waits_for_the_compiler(monkeypatch):
     assert worker._done == {CompileTask(3, inputs.images)}
     assert distance(executor(inputs).by_name, eager(executor.state.context, inputs).by_name) < 1e-5
     executor(dataclasses.replace(inputs, player="g"))
-    assert notes[0] == "compiling the step at 8x8 beside the run, which waits"
+    assert notes[0] == "compiling the step at 8x8: the run waits for it"
     assert [line.split(",")[0] for line in notes[1:]] == ["the step at 8x8: compiled"]
 
 

@@ -120,7 +120,7 @@ def test_a_compiled_run_killed_while_it_compiles_and_without_its_code(tmp_path):
     process = start(data, "--out", whole, *options, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "whole-code"))
     notes = process.communicate(timeout=1800)[1]
     assert process.returncode == 0, notes
-    assert "compiling the step at 8x8 beside the run, which waits" in notes
+    assert "compiling the step at 8x8: the run waits for it" in notes
     assert "the step at 8x8: compiled, " in notes
 
     code = tmp_path / "code"

@@ -331,6 +331,13 @@ def test_compiling_pays_on_a_cpu_where_it_saves_twice_its_time():
     assert saved_seconds(configure("faces", {"loss": "lsgan"}).schedule, 6)[0] < saved
 
 
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"arch_d": "dcgan", "start_res": 64}])
+def test_what_was_not_measured_stays_eager_on_a_cpu(options):
+    longest = {"stable_kimg": PerResolution(1e5), "max_res": 64}
+    assert compiling_pays(configure("faces", longest).schedule, "cpu", 6)
+    assert not compiling_pays(configure("faces", {**longest, **options}).schedule, "cpu", 6)
+
+
 def test_wide_networks_stay_eager_on_a_cpu_where_convolutions_take_nearly_all_of_a_step():
     """However long they train."""
     schedule = configure("celebahq-v2-1gpu", {}).schedule

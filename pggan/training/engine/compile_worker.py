@@ -79,8 +79,8 @@ class CompileWorker:
             return True
         if task != self._task:
             self._begin(task, 0 if self._waits else NICENESS)
-            side, meanwhile = 2**level, "which waits" if self._waits else "which goes on without until then"
-            self._note(f"compiling the step at {side}x{side} beside the run, {meanwhile}")
+            how = ": the run waits for it" if self._waits else " beside the run, which goes on without until then"
+            self._note(f"compiling the step at {2**level}x{2**level}{how}")
         assert self._process is not None, "begun above"
         if self._waits:
             self._process.wait()

@@ -50,10 +50,11 @@ GPU_PAYS_FROM = 8_000, 3_000
 CPU_GAIN, CPU_LEAST_SHARE = 2.0, 0.1
 # Seconds that a run waits for the compiler with an empty cache, at 4x4 and for every level above.
 CPU_COMPILE_SECONDS = 85.0, 30.0
-# Seconds that an iteration saves for each pass of a layer, and for each value that it puts out; and the operations a
-# second of what takes as long as before. All measured on one thread of a two-core virtual machine (README.md). The
-# machine of a run is not measured: equal runs compile the same levels.
-CPU_SAVED_SECONDS, CPU_FLOPS = (60e-6, 2e-9), 70e9
+# Seconds that an iteration saves for each pass of a layer and for each value that it puts out, and loses for each of
+# its weights, which compiled code lays out anew; and the operations a second of what takes as long as before. Fitted to
+# iterations on one thread of a two-core virtual machine (README.md). The machine of a run is not measured: equal runs
+# compile the same levels.
+CPU_SAVED_SECONDS, CPU_FLOPS = (75e-6, 2.3e-9, -0.85e-9), 70e9
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
@@ -108,7 +109,9 @@ def compiling_pays(schedule: Schedule, device: str, level: int) -> bool:
     if _kind(device) == "cuda":
         first, more = GPU_PAYS_FROM
         return iterations >= first + more * (level - 2)
-    if _kind(device) != "cpu":
+    config = schedule.config
+    measured = config.arch_g == config.arch_d == "pggan" and config.precision in ("auto", "fp32")
+    if _kind(device) != "cpu" or not measured:
         return False
     first_seconds, more_seconds = CPU_COMPILE_SECONDS
     saved, share = saved_seconds(schedule, level)
@@ -119,17 +122,18 @@ def compiling_pays(schedule: Schedule, device: str, level: int) -> bool:
 def saved_seconds(schedule: Schedule, level: int) -> tuple[float, float]:
     """Estimates what compiling saves of a D step with its share of G's step on a CPU: in seconds, and as a share.
 
-    It saves launches and the traffic of activations between memory and processor: convolutions take as long as before.
+    It saves launches and the traffic of activations between memory and processor. Convolutions take as long as before,
+    and large weights longer.
     """
     config = schedule.config
-    of_layer, of_value = CPU_SAVED_SECONDS
+    of_layer, of_value, of_weight = CPU_SAVED_SECONDS
     batch, n_critic = int(config.batch.at(2**level)), schedule.n_critic
     d_passes = D_PASSES if "gradient-penalty" in config.regularizers() else D_PASSES_PLAIN
     passes = 1 + (G_PASSES - 1) / n_critic, d_passes + D_PASSES_IN_G_STEP / n_critic
     saved = rest = 0.0
     for count, network in zip(passes, config.networks()):
         for layer in layers(network, level):
-            saved += count * (of_layer + of_value * batch * layer.activations)
+            saved += count * (of_layer + of_value * batch * layer.activations + of_weight * layer.parameters)
             rest += count * 2.0 * batch * layer.macs / CPU_FLOPS
     return saved, saved / (saved + rest)
 
