@@ -341,7 +341,7 @@ def test_what_was_not_measured_stays_eager_on_a_cpu(options):
 def test_wide_networks_stay_eager_on_a_cpu_where_convolutions_take_nearly_all_of_a_step():
     """However long they train."""
     schedule = configure("celebahq-v2-1gpu", {}).schedule
-    assert not compiling_pays(schedule, "cpu", 4)
+    assert not any(compiling_pays(schedule, "cpu", level) for level in range(2, 9))
     assert compiling_pays(schedule, "cpu", 10)
 
 
