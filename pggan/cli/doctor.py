@@ -163,7 +163,7 @@ def _compilers() -> dict[str, Any]:
     found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     triton = _version("triton") or _version("triton-windows")
     return {
-        "C++": found or "none: --mode compiled cannot be used on a CPU",
+        "C++": found or "none: compiled steps cannot be used on a CPU",
         "triton": triton or "none: compiled steps cannot be used on a GPU",
     }
 

@@ -201,8 +201,8 @@ class TrainConfig:
         "alone; else fp32.",
         choices=PRECISIONS)
     mode: str = option(COMPUTING, "auto",
-        "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: on a GPU "
-        "CUDA graphs, compiled too where the planned steps pay for it; eager on a CPU.", choices=MODES, on_resume=SAFE)
+        "How training steps run: eager, compiled (torch.compile), or captured (CUDA graphs, too). auto: compiled where "
+        "the planned steps pay for it, else eager; on a GPU CUDA graphs either way.", choices=MODES, on_resume=SAFE)
     micro_batch: PerResolution | None = option(COMPUTING, None,
         "Gradient accumulation: most images per forward and backward pass; gradients add up to the batch's.", 1, 65536,
         whole=True, default_text="the batch")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from pggan.training.engine.memory_trial import fit_micro_batch
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
+from pggan.training.engine.step_modes import StepMode
 from pggan.training.monitor.disk_full import tolerate_write_errors
 from pggan.training.monitor.display import Display
 from pggan.training.monitor.early_stopping import EarlyStopping
@@ -103,7 +104,7 @@ class Trainer:
         self.state = TrainState(config, device, environment.precision, world)
         self.schedule = self.state.schedule
         check_share(config, self.state, world)
-        self.executor = StepExecutor(self.state, environment.modes, display.note)
+        self.executor = StepExecutor(self.state, environment.modes, display.note, fell_back=self._record_modes)
         self.executor.apply_memory_plan(environment.memory)
         labels = RunLabels.of(self.store, config)
         self.builder = BatchBuilder(self.state, labels.at, labels.known, labels.columns)
@@ -175,6 +176,12 @@ class Trainer:
             return []
         return [Tracker(self.call.track, self.run, to_json(self.config), self.display.note)]
 
+    def _record_modes(self, modes: Mapping[int, StepMode]) -> None:
+        """Has a run on a CPU resume in the mode that took over from one that failed: to the same bits."""
+        if self.config.mode == "auto" and self.state.device.type == "cpu" and self.world.is_main_process:
+            with tolerate_write_errors(self.display, "the step mode"):
+                self.run.record_modes({str(2**level): mode.value for level, mode in modes.items()})
+
     def _loader(self) -> Loader:
         config = self.config
         device, note = str(self.state.device), self.display.note
@@ -197,7 +204,12 @@ class Trainer:
         line: dict[str, Any] = {}
         while self._goes_on(signals):
             trained = self.schedule.at(self.state.nimg)
-            self._iterate(batches, trained)
+            try:
+                self._iterate(batches, trained, signals)
+            except Interrupted:  # while the compiler was at work
+                signals.agree(self.world)
+                self._catch_up(trained, signals, log)
+                continue
             signals.agree(self.world)
             reached, ended = self._reached(trained)
             self.display.show(reached)
@@ -212,11 +224,13 @@ class Trainer:
                 self._catch_up(reached, signals, log)
         return line
 
-    def _iterate(self, batches: Iterator[LoadedBatch], scheduled: ScheduleState) -> None:
+    def _iterate(self, batches: Iterator[LoadedBatch], scheduled: ScheduleState, signals: Signals) -> None:
         before, is_first = self.state.nimg, scheduled.resolution != self._resolution
         with self.ticks.paused("start", scheduled.level) if is_first else nullcontext():
             if is_first:
                 fit_micro_batch(self.executor, scheduled, len(self.store))
+                with signals.interrupting(self.world):
+                    self.executor.prepare(scheduled.level, scheduled.batch // self.world.size)
             terms = train_step(self.state, self.executor, self.builder, self._watched(batches), scheduled)
             self.throttle.step()
         self.ticks.add(terms, self.state.nimg - before, is_first)

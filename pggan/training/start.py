@@ -209,7 +209,7 @@ def resume(
     config, changed_fields = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, before, data))
     if device is not None or any(getattr(config, name) != getattr(recorded, name) for name in RESOLVED):
-        environment = _moved(before, config, device or before.device, display)
+        environment = _moved(before, config, device or before.device, display, config.mode == recorded.mode)
     else:
         environment = _checked(before, config, display)
     with _joined(environment, run) as (own, world):
@@ -255,10 +255,14 @@ def _data_of(run: RunDirectory, config: TrainConfig, before: RunEnvironment, mov
     return place
 
 
-def _moved(before: RunEnvironment, config: TrainConfig, device: str, display: Display) -> RunEnvironment:
-    """Decides anew what "auto" becomes, on another device or with other options."""
+def _moved(
+    before: RunEnvironment, config: TrainConfig, device: str, display: Display, same_mode: bool
+) -> RunEnvironment:
+    """Decides anew what "auto" becomes, on another device or with other options; step modes only where those change."""
     precision = "fp32" if config.precision == "tf32" and device == "cpu" else config.precision
     now = resolve(dataclasses.replace(config, device=device, precision=precision))
+    if same_mode and before.modes is not None and (now.device, now.precision) == (before.device, before.precision):
+        now = dataclasses.replace(now, modes=before.modes, modes_why=before.modes_why)
     for line in [*now.describe_steps(), *describe_memory(now.memory)]:
         display.note(line)
     return dataclasses.replace(now, data=before.data, processes=before.processes)

@@ -1,10 +1,12 @@
-"""Compiling beside the run: what is compiled, when it is waited for, and what becomes of a process that fails."""
+"""Compiling beside the run: what is compiled, when the run waits for it, and what becomes of a process that fails."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import shutil
+import signal
+import threading
 import time
 
 import pytest
@@ -19,7 +21,10 @@ from pggan.training.engine.gradients import distance, eager
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
+from pggan.training.run.directory import RunDirectory
+from pggan.training.start import begin, resume
 from pggan.utils.devices import set_precision
+from tests.helpers.runs import Notes
 from tests.helpers.step_modes import SMALL, executed
 
 LABELLED = dataclasses.replace(
@@ -126,9 +131,46 @@ def test_only_where_a_core_is_free(monkeypatch):
     executor.checkpoint(3)
     assert worker._upcoming(2) is None
     monkeypatch.setattr(compile_worker, "available_cores", torch.get_num_threads)
-    executor, _, _ = executed({3: StepMode.COMPILED})
-    assert start_compile_worker(executor) is None
-    assert executor.worker is None
+    executor, _, _ = executed({2: StepMode.EAGER, 3: StepMode.COMPILED})
+    assert start_compile_worker(executor)._upcoming(2) is None
+
+
+def test_a_run_on_a_cpu_waits_for_the_compiler(monkeypatch):
+    """No step of a phase is computed in another mode."""
+    executor, notes, inputs = executed({3: StepMode.COMPILED})
+    monkeypatch.setattr(compile_worker, "_PROGRAM", "import sys, time; sys.stdin.readline(); time.sleep(0.5)")
+    worker = start_compile_worker(executor)
+    executor.prepare(3, inputs.images)
+    assert worker._done == {CompileTask(3, inputs.images)}
+    assert distance(executor(inputs).by_name, eager(executor.state.context, inputs).by_name) < 1e-5
+    executor(dataclasses.replace(inputs, player="g"))
+    assert notes[0] == "compiling the step at 8x8: the run waits for it"
+    assert [line.split(",")[0] for line in notes[1:]] == ["the step at 8x8: compiled"]
+
+
+def test_a_stop_is_heard_while_the_run_waits(config, tmp_path, monkeypatch):
+    """The run is saved at once, and the compiler ends with it."""
+    workers = []
+
+    class Stopped(Notes):
+        def note(self, message):
+            super().note(message)
+            if message.startswith("compiling"):
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    def start(executor):
+        workers.append(start_compile_worker(executor))
+        return workers[-1]
+
+    monkeypatch.setattr(compile_worker, "_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr("pggan.training.loop.start_compile_worker", start)
+    run, stopped = RunDirectory(tmp_path / "run"), Stopped()
+    result = begin(dataclasses.replace(config, mode="compiled"), run.path, stopped)
+    assert (result.signal, result.nimg) == (signal.SIGTERM, 0)
+    assert [path.name for path in run.states()] == [run.interim_state(0).name]
+    assert workers[0]._process is None
+    resumed = resume(run, Notes(), changes={"mode": "eager", "total_kimg": 0.016}, override=True)
+    assert (resumed.signal, resumed.nimg) == (0, 16)
 
 
 @pytest.mark.slow

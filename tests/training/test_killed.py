@@ -1,9 +1,13 @@
-"""A real process killed at random points, some while it writes a checkpoint, ends where an uninterrupted one does."""
+"""A real process killed at random points, some while it writes a checkpoint, ends where an uninterrupted one does.
+
+In compiled steps, too: killed while it compiles, and with its compiled code gone.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,11 +47,29 @@ main()
 """
 
 
-def start(*arguments):
+def start(*arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", SLOW_WRITER, "train", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def until(condition, process, seconds=900):
+    """Waits for a condition, while the process runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def end_the_same(one, other):
+    a, b = RunDirectory(one), RunDirectory(other)
+    assert a.states()[-1].name == b.states()[-1].name
+    for expected_path, path in ((a.states()[-1], b.states()[-1]), (a.models()[-1], b.models()[-1])):
+        expected, found = (safetensors.torch.load_file(str(each)) for each in (expected_path, path))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 @pytest.mark.slow
@@ -78,14 +100,52 @@ def test_killed_at_random_points(tmp_path):
     assert kills == KILLS, "the run was too short"
     assert torn, "no kill fell into the writing of a checkpoint"
     assert whole.wait(120) == 0
+    end_the_same(tmp_path / "whole", killed)
     a, b = RunDirectory(tmp_path / "whole"), RunDirectory(killed)
-    assert a.states()[-1].name == b.states()[-1].name
-    for one, other in ((a.states()[-1], b.states()[-1]), (a.models()[-1], b.models()[-1])):
-        expected, found = (safetensors.torch.load_file(str(path)) for path in (one, other))
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
     ticks = [line["nimg"] for line in read_log(b.log)]
     assert ticks == sorted(set(ticks))
     assert ticks == [line["nimg"] for line in read_log(a.log)]
     # what killed processes left half-written is gone
     assert not [path for path in killed.rglob("*") if path.name.endswith(".tmp")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiles with g++")
+def test_a_compiled_run_killed_while_it_compiles_and_without_its_code(tmp_path):
+    """Compiled steps resume to the same bits, from code that is compiled a second and a third time."""
+    data, whole, killed = (tmp_path / name for name in ("data", "whole", "killed"))
+    prepare("drawn:40", data, PrepareOptions(max_res=8))
+    options = [*OPTIONS, "--start-res", "8", "--stable-kimg", "0.4", "--mode", "compiled"]
+    process = start(data, "--out", whole, *options, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "whole-code"))
+    notes = process.communicate(timeout=1800)[1]
+    assert process.returncode == 0, notes
+    assert "compiling the step at 8x8: the run waits for it" in notes
+    assert "the step at 8x8: compiled, " in notes
+
+    code = tmp_path / "code"
+    process = start(data, "--out", killed, *options, TORCHINDUCTOR_CACHE_DIR=str(code))
+    until(lambda: any(code.rglob("*.cpp")), process)
+    process.terminate()  # the compiler is at work
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert RunDirectory(killed).states() == [RunDirectory(killed).interim_state(0)]
+
+    libraries = len([*code.rglob("*.so")])
+    process = start("--resume", killed, TORCHINDUCTOR_CACHE_DIR=str(code))
+    until(lambda: len([*code.rglob("*.so")]) > libraries, process)
+    process.kill()  # and again
+    assert process.wait(60) == -signal.SIGKILL
+
+    process = start("--resume", killed, TORCHINDUCTOR_CACHE_DIR=str(code))
+    until(lambda: RunDirectory(killed).states(interim=False), process)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    assert RunDirectory(killed).states()[-1].name != RunDirectory(whole).states()[-1].name
+    shutil.rmtree(code)
+
+    process = start("--resume", killed, TORCHINDUCTOR_CACHE_DIR=str(code))
+    notes = process.communicate(timeout=1800)[1]
+    assert process.returncode == 0, notes
+    assert "the step at 8x8: compiled, " in notes
+    assert any(code.rglob("*.so"))
+    end_the_same(whole, killed)

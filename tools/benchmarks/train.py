@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from benchmarks.measuring import Numbers, machine, rate, show, synchronize
+from benchmarks.measuring import Numbers, Rate, machine, rate, show, synchronize
 from pggan.config.presets import PRESETS, configure
 from pggan.config.train import PRECISIONS, PerResolution, TrainConfig, level_of
 from pggan.networks.flops import floor_seconds
@@ -26,7 +26,8 @@ CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
 COPY_BYTES = {"cpu": 256 << 20}  # on GPUs four times that
 COLUMNS = {
     "resolution": "resolution", "mode": "mode", "joined": "joined", "batch": "batch", "rate": "img/s", "ms": "ms/img",
-    "floor_ms": "floor ms/img", "of_floor": "of floor", "parts": "parts", "memory_mb": "peak MB", "start": "start s",
+    "processor_ms": "CPU ms/img", "floor_ms": "floor ms/img", "of_floor": "of floor", "parts": "parts",
+    "memory_mb": "peak MB", "start": "start s", "start_processor": "start CPU s",
 }  # fmt: skip
 
 
@@ -58,6 +59,8 @@ def command(file: Path | None, **given: Any) -> None:
 
     The floor: each weight layer's arithmetic at the measured rate of large matrix products, or its activations read and
     written once at the measured rate of copying, whichever takes longer. "start": until the first iteration was done.
+    "CPU": processor time, which other programs hardly change; with TORCHINDUCTOR_COMPILE_THREADS=1 the start counts
+    the compiler's, too.
     Peak memory on a GPU is what torch took for the mode, CUDA graphs included; on a CPU the process's, from its start.
     "parts": micro-batches, where memory was short of the whole batch. "joined": --joined's level, log2 of the side; -:
     the device's own. Modes are measured in turns, side by side. The
@@ -152,31 +155,39 @@ def _measured(
     trainers, rows = [], []
     for mode, joined in product(given["modes"], given["joined"] or [None]):
         held = _begin_peak(device)
-        trainer, start = Trainer(config, device, mode, joined), time.perf_counter()
+        trainer, start, processor = Trainer(config, device, mode, joined), time.perf_counter(), _processor_seconds()
         trainer.step()
         trainer.wait()
-        started = time.perf_counter() - start
+        started, processor = time.perf_counter() - start, _processor_seconds() - processor
         trainer.step()
         trainer.wait()
         trainers.append(trainer)
         batch, peak = trainer.scheduled.batch, _peak(device) - held
         rows.append({"resolution": side, "mode": mode, "batch": batch, "start": started, "memory_mb": peak / 2**20})
-        rows[-1]["joined"] = joined
+        rows[-1] |= {"joined": joined, "start_processor": processor}
         rows[-1]["parts"] = trainer.executor.num_micro_batches(trainer.scheduled.level, batch)
         if (taken := trainer.mode) != mode:
             reason = next((line for line in trainer.notes if "could not be" in line), "activations are computed again")
             rows[-1] |= {"mode": f"{mode} ({taken})", "fell_back": reason}
-    measured: list[list[float]] = [[] for _ in trainers]
+    measured: list[list[Rate]] = [[] for _ in trainers]
     for _ in range(given["rounds"]):
         for trainer, rates in zip(trainers, measured):
-            rates.append(rate(trainer.step, given["seconds"], trainer.wait).wall)
+            rates.append(rate(trainer.step, given["seconds"], trainer.wait))
     for row, rates in zip(rows, measured):
-        each = 1 / median(rates)
-        row |= {"rate": 1 / each, "ms": each * 1e3, "floor_ms": floor * 1e3, "of_floor": floor / each, "rates": rates}
+        walls = [each.wall for each in rates]
+        each = 1 / median(walls)
+        row |= {"rate": 1 / each, "ms": each * 1e3, "floor_ms": floor * 1e3, "of_floor": floor / each, "rates": walls}
+        row["processor_ms"] = 1e3 / median(each.cpu for each in rates)
     if given["profile"]:
         for row, trainer in zip(rows, trainers):
             row["operations"] = operations(trainer)
     return rows
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it waited for, such as the compiler's."""
+    both = (resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def _begin_peak(device: str) -> float:

@@ -1,8 +1,8 @@
 """Compile worker: a process beside the run fills the compiler's cache, so that no growth step waits for the compiler.
 
 The process builds the same networks, lets torch compile the same functions and ends before it would run them: it never
-holds a step's activations. Meanwhile the run goes on in another step mode, and then only has to load the code. When it
-has, the next resolution's turn comes.
+holds a step's activations. Meanwhile a run on a GPU goes on in another step mode, and then only has to load the code. A
+run on a CPU waits: so it resumes to the same bits. When it has the code, the next resolution's turn comes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pggan.utils.formatting import one_line
 from pggan.utils.parent_watch import exit_with_parent
 from pggan.utils.process_pool import available_cores
 
-# Niceness of the process: below the run's priority.
+# Niceness of the process while the run goes on: below the run's priority.
 NICENESS = 10
 _PROGRAM = "from pggan.training.engine.compile_worker import main; main()"
 
@@ -50,6 +50,7 @@ class CompileWorker:
         precision: str,
         upcoming: Callable[[int], CompileTask | None],
         note: Callable[[str], None] = lambda message: None,
+        waits: bool = False,
     ) -> None:
         """Starts nothing yet.
 
@@ -59,10 +60,11 @@ class CompileWorker:
             precision: fp32, tf32, bf16 or fp16.
             upcoming: Returns the task of the level after a level, None where there is none.
             note: Called with what is being compiled.
+            waits: Whether `ready` returns only when the process has ended.
         """
         self._about: dict[str, Any] = {"config": to_json(config), "device": device, "precision": precision}
         self._about["threads"] = torch.get_num_threads()  # the compiler's code for CPUs depends on it
-        self._upcoming, self._note = upcoming, note
+        self._upcoming, self._note, self._waits = upcoming, note, waits
         self._process: subprocess.Popen[bytes] | None = None
         self._task: CompileTask | None = None  # the process's
         self._done: set[CompileTask] = set()
@@ -76,28 +78,32 @@ class CompileWorker:
         if task in self._done:
             return True
         if task != self._task:
-            self._begin(task)
-            side = 2**level
-            self._note(f"compiling the step at {side}x{side} beside the run, which goes on without until then")
-        return self._finished(task)
+            self._begin(task, 0 if self._waits else NICENESS)
+            how = ": the run waits for it" if self._waits else " beside the run, which goes on without until then"
+            self._note(f"compiling the step at {2**level}x{2**level}{how}")
+        assert self._process is not None, "begun above"
+        if self._waits:
+            self._process.wait()
+        return self._finished(task, self._process)
 
     def entered(self, level: int) -> None:
         """The run has this level's code: begins the next level's."""
         task = self._upcoming(level)
         if task is not None and task not in self._done and task != self._task:
-            self._begin(task)
+            self._begin(task, NICENESS)
 
     def close(self) -> None:
         """Ends the process, if one is at work."""
         process, self._process, self._task = self._process, None, None
         if process is not None and process.poll() is None:
             if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)  # the compiler's own processes, too
+                # the compiler's own processes, too; asked so, they remove what they have written in part
+                os.killpg(process.pid, signal.SIGTERM)
             process.kill()
         if process is not None:
             process.communicate()
 
-    def _begin(self, task: CompileTask) -> None:
+    def _begin(self, task: CompileTask, niceness: int) -> None:
         self.close()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)}
         # a process of its own, not one of the run's
@@ -113,12 +119,11 @@ class CompileWorker:
         )
         self._task = task
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({**self._about, **task._asdict()}).encode() + b"\n")
+        about = {**self._about, **task._asdict(), "niceness": niceness}
+        self._process.stdin.write(json.dumps(about).encode() + b"\n")
         self._process.stdin.flush()
 
-    def _finished(self, task: CompileTask) -> bool:
-        process = self._process
-        assert process is not None, "begun above"
+    def _finished(self, task: CompileTask, process: subprocess.Popen[bytes]) -> bool:
         if process.poll() is None:
             return False
         output = process.communicate()[0].decode(errors="replace").strip()
@@ -130,26 +135,27 @@ class CompileWorker:
 
 
 def start_compile_worker(executor: StepExecutor) -> CompileWorker | None:
-    """Gives an executor a compile worker and returns it; None where the run waits for the compiler instead.
+    """Gives an executor a compile worker and returns it; None where nothing is compiled.
 
-    That is where nothing is compiled, within a GPU's --budget, of which the process would take a part, and on a CPU
-    whose cores are all the run's: the threads of both would wait for each other.
+    None, too, within a GPU's --budget, of which the process would take a part. On a CPU whose cores are all the run's,
+    it compiles no level before the run needs it: the threads of both would wait for each other.
     """
     state, modes = executor.state, executor.modes
     config, device = state.config, state.device
     if not any(mode.compiles for mode in modes.values()) or (config.budget is not None and device.type == "cuda"):
         return None
-    if device.type == "cpu" and torch.get_num_threads() >= available_cores():
-        return None
+    waits = device.type == "cpu"
+    has_room = not waits or torch.get_num_threads() < available_cores()
 
     def upcoming(level: int) -> CompileTask | None:
         following = level + 1
-        if not modes.get(following, StepMode.EAGER).compiles:  # eager, too, with activation checkpointing
+        # eager, too, with activation checkpointing
+        if not has_room or not modes.get(following, StepMode.EAGER).compiles:
             return None
         own = int(config.batch.at(2**following)) // state.world.size
         return CompileTask(following, own // executor.num_micro_batches(following, own))
 
-    executor.worker = worker = CompileWorker(config, str(device), state.precision, upcoming, executor.note)
+    executor.worker = worker = CompileWorker(config, str(device), state.precision, upcoming, executor.note, waits)
     return worker
 
 
@@ -162,7 +168,7 @@ def main() -> None:
     task = json.loads(sys.stdin.buffer.readline())
     exit_with_parent()
     if hasattr(os, "nice"):
-        os.nice(NICENESS)
+        os.nice(task["niceness"])
     try:
         fill_cache(task)
     except Exception as error:  # noqa: BLE001 (whatever it is, the run goes on without)

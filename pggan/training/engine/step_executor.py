@@ -34,7 +34,8 @@ class Worker(Protocol):
     def ready(self, level: int, images: int) -> bool:
         """Returns whether the code for that many images at once is in the compiler's cache; begins making it if not.
 
-        Raises `RuntimeError` where it could not be made.
+        Where the run has to wait (on a CPU) it returns when the code is there. Raises `RuntimeError` where it could
+        not be made.
         """
 
     def entered(self, level: int) -> None:
@@ -55,6 +56,7 @@ class StepExecutor:
         note: Callable[[str], None] = lambda message: None,
         backend: Backend = "inductor",
         capturer: GraphCapturer | None = None,
+        fell_back: Callable[[Mapping[int, StepMode]], None] = lambda modes: None,
     ) -> None:
         """Prepares to compute gradients of a training state.
 
@@ -64,12 +66,13 @@ class StepExecutor:
             note: Called with a message where a mode is built or fails, and where memory runs out.
             backend: torch.compile's; None leaves functions as they are.
             capturer: Captures CUDA graphs.
+            fell_back: Called with the modes from then on where one fails.
         """
         self.state, self.modes, self.note = state, dict(modes or {}), note
-        self.backend, self.capturer = backend, capturer or CudaGraphs()
+        self.backend, self.capturer, self._fell_back = backend, capturer or CudaGraphs(), fell_back
         self.worker: Worker | None = None  # None: the run waits for the compiler
         self._functions: dict[tuple[Any, ...], tuple[StepMode, GradientFn]] = {}  # by level, player and shapes
-        self._stall = 0.0  # seconds that D's function took to build
+        self._stall = 0.0  # seconds that the run waited for the level's functions
         self._unrecorded: set[tuple[int, int]] = set()  # levels and micro-batches that memory is too small to record
         self._accumulate: dict[int, int] = {}  # micro-batches by level, where memory asks for several
         self.checkpointed: set[int] = set()  # levels whose activations are computed again instead of kept
@@ -94,6 +97,15 @@ class StepExecutor:
         if level in self.checkpointed and context.joined > JOINED["cpu"]:
             return replace(context, joined=JOINED["cpu"])
         return context
+
+    def prepare(self, level: int, count: int) -> None:
+        """Compiles a level's step for `count` images of this process, where the worker waits for that.
+
+        It may be interrupted by any exception: nothing changes before the code is there.
+        """
+        start = time.perf_counter()
+        self._mode(level, count // self.num_micro_batches(level, count))
+        self._stall = time.perf_counter() - start
 
     def enter(self, level: int) -> None:
         """Sets whether activations are checkpointed."""
@@ -175,6 +187,7 @@ class StepExecutor:
                 self.modes[other] = StepMode.COMPILED
         side, instead = 2**level, self.modes[level].value
         self.note(f"the step at {side}x{side} could not be {failed.value} ({reason}); going on with {instead}")
+        self._fell_back(self.modes)
 
     def num_micro_batches(self, level: int, count: int) -> int:
         """Returns into how many micro-batches `count` images of this process are cut: as few as are allowed."""

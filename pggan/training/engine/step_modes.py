@@ -9,6 +9,7 @@ from enum import Enum
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig, level_of
+from pggan.networks.flops import D_PASSES, D_PASSES_IN_G_STEP, D_PASSES_PLAIN, G_PASSES, layers
 
 
 class StepMode(Enum):
@@ -38,13 +39,22 @@ class StepMode(Enum):
         return StepMode.RECORDED if self is StepMode.COMPILED_RECORDED else StepMode.EAGER
 
 
-# By kind of device: the iterations at a resolution from which `auto` compiles, at 4x4 and for every level above. On a
-# GPU compiling is assumed to take 40 s and 15 s a level, an iteration to save 10 ms, and the gain has to be twice the
-# cost: so the published recipes compile from 32x32. Counted at 8x8 on the tests' stand-in for a GPU: both players'
-# gradients are 224 kernels compiled, and 771 recorded. `tools/benchmark.py train --mode captured-eager --mode captured`
-# measures both rates and what a run waits ("start s"). On CPUs `auto` stays eager: the compiler takes cores from the
-# run, and only eager runs resume to the same bits.
-PAYS_FROM = {"cuda": (8_000, 3_000)}
+# On a GPU: the iterations at a resolution from which `auto` compiles, at 4x4 and for every level above. Compiling is
+# assumed to take 40 s and 15 s a level, an iteration to save 10 ms, and the gain has to be twice the cost: so the
+# published recipes compile from 32x32. Counted at 8x8 on the tests' stand-in for a GPU: both players' gradients are 224
+# kernels compiled, and 771 recorded. `tools/benchmark.py train --mode captured-eager --mode captured` measures both
+# rates and what a run waits ("start s").
+GPU_PAYS_FROM = 8_000, 3_000
+# On a CPU `auto` compiles where the iterations to come save so many times what compiling takes, and at least this share
+# of an iteration: where convolutions take nearly all of it, what compiling saves is not to be told from 0.
+CPU_GAIN, CPU_LEAST_SHARE = 2.0, 0.1
+# Seconds that a run waits for the compiler with an empty cache, at 4x4 and for every level above.
+CPU_COMPILE_SECONDS = 85.0, 30.0
+# Seconds that an iteration saves for each pass of a layer and for each value that it puts out, and loses for each of
+# its weights, which compiled code lays out anew; and the operations a second of what takes as long as before. Fitted to
+# iterations on one thread of a two-core virtual machine (README.md). The machine of a run is not measured: equal runs
+# compile the same levels.
+CPU_SAVED_SECONDS, CPU_FLOPS = (80e-6, 2.5e-9, -0.87e-9), 70e9
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
@@ -71,16 +81,15 @@ def pick_modes(
         return dict.fromkeys(levels, mode), why
     if unfit:
         return dict.fromkeys(levels, StepMode.EAGER), f"{', '.join(unfit)} cannot be compiled"
-    if _kind(device) == "cpu":
-        return dict.fromkeys(levels, StepMode.EAGER), "on the CPU compiling has to be asked for: --mode compiled"
+    plain, fast = StepMode.EAGER, StepMode.COMPILED
+    if _kind(device) == "cuda":
+        plain, fast = StepMode.RECORDED, StepMode.COMPILED_RECORDED
     if missing:
-        return dict.fromkeys(levels, StepMode.RECORDED), f"there is no {missing} to compile with"
-    modes = {
-        level: StepMode.COMPILED_RECORDED if compiling_pays(schedule, device, level) else StepMode.RECORDED
-        for level in levels
-    }
-    pays = StepMode.COMPILED_RECORDED in modes.values()
-    return modes, "compiled where that pays" if pays else "too few iterations to compile for"
+        return dict.fromkeys(levels, plain), f"there is no {missing} to compile with"
+    modes = {level: fast if compiling_pays(schedule, device, level) else plain for level in levels}
+    if fast in modes.values():
+        return modes, "compiled where that pays"
+    return modes, "too few iterations to compile for" if _kind(device) == "cuda" else "compiling would save too little"
 
 
 def _requested(mode: str, device: str, missing: str | None, unfit: list[str]) -> tuple[StepMode, str]:
@@ -95,11 +104,38 @@ def _requested(mode: str, device: str, missing: str | None, unfit: list[str]) ->
 
 
 def compiling_pays(schedule: Schedule, device: str, level: int) -> bool:
-    """Returns whether the iterations to come at a level pay for compiling its step."""
-    if _kind(device) not in PAYS_FROM:
+    """Returns whether the iterations at a level pay for compiling its step: a function of the configuration alone."""
+    iterations = sum(phase.iterations for phase in schedule.phases if phase.level == level)
+    if _kind(device) == "cuda":
+        first, more = GPU_PAYS_FROM
+        return iterations >= first + more * (level - 2)
+    config = schedule.config
+    measured = config.arch_g == config.arch_d == "pggan" and config.precision in ("auto", "fp32")
+    if _kind(device) != "cpu" or not measured:
         return False
-    first, more = PAYS_FROM[_kind(device)]
-    return sum(phase.iterations for phase in schedule.phases if phase.level == level) >= first + more * (level - 2)
+    first_seconds, more_seconds = CPU_COMPILE_SECONDS
+    saved, share = saved_seconds(schedule, level)
+    enough = iterations * saved >= CPU_GAIN * (first_seconds + more_seconds * (level - 2))
+    return enough and share >= CPU_LEAST_SHARE
+
+
+def saved_seconds(schedule: Schedule, level: int) -> tuple[float, float]:
+    """Estimates what compiling saves of a D step with its share of G's step on a CPU: in seconds, and as a share.
+
+    It saves launches and the traffic of activations between memory and processor. Convolutions take as long as before,
+    and large weights longer.
+    """
+    config = schedule.config
+    of_layer, of_value, of_weight = CPU_SAVED_SECONDS
+    batch, n_critic = int(config.batch.at(2**level)), schedule.n_critic
+    d_passes = D_PASSES if "gradient-penalty" in config.regularizers() else D_PASSES_PLAIN
+    passes = 1 + (G_PASSES - 1) / n_critic, d_passes + D_PASSES_IN_G_STEP / n_critic
+    saved = rest = 0.0
+    for count, network in zip(passes, config.networks()):
+        for layer in layers(network, level):
+            saved += count * (of_layer + of_value * batch * layer.activations + of_weight * layer.parameters)
+            rest += count * 2.0 * batch * layer.macs / CPU_FLOPS
+    return saved, saved / (saved + rest)
 
 
 def _kind(device: str) -> str:

@@ -105,6 +105,11 @@ class RunDirectory:
         values["changes"] = [*values.get("changes", []), change]
         write_json(self.path / OPTIONS, {**values, "config": to_json(config), "resolved": resolved})
 
+    def record_modes(self, modes: dict[str, str]) -> None:
+        """Records the step modes by resolution that the run goes on in."""
+        values = self._read()
+        write_json(self.path / OPTIONS, {**values, "resolved": {**values["resolved"], "modes": modes}})
+
     def mark_pruned(self) -> None:
         """Records that the run lacks what training needs to resume."""
         write_json(self.path / OPTIONS, {**self._read(), "pruned": True})
