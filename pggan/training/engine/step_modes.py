@@ -45,8 +45,8 @@ class StepMode(Enum):
 # kernels compiled, and 771 recorded. `tools/benchmark.py train --mode captured-eager --mode captured` measures both
 # rates and what a run waits ("start s").
 GPU_PAYS_FROM = 8_000, 3_000
-# On a CPU `auto` compiles where the iterations to come save so many times what compiling takes, and at least this share
-# of an iteration: where convolutions take nearly all of it, what compiling saves is not to be told from 0.
+# On a CPU `auto` compiles where the iterations save at least this multiple of what compiling takes, and at least this
+# share of an iteration: where convolutions take nearly all of it, what compiling saves is not to be told from 0.
 CPU_GAIN, CPU_LEAST_SHARE = 2.0, 0.1
 # Seconds that a run waits for the compiler with an empty cache, at 4x4 and for every level above.
 CPU_COMPILE_SECONDS = 85.0, 30.0
