@@ -17,7 +17,7 @@ from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key, one_line
 from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
 
-NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
+NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, HEIC, AVIF, BMP or TIFF, by their endings)"
 
 
 def is_folder_of(spec: str, list_files: Callable[[Path], Sized]) -> bool:
