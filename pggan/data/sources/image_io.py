@@ -17,6 +17,8 @@ from pggan.data.sources.passed_over import has_image_ending, is_passed_folder
 from pggan.data.sources.phone_formats import bits_of_heif, has_other_colours
 from pggan.utils.limits import MAX_FILE_BYTES
 
+# Noted of a TIFF with several pages, where a source does not look for them.
+FIRST_PAGE = "first page of several"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,18 +57,24 @@ def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str
     Raises `BadImage`.
     """
     try:
-        return _decode(data, channels)
+        pil_image = open_image(io.BytesIO(data))
+        return _decode(pil_image, data, channels)
     except BadImage:
         # only what Pillow refuses to hold: text and profiles may also say how the picture is turned
         if (smaller := without_text(data)) is None:
             raise
-        return _decode(smaller, channels)
+        return _decode(open_image(io.BytesIO(smaller)), smaller, channels)
 
 
-def _decode(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Decodes a file's bytes, see `read_image`."""
-    pil_image = open_image(io.BytesIO(data))
-    notes: list[str] = []
+def read_page(file: BinaryIO, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decodes the first page of a TIFF as `read_image` does; that there are others is no conversion here."""
+    image, notes = _decode(open_image(file), b"", channels)
+    return image, tuple(note for note in notes if note != FIRST_PAGE)
+
+
+def _decode(pil_image: Image.Image, data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decodes an image of a file's bytes, which only PNG and JPEG need here; see `read_image`."""
+    notes = [FIRST_PAGE] if pil_image.format == "TIFF" and getattr(pil_image, "is_animated", False) else []
     try:
         with no_warnings():
             if pil_image.format in ("JPEG", "MPO"):
