@@ -8,8 +8,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-# What follows the file's name in that of one of its pages.
-_PART = re.compile(r"(\.tiff?)#\d+$", re.IGNORECASE)
+# What follows a file's name in that of one of its pages or pictures.
+_PART = re.compile(r"(\.\w+)(?:(?<=\.tif)#\d+|(?<=\.tiff)#\d+|@\d+-\d\d-\d\d\.\d\d)$", re.IGNORECASE)
 
 
 def normalise_name(name: str) -> str:
@@ -44,7 +44,10 @@ def base_name(name: str) -> str:
 
 
 def file_of(name: str) -> str:
-    """Returns the path of the file that an image is a part of: `scan.tif` of its page `scan.tif#2`."""
+    """Returns the path of the file that an image is a part of.
+
+    `scan.tif` of its page `scan.tif#2`, and `film.mp4` of its picture `film.mp4@00-01-05.20`.
+    """
     return _PART.sub(r"\1", name)
 
 

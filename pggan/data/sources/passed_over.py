@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 
 from pggan.data.sources.phone_formats import ENDINGS, REMEDIES, reads
+from pggan.data.sources.video_file import VIDEO_ENDINGS
 
 # Endings of the images that are read; those of phones in ENDINGS are where a package reads them.
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
@@ -52,6 +53,7 @@ class PassedOver:
     def __init__(self) -> None:
         self.folders: Counter[str] = Counter()  # images in folders that are passed over, by the folder's name
         self.endings: Counter[str] = Counter()  # images of other formats, by ending
+        self.videos: Counter[str] = Counter()  # by ending
         self.unread: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by kind those that a package would read
 
     def add(self, path: str) -> None:
@@ -64,7 +66,9 @@ class PassedOver:
         if name.startswith(".") or any(folder.startswith(".") and folder.strip(".") for folder in folders):
             return
         ending = os.path.splitext(name)[1].lower()
-        if ending in ENDINGS:
+        if ending in VIDEO_ENDINGS:
+            self.videos[ending] += 1
+        elif ending in ENDINGS:
             self.unread[ENDINGS[ending]][ending] += 1
         elif ending in _OTHER_ENDINGS:
             self.endings[ending] += 1
@@ -76,6 +80,10 @@ class PassedOver:
         parts = []
         if count := sum(self.folders.values()):
             parts.append(f"passed over {count} pictures in {_listed(self.folders)} (thumbnails, deleted files)")
+        if self.videos:
+            parts.append(
+                f"passed over {_counts(self.videos)}: a video, or a folder of videos alone, is a SOURCE of its own"
+            )
         for kind, unread in self.unread.items():
             parts.append(f"passed over {_counts(unread)}: {REMEDIES[kind]} reads them")
         if endings := +self.endings:  # without zeros
