@@ -238,6 +238,31 @@ def test_a_video_cut_short_gives_what_there_is_and_says_so(tmp_path):
     np.testing.assert_array_equal(images[5].image, np.asarray(portrait(5, 64)))
 
 
+def test_lost_sound_ends_no_video(tmp_path):
+    """The index comes first and all sound last, so that a cut takes the sound of pictures that are there."""
+    if not hasattr(av.stream.Stream, "discard"):
+        pytest.skip("this PyAV cannot leave streams out")
+    with av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as file:
+        pictures, sound = file.add_stream("libx264", rate=2), file.add_stream("aac", rate=8000)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 64, "yuv420p"
+        for number in range(60):
+            frame = av.VideoFrame.from_ndarray(np.asarray(portrait(number, 64)), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 2)
+            file.mux(pictures.encode(frame))
+        file.mux(pictures.encode(None))
+        for number in range(240):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.rate, frame.pts = 8000, number * 1024
+            file.mux(sound.encode(frame))
+        file.mux(sound.encode(None))
+    whole = (tmp_path / "a.mp4").read_bytes()
+    assert len(open_source(str(tmp_path / "a.mp4"))) == 30
+    (tmp_path / "a.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    source = open_source(str(tmp_path / "a.mp4"))
+    assert len(source) > 10
+    assert source.remark == "videos that end before their headers say, perhaps cut short: a.mp4"
+
+
 def test_a_damaged_part_costs_its_own_pictures_alone(tmp_path):
     options = {"codec": "libx264", "pixels": "yuv420p", "options": {"g": "1"}}
     path = write_video(tmp_path / "a.mp4", [portrait(i, 64) for i in range(20)], fps=1, **options)

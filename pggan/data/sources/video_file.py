@@ -74,6 +74,10 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+            for other in container.streams:
+                if other.index != stream.index:
+                    with suppress(AttributeError):  # PyAV before it knew `discard`
+                        other.discard = type(other.discard).all  # sound that a cut lost would end the file
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # what its frames say is bounded, too
             yield container, stream
 
