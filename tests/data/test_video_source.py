@@ -1,5 +1,6 @@
 """Videos as a source: which pictures, their times, turns and colours; scenes that stand still; damaged files."""
 
+import os
 import random
 from fractions import Fraction
 
@@ -202,6 +203,27 @@ def test_videos_among_pictures_are_passed_over_and_counted(tmp_path, ending):
     source = open_source(str(packed(folder, tmp_path / f"p{ending}")))
     assert len(source) == 3
     assert source.remark == "passed over 1 .mov: a video, or a folder of videos alone, is a SOURCE of its own"
+
+
+def test_pictures_among_videos_are_counted(tmp_path, monkeypatch):
+    """Also those that no package reads, beside which phones save a short video each."""
+    monkeypatch.setattr("pggan.data.sources.passed_over.reads", lambda kind: False)
+    folder = write_folder(tmp_path / "films", 1)
+    for name in ("a.mkv", "b.mkv", "c.mkv"):
+        write_video(folder / name, [portrait(0)])
+    (folder / "a.heic").write_bytes(b"x")
+    source = open_source(str(folder))
+    assert len(source) == 3
+    assert source.remark == "passed over 2 pictures among the videos: their folder alone is a SOURCE of its own"
+    (folder / "b.heic").write_bytes(b"x")
+    assert open_source(str(folder)).remark.startswith("passed over 3 .mkv: a video, or a folder of videos alone")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_pipes_named_like_videos_are_never_opened(tmp_path):
+    write_video(tmp_path / "a.mkv", [portrait(0)])
+    os.mkfifo(tmp_path / "b.mkv")
+    assert read_all(open_source(str(tmp_path)))[1:] == ["not a whole video (it is no file)"]
 
 
 def test_damaged_videos_give_one_line(tmp_path):

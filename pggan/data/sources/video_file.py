@@ -5,6 +5,7 @@ PyAV gets an open file and the name of its format, so that FFmpeg can follow no 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -59,6 +60,8 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     """Opens a video's container and its stream of pictures. Raises `ValueError` for a file that is none."""
     import av
 
+    if not os.path.isfile(path):  # a pipe would wait for its writer
+        raise ValueError("it is no file")
     with open(path, "rb") as file:
         demuxer = demuxer_of(head := file.read(HEAD))
         if demuxer is None:

@@ -15,6 +15,7 @@ from pggan.data.sources.array_choice import join_remarks
 from pggan.data.sources.base import SAME_SCENE, BadImage, DecodedImage, Reader, Ref, UnwantedImage
 from pggan.data.sources.file_base import NamedFilesSource, walk_once
 from pggan.data.sources.image_io import convert_channels, is_image_name
+from pggan.data.sources.phone_formats import ENDINGS
 from pggan.data.sources.video_file import (
     MIN_EVERY,
     VIDEO_ENDINGS,
@@ -89,8 +90,10 @@ class VideoSource(NamedFilesSource):
         if not (math.isfinite(every) and every >= MIN_EVERY):
             raise UsageError(f"--every {every:g} is not from {MIN_EVERY:g} seconds")
         self._root = spec if os.path.isdir(spec) else os.path.dirname(spec)
-        names = _videos_in(spec)[0] if os.path.isdir(spec) else [os.path.basename(spec)]
+        names, images = _videos_in(spec) if os.path.isdir(spec) else ([os.path.basename(spec)], 0)
         super().__init__(spec, names)
+        if images:
+            self.remark = f"passed over {images} pictures among the videos: their folder alone is a SOURCE of its own"
         self._videos: dict[str, Video | str] = {}  # by name; or why it cannot be read
         for name in self._names:
             try:
@@ -171,7 +174,10 @@ def _name(name: str, video: Video, number: int) -> str:
 
 
 def _videos_in(folder: str) -> tuple[list[str], int]:
-    """Returns the paths of the videos in a folder, and how many images there are, which are counted up to a few."""
+    """Returns the paths of the videos in a folder, and how many images there are, read or not.
+
+    Images of folders without videos are counted up to a few.
+    """
     videos: list[str] = []
     images = 0
     for place, files in walk_once(folder):
@@ -179,7 +185,7 @@ def _videos_in(folder: str) -> tuple[list[str], int]:
             path = os.path.relpath(os.path.join(place, name), folder)
             if name.lower().endswith(VIDEO_ENDINGS) and not name.startswith("."):
                 videos.append(path)
-            images += is_image_name(path)
+            images += is_image_name(path) or os.path.splitext(name)[1].lower() in ENDINGS
         if images > _LOOKED_AT > len(videos):
             break
     return videos, images
