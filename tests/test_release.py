@@ -60,6 +60,7 @@ EXTRAS = [
     (["prepare-data", "new", "aligned", "--align", "auto"], "align"),
     (["evaluate", "run", "--data", "data", "--metrics", "fid", "--n", "16"], "metrics"),
     (["evaluate", "run", "--data", "data", "--metrics", "fd", "--embedding", "efficientnet-lite0"], "metrics"),
+    (["prepare-data", "phone", "photos"], "photos"),
     (["prepare-data", "pictures.h5", "h5"], "hdf5"),
     (["prepare-data", "pictures.parquet", "table"], "parquet"),
     (["export-data", "data", "data.parquet", "--as", "parquet"], "parquet"),
@@ -155,6 +156,8 @@ def test_without_extras_every_command_works_or_names_the_extra(release, bare, tm
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
     (tmp_path / "pictures.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(2048))
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone/0.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (tmp_path / "pictures.parquet").write_bytes(b"PAR1" + bytes(64) + b"PAR1")
     for arguments, extra in EXTRAS:
         done = run(release, bare, arguments, tmp_path)

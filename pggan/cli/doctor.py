@@ -27,6 +27,7 @@ from pggan.utils.version import __version__
 # What each optional extra adds. A test compares the names with those of the package.
 EXTRAS = {
     "align": "faces found in photographs (prepare-data and project --align auto)",
+    "photos": "HEIC pictures, as phones save them, as sources",
     "fast": "PNG files four times as fast",
     "hub": "pggan push, and models and data sets of the Hugging Face Hub (hf://user/name)",
     "hdf5": "HDF5 files and MATLAB's as sources",

@@ -68,6 +68,11 @@ SHOWN_CLASSES = 10
         "and 7.mask.png.",
     ),
     cloup.option(
+        "--every", type=float, metavar="SECONDS", show_default="1",
+        help="Of videos: one picture for every so many seconds, the first of each stretch. Where it still shows the "
+        "scene of the one before, it is left out and counted.",
+    ),
+    cloup.option(
         "--upscale", is_flag=True,
         help="Enlarge pictures that are smaller than --max-res instead of leaving them out.",
     ),
@@ -147,11 +152,12 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
             numbers: str, **options: Any) -> None:  # fmt: skip
     """Convert pictures to a data store of all resolutions.
 
-    SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF), a zip or a tar of pictures; the
-    official TFRecords (their directory); HDF5, also MATLAB's; CelebAMask-HQ (folder or zip); Hugging Face's Parquet
-    (file or folder), data sets (hf://datasets/user/name) and save_to_disk folders; webdataset
-    shards (data-{00..09}.tar, or a folder of them); NumPy arrays (.npy, .npz, or a folder of one a picture); idx files
-    (MNIST); another store, or an LMDB of the StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
+    SOURCE is recognised by looking: a folder (nested; PNG, JPEG, WebP, BMP, TIFF, AVIF, and HEIC with the extra
+    pggan[photos]), a zip or a tar of pictures; a video or a folder of videos; the official TFRecords (their directory);
+    HDF5, also MATLAB's; CelebAMask-HQ (folder or zip); Hugging Face's Parquet (file or folder), data sets
+    (hf://datasets/user/name) and save_to_disk folders; webdataset shards (data-{00..09}.tar, or a folder of them);
+    NumPy arrays (.npy, .npz, or a folder of one a picture); idx files (MNIST); another store, or an LMDB of the
+    StyleGAN ports; drawn:COUNT for COUNT faces that pggan draws itself.
     DEST is the directory to make. It holds every resolution from 4x4 to --max-res.
 
     Pictures are turned by their EXIF orientation, converted to RGB (or grey, or RGBA) of 8 bits,

@@ -30,8 +30,14 @@ _MAGICS = (
     (b"MZ", "a Windows program"),
     (b"\x7fELF", "a Linux program"),
 )
-_BRANDS = {b"avif": "an AVIF picture", b"avis": "an AVIF picture", b"qt  ": "a video", b"isom": "a video"}
-_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+HEIC, AVIF = "a HEIC picture", "an AVIF picture"
+# Brands of MP4's container: its own comes first, those that it is compatible with follow.
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), AVIF),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), HEIC),
+    **dict.fromkeys((b"qt  ", b"isom"), "a video"),
+}
+_ANY_PICTURE = (b"mif1", b"msf1")  # HEIC unless another brand says more
 
 
 def head_of(path: Path) -> bytes:
@@ -60,11 +66,18 @@ def kind_of(head: bytes) -> str | None:
     if is_pickle(head):
         return "a pickle"
     if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        return "a HEIC picture" if brand in _HEIC else _BRANDS.get(brand, "a video or picture in MP4's container")
+        return _by_brands(head)
     if head[:4] == b"RIFF":
         return "a WebP picture" if head[8:12] == b"WEBP" else "a RIFF file, such as a video"
     found = next((kind for magic, kind in _MAGICS if head.startswith(magic)), None)
     if found is None and text[:1] in (b"{", b"["):
         return "a JSON text"
     return found
+
+
+def _by_brands(head: bytes) -> str:
+    """Returns what a file in MP4's container is, by its brands."""
+    own, end = head[8:12], min(int.from_bytes(head[:4], "big"), len(head) - 3)
+    if own not in _ANY_PICTURE:
+        return _BRANDS.get(own, "a video or picture in MP4's container")
+    return next((_BRANDS[brand] for at in range(16, end, 4) if (brand := head[at : at + 4]) in _BRANDS), HEIC)

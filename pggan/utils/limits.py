@@ -24,6 +24,10 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_EXPANSION, MAX_EXPANDED_BYTES = 1000, 1 << 30
 # Scans of one JPEG: encoders write up to some twenty; thousands decode for minutes.
 MAX_JPEG_SCANS = 100
+# Pages of one TIFF: each is an image.
+MAX_TIFF_PAGES = 10_000
+# Pictures of one video.
+MAX_VIDEO_IMAGES = 1 << 20
 # Bytes of the manifest of a store: sources, options, names of classes.
 MAX_MANIFEST_BYTES = 16 << 20
 # Largest size of a stored record: this ratio to its pixels, plus extra bytes. The worst noise takes twice its pixels.

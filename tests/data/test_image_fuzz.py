@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import read_image, read_size
@@ -23,6 +24,14 @@ from tests.helpers.image_files import encoded, portrait
 PICTURE = portrait(0, 24)
 EXIF = Image.Exif()
 EXIF[0x0112] = 6
+
+
+def heic(picture):
+    out = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(out, exif=EXIF.tobytes())
+    return out.getvalue()
+
+
 WHOLE = {
     "png": encoded(PICTURE),
     "palette png": encoded(PICTURE.quantize(8), transparency=1),
@@ -38,10 +47,13 @@ WHOLE = {
     "lzw tiff": encoded(PICTURE, "TIFF", compression="tiff_lzw"),
     "jpeg tiff": encoded(PICTURE, "TIFF", compression="jpeg"),
     "float tiff": encoded(Image.fromarray(np.linspace(0, 1, 576, dtype=np.float32).reshape(24, 24)), "TIFF"),
+    "heic": heic(PICTURE),
     "gif": encoded(PICTURE, "GIF"),
     "eps": encoded(PICTURE, "EPS"),
 }
 REFUSED = {"gif", "eps"}
+if features.check("avif"):
+    WHOLE["avif"] = encoded(PICTURE, "AVIF", exif=EXIF)
 # what small files claim; each takes gigabytes or minutes where it is believed
 BOMBS = {
     "huge png": png_of(30_000, 30_000),

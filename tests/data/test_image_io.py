@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pggan.data.sources import image_io
+from pggan.data.sources import image_file
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import fit_to_square, fitted_side, is_image_name, read_image, read_size
 from pggan.utils.formatting import natural_key
-from tests.helpers.image_files import encoded, portrait
+from tests.helpers.image_files import SHOWN, encoded, portrait
 
 
 def exact(picture, format="PNG", channels=3, **options):
@@ -144,19 +144,6 @@ def test_32_bit_integers_and_floating_point_are_rescaled():
     assert abs(int(image[8, 0, 0]) - expected[8, 0]) <= 1
 
 
-# EXIF 2.3, 4.6.4 A: where row 0 and column 0 of the file are in the picture as it is shown
-SHOWN = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
-    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda a: a.transpose(1, 0, 2)[::-1],
-}
-
-
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", SHOWN)
 def test_exif_orientation_is_applied(orientation, format):
@@ -197,7 +184,7 @@ def test_damaged_pictures_are_bad_pictures(format):
 def test_other_formats_and_absurd_sizes(monkeypatch):
     with pytest.raises(BadImage, match="not a picture that can be read"):
         exact(portrait(1), "GIF")
-    monkeypatch.setattr(image_io, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(image_file, "MAX_PIXELS", 1000)
     with pytest.raises(BadImage, match="32x32 pixels; the limit"):
         exact(portrait(1))
     with pytest.raises(BadImage, match="pixels; the limit"):

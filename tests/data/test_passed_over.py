@@ -44,13 +44,22 @@ def test_a_folder_that_is_named_is_never_passed_over(tmp_path):
 @pytest.mark.parametrize("ending", ["", ".zip", ".tar"])
 def test_pictures_of_other_formats_are_counted(tmp_path, ending):
     folder = write_folder(tmp_path / "photos", 1)
-    for name in ("1.HEIC", "2.heic", "3.heic", "a.jpg_large", "notes.txt", ".hidden.heic"):
+    for name in ("1.GIF", "2.gif", "3.gif", "a.jpg_large", "notes.txt", ".hidden.gif"):
         (folder / name).write_bytes(b"x")
     source = open_source(str(packed(folder, tmp_path / f"p{ending}")))
-    assert source.remark == "passed over 3 .heic, 1 .jpg_large, which are not read: convert them to PNG or JPEG"
+    assert source.remark == "passed over 3 .gif, 1 .jpg_large, which are not read: convert them to PNG or JPEG"
     (folder / "0.png").unlink()
-    with pytest.raises(DataError, match=r"holds no pictures .*; passed over 3 \.heic, 1 \.jpg_large, which are not"):
+    with pytest.raises(DataError, match=r"holds no pictures .*; passed over 3 \.gif, 1 \.jpg_large, which are not"):
         open_source(str(packed(folder, tmp_path / f"q{ending}")))
+
+
+def test_jpeg_xl_is_left_out_on_purpose(tmp_path):
+    folder = write_folder(tmp_path / "photos", 1)
+    (folder / "1.jxl").write_bytes(b"\xff\x0a")
+    remark = open_source(str(folder)).remark
+    assert remark.startswith("passed over 1 .jxl, which are not read: convert them to PNG or JPEG (JPEG XL tells its")
+    with pytest.raises(BadImage, match="it is a JPEG XL picture"):
+        read_image(b"\xff\x0a" + bytes(100), 3)
 
 
 def test_pictures_without_an_ending_are_counted(tmp_path):

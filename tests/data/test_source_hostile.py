@@ -18,11 +18,13 @@ import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pggan.data.sources import open_source
 from pggan.data.sources.label_table import LabelTable
 from pggan.utils.errors import DataError
 from tests.helpers.hostile_files import PICTURES, PNGS, npy_header, take, written
+from tests.helpers.video_files import write_video
 
 
 def a_zip(out):
@@ -63,7 +65,14 @@ def a_parquet(out):
 
 
 IDX = struct.pack(">4B3I", 0, 0, 8, 3, 3, 8, 24) + PICTURES.tobytes()
+
+
+def a_video(out):
+    write_video(out, [Image.fromarray(picture.repeat(2, 0).repeat(2, 1)) for picture in PICTURES], kind="matroska")
+
+
 WHOLE = {
+    "a.mkv": written(a_video),
     "a.zip": written(a_zip),
     "m.zip": written(a_celebamask),
     "a.tar": written(a_tar("w")),

@@ -8,6 +8,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+# EXIF 2.3, 4.6.4 A: where row 0 and column 0 of the file are in the picture as it is shown
+SHOWN = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
 
 def portrait(index: int, side: int = 32, height: int | None = None) -> Image.Image:
     """A colour gradient with a disc, decided by `index`."""

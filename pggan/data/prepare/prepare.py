@@ -74,7 +74,8 @@ class _PrepareJob:
 
     @classmethod
     def of(cls, spec: str, options: PrepareOptions, faces: FaceProgress | None = None) -> _PrepareJob:
-        source = open_source(spec, dataset=options.dataset, images_root=options.images_root, member=options.member)
+        choices = {name: getattr(options, name) for name in ("dataset", "images_root", "member", "every")}
+        source = open_source(spec, **choices)
         source = with_labels(source, options.labels, options.numbers)
         if options.align is not None:
             source = AlignedSource(source, _faces(source, options, faces) if options.align == AUTO else options.align)
@@ -100,6 +101,8 @@ class _PrepareJob:
     def recorded(self) -> dict[str, Any]:
         """Returns the options that affect the content of the store."""
         options = {k: v for k, v in asdict(self.options).items() if k not in _IRRELEVANT and v != ()}
+        if options["every"] is None:  # not of stores of before
+            del options["every"]
         return {**options, "max_res": self.max_res}
 
     def identity(self, dest: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class PrepareOptions:
     labels: str | None = None  # "folders", "none" or a file of labels; None: the source's own
     numbers: tuple[str, ...] = ()  # label columns that hold numbers instead of classes
     member: str | None = None  # name of the images in samples of a tar or webdataset; None: see `SampleMembers`
+    every: float | None = None  # of videos: seconds between pictures; None: the source's default
     align: str | None = None  # store upright face crops: a file of landmarks, or "auto" to find the faces
     faces: str = "largest"  # of "auto": of each image the largest face, or "all"
     min_face: float = FaceChoice.min_face  # of "auto": leave out smaller ones, pixels

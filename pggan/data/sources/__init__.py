@@ -40,6 +40,7 @@ SOURCES: Registry[SourceSpec] = Registry(
         SourceSpec("arrays", "pggan.data.sources.arrays:ArrayFolderSource", "a folder of .npy arrays, one a picture"),
         SourceSpec("celebamask", "pggan.data.sources.celebamask:CelebAMaskSource", "CelebAMask-HQ, folder or zip"),
         SourceSpec("webdataset", "pggan.data.sources.webdataset:WebDatasetSource", "webdataset, as data-{00..09}.tar"),
+        SourceSpec("video", "pggan.data.sources.video_source:VideoSource", "a video, or a folder of videos"),
         SourceSpec("zip", "pggan.data.sources.zip_archive:ZipSource", "a zip of pictures"),
         SourceSpec("tar", "pggan.data.sources.tar_archive:TarSource", "a tar of pictures, compressed or not"),
         SourceSpec("folder", "pggan.data.sources.folder:FolderSource", "a folder of pictures, nested or not"),
@@ -47,12 +48,12 @@ SOURCES: Registry[SourceSpec] = Registry(
 )
 
 
-def open_source(spec: str, **choices: str | None) -> Source:
+def open_source(spec: str, **choices: str | float | None) -> Source:
     """Opens a SOURCE argument.
 
     Args:
         spec: The SOURCE argument.
-        choices: What to read of it: `dataset`, `images_root`, `member`; None: the source's own choice.
+        choices: What to read of it: `dataset`, `images_root`, `member`, `every`; None: the source's own choice.
 
     Raises:
         DataError: It does not exist, or has an unknown format.

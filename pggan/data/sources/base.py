@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pggan.data.label_columns import LabelColumn
 from pggan.utils.errors import DataError
 
+# Why a picture of a video is left out.
+SAME_SCENE = "still the scene of the picture before"
 # Most images of a streamed source that are read for a sample.
 _MAX_STREAMED_SAMPLE = 256
 

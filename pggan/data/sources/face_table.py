@@ -15,7 +15,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.base import BadImage, UnwantedImage
+from pggan.data.sources.base import SAME_SCENE, BadImage, UnwantedImage
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES
@@ -24,7 +24,7 @@ USED = "yes"
 # Why a face is not used; of a duplicate the name of the image before follows.
 NO_FACE, SMALL, BLURRED, DOUBTFUL = "no face", "face too small", "face blurred", "face doubtful"
 NOT_LARGEST, DUPLICATE = "not the largest face", "duplicate: the same as"
-REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, NOT_LARGEST, DUPLICATE)
+REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, NOT_LARGEST, DUPLICATE, SAME_SCENE)
 _POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 COORDINATES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
 MEASURES = ("score", "size", "sharpness")

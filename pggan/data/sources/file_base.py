@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
+from pggan.data.sources.array_choice import join_remarks
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
-from pggan.data.sources.image_io import is_image_name, read_image, read_size
+from pggan.data.sources.image_io import is_image_name, read_image, read_page, read_size
 from pggan.data.sources.list_text import DATASET, TABLE, list_path, lists_above
 from pggan.data.sources.passed_over import PassedOver, is_passed_folder
+from pggan.data.sources.tiff_pages import TIFF_ENDINGS, PageCounts, PageFile, TiffPage, TiffPages, find_pages
 from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key, one_line
 from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
 
-NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, BMP or TIFF, by their endings)"
+NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, HEIC, AVIF, BMP or TIFF, by their endings)"
 
 
 def is_folder_of(spec: str, list_files: Callable[[Path], Sized]) -> bool:
@@ -101,18 +104,43 @@ class FileReader(Reader):
     """Reads references to image files."""
 
     max_bytes = MAX_FILE_BYTES  # of a file
+    _paged: tuple[Any, bytes] | None = None  # payload and content of the last file of several pages in an archive
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_paged": None}
 
     @abstractmethod
     def open(self, ref: Ref) -> BinaryIO:
         """Opens the file of a reference, seekable."""
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
+        if isinstance(ref.payload, TiffPage):
+            with report_bad_image(), self._open_file_of(ref.payload) as file:
+                return DecodedImage(*read_page(cast(BinaryIO, PageFile(file, ref.payload)), channels))
+        self._paged = None
         with report_bad_image(), self.open(ref) as file:
-            data = file.read(self.max_bytes + 1)
-        check_file_size(len(data), self.max_bytes)
+            data = self._content(file)
         return DecodedImage(*read_image(data, channels))
 
+    def _content(self, file: BinaryIO) -> bytes:
+        data = file.read(self.max_bytes + 1)
+        check_file_size(len(data), self.max_bytes)
+        return data
+
+    def _open_file_of(self, page: TiffPage) -> BinaryIO:
+        """Opens the file of a page; the content of one in an archive is kept for the next page."""
+        if self._paged is None or self._paged[0] != page.file:
+            self._paged = None  # before the next one is in memory
+            file = self.open(Ref("", page.file))
+            if isinstance(file, io.BufferedReader):
+                return file
+            with file:
+                self._paged = page.file, self._content(file)
+        return io.BytesIO(self._paged[1])
+
     def size(self, ref: Ref) -> tuple[int, int]:
+        if isinstance(ref.payload, TiffPage):
+            return ref.payload.width, ref.payload.height
         with report_bad_image(), self.open(ref) as file:
             return read_size(file)
 
@@ -126,15 +154,39 @@ class NamedFilesSource(Source):
         self._names = sorted(names, key=lambda name: (natural_key(name), name))
         if not self._names:
             raise DataError("; ".join(filter(None, (f"{path} {NO_IMAGES}", self.remark))))
+        counts = PageCounts()
+        self._pages = dict(self._find_pages(counts))  # of TIFFs with several, by name
+        self.remark = join_remarks(self.remark, counts.remark())
+
+    def _find_pages(self, counts: PageCounts) -> Iterator[tuple[str, TiffPages]]:
+        reader = self.reader(0, 0)
+        for name in self._names:
+            if isinstance(reader, FileReader) and name.lower().endswith(TIFF_ENDINGS):
+                # an image that cannot be read is reported when it is its turn
+                with suppress(BadImage), report_bad_image(), reader.open(Ref(name, self.payload(name))) as file:
+                    if (pages := find_pages(file, counts)) is not None:
+                        yield name, pages
+
+    def payload(self, name: str) -> Any:
+        """Returns what the reader needs for a file."""
+        return name
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._names) + sum(len(pages.offsets) - 1 for pages in self._pages.values())
 
     def refs(self) -> Iterable[Ref]:
-        return (Ref(name, name) for name in self._names)
+        for name in self._names:
+            if name not in self._pages:
+                yield Ref(name, self.payload(name))
+                continue
+            offsets, *size = self._pages[name]
+            for number, offset in offsets.items():
+                yield Ref(_page_name(name, number), TiffPage(self.payload(name), offset, *size))
 
     def image_names(self) -> Iterable[str]:
-        return self._names
+        for name in self._names:
+            numbers = self._pages[name].offsets if name in self._pages else (1,)
+            yield from (_page_name(name, number) for number in numbers)
 
     def lists(self) -> Sequence[str]:
         here = [name for name in (TABLE, DATASET) if os.path.isfile(os.path.join(self.path, name))]
@@ -142,6 +194,10 @@ class NamedFilesSource(Source):
 
     def read_companion(self, name: str) -> bytes | None:
         return read_if_present(list_path(self.path, name))
+
+
+def _page_name(name: str, number: int) -> str:
+    return f"{name}#{number}" if number > 1 else name
 
 
 def read_if_present(path: str) -> bytes | None:

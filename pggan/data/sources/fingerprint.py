@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 from pggan.data.sources.file_base import walk_once
 from pggan.data.sources.image_io import is_image_name
+from pggan.data.sources.video_file import VIDEO_ENDINGS
 
 # Files of a folder whose size and time are read, spread over all; of the others only the names count.
 _MAX_FILES = 10_000
@@ -18,7 +19,8 @@ _SHARD = re.compile(r"-\d+-of-\d+$")
 # Endings of the other files that sources read.
 _DATA = (
     ".npy", ".npz", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".parquet", ".tfrecords", ".tfrecord",
-    ".tfrec", ".zlib", ".labels", ".h5", ".arrow", ".mat", ".hdf5", ".mdb", ".csv", ".json", "-anno.txt", "-ubyte",
+    ".tfrec", ".zlib", ".labels", ".h5", ".arrow", ".mat", ".hdf5", ".mdb", ".csv", ".json", "-anno.txt",
+    "-ubyte", *VIDEO_ENDINGS,
 )  # fmt: skip
 
 

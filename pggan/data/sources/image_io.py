@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,20 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from pggan.config.content.channels import RGBA, bound_by_alpha, premultiply
-from pggan.data.image_header import check_scans, read_header, without_text
+from pggan.data.image_header import check_scans, without_text
 from pggan.data.sources.base import BadImage
+from pggan.data.sources.image_file import no_warnings, open_image, orientation_of, reason_of
 from pggan.data.sources.passed_over import has_image_ending, is_passed_folder
-from pggan.utils.file_kind import HEAD, kind_of
-from pggan.utils.formatting import one_line
-from pggan.utils.limits import MAX_FILE_BYTES, MAX_PIXELS
+from pggan.data.sources.phone_formats import bits_of_heif, has_other_colours
+from pggan.utils.limits import MAX_FILE_BYTES
 
-FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF"]  # MPO, of phones, opens as JPEG
-
-# Bytes of a WebP that hold its size.
-_WEBP_HEAD = 32
-# Pixels of a tile of a TIFF that may be larger than the picture.
-_LARGE_TILE = 1 << 22
-_ORIENTATION_TAG = 0x0112
+# Noted of a TIFF with several pages, where a source does not look for them.
+FIRST_PAGE = "first page of several"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,14 +40,14 @@ def is_image_name(name: str) -> bool:
 def read_size(file: BinaryIO) -> tuple[int, int]:
     """Returns width and height as shown (EXIF orientation applied), from the header. Raises `BadImage`."""
     try:
-        pil_image = _open(file)
+        pil_image = open_image(file)
     except BadImage:
         file.seek(0)
         if (smaller := without_text(file.read(MAX_FILE_BYTES))) is None:
             raise
-        pil_image = _open(io.BytesIO(smaller))
+        pil_image = open_image(io.BytesIO(smaller))
     # Pillow applies the orientation of TIFFs itself
-    transposed = pil_image.format != "TIFF" and _orientation(pil_image) in (5, 6, 7, 8)
+    transposed = pil_image.format != "TIFF" and orientation_of(pil_image) in (5, 6, 7, 8)
     return pil_image.size[::-1] if transposed else pil_image.size
 
 
@@ -65,27 +57,33 @@ def read_image(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str
     Raises `BadImage`.
     """
     try:
-        return _decode(data, channels)
+        pil_image = open_image(io.BytesIO(data))
+        return _decode(pil_image, data, channels)
     except BadImage:
         # only what Pillow refuses to hold: text and profiles may also say how the picture is turned
         if (smaller := without_text(data)) is None:
             raise
-        return _decode(smaller, channels)
+        return _decode(open_image(io.BytesIO(smaller)), smaller, channels)
 
 
-def _decode(data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Decodes a file's bytes, see `read_image`."""
-    pil_image = _open(io.BytesIO(data))
-    notes: list[str] = []
+def read_page(file: BinaryIO, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decodes the first page of a TIFF as `read_image` does; that there are others is no conversion here."""
+    image, notes = _decode(open_image(file), b"", channels)
+    return image, tuple(note for note in notes if note != FIRST_PAGE)
+
+
+def _decode(pil_image: Image.Image, data: bytes, channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decodes an image of a file's bytes, which only PNG and JPEG need here; see `read_image`."""
+    notes = [FIRST_PAGE] if pil_image.format == "TIFF" and getattr(pil_image, "is_animated", False) else []
     try:
-        with _no_warnings():
+        with no_warnings():
             if pil_image.format in ("JPEG", "MPO"):
                 check_scans(data)
             upright = _to_srgb(_upright(pil_image, notes), notes)
             array = _to_array(upright, _bits(pil_image, data), channels, notes)
         return array, tuple(notes)
     except Exception as error:  # noqa: BLE001 (Pillow raises a dozen kinds for damaged files)
-        raise BadImage(_reason(error)) from None
+        raise BadImage(reason_of(error)) from None
 
 
 def convert_channels(image: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -137,68 +135,13 @@ def _to_mode(pil_image: Image.Image, channels: int, notes: list[str]) -> Image.I
     return pil_image.convert(mode)
 
 
-def _open(file: BinaryIO) -> Image.Image:
-    head = b""
-    try:
-        head = file.read(HEAD)
-        file.seek(0)
-        if head[8:12] == b"WEBP":  # Pillow allocates its canvas before it tells the size
-            _check_pixels(*read_header(head[:_WEBP_HEAD], "webp")[:2])
-        with _no_warnings():
-            pil_image = Image.open(file, formats=FORMATS)
-        _check_pixels(*pil_image.size)
-        if pil_image.format == "TIFF":
-            _check_tiles(pil_image)
-        return pil_image
-    except Exception as error:  # noqa: BLE001
-        kind = kind_of(head) if isinstance(error, Image.UnidentifiedImageError) else None
-        raise BadImage(f"not a picture that can be read: it is {kind}" if kind else _reason(error)) from None
-
-
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million")
-
-
-def _check_tiles(tiff: Any) -> None:
-    """Raises `ValueError` for a TIFF with tiles much larger than itself, which are decoded whole."""
-    width, height = (int(tiff.tag_v2.get(tag, 0)) for tag in (322, 323))
-    if width * height > max(_LARGE_TILE, 4 * tiff.width * tiff.height):
-        raise ValueError(f"tiles of {width}x{height} pixels for {tiff.width}x{tiff.height}")
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Silences Pillow, which warns of large and of odd pictures."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture that can be read"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"absurdly many pixels; the limit is {MAX_PIXELS // 10**6} million"
-    if isinstance(error, MemoryError):
-        return "too large for the memory"
-    return one_line(error)
-
-
-def _orientation(pil_image: Image.Image) -> int:
-    try:
-        return int(pil_image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 (an image with damaged EXIF is still usable)
-        return 1
-
-
 def _upright(pil_image: Image.Image, notes: list[str]) -> Image.Image:
     """Decodes the first frame and applies the EXIF orientation."""
-    if _orientation(pil_image) in _TURNS:
+    if orientation_of(pil_image) in _TURNS:
         notes.append("turned by EXIF orientation")
     pil_image.load()
     # read again: decoding a TIFF applies the orientation and removes the tag
-    turn = _TURNS.get(_orientation(pil_image))
+    turn = _TURNS.get(orientation_of(pil_image))
     return pil_image if turn is None else pil_image.transpose(turn)
 
 
@@ -208,6 +151,8 @@ def _to_srgb(pil_image: Image.Image, notes: list[str]) -> Image.Image:
     A profile that cannot be read, or is of other colours than the picture, is passed over, and noted.
     """
     profile = pil_image.info.get("icc_profile")
+    if not profile and has_other_colours(pil_image):
+        notes.append("colour profile passed over")
     if not profile or pil_image.mode not in ("RGB", "RGBA", "CMYK"):
         return pil_image
     try:
@@ -233,7 +178,7 @@ def _bits(pil_image: Image.Image, data: bytes) -> int:
         return data[24]
     if pil_image.format == "TIFF":
         return max(pil_image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
-    return 8
+    return bits_of_heif(pil_image) if pil_image.format == "HEIF" else 8
 
 
 def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Image:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
+# What follows a file's name in that of one of its pages or pictures.
+_PART = re.compile(r"(\.\w+)(?:(?<=\.tif)#\d+|(?<=\.tiff)#\d+|@\d+-\d\d-\d\d\.\d\d)$", re.IGNORECASE)
 
 
 def normalise_name(name: str) -> str:
@@ -39,11 +43,20 @@ def base_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def file_of(name: str) -> str:
+    """Returns the path of the file that an image is a part of.
+
+    `scan.tif` of its page `scan.tif#2`, and `film.mp4` of its picture `film.mp4@00-01-05.20`.
+    """
+    return _PART.sub(r"\1", name)
+
+
 class NameIndex:
     """Finds the rows of a list by the paths of images. A later row of the same name replaces an earlier one.
 
     A row with folders is that of images whose path ends in it. A row without is that of the image of this name, if the
-    source has one such image alone. Endings may differ or be missing, where no other row fits as well.
+    source has one such image alone. Endings may differ or be missing, where no other row fits as well. A file's row is
+    that of all its pages, unless they have their own, as `scan.tif#2`.
 
     Args:
         rows: The names in the list, in the order of its rows.
@@ -70,8 +83,11 @@ class NameIndex:
         self._within = within
         self._root = without_ending(normalise_name(os.path.abspath(root))) if root else ""
         if names is not None:
+            names = list(names)
+            whole = [name for name in names if file_of(name) == name]
+            files = whole + list(set(map(file_of, names)).difference(whole))
             self._bases = Counter(
-                base_name(normalise_name(name)) for name in names if plain_name(name).startswith(within)
+                base_name(normalise_name(name)) for name in files if plain_name(name).startswith(within)
             )
             for base, count in self._bases.items():
                 self._stems[without_ending(base)] += count
@@ -80,7 +96,9 @@ class NameIndex:
         """Returns the number of an image's row, None if the list has none, or several that fit equally well."""
         if not plain_name(name).startswith(self._within):
             return None
-        own = normalise_name(name)
+        if (file := file_of(name)) != name and (own_row := self._last.get(normalise_name(name))) is not None:
+            return own_row
+        own = normalise_name(file)
         full = f"/{self._root}/{own}"
         fitting: dict[tuple[bool, int], list[str]] = {}
         for row in self._names.get(base_name(without_ending(own)), ()):

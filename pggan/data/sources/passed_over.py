@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
-# Endings of the images that are read.
+from pggan.data.sources.phone_formats import ENDINGS, REMEDIES, reads
+from pggan.data.sources.video_file import VIDEO_ENDINGS
+
+# Endings of the images that are read; those of phones in ENDINGS are where a package reads them.
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 # Endings of images that are not.
 _OTHER_ENDINGS = frozenset({
-    ".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".j2k", ".jpf", ".psd", ".psb", ".xcf", ".svg", ".svgz", ".eps",
+    ".gif", ".jxl", ".jp2", ".j2k", ".jpf", ".psd", ".psb", ".xcf", ".svg", ".svgz", ".eps",
     ".tga", ".dds", ".exr", ".hdr", ".ico", ".icns", ".pcx", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".sgi", ".xpm",
     ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".raf", ".rw2", ".pef", ".raw",
     ".srw", ".x3f", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".rwl", ".iiq", ".dcm", ".fits", ".bpg", ".qoi", ".jxr",
@@ -40,7 +43,8 @@ def is_passed_folder(name: str) -> bool:
 def has_image_ending(name: str) -> bool:
     """Whether a path has the ending of an image that is read; the name alone, `.png`, does not count."""
     base = os.path.basename(name.replace("\\", "/"))
-    return base.rfind(".") > 0 and os.path.splitext(base)[1].lower() in EXTENSIONS
+    ending = os.path.splitext(base)[1].lower()
+    return base.rfind(".") > 0 and (ending in EXTENSIONS or (ending in ENDINGS and reads(ENDINGS[ending])))
 
 
 class PassedOver:
@@ -49,6 +53,8 @@ class PassedOver:
     def __init__(self) -> None:
         self.folders: Counter[str] = Counter()  # images in folders that are passed over, by the folder's name
         self.endings: Counter[str] = Counter()  # images of other formats, by ending
+        self.videos: Counter[str] = Counter()  # by ending
+        self.unread: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by kind those that a package would read
 
     def add(self, path: str) -> None:
         """Counts a file that is not read, by its path in the source."""
@@ -60,7 +66,11 @@ class PassedOver:
         if name.startswith(".") or any(folder.startswith(".") and folder.strip(".") for folder in folders):
             return
         ending = os.path.splitext(name)[1].lower()
-        if ending in _OTHER_ENDINGS:
+        if ending in VIDEO_ENDINGS:
+            self.videos[ending] += 1
+        elif ending in ENDINGS:
+            self.unread[ENDINGS[ending]][ending] += 1
+        elif ending in _OTHER_ENDINGS:
             self.endings[ending] += 1
         elif altered := _ALTERED.search(name.lower()):
             self.endings[altered[0]] += 1
@@ -70,11 +80,21 @@ class PassedOver:
         parts = []
         if count := sum(self.folders.values()):
             parts.append(f"passed over {count} pictures in {_listed(self.folders)} (thumbnails, deleted files)")
+        if self.videos:
+            parts.append(
+                f"passed over {_counts(self.videos)}: a video, or a folder of videos alone, is a SOURCE of its own"
+            )
+        for kind, unread in self.unread.items():
+            parts.append(f"passed over {_counts(unread)}: {REMEDIES[kind]} reads them")
         if endings := +self.endings:  # without zeros
-            counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(_SHOWN))
-            more = " and others" if len(endings) > _SHOWN else ""
-            parts.append(f"passed over {counts}{more}, which are not read: convert them to PNG or JPEG")
+            why = " (JPEG XL tells its size too late to bound it)" if ".jxl" in endings else ""
+            parts.append(f"passed over {_counts(endings)}, which are not read: convert them to PNG or JPEG{why}")
         return "; ".join(parts) or None
+
+
+def _counts(endings: Counter[str]) -> str:
+    counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(_SHOWN))
+    return counts + (" and others" if len(endings) > _SHOWN else "")
 
 
 def _listed(names: Counter[str]) -> str:

@@ -10,7 +10,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple, cast
 
@@ -127,8 +127,8 @@ class ZipSource(NamedFilesSource):
                 self._lists.append(name)
         super().__init__(spec, self._sizes, passed)
 
-    def refs(self) -> Iterable[Ref]:
-        return (Ref(name, _Member(name, self._sizes[name])) for name in self._names)
+    def payload(self, name: str) -> _Member:
+        return _Member(name, self._sizes[name])
 
     @staticmethod
     def sniff(spec: str) -> bool:
