@@ -170,13 +170,30 @@ def _faces(source: Source, options: PrepareOptions, progress: FaceProgress | Non
     return table
 
 
-def _checked_place(source: str, dest: str | Path, overwrite: bool) -> Path:
-    """Returns the real path of the new store. Raises `UsageError` where it must not be made."""
+def _checked_place(source: str, dest: str | Path, options: PrepareOptions) -> Path:
+    """Returns the real path of the new store. Raises `UsageError` where it or the report must not be made."""
     place = Path(os.path.realpath(dest))
-    check_destination(place, overwrite)
+    check_destination(place, options.overwrite)
     if Path(os.path.realpath(source)).is_relative_to(partial_path(place)):
         raise UsageError(f"{source} is where the unfinished store of {dest} would be; rename it, or give another DEST")
+    if options.report is not None:
+        _check_report(options.report, place)
     return place
+
+
+def _check_report(report: str, place: Path) -> None:
+    """Raises `UsageError` where the table of faces cannot be written: before the search, not after it."""
+    file = Path(os.path.realpath(report))
+    if file.is_dir():
+        raise UsageError(f"--report {report} is a directory; give a file name, as {Path(report) / 'faces.csv'}")
+    if file.exists() and not file.is_file():
+        raise UsageError(f"--report {report} is no file but a device or a pipe; give a file name")
+    if any(file.is_relative_to(folder) for folder in (place, partial_path(place))):
+        raise UsageError(f"--report {report} is where the store will be; give a file elsewhere")
+    if not file.parent.is_dir():
+        raise UsageError(f"--report {report}: there is no directory {file.parent}; make it, or give another file")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--report {report}: {file.parent} is not writable; give a file elsewhere")
 
 
 def prepare(
@@ -207,7 +224,7 @@ def prepare(
         OSError: The disk filled up meanwhile (`DiskFull`) or failed.
     """
     options = options or PrepareOptions()
-    place = _checked_place(source, dest, options.overwrite)
+    place = _checked_place(source, dest, options)
     start = time.monotonic()
     job = _PrepareJob.of(source, options, on_faces)
     with staging_directory(place) as partial:
@@ -250,7 +267,7 @@ def plan(
 ) -> Plan:
     """Returns the plan of `prepare` without making anything. Raises as `prepare` does."""
     options = options or PrepareOptions()
-    place = _checked_place(source, dest, options.overwrite)
+    place = _checked_place(source, dest, options)
     job = _PrepareJob.of(source, options, on_faces)
     progress = load_resume_point(partial_path(place), job.identity(place), options.overwrite, clear=False)
     return job.estimate(place, progress.consumed, True)
