@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from pggan.data.duplicate_groups import drop_images
+from pggan.data.photos import face_search
+from pggan.data.photos.duplicates import DuplicateGroups
+from pggan.data.photos.face_detection import Face
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
+from pggan.data.store.manifest import Manifest
+from pggan.data.store.merge import merge
+from pggan.data.store.store import Store
 from pggan.utils.errors import UsageError
 
 
@@ -37,3 +47,75 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_search(tmp_path, 
             make("drawn:3", tmp_path / "data", options)
         assert "\n" not in str(raised.value)
     assert not (tmp_path / "data").exists()
+
+
+LANDMARKS = np.array([[40, 50], [80, 50], [60, 70], [45, 90], [75, 90]], float)
+
+
+class OneFace:
+    """Stands for the detector: one face in the middle of every picture."""
+
+    def faces(self, picture):
+        return [Face(LANDMARKS, (20, 20, 80, 80), 0.95, float(picture.mean()))]
+
+
+@pytest.fixture
+def one_face(monkeypatch):
+    monkeypatch.setattr(face_search, "FaceDetector", OneFace)
+
+
+def photographs(folder, *numbers):
+    """Pictures of coarse noise, 120x120; equal numbers are the same one of another quality."""
+    folder.mkdir()
+    for at, number in enumerate(numbers):
+        cells = np.random.default_rng(number).integers(0, 256, (12, 12, 3), np.uint8)
+        picture = Image.fromarray(cells).resize((120, 120), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{at:03}.jpg", quality=95 - at % 20)
+    return str(folder)
+
+
+def test_duplicates_that_stay_are_one_group_in_the_store_and_all_that_is_made_of_it(tmp_path, one_face):
+    folder = photographs(tmp_path / "photos", 7, 1, 2, 7, 3, 2, 7)
+    report = tmp_path / "faces.csv"
+    options = PrepareOptions(align="auto", duplicates="keep", max_res=8, report=str(report))
+    expected = {1: [0, 3, 6], 2: [2, 5]}
+    shards = [str(tmp_path / f"part{number}") for number in (1, 2)]
+    for number, path in enumerate(shards, 1):
+        prepare(folder, path, replace(options, shard=(number, 2), report=None))
+    merge(tmp_path / "merged", shards)
+    prepare(folder, tmp_path / "data", options)
+    prepare(folder, tmp_path / "again", PrepareOptions(align=str(report), max_res=8))
+    prepare(str(tmp_path / "data"), tmp_path / "smaller", PrepareOptions(max_res=4))
+    for name in ("data", "again", "smaller", "merged"):
+        with Store(tmp_path / name) as store:
+            assert store.manifest.duplicates == expected, name
+    merge(tmp_path / "twice", [tmp_path / "data", tmp_path / "again"])
+    with Store(tmp_path / "twice") as store:
+        assert store.manifest.duplicates == {**expected, 3: [7, 10, 13], 4: [9, 12]}
+    prepare(folder, tmp_path / "dropped", replace(options, duplicates="drop", report=None))
+    with Store(tmp_path / "dropped") as store:
+        assert (len(store), store.manifest.duplicates) == (4, {})
+
+
+def test_groups_join_through_pictures_between_them():
+    groups = DuplicateGroups()
+    near, far = (1 << 20) - 1, (1 << 40) - 1  # near differs in 20 bits from 0 and from far, which differ in 40
+    for name, value in (("a", 0), ("b", far), ("alone", 1 << 200 | ((1 << 60) - 1) << 100), ("between", near)):
+        groups.add(name, value)
+    assert groups.numbers() == {"a": 1, "b": 1, "between": 1}
+
+
+@pytest.mark.parametrize(
+    "duplicates",
+    [{"0": [1, 2]}, {"1": [1, 9]}, {"1": [1, 2], "2": [2, 3]}, {"1": []}, {"1": [-1]}, {"a": [1]}, {"1": 1}, [1]],
+)
+def test_groups_that_cannot_be_are_refused(duplicates):
+    values = {"count": 4, "channels": 3, "resolutions": [4], "codecs": {"4": "raw"}, "bytes": {"4": 1}, "source": "s"}
+    assert Manifest.from_json({**values, "duplicates": {"5": [1, 3]}}).duplicates == {5: [1, 3]}
+    assert Manifest.from_json(values).duplicates == {}
+    with pytest.raises(ValueError):  # noqa: PT011
+        Manifest.from_json({**values, "duplicates": duplicates})
+
+
+def test_dropped_images_leave_their_groups():
+    assert drop_images({1: [0, 3, 6], 2: [2, 5]}, [2, 3, 5]) == {1: [0, 3]}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pggan.data.photos.duplicates import DuplicateFinder, difference_hash
+from pggan.data.photos.duplicates import DuplicateFinder, DuplicateGroups, difference_hash
 from pggan.data.photos.face_detection import Face, FaceDetector
 from pggan.data.sources.base import BadImage, Reader, Ref, Source, bytes_carried
 from pggan.data.sources.face_table import (
@@ -101,16 +101,20 @@ def find_faces(
         DataError: The detector's file is damaged.
     """
     rows: list[FaceRow] = []
-    finder = DuplicateFinder()
+    finder, groups = DuplicateFinder(), DuplicateGroups()
     search = _Search(source.reader(0, 0), FaceDetector())
     refs = (ref for number, ref in enumerate(source.refs()) if limit is None or number < limit)
     results = ordered_map(search, refs, workers, weigh=lambda ref: bytes_carried(ref.payload))
     with closing(results):
         for found in results:
             earlier = finder.find(found.name, found.hash) if found.faces and choice.duplicates == "drop" else None
+            if found.faces and choice.duplicates == "keep":
+                groups.add(found.name, found.hash)
             rows += _rows(found, choice, earlier)
             if on_progress is not None:
                 on_progress(1)
+    numbers = groups.numbers()
+    rows = [row._replace(group=numbers.get(row.file, 0)) for row in rows]
     return FaceTable(_sharpest(rows, choice.sharpest))
 
 

@@ -140,6 +140,7 @@ class _PrepareJob:
             labels=self.source.label_columns,
             attribution=self.source.attribution,
             left_out=dict(stats.left_out),
+            duplicates=dict(stats.groups),
             exact=codecs[self.max_res] in LOSSLESS and not reader.box_filtered,
             shard={"number": shard[0], "of": shard[1], "pictures": self.total} if shard else None,
             pggan=__version__,

@@ -191,7 +191,8 @@ class AlignedReader(Reader):
         side = min(self._resolution, self.size(ref)[0])
         decoded = self._inner.read(ref.payload[0], channels)
         image = bound_by_alpha(align_face(decoded.image, points, side))
-        return decoded._replace(image=image, notes=(*decoded.notes, NOTE))
+        group = self._landmarks.group(ref.payload[0].name)
+        return decoded._replace(image=image, notes=(*decoded.notes, NOTE), group=group)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = round(crop_square(self._points(ref)).side)

@@ -65,6 +65,10 @@ class Landmarks:
         found = self.get(name)
         return [] if found is None else [found]
 
+    def group(self, name: str) -> int:
+        """Returns 0: a list of landmarks says nothing of photographs that show the same."""
+        return 0
+
     def why_none(self, name: str) -> BadImage:
         """Returns why an image has no landmarks."""
         return BadImage("no landmarks of it in the file")
