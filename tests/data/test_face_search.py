@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pggan.cli import run
 from pggan.data.duplicate_groups import drop_images
 from pggan.data.photos import face_search
 from pggan.data.photos.duplicates import DuplicateGroups
@@ -18,7 +19,8 @@ from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.merge import merge
 from pggan.data.store.store import Store
-from pggan.utils.errors import UsageError
+from pggan.utils.errors import DataError, UsageError
+from tests.helpers.lmdb_contents import assert_same
 
 
 @pytest.mark.parametrize(
@@ -119,3 +121,77 @@ def test_groups_that_cannot_be_are_refused(duplicates):
 
 def test_dropped_images_leave_their_groups():
     assert drop_images({1: [0, 3, 6], 2: [2, 5]}, [2, 3, 5]) == {1: [0, 3]}
+
+
+class Interrupting(OneFace):
+    """Counts the pictures it looks at, and is interrupted at the third of them."""
+
+    looks = 0
+
+    def faces(self, picture):
+        Interrupting.looks += 1
+        if Interrupting.looks == 3:
+            raise KeyboardInterrupt
+        return super().faces(picture)
+
+
+@pytest.fixture
+def interrupting(monkeypatch):
+    monkeypatch.setattr(face_search, "FaceDetector", Interrupting)
+    monkeypatch.setattr(Interrupting, "looks", 0)
+
+
+def test_a_search_goes_on_where_it_was_interrupted(tmp_path, interrupting):
+    folder = photographs(tmp_path / "photos", *range(6))
+    dest, memory = tmp_path / "data", tmp_path / ".data.pggan-faces"
+    options = PrepareOptions(align="auto", max_res=8)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, dest, options)
+    assert not dest.exists()
+    assert len(memory.read_bytes().split()) > 2
+    first = Path(folder) / "000.jpg"
+    os.utime(first, ns=(1, 1))  # another picture by its time: it is looked at again
+    with memory.open("ab") as file:
+        file.write(b'["002.jpg", "no stamp", "0", "", []]\n[1]\n{"a": 1}\n\xff\n["003.jpg", "' + b"[" * 3000)
+    prepare(folder, dest, options)
+    assert Interrupting.looks == 3 + 5
+    assert not memory.exists()
+    prepare(folder, tmp_path / "whole", options)
+    assert Interrupting.looks == 3 + 5 + 6
+    assert_same(dest, tmp_path / "whole")
+
+
+def test_faces_are_remembered_until_the_store_is_complete(tmp_path, interrupting, monkeypatch):
+    folder, memory = photographs(tmp_path / "photos", *range(2)), tmp_path / ".data.pggan-faces"
+    options = PrepareOptions(align="auto", max_res=8)
+
+    def interrupt(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, tmp_path / "data", options, on_progress=interrupt)
+    assert memory.is_file()
+    report = prepare(folder, tmp_path / "data", options)
+    assert (Interrupting.looks, report.count) == (2, 2)
+    assert not memory.exists()
+    Interrupting.looks = 10
+    with pytest.raises(DataError, match="are smaller than"):
+        prepare(folder, tmp_path / "large", replace(options, max_res=512))
+    plan(folder, tmp_path / "only", options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "photos"]
+    memory.mkdir()
+    with pytest.raises(UsageError, match="is in the way: it holds no search"):
+        prepare(folder, tmp_path / "data", replace(options, overwrite=True))
+
+
+def test_ctrl_c_says_that_the_faces_stay(tmp_path, interrupting, capsys):
+    folder = photographs(tmp_path / "photos", *range(4))
+    arguments = ["prepare-data", folder, str(tmp_path / "data"), "--align", "auto", "--max-res", "8", "--workers", "1"]
+    assert run(arguments) == 130
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(
+        f"the faces found so far are kept in {tmp_path}/.data.pggan-faces, run the same command again to go on"
+    )
+    Interrupting.looks = 10
+    assert run(arguments) == 0
+    assert Interrupting.looks == 10 + 2

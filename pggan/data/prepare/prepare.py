@@ -6,7 +6,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.label_columns import empty_classes
 from pggan.data.photos.face_search import find_faces
+from pggan.data.photos.search_memory import SearchMemory, forget_when_done
 from pggan.data.prepare.conversion_stats import ConversionStats
 from pggan.data.prepare.convert import Converter
 from pggan.data.prepare.prepare_options import AUTO, PrepareOptions
@@ -73,11 +74,18 @@ class _PrepareJob:
     last: int  # of this shard, exclusive
 
     @classmethod
-    def of(cls, spec: str, options: PrepareOptions, faces: FaceProgress | None = None) -> _PrepareJob:
+    def of(
+        cls, spec: str, options: PrepareOptions, faces: FaceProgress | None = None, dest: Path | None = None
+    ) -> _PrepareJob:
+        """Opens a source, and finds its faces for --align auto; these are remembered beside `dest`."""
         source = open_source(spec, dataset=options.dataset, images_root=options.images_root, member=options.member)
         source = with_labels(source, options.labels, options.numbers)
         if options.align is not None:
-            source = AlignedSource(source, _faces(source, options, faces) if options.align == AUTO else options.align)
+            memory = None
+            if options.align == AUTO and dest is not None:
+                memory = SearchMemory(dest, spec, _source_digest(spec, source, options))
+            table = _faces(source, options, faces, memory) if options.align == AUTO else options.align
+            source = AlignedSource(source, table)
         options = replace(options, channels=options.channels or source.channels or 3)
         total = min(len(source), options.limit or len(source))
         number, of = options.shard or (1, 1)
@@ -160,12 +168,21 @@ class FaceProgress(NamedTuple):
     advance: Callable[[int], None]
 
 
-def _faces(source: Source, options: PrepareOptions, progress: FaceProgress | None) -> FaceTable:
+def _source_digest(spec: str, source: Source, options: PrepareOptions) -> str:
+    """Returns a digest of a source and of the options that choose what is read of it."""
+    chosen = (options.dataset, options.member, options.images_root)
+    return f"{fingerprint(source.address or spec, [options.images_root])} {chosen}"
+
+
+def _faces(
+    source: Source, options: PrepareOptions, progress: FaceProgress | None, memory: SearchMemory | None
+) -> FaceTable:
     """Finds the faces of a source, and writes the table of them where --report asks for it."""
     if progress is not None:
         progress.start(min(len(source), options.limit or len(source)))
     advance = None if progress is None else progress.advance
-    table = find_faces(source, options.face_choice, options.workers, advance, options.limit)
+    with nullcontext() if memory is None else closing(memory):
+        table = find_faces(source, options.face_choice, options.workers, advance, options.limit, memory)
     if options.report is not None:
         table.write(options.report)
     return table
@@ -227,20 +244,21 @@ def prepare(
     options = options or PrepareOptions()
     place = _checked_place(source, dest, options)
     start = time.monotonic()
-    job = _PrepareJob.of(source, options, on_faces)
-    with staging_directory(place) as partial:
-        progress = load_resume_point(partial, job.identity(place), options.overwrite)
-        stats = ConversionStats(options.strict, options.whole, progress.notes)
-        resumed = progress.consumed
-        if progress.complete:  # interrupted between the last transaction and the renaming
-            with Store(partial) as store:
-                manifest = store.manifest
-        else:
-            planned = _checked_plan(job, place, resumed, on_plan)
-            if on_start is not None:
-                on_start(job.count - resumed)
-            check_size(job.manifest(0, {}, stats))  # before the work, not after it
-            manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
+    with forget_when_done(place):
+        job = _PrepareJob.of(source, options, on_faces, place)
+        with staging_directory(place) as partial:
+            progress = load_resume_point(partial, job.identity(place), options.overwrite)
+            stats = ConversionStats(options.strict, options.whole, progress.notes)
+            resumed = progress.consumed
+            if progress.complete:  # interrupted between the last transaction and the renaming
+                with Store(partial) as store:
+                    manifest = store.manifest
+            else:
+                planned = _checked_plan(job, place, resumed, on_plan)
+                if on_start is not None:
+                    on_start(job.count - resumed)
+                check_size(job.manifest(0, {}, stats))  # before the work, not after it
+                manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
     details: dict[str, Any] = {"remark": job.source.remark, "empty_classes": _empty_classes(place)}
     details |= {"bad": stats.bad, "converted": dict(stats.converted)}
     return PrepareReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, **details)
@@ -317,7 +335,9 @@ def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> i
         except BadImage as bad:
             first = first or f"{printable(ref.name)}: {bad}"  # the conversion will report it
     if not sides:
-        raise DataError(f"none of the {total} pictures can be read; the first is {first}; check that SOURCE is whole")
+        raise UnusableStore(
+            f"none of the {total} pictures can be read; the first is {first}; check that SOURCE is whole"
+        )
     reached = sorted(sides, reverse=True)[-(-len(sides) * REACHED_BY // 100) - 1]
     if reached < LOWEST:
         raise DataError(
