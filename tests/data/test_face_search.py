@@ -42,7 +42,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_search(tmp_path, 
     os.mkfifo(tmp_path / "pipe")
     access = os.access  # root may write everywhere
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
-    monkeypatch.setattr("pggan.data.prepare.prepare.find_faces", lambda *arguments: pytest.fail("it searched"))
+    monkeypatch.setattr("pggan.data.prepare.faces.find_faces", lambda *arguments: pytest.fail("it searched"))
     options = PrepareOptions(align="auto", report=str(tmp_path / report))
     for make in (prepare, plan):
         with pytest.raises(UsageError, match=reason) as raised:

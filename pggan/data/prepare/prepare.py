@@ -6,24 +6,24 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.label_columns import empty_classes
-from pggan.data.photos.face_search import find_faces
-from pggan.data.photos.search_memory import SearchMemory, forget_when_done
+from pggan.data.photos.search_memory import forget_when_done
+from pggan.data.photos.typical import Features
 from pggan.data.prepare.conversion_stats import ConversionStats
 from pggan.data.prepare.convert import Converter
+from pggan.data.prepare.faces import FaceProgress, align_source
 from pggan.data.prepare.prepare_options import AUTO, PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
 from pggan.data.sources.aligned import AlignedSource
 from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
-from pggan.data.sources.face_table import FaceTable
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, NO_LABELS, with_labels
@@ -41,7 +41,7 @@ from pggan.utils.formatting import printable
 from pggan.utils.process_pool import ordered_map
 from pggan.utils.version import __version__
 
-__all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare"]
+__all__ = ["FaceProgress", "Plan", "PrepareOptions", "PrepareReport", "plan", "prepare"]
 
 # The default resolution is the largest power of two that this percentage of the images reaches.
 REACHED_BY = 95
@@ -75,17 +75,18 @@ class _PrepareJob:
 
     @classmethod
     def of(
-        cls, spec: str, options: PrepareOptions, faces: FaceProgress | None = None, dest: Path | None = None
+        cls,
+        spec: str,
+        options: PrepareOptions,
+        faces: FaceProgress | None = None,
+        features: Features | None = None,
+        dest: Path | None = None,
     ) -> _PrepareJob:
         """Opens a source, and finds its faces for --align auto; these are remembered beside `dest`."""
         source = open_source(spec, dataset=options.dataset, images_root=options.images_root, member=options.member)
         source = with_labels(source, options.labels, options.numbers)
         if options.align is not None:
-            memory = None
-            if options.align == AUTO and dest is not None:
-                memory = SearchMemory(dest, spec, _source_digest(spec, source, options))
-            table = _faces(source, options, faces, memory) if options.align == AUTO else options.align
-            source = AlignedSource(source, table)
+            source = align_source(spec, source, options, faces, dest, features)
         options = replace(options, channels=options.channels or source.channels or 3)
         total = min(len(source), options.limit or len(source))
         number, of = options.shard or (1, 1)
@@ -108,6 +109,8 @@ class _PrepareJob:
     def recorded(self) -> dict[str, Any]:
         """Returns the options that affect the content of the store."""
         options = {k: v for k, v in asdict(self.options).items() if k not in _IRRELEVANT and v != ()}
+        if isinstance(self.source, AlignedSource) and self.source.selection:
+            options["typical_by"] = self.source.selection
         return {**options, "max_res": self.max_res}
 
     def identity(self, dest: Path) -> dict[str, Any]:
@@ -161,33 +164,6 @@ def _name_of(spec: str) -> str:
     return printable(os.path.basename(os.path.abspath(spec)))
 
 
-class FaceProgress(NamedTuple):
-    """Shows the search for faces: `start(images)`, then `advance(images since the last call)`."""
-
-    start: Callable[[int], None]
-    advance: Callable[[int], None]
-
-
-def _source_digest(spec: str, source: Source, options: PrepareOptions) -> str:
-    """Returns a digest of a source and of the options that choose what is read of it."""
-    chosen = (options.dataset, options.member, options.images_root)
-    return f"{fingerprint(source.address or spec, [options.images_root])} {chosen}"
-
-
-def _faces(
-    source: Source, options: PrepareOptions, progress: FaceProgress | None, memory: SearchMemory | None
-) -> FaceTable:
-    """Finds the faces of a source, and writes the table of them where --report asks for it."""
-    if progress is not None:
-        progress.start(min(len(source), options.limit or len(source)))
-    advance = None if progress is None else progress.advance
-    with nullcontext() if memory is None else closing(memory):
-        table = find_faces(source, options.face_choice, options.workers, advance, options.limit, memory)
-    if options.report is not None:
-        table.write(options.report)
-    return table
-
-
 def _checked_place(source: str, dest: str | Path, options: PrepareOptions) -> Path:
     """Returns the real path of the new store. Raises `UsageError` where it or the report must not be made."""
     place = Path(os.path.realpath(dest))
@@ -222,6 +198,7 @@ def prepare(
     on_progress: Callable[[int], None] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_faces: FaceProgress | None = None,
+    features: Features | None = None,
 ) -> PrepareReport:
     """Makes a store at `dest` from a source of images. `dest` appears only when the store is complete.
 
@@ -235,6 +212,7 @@ def prepare(
         on_progress: Gets the number of images processed since its last call.
         on_plan: Gets the estimate of size and time.
         on_faces: Shows the search for faces with --align auto.
+        features: Network for --keep-typical; None: the shape of landmarks stands in.
 
     Raises:
         DataError: The source has no usable images, an image is bad under `strict`, or the disk is too small.
@@ -245,7 +223,7 @@ def prepare(
     place = _checked_place(source, dest, options)
     start = time.monotonic()
     with forget_when_done(place):
-        job = _PrepareJob.of(source, options, on_faces, place)
+        job = _PrepareJob.of(source, options, on_faces, features, place)
         with staging_directory(place) as partial:
             progress = load_resume_point(partial, job.identity(place), options.overwrite)
             stats = ConversionStats(options.strict, options.whole, progress.notes)
@@ -282,12 +260,16 @@ def _empty_classes(place: Path) -> dict[str, list[str]]:
 
 
 def plan(
-    source: str, dest: str | Path, options: PrepareOptions | None = None, on_faces: FaceProgress | None = None
+    source: str,
+    dest: str | Path,
+    options: PrepareOptions | None = None,
+    on_faces: FaceProgress | None = None,
+    features: Features | None = None,
 ) -> Plan:
     """Returns the plan of `prepare` without making anything. Raises as `prepare` does."""
     options = options or PrepareOptions()
     place = _checked_place(source, dest, options)
-    job = _PrepareJob.of(source, options, on_faces)
+    job = _PrepareJob.of(source, options, on_faces, features)
     progress = load_resume_point(partial_path(place), job.identity(place), options.overwrite, clear=False)
     return job.estimate(place, progress.consumed, True)
 

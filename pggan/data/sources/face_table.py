@@ -23,8 +23,9 @@ from pggan.utils.limits import MAX_LIST_BYTES
 USED = "yes"
 # Why a face is not used; of a duplicate the name of the image before follows.
 NO_FACE, SMALL, BLURRED, DOUBTFUL = "no face", "face too small", "face blurred", "face doubtful"
+ATYPICAL = "face not typical"
 NOT_LARGEST, DUPLICATE = "not the largest face", "duplicate: the same as"
-REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, NOT_LARGEST, DUPLICATE)
+REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, ATYPICAL, NOT_LARGEST, DUPLICATE)
 _POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 COORDINATES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
 MEASURES = ("score", "size", "sharpness")
@@ -83,6 +84,17 @@ class FaceTable:
         if not rows:
             return BadImage("no landmarks of it in the file")
         return (UnwantedImage if rows[0].used.startswith(REASONS) else BadImage)(rows[0].used)
+
+    def without(self, faces: Iterable[tuple[str, int]], reason: str) -> FaceTable:
+        """Returns the table with some faces not used: names of images, and which of their used faces, from 0."""
+        left_out = set(faces)
+        gone = {
+            (row.file, row.face)
+            for name in {name for name, _ in left_out}
+            for number, row in enumerate(row for row in self._of(name) if row.used == USED)
+            if (name, number) in left_out
+        }
+        return FaceTable(row._replace(used=reason) if (row.file, row.face) in gone else row for row in self.rows)
 
     def _of(self, name: str) -> Sequence[FaceRow]:
         short = name.replace("\\", "/").rpartition("/")[2]
