@@ -19,6 +19,7 @@ from pggan.utils.formatting import nearest_name
 
 if TYPE_CHECKING:
     from pggan.config.schedule import Schedule
+    from pggan.data.photos.typical import Features
     from pggan.data.prepare.prepare import Plan, PrepareOptions, PrepareReport
     from pggan.generation.model import Model
     from pggan.model_evaluation import Evaluation
@@ -69,7 +70,17 @@ def prepare(
     checked = dataclasses.replace(options or room.PrepareOptions(), **changes)
     work, faces = (_Work(name, on_progress or notebook_progress()) for name in ("preparing", "looking for faces"))
     on_faces = room.FaceProgress(faces.start, faces.advance)
-    return room.prepare(str(source), dest, checked, work.start, work.advance, on_plan, on_faces)
+    features = typical_features(checked)
+    return room.prepare(str(source), dest, checked, work.start, work.advance, on_plan, on_faces, features)
+
+
+def typical_features(options: PrepareOptions) -> Features | None:
+    """Returns the feature network for `keep_typical`; None where it is not needed, or its extra is missing."""
+    if options.keep_typical == 1:
+        return None
+    from pggan.metrics.efficientnet import single_image_features
+
+    return single_image_features()
 
 
 def train(

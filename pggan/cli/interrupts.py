@@ -20,17 +20,20 @@ def resume_hint(dest: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit) as interrupt:
         from pggan.data.store.resume import partial_path, read_progress
+        from pggan.data.store.staging import own_name
 
-        partial = partial_path(Path(os.path.realpath(dest)))
+        place = Path(os.path.realpath(dest))
+        partial, faces = partial_path(place), own_name(place, "faces")
         progress = None
         with suppress(PgganError):
             progress = read_progress(partial)
-        if progress is None:
+        if progress is not None:
+            work = f"{progress.consumed} pictures are done and kept in {partial}"
+        elif faces.is_file():
+            work = f"the faces found so far are kept in {faces}"
+        else:
             raise interrupt from None
-        error = PgganError(
-            f"interrupted; {progress.consumed} pictures are done and kept in {partial}, run the same command again to "
-            "go on"
-        )
+        error = PgganError(f"interrupted; {work}, run the same command again to go on")
         status = interrupt.code if isinstance(interrupt, SystemExit) else None
         error.exit_code = status if isinstance(status, int) else 130
         raise error from None

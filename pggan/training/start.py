@@ -49,7 +49,7 @@ def fit_to_data(config: TrainConfig, manifest: Manifest) -> TrainConfig:
             f"--max-res {config.max_res}, or train with --max-res {largest}"
         )
     if config.held_out:
-        split_held_out(manifest.count, config.held_out, config.seed)
+        split_held_out(manifest.count, config.held_out, config.seed, manifest.duplicates)
     return _fit(config, manifest.channels, manifest.labels)
 
 

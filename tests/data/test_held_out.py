@@ -44,6 +44,30 @@ def test_another_seed_holds_out_others():
     assert not len(split_held_out(100, 0.0, 0)[1])
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=32, max_size=60), share=st.floats(0.3, 0.7), seed=st.integers(0, 2**31)
+)
+def test_a_split_parts_no_group(sizes, share, seed):
+    count = sum(sizes)
+    numbers = np.random.default_rng(0).permutation(count)  # groups lie scattered
+    groups = {g: part.tolist() for g, part in enumerate(np.split(numbers, np.cumsum(sizes)[:-1]), 1) if len(part) > 1}
+    trained, held = split_held_out(count, share, seed, groups)
+    assert sorted([*trained, *held]) == list(range(count))
+    assert MIN_HELD_OUT <= len(held) < count
+    assert abs(len(held) - max(MIN_HELD_OUT, round(count * share))) <= max(sizes)
+    inside = set(held)
+    assert all(len(inside & set(images)) in (0, len(images)) for images in groups.values())
+    assert set(split_held_out(count, share * 0.9, seed, groups)[1]) <= inside
+
+
+def test_groups_alone_change_a_split():
+    plain, grouped = split_held_out(100, 0.3, 5), split_held_out(100, 0.3, 5, {})
+    np.testing.assert_array_equal(plain[1], grouped[1])
+    with pytest.raises(DataError, match="duplicates would be parted"):
+        split_held_out(100, 0.3, 5, {1: range(100)})
+
+
 @pytest.mark.parametrize("count,share,message", [(40, 0.1, "holds out 4; give 0.2"), (12, 0.5, "too few pictures")])
 def test_too_few_held_out_are_refused(count, share, message):
     with pytest.raises(DataError, match=message):

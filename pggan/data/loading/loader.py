@@ -79,7 +79,8 @@ class Loader:
         use_torchvision()
         self.store, self.workers, self.cache_policy = store, workers, cache_policy or CachePolicy()
         self.rank, self.world = rank, world
-        trained, held = split_held_out(len(store), held_out, seed) if held_out else (None, None)
+        groups = store.manifest.duplicates
+        trained, held = split_held_out(len(store), held_out, seed, groups) if held_out else (None, None)
         self.sampler = Sampler(len(store), seed, mirror, trained)
         self.held_out_sampler = None if held is None else Sampler(len(store), seed, mirror, held)
         self._watch = StoreWatch(store.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.duplicate_groups import Groups, split_between_groups
 from pggan.utils.errors import DataError
 
 # Seed of the held-out split, distinct from those of the epochs.
@@ -13,15 +14,18 @@ SPLIT = 0x5B117
 MIN_HELD_OUT = 8
 
 
-def split_held_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_held_out(
+    count: int, share: float, seed: int, groups: Groups | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Splits image numbers into those to train on and those held out, both ascending.
 
-    Only (count, share, seed) decides. With the same seed, a larger share includes the images of a smaller one.
+    Only (count, share, seed, groups) decides. With the same seed, a larger share includes the images of a smaller one.
 
     Args:
         count: Images of the store.
         share: To hold out, from 0 to 1.
         seed: Of the run.
+        groups: Images that show the same, which come into the same part; these change how many are held out.
 
     Raises:
         DataError: Either part would be too small.
@@ -36,6 +40,13 @@ def split_held_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int6
             advice = f"give {np.ceil(needed * 100) / 100:g} or more"
         raise DataError(f"--held-out {share:g} of {count} pictures holds out {held}; {advice}")
     order = np.random.default_rng((seed, SPLIT, SPLIT)).permutation(count)
+    if share and groups:
+        order, held = split_between_groups(order, groups, held, MIN_HELD_OUT)
+        if not held:
+            raise DataError(
+                f"--held-out {share:g}: these {count} pictures are too few different ones, duplicates would be parted; "
+                "prepare them with --duplicates drop, or leave it out"
+            )
     return np.sort(order[held:]), np.sort(order[:held])
 
 

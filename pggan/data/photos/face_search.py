@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import islice
 
 import numpy as np
 
-from pggan.data.photos.duplicates import DuplicateFinder, difference_hash
-from pggan.data.photos.face_detection import Face, FaceDetector
+from pggan.data.photos.duplicates import DuplicateFinder, DuplicateGroups, difference_hash
+from pggan.data.photos.face_detection import FaceDetector
+from pggan.data.photos.search_memory import SearchMemory, SearchResult
 from pggan.data.sources.base import BadImage, Reader, Ref, Source, bytes_carried
 from pggan.data.sources.face_table import (
     BLURRED,
@@ -54,15 +55,6 @@ class FaceChoice:
             raise UsageError(f"--sharpest {self.sharpest:g} is not above 0, up to 1")
 
 
-class SearchResult(NamedTuple):
-    """What was found in an image."""
-
-    name: str
-    faces: list[Face]
-    hash: int  # see `difference_hash`
-    bad: str = ""  # why it could not be read
-
-
 @dataclass(frozen=True)
 class _Search:
     """Finds the faces of one image; an instance lives in each worker process."""
@@ -70,7 +62,11 @@ class _Search:
     reader: Reader
     detector: FaceDetector
 
-    def __call__(self, ref: Ref) -> SearchResult:
+    def __call__(self, task: tuple[Ref, SearchResult | None]) -> SearchResult:
+        """Searches the image of a reference, or returns what is known of it already."""
+        ref, known = task
+        if known is not None:
+            return known
         try:
             image = self.reader.read(ref, 3).image
             return SearchResult(ref.name, self.detector.faces(image)[:MOST_FACES], difference_hash(image))
@@ -86,6 +82,7 @@ def find_faces(
     workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
     limit: int | None = None,
+    memory: SearchMemory | None = None,
 ) -> FaceTable:
     """Finds the faces of a source's images, and says of each whether it is used or why not.
 
@@ -95,22 +92,30 @@ def find_faces(
         workers: Processes, each with a detector of its own (about 60 MiB).
         on_progress: Gets the number of images looked at since its last call.
         limit: Only of so many first images.
+        memory: Holds what an interrupted search has found, and receives what this one finds.
 
     Raises:
         UsageError: The extra is missing.
         DataError: The detector's file is damaged.
     """
     rows: list[FaceRow] = []
-    finder = DuplicateFinder()
+    finder, groups = DuplicateFinder(), DuplicateGroups()
     search = _Search(source.reader(0, 0), FaceDetector())
-    refs = (ref for number, ref in enumerate(source.refs()) if limit is None or number < limit)
-    results = ordered_map(search, refs, workers, weigh=lambda ref: bytes_carried(ref.payload))
+    refs = islice(source.refs(), limit)
+    tasks = ((ref, None if memory is None else memory.get(ref.name)) for ref in refs)
+    results = ordered_map(search, tasks, workers, weigh=lambda task: bytes_carried(task[0].payload))
     with closing(results):
         for found in results:
             earlier = finder.find(found.name, found.hash) if found.faces and choice.duplicates == "drop" else None
+            if found.faces and choice.duplicates == "keep":
+                groups.add(found.name, found.hash)
             rows += _rows(found, choice, earlier)
+            if memory is not None:
+                memory.add(found)
             if on_progress is not None:
                 on_progress(1)
+    numbers = groups.numbers()
+    rows = [row._replace(group=numbers.get(row.file, 0)) for row in rows]
     return FaceTable(_sharpest(rows, choice.sharpest))
 
 

@@ -27,6 +27,9 @@ class ConversionStats:
         self.left_out: Counter[str] = Counter(notes.get("left_out"))  # by reason
         self.converted: Counter[str] = Counter(notes.get("converted"))  # by conversion
         self.bad: list[dict[str, str]] = list(notes.get("bad", ()))  # name and reason, the first MAX_NAMED_BAD
+        self.used: int = notes.get("used", 0)  # images
+        # images that show the same, by the number of their group
+        self.groups: dict[int, list[int]] = {int(group): images for group, images in notes.get("groups", {}).items()}
         self.first: str = notes.get("first", "")  # the first image left out, and why
 
     def notes(self) -> dict[str, Any]:
@@ -36,12 +39,17 @@ class ConversionStats:
             "converted": dict(self.converted),
             "bad": self.bad,
             "first": self.first,
+            "used": self.used,
+            "groups": self.groups,
         }
 
     def count(self, result: ConversionResult) -> bool:
         """Counts a result; returns whether the image is used. Raises `UnusableStore` if an option makes it an error."""
         if result.records is not None:
             self.converted.update(result.notes)
+            if result.group:
+                self.groups.setdefault(result.group, []).append(self.used)
+            self.used += 1
             return True
         name = printable(result.name)
         self.left_out[result.kind] += 1

@@ -22,6 +22,7 @@ class ConversionResult(NamedTuple):
     notes: tuple[str, ...] = ()  # the conversions applied
     kind: str = ""  # if left out: TOO_SMALL, NOT_SQUARE or BAD
     reason: str = ""  # if left out: details
+    group: int = 0  # of images that show the same, from 1; 0: none
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,4 @@ class Converter:
             image = fit_to_square(image, self.max_res, self.fit)
         levels = pyramid(image)
         records = {level: encode(levels[level], codec, self.quality) for level, codec in self.codecs.items()}
-        return ConversionResult(ref.name, records, decoded.labels, notes)
+        return ConversionResult(ref.name, records, decoded.labels, notes, group=decoded.group)

@@ -10,19 +10,20 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.label_columns import empty_classes
-from pggan.data.photos.face_search import find_faces
+from pggan.data.photos.search_memory import forget_when_done
+from pggan.data.photos.typical import Features
 from pggan.data.prepare.conversion_stats import ConversionStats
 from pggan.data.prepare.convert import Converter
+from pggan.data.prepare.faces import FaceProgress, align_source
 from pggan.data.prepare.prepare_options import AUTO, PrepareOptions
 from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
 from pggan.data.sources.aligned import AlignedSource
 from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
-from pggan.data.sources.face_table import FaceTable
 from pggan.data.sources.fingerprint import fingerprint
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, NO_LABELS, with_labels
@@ -40,7 +41,7 @@ from pggan.utils.formatting import printable
 from pggan.utils.process_pool import ordered_map
 from pggan.utils.version import __version__
 
-__all__ = ["Plan", "PrepareOptions", "PrepareReport", "plan", "prepare"]
+__all__ = ["FaceProgress", "Plan", "PrepareOptions", "PrepareReport", "plan", "prepare"]
 
 # The default resolution is the largest power of two that this percentage of the images reaches.
 REACHED_BY = 95
@@ -73,12 +74,20 @@ class _PrepareJob:
     last: int  # of this shard, exclusive
 
     @classmethod
-    def of(cls, spec: str, options: PrepareOptions, faces: FaceProgress | None = None) -> _PrepareJob:
+    def of(
+        cls,
+        spec: str,
+        options: PrepareOptions,
+        faces: FaceProgress | None = None,
+        features: Features | None = None,
+        dest: Path | None = None,
+    ) -> _PrepareJob:
+        """Opens a source, and finds its faces for --align auto; these are remembered beside `dest`."""
         choices = {name: getattr(options, name) for name in ("dataset", "images_root", "member", "every")}
         source = open_source(spec, **choices)
         source = with_labels(source, options.labels, options.numbers)
         if options.align is not None:
-            source = AlignedSource(source, _faces(source, options, faces) if options.align == AUTO else options.align)
+            source = align_source(spec, source, options, faces, dest, features)
         options = replace(options, channels=options.channels or source.channels or 3)
         total = min(len(source), options.limit or len(source))
         number, of = options.shard or (1, 1)
@@ -103,6 +112,8 @@ class _PrepareJob:
         options = {k: v for k, v in asdict(self.options).items() if k not in _IRRELEVANT and v != ()}
         if options["every"] is None:  # not of stores of before
             del options["every"]
+        if isinstance(self.source, AlignedSource) and self.source.selection:
+            options["typical_by"] = self.source.selection
         return {**options, "max_res": self.max_res}
 
     def identity(self, dest: Path) -> dict[str, Any]:
@@ -143,6 +154,7 @@ class _PrepareJob:
             labels=self.source.label_columns,
             attribution=self.source.attribution,
             left_out=dict(stats.left_out),
+            duplicates=dict(stats.groups),
             exact=codecs[self.max_res] in LOSSLESS and not reader.box_filtered,
             shard={"number": shard[0], "of": shard[1], "pictures": self.total} if shard else None,
             pggan=__version__,
@@ -155,31 +167,30 @@ def _name_of(spec: str) -> str:
     return printable(os.path.basename(os.path.abspath(spec)))
 
 
-class FaceProgress(NamedTuple):
-    """Shows the search for faces: `start(images)`, then `advance(images since the last call)`."""
-
-    start: Callable[[int], None]
-    advance: Callable[[int], None]
-
-
-def _faces(source: Source, options: PrepareOptions, progress: FaceProgress | None) -> FaceTable:
-    """Finds the faces of a source, and writes the table of them where --report asks for it."""
-    if progress is not None:
-        progress.start(min(len(source), options.limit or len(source)))
-    advance = None if progress is None else progress.advance
-    table = find_faces(source, options.face_choice, options.workers, advance, options.limit)
-    if options.report is not None:
-        table.write(options.report)
-    return table
-
-
-def _checked_place(source: str, dest: str | Path, overwrite: bool) -> Path:
-    """Returns the real path of the new store. Raises `UsageError` where it must not be made."""
+def _checked_place(source: str, dest: str | Path, options: PrepareOptions) -> Path:
+    """Returns the real path of the new store. Raises `UsageError` where it or the report must not be made."""
     place = Path(os.path.realpath(dest))
-    check_destination(place, overwrite)
+    check_destination(place, options.overwrite)
     if Path(os.path.realpath(source)).is_relative_to(partial_path(place)):
         raise UsageError(f"{source} is where the unfinished store of {dest} would be; rename it, or give another DEST")
+    if options.report is not None:
+        _check_report(options.report, place)
     return place
+
+
+def _check_report(report: str, place: Path) -> None:
+    """Raises `UsageError` where the table of faces cannot be written: before the search, not after it."""
+    file = Path(os.path.realpath(report))
+    if file.is_dir():
+        raise UsageError(f"--report {report} is a directory; give a file name, as {Path(report) / 'faces.csv'}")
+    if file.exists() and not file.is_file():
+        raise UsageError(f"--report {report} is no file but a device or a pipe; give a file name")
+    if any(file.is_relative_to(folder) for folder in (place, partial_path(place))):
+        raise UsageError(f"--report {report} is where the store will be; give a file elsewhere")
+    if not file.parent.is_dir():
+        raise UsageError(f"--report {report}: there is no directory {file.parent}; make it, or give another file")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--report {report}: {file.parent} is not writable; give a file elsewhere")
 
 
 def prepare(
@@ -190,6 +201,7 @@ def prepare(
     on_progress: Callable[[int], None] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_faces: FaceProgress | None = None,
+    features: Features | None = None,
 ) -> PrepareReport:
     """Makes a store at `dest` from a source of images. `dest` appears only when the store is complete.
 
@@ -203,6 +215,7 @@ def prepare(
         on_progress: Gets the number of images processed since its last call.
         on_plan: Gets the estimate of size and time.
         on_faces: Shows the search for faces with --align auto.
+        features: Network for --keep-typical; None: the shape of landmarks stands in.
 
     Raises:
         DataError: The source has no usable images, an image is bad under `strict`, or the disk is too small.
@@ -210,22 +223,23 @@ def prepare(
         OSError: The disk filled up meanwhile (`DiskFull`) or failed.
     """
     options = options or PrepareOptions()
-    place = _checked_place(source, dest, options.overwrite)
+    place = _checked_place(source, dest, options)
     start = time.monotonic()
-    job = _PrepareJob.of(source, options, on_faces)
-    with staging_directory(place) as partial:
-        progress = load_resume_point(partial, job.identity(place), options.overwrite)
-        stats = ConversionStats(options.strict, options.whole, progress.notes)
-        resumed = progress.consumed
-        if progress.complete:  # interrupted between the last transaction and the renaming
-            with Store(partial) as store:
-                manifest = store.manifest
-        else:
-            planned = _checked_plan(job, place, resumed, on_plan)
-            if on_start is not None:
-                on_start(job.count - resumed)
-            check_size(job.manifest(0, {}, stats))  # before the work, not after it
-            manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
+    with forget_when_done(place):
+        job = _PrepareJob.of(source, options, on_faces, features, place)
+        with staging_directory(place) as partial:
+            progress = load_resume_point(partial, job.identity(place), options.overwrite)
+            stats = ConversionStats(options.strict, options.whole, progress.notes)
+            resumed = progress.consumed
+            if progress.complete:  # interrupted between the last transaction and the renaming
+                with Store(partial) as store:
+                    manifest = store.manifest
+            else:
+                planned = _checked_plan(job, place, resumed, on_plan)
+                if on_start is not None:
+                    on_start(job.count - resumed)
+                check_size(job.manifest(0, {}, stats))  # before the work, not after it
+                manifest = _write_store(job, partial, progress, stats, on_progress, planned.bytes)
     details: dict[str, Any] = {"remark": job.source.remark, "empty_classes": _empty_classes(place)}
     details |= {"bad": stats.bad, "converted": dict(stats.converted)}
     return PrepareReport.of(str(dest), place, manifest, resumed, time.monotonic() - start, **details)
@@ -249,12 +263,16 @@ def _empty_classes(place: Path) -> dict[str, list[str]]:
 
 
 def plan(
-    source: str, dest: str | Path, options: PrepareOptions | None = None, on_faces: FaceProgress | None = None
+    source: str,
+    dest: str | Path,
+    options: PrepareOptions | None = None,
+    on_faces: FaceProgress | None = None,
+    features: Features | None = None,
 ) -> Plan:
     """Returns the plan of `prepare` without making anything. Raises as `prepare` does."""
     options = options or PrepareOptions()
-    place = _checked_place(source, dest, options.overwrite)
-    job = _PrepareJob.of(source, options, on_faces)
+    place = _checked_place(source, dest, options)
+    job = _PrepareJob.of(source, options, on_faces, features)
     progress = load_resume_point(partial_path(place), job.identity(place), options.overwrite, clear=False)
     return job.estimate(place, progress.consumed, True)
 
@@ -302,7 +320,9 @@ def _choose_resolution(source: Source, options: PrepareOptions, total: int) -> i
         except BadImage as bad:
             first = first or f"{printable(ref.name)}: {bad}"  # the conversion will report it
     if not sides:
-        raise DataError(f"none of the {total} pictures can be read; the first is {first}; check that SOURCE is whole")
+        raise UnusableStore(
+            f"none of the {total} pictures can be read; the first is {first}; check that SOURCE is whole"
+        )
     reached = sorted(sides, reverse=True)[-(-len(sides) * REACHED_BY // 100) - 1]
     if reached < LOWEST:
         raise DataError(

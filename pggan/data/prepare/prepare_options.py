@@ -37,6 +37,7 @@ class PrepareOptions:
     min_face: float = FaceChoice.min_face  # of "auto": leave out smaller ones, pixels
     sharpest: float = 1.0  # of "auto": share of the faces that is kept, the sharpest ones
     duplicates: str = "drop"  # of "auto": photographs that come again, also smaller or recompressed, or "keep"
+    keep_typical: float = 1.0  # share of the aligned faces that is kept, the most typical ones
     report: str | None = None  # of "auto": file for the table of all faces found
     fit: str = "crop"  # how non-square images become square: one of FITS
     upscale: bool = False  # enlarge images below max_res instead of leaving them out
@@ -63,13 +64,22 @@ class PrepareOptions:
             raise UsageError(f"--limit {self.limit} is below 1")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]} needs 1 <= I <= N, such as 2/8")
-        chosen = self.face_choice != FaceChoice() or self.report is not None
-        if chosen and self.align != AUTO:
-            raise UsageError("--faces, --min-face, --sharpest, --duplicates and --report go with --align auto")
+        self._check_faces()
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed} is below 0")
         if not 1 <= self.workers <= 256:
             raise UsageError(f"--workers {self.workers} is not from 1 to 256")
+
+    def _check_faces(self) -> None:
+        chosen = self.face_choice != FaceChoice() or self.report is not None
+        if chosen and self.align != AUTO:
+            raise UsageError("--faces, --min-face, --sharpest, --duplicates and --report go with --align auto")
+        if not 0 < self.keep_typical <= 1:
+            raise UsageError(f"--keep-typical {self.keep_typical:g} is not above 0, up to 1")
+        if self.keep_typical < 1 and self.align is None:
+            raise UsageError(
+                "--keep-typical compares faces that stand alike: give --align auto or a file of landmarks, too"
+            )
 
     @property
     def face_choice(self) -> FaceChoice:

@@ -7,7 +7,7 @@ as shown: readers apply the EXIF orientation before the crop.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -170,6 +170,14 @@ def _ramp(distance: NDArray[np.float32], near: float, far: float) -> NDArray[np.
     return part * part * (3 - 2 * part)
 
 
+def face_points(landmarks: Landmarks | FaceTable, name: str, number: int) -> NDArray[np.float64]:
+    """Returns eyes and mouth corners (4, 2) of an image's face, from 0. Raises `BadImage` where it has none."""
+    points = landmarks.points(name)
+    if not points:
+        raise landmarks.why_none(name)
+    return points[number]
+
+
 class AlignedReader(Reader):
     """Crops faces from another reader's images, to `resolution` or to the side of their square if that is smaller.
 
@@ -181,17 +189,15 @@ class AlignedReader(Reader):
 
     def _points(self, ref: Ref) -> NDArray[np.float64]:
         inner, number = ref.payload
-        points = self._landmarks.points(inner.name)
-        if not points:
-            raise self._landmarks.why_none(inner.name)
-        return points[number]
+        return face_points(self._landmarks, inner.name, number)
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         points = self._points(ref)
         side = min(self._resolution, self.size(ref)[0])
         decoded = self._inner.read(ref.payload[0], channels)
         image = bound_by_alpha(align_face(decoded.image, points, side))
-        return decoded._replace(image=image, notes=(*decoded.notes, NOTE))
+        group = self._landmarks.group(ref.payload[0].name)
+        return decoded._replace(image=image, notes=(*decoded.notes, NOTE), group=group)
 
     def size(self, ref: Ref) -> tuple[int, int]:
         side = round(crop_square(self._points(ref)).side)
@@ -208,23 +214,42 @@ class AlignedSource(WrappedSource):
         landmarks: A file of landmarks or faces, or a table of faces. Raises `DataError` for an invalid file.
     """
 
-    def __init__(self, inner: Source, landmarks: str | FaceTable) -> None:
+    def __init__(self, inner: Source, landmarks: str | FaceTable | Landmarks) -> None:
         super().__init__(inner)
         if isinstance(landmarks, str):
             with reading(f"--align {landmarks}", DataError, "mend it, or give another"):
                 table = FaceTable.read(landmarks) if is_face_table(landmarks) else Landmarks.read(landmarks)
-        self._landmarks: Landmarks | FaceTable = table if isinstance(landmarks, str) else landmarks
+        self.landmarks: Landmarks | FaceTable = table if isinstance(landmarks, str) else landmarks
+        self.selection = ""  # how `without` chose
 
     def __len__(self) -> int:
-        return len(self.inner) + (self._landmarks.more if isinstance(self._landmarks, FaceTable) else 0)
+        return len(self.inner) + (self.landmarks.more if isinstance(self.landmarks, FaceTable) else 0)
+
+    def points(self, ref: Ref) -> NDArray[np.float64]:
+        """Returns eyes and mouth corners (4, 2) of a face. Raises `BadImage` where its image has none."""
+        inner, number = ref.payload
+        return face_points(self.landmarks, inner.name, number)
+
+    def without(self, faces: Collection[tuple[str, int]], reason: str, selection: str) -> AlignedSource:
+        """Returns the source without some faces.
+
+        Args:
+            faces: Names of images, and which of their faces, from 0.
+            reason: Why, by which they are counted.
+            selection: How they were chosen, for people.
+        """
+        smaller = AlignedSource(self.inner, self.landmarks.without(faces, reason))
+        smaller.selection = selection
+        smaller.remark = "; ".join(filter(None, (self.remark, selection)))
+        return smaller
 
     def refs(self) -> Iterator[Ref]:
         for ref in self.inner.refs():
-            for number in range(max(1, len(self._landmarks.points(ref.name)))):
+            for number in range(max(1, len(self.landmarks.points(ref.name)))):
                 yield Ref(f"{ref.name}#{number + 1}" if number else ref.name, (ref, number))
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
         return (Ref(ref.name, (ref, 0)) for ref in self.inner.sample(count, min(among, len(self.inner))))
 
     def reader(self, resolution: int, seed: int) -> Reader:
-        return AlignedReader(self.inner.reader(resolution, seed), self._landmarks, resolution)
+        return AlignedReader(self.inner.reader(resolution, seed), self.landmarks, resolution)

@@ -27,6 +27,7 @@ class DecodedImage(NamedTuple):
     image: NDArray[np.uint8]  # (H, W, C)
     notes: tuple[str, ...] = ()  # the conversions applied, such as "16-bit"
     labels: tuple[int, ...] = ()  # an entry per column (see label_columns.py), -1 unknown
+    group: int = 0  # of images that show the same, from 1; 0: none
 
 
 class Ref(NamedTuple):

@@ -23,12 +23,15 @@ from pggan.utils.limits import MAX_LIST_BYTES
 USED = "yes"
 # Why a face is not used; of a duplicate the name of the image before follows.
 NO_FACE, SMALL, BLURRED, DOUBTFUL = "no face", "face too small", "face blurred", "face doubtful"
+ATYPICAL = "face not typical"
 NOT_LARGEST, DUPLICATE = "not the largest face", "duplicate: the same as"
-REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, NOT_LARGEST, DUPLICATE, SAME_SCENE)
+REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, ATYPICAL, NOT_LARGEST, DUPLICATE, SAME_SCENE)
 _POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 COORDINATES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
 MEASURES = ("score", "size", "sharpness")
 COLUMNS = ("file", "face", "used", *MEASURES, *COORDINATES)
+# A further column where photographs that come again are used (--duplicates keep): the number of their group.
+GROUP = "group"
 # Digits after the point: landmarks are used as the table has them.
 DIGITS = 2
 # What csv refuses beyond: longer than any path.
@@ -45,6 +48,7 @@ class FaceRow(NamedTuple):
     size: float = 0.0  # of the face, pixels
     sharpness: float = 0.0
     landmarks: tuple[float, ...] = ()  # x and y of the eyes, the nose and the mouth corners
+    group: int = 0  # of photographs that show the same as this one; 0: none
 
     @property
     def points(self) -> NDArray[np.float64]:
@@ -70,12 +74,27 @@ class FaceTable:
         """Returns eyes and mouth corners (4, 2) of each face that is used."""
         return [row.points for row in self._of(name) if row.used == USED]
 
+    def group(self, name: str) -> int:
+        """Returns the number of the photographs that show the same as this one, 0 if there are none."""
+        return next((row.group for row in self._of(name)), 0)
+
     def why_none(self, name: str) -> BadImage:
         """Returns why no face of an image is used."""
         rows = self._of(name)
         if not rows:
             return BadImage("no landmarks of it in the file")
         return (UnwantedImage if rows[0].used.startswith(REASONS) else BadImage)(rows[0].used)
+
+    def without(self, faces: Iterable[tuple[str, int]], reason: str) -> FaceTable:
+        """Returns the table with some faces not used: names of images, and which of their used faces, from 0."""
+        left_out = set(faces)
+        gone = {
+            (row.file, row.face)
+            for name in {name for name, _ in left_out}
+            for number, row in enumerate(row for row in self._of(name) if row.used == USED)
+            if (name, number) in left_out
+        }
+        return FaceTable(row._replace(used=reason) if (row.file, row.face) in gone else row for row in self.rows)
 
     def _of(self, name: str) -> Sequence[FaceRow]:
         short = name.replace("\\", "/").rpartition("/")[2]
@@ -87,12 +106,14 @@ class FaceTable:
         def write(place: Path) -> None:
             with open(place, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 table = csv.writer(file, lineterminator="\n")
-                table.writerow(COLUMNS)
+                grouped = any(row.group for row in self.rows)
+                table.writerow([*COLUMNS, *([GROUP] if grouped else [])])
                 for row in self.rows:
                     numbers = [f"{value:.4g}" for value in (row.score, row.size, row.sharpness)]
                     numbers += [f"{value:.{DIGITS}f}" for value in row.landmarks]
                     missing = [""] * (len(MEASURES) + len(COORDINATES))
-                    table.writerow([row.file, row.face, row.used, *(numbers if row.face else missing)])
+                    group = [row.group or ""] if grouped else []
+                    table.writerow([row.file, row.face, row.used, *(numbers if row.face else missing), *group])
 
         replace_atomically(Path(path), write)
 
@@ -145,9 +166,9 @@ def _parse(path: str, line: int, header: Sequence[str], fields: Sequence[str]) -
         raise fail(f"{len(fields)} fields in place of {len(header)}")
     values = dict(zip(header, fields))
     numbers = []
-    for name in ("face", *MEASURES, *COORDINATES):
+    for name in ("face", *MEASURES, *COORDINATES, GROUP):
         try:
-            numbers.append(float(values[name] or 0))
+            numbers.append(float(values.get(name) or 0))
         except ValueError:
             numbers.append(math.nan)
         if not math.isfinite(numbers[-1]):
@@ -155,6 +176,6 @@ def _parse(path: str, line: int, header: Sequence[str], fields: Sequence[str]) -
     face, used = int(numbers[0]), values["used"].strip()
     if used == USED and not (face >= 1 and all(values[name] for name in COORDINATES)):
         raise fail("a face that is used needs its number and all landmarks")
-    score, size, sharpness, *landmarks = numbers[1:]
+    score, size, sharpness, *landmarks, group = numbers[1:]
     known = tuple(landmarks) if face >= 1 else ()
-    return FaceRow(values["file"], face, used or "left out", score, size, sharpness, known)
+    return FaceRow(values["file"], face, used or "left out", score, size, sharpness, known, max(0, int(group)))

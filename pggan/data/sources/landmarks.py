@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.sources.base import BadImage
+from pggan.data.sources.base import BadImage, UnwantedImage
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_LIST_BYTES
 
@@ -41,6 +41,7 @@ class Landmarks:
 
     _rows: dict[str, int]  # by image name
     _points: NDArray[np.float64]  # (N, 4, 2), pixels
+    _left_out: Mapping[str, str] = field(default_factory=dict)  # reasons, by image name
 
     @classmethod
     def read(cls, path: str) -> Landmarks:
@@ -62,12 +63,22 @@ class Landmarks:
 
     def points(self, name: str) -> list[NDArray[np.float64]]:
         """Returns the eyes and mouth corners (4, 2) of each face that is known: of one, or none."""
-        found = self.get(name)
+        found = None if name in self._left_out else self.get(name)
         return [] if found is None else [found]
 
+    def group(self, name: str) -> int:
+        """Returns 0: a list of landmarks says nothing of photographs that show the same."""
+        return 0
+
     def why_none(self, name: str) -> BadImage:
-        """Returns why an image has no landmarks."""
+        """Returns why an image has no landmarks, or is left out."""
+        if name in self._left_out:
+            return UnwantedImage(self._left_out[name])
         return BadImage("no landmarks of it in the file")
+
+    def without(self, faces: Iterable[tuple[str, int]], reason: str) -> Landmarks:
+        """Returns the landmarks without those of some images: their names, each with 0."""
+        return replace(self, _left_out={**self._left_out, **dict.fromkeys((name for name, _ in faces), reason)})
 
     def get(self, name: str) -> NDArray[np.float64] | None:
         """Returns left eye, right eye, left and right mouth corner as seen in the image, (4, 2); None if unknown.

@@ -37,6 +37,11 @@ class StoreReader(IndexedReader):
     def __init__(self, store: Store) -> None:
         super().__init__((store.max_resolution, store.max_resolution))
         self.store = store
+        duplicates = store.manifest.duplicates
+        self._groups = {image: number for number, images in duplicates.items() for image in images}
+
+    def read(self, ref: Ref, channels: int) -> DecodedImage:
+        return super().read(ref, channels)._replace(group=self._groups.get(ref.payload[0], 0))
 
     def image(self, content: int) -> NDArray[np.uint8]:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pggan.config.content.channels import KINDS, RGBA
 from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION
+from pggan.data.duplicate_groups import Groups
 from pggan.data.label_columns import MAX_NUMBER, LabelColumn, has_numbers
 from pggan.data.store.checksums import TOTAL_SIZE, part_names
 from pggan.data.store.codecs import CODECS
@@ -45,6 +46,7 @@ class Manifest:
     exact: bool = False  # every level is the 2x2 mean of the stored full size, to the bit
     # of a part made by --shard: "number" (from 1), "of" (how many), "pictures" (images of the source)
     shard: Mapping[str, int] | None = None
+    duplicates: Groups = field(default_factory=dict)  # images that show the same (--duplicates keep)
     pggan: str = ""  # version that made the store
     created: str = ""  # UTC, ISO 8601
 
@@ -63,6 +65,7 @@ class Manifest:
             "codecs": {str(k): v for k, v in self.codecs.items()},
             "bytes": {str(k): v for k, v in self.bytes.items()},
             "labels": [column.to_json() for column in self.labels],
+            "duplicates": {str(number): list(images) for number, images in self.duplicates.items()},
         }
 
     @classmethod
@@ -100,6 +103,7 @@ class Manifest:
             digests=_digests(_object(values.get("digests", {}), "digests"), part_names(resolutions, bool(columns))),
             exact=bool(exact),
             shard=None if shard is None else _shard(_object(shard, "shard")),
+            duplicates=_duplicates(_object(values.get("duplicates", {}), "duplicates"), values["count"]),
             pggan=_text(values.get("pggan", ""), "the version"),
             created=_text(values.get("created", ""), "the date"),
         )
@@ -201,3 +205,16 @@ def _shard(shard: dict[str, Any]) -> dict[str, int]:
     number, of, pictures = (_number(shard[name], f"shard: {name}") for name in ("number", "of", "pictures"))
     _expect(1 <= number <= of <= max(1, pictures), f"shard {number}/{of} of {pictures} pictures")
     return {"number": number, "of": of, "pictures": pictures}
+
+
+def _duplicates(groups: dict[str, Any], count: int) -> dict[int, list[int]]:
+    """Returns groups of images, none of which is in two."""
+    checked = {
+        int(number): [_number(image, "an image of duplicates") for image in _list(images, "duplicates")]
+        for number, images in groups.items()
+    }
+    members = [image for images in checked.values() for image in images]
+    _expect(len(set(members)) == len(members), "an image is in two groups of duplicates")
+    _expect(all(checked.values()) and max(members, default=-1) < count, "duplicates beyond the count")
+    _expect(min(checked, default=1) > 0, "a group of duplicates without a number")
+    return checked

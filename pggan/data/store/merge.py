@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pggan.data.duplicate_groups import merge_groups
 from pggan.data.label_columns import LabelColumn
 from pggan.data.store.checksums import SIZE, checksum_row, part_names
 from pggan.data.store.lmdb_environment import FILE
@@ -187,6 +188,9 @@ def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
         attribution=_join_distinct([manifest.attribution for manifest in manifests], "; "),
         left_out=dict(sum((Counter(manifest.left_out) for manifest in manifests), Counter())),
         exact=all(manifest.exact for manifest in manifests),
+        duplicates=merge_groups(
+            [(manifest.count, manifest.duplicates) for manifest in manifests], shards=first.shard is not None
+        ),
         pggan=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pggan.data.duplicate_groups import drop_images
 from pggan.data.store.checksums import LABELS_PART, digest, level_part
 from pggan.data.store.codecs import decode, encode
 from pggan.data.store.lmdb_environment import FILE
@@ -88,12 +89,16 @@ def repair(
     with staging_directory(place, keep=False) as partial:
         writer = StoreWriter(partial, manifest.codecs, load_resume_point(partial, {"command": COMMAND}, overwrite=True))
         with closing(writer):
+            dropped = []
             for image in _repaired_images(records, damage, workers):
                 _write(image, writer, report)
+                if image.records is None:
+                    dropped.append(image.number)
                 if on_progress is not None:
                     on_progress(1)
             if not writer.count:
                 raise DataError(f"no picture of {path} is whole, so it stays as it is; prepare the data again")
+            manifest = replace(manifest, duplicates=drop_images(manifest.duplicates, dropped))
             writer.finish(_repaired_manifest(manifest, writer, report))
     return report
 

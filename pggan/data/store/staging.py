@@ -1,8 +1,8 @@
 """Staging directory of a new store: written under a temporary name, renamed to its own when it is complete.
 
 An interrupted run leaves `DEST.partial` there; the same command resumes it. The other names beside DEST, `own_name`,
-begin with a dot and hold "pggan", so that no file of another program is meant: a lock, and the store that --overwrite
-replaces until the new one is in its place.
+begin with a dot and hold "pggan", so that no file of another program is meant: a lock, the faces found so far, and the
+store that --overwrite replaces until the new one is in its place.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _is_empty(partial: Path) -> bool:
 
 
 def own_name(dest: Path, kind: str) -> Path:
-    """Returns the path beside `dest` of its "lock" or "replaced" store; a long name is shortened by its digest."""
+    """Returns the path beside `dest` of its "lock", "faces" or "replaced" store; a long name becomes its digest."""
     name = dest.name
     if len(os.fsencode(f".{name}.pggan-{kind}")) > _MAX_NAME_BYTES:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
