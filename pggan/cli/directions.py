@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pggan.generation.model import Model
 
 METHODS = ("sefa", "pca", "labels", "scores", "marks")
+# Directions below it hardly predict their score, which the command says.
+LEAST_R2 = 0.2
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ def _to_keep(model: Model, name: str, request: Request, task: Any) -> DirectionS
 def _line(value: dict[str, Any]) -> str:
     parts = [f"{value['effect']:.2f} times a random direction's effect"]
     if "r2" in value:
-        parts.append(f"R2 {value['r2']:.2f} on held-out pictures")
+        doubt = " (hardly any: it may show something else)" if value["r2"] < LEAST_R2 else ""
+        parts.append(f"R2 {value['r2']:.2f} on held-out pictures{doubt}")
     if "accuracy" in value:
         parts.append(f"accuracy {value['accuracy']:.2f} on held-out pictures")
     return f"{value['name']}: {', '.join(parts)}"

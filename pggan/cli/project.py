@@ -73,7 +73,7 @@ class Files:
     cloup.option(
         "--loss", type=click.Choice(["auto", "pyramid", "discriminator", "efficientnet"]), default="auto",
         help="What is compared: bands of the picture, and features of the model's discriminator (auto: where its file "
-        "keeps it) or of EfficientNet-Lite0.",
+        "keeps it, in the last part of the search) or of EfficientNet-Lite0.",
     ),
     cloup.option("--restarts", type=click.IntRange(1, 64), metavar="N", default=4, help="Searches begun at a time."),
     cloup.option(

@@ -10,6 +10,7 @@ from PIL import Image
 import pggan
 from pggan.config.model_metadata import TUNED_KEY
 from pggan.editing.latents_file import LatentSet
+from pggan.editing.projection import refinement
 from pggan.editing.projection.image_loss import ImageLoss, feature_network, pyramid_bands
 from pggan.editing.projection.picture_input import InputPicture, fit_square, image_tensor, read_picture
 from pggan.editing.projection.project import ProjectOptions, project, psnr
@@ -67,8 +68,10 @@ def test_white_and_black_hide_what_is_beyond():
     assert float(ImageLoss(picture)(-beyond[None])[0]) > 1
 
 
-def test_refinement_finds_the_least_squares_of_a_known_problem():
+def test_refinement_finds_the_least_squares_of_a_known_problem(monkeypatch):
     """Errors that are linear in a warped variable: the minimum is known, and badly conditioned."""
+    matrices, compute = [], refinement._jacobian
+    monkeypatch.setattr(refinement, "_jacobian", lambda *about: matrices.append(1) or compute(*about))
     random = torch.Generator().manual_seed(0)
     matrix = torch.randn(40, 5, generator=random) * torch.tensor([1.0, 0.3, 0.1, 0.01, 0.003])
     goal = torch.randn(5, generator=random)
@@ -79,9 +82,29 @@ def test_refinement_finds_the_least_squares_of_a_known_problem():
     watched = []
     found = refine(errors, torch.zeros(5), watched.append)
     assert found == pytest.approx(goal, abs=1e-2)
-    assert 1 <= len(watched) <= 12
+    assert 1 <= len(matrices) < len(watched) <= 30  # steps share a matrix
     assert float(errors(found).square().mean()) < 1e-9
     assert (refine(errors, goal, watched.append) == goal).all()  # nothing is better
+    some = refine(errors, torch.zeros(5), watched.append, floor=1e-2)
+    assert 1e-9 < float(errors(some).square().mean()) <= 1e-2
+
+
+def test_a_short_search_ends_all_where_it_finds_the_picture_itself(tmp_path, monkeypatch):
+    model, lengths = loaded_kind("plain", tmp_path), []
+    near = torch.from_numpy(seed_latents([77, 3], model.latent_size)) + 0.01
+
+    def relax(model, latents, loss, steps, random, watch):
+        lengths.append(steps)
+        return near.clone()
+
+    monkeypatch.setattr("pggan.editing.projection.project.relax", relax)
+    own = project(model, of_seed(model, 77), SHORT)
+    assert lengths == [1]
+    assert own.restart_angle is None
+    assert float(angle(own.latents.z[0], near[0])) < 5
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    assert project(model, InputPicture("noise.png", noise), SHORT).restart_angle is not None
+    assert lengths[1] == 1 < lengths[2]
 
 
 @pytest.mark.slow

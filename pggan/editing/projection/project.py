@@ -27,8 +27,10 @@ from pggan.generation.model import Model
 from pggan.generation.to_uint8 import to_uint8
 from pggan.utils.errors import UsageError
 
-# Share of the steps that is counted for the refinement.
-REFINED = 0.1
+# Shares of the steps: of a short first search, and counted for the refinement.
+FIRST, REFINED = 0.1, 0.1
+# Mean squared error that rounding a picture to 8 bits leaves, in [-1, 1]; less than twice that is the picture itself.
+ROUNDING = (2 / 255) ** 2 / 12
 # Share of the steps that the relaxed search takes where there is one, and Adam's rate after it, over that without.
 RELAXED, RATE_AFTER = 0.7, 0.5
 # Without it the restarts are halved after this share of the steps.
@@ -70,7 +72,8 @@ class Projection:
     image: Images  # (H, W, C), that the model makes of it
     picture: InputPicture
     psnr: float  # dB, of the 8-bit image against the picture
-    # degrees between the two best restarts: small where they found the same; None with one restart
+    # degrees between the two best restarts: small where they found the same; None with one restart, or where the first
+    # search found the picture itself
     restart_angle: float | None
     loss: float
 
@@ -94,7 +97,8 @@ def project(
 
     The search starts at the nearest of 2,000 seeds. It goes on with more freedom than latents have (`relaxation`), then
     among latents, whose direction alone counts, and by the method of Levenberg and Marquardt (`refinement`). The worse
-    half of the restarts ends on the way. The same picture, model and options give the same latent on the same device.
+    half of the restarts ends on the way. A short search comes first, which finds most of the model's own pictures, and
+    ends all where it did. The same picture, model and options give the same latent on the same device.
 
     Of a model with a mapping network the latent w is found, from the average on (that of the label, if one is given).
 
@@ -111,11 +115,13 @@ def project(
     """
     options.check()
     target = image_tensor(picture.image, model)
-    loss = ImageLoss(target, feature_network(model, options.loss))
+    bands, loss = ImageLoss(target), ImageLoss(target, feature_network(model, options.loss))
     taker, starts, variables = _starts(model, target, options)
     counted = _Counted(task, watch, options.steps)
-    _search(taker, loss, variables, options, counted)
-    losses = _refine(taker, target, loss, variables, counted)
+    is_found = _search_own(taker, target, bands, variables, options, counted)
+    if not is_found:
+        _search(taker, bands if options.loss == "auto" else loss, loss, variables, options, counted)
+    losses = _refine(taker, target, loss, variables, counted, is_found)
     order = [int(row) for row in losses.argsort(stable=True)]
     z = variables.z.detach().cpu().numpy()
     apart = float(angle(z[order[0]], z[order[1]])) if len(order) > 1 else None
@@ -157,43 +163,84 @@ def _average_w(model: Model, options: ProjectOptions) -> LatentSet:
     return rows.with_latents(np.tile(average, (options.restarts, 1)), rows.names, rows.origins)
 
 
-def _search(
-    model: Model, loss: ImageLoss, variables: SearchVariables, options: ProjectOptions, counted: _Counted
-) -> None:
-    """Runs the descent; afterwards the better restarts are left."""
+def _search_own(
+    model: Model, target: Tensor, bands: ImageLoss, variables: SearchVariables, options: ProjectOptions,
+    counted: _Counted,
+) -> bool:  # fmt: skip
+    """Searches shortly; returns whether the picture is the model's own. Then its latent is the one restart left."""
+    steps = round(FIRST * options.steps)
+    if not (steps and can_relax(model) and can_refine(variables.z.shape[1], target.numel())):
+        return False
+    starts = variables.inputs()[0].detach()
     random = torch.Generator().manual_seed(options.seed)
-    steps = options.steps - round(REFINED * options.steps)
+    found = relax(model, starts, bands, steps, random, counted)
+    with torch.no_grad():
+        best = bands(differentiable_images(model, found, None)).argmin()
+    variables.restart(found[best][None])
+    z, image = _least_squares(model, target, variables, 0, counted)
+    if float((_clamped(image, target) - target).square().mean()) < 2 * ROUNDING:
+        variables.set(0, z)
+        return True
+    variables.restart(starts)
+    return False
+
+
+def _search(
+    model: Model, bands: ImageLoss, loss: ImageLoss, variables: SearchVariables, options: ProjectOptions,
+    counted: _Counted,
+) -> None:  # fmt: skip
+    """Runs the descent, relaxed by `bands` and then by `loss`; afterwards the better restarts are left."""
+    random = torch.Generator().manual_seed(options.seed)
+    steps = options.steps - round(REFINED * options.steps) - counted.steps
     if can_relax(model):
         relaxed = round(RELAXED * steps)
         latents, _ = variables.inputs()
-        variables.restart(relax(model, latents.detach(), loss, relaxed, random, counted))
+        variables.restart(relax(model, latents.detach(), bands, relaxed, random, counted))
         _descend(model, loss, variables, steps - relaxed, options.rate * RATE_AFTER, None, counted)
     else:
         _descend(model, loss, variables, steps, options.rate, random, counted)
 
 
-def _refine(model: Model, target: Tensor, loss: ImageLoss, variables: SearchVariables, counted: _Counted) -> Tensor:
-    """Refines each restart that is left, where that is possible and makes its loss less; returns the losses (N,)."""
+def _clamped(image: Tensor, target: Tensor) -> Tensor:
+    """Returns an image without what 8 bits cut off of the target."""
+    lower, upper = limits_of(target)
+    return image.clamp(lower, upper)
+
+
+def _least_squares(
+    model: Model, target: Tensor, variables: SearchVariables, row: int, counted: _Counted
+) -> tuple[Tensor, Tensor]:
+    """Refines one restart; returns its latent and image, and leaves the variables as they are."""
+
+    def image_of(z: Tensor) -> Tensor:
+        return differentiable_images(model, *variables.inputs_of(row, z))[0]
+
+    def errors(z: Tensor) -> Tensor:
+        return (_clamped(image_of(z), target) - target).flatten()
+
+    z = refine(errors, variables.z[row].detach(), lambda z: counted.check(), ROUNDING)
+    with torch.no_grad():
+        return z, image_of(z)
+
+
+def _refine(
+    model: Model, target: Tensor, loss: ImageLoss, variables: SearchVariables, counted: _Counted, is_done: bool
+) -> Tensor:
+    """Refines each restart that is left, where that is possible and makes its loss less; returns the losses (N,).
+
+    `is_done`: they are refined already.
+    """
     with torch.no_grad():
         inputs, labels = variables.inputs()
         images = differentiable_images(model, inputs, labels)
         losses = loss(images)
-    lower, upper = limits_of(target)
-    for row in range(len(losses) if can_refine(variables.z.shape[1], target.numel()) else 0):
-
-        def images_of(z: Tensor, row: int = row) -> Tensor:
-            inputs, labels = variables.inputs_of(row, z)
-            return differentiable_images(model, inputs, labels)
-
-        def errors(z: Tensor) -> Tensor:
-            return (images_of(z)[0].clamp(lower, upper) - target).flatten()
-
-        z = refine(errors, variables.z[row].detach(), lambda z: counted.check())
+    can = not is_done and can_refine(variables.z.shape[1], target.numel())
+    for row in range(len(losses) if can else 0):
+        z, image = _least_squares(model, target, variables, row, counted)
         with torch.no_grad():
-            refined = images_of(z)
-            value = loss(refined)[0]
+            value = loss(image[None])[0]
             if value < losses[row]:
-                losses[row], images[row] = value, refined[0]
+                losses[row], images[row] = value, image
                 variables.set(row, z)
         counted.fill(images, losses, (row + 1) / len(losses))
     counted.fill(images, losses, 1.0)
@@ -223,12 +270,12 @@ class _Counted:
     """Tells task and watch of every step, and of what refinement stands for."""
 
     def __init__(self, task: Task, watch: Watch | None, steps: int) -> None:
-        self._task, self._watch, self._all, self._steps = task, watch, steps, 0
+        self._task, self._watch, self._all, self.steps = task, watch, steps, 0
 
     def __call__(self, images: Tensor, losses: Tensor) -> None:
         if self._watch is not None:
-            self._watch(self._steps, to_uint8(images[losses.argmin()][None])[0])
-        self._steps += 1
+            self._watch(self.steps, to_uint8(images[losses.argmin()][None])[0])
+        self.steps += 1
         self._task.advance(1)
 
     def check(self) -> None:
@@ -236,7 +283,7 @@ class _Counted:
 
     def fill(self, images: Tensor, losses: Tensor, share: float) -> None:
         """Counts steps up to a share of those that are left."""
-        for _ in range(round(share * (self._all - self._steps))):
+        for _ in range(round(share * (self._all - self.steps))):
             self(images, losses)
 
 

@@ -2,6 +2,7 @@
 
 Pictures hardly change along most directions of a latent, and much along a few: gradient descent needs thousands of
 steps for what is left then, and this method, which knows the Jacobian matrix, about ten.
+That matrix costs far more than all else here and hardly changes near the minimum: steps share it while they gain much.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Steps at most, and tries of each with more and more damping.
-ITERATIONS, TRIES = 12, 6
-# The end: the mean squared error became less by a smaller share than this.
-LEAST_GAIN = 1e-2
+# Steps at most, tries of each with more and more damping, and Jacobian matrices at most.
+ITERATIONS, TRIES, MATRICES = 30, 6, 8
+# A Jacobian matrix is computed anew once a step with it takes off a smaller share of the mean squared error than this.
+STALE = 0.5
+# The end: a step with a new one takes off a smaller share than this.
+LEAST_GAIN = 0.08
 DAMPING, EASED, DAMPED = 1e-2, 1 / 3, 4.0
 # Numbers in the Jacobian matrix at most (80 MB), and columns that are computed at once.
-MOST_NUMBERS, COLUMNS = 20_000_000, 32
+MOST_NUMBERS, COLUMNS = 20_000_000, 8
 
 
 def can_refine(latent_size: int, numbers: int) -> bool:
@@ -26,22 +29,27 @@ def can_refine(latent_size: int, numbers: int) -> bool:
     return latent_size * numbers <= MOST_NUMBERS
 
 
-def refine(errors: Callable[[Tensor], Tensor], values: Tensor, watch: Callable[[Tensor], None]) -> Tensor:
+def refine(
+    errors: Callable[[Tensor], Tensor], values: Tensor, watch: Callable[[Tensor], None], floor: float = 0.0
+) -> Tensor:
     """Minimises the mean square of errors.
 
     Args:
         errors: Errors (E,) of variables, differentiable.
         values: Variables (V,) to begin at.
         watch: Receives the variables after every step.
+        floor: The mean square that is the end, such as that of rounding.
 
     Returns:
         Variables (V,) whose mean squared error is as low, or lower.
     """
     damping, residual = DAMPING, errors(values).detach()
     cost = float(residual.square().mean())
+    is_new, matrices = True, 0
     for _ in range(ITERATIONS):
-        jacobian = _jacobian(errors, values)
-        square = (jacobian.t() @ jacobian).double() / len(residual)
+        if is_new:
+            jacobian, matrices = _jacobian(errors, values), matrices + 1
+            square = (jacobian.t() @ jacobian).double() / len(residual)
         gradient = (jacobian.t() @ residual).double() / len(residual)
         before = cost
         for _ in range(TRIES):
@@ -54,8 +62,9 @@ def refine(errors: Callable[[Tensor], Tensor], values: Tensor, watch: Callable[[
                 break
             damping *= DAMPED
         watch(values)
-        if cost > (1 - LEAST_GAIN) * before:
+        if cost <= floor or (cost > (1 - LEAST_GAIN) * before and (is_new or matrices == MATRICES)):
             break
+        is_new = cost > (1 - STALE) * before and matrices < MATRICES
     return values
 
 
