@@ -78,9 +78,10 @@ PRESETS: Registry[Preset] = Registry(
             "a small network up to 32x32 that shows faces after minutes on two CPU cores",
             {
                 "max_res": 32, "latent_size": 64, "fmap_base": 512, "fmap_max": 64,
-                "batch": PerResolution(16), **_rates(0.002),
-                "stable_kimg": PerResolution.of({4: 4, 8: 5, 16: 6, 32: 9}),
-                "fade_kimg": PerResolution.of({8: 3, 16: 4, 32: 4}),
+                # small minibatches: in minutes, what counts is the number of steps
+                "batch": PerResolution(4), **_rates(0.002),
+                "stable_kimg": PerResolution.of({4: 3, 8: 4, 16: 8, 32: 10}),
+                "fade_kimg": PerResolution.of({8: 2, 16: 3, 32: 4}),
                 "tick_kimg": PerResolution(1), "snapshot_ticks": 4, "checkpoint_ticks": 8,
                 "eval_every": 2, "eval_samples": 256,
             },
