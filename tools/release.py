@@ -91,7 +91,7 @@ def check_contents(sdist, wheel):
     with zipfile.ZipFile(wheel) as archive:
         installed = {name for name in archive.namelist() if ".dist-info/" not in name}
     # pictures of the documents stay out of the wheel
-    inside = [name for name in tracked if not name.endswith(".png")]
+    inside = [name for name in tracked if not name.endswith((".png", ".jpg"))]
     wanted = {name for name in inside if name.startswith("pggan/")}
     models = {f"pggan/_{name}" for name in inside if name.startswith("checkpoints/")}
     if missing := sorted((wanted | models) - installed):

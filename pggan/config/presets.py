@@ -80,7 +80,7 @@ PRESETS: Registry[Preset] = Registry(
                 "max_res": 32, "latent_size": 64, "fmap_base": 512, "fmap_max": 64,
                 # small minibatches: in minutes, what counts is the number of steps
                 "batch": PerResolution(4), **_rates(0.002),
-                "stable_kimg": PerResolution.of({4: 3, 8: 4, 16: 8, 32: 10}),
+                "stable_kimg": PerResolution.of({4: 3, 8: 4, 16: 8, 32: 12}),
                 "fade_kimg": PerResolution.of({8: 2, 16: 3, 32: 4}),
                 "tick_kimg": PerResolution(1), "snapshot_ticks": 4, "checkpoint_ticks": 8,
                 "eval_every": 2, "eval_samples": 256,

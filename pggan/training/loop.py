@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pggan.config.schedule import ScheduleState
@@ -104,7 +105,10 @@ class Trainer:
         self.state = TrainState(config, device, environment.precision, world)
         self.schedule = self.state.schedule
         check_share(config, self.state, world)
-        self.executor = StepExecutor(self.state, environment.modes, display.note, fell_back=self._record_modes)
+        records = config.mode == "auto" and device.type == "cpu" and world.is_main_process
+        # no method of the loop: in a cycle with it, networks and store would outlive the run
+        fell_back = partial(_record_modes, run, display) if records else (lambda modes: None)
+        self.executor = StepExecutor(self.state, environment.modes, display.note, fell_back=fell_back)
         self.executor.apply_memory_plan(environment.memory)
         labels = RunLabels.of(self.store, config)
         self.builder = BatchBuilder(self.state, labels.at, labels.known, labels.columns)
@@ -175,12 +179,6 @@ class Trainer:
         if self.call.track is None or not self.world.is_main_process:
             return []
         return [Tracker(self.call.track, self.run, to_json(self.config), self.display.note)]
-
-    def _record_modes(self, modes: Mapping[int, StepMode]) -> None:
-        """Has a run on a CPU resume in the mode that took over from one that failed: to the same bits."""
-        if self.config.mode == "auto" and self.state.device.type == "cpu" and self.world.is_main_process:
-            with tolerate_write_errors(self.display, "the step mode"):
-                self.run.record_modes({str(2**level): mode.value for level, mode in modes.items()})
 
     def _loader(self) -> Loader:
         config = self.config
@@ -334,3 +332,9 @@ def default_workers(device: torch.device) -> int:
     if device.type == "cpu":
         return CPU_WORKERS
     return min(MOST_WORKERS, max(CPU_WORKERS, available_cores() // local_world_size()))
+
+
+def _record_modes(run: RunDirectory, display: Display, modes: Mapping[int, StepMode]) -> None:
+    """Has a run on a CPU resume in the mode that took over from one that failed: to the same bits."""
+    with tolerate_write_errors(display, "the step mode"):
+        run.record_modes({str(2**level): mode.value for level, mode in modes.items()})

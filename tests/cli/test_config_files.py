@@ -63,7 +63,7 @@ def test_lists_and_tables_are_taken_as_people_write_them(tmp_path):
         "preset = 'demo'\ngrid = '4x2'\n"
     )
     config = config_of("--config", file)
-    assert config["batch"] == {"plain": 16, "4": 64, "8": 32}
+    assert config["batch"] == {"plain": 4, "4": 64, "8": 32}
     assert (config["eval_metrics"], config["adam_betas"]) == (["swd", "msssim"], [0, 0.99])
     assert (config["mirror"], config["preset"], config["grid"]) == (False, "demo", [4, 2])
 

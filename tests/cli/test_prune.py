@@ -202,7 +202,7 @@ def test_the_recipe_is_a_command_that_makes_the_same_configuration():
     assert "/somewhere" not in recipe(config)
     words = re.findall(r"(--[a-z-]+)(?: (?!--)(\S+))?", recipe(config).split("demo", 1)[1])
     assert dict(words) == {
-        "--max-res": "64", "--stable-kimg": "4:6,8:8,16:6,32:9", "--batch": "16,64:8", "--no-mirror": "",
+        "--max-res": "64", "--stable-kimg": "4:6,8:8,16:8,32:12", "--batch": "16,64:8", "--no-mirror": "",
         "--ema-half-life": "2.5", "--held-out": "0.1", "--seed": "7", "--augment": "ada",
         "--ada-kimg": "50",
     }  # fmt: skip

@@ -270,6 +270,4 @@ def parameters_of(module: torch.nn.Module) -> Parameters:
 def parameter_gradients(loss: Tensor, parameters: Parameters, scale: Tensor) -> dict[str, Tensor | None]:
     """Returns the unscaled gradients of a scaled loss; None for parameters that took no part (inactive levels)."""
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    if scale.device.type == "cpu" and scale == 1:  # saves a copy of all; on a GPU the host would wait for the answer
-        return dict(zip(parameters, gradients))
     return {name: None if g is None else g / scale for name, g in zip(parameters, gradients)}
