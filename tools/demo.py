@@ -3,7 +3,7 @@
     python3 tools/demo.py [--out demo]
 
 Everything it needs it makes: a virtual environment in .venv and the folder demo/. Run again, it goes on from
-where it was. On a GPU if there is one, else on the CPU: about eight minutes on two cores after the installation.
+where it was. On a GPU if there is one, else on the CPU: about nine minutes on two cores after the installation.
 """
 
 import argparse

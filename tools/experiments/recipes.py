@@ -42,6 +42,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "rpgan-lazy": ("--loss", "rpgan", "--r1-gamma", "0.1", "--r2-gamma", "0.1", "--penalty-every", "4"),
     "he-gains": ("--gains", "he"),
     "rate-2": ("--g-lr", "0.002", "--d-lr", "0.002"),
+    "batch-4": ("--batch", "4"),
 }
 # about a million weights each; thousands of images by resolution
 NETWORKS = ("--latent-size", "128", "--fmap-base", "1024", "--fmap-max", "128")
