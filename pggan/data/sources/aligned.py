@@ -223,7 +223,7 @@ class AlignedSource(WrappedSource):
         self.selection = ""  # how `without` chose
 
     def __len__(self) -> int:
-        return len(self.inner) + (self.landmarks.more if isinstance(self.landmarks, FaceTable) else 0)
+        return len(self.inner) + self.landmarks.more
 
     def points(self, ref: Ref) -> NDArray[np.float64]:
         """Returns eyes and mouth corners (4, 2) of a face. Raises `BadImage` where its image has none."""

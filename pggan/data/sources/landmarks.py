@@ -7,6 +7,7 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ class Landmarks:
     _rows: dict[str, int]  # by image name
     _points: NDArray[np.float64]  # (N, 4, 2), pixels
     _left_out: Mapping[str, str] = field(default_factory=dict)  # reasons, by image name
+    more: ClassVar[int] = 0  # faces beyond one an image, which only a `FaceTable` has
 
     @classmethod
     def read(cls, path: str) -> Landmarks:

@@ -1,4 +1,4 @@
-"""Videos: a file, or a folder of them. One picture for every so many seconds; of a scene that stands still, one."""
+"""Videos: a file, or a folder of them, as pictures at even distances in time; a scene that stands still gives one."""
 
 from __future__ import annotations
 
