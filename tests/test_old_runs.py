@@ -59,12 +59,15 @@ def test_a_run_resumes_and_ends_where_it_would_have_ended(tmp_path, resolved):
     done = command("train", data, "--resume", run)
     assert "0.248 kimg" in done.stderr
     ended, expected = load_file(run / "models/model-000000480.safetensors"), load_file(FIXTURE / "end.safetensors")
-    assert ended.keys() == expected.keys()
     moved = load_file(FIXTURE / "run/models/model-000000168.safetensors")
-    for name, tensor in expected.items():
-        # Adam turns a gradient near zero into a step of its sign: other processors round the few of them otherwise
-        near = (ended[name] - tensor).abs() < 1e-3
-        assert near.float().mean() > 0.99, name
+    assert ended.keys() == expected.keys()
+    # Adam turns a gradient near zero into a step of its sign, so another processor's rounding ends elsewhere: weights
+    # that begin 1e-7 apart end 0.03 of the way apart, another seed's 0.26
+    way, apart = (
+        sum((start[name] - tensor).double().square().sum() for name, tensor in expected.items()).sqrt()
+        for start in (moved, ended)
+    )
+    assert apart < 0.08 * way
     learnt = [name for name in expected if not torch.equal(moved[name], expected[name])]
     assert len(learnt) > 10
 

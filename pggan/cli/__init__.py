@@ -220,11 +220,27 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def _signal_again(unraisable: Any) -> None:
+    """Repeats a signal that came within a finalizer, where Python prints and forgets what a handler raises."""
+    ending = unraisable.exc_value
+    if isinstance(ending, KeyboardInterrupt):
+        number = int(signal.SIGINT)
+    elif isinstance(ending, SystemExit) and isinstance(ending.code, int) and ending.code > 128:
+        number = ending.code - 128
+    else:
+        sys.__unraisablehook__(unraisable)
+        return
+    later = threading.Timer(0.01, os.kill, (os.getpid(), number))  # not in this handler, which is in the finalizer, too
+    later.daemon = True
+    later.start()
+
+
 def main() -> None:
     """Runs the command line and exits. `pggan train` replaces the handlers by its own, which save first."""
     open_missing_descriptors()
     for number in ending_signals():
         signal.signal(number, _exit_on_signal)
+    sys.unraisablehook = _signal_again
     start_heartbeat()
     try:
         status = run()

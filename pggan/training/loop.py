@@ -47,7 +47,7 @@ from pggan.utils.devices import (
     set_precision,
     tune_for_steps,
 )
-from pggan.utils.distributed import SINGLE_PROCESS, World, local_world_size
+from pggan.utils.distributed import SINGLE_PROCESS, World, all_reduce_max, local_world_size
 from pggan.utils.errors import TrainingError
 from pggan.utils.process_pool import available_cores
 
@@ -205,7 +205,6 @@ class Trainer:
             try:
                 self._iterate(batches, trained, signals)
             except Interrupted:  # while the compiler was at work
-                signals.agree(self.world)
                 self._catch_up(trained, signals, log)
                 continue
             signals.agree(self.world)
@@ -227,11 +226,18 @@ class Trainer:
         with self.ticks.paused("start", scheduled.level) if is_first else nullcontext():
             if is_first:
                 fit_micro_batch(self.executor, scheduled, len(self.store))
-                with signals.interrupting(self.world):
-                    self.executor.prepare(scheduled.level, scheduled.batch // self.world.size)
+                own = scheduled.batch // self.world.size
+                self.executor.prepare(scheduled.level, own, partial(self._all_ready, signals))
             terms = train_step(self.state, self.executor, self.builder, self._watched(batches), scheduled)
             self.throttle.step()
         self.ticks.add(terms, self.state.nimg - before, is_first)
+
+    def _all_ready(self, signals: Signals, ready: bool) -> bool:
+        """Returns whether the compiler has ended in all processes. Raises `Interrupted` where a signal asks to stop."""
+        signals.agree(self.world)
+        if signals.stop:
+            raise Interrupted
+        return all_reduce_max(not ready, self.world) == 0
 
     def _watched(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         """Passes batches on; those of a new resolution are shown beside the samples."""

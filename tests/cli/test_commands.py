@@ -130,6 +130,30 @@ def test_refused_options(capsys, data, model, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "m.safetensors"]  # nothing half-made
 
 
+IN_A_FINALIZER = """
+import os, sys, time
+from pggan import cli
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0)  # here Python calls the handler
+def work(*arguments, **options):
+    Finalized()
+    time.sleep(60)
+cli.cli.main = work
+cli.main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_within_a_finalizer_is_not_lost(number, status):
+    program = [sys.executable, "-c", IN_A_FINALIZER, str(int(number))]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

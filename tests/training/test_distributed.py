@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,6 +238,20 @@ def test_signals_reach_all_processes(number, data, tmp_path):
     error = process.stderr.read()
     assert error.count("stopped and saved") == 1
     assert "Traceback" not in error
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiles with g++")
+def test_a_signal_reaches_processes_that_wait_for_the_compiler(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(ONE_THREAD, "TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    process = train(data, tmp_path / "run", "--gpus", "2", "--mode", "compiled", wait=False)
+    lines = iter(process.stderr.readline, "")
+    assert any("the run waits for it" in line for line in lines)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    assert "stopped and saved" in process.stderr.read()
+    assert RunDirectory(tmp_path / "run").states()
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -60,30 +61,32 @@ class CompileWorker:
             precision: fp32, tf32, bf16 or fp16.
             upcoming: Returns the task of the level after a level, None where there is none.
             note: Called with what is being compiled.
-            waits: Whether `ready` returns only when the process has ended.
+            waits: Whether the run does not go on before the process has ended.
         """
         self._about: dict[str, Any] = {"config": to_json(config), "device": device, "precision": precision}
         self._about["threads"] = torch.get_num_threads()  # the compiler's code for CPUs depends on it
-        self._upcoming, self._note, self._waits = upcoming, note, waits
+        self._upcoming, self._note, self.waits = upcoming, note, waits
         self._process: subprocess.Popen[bytes] | None = None
         self._task: CompileTask | None = None  # the process's
         self._done: set[CompileTask] = set()
 
-    def ready(self, level: int, images: int) -> bool:
+    def ready(self, level: int, images: int, seconds: float | None = None) -> bool:
         """Returns whether that step's code is in the compiler's cache; begins making it if not.
 
-        Raises `RuntimeError` where it could not be made.
+        Where the run waits for it, this waits until the code is there, or for `seconds`. Raises `RuntimeError` where it
+        could not be made.
         """
         task = CompileTask(level, images)
         if task in self._done:
             return True
         if task != self._task:
-            self._begin(task, 0 if self._waits else NICENESS)
-            how = ": the run waits for it" if self._waits else " beside the run, which goes on without until then"
+            self._begin(task, 0 if self.waits else NICENESS)
+            how = ": the run waits for it" if self.waits else " beside the run, which goes on without until then"
             self._note(f"compiling the step at {2**level}x{2**level}{how}")
         assert self._process is not None, "begun above"
-        if self._waits:
-            self._process.wait()
+        if self.waits:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
         return self._finished(task, self._process)
 
     def entered(self, level: int) -> None:

@@ -27,15 +27,20 @@ from pggan.utils.compile import fall_back_on_failure
 from pggan.utils.devices import free_cached, out_of_memory
 from pggan.utils.formatting import one_line
 
+# Seconds between two looks at whether the code is there, or a signal asks the run to stop.
+POLL_SECONDS = 0.2
+
 
 class Worker(Protocol):
     """Compiles beside the run (compile_worker.py)."""
 
-    def ready(self, level: int, images: int) -> bool:
+    waits: bool  # whether the run has to wait for the code (on a CPU)
+
+    def ready(self, level: int, images: int, seconds: float | None = None) -> bool:
         """Returns whether the code for that many images at once is in the compiler's cache; begins making it if not.
 
-        Where the run has to wait (on a CPU) it returns when the code is there. Raises `RuntimeError` where it could
-        not be made.
+        Where the run has to wait it returns when the code is there, or after `seconds`. Raises `RuntimeError` where it
+        could not be made.
         """
 
     def entered(self, level: int) -> None:
@@ -98,13 +103,18 @@ class StepExecutor:
             return replace(context, joined=JOINED["cpu"])
         return context
 
-    def prepare(self, level: int, count: int) -> None:
-        """Compiles a level's step for `count` images of this process, where the worker waits for that.
+    def prepare(self, level: int, count: int, all_ready: Callable[[bool], bool] = lambda ready: ready) -> None:
+        """Compiles a level's step for `count` images of this process, where the run waits for that.
 
-        It may be interrupted by any exception: nothing changes before the code is there.
+        Args:
+            level: The level that is computed next.
+            count: Images of this process in an iteration.
+            all_ready: Called several times a second with whether this process has its code, returns whether all have.
+                It may raise anything: nothing changes before the code is there.
         """
-        start = time.perf_counter()
-        self._mode(level, count // self.num_micro_batches(level, count))
+        start, images = time.perf_counter(), count // self.num_micro_batches(level, count)
+        while not all_ready(self._has_code(level, images, POLL_SECONDS) or not (self.worker and self.worker.waits)):
+            pass
         self._stall = time.perf_counter() - start
 
     def enter(self, level: int) -> None:
@@ -117,16 +127,24 @@ class StepExecutor:
 
     def _mode(self, level: int, images: int) -> StepMode:
         """Returns the level's mode, or its stand-in while the worker compiles."""
+        ready = self._has_code(level, images)
+        mode = self._wanted(level, images)
+        return mode if ready else mode.stand_in
+
+    def _wanted(self, level: int, images: int) -> StepMode:
         mode = self.modes.get(level, StepMode.EAGER)
-        if (level, images) in self._unrecorded:
-            mode = mode.unrecorded
+        return mode.unrecorded if (level, images) in self._unrecorded else mode
+
+    def _has_code(self, level: int, images: int, seconds: float | None = None) -> bool:
+        """Returns whether a level's mode has its code, or needs none; falls back where it cannot be compiled."""
+        mode = self._wanted(level, images)
         if self.worker is None or not mode.compiles:
-            return mode
+            return True
         try:
-            return mode if self.worker.ready(level, images) else mode.stand_in
+            return self.worker.ready(level, images, seconds)
         except RuntimeError as error:
             self._fall_back(mode, level, one_line(error))
-        return self._mode(level, images)
+        return self._has_code(level, images, seconds)
 
     def _function(self, mode: StepMode, key: tuple[Any, ...], inputs: StepInputs) -> GradientFn:
         """Returns the function for these inputs, built where there is none; unrecorded where recording lacks memory."""
