@@ -69,8 +69,8 @@ SHOWN_CLASSES = 10
     ),
     cloup.option(
         "--every", type=float, metavar="SECONDS", show_default="1",
-        help="Of videos: one picture for every so many seconds, the first of each stretch. Where it still shows the "
-        "scene of the one before, it is left out and counted.",
+        help="Of videos: take one picture every SECONDS. Where it still shows the scene of the one before, it is left "
+        "out and counted.",
     ),
     cloup.option(
         "--upscale", is_flag=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.measuring import as_json, machine, show
+from benchmarks.measuring import as_json, machine, processor_seconds, show
 from pggan.data.photos.face_detection import FaceDetector
 from pggan.data.photos.face_search import FaceChoice, find_faces
 from pggan.data.prepare.prepare import PrepareOptions, prepare
@@ -122,9 +121,9 @@ def _round(folder: Path, dest: Path, options: PrepareOptions) -> dict[str, float
     bare = _bare(folder, options)
     needed = bare.pop("cpu")
     total, memory = sum(bare.values()), _Memory()
-    start, used = time.perf_counter(), _processor_time()
+    start, used = time.perf_counter(), processor_seconds()
     report = prepare(str(folder), dest, options, on_progress=memory.look)
-    throughput, used = report.count / (time.perf_counter() - start), _processor_time() - used
+    throughput, used = report.count / (time.perf_counter() - start), processor_seconds() - used
     limit = min(options.workers, available_cores()) / total
     return {
         **{part: 1000 * seconds for part, seconds in bare.items()},
@@ -158,12 +157,6 @@ def _bare(folder: Path, options: PrepareOptions) -> dict[str, float]:
             times[part].append(end - begin)
     cpu = (time.process_time() - used) / len(refs)
     return {**{part: median(seconds) for part, seconds in times.items()}, "cpu": cpu}
-
-
-def _processor_time() -> float:
-    """Returns CPU seconds of this process and of its ended child processes."""
-    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 class _Memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,12 @@ class Numbers(click.ParamType):
         if not all(part.strip().isdecimal() for part in parts):
             self.fail(f"{value!r} is not a list of whole numbers, as 1,2,4", param, ctx)
         return [int(part) for part in parts]
+
+
+def processor_seconds() -> float:
+    """Returns the processor time of this process and of those that it waited for, such as workers or the compiler."""
+    both = (resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 class Rate(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from benchmarks.measuring import Numbers, Rate, machine, rate, show, synchronize
+from benchmarks.measuring import Numbers, Rate, machine, processor_seconds, rate, show, synchronize
 from pggan.config.presets import PRESETS, configure
 from pggan.config.train import PRECISIONS, PerResolution, TrainConfig, level_of
 from pggan.networks.flops import floor_seconds
@@ -155,10 +155,10 @@ def _measured(
     trainers, rows = [], []
     for mode, joined in product(given["modes"], given["joined"] or [None]):
         held = _begin_peak(device)
-        trainer, start, processor = Trainer(config, device, mode, joined), time.perf_counter(), _processor_seconds()
+        trainer, start, processor = Trainer(config, device, mode, joined), time.perf_counter(), processor_seconds()
         trainer.step()
         trainer.wait()
-        started, processor = time.perf_counter() - start, _processor_seconds() - processor
+        started, processor = time.perf_counter() - start, processor_seconds() - processor
         trainer.step()
         trainer.wait()
         trainers.append(trainer)
@@ -182,12 +182,6 @@ def _measured(
         for row, trainer in zip(rows, trainers):
             row["operations"] = operations(trainer)
     return rows
-
-
-def _processor_seconds() -> float:
-    """Of this process and of those that it waited for, such as the compiler's."""
-    both = (resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def _begin_peak(device: str) -> float:

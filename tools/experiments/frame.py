@@ -52,7 +52,7 @@ class Result:
 class Experiment:
     """One comparison: the module `experiments.NAME` with `run(settings, say) -> Result` and `plot(result) -> Figure`.
 
-    `pictures`: it takes idx files; `seeds`: of the seeds given, so many first ones are used (None: all).
+    `pictures`: it takes idx files; `seeds`: number of the given seeds that are used, the first ones (None: all).
     """
 
     name: str

@@ -14,7 +14,7 @@ from pggan.data.sources.image_io import to_pil
 # The hash is SIDE x SIDE signs. Pictures that differ in at most MOST_DIFFERENT of them are one. Measured: copies of
 # half the size saved as JPEG of quality 75 differ in 6 (median) to 20, two of 4,000 aligned portraits in 26 or more.
 SIDE, MOST_DIFFERENT = 16, 20
-# So many bands of the hash that two hashes with no more differences have one band in common.
+# Bands of a hash: one more than the differences, so that two hashes of one picture have a band in common.
 _BANDS = MOST_DIFFERENT + 1
 _BITS = SIDE * SIDE // _BANDS
 

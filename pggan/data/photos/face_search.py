@@ -91,7 +91,7 @@ def find_faces(
         choice: Which faces are used.
         workers: Processes, each with a detector of its own (about 60 MiB).
         on_progress: Gets the number of images looked at since its last call.
-        limit: Only of so many first images.
+        limit: Number of images, the first ones; None: all.
         memory: Holds what an interrupted search has found, and receives what this one finds.
 
     Raises:

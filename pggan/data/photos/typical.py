@@ -52,7 +52,7 @@ def keep_typical(
         share: To keep, above 0, up to 1.
         features: Network that says how faces look; None: the shape of their landmarks stands in.
         workers: Processes, each with a network of its own.
-        limit: Only of so many first faces.
+        limit: Number of faces, the first ones; None: all.
     """
     faces, rows = [], []
     describe = _Describe(source.reader(SIDE, 0), features) if features is not None else _Shapes(source)

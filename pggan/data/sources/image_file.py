@@ -27,7 +27,7 @@ _ORIENTATION_TAG = 0x0112
 
 def open_image(file: BinaryIO) -> Image.Image:
     """Opens an image, which is not decoded yet. Raises `BadImage`."""
-    head = b""
+    kind = None
     try:
         head = file.read(HEAD)
         file.seek(0)
@@ -44,8 +44,8 @@ def open_image(file: BinaryIO) -> Image.Image:
             _check_tiles(pil_image)
         return pil_image
     except Exception as error:  # noqa: BLE001
-        other = kind_of(head) if isinstance(error, Image.UnidentifiedImageError) else None
-        raise BadImage(f"not a picture that can be read: it is {other}" if other else reason_of(error)) from None
+        unknown = isinstance(error, Image.UnidentifiedImageError) and kind
+        raise BadImage(f"not a picture that can be read: it is {kind}" if unknown else reason_of(error)) from None
 
 
 def _read_bounded(file: BinaryIO) -> bytes:

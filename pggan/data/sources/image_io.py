@@ -106,7 +106,7 @@ def to_pil(image: NDArray[np.uint8]) -> Image.Image:
 
 
 def _to_array(pil_image: Image.Image, bits: int, channels: int, notes: list[str]) -> NDArray[np.uint8]:
-    """Converts any mode, of so many bits a channel in the file, to an array (H, W, channels)."""
+    """Converts any mode to an array (H, W, channels); `bits` are those of a channel in the file."""
     if channels == RGBA:
         return premultiply(np.asarray(_to_rgba(pil_image, bits, notes)))
     array = np.asarray(_to_mode(_to_8_bits(pil_image, bits, notes), channels, notes))

@@ -13,7 +13,7 @@ from pggan.generation.grid import Grid, Images, enlarge, shrink
 from pggan.generation.images import describe, make_folder, write_png
 from pggan.generation.model import Model
 
-# The difference is shown so many times as large.
+# Factor by which the sheet enlarges the difference.
 AMPLIFICATION = 4
 # Sides of a frame, and frames, at most: they wait in memory for the encoder.
 FRAME_SIDE, MOST_FRAMES = 256, 150

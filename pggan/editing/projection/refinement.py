@@ -25,7 +25,7 @@ MOST_NUMBERS, COLUMNS = 20_000_000, 8
 
 
 def can_refine(latent_size: int, numbers: int) -> bool:
-    """Returns whether the Jacobian of images with so many numbers fits."""
+    """Returns whether the Jacobian of images fits in memory; `numbers`: of pixels times channels."""
     return latent_size * numbers <= MOST_NUMBERS
 
 
