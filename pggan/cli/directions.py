@@ -129,8 +129,8 @@ def command(
 
     with output.progress("looking for directions", 0) as advance:
         directions = _find(loaded, request, task_of(advance))
-        for name in fixed:
-            directions = keep_fixed(directions, _to_keep(loaded, name, request, task_of(advance)))
+        if others := [_to_keep(loaded, name, request, task_of(advance)) for name in fixed]:
+            directions = keep_fixed(directions, *others)
     with output.progress("measuring", effect_images(len(directions))) as advance:
         directions = measure_effects(loaded, directions, label=request.label, task=task_of(advance))
     directions.save(out)

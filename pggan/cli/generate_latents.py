@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,16 +93,19 @@ def write_latents(
     output: Output,
 ) -> None:  # fmt: skip
     """Writes the pictures, and prints what was written."""
+    if request.mode not in ("auto", "eager"):
+        raise UsageError(f"--mode {request.mode} is about seeds alone; leave it out here")
     if (kept.files or family.around) and (request.label is not None or request.codes):
         raise UsageError("kept latents have their own labels and codes; leave --label and --code out")
     model = kept.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
-    from pggan.editing.latent_images import write_latent_images
+    from pggan.editing.latent_images import remaining, write_latent_images
 
     latents = _latents(model, kept, family, seeds, count, request)
     with output.progress("generating", len(latents)) as advance:
         written = write_latent_images(
-            model, latents, request.out, grid=request.grid_of(len(latents)), images=not request.only_grid,
-            sort=family.sort is not None, reject=family.reject, task=task_of(advance),
+            model, latents, request.out, grid=request.grid_of(remaining(len(latents), family.reject)),
+            images=not request.only_grid, sort=family.sort is not None, reject=family.reject, batch=request.batch,
+            task=task_of(advance),
         )  # fmt: skip
     values = {
         "model": str(model.path),
@@ -125,19 +128,29 @@ def write_latents(
     output.result(values, *lines)
 
 
+def _of_seeds(model: Model, seeds: Seeds, request: Request) -> LatentSet:
+    """Returns the latents of seeds, named as the files of `generate` without a choice are."""
+    from pggan.editing.latents_file import LatentSet
+    from pggan.generation.images import file_suffix
+
+    found = LatentSet.of_seeds(model, seeds, request.label, dict(request.codes))
+    suffix = file_suffix(model, request.label, dict(request.codes))
+    return replace(found, names=tuple(name + suffix for name in found.names))
+
+
 def _latents(
     model: Model, kept: LatentChoice, family: LatentRequest, seeds: Seeds, count: int | None, request: Request
 ) -> LatentSet:
     from pggan.editing.latent_sources import read_all_latents, read_latents
-    from pggan.editing.latents_file import LatentSet, relatives
+    from pggan.editing.latents_file import relatives
 
     if kept.files:
         return read_all_latents(kept.files, model, kept.force)
     if not family.is_family:
-        return LatentSet.of_seeds(model, seeds, request.label, dict(request.codes))
+        return _of_seeds(model, seeds, request)
     if family.around is not None:
         centres = read_latents(family.around, model, kept.force)
     else:
-        centres = LatentSet.of_seeds(model, [family.similar or 0], request.label, dict(request.codes))
+        centres = _of_seeds(model, Seeds.of([family.similar or 0]), request)
     degrees = DEFAULT_DEGREES if family.degrees is None else family.degrees
     return relatives(model, centres, degrees, count or DEFAULT_FAMILY, FAMILY_SEED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,8 +123,12 @@ SIDE_SHARE = ParsedType("RxR=SHARE", _side_share)
 
 
 def check_new(paths: list[Path], overwrite: bool) -> None:
-    """Raises `UsageError` where a file to be written exists, unless it may be replaced; or is a folder."""
+    """Raises `UsageError` where a file to be written exists, unless it may be replaced; or cannot be written there."""
     for path in paths:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            reason = "you may not write there" if folder.is_dir() else "that is a file"
+            raise UsageError(f"{path} cannot be written to {folder}: {reason}; give another name")
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give a file name")
         if path.exists() and not overwrite:

@@ -49,6 +49,10 @@ class Files:
             raise UsageError("--no-sheet and --sheet exclude each other: give one of them")
         if self.video is not None and pictures > 1:
             raise UsageError("--video shows the search of one picture; give one")
+        if self.video is not None:
+            from pggan.generation.video_formats import video_format
+
+            video_format(self.video)
         sheet = None if self.no_sheet else self.sheet or self.out.with_suffix(".png")
         tuned = (self.tuned or self.out.with_suffix(".tuned.safetensors")) if tune else None
         check_new([path for path in (self.out, sheet, self.video, tuned) if path], self.overwrite)
@@ -137,9 +141,11 @@ def command(
     _fill_bank(loaded, options, output)
     frames: list[Any] = []
     with output.progress("projecting", steps * len(inputs), "steps") as advance:
-        projections = [_project(loaded, picture, options, task_of(advance), frames, paths.video) for picture in inputs]
-    latents = LatentSet.join([projection.latents for projection in projections])
-    latents.save(paths.out)
+        projections: list[Projection] = []
+        for picture in inputs:
+            projections.append(_project(loaded, picture, options, task_of(advance), frames, paths.video))
+            latents = LatentSet.join([projection.latents for projection in projections])
+            latents.save(paths.out)  # an interrupted search of the next picture loses none of these
     results = [projection.to_json() for projection in projections]
     tuned = _tune(loaded, latents, inputs, tune, loss, paths, output) if tune else None
     _write_views(loaded, latents, projections, tuned, paths, frames)

@@ -161,16 +161,19 @@ def find_classes(
     return _direction_set(model, fits, "labels")
 
 
-def keep_fixed(directions: DirectionSet, others: DirectionSet) -> DirectionSet:
-    """Makes directions orthogonal to others, so that moving along one leaves the others' property as it is (linearly).
+def keep_fixed(directions: DirectionSet, *others: DirectionSet) -> DirectionSet:
+    """Makes directions orthogonal to all others, so that moving along one leaves their properties as they are.
+
+    That holds as far as properties are linear.
 
     Raises `UsageError` where a direction lies within the others.
     """
-    vectors = orthogonal(directions.vectors, others.vectors)
+    vectors = orthogonal(directions.vectors, np.concatenate([other.vectors for other in others]))
     for name, vector in zip(directions.names, vectors):
         if not vector.any():
             raise UsageError(f"the direction {name} is one of those to keep; leave one of them out")
-    figures = tuple({**figures, "orthogonal_to": list(others.names)} for figures in directions.figures)
+    names = [name for other in others for name in other.names]
+    figures = tuple({**figures, "orthogonal_to": names} for figures in directions.figures)
     return replace(directions, vectors=vectors.astype(np.float32), figures=figures)
 
 

@@ -16,9 +16,17 @@ from pggan.editing.latent_sources import latent_entry
 from pggan.editing.latents_file import LatentSet
 from pggan.editing.task import UNWATCHED, Task
 from pggan.generation.grid import Grid
-from pggan.generation.images import NamedImage, describe, make_folder, write_all, write_png, writers
+from pggan.generation.images import (
+    NamedImage,
+    describe,
+    make_folder,
+    read_metadata,
+    write_all,
+    write_png,
+    writers,
+)
 from pggan.generation.model import Model
-from pggan.utils.errors import UsageError
+from pggan.utils.errors import DataError, UsageError
 
 MOST_NAME_CHARACTERS = 80
 
@@ -43,6 +51,7 @@ def write_latent_images(
     images: bool = True,
     sort: bool = False,
     reject: float = 0.0,
+    batch: int | None = None,
     task: Task = UNWATCHED,
 ) -> LatentImages:
     """Writes the images of latents as PNGs, and a grid of the first ones.
@@ -55,21 +64,25 @@ def write_latent_images(
         images: False: the grid alone.
         sort: Best score by the model's discriminator first.
         reject: Share of the images, 0 to below 1, that is left out: those with the lowest scores.
+        batch: Images computed at once; None: what fits the memory.
         task: Counts images.
 
     Raises:
-        UsageError: Sizes do not fit, or a share is out of range.
+        UsageError: Sizes do not fit, a share is out of range, or a file in `out` that is no image of pggan has the name
+            of one of the latents.
         ModelError: The file keeps no discriminator, and scores are needed.
         OSError: `out` cannot be written.
     """
     total = len(latents)
-    latents, scores = _chosen(model, latents, sort, reject, task)
+    size = batch or model.batch_size()
+    latents, scores = _chosen(model, latents, sort, reject, size, task)
     names = file_names(latents)
     canvas = Grid(*grid, model.resolution, model.channels) if grid is not None else None
     folder = Path(out)
     make_folder(folder)
+    _check_names(folder, names if images else [], latents)
     about = describe(model) | ({"rejected_share": reject} if reject else {})
-    stream = _named_images(model, latents, names, scores, about, canvas, task)
+    stream = _named_images(model, latents, names, scores, about, canvas, size, task)
     if images:
         write_all(folder, stream, writers(model))
     else:
@@ -86,33 +99,40 @@ def write_latent_images(
 
 
 def _chosen(
-    model: Model, latents: LatentSet, sort: bool, reject: float, task: Task
+    model: Model, latents: LatentSet, sort: bool, reject: float, size: int, task: Task
 ) -> tuple[LatentSet, NDArray[np.float64] | None]:
     """Returns the latents that stay, in the order wanted, and their scores; None where none are needed."""
     if not 0 <= reject < 1:
         raise UsageError(f"a share of {reject:g} to leave out is not from 0 to below 1")
     if not (sort or reject):
         return latents, None
-    scores = discriminator_scores(model, latents, task)
+    scores = discriminator_scores(model, latents, task, size)
     rows = chosen_rows(scores, sort, reject)
     return latents.select(rows), scores[rows]
+
+
+def remaining(count: int, reject: float) -> int:
+    """Returns how many of `count` images stay after the share `reject` is left out."""
+    return count - math.floor(reject * count)
 
 
 def chosen_rows(scores: NDArray[np.float64], sort: bool, reject: float) -> list[int]:
     """Returns the rows that stay after the share `reject` with the lowest scores is left out, best first if `sort`."""
     order = np.argsort(-scores, kind="stable")
-    best = order[: len(scores) - math.floor(reject * len(scores))]
+    best = order[: remaining(len(scores), reject)]
     return [int(row) for row in (best if sort else np.sort(best))]
 
 
-def discriminator_scores(model: Model, latents: LatentSet, task: Task = UNWATCHED) -> NDArray[np.float64]:
-    """Returns D's score of the image of each latent, (N,). Each image is judged alone.
+def discriminator_scores(
+    model: Model, latents: LatentSet, task: Task = UNWATCHED, batch: int | None = None
+) -> NDArray[np.float64]:
+    """Returns D's score of the image of each latent, (N,). Each is judged alone; `batch` of them are made at once.
 
     So a score does not depend on the other images, as it would by the minibatch statistic.
 
     Raises `ModelError` where the file keeps no discriminator.
     """
-    size, scores, taker = model.batch_size(), [], latents.taker(model)
+    size, scores, taker = batch or model.batch_size(), [], latents.taker(model)
     for start in range(0, len(latents), size):
         task.check()
         part = latents.select(range(start, min(start + size, len(latents))))
@@ -134,6 +154,19 @@ def file_names(latents: LatentSet) -> list[str]:
     return names
 
 
+def _check_names(folder: Path, names: list[str], latents: LatentSet) -> None:
+    """Raises `UsageError` where an image named after a picture would replace a file that pggan did not make."""
+    for name, origin in zip(names, latents.origins):
+        if "seed" in origin or not (folder / name).exists():
+            continue
+        try:
+            read_metadata(folder / name)
+        except DataError:
+            raise UsageError(
+                f"{folder / name} is no picture of pggan's, and would be replaced; give another --out"
+            ) from None
+
+
 def _named_images(
     model: Model,
     latents: LatentSet,
@@ -141,9 +174,10 @@ def _named_images(
     scores: NDArray[np.float64] | None,
     about: dict[str, Any],
     canvas: Grid | None,
+    size: int,
     task: Task,
 ) -> Iterator[NamedImage]:
-    size, taker = model.batch_size(), latents.taker(model)
+    taker = latents.taker(model)
     for start in range(0, len(latents), size):
         rows = range(start, min(start + size, len(latents)))
         part = latents.select(rows)

@@ -103,8 +103,12 @@ def _label(entry: Mapping[str, Any] | None) -> str | None:
     if "value" in entry and not isinstance(entry["value"], Mapping):
         return str(float(entry["value"]))
     if "number" in entry and not isinstance(entry["number"], Mapping):
-        return str(int(entry["number"]))
-    chosen = {name: v["value"] if "value" in v else int(v["number"]) for name, v in entry.items()}
+        return str(entry.get("name", entry["number"]))
+    # a class's name comes first: it may be another class's number; only one with a comma has to go by its number
+    chosen = {
+        name: v["value"] if "value" in v else v["name"] if "," not in v.get("name", ",") else int(v["number"])
+        for name, v in entry.items()
+    }
     return ",".join(f"{column}={value}" for column, value in chosen.items())
 
 

@@ -125,7 +125,7 @@ def write_images(
         OSError: `out` cannot be written.
     """
     request = ImageRequest(Seeds.of(seeds), label, codes, batch)
-    suffix, folder = _suffix(model, request), Path(out)
+    suffix, folder = file_suffix(model, label, codes), Path(out)
     model.seed_latents(request.seeds[:1], codes)  # refuses codes that the model lacks before any work
     canvas = Grid(*grid, model.resolution, model.channels) if grid is not None else None
     if canvas is not None and not images:
@@ -156,7 +156,7 @@ def named_images(
         advance: Is called with the size of every batch, before its first image: nobody asks for more after the last.
         canvas: A grid that the images fill, too.
     """
-    suffix, start = _suffix(model, request), 0
+    suffix, start = file_suffix(model, request.label, request.codes), 0
     for images in model.stream(request.seeds, request.label, request.batch, request.codes):
         part = request.seeds[start : start + len(images)]
         start += len(part)
@@ -183,11 +183,10 @@ def image_name(seed: int, suffix: str = "") -> str:
     return f"seed{seed:010d}{suffix}.png"
 
 
-def _suffix(model: Model, request: ImageRequest) -> str:
+def file_suffix(model: Model, label: int | str | None, codes: Mapping[int, float] | None) -> str:
     """Returns `-blond` for a requested class, `-code0_3` for every code: the same seed with others is another file."""
-    choice = () if request.label is None else model.labels.choose(request.label)
-    suffix = model.labels.file_name(choice)
-    suffix += "".join(f"-code{number}_{value:g}" for number, value in sorted((request.codes or {}).items()))
+    suffix = model.labels.file_name(() if label is None else model.labels.choose(label))
+    suffix += "".join(f"-code{number}_{value:g}" for number, value in sorted((codes or {}).items()))
     return suffix + ("-raw" if model.file.raw else "")
 
 

@@ -39,6 +39,16 @@ def test_layers_come_from_either_side_of_the_resolution(tmp_path):
     assert (coarse.generate([1]) != Model(blend, coarse.device).generate([1])).any()
 
 
+def test_the_mapping_network_is_that_of_the_coarse_layers(tmp_path):
+    coarse = loaded_kind("mapping", tmp_path)
+    fine = relative(coarse)
+    blend = blend_models(coarse, fine, 8)
+    ours, mixed = (dict(g.named_parameters()) for g in (coarse.file.generator, blend.generator))
+    names = [name for name in mixed if name.startswith("mapping.")]
+    assert names
+    assert all(torch.equal(mixed[name], ours[name]) for name in names)
+
+
 def test_models_that_do_not_fit_are_refused_by_name(tmp_path):
     plain, stranger = loaded_kind("plain", tmp_path), loaded_kind("plain", tmp_path / "other", seed=5)
     assert abs(relatedness(plain, stranger)) < 0.1 < relatedness(plain, relative(plain))

@@ -110,6 +110,10 @@ def test_kept_properties_are_orthogonal(tmp_path):
     assert fixed.figures[0]["orthogonal_to"] == ["brightness"]
     with pytest.raises(UsageError, match="the direction brightness is one of those to keep"):
         keep_fixed(others, others)
+    several = keep_fixed(directions, others, find_components(model, 2, 50))
+    assert several.figures[0]["orthogonal_to"][0] == "brightness"
+    assert np.abs(several.vectors @ others.vectors.T).max() < 1e-6
+    assert np.abs(several.vectors @ find_components(model, 2, 50).vectors.T).max() < 1e-6
 
 
 def test_a_cancelled_search_stops(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pggan.cli import project as project_command
 from pggan.cli import run
 from pggan.editing.latents_file import read_latents_file
 from pggan.editing.sphere import angle
@@ -115,6 +116,7 @@ def test_two_models_are_blended(tmp_path, monkeypatch, printed):
         (["generate", "MODEL", "--tuned", "MODEL"], "is a model, not a file of tuned weights"),
         (["generate", "MODEL", "--sort", "score"], "keeps no discriminator"),
         (["generate", "MODEL", "--reject", "1"], "--reject"),
+        (["generate", "MODEL", "--reject", "0.5", "--mode", "compiled"], "--mode compiled is about seeds alone"),
         (["interpolate", "MODEL", "--latents", "x", "--seeds", "1,2"], "exclude each other"),
         (["interpolate", "MODEL", "--keyframes", "none"], "none does not exist"),
         (["interpolate", "MODEL", "--seeds", "1,2", "--method", "spline"], "slerp or linear"),
@@ -124,6 +126,8 @@ def test_two_models_are_blended(tmp_path, monkeypatch, printed):
         (["project", "MODEL", "MODEL"], "cannot be read as a picture"),
         (["project", "MODEL", "x.png", "--tuned", "t"], "give --tune STEPS"),
         (["project", "MODEL", "x.png", "--out", "MODEL"], "exists already"),
+        (["project", "MODEL", "x.png", "--out", "plain.safetensors/found.safetensors"], "that is a file"),
+        (["project", "MODEL", "x.png", "--video", "x.avi"], "does not end in one of"),
         (["directions", "MODEL", "--from", "marks", "--yes", "1"], "--yes SEEDS and --no SEEDS"),
         (["directions", "MODEL", "--from", "labels"], "no classes"),
         (["directions", "MODEL", "--n", "500"], "500 directions"),
@@ -142,6 +146,34 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, message
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
     assert error.startswith("pggan: error: ")
+
+
+def test_a_choice_of_another_class_gives_other_files_and_a_full_grid(tmp_path, monkeypatch, printed):
+    monkeypatch.chdir(tmp_path)
+    model = str(saved_kind("labels", tmp_path))
+    chosen = ["generate", model, "--n", "8", "--reject", "0.5", "--batch", "2", "--out", "c"]
+    files = [name for kind in ("kind0", "kind1") for name in printed([*chosen, "--label", kind])["files"]]
+    assert len(set(files)) == 8
+    assert all("-kind" in name for name in files)
+    assert read_metadata("c/grid.png")["grid"] == "2x2"
+
+
+def test_found_latents_are_kept_where_the_next_search_is_interrupted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model, searched = str(saved_kind("plain", tmp_path)), []
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(name)
+    search = project_command._project
+
+    def interrupted(*arguments):
+        if searched:
+            raise KeyboardInterrupt
+        searched.append(1)
+        return search(*arguments)
+
+    monkeypatch.setattr(project_command, "_project", interrupted)
+    assert run(["project", model, "a.png", "b.png", "--steps", "4", "--starts", "4", "--restarts", "1"]) == 130
+    assert read_latents_file("found.safetensors").names == ("a",)
 
 
 def test_what_was_found_is_not_replaced_unasked(tmp_path, monkeypatch, capsys, printed):

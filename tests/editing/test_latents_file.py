@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from pggan.config.model_metadata import LATENTS_KEY
 from pggan.editing.latent_images import file_names, write_latent_images
@@ -14,9 +15,10 @@ from pggan.editing.latent_sources import read_all_latents, read_latents
 from pggan.editing.latents_file import LatentSet, read_latents_file
 from pggan.editing.sphere import at_angle
 from pggan.generation.images import encode_png, read_metadata, write_images
+from pggan.generation.model import load
 from pggan.networks.model_file import write_tensors
 from pggan.utils.errors import DataError, ModelError, PgganError, UsageError
-from tests.helpers.editing_models import KINDS, loaded_kind
+from tests.helpers.editing_models import KINDS, loaded_kind, saved_kind
 
 
 def edited(model, count=3):
@@ -64,6 +66,27 @@ def test_a_picture_of_a_seed_with_a_class_and_codes_is_found_again(tmp_path):
     model = loaded_kind("labels", tmp_path)
     write_images(model, range(4), tmp_path / "y", label="kind1", grid=(2, 2))
     assert (read_latents(tmp_path / "y" / "grid-kind1.png", model).labels == [0, 1, 0]).all()
+
+
+def test_a_class_whose_name_is_another_ones_number_is_found_again(tmp_path):
+    path = saved_kind("labels", tmp_path, classes=["1", "2", "3"])
+    model = load(path, "cpu")
+    for name, row in (("1", [1, 0, 0]), ("2", [0, 1, 0])):
+        write_images(model, [3], tmp_path / name, label=name)
+        (picture,) = (tmp_path / name).glob("seed*.png")
+        assert (read_latents(picture, model).labels == [row]).all()
+
+
+def test_a_picture_that_pggan_did_not_make_is_not_replaced(tmp_path):
+    model = loaded_kind("plain", tmp_path)
+    latents = edited(model, 1).with_latents(edited(model, 1).z, ["me"], [{"projection": "me.png"}])
+    Image.new("RGB", (8, 8)).save(tmp_path / "me.png")
+    before = (tmp_path / "me.png").read_bytes()
+    with pytest.raises(UsageError, match=r"me.png is no picture of pggan's, and would be replaced; give another --out"):
+        write_latent_images(model, latents, tmp_path)
+    assert (tmp_path / "me.png").read_bytes() == before
+    for _ in range(2):  # its own ones are
+        assert write_latent_images(model, latents, tmp_path / "out").names == ["me.png"]
 
 
 def test_latents_of_another_model_are_refused_unless_forced(tmp_path):

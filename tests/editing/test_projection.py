@@ -10,7 +10,7 @@ from PIL import Image
 import pggan
 from pggan.config.model_metadata import TUNED_KEY
 from pggan.editing.latents_file import LatentSet
-from pggan.editing.projection import refinement
+from pggan.editing.projection import projection_views, refinement
 from pggan.editing.projection.image_loss import ImageLoss, feature_network, pyramid_bands
 from pggan.editing.projection.picture_input import InputPicture, fit_square, image_tensor, read_picture
 from pggan.editing.projection.project import ProjectOptions, project, psnr
@@ -125,6 +125,21 @@ def test_given_labels_and_codes_stay(tmp_path):
     found = project(model, of_seed(model, 77), replace(SHORT, codes={0: 1, 2: 0.25}))
     assert found.latents.codes[0, :3].tolist() == [0, 1, 0]
     assert found.latents.codes[0, 4] == 0.25
+    start = of_seed(model, 77)
+    seed_codes = {tuple(row[3:4]) for row in LatentSet.of_seeds(model, range(SHORT.starts)).codes}
+    assert (
+        tuple(project(model, start, replace(SHORT, codes={0: 1})).latents.codes[0, 3:4]) not in seed_codes
+    )  # searched
+
+
+def test_the_difference_of_transparent_pictures_is_opaque_and_seen_over_white():
+    picture, image = (np.zeros((2, 2, 4), np.uint8) for _ in range(2))
+    picture[0, 0] = 10, 20, 30, 255
+    image[0, 0] = 0, 20, 30, 255
+    difference = projection_views._difference(picture, image)
+    assert (difference[..., 3] == 255).all()
+    assert difference[0, 0, :3].tolist() == [40, 0, 0]
+    assert not difference[1:, :, :3].any()
 
 
 def test_a_cancelled_search_stops(tmp_path):

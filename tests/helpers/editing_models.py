@@ -26,12 +26,14 @@ LARGE = {"1024": {"resolution": 1024, "fmap_base": 512, "fmap_max": 4}}
 LATENT_SIZE = 12
 
 
-def saved_kind(kind: str, folder: Path, seed: int = 0, discriminator: bool = True) -> Path:
+def saved_kind(
+    kind: str, folder: Path, seed: int = 0, discriminator: bool = True, classes: list[str] | None = None
+) -> Path:
     """Saves an untrained model of a kind as `folder/KIND.safetensors`, which it returns."""
     fields = {"resolution": 16, "fmap_base": 64, "fmap_max": 8, **(KINDS | LARGE)[kind]}
     of_d = {name: value for name, value in fields.items() if name != "mapping_layers"}
     g, d = build(GeneratorConfig(**fields, latent_size=LATENT_SIZE), DiscriminatorConfig(**of_d), seed)
-    classes = [f"kind{i}" for i in range(fields.get("label_size", 0))]
+    classes = classes or [f"kind{i}" for i in range(fields.get("label_size", 0))]
     labels = {"name": "hair", "classes": classes} if classes else None
     level = fields["resolution"].bit_length() - 1
     path = folder / f"{kind}.safetensors"

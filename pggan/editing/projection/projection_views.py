@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pggan.config.content.channels import RGBA, over
 from pggan.editing.projection.picture_input import InputPicture
 from pggan.editing.projection.project import Projection
 from pggan.generation.grid import Grid, Images, enlarge, shrink
@@ -33,13 +35,21 @@ def projection_sheet(
     canvas = Grid(3 if tuned is None else 4, len(projections), model.resolution, model.channels)
     for row, projection in enumerate(projections):
         picture, image = projection.picture.image, projection.image
-        difference = np.abs(picture.astype(np.int16) - image) * AMPLIFICATION
-        canvas.add(np.stack([picture, image, np.clip(difference, 0, 255).astype(np.uint8)]))
+        canvas.add(np.stack([picture, image, _difference(picture, image)]))
         if tuned is not None:
             canvas.add(tuned[row : row + 1])
     make_folder(Path(out).parent)
     about = {"projections": [projection.to_json() for projection in projections], **describe(model)}
     write_png(Path(out), canvas.image, about)
+
+
+def _difference(picture: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns the amplified difference (H, W, C), of transparent images opaque and as they look over white."""
+    channels = picture.shape[-1]
+    if channels == RGBA:
+        picture, image = over(picture), over(image)
+    difference = np.clip(np.abs(picture.astype(np.int16) - image) * AMPLIFICATION, 0, 255).astype(np.uint8)
+    return np.pad(difference, ((0, 0), (0, 0), (0, channels - difference.shape[-1])), constant_values=255)
 
 
 class SearchFrames:

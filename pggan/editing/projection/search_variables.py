@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,7 +79,8 @@ class SearchVariables(AdamVariables):
         self._code_sizes = list(model.codes.categorical)
         self._labels = None if starts.labels is None else torch.from_numpy(starts.labels).to(model.device)
         self._codes = None if starts.codes is None else torch.from_numpy(starts.codes).to(model.device)
-        if self._labels is not None and options.label is None:
+        self._free_labels, self._free_codes = _free_labels(model, options), _free_codes(model, options)
+        if self._labels is not None and self._free_labels.any():
             self.values["labels"] = _to_logits(self._labels, self._label_sizes)
         self._set_codes(model, options)
         super().__init__(self.values)
@@ -93,7 +95,6 @@ class SearchVariables(AdamVariables):
             for number, value in options.codes.items():
                 model.codes.set_code(rows, number, value)
             self._codes = torch.from_numpy(rows).to(model.device)
-            return  # those that are not given stay the starts' own
         one_hots = sum(self._code_sizes)
         if one_hots:
             self.values["categorical"] = _to_logits(self._codes[:, :one_hots], self._code_sizes)
@@ -134,7 +135,8 @@ class SearchVariables(AdamVariables):
         """Returns the labels (restarts, label_size); None for a model without."""
         if "labels" not in self.values:
             return self._labels
-        return _to_shares(self.values["labels"], self._label_sizes)
+        found = _to_shares(self.values["labels"], self._label_sizes)
+        return found if self._labels is None else torch.where(self._free_labels, found, self._labels)
 
     def codes(self) -> Tensor | None:
         """Returns the codes (restarts, code_size); None for a model without."""
@@ -143,7 +145,9 @@ class SearchVariables(AdamVariables):
             parts.append(_to_shares(self.values["categorical"], self._code_sizes))
         if "continuous" in self.values:
             parts.append(self.values["continuous"])
-        return torch.cat(parts, dim=1) if parts else self._codes
+        if self._codes is None or not parts:
+            return self._codes
+        return torch.where(self._free_codes, torch.cat(parts, dim=1), self._codes)
 
     def step(self, loss: Tensor, rate: float) -> None:
         """Makes one step of Adam, and puts latents z back on the sphere."""
@@ -163,6 +167,22 @@ class SearchVariables(AdamVariables):
         labels, codes = (None if v is None else v[row : row + 1].cpu().numpy() for v in (self.labels(), self.codes()))
         z = (self._centre + self._scale * self.z[row : row + 1].detach()).cpu().numpy()
         return replace(starts.select([0]), z=z, labels=labels, codes=codes)
+
+
+def _free_labels(model: Model, options: ProjectOptions) -> Tensor:
+    """Returns which values (label_size,) of the labels are searched: those of columns that are not given."""
+    columns = model.labels.columns
+    choice = (None,) * len(columns) if options.label is None else model.labels.choose(options.label)
+    free = [number is None for column, number in zip(columns, choice) for _ in range(column.width)]
+    return torch.tensor(free, dtype=torch.bool, device=model.device)
+
+
+def _free_codes(model: Model, options: ProjectOptions) -> Tensor:
+    """Returns which values (codes.size,) of the codes are searched: those that are not given."""
+    rows = np.full((1, model.codes.size), np.nan, np.float32)
+    for number, value in (options.codes or {}).items():
+        model.codes.set_code(rows, number, value)
+    return torch.from_numpy(np.isnan(rows[0])).to(model.device)
 
 
 def _to_logits(rows: Tensor, sizes: list[int]) -> Tensor:
