@@ -89,13 +89,15 @@ def write_latent_images(
         for count, _ in enumerate(stream, 1):
             if canvas is not None and count >= canvas.columns * canvas.rows:
                 break
-    path = None
-    if canvas is not None:
-        path = folder / "grid.png"
-        shown = {"names": list(latents.names[: canvas.filled]), "grid": f"{canvas.columns}x{canvas.rows}"}
-        write_png(path, canvas.image, {**shown, **about})
+    path = None if canvas is None else _write_grid(folder / "grid.png", canvas, latents, about)
     listed = None if scores is None else [float(score) for score in scores]
     return LatentImages(names if images else [], latents, listed, total - len(latents), path)
+
+
+def _write_grid(path: Path, canvas: Grid, latents: LatentSet, about: dict[str, Any]) -> Path:
+    shown = {"names": list(latents.names[: canvas.filled]), "grid": f"{canvas.columns}x{canvas.rows}"}
+    write_png(path, canvas.image, {**shown, **about})
+    return path
 
 
 def _chosen(
