@@ -15,7 +15,10 @@ from pggan.data.duplicate_groups import drop_images
 from pggan.data.photos import face_search
 from pggan.data.photos.duplicates import DuplicateGroups
 from pggan.data.photos.face_detection import Face
+from pggan.data.photos.face_search import FaceChoice, find_faces
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
+from pggan.data.sources import open_source
+from pggan.data.sources.face_table import BLURRED, DUPLICATE, SMALL, USED
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.merge import merge
 from pggan.data.store.store import Store
@@ -97,6 +100,29 @@ def test_duplicates_that_stay_are_one_group_in_the_store_and_all_that_is_made_of
     prepare(folder, tmp_path / "dropped", replace(options, duplicates="drop", report=None))
     with Store(tmp_path / "dropped") as store:
         assert (len(store), store.manifest.duplicates) == (4, {})
+
+
+class FaceOfTheLargest(OneFace):
+    """Finds a face a quarter as large as the picture, the less sharp the larger the picture."""
+
+    def faces(self, picture):
+        side = picture.shape[0] / 4
+        return [Face(LANDMARKS, (0, 0, side, side), 0.95, 1000 - side)]
+
+
+def test_a_copy_takes_the_place_of_a_picture_that_is_not_used_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(face_search, "FaceDetector", FaceOfTheLargest)
+    cells = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    for name, side in (("a small", 120), ("b large", 400), ("c middle", 200)):
+        Image.fromarray(cells).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / f"{name}.png")
+
+    def used(**choice):
+        return [row.used for row in find_faces(open_source(str(tmp_path)), FaceChoice(**choice)).rows]
+
+    again = f"{DUPLICATE} b large.png"
+    assert used() == [SMALL, USED, again]
+    assert used(sharpest=0.5) == [SMALL, BLURRED, USED]
+    assert used(min_face=10) == [USED, f"{DUPLICATE} a small.png", f"{DUPLICATE} a small.png"]
 
 
 def test_groups_join_through_pictures_between_them():

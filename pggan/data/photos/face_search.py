@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -99,28 +99,26 @@ def find_faces(
         DataError: The detector's file is damaged.
     """
     rows: list[FaceRow] = []
-    finder, groups = DuplicateFinder(), DuplicateGroups()
+    hashes: dict[str, int] = {}  # by image that has faces
     search = _Search(source.reader(0, 0), FaceDetector())
     refs = islice(source.refs(), limit)
     tasks = ((ref, None if memory is None else memory.get(ref.name)) for ref in refs)
     results = ordered_map(search, tasks, workers, weigh=lambda task: bytes_carried(task[0].payload))
     with closing(results):
         for found in results:
-            earlier = finder.find(found.name, found.hash) if found.faces and choice.duplicates == "drop" else None
-            if found.faces and choice.duplicates == "keep":
-                groups.add(found.name, found.hash)
-            rows += _rows(found, choice, earlier)
+            rows += _rows(found, choice)
+            if found.faces:
+                hashes[found.name] = found.hash
             if memory is not None:
                 memory.add(found)
             if on_progress is not None:
                 on_progress(1)
-    numbers = groups.numbers()
-    rows = [row._replace(group=numbers.get(row.file, 0)) for row in rows]
-    return FaceTable(_sharpest(rows, choice.sharpest))
+    rows = _sharpest(rows, choice.sharpest)
+    return FaceTable((_drop_duplicates if choice.duplicates == "drop" else _group_duplicates)(rows, hashes))
 
 
-def _rows(found: SearchResult, choice: FaceChoice, earlier: str | None) -> list[FaceRow]:
-    """Rows of an image: of each face, or the reason why there is none. `earlier`: the image that it shows again."""
+def _rows(found: SearchResult, choice: FaceChoice) -> list[FaceRow]:
+    """Returns the rows of an image, duplicate or not: of each face, or the reason why there is none."""
     if not found.faces:
         return [FaceRow(found.name, 0, found.bad or NO_FACE)]
     rows: list[FaceRow] = []
@@ -128,8 +126,6 @@ def _rows(found: SearchResult, choice: FaceChoice, earlier: str | None) -> list[
         used = DOUBTFUL if face.score < SURE_ENOUGH else SMALL if face.size < choice.min_face else USED
         if used == USED and choice.which == "largest" and any(row.used == USED for row in rows):
             used = NOT_LARGEST
-        if used == USED and earlier is not None:
-            used = f"{DUPLICATE} {earlier}"
         landmarks = tuple(np.round(face.landmarks, DIGITS).ravel().tolist())
         rows.append(FaceRow(found.name, number, used, face.score, face.size, face.sharpness, landmarks))
     return rows
@@ -142,3 +138,22 @@ def _sharpest(rows: list[FaceRow], share: float) -> list[FaceRow]:
         return rows
     least = values[max(1, round(share * len(values))) - 1]
     return [row._replace(used=BLURRED) if row.used == USED and row.sharpness < least else row for row in rows]
+
+
+def _drop_duplicates(rows: list[FaceRow], hashes: Mapping[str, int]) -> list[FaceRow]:
+    """Leaves out the faces of each image that shows an earlier one again, if a face of the earlier one is used."""
+    finder = DuplicateFinder()
+    earlier = {name: finder.find(name, hashes[name]) for name in dict.fromkeys(r.file for r in rows if r.used == USED)}
+    return [
+        row._replace(used=f"{DUPLICATE} {earlier[row.file]}") if row.used == USED and earlier[row.file] else row
+        for row in rows
+    ]
+
+
+def _group_duplicates(rows: list[FaceRow], hashes: Mapping[str, int]) -> list[FaceRow]:
+    """Numbers the groups of images that show the same."""
+    groups = DuplicateGroups()
+    for name, value in hashes.items():
+        groups.add(name, value)
+    numbers = groups.numbers()
+    return [row._replace(group=numbers.get(row.file, 0)) for row in rows]
