@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pggan.cli import run
 from pggan.data.duplicate_groups import drop_images
 from pggan.data.photos import face_search
-from pggan.data.photos.duplicates import DuplicateGroups
+from pggan.data.photos.duplicates import MOST_DIFFERENT, DuplicateFinder, DuplicateGroups, difference_hash, grey_cells
 from pggan.data.photos.face_detection import Face
 from pggan.data.photos.face_search import FaceChoice, find_faces
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
@@ -23,6 +24,7 @@ from pggan.data.store.manifest import Manifest
 from pggan.data.store.merge import merge
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError
+from tests.helpers.grey_cells import cells_of
 from tests.helpers.lmdb_contents import assert_same
 
 
@@ -129,7 +131,7 @@ def test_groups_join_through_pictures_between_them():
     groups = DuplicateGroups()
     near, far = (1 << 20) - 1, (1 << 40) - 1  # near differs in 20 bits from 0 and from far, which differ in 40
     for name, value in (("a", 0), ("b", far), ("alone", 1 << 200 | ((1 << 60) - 1) << 100), ("between", near)):
-        groups.add(name, value)
+        groups.add(name, cells_of(value))
     assert groups.numbers() == {"a": 1, "b": 1, "between": 1}
 
 
@@ -221,3 +223,28 @@ def test_ctrl_c_says_that_the_faces_stay(tmp_path, interrupting, capsys):
     Interrupting.looks = 10
     assert run(arguments) == 0
     assert Interrupting.looks == 10 + 2
+
+
+def head(number, ground=255, side=240):
+    """A drawn head, each with its own features, on a plain ground."""
+    random = np.random.default_rng(number)
+    cells = Image.fromarray(random.integers(40, 200, (9, 9, 3), np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
+    mask = Image.new("L", cells.size)
+    ImageDraw.Draw(mask).ellipse((side * 0.3, side * 0.2, side * 0.7, side * 0.85), fill=255)
+    return Image.composite(cells, Image.new("RGB", cells.size, (ground,) * 3), mask)
+
+
+@pytest.mark.parametrize("ground", [0, 230, 255])
+def test_different_heads_on_a_plain_ground_are_no_duplicates_and_their_copies_are(ground):
+    heads, finder = [head(number, ground) for number in range(40)], DuplicateFinder()
+    cells = [grey_cells(np.asarray(image)) for image in heads]
+    hashes = [difference_hash(values) for values in cells]
+    pairs = [(one, other) for number, one in enumerate(hashes) for other in hashes[:number]]
+    assert sum((one ^ other).bit_count() <= MOST_DIFFERENT for one, other in pairs) > 10  # by their hashes they are
+    assert [finder.find(str(number), values) for number, values in enumerate(cells)] == [None] * 40
+    for number, image in enumerate(heads):
+        file = io.BytesIO()
+        image.resize((120, 120), Image.Resampling.LANCZOS).save(file, "JPEG", quality=75)
+        assert finder.find("copy", grey_cells(np.asarray(Image.open(file)))) == str(number)

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from pggan.data.photos.duplicates import DuplicateFinder, DuplicateGroups, difference_hash
+from pggan.data.photos.duplicates import DuplicateFinder, DuplicateGroups, grey_cells
 from pggan.data.photos.face_detection import FaceDetector
 from pggan.data.photos.search_memory import SearchMemory, SearchResult
 from pggan.data.sources.base import BadImage, Reader, Ref, Source, bytes_carried
@@ -69,11 +69,11 @@ class _Search:
             return known
         try:
             image = self.reader.read(ref, 3).image
-            return SearchResult(ref.name, self.detector.faces(image)[:MOST_FACES], difference_hash(image))
+            return SearchResult(ref.name, self.detector.faces(image)[:MOST_FACES], grey_cells(image))
         except BadImage as bad:
-            return SearchResult(ref.name, [], 0, str(bad))
+            return SearchResult(ref.name, [], b"", str(bad))
         except MemoryError:
-            return SearchResult(ref.name, [], 0, "too large for the memory")
+            return SearchResult(ref.name, [], b"", "too large for the memory")
 
 
 def find_faces(
@@ -99,7 +99,7 @@ def find_faces(
         DataError: The detector's file is damaged.
     """
     rows: list[FaceRow] = []
-    hashes: dict[str, int] = {}  # by image that has faces
+    cells: dict[str, bytes] = {}  # grey ones, by image that has faces
     search = _Search(source.reader(0, 0), FaceDetector())
     refs = islice(source.refs(), limit)
     tasks = ((ref, None if memory is None else memory.get(ref.name)) for ref in refs)
@@ -108,13 +108,13 @@ def find_faces(
         for found in results:
             rows += _rows(found, choice)
             if found.faces:
-                hashes[found.name] = found.hash
+                cells[found.name] = found.cells
             if memory is not None:
                 memory.add(found)
             if on_progress is not None:
                 on_progress(1)
     rows = _sharpest(rows, choice.sharpest)
-    return FaceTable((_drop_duplicates if choice.duplicates == "drop" else _group_duplicates)(rows, hashes))
+    return FaceTable((_drop_duplicates if choice.duplicates == "drop" else _group_duplicates)(rows, cells))
 
 
 def _rows(found: SearchResult, choice: FaceChoice) -> list[FaceRow]:
@@ -140,20 +140,20 @@ def _sharpest(rows: list[FaceRow], share: float) -> list[FaceRow]:
     return [row._replace(used=BLURRED) if row.used == USED and row.sharpness < least else row for row in rows]
 
 
-def _drop_duplicates(rows: list[FaceRow], hashes: Mapping[str, int]) -> list[FaceRow]:
+def _drop_duplicates(rows: list[FaceRow], cells: Mapping[str, bytes]) -> list[FaceRow]:
     """Leaves out the faces of each image that shows an earlier one again, if a face of the earlier one is used."""
     finder = DuplicateFinder()
-    earlier = {name: finder.find(name, hashes[name]) for name in dict.fromkeys(r.file for r in rows if r.used == USED)}
+    earlier = {name: finder.find(name, cells[name]) for name in dict.fromkeys(r.file for r in rows if r.used == USED)}
     return [
         row._replace(used=f"{DUPLICATE} {earlier[row.file]}") if row.used == USED and earlier[row.file] else row
         for row in rows
     ]
 
 
-def _group_duplicates(rows: list[FaceRow], hashes: Mapping[str, int]) -> list[FaceRow]:
+def _group_duplicates(rows: list[FaceRow], cells: Mapping[str, bytes]) -> list[FaceRow]:
     """Numbers the groups of images that show the same."""
     groups = DuplicateGroups()
-    for name, value in hashes.items():
-        groups.add(name, value)
+    for name, values in cells.items():
+        groups.add(name, values)
     numbers = groups.numbers()
     return [row._replace(group=numbers.get(row.file, 0)) for row in rows]
