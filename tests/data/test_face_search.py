@@ -206,10 +206,28 @@ def test_faces_are_remembered_until_the_store_is_complete(tmp_path, interrupting
     with pytest.raises(DataError, match="are smaller than"):
         prepare(folder, tmp_path / "large", replace(options, max_res=512))
     plan(folder, tmp_path / "only", options)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "photos"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".large.pggan-faces", "data", "photos"]
+    looks = Interrupting.looks
+    assert prepare(folder, tmp_path / "large", replace(options, max_res=512, upscale=True)).count == 2
+    assert Interrupting.looks == looks
+    assert not (tmp_path / ".large.pggan-faces").exists()
     memory.mkdir()
     with pytest.raises(UsageError, match="is in the way: it holds no search"):
         prepare(folder, tmp_path / "data", replace(options, overwrite=True))
+
+
+def test_a_bad_picture_of_a_strict_preparation_leaves_the_faces_that_are_known(tmp_path, interrupting):
+    folder, memory = photographs(tmp_path / "photos", *range(2)), tmp_path / ".data.pggan-faces"
+    broken = Path(folder) / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nno")
+    options = PrepareOptions(align="auto", max_res=8, strict=True)
+    with pytest.raises(DataError, match=r"broken.png: .* \(--strict\)"):
+        prepare(folder, tmp_path / "data", options)
+    assert memory.is_file()
+    broken.unlink()
+    assert prepare(folder, tmp_path / "data", options).count == 2
+    assert Interrupting.looks == 2
+    assert not memory.exists()
 
 
 def test_ctrl_c_says_that_the_faces_stay(tmp_path, interrupting, capsys):

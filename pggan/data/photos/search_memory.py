@@ -20,7 +20,7 @@ import numpy as np
 
 from pggan.data.photos.duplicates import CELLS
 from pggan.data.photos.face_detection import Face, detector_file
-from pggan.data.store.staging import UnusableStore, own_name
+from pggan.data.store.staging import own_name
 from pggan.utils.errors import UsageError
 from pggan.utils.version import __version__
 
@@ -111,13 +111,9 @@ def memory_path(dest: Path) -> Path:
 
 @contextmanager
 def forget_when_done(dest: Path) -> Iterator[None]:
-    """Removes the file where the block makes the store, or finds that none can be made; other failures leave it."""
+    """Removes the file where the block makes the store; any failure leaves it, for the next try with other options."""
     path = memory_path(dest)
-    try:
-        yield
-    except UnusableStore:
-        path.unlink(missing_ok=True)
-        raise
+    yield
     if path.is_file():
         path.unlink()
 
