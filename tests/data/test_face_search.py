@@ -19,7 +19,7 @@ from pggan.data.photos.face_detection import Face
 from pggan.data.photos.face_search import FaceChoice, find_faces
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.face_table import BLURRED, DUPLICATE, SMALL, USED
+from pggan.data.sources.face_table import BLURRED, DUPLICATE, LEFT_OUT, SMALL, USED
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.merge import merge
 from pggan.data.store.store import Store
@@ -228,6 +228,28 @@ def test_a_bad_picture_of_a_strict_preparation_leaves_the_faces_that_are_known(t
     assert prepare(folder, tmp_path / "data", options).count == 2
     assert Interrupting.looks == 2
     assert not memory.exists()
+
+
+def test_faces_that_a_person_left_out_in_the_table_are_no_bad_pictures(tmp_path, one_face):
+    folder, report = photographs(tmp_path / "photos", *range(5)), tmp_path / "faces.csv"
+    prepare(folder, tmp_path / "data", PrepareOptions(align="auto", max_res=8, report=str(report)))
+    lines = report.read_text().splitlines()
+    for line, word in ((1, "no"), (3, ""), (4, "false: hair")):
+        lines[line] = lines[line].replace(",yes,", f",{word},")
+    report.write_text("\n".join(lines))
+    found = prepare(folder, tmp_path / "chosen", PrepareOptions(align=str(report), max_res=8, strict=True))
+    assert (found.count, found.left_out) == (2, {LEFT_OUT: 3})
+
+
+def test_a_picture_that_cannot_be_read_is_bad_by_the_table_too(tmp_path, one_face):
+    folder, report = photographs(tmp_path / "photos", *range(2)), tmp_path / "faces.csv"
+    (Path(folder) / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    first = prepare(folder, tmp_path / "data", PrepareOptions(align="auto", max_res=8, report=str(report)))
+    again = prepare(folder, tmp_path / "again", PrepareOptions(align=str(report), max_res=8))
+    assert first.left_out == again.left_out == {"bad": 1}
+    assert first.bad == again.bad
+    with pytest.raises(DataError, match=r"broken.png: .* \(--strict\)"):
+        prepare(folder, tmp_path / "third", PrepareOptions(align=str(report), max_res=8, strict=True))
 
 
 def test_ctrl_c_says_that_the_faces_stay(tmp_path, interrupting, capsys):

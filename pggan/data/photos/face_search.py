@@ -21,6 +21,7 @@ from pggan.data.sources.face_table import (
     NO_FACE,
     NOT_LARGEST,
     SMALL,
+    UNREADABLE,
     USED,
     FaceRow,
     FaceTable,
@@ -120,7 +121,7 @@ def find_faces(
 def _rows(found: SearchResult, choice: FaceChoice) -> list[FaceRow]:
     """Returns the rows of an image, duplicate or not: of each face, or the reason why there is none."""
     if not found.faces:
-        return [FaceRow(found.name, 0, found.bad or NO_FACE)]
+        return [FaceRow(found.name, 0, f"{UNREADABLE}: {found.bad}" if found.bad else NO_FACE)]
     rows: list[FaceRow] = []
     for number, face in enumerate(found.faces, 1):
         used = DOUBTFUL if face.score < SURE_ENOUGH else SMALL if face.size < choice.min_face else USED
