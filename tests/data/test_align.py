@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
+from pggan.data.sources import open_source
 from pggan.data.sources.aligned import NOTE, AlignedReader, AlignedSource, align_face, crop_square
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.landmarks import Landmarks
@@ -350,3 +351,15 @@ def test_aligned_faces_become_a_store(tmp_path):
     assert report.converted[NOTE] == 2
     with Store(tmp_path / "store") as store:
         assert (store.read(64, [0, 1]) == 90).all()
+
+
+def test_faces_of_grey_pictures_become_a_grey_store(tmp_path):
+    np.savez(tmp_path / "grey.npz", images=np.full((2, 200, 200, 1), 90, np.uint8))
+    source = open_source(str(tmp_path / "grey.npz"))
+    points = " ".join(str(value) for value in UPRIGHT.astype(int).ravel())
+    text = "\n".join(f"{ref.name},{points.replace(' ', ',')}" for ref in source.refs())
+    aligned = AlignedSource(source, written(tmp_path, text))
+    assert source.channels == aligned.channels == 1
+    prepare(str(tmp_path / "grey.npz"), tmp_path / "store", PrepareOptions(max_res=16, align=written(tmp_path, text)))
+    with Store(tmp_path / "store") as store:
+        assert store.manifest.channels == 1

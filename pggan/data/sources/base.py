@@ -152,7 +152,7 @@ class WrappedSource(Source):
     def __init__(self, inner: Source) -> None:
         self.inner = inner
         self.label_columns, self.attribution = inner.label_columns, inner.attribution
-        self.remark, self.address = inner.remark, inner.address
+        self.remark, self.address, self.channels = inner.remark, inner.address, inner.channels
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -188,7 +188,7 @@ class NumberedSource(WrappedSource):
 
     def __init__(self, inner: Source, names: tuple[str, ...]) -> None:
         super().__init__(inner)
-        self.scalable, self.channels, self.streamed = inner.scalable, inner.channels, inner.streamed
+        self.scalable, self.streamed = inner.scalable, inner.streamed
         known = {column.name for column in inner.label_columns}
         for name in names:
             if name not in known:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pggan.data.sources.base import SAME_SCENE, BadImage, UnwantedImage
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import DataError
+from pggan.utils.formatting import printable
 from pggan.utils.limits import MAX_LIST_BYTES
 
 USED = "yes"
@@ -26,6 +27,10 @@ NO_FACE, SMALL, BLURRED, DOUBTFUL = "no face", "face too small", "face blurred",
 ATYPICAL = "face not typical"
 NOT_LARGEST, DUPLICATE = "not the largest face", "duplicate: the same as"
 REASONS = (NO_FACE, SMALL, BLURRED, DOUBTFUL, ATYPICAL, NOT_LARGEST, DUPLICATE, SAME_SCENE)
+# Of an image that could not be read; the reason follows.
+UNREADABLE = "unreadable"
+# How faces are counted that a person marked so: by any other word than USED, or none.
+LEFT_OUT = "left out in the table"
 _POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 COORDINATES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
 MEASURES = ("score", "size", "sharpness")
@@ -83,7 +88,10 @@ class FaceTable:
         rows = self._of(name)
         if not rows:
             return BadImage("no landmarks of it in the file")
-        return (UnwantedImage if rows[0].used.startswith(REASONS) else BadImage)(rows[0].used)
+        reason = rows[0].used
+        if reason.startswith(UNREADABLE):
+            return BadImage(reason.removeprefix(UNREADABLE).removeprefix(": "))
+        return UnwantedImage(reason if reason.startswith(REASONS) else f"{LEFT_OUT}: {printable(reason)}")
 
     def without(self, faces: Iterable[tuple[str, int]], reason: str) -> FaceTable:
         """Returns the table with some faces not used: names of images, and which of their used faces, from 0."""
@@ -178,4 +186,4 @@ def _parse(path: str, line: int, header: Sequence[str], fields: Sequence[str]) -
         raise fail("a face that is used needs its number and all landmarks")
     score, size, sharpness, *landmarks, group = numbers[1:]
     known = tuple(landmarks) if face >= 1 else ()
-    return FaceRow(values["file"], face, used or "left out", score, size, sharpness, known, max(0, int(group)))
+    return FaceRow(values["file"], face, used or "no", score, size, sharpness, known, max(0, int(group)))

@@ -117,6 +117,12 @@ def _to_rgba(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Image
     """Converts any mode to straight "RGBA"; pictures without transparency are opaque."""
     if _has_transparency(pil_image):
         notes += [f"{bits}-bit"] if bits > 8 else []
+        if pil_image.mode.startswith("I"):  # Pillow would clip it, and its one transparent grey has 16 bits
+            values = np.asarray(pil_image)
+            alpha = np.where(values == pil_image.info["transparency"], 0, 255).astype(np.uint8)
+            return Image.merge("LA", [Image.fromarray(band) for band in (_integer_to_8_bits(values), alpha)]).convert(
+                "RGBA"
+            )
         return pil_image.convert("RGBA")
     notes.append("opaque all over")
     return _to_mode(_to_8_bits(pil_image, bits, notes), 3, notes).convert("RGBA")

@@ -44,7 +44,7 @@ class LabelledSource(WrappedSource):
     def __init__(self, inner: Source, table: LabelTable) -> None:
         super().__init__(inner)
         self.table, self.label_columns = table, table.columns
-        self.scalable, self.channels = inner.scalable, inner.channels
+        self.scalable = inner.scalable
         self.remark = join_remarks(inner.remark, no_classes_remark(table.left_out), shared_remark(table.names.shared()))
 
     def refs(self) -> Iterable[Ref]:
