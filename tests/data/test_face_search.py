@@ -240,6 +240,13 @@ def test_faces_that_a_person_left_out_in_the_table_are_no_bad_pictures(tmp_path,
     found = prepare(folder, tmp_path / "chosen", PrepareOptions(align=str(report), max_res=8, strict=True))
     assert (found.count, found.left_out) == (2, {LEFT_OUT: 3})
 
+    changed, again = report.read_text(), PrepareOptions(align="auto", max_res=8, report=str(report))
+    with pytest.raises(UsageError, match=r"faces.csv exists already, and somebody may have changed it"):
+        prepare(folder, tmp_path / "again", again)
+    assert report.read_text() == changed
+    prepare(folder, tmp_path / "again", replace(again, overwrite=True))
+    assert report.read_text() != changed
+
 
 def test_a_picture_that_cannot_be_read_is_bad_by_the_table_too(tmp_path, one_face):
     folder, report = photographs(tmp_path / "photos", *range(2)), tmp_path / "faces.csv"

@@ -32,7 +32,7 @@ from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
 from pggan.data.store.manifest import LOSSLESS, Manifest, check_size
 from pggan.data.store.pyramid import LOWEST
 from pggan.data.store.resume import StoreProgress, load_resume_point, partial_path
-from pggan.data.store.staging import UnusableStore, check_destination, staging_directory
+from pggan.data.store.staging import UnusableStore, check_destination, own_name, staging_directory
 from pggan.data.store.store import Store
 from pggan.data.store.summary import StoreSummary
 from pggan.data.store.writer import StoreWriter, explain_full_disk
@@ -175,6 +175,12 @@ def _checked_place(source: str, dest: str | Path, options: PrepareOptions) -> Pa
         raise UsageError(f"{source} is where the unfinished store of {dest} would be; rename it, or give another DEST")
     if options.report is not None:
         _check_report(options.report, place)
+        goes_on = partial_path(place).exists() or own_name(place, "faces").exists()
+        if os.path.exists(options.report) and not (options.overwrite or goes_on):
+            raise UsageError(
+                f"--report {options.report} exists already, and somebody may have changed it; give another name, or "
+                "--overwrite to replace it"
+            )
     return place
 
 
