@@ -151,7 +151,7 @@ def _find(model: Model, request: Request, task: Any) -> DirectionSet:
     if request.method == "labels":
         return search.find_classes(model, request.seeds, request.label, task)
     if request.yes is not None and request.no is not None:
-        return search.find_marks(model, request.yes, request.no, request.name or "marked")
+        return search.find_marks(model, request.yes, request.no, request.name or "marked", request.label)
     if request.table is None:
         names = request.scores or tuple(search.IMAGE_SCORES if model.channels == 3 else ("brightness", "sharpness"))
         return search.find_scores(model, names, request.seeds, request.label, task)

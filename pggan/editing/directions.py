@@ -112,14 +112,18 @@ def fit_scores(model: Model, latents: LatentSet, scores: Mapping[str, NDArray[np
     return _of_fits(model, fits, "scores", "r2")
 
 
-def find_marks(model: Model, yes: Sequence[int], no: Sequence[int], name: str = "marked") -> DirectionSet:
+def find_marks(
+    model: Model, yes: Sequence[int], no: Sequence[int], name: str = "marked", label: int | str | None = None
+) -> DirectionSet:
     """Finds the direction from seeds that lack something to seeds that have it, by logistic regression.
+
+    `label` is the class with which the seeds were looked at; None: each seed's own.
 
     Figure: accuracy on seeds that the fit has not seen. Raises `UsageError` for a seed on both sides, or too few.
     """
     if both := {*yes} & {*no}:
         raise UsageError(f"seed {min(both)} is marked both yes and no; give it one mark")
-    latents = LatentSet.of_seeds(model, [*yes, *no])
+    latents = LatentSet.of_seeds(model, [*yes, *no], label)
     is_member = np.arange(len(latents)) < len(yes)
     return _of_fits(model, {name: fit_classes(_fit_inputs(latents, model), is_member)}, "marks", "accuracy")
 

@@ -102,6 +102,14 @@ def test_a_search_is_the_same_for_the_same_model(tmp_path):
     assert (find_components(model, 3, 50).vectors == first.vectors).all()
 
 
+def test_marks_are_of_seeds_with_the_label_that_was_asked_for(tmp_path):
+    """In w, where the label has its part."""
+    model = loaded_kind("mapped-labels", tmp_path)
+    vectors = [find_marks(model, range(6), range(6, 12), label=label).vectors for label in (None, "kind0", "kind1")]
+    assert not np.allclose(vectors[1], vectors[2])
+    assert not np.allclose(vectors[0], vectors[1])
+
+
 def test_kept_properties_are_orthogonal(tmp_path):
     model = loaded_kind("plain", tmp_path)
     directions, others = find_sefa(model, 3), find_scores(model, ("brightness",), 60)
