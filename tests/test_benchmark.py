@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
+from tests.helpers.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 def benchmark(*arguments):
     command = [sys.executable, str(ROOT / "tools" / "benchmark.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture(scope="module")

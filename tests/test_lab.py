@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.waiting import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -246,7 +248,7 @@ def test_table():
 def lab(*arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "tools" / "lab.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.long

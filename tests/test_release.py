@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from pggan.cli import COMMANDS
+from tests.helpers.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "tests/fixtures"
@@ -187,12 +188,12 @@ def _explore(release, bare, folder):
                 break
         else:
             pytest.fail("".join(lines))
-        with urllib.request.urlopen(address[0], timeout=60) as answer:
+        with urllib.request.urlopen(address[0], timeout=PATIENCE) as answer:
             assert answer.status == 200
             assert b"<html" in answer.read()
     finally:
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=60)
+        server.communicate(timeout=PATIENCE)
 
 
 def steps() -> list[tuple[str, str]]:

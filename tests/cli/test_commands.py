@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 from pggan.cli import run
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from tests.helpers.model_files import saved
+from tests.helpers.waiting import PATIENCE, wait_for
 
 SMALL = [
     "--fmap-base", "64", "--fmap-max", "8", "--latent-size", "8", "--batch", "8", "--tick-kimg", "0.04",
@@ -149,7 +149,7 @@ cli.main()
 @pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_within_a_finalizer_is_not_lost(number, status):
     program = [sys.executable, "-c", IN_A_FINALIZER, str(int(number))]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == status
     assert "Traceback" not in done.stderr
 
@@ -159,13 +159,11 @@ def test_a_signal_within_a_finalizer_is_not_lost(number, status):
 @pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_and_say_how_to_go_on(data, tmp_path, number, status):
     out = tmp_path / "run"
-    arguments = ["train", data, "--out", str(out), *SMALL, "--total-kimg", "1000"]
+    arguments = ["train", data, "--out", str(out), *SMALL, "--total-kimg", "1000", "--mode", "eager"]
     process = subprocess.Popen([sys.executable, "-m", "pggan", *arguments], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (out / "models").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for((out / "models").exists, process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == status, err
     assert f"pggan train --resume {out}" in err.splitlines()[-1]
     assert list((out / "checkpoints").glob("*.safetensors"))
@@ -179,11 +177,9 @@ def test_sigterm_leaves_nothing_half_written(model, tmp_path):
     out.mkdir()
     arguments = ["interpolate", model, "--out", str(out / "v.mp4"), "--seconds", "3600", "--quiet"]
     process = subprocess.Popen([sys.executable, "-m", "pggan", *arguments], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not any(out.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: any(out.iterdir()), process)
     process.terminate()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, err
     assert "Traceback" not in err
     assert not any(out.iterdir())

@@ -23,6 +23,7 @@ from pggan.utils.caching import cache_folders
 from tests.helpers.bounded_run import bounded_run
 from tests.helpers.image_files import write_folder
 from tests.helpers.model_files import model_file
+from tests.helpers.waiting import PATIENCE
 
 TRAIN = [
     "--preset", "demo", "--max-res", "8", "--stable-kimg", "0.05", "--fade-kimg", "0.02", "--device", "cpu",
@@ -219,7 +220,7 @@ def test_a_run_outlives_the_reader_of_its_progress(places, tmp_path):
     os.close(write)
     assert os.read(read, 1)
     os.close(read)
-    assert process.wait(120) == 0
+    assert process.wait(PATIENCE) == 0
     assert list((tmp_path / "run" / "models").glob("model-*.safetensors"))
 
 

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
+from tests.helpers.waiting import PATIENCE, wait_for
 
 COUNT = 24
 ROOT = Path(__file__).parents[2]
@@ -230,10 +230,7 @@ def test_closing_stops_the_threads_and_reads_only_a_little_ahead(store):
     assert loader_threads()
     assert len(asked) <= 8
     stream.close()
-    deadline = time.monotonic() + 5
-    while loader_threads() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not loader_threads()
+    wait_for(lambda: not loader_threads())
 
 
 @pytest.mark.parametrize("mode,workers", [("ram", 0), ("ram", 1), ("device", 0), ("device", 3)])
@@ -329,7 +326,11 @@ with Store(sys.argv[1]) as store, Loader(store, 0, workers=2, cache_policy=Cache
 @pytest.mark.parametrize("mode", ["none", "ram"])
 def test_a_file_truncated_while_workers_read_is_one_line(copy, mode):
     done = subprocess.run(
-        [sys.executable, "-c", TRUNCATED, str(copy.path), mode], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", TRUNCATED, str(copy.path), mode],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()

@@ -14,6 +14,7 @@ from pggan.cli import run
 from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 from tests.helpers.image_files import portrait, write_folder
+from tests.helpers.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,21 +114,14 @@ def start(*arguments):
     )
 
 
-def wait_for(path, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_command_stopped_at_the_beginning_leaves_nothing(tmp_path, number, status):
     # to the whole group, as a terminal does, while the workers start
     process = start("drawn:1000000", str(tmp_path / "data"), "--workers", "2", "--quiet", "--max-res", "64", "--force")
-    wait_for(tmp_path / "data.partial")
+    wait_for((tmp_path / "data.partial").exists, process)
     os.killpg(process.pid, number) if number != signal.SIGTERM else process.terminate()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (status, "")
     assert err.strip() == ("pggan: error: interrupted" if status == 130 else "")
     assert os.listdir(tmp_path) == []
@@ -136,11 +130,11 @@ def test_a_command_stopped_at_the_beginning_leaves_nothing(tmp_path, number, sta
 @pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     process = start("drawn:1000000", str(tmp_path / "data"), "--workers", "2", "--quiet", "--max-res", "64", "--force")
-    wait_for(tmp_path / "data.partial")
+    wait_for((tmp_path / "data.partial").exists, process)
     time.sleep(3)
     process.kill()
     # the workers hold the other ends of these pipes: end of file means that they are gone
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     with pytest.raises(DataError, match="no data store"):
         Store(tmp_path / "data")
     assert run(["prepare-data", "drawn:2", str(tmp_path / "data"), "--max-res", "8", "--workers", "1"]) == 0

@@ -22,6 +22,7 @@ from pggan.data.store.writer import DiskFull, StoreWriter
 from pggan.utils.errors import DataError, UsageError
 from tests.helpers.image_files import portrait, tree, write_folder
 from tests.helpers.lmdb_contents import assert_same
+from tests.helpers.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FLUSH = 5
@@ -106,7 +107,7 @@ def test_a_signal_leaves_a_store_to_resume(tmp_path, number, status):
         assert process.stderr.read(1) == b"#"
     # Ctrl-C goes to the whole group
     os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (status, b"")
     committed = read_progress(tmp_path / "data.partial").consumed
     message = f"interrupted; {committed} pictures are done and kept in {dest}.partial, run the same command again to"

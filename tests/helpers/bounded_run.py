@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from tests.helpers.waiting import PATIENCE
+
 
 class BoundedRun(NamedTuple):
     """How a command ended."""
@@ -42,7 +44,7 @@ def bounded_run(arguments: list[str], memory: int, seconds: int = 60) -> Bounded
         text=True,
         preexec_fn=limit,
         check=False,
-        timeout=240,
+        timeout=PATIENCE,
     )
     err, separator, peak = done.stderr.rpartition("peak ")
     return BoundedRun(done.returncode, done.stdout, err or done.stderr, int(peak.split()[0]) if separator else -1)

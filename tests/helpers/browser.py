@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.waiting import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -57,7 +59,7 @@ class Watched:
         size = {"width": width, "height": height}
         self.context = browser.new_context(viewport=size, color_scheme=scheme, accept_downloads=True, **options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(10000)
+        self.page.set_default_timeout(1000 * PATIENCE)
         self.faults = []
         self.page.on(
             "console", lambda message: message.type in ("error", "warning") and self.faults.append(message.text)
@@ -65,15 +67,15 @@ class Watched:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", self._check)
         self.page.goto(url)
-        self.page.wait_for_selector("body[data-ready]", timeout=15000)
+        self.page.wait_for_selector("body[data-ready]")
 
     def _check(self, request):
         if not request.url.startswith((self.origin, "blob:")):
             self.faults.append(f"request to {request.url}")
 
-    def until(self, expression, seconds=10):
+    def until(self, expression):
         """Waits until JavaScript is true: the page's policy forbids Playwright's own way, which needs eval."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not (value := self.page.evaluate(expression)):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.02)
@@ -90,7 +92,7 @@ class Watched:
 
     def download(self, action):
         """Does something that downloads a file; the file's path."""
-        with self.page.expect_download(timeout=20000) as info:
+        with self.page.expect_download() as info:
             action()
         return Path(info.value.path())
 

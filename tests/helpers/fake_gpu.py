@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from tests.helpers.waiting import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests" / "fakegpu" / "fakegpu.cpp"
 LIBRARY = "libcuda.so.1"
@@ -111,7 +113,7 @@ class FakeGpu:
             results = [Path(folder, str(number)) for number in range(len(environments))]
             processes = [self._start(function, *each, arguments) for each in zip(results, environments)]
             try:
-                errors = [process.communicate(timeout=600)[1] for process in processes]
+                errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
             finally:
                 for process in processes:
                     process.kill()

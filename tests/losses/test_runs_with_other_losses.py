@@ -17,6 +17,7 @@ from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.generation.images import read_metadata
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
+from tests.helpers.waiting import PATIENCE
 
 OPTIONS = [
     "--fmap-base", "32", "--fmap-max", "8", "--latent-size", "4", "--batch", "8", "--tick-kimg", "0.03",
@@ -181,7 +182,7 @@ def test_two_processes_keep_the_same_state(data, tmp_path):
     command = [sys.executable, "-m", "pggan", "train", data, "--out", str(tmp_path / "two"), *OPTIONS, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "--gpus", "2"], env=environment, capture_output=True, text=True, check=False, timeout=300
+        [*command, "--gpus", "2"], env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     together = read_log(RunDirectory(tmp_path / "two").log)

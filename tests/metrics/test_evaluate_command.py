@@ -16,6 +16,7 @@ from pggan.cli.evaluate import command
 from pggan.utils.errors import PgganError
 from tests.helpers.lmdb_contents import write
 from tests.helpers.model_files import saved
+from tests.helpers.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,7 +92,7 @@ def test_two_processes_give_the_figures_of_one(places):
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=400) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[1][0] == ""
     shared = json.loads(outputs[0][0])

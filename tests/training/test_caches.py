@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,14 @@ import torch
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin
+from tests.helpers.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[2]
+# to 1,000 kimg at each resolution, from the store itself
+ENDLESS = [
+    "--max-res", "16", "--fmap-base", "64", "--fmap-max", "8", "--latent-size", "8", "--batch", "8",
+    "--stable-kimg", "1000", "--cache", "none", "--device", "cpu", "--mode", "eager",
+]  # fmt: skip
 
 
 def last_state(run):
@@ -45,8 +50,7 @@ def test_every_cache_trains_the_same(config, tmp_path, monkeypatch):
 @pytest.mark.long
 def test_a_store_replaced_underneath_ends_the_run_with_a_line(data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
-    options = "--max-res 16 --fmap-base 64 --fmap-max 8 --latent-size 8 --batch 8 --stable-kimg 1000 --device cpu"
-    command = [sys.executable, "-m", "pggan", "train", "data", "--out", "run", "--cache", "none", *options.split()]
+    command = [sys.executable, "-m", "pggan", "train", "data", "--out", "run", *ENDLESS]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -55,13 +59,10 @@ def test_a_store_replaced_underneath_ends_the_run_with_a_line(data, tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     with process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run" / "samples").exists() or not list((tmp_path / "run" / "samples").iterdir()):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: list(tmp_path.glob("run/samples/*")), process)
         shutil.copytree(data, tmp_path / "other")
         os.replace(tmp_path / "other" / "data.mdb", tmp_path / "data" / "data.mdb")
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1
     assert "replaced by another store" in errors.splitlines()[-1]
     assert "Traceback" not in errors

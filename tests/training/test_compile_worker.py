@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ from pggan.training.start import begin, resume
 from pggan.utils.devices import set_precision
 from tests.helpers.runs import Notes
 from tests.helpers.step_modes import SMALL, executed
+from tests.helpers.waiting import wait_for
 
 LABELLED = dataclasses.replace(
     SMALL,
@@ -39,13 +39,6 @@ LABELLED = dataclasses.replace(
 def helper(program, monkeypatch, upcoming=lambda level: None, notes=None):
     monkeypatch.setattr(compile_worker, "_PROGRAM", program)
     return CompileWorker(SMALL, "cpu", "fp32", upcoming, (notes if notes is not None else []).append)
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.long
@@ -84,7 +77,7 @@ def test_the_run_goes_on_until_the_code_is_there(mode, monkeypatch):
     recorded = [] if mode is StepMode.COMPILED else ["the step at 8x8: captured-eager"]
     assert [line.split(",")[0] for line in notes[1:]] == recorded
     os.write(gate[1], b"x")
-    until(lambda: worker.ready(3, 8))
+    wait_for(lambda: worker.ready(3, 8))
     for player in "dg":
         assert distance(executor(both[player]).by_name, plain[player]) < 1e-5
     assert notes[-1].startswith(f"the step at 8x8: {mode.value}, ")
@@ -114,7 +107,7 @@ def _inheriting(handle):
 def test_a_failed_process_is_reported_and_the_run_goes_on_eagerly(program, reason, monkeypatch):
     executor, notes, inputs = executed({3: StepMode.COMPILED})
     executor.worker = helper(program, monkeypatch)
-    until(lambda: executor(inputs) and executor.modes == {3: StepMode.EAGER})
+    wait_for(lambda: executor(inputs) and executor.modes == {3: StepMode.EAGER})
     assert notes == [f"the step at 8x8 could not be compiled ({reason}); going on with eager"]
 
 
@@ -181,10 +174,7 @@ def test_the_run_finds_the_code(tmp_path, monkeypatch):
     set_precision("fp32")  # as a run does: the compiler's keys hold torch's switches
     worker = CompileWorker(SMALL, "cpu", "fp32", lambda level: None)
     try:
-        deadline = time.monotonic() + 900
-        while not worker.ready(2, 8):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+        wait_for(lambda: worker.ready(2, 8))
     finally:
         worker.close()
     counters.clear()

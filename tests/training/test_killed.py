@@ -20,6 +20,7 @@ import torch
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
+from tests.helpers.waiting import PATIENCE, wait_for
 
 KILLS = 20
 OPTIONS = [
@@ -54,13 +55,10 @@ def start(*arguments, **environment):
     )  # fmt: skip
 
 
-def until(condition, process, seconds=900):
-    """Waits for a condition, while the process runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def wait_for_checkpoint(run, process):
+    """Waits for another checkpoint, or for the end."""
+    newest = RunDirectory(run).states()[-1:]
+    wait_for(lambda: process.poll() is not None or RunDirectory(run).states()[-1:] != newest)
 
 
 def end_the_same(one, other):
@@ -83,15 +81,11 @@ def test_killed_at_random_points(tmp_path):
     for _ in range(10 * KILLS):
         process = start(*command)
         # the start takes seconds; from the first sign of life on, a random moment
-        began = RunDirectory(killed).states()
-        deadline = time.monotonic() + 120
-        while process.poll() is None and RunDirectory(killed).states()[-1:] == began[-1:]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for_checkpoint(killed, process)
         if kills < KILLS:
             time.sleep(chance.random() * 0.25)
             process.send_signal(signal.SIGKILL)
-        if process.wait(120) == 0:
+        if process.wait(PATIENCE) == 0:
             break
         assert process.returncode == -signal.SIGKILL, process.stderr.read()
         kills += 1
@@ -99,7 +93,7 @@ def test_killed_at_random_points(tmp_path):
         command = ["--resume", killed] if RunDirectory(killed).states() else command
     assert kills == KILLS, "the run was too short"
     assert torn, "no kill fell into the writing of a checkpoint"
-    assert whole.wait(120) == 0
+    assert whole.wait(PATIENCE) == 0
     end_the_same(tmp_path / "whole", killed)
     a, b = RunDirectory(tmp_path / "whole"), RunDirectory(killed)
     ticks = [line["nimg"] for line in read_log(b.log)]
@@ -125,21 +119,21 @@ def test_a_compiled_run_killed_while_it_compiles_and_without_its_code(tmp_path):
 
     code = tmp_path / "code"
     process = start(data, "--out", killed, *options, TORCHINDUCTOR_CACHE_DIR=str(code))
-    until(lambda: any(code.rglob("*.cpp")), process)
+    wait_for(lambda: any(code.rglob("*.cpp")), process)
     process.terminate()  # the compiler is at work
-    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     assert RunDirectory(killed).states() == [RunDirectory(killed).interim_state(0)]
 
     libraries = len([*code.rglob("*.so")])
     process = start("--resume", killed, TORCHINDUCTOR_CACHE_DIR=str(code))
-    until(lambda: len([*code.rglob("*.so")]) > libraries, process)
+    wait_for(lambda: len([*code.rglob("*.so")]) > libraries, process)
     process.kill()  # and again
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(PATIENCE) == -signal.SIGKILL
 
     process = start("--resume", killed, TORCHINDUCTOR_CACHE_DIR=str(code))
-    until(lambda: RunDirectory(killed).states(interim=False), process)
+    wait_for(lambda: RunDirectory(killed).states(interim=False), process)
     process.kill()
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(PATIENCE) == -signal.SIGKILL
     assert RunDirectory(killed).states()[-1].name != RunDirectory(whole).states()[-1].name
     shutil.rmtree(code)
 

@@ -27,6 +27,7 @@ from pggan.training.start import begin, fit_to_data, resume
 from pggan.utils import devices, distributed
 from pggan.utils.errors import UsageError
 from tests.helpers.runs import ONE_THREAD, Notes, same
+from tests.helpers.waiting import PATIENCE
 
 CPU = torch.device("cpu")
 MIB = 1 << 20
@@ -203,7 +204,7 @@ def test_processes_agree_on_the_smallest_micro_batch(config):
         )
         for rank in range(2)
     ]
-    assert [json.loads(process.communicate(timeout=600)[0]) for process in processes] == [[1, 2], [1, 2]]
+    assert [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in processes] == [[1, 2], [1, 2]]
 
 
 LIMITED = """
@@ -257,7 +258,7 @@ def test_an_iteration_keeps_within_a_limit_of_memory(config):
     for knows in ("knows", "does not"):
         done = subprocess.run(
             [sys.executable, "-c", LIMITED, json.dumps(to_json(config)), knows],
-            env=ONE_THREAD, capture_output=True, text=True, timeout=600, check=False,
+            env=ONE_THREAD, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[knows] = json.loads(done.stdout.splitlines()[-1])

@@ -20,6 +20,7 @@ from pggan.web.rack import SOURCES
 from pggan.web.session.points import latent_of, parse_point
 from pggan.web.session.screen import changed
 from tests.helpers.explorers import client_of, explorer_of, opened, page_of
+from tests.helpers.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_directions_in_closed_form_do_not_wait_for_other_work():
     explorer = explorer_of(resolution=128)
     with client_of(explorer) as client, page_of(client) as page:
         waiting = threading.Event()
-        explorer.jobs.start(lambda job: {"waited": waiting.wait(30)}, lambda event: None)
+        explorer.jobs.start(lambda job: {"waited": waiting.wait(PATIENCE)}, lambda event: None)
         try:
             answer = page.ask("find", source="sefa")
             assert not waiting.is_set()
