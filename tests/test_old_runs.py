@@ -64,10 +64,11 @@ def test_a_run_resumes_and_ends_where_it_would_have_ended(tmp_path, resolved):
     # Adam turns a gradient near zero into a step of its sign, so another processor's rounding ends elsewhere: weights
     # that begin 1e-7 apart end 0.03 of the way apart, another seed's 0.26
     way, apart = (
-        sum((start[name] - tensor).double().square().sum() for name, tensor in expected.items()).sqrt()
-        for start in (moved, ended)
+        {name: (start[name] - tensor).double().norm() for name, tensor in expected.items()} for start in (moved, ended)
     )
-    assert apart < 0.08 * way
+    assert torch.stack([*apart.values()]).norm() < 0.08 * torch.stack([*way.values()]).norm()
+    for name in expected:  # of one tensor 0.05 by rounding
+        assert apart[name] <= 0.2 * way[name], name
     learnt = [name for name in expected if not torch.equal(moved[name], expected[name])]
     assert len(learnt) > 10
 

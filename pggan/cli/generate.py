@@ -133,7 +133,8 @@ def command(
     """
     request = Request(**options)
     request.check()
-    family.check(kept, seeds is not None or (count is not None and not family.is_family), request.layout)
+    has_seeds = seeds is not None or (count is not None and not family.is_family)
+    family.check(kept, has_seeds, request.layout, request.mode)
     if kept.files or family.is_wanted:
         chosen = _seeds(None if family.is_family else count, seeds, request)
         write_latents(model, kept, family, chosen, count, request, output)

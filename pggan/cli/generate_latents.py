@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FAMILY, DEFAULT_DEGREES = 24, 15.0
 FAMILY_SEED = 0
+PLAIN_MODES = "auto", "eager"  # latents are computed eagerly
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,17 @@ class LatentRequest:
     def is_wanted(self) -> bool:
         return self.is_family or self.sort is not None or self.reject > 0
 
-    def check(self, kept: LatentChoice, has_seeds: bool, layout: str) -> None:
+    def check(self, kept: LatentChoice, has_seeds: bool, layout: str, mode: str) -> None:
         """Raises `UsageError` for options that exclude each other."""
         sources = sum((self.similar is not None, self.around is not None, bool(kept.files), has_seeds))
         if sources > 1:
             raise UsageError("--seeds or --n, --latents, --similar and --around exclude each other: give one of them")
         if self.degrees is not None and not self.is_family:
             raise UsageError("--degrees is about --similar and --around; give one of them, too")
-        if layout != "flat" and (kept.files or self.is_wanted):
-            raise UsageError(f"--layout {layout} is about seeds alone; leave the options of latents and choice out")
+        if kept.files or self.is_wanted:
+            ignored = f"--layout {layout}" if layout != "flat" else f"--mode {mode}" if mode not in PLAIN_MODES else ""
+            if ignored:
+                raise UsageError(f"{ignored} is about seeds alone; leave the options of latents and choice out")
 
 
 def family_options(function: Command) -> Command:
@@ -93,8 +96,6 @@ def write_latents(
     output: Output,
 ) -> None:  # fmt: skip
     """Writes the pictures, and prints what was written."""
-    if request.mode not in ("auto", "eager"):
-        raise UsageError(f"--mode {request.mode} is about seeds alone; leave it out here")
     if (kept.files or family.around) and (request.label is not None or request.codes):
         raise UsageError("kept latents have their own labels and codes; leave --label and --code out")
     model = kept.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
@@ -133,8 +134,8 @@ def _of_seeds(model: Model, seeds: Seeds, request: Request) -> LatentSet:
     from pggan.editing.latents_file import LatentSet
     from pggan.generation.images import file_suffix
 
-    found = LatentSet.of_seeds(model, seeds, request.label, dict(request.codes))
-    suffix = file_suffix(model, request.label, dict(request.codes))
+    asked = request.label, dict(request.codes)
+    found, suffix = LatentSet.of_seeds(model, seeds, *asked), file_suffix(model, *asked)
     return replace(found, names=tuple(name + suffix for name in found.names))
 
 

@@ -124,8 +124,10 @@ SIDE_SHARE = ParsedType("RxR=SHARE", _side_share)
 
 def check_new(paths: list[Path], overwrite: bool) -> None:
     """Raises `UsageError` where a file to be written exists, unless it may be replaced; or cannot be written there."""
+    from pggan.data.store.staging import existing_parent
+
     for path in paths:
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        folder = existing_parent(path.absolute())
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             reason = "you may not write there" if folder.is_dir() else "that is a file"
             raise UsageError(f"{path} cannot be written to {folder}: {reason}; give another name")

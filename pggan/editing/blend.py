@@ -65,9 +65,8 @@ def blend_models(
     theirs = dict(fine.file.generator.named_parameters())
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
-            # the mapping network and its average belong to the layers that decide what is shown: the coarse ones
-            share = 0.0 if name.startswith("mapping.") else shares.get(_side_of(name), 1.0)
-            parameter.lerp_(theirs[name], share)
+            side = _side_of(name)  # 0, as coarse as can be, of the mapping network: its average stays the coarse one's
+            parameter.lerp_(theirs[name], shares.get(side, float(side >= at)))
     about = {
         "coarse": ModelIdentity.of(coarse).to_json(), "fine": ModelIdentity.of(fine).to_json(),
         "share_of_fine": {f"{side}x{side}": share for side, share in shares.items()},

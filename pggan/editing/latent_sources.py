@@ -104,12 +104,14 @@ def _label(entry: Mapping[str, Any] | None) -> str | None:
         return str(float(entry["value"]))
     if "number" in entry and not isinstance(entry["number"], Mapping):
         return str(entry.get("name", entry["number"]))
-    # a class's name comes first: it may be another class's number; only one with a comma has to go by its number
-    chosen = {
-        name: v["value"] if "value" in v else v["name"] if "," not in v.get("name", ",") else int(v["number"])
-        for name, v in entry.items()
-    }
-    return ",".join(f"{column}={value}" for column, value in chosen.items())
+    return ",".join(f"{column}={_of_column(part)}" for column, part in entry.items())
+
+
+def _of_column(entry: Mapping[str, Any]) -> Any:
+    """Returns a number, or a class's name, which may be another class's number; one with a comma goes by its own."""
+    if "value" in entry:
+        return entry["value"]
+    return int(entry["number"]) if "," in entry.get("name", ",") else entry["name"]
 
 
 def _decoded(text: Any) -> Rows:

@@ -127,9 +127,8 @@ def test_given_labels_and_codes_stay(tmp_path):
     assert found.latents.codes[0, 4] == 0.25
     start = of_seed(model, 77)
     seed_codes = {tuple(row[3:4]) for row in LatentSet.of_seeds(model, range(SHORT.starts)).codes}
-    assert (
-        tuple(project(model, start, replace(SHORT, codes={0: 1})).latents.codes[0, 3:4]) not in seed_codes
-    )  # searched
+    found = project(model, start, replace(SHORT, codes={0: 1}))
+    assert tuple(found.latents.codes[0, 3:4]) not in seed_codes  # it is searched
 
 
 def test_the_difference_of_transparent_pictures_is_opaque_and_seen_over_white():

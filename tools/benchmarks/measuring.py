@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +33,8 @@ class Numbers(click.ParamType):
 
 def processor_seconds() -> float:
     """Returns the processor time of this process and of those that it waited for, such as workers or the compiler."""
+    import resource  # not on Windows, where the benchmarks that do without it run
+
     both = (resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 

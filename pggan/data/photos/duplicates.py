@@ -18,8 +18,9 @@ CELLS = SIDE * (SIDE + 1)
 # On a plain ground most signs say nothing: of 600 aligned heads masked on white or black, 9 to 22 % of the pairs have
 # such hashes. So pictures with more than MOST_FLAT steps of at most FLAT_STEP between cells are compared by the cells,
 # too: standard deviation of the difference, of 255. Measured, masked: copies as above differ by at most 2.1 (of
-# 128x128: 2.5), 5 % brighter ones by at most 4.4; different people by at least 4.3 (in 180,000 pairs of each of two
-# sets). Flat steps: 131 or more of masked heads; of portraits with their grounds 35 to 49 (medians of four sets).
+# 128x128: 2.5), 5 % brighter ones by at most 4.4, so that a few of those are missed; different people by at least 4.3
+# (in 180,000 pairs of each of two sets). Flat steps: 131 or more of masked heads; of portraits with their grounds 35 to
+# 49 (medians of four sets).
 FLAT_STEP, MOST_FLAT, MOST_DEVIATION = 2, 80, 4.0
 # Bands of a hash: one more than the differences, so that two hashes of one picture have a band in common.
 _BANDS = MOST_DIFFERENT + 1

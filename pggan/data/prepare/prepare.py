@@ -14,7 +14,7 @@ from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION
 from pggan.data.label_columns import empty_classes
-from pggan.data.photos.search_memory import forget_when_done
+from pggan.data.photos.search_memory import forget_when_done, memory_path
 from pggan.data.photos.typical import Features
 from pggan.data.prepare.conversion_stats import ConversionStats
 from pggan.data.prepare.convert import Converter
@@ -32,7 +32,7 @@ from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
 from pggan.data.store.manifest import LOSSLESS, Manifest, check_size
 from pggan.data.store.pyramid import LOWEST
 from pggan.data.store.resume import StoreProgress, load_resume_point, partial_path
-from pggan.data.store.staging import UnusableStore, check_destination, own_name, staging_directory
+from pggan.data.store.staging import UnusableStore, check_destination, staging_directory
 from pggan.data.store.store import Store
 from pggan.data.store.summary import StoreSummary
 from pggan.data.store.writer import StoreWriter, explain_full_disk
@@ -174,18 +174,13 @@ def _checked_place(source: str, dest: str | Path, options: PrepareOptions) -> Pa
     if Path(os.path.realpath(source)).is_relative_to(partial_path(place)):
         raise UsageError(f"{source} is where the unfinished store of {dest} would be; rename it, or give another DEST")
     if options.report is not None:
-        _check_report(options.report, place)
-        goes_on = partial_path(place).exists() or own_name(place, "faces").exists()
-        if os.path.exists(options.report) and not (options.overwrite or goes_on):
-            raise UsageError(
-                f"--report {options.report} exists already, and somebody may have changed it; give another name, or "
-                "--overwrite to replace it"
-            )
+        goes_on = partial_path(place).exists() or memory_path(place).exists()
+        _check_report(options.report, place, options.overwrite or goes_on)
     return place
 
 
-def _check_report(report: str, place: Path) -> None:
-    """Raises `UsageError` where the table of faces cannot be written: before the search, not after it."""
+def _check_report(report: str, place: Path, overwrite: bool) -> None:
+    """Raises `UsageError` where the table of faces must not be written: before the search, not after it."""
     file = Path(os.path.realpath(report))
     if file.is_dir():
         raise UsageError(f"--report {report} is a directory; give a file name, as {Path(report) / 'faces.csv'}")
@@ -197,6 +192,11 @@ def _check_report(report: str, place: Path) -> None:
         raise UsageError(f"--report {report}: there is no directory {file.parent}; make it, or give another file")
     if not os.access(file.parent, os.W_OK | os.X_OK):
         raise UsageError(f"--report {report}: {file.parent} is not writable; give a file elsewhere")
+    if file.exists() and not overwrite:
+        raise UsageError(
+            f"--report {report} exists already, and somebody may have changed it; give another name, or --overwrite "
+            "to replace it"
+        )
 
 
 def prepare(

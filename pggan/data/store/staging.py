@@ -38,17 +38,15 @@ def check_destination(dest: Path, overwrite: bool) -> None:
             raise UsageError(f"{dest} is not a data store, so --overwrite does not replace it; give another DEST")
     elif dest.exists():
         raise UsageError(f"{dest} is a file; give a directory to be made as DEST")
-    for parent in dest.parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise UsageError(f"{parent} is a file, so that {dest} cannot be made; give another DEST")
-            if not os.access(parent, os.W_OK):
-                raise PermissionError(13, "Permission denied", str(parent))
-            return
+    parent = existing_parent(dest)
+    if not parent.is_dir():
+        raise UsageError(f"{parent} is a file, so that {dest} cannot be made; give another DEST")
+    if not os.access(parent, os.W_OK):
+        raise PermissionError(13, "Permission denied", str(parent))
 
 
 def existing_parent(dest: Path) -> Path:
-    """Returns the closest existing parent directory of `dest`, whose disk the store will use."""
+    """Returns the closest existing parent of `dest`, on whose disk it will be."""
     return next(parent for parent in dest.parents if parent.exists())
 
 

@@ -79,22 +79,21 @@ class SearchVariables(AdamVariables):
         self._code_sizes = list(model.codes.categorical)
         self._labels = None if starts.labels is None else torch.from_numpy(starts.labels).to(model.device)
         self._codes = None if starts.codes is None else torch.from_numpy(starts.codes).to(model.device)
-        self._free_labels, self._free_codes = _free_labels(model, options), _free_codes(model, options)
+        self._free_labels = _free_labels(model, options)
         if self._labels is not None and self._free_labels.any():
             self.values["labels"] = _to_logits(self._labels, self._label_sizes)
         self._set_codes(model, options)
         super().__init__(self.values)
 
     def _set_codes(self, model: Model, options: ProjectOptions) -> None:
+        given = np.full((1, model.codes.size), np.nan, np.float32)  # NaN: to be found
+        for number, value in (options.codes or {}).items():
+            model.codes.set_code(given, number, value)
         if self._codes is None:
-            if options.codes:
-                model.seed_latents([0], options.codes)  # refuses codes that the model lacks
             return
-        if options.codes:
-            rows = self._codes.cpu().numpy()
-            for number, value in options.codes.items():
-                model.codes.set_code(rows, number, value)
-            self._codes = torch.from_numpy(rows).to(model.device)
+        values = torch.from_numpy(given).to(model.device)
+        self._free_codes = values.isnan()
+        self._codes = torch.where(self._free_codes, self._codes, values)
         one_hots = sum(self._code_sizes)
         if one_hots:
             self.values["categorical"] = _to_logits(self._codes[:, :one_hots], self._code_sizes)
@@ -133,10 +132,9 @@ class SearchVariables(AdamVariables):
 
     def labels(self) -> Tensor | None:
         """Returns the labels (restarts, label_size); None for a model without."""
-        if "labels" not in self.values:
+        if self._labels is None or "labels" not in self.values:
             return self._labels
-        found = _to_shares(self.values["labels"], self._label_sizes)
-        return found if self._labels is None else torch.where(self._free_labels, found, self._labels)
+        return torch.where(self._free_labels, _to_shares(self.values["labels"], self._label_sizes), self._labels)
 
     def codes(self) -> Tensor | None:
         """Returns the codes (restarts, code_size); None for a model without."""
@@ -175,14 +173,6 @@ def _free_labels(model: Model, options: ProjectOptions) -> Tensor:
     choice = (None,) * len(columns) if options.label is None else model.labels.choose(options.label)
     free = [number is None for column, number in zip(columns, choice) for _ in range(column.width)]
     return torch.tensor(free, dtype=torch.bool, device=model.device)
-
-
-def _free_codes(model: Model, options: ProjectOptions) -> Tensor:
-    """Returns which values (codes.size,) of the codes are searched: those that are not given."""
-    rows = np.full((1, model.codes.size), np.nan, np.float32)
-    for number, value in (options.codes or {}).items():
-        model.codes.set_code(rows, number, value)
-    return torch.from_numpy(np.isnan(rows[0])).to(model.device)
 
 
 def _to_logits(rows: Tensor, sizes: list[int]) -> Tensor:

@@ -113,7 +113,8 @@ class StepExecutor:
                 It may raise anything: nothing changes before the code is there.
         """
         start, images = time.perf_counter(), count // self.num_micro_batches(level, count)
-        while not all_ready(self._has_code(level, images, POLL_SECONDS) or not (self.worker and self.worker.waits)):
+        waits = self.worker is not None and self.worker.waits
+        while not all_ready(self._has_code(level, images, POLL_SECONDS) or not waits):
             pass
         self._stall = time.perf_counter() - start
 
