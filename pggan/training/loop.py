@@ -38,7 +38,7 @@ from pggan.training.run.signals import Interrupted, Signals
 from pggan.training.run.snapshot_command import SnapshotCommand
 from pggan.training.run.snapshots import Snapshots
 from pggan.training.run.trackers import Tracker
-from pggan.training.run.warm_start import load_pretrained
+from pggan.training.run.warm_start import load_start
 from pggan.utils.devices import (
     StepThrottle,
     limit_memory,
@@ -127,6 +127,7 @@ class Trainer:
         """Loads the newest checkpoint that can be read; the run starts from the beginning where none was written."""
         checkpoint = restore(self.state, self.run, self.display)
         if checkpoint is None:
+            load_start(self.state)
             self.display.note("the run had saved nothing yet: starting from the beginning")
             return
         done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {checkpoint.name}"
@@ -316,8 +317,7 @@ class Trainer:
     def _start_again(self) -> None:
         """Resets the state to the beginning, for a run that diverged before it had saved anything."""
         fresh = TrainState(self.config, self.state.device, self.state.precision, self.world)
-        if self.config.start_from is not None:
-            load_pretrained(fresh, self.config.start_from)
+        load_start(fresh)
         fresh.progress.next_tick = self.schedule.tick(0)
         self.state.take(fresh)
 

@@ -132,3 +132,9 @@ def load_pretrained(state: TrainState, path: str | Path) -> bool:
         module.load_state_dict({name: pretrained.get(name, own) for name, own in module.state_dict().items()})
     state.attach()
     return model.discriminator is not None
+
+
+def load_start(state: TrainState) -> None:
+    """Gives the state of a run at its beginning the weights with which the run starts (`start_from`), if it has any."""
+    if state.config.start_from is not None:
+        load_pretrained(state, state.config.start_from)
