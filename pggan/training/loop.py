@@ -301,7 +301,7 @@ class Trainer:
                 log.image("samples", grid, scheduled.nimg)
                 if self._command is not None:
                     self._command.start(self.run.model(scheduled.nimg), scheduled.nimg)
-            self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
+            self.run.keep(self.config.keep_checkpoints, self.config.keep_models, scheduled.nimg)
         self.state.progress.snapshot = 0
 
     def _save(self, scheduled: ScheduleState, log: RunLog | None, due: bool, asked: bool) -> None:
@@ -312,7 +312,7 @@ class Trainer:
         path = self.run.state(scheduled.nimg) if due else self.run.interim_state(scheduled.nimg)
         with self.ticks.paused("checkpoint", scheduled.level), tolerate_write_errors(self.display, "the checkpoint"):
             self.state.save(path)
-        self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
+        self.run.keep(self.config.keep_checkpoints, self.config.keep_models, scheduled.nimg)
 
     def _start_again(self) -> None:
         """Resets the state to the beginning, for a run that diverged before it had saved anything."""

@@ -221,6 +221,7 @@ def resume(
             display.note(f"changed from {nimg / 1000:g} kimg on: {shown}")
             if world.is_main_process:
                 run.record_changes(config, environment.to_json(), {"at_nimg": nimg, **changed_fields})
+                run.give_up(nimg)
         return trainer.train()
 
 

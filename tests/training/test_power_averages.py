@@ -190,7 +190,7 @@ def test_a_run_that_stops_keeps_the_same_averages(trained, config, tmp_path):
     paths = sorted(path.name for path in trained.averages.iterdir())
     assert paths == sorted(path.name for path in cut.averages.iterdir())
     assert all(same(trained.averages / name, cut.averages / name) for name in paths)
-    trained.forget_averages(40)
+    trained.give_up(40)
     assert {int(path.stem.rpartition("-")[2]) for path in trained.averages.iterdir()} <= set(range(41))
 
 

@@ -18,7 +18,7 @@ import torch
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
-from pggan.training.engine import gradients, loss_functions, step
+from pggan.training.engine import loss_functions, step
 from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
@@ -29,29 +29,12 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_lines, read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
-from tests.helpers.runs import Notes, same
+from tests.helpers.runs import Notes, poisoned, same
 
 
 def events_of(run):
     """The lines of a log with an entry "event": what happened between the ticks."""
     return [line for line, _ in read_lines(run.log) if "event" in line]
-
-
-def poisoned(monkeypatch, when):
-    """Makes D's gradients NaN where `when(number of the call)` says so."""
-    original, calls = gradients.parameter_gradients, [0]
-
-    def faulty(loss, parameters, scale):
-        values = original(loss, parameters, scale)
-        calls[0] += 1
-        if when(calls[0]):
-            name = next(name for name, g in values.items() if g is not None)
-            values[name] = torch.full_like(values[name], float("nan"))
-        return values
-
-    monkeypatch.setattr(gradients, "parameter_gradients", faulty)
-    monkeypatch.setattr(loop, "fit_micro_batch", lambda *_: None)  # a trial computes gradients, too
-    return calls
 
 
 @pytest.mark.long

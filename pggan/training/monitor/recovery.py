@@ -108,7 +108,7 @@ def roll_back(
     state.progress.rollbacks, state.progress.lr_factor = times, factor
     if log is not None:
         log.rewind(state.nimg)
-        run.forget_averages(state.nimg)
+        run.give_up(state.nimg)
     _record(log, "rollback", diverged_at, to=state.nimg, reason=reason, lr_factor=factor, times=times)
     display.note(
         f"went wrong at {diverged_at / 1000:g} kimg: {reason}; back to {state.nimg / 1000:g} kimg with {factor:g} "
