@@ -285,7 +285,8 @@ class Trainer:
         if measuring and not progress.evaluate and self.stopping.look():
             self.display.note(self.stopping.reason)
             if log is not None:
-                log.event({"event": "enough", "at_nimg": scheduled.nimg, "reason": self.stopping.reason})
+                with tolerate_write_errors(self.display, "the log"):
+                    log.event({"event": "enough", "at_nimg": scheduled.nimg, "reason": self.stopping.reason})
         if (signals.stop or self.stopping.reason) and not any(
             images_of(path) == scheduled.nimg for path in self.run.states()
         ):
