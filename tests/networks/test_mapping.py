@@ -102,6 +102,27 @@ def test_the_file_holds_the_average_w(tmp_path, fields):
     assert from_json(GeneratorConfig, to_json(g.config)) == g.config
 
 
+def test_the_average_w_is_over_labels_of_the_models_own_columns(tmp_path):
+    """A number, two classes and three: of six places two hold a one, and the first a number."""
+    g = generator(label_size=6)
+    for layer in g.mapping.layers:
+        torch.nn.init.normal_(layer.weight, std=3 / RATE)  # far from linear
+    columns = [
+        {"name": "age", "bounds": [0, 9]},
+        {"name": "a", "classes": ["0", "1"]},
+        {"name": "b", "classes": [*"012"]},
+    ]
+    save_model(tmp_path / "a.safetensors", ModelFile(g, None, 4, 1.0, labels={"columns": columns}))
+    count = 20_000
+    parts = [torch.rand(count, 1) * 2 - 1, *(torch.eye(size)[torch.randint(size, (count,))] for size in (2, 3))]
+    with torch.no_grad():
+        w = g.mapping(g.normalized_inputs(torch.randn(count, 12), torch.cat(parts, dim=1)))
+        other = g.average_w()  # of one class among six
+    read, error = load_model(tmp_path / "a.safetensors").generator.mapping.average, w.std(dim=0) / math.sqrt(4096)
+    assert ((read - w.mean(dim=0)).abs() < 6 * error).all()
+    assert ((other - w.mean(dim=0)).abs() > 6 * error).any()
+
+
 def test_truncation_goes_from_the_average_picture_to_the_seeds_own(path):
     model = pggan.load(path, "cpu")
     own = model.generate([1, 2])
