@@ -130,6 +130,8 @@ def load_pretrained(state: TrainState, path: str | Path) -> bool:
             continue
         pretrained = source.state_dict()
         module.load_state_dict({name: pretrained.get(name, own) for name, own in module.state_dict().items()})
+    for average in state.power_averages.values():
+        average.load_state_dict(state.average.state_dict())  # for the reference batch, which no update touches
     state.attach()
     return model.discriminator is not None
 
