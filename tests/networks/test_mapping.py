@@ -12,12 +12,14 @@ import torch.nn.functional as F
 
 import pggan
 from pggan.cli import run as run_command
+from pggan.config.losses import OBJECTIVES
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
 from pggan.generation.images import read_metadata
 from pggan.networks import flops
 from pggan.networks.factory import build, make_generator
 from pggan.networks.mapping import RATE
 from pggan.networks.model_file import ModelFile, load_model, save_model
+from pggan.training.engine.state import make_optimizer
 from pggan.utils.errors import UsageError
 
 SMALL = {"resolution": 16, "fmap_base": 64, "fmap_max": 16}
@@ -62,6 +64,19 @@ def test_its_weights_move_a_hundredth_as_fast():
     assert steps[layer] == pytest.approx(0.001, rel=1e-2)
     assert steps[dense] == pytest.approx(0.001, rel=1e-2)
     assert g.mapping.layers[0].scale == pytest.approx(RATE * math.sqrt(2) / math.sqrt(12))
+
+
+def test_with_rates_of_weights_as_they_are_used_too():
+    """Of --loss wgan, by RMSprop, whose first step is lr / sqrt(1 - decay) whatever the gradient."""
+    g, defaults = generator(), OBJECTIVES["wgan"].g_optimizer
+    layer, dense = g.mapping.layers[0], g.blocks["4x4"].dense
+    before = [each.effective_weight().detach().clone() for each in (layer, dense)]
+    optimizer = make_optimizer(g, defaults, None)
+    g(torch.randn(8, 12), 4, None).square().mean().mul(1e6).backward()
+    optimizer.step()
+    steps = [float((each.effective_weight().detach() - was).abs().max()) for each, was in zip((layer, dense), before)]
+    assert steps[1] == pytest.approx(defaults.lr / math.sqrt(1 - defaults.betas[1]), rel=1e-2)
+    assert steps[0] == pytest.approx(RATE * steps[1], rel=0.05)  # rounded at the scale of 1 / RATE
 
 
 @pytest.mark.parametrize("fields", [{}, {"label_size": 3}, {"categorical": (4,), "continuous": 1}])
