@@ -59,6 +59,8 @@ def test_a_metric_that_is_not_measured_is_refused(config):
     for fields in ({"eval_every": 0}, {"eval_every": 1, "eval_metrics": ("msssim",)}):
         with pytest.raises(UsageError, match=r"--stop-when swd:5: no evaluation measures it"):
             dataclasses.replace(config, stop_when="swd:5", **fields)
+    with pytest.raises(UsageError, match=r"swd takes pictures of 16x16 and larger, and the run ends at 8x8"):
+        dataclasses.replace(config, stop_when="swd:5", eval_every=1, max_res=8)
     assert StopRule.parse("never") is None
 
 
