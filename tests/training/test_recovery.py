@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from pggan.cli import run as run_command
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
@@ -245,6 +247,32 @@ def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch, number):
     a, b = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "run")
     assert len(b.states()) == len(a.states()) - 2
     assert same(a.states()[-1], b.states()[-1])
+
+
+def test_what_a_full_disk_did_not_save_is_not_said_to_be_saved(config, tmp_path, monkeypatch, capsys):
+    run = begin(dataclasses.replace(config, total_kimg=0.024), tmp_path / "run", QuietDisplay()).run
+
+    def save(self, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(TrainState, "save", save)
+    for saved, text in ((True, "stopped at 0.032 kimg, but saved up to 0.024 kimg; go on with: "),
+                        (False, "stopped at 0.008 kimg, but nothing is saved; go on with: ")):  # fmt: skip
+        if not saved:
+            run.state(24).unlink()
+        original = StepExecutor.enter
+
+        def enter(self, level, original=original):
+            os.kill(os.getpid(), signal.SIGTERM)
+            original(self, level)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StepExecutor, "enter", enter)
+            command = ["train", "--resume", str(run.path), "--total-kimg", "1", "--override", "--quiet"]
+            assert run_command(command) == 128 + signal.SIGTERM
+        error = capsys.readouterr().err
+        assert text in error
+        assert "stopped and saved" not in error
 
 
 @pytest.mark.long
