@@ -14,7 +14,7 @@ from pggan.training.monitor.early_stopping import evaluations_without_gain
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
 from pggan.utils.errors import UsageError
-from tests.helpers.runs import Notes
+from tests.helpers.runs import Notes, StopAfter
 
 
 def ticks(scores, **fields):
@@ -88,5 +88,7 @@ def test_a_run_ends_saves_and_goes_on_where_it_is_told_to(config, tmp_path, monk
     assert (again.nimg, again.stopped) == (80, result.stopped)
     more = resume(run, notes, changes={"stop_when": "swd:5"})
     assert more.nimg == 112
-    assert resume(run, notes, changes={"stop_when": "never"}).nimg == 400
+    stopped = resume(run, StopAfter(200), changes={"stop_when": "never"})
+    assert stopped.signal
+    assert resume(run, notes).nimg == 400
     assert status(read_run_data(run.path))[0] == "finished"

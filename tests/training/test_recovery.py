@@ -309,6 +309,9 @@ def test_changes_on_resume_are_refused_or_recorded(config, tmp_path):
         resume(run, QuietDisplay(), changes={"max_res": 32}, override=True)
     # harmless ones, and what is the run's own anyway, need no insisting
     resume(run, QuietDisplay(), changes={"workers": 0, "keep_models": 2, "seed": config.seed, "batch": None})
+    now, _ = run.read_options()
+    assert (now.workers, now.keep_models) == (0, 2)
+    assert "changes" not in json.loads((run.path / "options.json").read_text())
     notes = Notes()
     longer = {"total_kimg": 0.16, "batch": PerResolution(None, ((16, 4),))}
     outcome = resume(run, notes, changes=longer, override=True)

@@ -93,16 +93,19 @@ class RunDirectory:
         self.samples.mkdir(parents=True, exist_ok=True)
         write_json(self.path / OPTIONS, {"pggan": __version__, "config": to_json(config), "resolved": resolved})
 
-    def record_changes(self, config: TrainConfig, resolved: dict[str, Any], change: dict[str, Any]) -> None:
+    def record_changes(
+        self, config: TrainConfig, resolved: dict[str, Any], change: dict[str, Any] | None = None
+    ) -> None:
         """Records options that a person changed on resume.
 
         Args:
             config: with the changes, in place of the recorded one.
             resolved: what "auto" resolves to now.
-            change: the fields changed, and under "at_nimg" the images seen at that time.
+            change: those that change the result, and under "at_nimg" the images seen at that time; None: none does.
         """
         values = self._read()
-        values["changes"] = [*values.get("changes", []), change]
+        if change is not None:
+            values["changes"] = [*values.get("changes", []), change]
         write_json(self.path / OPTIONS, {**values, "config": to_json(config), "resolved": resolved})
 
     def record_modes(self, modes: dict[str, str]) -> None:
