@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pggan.training.engine.memory_estimate import MicroBatchPlan
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
+    from pggan.training.run.directory import RunDirectory
 
 # fmt: off
 OUT = cloup.option(
@@ -238,5 +239,16 @@ def _report(result: RunResult, output: Output) -> int:
             lines.append(f"the best model by its figures: {best} (pggan generate {paste(run.path)} --best)")
     output.result(report, *lines)
     if result.signal:
-        say(f"stopped and saved at {nimg / 1000:g} kimg; go on with: pggan train --resume {paste(run.path)}", err=True)
+        say(f"{_saved(run, nimg)}; go on with: pggan train --resume {paste(run.path)}", err=True)
     return status
+
+
+def _saved(run: RunDirectory, nimg: int) -> str:
+    """Says at what a run stopped, and what it could save: on a full disk less than that."""
+    from pggan.training.run.directory import images_of
+
+    saved = [images_of(path) for path in run.states() if images_of(path) <= nimg]
+    if saved and saved[-1] == nimg:
+        return f"stopped and saved at {nimg / 1000:g} kimg"
+    upto = f"saved up to {saved[-1] / 1000:g} kimg" if saved else "nothing is saved"
+    return f"stopped at {nimg / 1000:g} kimg, but {upto}"

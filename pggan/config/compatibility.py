@@ -37,6 +37,12 @@ def _check_evaluation(config: TrainConfig) -> None:
     if rule is not None and (rule.metric not in names or not config.eval_every):
         advice = "give --eval-every 1" if not config.eval_every else f"add {rule.metric} there"
         raise UsageError(f"--stop-when {config.stop_when}: no evaluation measures it (--eval-metrics); {advice}")
+    if rule is not None and METRICS[rule.metric].side > config.max_res:
+        least = METRICS[rule.metric].side
+        raise UsageError(
+            f"--stop-when {config.stop_when}: {rule.metric} takes pictures of {least}x{least} and larger, and the run "
+            f"ends at {config.max_res}x{config.max_res}; name another metric"
+        )
     embedded = [name for name in names if METRICS[name].needs == "embedding"]
     if config.eval_every and embedded and config.embedding is None:
         raise UsageError(f"--eval-metrics {','.join(embedded)}: give the network with --embedding FILE, or {READY}")

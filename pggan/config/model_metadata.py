@@ -54,6 +54,18 @@ def model_format(generator: GeneratorConfig, labels: Mapping[str, Any] | None) -
     return 2 if generator.channels == RGBA or any(column.get("bounds") for column in columns) else 1
 
 
+def label_layout(labels: Mapping[str, Any] | None, size: int) -> tuple[int, ...]:
+    """Returns the classes of each label column of a model, 0 of a number.
+
+    They are those of one column of `size` classes where the named ones do not add up to that; none where `size` is 0.
+    """
+    columns = (labels or {}).get("columns") or [labels or {}]
+    layout = tuple(0 if column.get("bounds") else max(1, len(column.get("classes") or ())) for column in columns)
+    if not size:
+        return ()
+    return layout if sum(classes or 1 for classes in layout) == size else (size,)
+
+
 @dataclass(frozen=True)
 class ModelMetadata:
     """What a model file says of its networks."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pggan.config.losses import REGULARIZERS
+from pggan.config.losses import REGULARIZERS, with_implied
 from pggan.config.option import OnResume, flag_of, names_where
 from pggan.config.resolution import overlay
 from pggan.config.serialization import value_to_json
@@ -43,7 +43,11 @@ def changed(config: TrainConfig, options: Mapping[str, Any], override: bool) -> 
         )
     if "ema_decay" in values and (config.ema_half_life is not None or "ema_half_life" in values):
         raise UsageError("--ema-decay: the run has --ema-half-life, which stands in for it; give that instead")
-    _check_techniques(dict(config.loss_options), dict(values.get("loss_options", ())))
+    if "ema_ramp" in values and config.ema_half_life is None and "ema_half_life" not in values:
+        raise UsageError("--ema-ramp is about a half-life, and the run has --ema-decay; give --ema-half-life, too")
+    _check_techniques(config, dict(values.get("loss_options", config.loss_options)))
+    new = dataclasses.replace(config, **values)
+    _check_optimizers(config, new)
     changes = {name: value_to_json(value) for name, value in values.items() if name not in SAFE_ON_RESUME}
     if changes and not override:
         flags = ", ".join(sorted(OPTIONS[name].flag for name in changes))
@@ -51,14 +55,14 @@ def changed(config: TrainConfig, options: Mapping[str, Any], override: bool) -> 
             f"--resume goes on with the run's own options; {flags} would change its result: leave that out, or insist "
             "with --override"
         )
-    return dataclasses.replace(config, **values), changes
+    return new, changes
 
 
-def _check_techniques(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Raises `UsageError` where options would switch a technique on or off: its state belongs to the run."""
-    if not after:
-        return
-    for spec in REGULARIZERS:
+def _check_techniques(config: TrainConfig, options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` where loss options would switch a technique on or off: its state belongs to the run."""
+    before, after = with_implied(config.loss, dict(config.loss_options)), with_implied(config.loss, options)
+    # an option that was given is named, before those that it implies
+    for spec in sorted(REGULARIZERS, key=lambda spec: spec.switch not in options):
         if not spec.switch:
             continue
         on_or_off = spec.switched_on(after) != spec.switched_on(before)
@@ -67,3 +71,13 @@ def _check_techniques(before: Mapping[str, Any], after: Mapping[str, Any]) -> No
             raise UsageError(
                 f"{flag_of(spec.switch)}: a run that has begun keeps its techniques; start another one with --from RUN"
             )
+
+
+def _check_optimizers(config: TrainConfig, new: TrainConfig) -> None:
+    """Raises `UsageError` where an option would bring another optimizer, which cannot use the moments of the run's."""
+    names = [[optimizer.name for optimizer in each.optimizers()] for each in (config, new)]
+    if names[0] != names[1]:
+        raise UsageError(
+            "--adam-beta2: a run that has begun keeps its optimizer, and this one has RMSprop; leave it out, or start "
+            "another one with --from RUN"
+        )

@@ -128,16 +128,20 @@ class Generator(nn.Module):
         return images.tanh() if self.config.output == "tanh" else images
 
     @torch.no_grad()
-    def average_w(self, count: int = 4096) -> Tensor:
+    def average_w(self, label_layout: tuple[int, ...] = (), count: int = 4096) -> Tensor:
         """Returns the mean output (latent_size,) of the mapping network over `count` inputs, always the same ones.
 
-        They are drawn as a reference batch is: noise, codes as in training, random classes.
+        They are noise, codes as in training, and random labels.
+
+        Args:
+            label_layout: Classes of each label column, 0 of a number; empty: all labels are classes of one column.
+            count: Inputs.
         """
         assert self.mapping is not None, "the generator has no mapping network"
         size, like = self.config.latent_size + self.config.code_size, self.mapping.average
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            inputs = _random_inputs(self.config, count).to(like)
+            inputs = _random_inputs(self.config, count, label_layout).to(like)
         truncation, self.mapping.truncation = self.mapping.truncation, 1.0
         labels = inputs[:, size:] if self.config.label_size else None
         w = self.without_reference(self.mapping(self.normalized_inputs(inputs[:, :size], labels)))
@@ -210,14 +214,18 @@ class ProgressiveGenerator(Generator):
         return images
 
 
-def _random_inputs(config: GeneratorConfig, count: int) -> Tensor:
-    """Draws (count, inputs): noise, codes distributed as in training, random classes."""
-    parts = [torch.randn(count, config.latent_size)]
-    for values in (*config.categorical, None, config.label_size):
-        if values is None:
-            parts.append(torch.rand(count, config.continuous) * 2 - 1)
-        elif values:
-            parts.append(torch.eye(values)[torch.randint(values, (count,))])
+def _random_inputs(config: GeneratorConfig, count: int, label_layout: tuple[int, ...] = ()) -> Tensor:
+    """Draws (count, inputs): noise, codes distributed as in training, random labels (layout as in `average_w`)."""
+
+    def classes(values: int) -> Tensor:
+        return torch.eye(values)[torch.randint(values, (count,))]
+
+    def numbers(columns: int) -> Tensor:
+        return torch.rand(count, columns) * 2 - 1
+
+    parts = [torch.randn(count, config.latent_size), *map(classes, config.categorical), numbers(config.continuous)]
+    if config.label_size:
+        parts += [classes(size) if size else numbers(1) for size in label_layout or (config.label_size,)]
     return torch.cat(parts, dim=1)
 
 

@@ -49,6 +49,8 @@ class EqualizedWeight(nn.Module):
     """
 
     prepared_weight: Tensor | None
+    # learning rate over that of the other layers, where the scale has it as a factor
+    rate: float = 1.0
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float = GAIN, equalized: bool = True) -> None:
         super().__init__()

@@ -21,6 +21,8 @@ class SlowLinear(EqualizedLinear):
     Parameters are stored 1 / RATE as large and used RATE times as large: Adam's steps do not depend on the scale.
     """
 
+    rate = RATE
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs)
         self.scale *= RATE

@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pggan.config.model_metadata import DIGEST_KEY, MODEL_KEY, STATE_KEY, ModelMetadata, model_format
+from pggan.config.model_metadata import DIGEST_KEY, MODEL_KEY, STATE_KEY, ModelMetadata, label_layout, model_format
 from pggan.config.train import to_json
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.factory import make_discriminator, make_generator
@@ -158,7 +158,7 @@ def save_model(path: Path, model: ModelFile) -> None:
     tensors = {f"{part}.{k}": v for part, module in model.parts().items() for k, v in module.state_dict().items()}
     for part, module in model.parts().items():
         if isinstance(module, Generator) and module.mapping is not None:
-            tensors[f"{part}.mapping.average"] = module.average_w()
+            tensors[f"{part}.mapping.average"] = module.average_w(label_layout(model.labels, module.config.label_size))
     about = {
         "format": model_format(model.generator.config, model.labels),
         "generator": to_json(model.generator.config),

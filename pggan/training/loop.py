@@ -38,7 +38,7 @@ from pggan.training.run.signals import Interrupted, Signals
 from pggan.training.run.snapshot_command import SnapshotCommand
 from pggan.training.run.snapshots import Snapshots
 from pggan.training.run.trackers import Tracker
-from pggan.training.run.warm_start import load_pretrained
+from pggan.training.run.warm_start import load_start
 from pggan.utils.devices import (
     StepThrottle,
     limit_memory,
@@ -127,6 +127,7 @@ class Trainer:
         """Loads the newest checkpoint that can be read; the run starts from the beginning where none was written."""
         checkpoint = restore(self.state, self.run, self.display)
         if checkpoint is None:
+            load_start(self.state)
             self.display.note("the run had saved nothing yet: starting from the beginning")
             return
         done = "complete already" if self.state.nimg >= self.schedule.total else f"going on from {checkpoint.name}"
@@ -284,7 +285,8 @@ class Trainer:
         if measuring and not progress.evaluate and self.stopping.look():
             self.display.note(self.stopping.reason)
             if log is not None:
-                log.event({"event": "enough", "at_nimg": scheduled.nimg, "reason": self.stopping.reason})
+                with tolerate_write_errors(self.display, "the log"):
+                    log.event({"event": "enough", "at_nimg": scheduled.nimg, "reason": self.stopping.reason})
         if (signals.stop or self.stopping.reason) and not any(
             images_of(path) == scheduled.nimg for path in self.run.states()
         ):
@@ -300,7 +302,7 @@ class Trainer:
                 log.image("samples", grid, scheduled.nimg)
                 if self._command is not None:
                     self._command.start(self.run.model(scheduled.nimg), scheduled.nimg)
-            self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
+            self.run.keep(self.config.keep_checkpoints, self.config.keep_models, scheduled.nimg)
         self.state.progress.snapshot = 0
 
     def _save(self, scheduled: ScheduleState, log: RunLog | None, due: bool, asked: bool) -> None:
@@ -311,13 +313,12 @@ class Trainer:
         path = self.run.state(scheduled.nimg) if due else self.run.interim_state(scheduled.nimg)
         with self.ticks.paused("checkpoint", scheduled.level), tolerate_write_errors(self.display, "the checkpoint"):
             self.state.save(path)
-        self.run.keep(self.config.keep_checkpoints, self.config.keep_models)
+        self.run.keep(self.config.keep_checkpoints, self.config.keep_models, scheduled.nimg)
 
     def _start_again(self) -> None:
         """Resets the state to the beginning, for a run that diverged before it had saved anything."""
         fresh = TrainState(self.config, self.state.device, self.state.precision, self.world)
-        if self.config.start_from is not None:
-            load_pretrained(fresh, self.config.start_from)
+        load_start(fresh)
         fresh.progress.next_tick = self.schedule.tick(0)
         self.state.take(fresh)
 

@@ -208,7 +208,8 @@ def resume(
     before = RunEnvironment.from_json(values)
     config, changed_fields = changed(recorded, changes or {}, override)
     config = dataclasses.replace(config, data=_data_of(run, config, before, data))
-    if device is not None or any(getattr(config, name) != getattr(recorded, name) for name in RESOLVED):
+    resolves = any(getattr(config, name) != getattr(recorded, name) for name in RESOLVED)
+    if device is not None or resolves:
         environment = _moved(before, config, device or before.device, display, config.mode == recorded.mode)
     else:
         environment = _checked(before, config, display)
@@ -221,6 +222,9 @@ def resume(
             display.note(f"changed from {nimg / 1000:g} kimg on: {shown}")
             if world.is_main_process:
                 run.record_changes(config, environment.to_json(), {"at_nimg": nimg, **changed_fields})
+                run.give_up(nimg)
+        elif config != recorded and world.is_main_process:
+            run.record_changes(config, environment.to_json() if resolves else values)
         return trainer.train()
 
 

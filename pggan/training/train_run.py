@@ -81,6 +81,8 @@ def _value_of(option: Option, value: Any) -> Any:
         return f"{','.join(f'{side}:{n}' for side, n in value.items())}" if isinstance(value, Mapping) else value
     if option.kind is PerResolution and not isinstance(value, PerResolution):
         return PerResolution.parse(value) if isinstance(value, str) else PerResolution.of(value)
+    if option.scheduled and option.kind is float and isinstance(value, (str, PerResolution)):
+        return _scheduled(option, value)
     if isinstance(value, str):
         if option.name == "eval_metrics":
             return tuple(chosen(value))
@@ -91,6 +93,14 @@ def _value_of(option: Option, value: Any) -> Any:
     if option.kind not in (PerResolution, type(None)) and not is_kind(value, option.kind):
         raise UsageError(f"{option.flag}: {value!r} is of the wrong kind; {option.help}")
     return value
+
+
+def _scheduled(option: Option, value: str | PerResolution) -> float | str | PerResolution:
+    """Returns a number, or one that changes over the run; of a loss or technique that stays text, as runs record it."""
+    numbers = PerResolution.parse(value) if isinstance(value, str) else value
+    if numbers.plain is not None and numbers.end is None and not numbers.named:
+        return numbers.plain
+    return str(value) if option.annotation is None else numbers
 
 
 def configure_run(options: Mapping[str, Any], data: str | Path | None) -> TrainConfig:

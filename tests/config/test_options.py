@@ -14,7 +14,7 @@ from pggan.cli.train import command
 from pggan.cli.train_options import default_of, shown_options
 from pggan.config.network import DiscriminatorConfig, GeneratorConfig
 from pggan.config.option import Group, Option, options_of
-from pggan.config.resume_policy import IMMUTABLE, SAFE_ON_RESUME
+from pggan.config.resume_policy import IMMUTABLE, SAFE_ON_RESUME, changed
 from pggan.config.serialization import from_json, to_json
 from pggan.config.train import FIXED_BY_MODEL, IN_RECIPE, OPTIONS, TrainConfig
 from pggan.utils.errors import UsageError
@@ -97,6 +97,20 @@ def test_resume_policy_recipe_and_warm_start_follow_from_the_declarations():
     assert set(FIXED_BY_MODEL) <= IMMUTABLE
 
 
+def test_options_on_resume_that_the_run_has_no_use_for_are_refused():
+    """RMSprop has no moments for Adam; a decay has no half-life to limit."""
+    for before, after, reason in (
+        ({"loss": "wgan"}, {"adam_beta2": 0.9}, "--adam-beta2: a run that has begun keeps its optimizer"),
+        ({"ema_decay": 0.99}, {"ema_ramp": 0.1}, "--ema-ramp is about a half-life, and the run has --ema-decay"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            changed(TrainConfig(**before), after, True)
+    new, _ = changed(TrainConfig(ema_decay=0.99), {"ema_ramp": 0.1, "ema_half_life": 5.0}, True)
+    assert (new.ema_ramp, new.ema_half_life) == (0.1, 5.0)
+    new, _ = changed(TrainConfig(), {"adam_beta2": 0.9}, True)
+    assert new.adam_beta2 == 0.9
+
+
 def test_networks_and_schedule_are_made_once_and_belong_to_no_comparison():
     config, other = TrainConfig(), TrainConfig()
     assert config.generator is config.networks()[0]
@@ -105,9 +119,9 @@ def test_networks_and_schedule_are_made_once_and_belong_to_no_comparison():
     assert config == other
     assert hash(config) == hash(other)
     assert from_json(TrainConfig, to_json(config)) == config
-    changed = dataclasses.replace(config, max_res=64)
-    assert changed.generator.resolution == 64
-    assert changed.schedule.total < config.schedule.total
+    smaller = dataclasses.replace(config, max_res=64)
+    assert smaller.generator.resolution == 64
+    assert smaller.schedule.total < config.schedule.total
     assert "schedule" not in dataclasses.asdict(config)
 
 

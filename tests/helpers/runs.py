@@ -1,4 +1,4 @@
-"""What tests of whole runs share: a display that keeps the messages, and checkpoints compared."""
+"""What tests of whole runs share: a display that keeps the messages, checkpoints compared, faulty gradients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.data.store.store import Store
+from pggan.training import loop
+from pggan.training.engine import gradients
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.start import fit_to_data
 
@@ -56,3 +58,20 @@ def same(a, b):
     a, b = tensors(a), tensors(b)
     assert a.keys() == b.keys()
     return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def poisoned(monkeypatch, when):
+    """Makes D's gradients NaN where `when(number of the call)` says so."""
+    original, calls = gradients.parameter_gradients, [0]
+
+    def faulty(loss, parameters, scale):
+        values = original(loss, parameters, scale)
+        calls[0] += 1
+        if when(calls[0]):
+            name = next(name for name, g in values.items() if g is not None)
+            values[name] = torch.full_like(values[name], float("nan"))
+        return values
+
+    monkeypatch.setattr(gradients, "parameter_gradients", faulty)
+    monkeypatch.setattr(loop, "fit_micro_batch", lambda *_: None)  # a trial computes gradients, too
+    return calls

@@ -267,6 +267,17 @@ def test_a_run_resumes_to_the_same_p(held_out, data, tmp_path, monkeypatch):
         assert {line["augment_p"] for line in lines} != {0.0}
 
 
+@pytest.mark.parametrize("before", [0.0, 0.5, "0.4..0.6"])
+def test_a_fixed_p_that_is_changed_on_resume_replaces_that_of_the_checkpoint(tmp_path, before):
+    """Checkpoints hold p, for it may be adaptive."""
+    old = TrainState(small(loss_options=(("augment", "ada"), ("augment_p", before))), CPU, "fp32")
+    old.save(tmp_path / "state.safetensors")
+    new = TrainState(small(loss_options=(("augment", "ada"), ("augment_p", 0.125))), CPU, "fp32")
+    new.load(tmp_path / "state.safetensors")
+    augmentation = next(each for each in new.context.objectives if isinstance(each, Augmentation))
+    assert augmentation.strength(torch.tensor(100.0)) == 0.125
+
+
 @pytest.mark.long
 def test_the_gap_is_logged_without_augmentation(data, tmp_path):
     begin(small(data=str(data), held_out=0.25, total_kimg=0.05), tmp_path / "run", QuietDisplay())

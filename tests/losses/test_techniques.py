@@ -362,6 +362,26 @@ def test_a_technique_is_there_or_not_for_a_whole_run(spec):
     assert off.regularizers() == config.regularizers()
 
 
+@pytest.mark.parametrize(
+    "options,name",
+    [
+        ({"loss": "rpgan"}, "r2_gamma"),
+        (
+            {"loss": "gan", "labels": "kind", "label_size": 3, "loss_options": (("semi_supervised", True),)},
+            "feature_matching",
+        ),
+    ],
+)
+def test_a_technique_that_others_imply_is_changed_and_not_switched_off(options, name):
+    config = tiny(**options)
+    given = dict(config.loss_options)
+    new, changes = changed(config, {"loss_options": tuple({**given, name: 5.0}.items())}, True)
+    assert dict(new.loss_options)[name] == 5.0
+    assert changes.keys() == {"loss_options"}
+    with pytest.raises(UsageError, match="keeps its techniques"):
+        changed(config, {"loss_options": tuple({**given, name: 0.0}.items())}, True)
+
+
 def test_options_live_in_the_runs_record():
     config = tiny(
         loss="gan", categorical=(3, 2), continuous=1, adam_betas=(0.5, 0.9),

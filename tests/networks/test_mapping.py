@@ -12,12 +12,14 @@ import torch.nn.functional as F
 
 import pggan
 from pggan.cli import run as run_command
+from pggan.config.losses import OBJECTIVES
 from pggan.config.train import DiscriminatorConfig, GeneratorConfig, from_json, to_json
 from pggan.generation.images import read_metadata
 from pggan.networks import flops
 from pggan.networks.factory import build, make_generator
 from pggan.networks.mapping import RATE
 from pggan.networks.model_file import ModelFile, load_model, save_model
+from pggan.training.engine.state import make_optimizer
 from pggan.utils.errors import UsageError
 
 SMALL = {"resolution": 16, "fmap_base": 64, "fmap_max": 16}
@@ -64,6 +66,19 @@ def test_its_weights_move_a_hundredth_as_fast():
     assert g.mapping.layers[0].scale == pytest.approx(RATE * math.sqrt(2) / math.sqrt(12))
 
 
+def test_with_rates_of_weights_as_they_are_used_too():
+    """Of --loss wgan, by RMSprop, whose first step is lr / sqrt(1 - decay) whatever the gradient."""
+    g, defaults = generator(), OBJECTIVES["wgan"].g_optimizer
+    layer, dense = g.mapping.layers[0], g.blocks["4x4"].dense
+    before = [each.effective_weight().detach().clone() for each in (layer, dense)]
+    optimizer = make_optimizer(g, defaults, None)
+    g(torch.randn(8, 12), 4, None).square().mean().mul(1e6).backward()
+    optimizer.step()
+    steps = [float((each.effective_weight().detach() - was).abs().max()) for each, was in zip((layer, dense), before)]
+    assert steps[1] == pytest.approx(defaults.lr / math.sqrt(1 - defaults.betas[1]), rel=1e-2)
+    assert steps[0] == pytest.approx(RATE * steps[1], rel=0.05)  # rounded at the scale of 1 / RATE
+
+
 @pytest.mark.parametrize("fields", [{}, {"label_size": 3}, {"categorical": (4,), "continuous": 1}])
 def test_sizes_are_counted(fields):
     g = generator(**fields)
@@ -100,6 +115,27 @@ def test_the_file_holds_the_average_w(tmp_path, fields):
     for network in (read.generator, read.trained):
         assert torch.allclose(network.mapping.average, w.mean(dim=0), atol=6 * float(w.std()) / math.sqrt(4096))
     assert from_json(GeneratorConfig, to_json(g.config)) == g.config
+
+
+def test_the_average_w_is_over_labels_of_the_models_own_columns(tmp_path):
+    """A number, two classes and three: of six places two hold a one, and the first a number."""
+    g = generator(label_size=6)
+    for layer in g.mapping.layers:
+        torch.nn.init.normal_(layer.weight, std=3 / RATE)  # far from linear
+    columns = [
+        {"name": "age", "bounds": [0, 9]},
+        {"name": "a", "classes": ["0", "1"]},
+        {"name": "b", "classes": [*"012"]},
+    ]
+    save_model(tmp_path / "a.safetensors", ModelFile(g, None, 4, 1.0, labels={"columns": columns}))
+    count = 20_000
+    parts = [torch.rand(count, 1) * 2 - 1, *(torch.eye(size)[torch.randint(size, (count,))] for size in (2, 3))]
+    with torch.no_grad():
+        w = g.mapping(g.normalized_inputs(torch.randn(count, 12), torch.cat(parts, dim=1)))
+        other = g.average_w()  # of one class among six
+    read, error = load_model(tmp_path / "a.safetensors").generator.mapping.average, w.std(dim=0) / math.sqrt(4096)
+    assert ((read - w.mean(dim=0)).abs() < 6 * error).all()
+    assert ((other - w.mean(dim=0)).abs() > 6 * error).any()
 
 
 def test_truncation_goes_from_the_average_picture_to_the_seeds_own(path):

@@ -14,7 +14,7 @@ from pggan.training.monitor.early_stopping import evaluations_without_gain
 from pggan.training.run.directory import RunDirectory
 from pggan.training.start import begin, resume
 from pggan.utils.errors import UsageError
-from tests.helpers.runs import Notes
+from tests.helpers.runs import Notes, StopAfter
 
 
 def ticks(scores, **fields):
@@ -59,6 +59,8 @@ def test_a_metric_that_is_not_measured_is_refused(config):
     for fields in ({"eval_every": 0}, {"eval_every": 1, "eval_metrics": ("msssim",)}):
         with pytest.raises(UsageError, match=r"--stop-when swd:5: no evaluation measures it"):
             dataclasses.replace(config, stop_when="swd:5", **fields)
+    with pytest.raises(UsageError, match=r"swd takes pictures of 16x16 and larger, and the run ends at 8x8"):
+        dataclasses.replace(config, stop_when="swd:5", eval_every=1, max_res=8)
     assert StopRule.parse("never") is None
 
 
@@ -86,5 +88,7 @@ def test_a_run_ends_saves_and_goes_on_where_it_is_told_to(config, tmp_path, monk
     assert (again.nimg, again.stopped) == (80, result.stopped)
     more = resume(run, notes, changes={"stop_when": "swd:5"})
     assert more.nimg == 112
-    assert resume(run, notes, changes={"stop_when": "never"}).nimg == 400
+    stopped = resume(run, StopAfter(200), changes={"stop_when": "never"})
+    assert stopped.signal
+    assert resume(run, notes).nimg == 400
     assert status(read_run_data(run.path))[0] == "finished"

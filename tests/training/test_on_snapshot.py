@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import signal
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from pggan.cli import run as pggan
 from pggan.config.train import PerResolution
 from pggan.training.run.call_options import CallOptions
 from pggan.training.run.directory import OPTIONS, RunDirectory
+from pggan.training.run.signals import Signals
 from pggan.training.run.snapshot_command import SnapshotCommand, split_command
 from pggan.training.start import begin, resume
 from pggan.utils.errors import UsageError
@@ -19,7 +22,7 @@ from pggan.utils.formatting import paste
 from tests.helpers.runs import Notes
 
 PYTHON = paste(sys.executable)
-ENDED = SimpleNamespace(stop=0)
+ENDED, STOPPED = (SimpleNamespace(stop_received=value) for value in (False, True))
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_commands_run_one_after_the_other_and_an_interrupted_run_leaves_those_th
         slow.start(tmp_path / f"model-{nimg}", nimg)
     while slow._models.qsize() > 2:  # the first one runs
         os.sched_yield()
-    slow.close(SimpleNamespace(stop=15))
+    slow.close(STOPPED)
     assert not slow._thread.is_alive()
     quick = SnapshotCommand(command, run, notes.append)
     for nimg in range(3):
@@ -84,6 +87,29 @@ def test_commands_run_one_after_the_other_and_an_interrupted_run_leaves_those_th
     quick.close(ENDED)
     assert [line.split()[1] for line in file.read_text().splitlines()] == ["0", "1", "2"]
     assert notes == []
+
+
+def test_a_signal_is_heard_while_the_end_of_a_run_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr("pggan.training.run.snapshot_command.GRACE_SECONDS", 0.2)
+    notes = []
+    command = SnapshotCommand(f"{PYTHON} -c 'import time; time.sleep(3)'", RunDirectory(tmp_path), notes.append)
+    command.start(tmp_path / "model-1", 1)
+    with Signals() as signals:
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        command.close(signals)
+        timer.join()
+    assert len(notes) == 1
+    assert "is not done; it goes on by itself" in notes[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "getsid"), reason="no sessions")
+def test_ctrl_c_in_the_terminal_of_a_run_leaves_the_command_alone(tmp_path):
+    """It goes to all processes of the terminal's group."""
+    command = SnapshotCommand(f"{PYTHON} -c 'import os; print(os.getpgrp())'", RunDirectory(tmp_path), print)
+    command.start(tmp_path / "model-1", 1)
+    command.close(ENDED)
+    assert int((tmp_path / "on_snapshot.log").read_text()) != os.getpgrp()
 
 
 @pytest.mark.parametrize("command", ["", "  ", "'unfinished"])

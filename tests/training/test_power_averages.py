@@ -14,11 +14,13 @@ import torch
 import pggan
 from pggan.cli import run as command
 from pggan.networks import ema
-from pggan.networks.model_file import load_model
+from pggan.networks.model_file import ModelFile, load_model, save_model
 from pggan.training.engine.memory_estimate import fixed_bytes
+from pggan.training.engine.state import TrainState
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.post_hoc import build_average, inner_products, solve_weights, stored_averages
+from pggan.training.run.warm_start import load_pretrained
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
 from tests.helpers.runs import StopAfter, same
@@ -190,8 +192,21 @@ def test_a_run_that_stops_keeps_the_same_averages(trained, config, tmp_path):
     paths = sorted(path.name for path in trained.averages.iterdir())
     assert paths == sorted(path.name for path in cut.averages.iterdir())
     assert all(same(trained.averages / name, cut.averages / name) for name in paths)
-    trained.forget_averages(40)
+    trained.give_up(40)
     assert {int(path.stem.rpartition("-")[2]) for path in trained.averages.iterdir()} <= set(range(41))
+
+
+def test_after_a_warm_start_the_averages_have_the_models_reference_batch(tmp_path):
+    """That of virtual batch norm, which is drawn with the weights and passes through the layers with every picture."""
+    fields = {"g_norm": "virtual-batch", "power_averages": True}
+    other = TrainState(tiny(**fields, seed=1), torch.device("cpu"), "fp32")
+    save_model(tmp_path / "model.safetensors", ModelFile(other.average, other.discriminator, 2, 1.0))
+    player = Player(tiny(**fields))
+    load_pretrained(player.state, tmp_path / "model.safetensors")
+    player.iterate()
+    reference = other.generator.reference
+    assert reference is not None
+    assert all(torch.equal(average.reference, reference) for average in player.state.power_averages.values())
 
 
 def test_refusals(config, tmp_path, capsys):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from pggan.cli import run as run_command
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
-from pggan.training.engine import gradients, loss_functions, step
+from pggan.training.engine import loss_functions, step
 from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
@@ -29,29 +31,12 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_lines, read_log
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
-from tests.helpers.runs import Notes, same
+from tests.helpers.runs import Notes, poisoned, same
 
 
 def events_of(run):
     """The lines of a log with an entry "event": what happened between the ticks."""
     return [line for line, _ in read_lines(run.log) if "event" in line]
-
-
-def poisoned(monkeypatch, when):
-    """Makes D's gradients NaN where `when(number of the call)` says so."""
-    original, calls = gradients.parameter_gradients, [0]
-
-    def faulty(loss, parameters, scale):
-        values = original(loss, parameters, scale)
-        calls[0] += 1
-        if when(calls[0]):
-            name = next(name for name, g in values.items() if g is not None)
-            values[name] = torch.full_like(values[name], float("nan"))
-        return values
-
-    monkeypatch.setattr(gradients, "parameter_gradients", faulty)
-    monkeypatch.setattr(loop, "fit_micro_batch", lambda *_: None)  # a trial computes gradients, too
-    return calls
 
 
 @pytest.mark.long
@@ -264,6 +249,32 @@ def test_a_full_disk_keeps_the_run_going(config, tmp_path, monkeypatch, number):
     assert same(a.states()[-1], b.states()[-1])
 
 
+def test_what_a_full_disk_did_not_save_is_not_said_to_be_saved(config, tmp_path, monkeypatch, capsys):
+    run = begin(dataclasses.replace(config, total_kimg=0.024), tmp_path / "run", QuietDisplay()).run
+
+    def save(self, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(TrainState, "save", save)
+    for saved, text in ((True, "stopped at 0.032 kimg, but saved up to 0.024 kimg; go on with: "),
+                        (False, "stopped at 0.008 kimg, but nothing is saved; go on with: ")):  # fmt: skip
+        if not saved:
+            run.state(24).unlink()
+        original = StepExecutor.enter
+
+        def enter(self, level, original=original):
+            os.kill(os.getpid(), signal.SIGTERM)
+            original(self, level)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StepExecutor, "enter", enter)
+            command = ["train", "--resume", str(run.path), "--total-kimg", "1", "--override", "--quiet"]
+            assert run_command(command) == 128 + signal.SIGTERM
+        error = capsys.readouterr().err
+        assert text in error
+        assert "stopped and saved" not in error
+
+
 @pytest.mark.long
 def test_two_runs_in_one_directory_are_refused(config, tmp_path):
     run = RunDirectory(tmp_path / "run")
@@ -298,6 +309,9 @@ def test_changes_on_resume_are_refused_or_recorded(config, tmp_path):
         resume(run, QuietDisplay(), changes={"max_res": 32}, override=True)
     # harmless ones, and what is the run's own anyway, need no insisting
     resume(run, QuietDisplay(), changes={"workers": 0, "keep_models": 2, "seed": config.seed, "batch": None})
+    now, _ = run.read_options()
+    assert (now.workers, now.keep_models) == (0, 2)
+    assert "changes" not in json.loads((run.path / "options.json").read_text())
     notes = Notes()
     longer = {"total_kimg": 0.16, "batch": PerResolution(None, ((16, 4),))}
     outcome = resume(run, notes, changes=longer, override=True)

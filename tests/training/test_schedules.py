@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from pggan.cli import run
 from pggan.config.config_file import read_options, to_options, to_toml
 from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig, from_json, to_json
@@ -16,6 +18,7 @@ from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_modes import StepMode
 from pggan.training.monitor.plan_table import plan, table
 from pggan.training.run.model_card import recipe
+from pggan.training.train_run import collect_options
 from pggan.utils.errors import UsageError
 from tests.helpers.step_modes import recorder
 from tests.helpers.train_steps import Player, tiny
@@ -124,6 +127,24 @@ def test_files_plan_and_recipe_have_them(tmp_path):
     assert last["g_lr"] == pytest.approx(0.004 - 0.003 * last["start_kimg"] / planned["total_kimg"])
     assert "over the run: --g-lr 0.004..0.001" in table(config)
     assert "over the run" not in table(configure("demo", {}))
+
+
+def test_command_line_files_and_library_take_them(tmp_path, capsys):
+    values = {name: value for name, value in EVERYTHING.items() if name != "loss_options"}
+    values |= dict(EVERYTHING["loss_options"])
+    assert configure("demo", collect_options(values)) == configure("demo", EVERYTHING)
+    texts = {name: str(value) for name, value in values.items() if name != "lr_warmup"}
+    assert configure("demo", collect_options({**values, **texts})) == configure("demo", EVERYTHING)
+    words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    written = ["train", "--device", "cpu", "--write-config"]
+    assert run([*written, "--preset", "demo", *words]) == 0
+    (tmp_path / "recipe.toml").write_text(capsys.readouterr().out)
+    assert run([*written, "--config", str(tmp_path / "recipe.toml"), "--json"]) == 0
+    options = json.loads(capsys.readouterr().out)
+    assert {name: text for name, text in texts.items() if options[name] != text} == {}
+    assert collect_options({"augment_p": "0.25", "ema_half_life": "4"}) == {
+        "ema_half_life": 4.0, "loss_options": (("augment_p", 0.25),),
+    }  # fmt: skip
 
 
 def test_what_was_recorded_before_still_loads():

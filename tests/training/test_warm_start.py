@@ -12,9 +12,10 @@ from pggan.cli import run
 from pggan.config.train import GeneratorConfig
 from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
+from pggan.training.loop import Trainer
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.warm_start import WarmStart
-from pggan.utils.errors import DataError, ModelError, UsageError
+from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
 from tests.helpers import foreign_files
 from tests.helpers.model_files import saved
 
@@ -39,6 +40,30 @@ def test_a_run_begins_with_the_models_weights_and_resolution(data, tmp_path, cap
     assert before.keys() == {name for name in after if not name.startswith("trained.")}
     # rates of 0 keep them; the running average is of equal weights, but for rounding
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-6) for name in before)
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+def test_a_run_that_begins_again_begins_with_the_models_weights(data, tmp_path, capsys, monkeypatch, diverged):
+    """One that was killed before its first checkpoint and resumes, and one that diverged before it."""
+    model = saved(tmp_path / "m.safetensors", resolution=16)
+    begun = []
+
+    def look(trainer):
+        if diverged:
+            for parameter in trainer.state.generator.parameters():
+                parameter.data.add_(1)
+            trainer._start_again()
+        begun.append({name: p.detach().clone() for name, p in trainer.state.generator.named_parameters()})
+        raise TrainingError("it ends here")
+
+    monkeypatch.setattr(Trainer, "train", look)
+    assert train(data, model, tmp_path / "run", "--seed", "5") == 1
+    assert run(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 1
+    before = safetensors.torch.load_file(str(model))
+    assert len(begun) == 2
+    for weights in begun:
+        assert weights
+        assert all(torch.equal(before[f"generator.{name}"], weight) for name, weight in weights.items())
 
 
 @pytest.mark.long

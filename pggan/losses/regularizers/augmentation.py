@@ -65,8 +65,10 @@ class Augmentation(Regularizer):
 
     def strength(self, nimg: Tensor) -> Tensor:
         """Returns ADA's p after `nimg` images, 0-d."""
-        if self.given.end is None:
+        if self.tuned:
             return self.p
+        if self.given.end is None:  # not the buffer, in which a checkpoint has the value of before a change
+            return torch.full_like(self.p, self.given.at(0))
         return torch.as_tensor(current_value(self.given, 0, nimg, self.total, self.p.dtype))
 
     def noise(self, count: int, resolution: int, channels: int) -> dict[str, tuple[str, tuple[int, ...]]]:

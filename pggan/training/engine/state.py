@@ -205,7 +205,8 @@ def make_optimizer(
     lr = defaults.lr if rate is None else rate.values()[0]
     parameters: list[Any] = list(module.parameters())
     if defaults.as_used:
-        scales = {id(layer.weight): layer.scale for layer in module.modules() if isinstance(layer, EqualizedWeight)}
+        layers = [layer for layer in module.modules() if isinstance(layer, EqualizedWeight)]
+        scales = {id(layer.weight): layer.scale / layer.rate for layer in layers}
         groups: dict[float, list[Any]] = {}  # one a scale: its parameters are updated together
         for parameter in parameters:
             groups.setdefault(1 / scales.get(id(parameter), 1.0), []).append(parameter)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pggan.config.train import TrainConfig
 from pggan.training.engine.memory_estimate import groups
 from pggan.training.engine.state import TrainState
+from pggan.training.monitor.disk_full import tolerate_write_errors
 from pggan.training.monitor.display import Display
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import RunLog
@@ -97,7 +98,7 @@ def roll_back(
     diverged_at, factor = state.nimg, state.progress.lr_factor * config.rollback_lr
     times = state.progress.rollbacks + 1
     if times > config.max_rollbacks:
-        _record(log, "stopped", diverged_at, reason=reason, rollbacks=times - 1)
+        _record(log, display, "stopped", diverged_at, reason=reason, rollbacks=times - 1)
         raise TrainingError(
             f"the run went wrong at {diverged_at / 1000:g} kimg: {reason}; it had gone back {times - 1} times already. "
             "Try lower rates (--g-lr, --d-lr), --precision fp32, or look at the samples before that"
@@ -107,15 +108,17 @@ def roll_back(
         start_again()
     state.progress.rollbacks, state.progress.lr_factor = times, factor
     if log is not None:
-        log.rewind(state.nimg)
-        run.forget_averages(state.nimg)
-    _record(log, "rollback", diverged_at, to=state.nimg, reason=reason, lr_factor=factor, times=times)
+        with tolerate_write_errors(display, "the log"):
+            log.rewind(state.nimg)
+        run.give_up(state.nimg)
+    _record(log, display, "rollback", diverged_at, to=state.nimg, reason=reason, lr_factor=factor, times=times)
     display.note(
         f"went wrong at {diverged_at / 1000:g} kimg: {reason}; back to {state.nimg / 1000:g} kimg with {factor:g} "
         f"times the learning rates ({times} of {config.max_rollbacks} returns)"
     )
 
 
-def _record(log: RunLog | None, kind: str, nimg: int, **values: object) -> None:
+def _record(log: RunLog | None, display: Display, kind: str, nimg: int, **values: object) -> None:
     if log is not None:
-        log.event({"event": kind, "at_nimg": nimg, **values})
+        with tolerate_write_errors(display, "the log"):
+            log.event({"event": kind, "at_nimg": nimg, **values})

@@ -93,16 +93,19 @@ class RunDirectory:
         self.samples.mkdir(parents=True, exist_ok=True)
         write_json(self.path / OPTIONS, {"pggan": __version__, "config": to_json(config), "resolved": resolved})
 
-    def record_changes(self, config: TrainConfig, resolved: dict[str, Any], change: dict[str, Any]) -> None:
+    def record_changes(
+        self, config: TrainConfig, resolved: dict[str, Any], change: dict[str, Any] | None = None
+    ) -> None:
         """Records options that a person changed on resume.
 
         Args:
             config: with the changes, in place of the recorded one.
             resolved: what "auto" resolves to now.
-            change: the fields changed, and under "at_nimg" the images seen at that time.
+            change: those that change the result, and under "at_nimg" the images seen at that time; None: none does.
         """
         values = self._read()
-        values["changes"] = [*values.get("changes", []), change]
+        if change is not None:
+            values["changes"] = [*values.get("changes", []), change]
         write_json(self.path / OPTIONS, {**values, "config": to_json(config), "resolved": resolved})
 
     def record_modes(self, modes: dict[str, str]) -> None:
@@ -175,22 +178,30 @@ class RunDirectory:
             self.clear_leftovers()
             yield
 
-    def forget_averages(self, nimg: int) -> None:
-        """Removes the power-function averages of more than `nimg` images: those of a course that was given up."""
-        for path in self.averages.glob("average-*.safetensors"):
+    def give_up(self, nimg: int) -> None:
+        """Removes what a course left beyond `nimg` images that was given up: the run takes another one from there.
+
+        These are models, power-function averages, and checkpoints that signals asked for.
+        """
+        interim = numbered(self.path / STATES, "interim")
+        for path in (*self.averages.glob("average-*.safetensors"), *self.models(), *interim):
             if images_of(path) > nimg:
                 path.unlink(missing_ok=True)
 
-    def keep(self, states: int, models: int) -> None:
-        """Removes all but the newest `states` checkpoints and `models` models; 0 keeps all.
+    def keep(self, states: int, models: int, nimg: int) -> None:
+        """Removes all but the newest `states` checkpoints and `models` models of at most `nimg` images; 0 keeps all.
 
-        Of the checkpoints that signals asked for, one stays at most, until a newer one that was due is there.
+        Of the checkpoints that signals asked for, one stays at most, until a newer one that was due is there. Files of
+        more images count for nothing: the run that made them went on from an earlier checkpoint, as they are damaged.
         """
-        due = self.states(interim=False)
-        others = [path for path in self.states() if path not in due]
+        due, both, own = (
+            [path for path in paths if images_of(path) <= nimg]
+            for paths in (self.states(interim=False), self.states(), self.models())
+        )
+        others = [path for path in both if path not in due]
         newest = images_of(due[-1]) if due else -1
         old_others = [path for path in others if path != others[-1] or images_of(path) <= newest]
-        old = (due[:-states] if states else []) + old_others + (self.models()[:-models] if models else [])
+        old = (due[:-states] if states else []) + old_others + (own[:-models] if models else [])
         for path in old:
             path.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,13 +27,21 @@ class LogFile(Logger):
         self._file: TextIO | None = None
 
     def open(self, nimg: int) -> None:
-        if self.path.exists():
-            _truncate(self.path, nimg)
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close
+        with self._changing_the_file():
+            if self.path.exists():
+                _truncate(self.path, nimg)
 
     def rewind(self, nimg: int) -> None:
-        self.close()
         self.open(nimg)
+
+    @contextmanager
+    def _changing_the_file(self) -> Iterator[None]:
+        """Closes the file for the block; it is open afterwards, also where a full disk made the block fail."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close
 
     def event(self, line: dict[str, Any]) -> None:
         assert self._file is not None, "the log is open"
@@ -45,18 +53,17 @@ class LogFile(Logger):
 
     def add_metrics(self, nimg: int, values: Mapping[str, float | None]) -> None:
         """Adds metrics to the line of the tick at `nimg`, in place of any that it has."""
-        lines = [line for line, _ in read_lines(self.path) if line is not None]
-        for line in [line for line in lines if is_tick(line) and line["nimg"] == nimg][-1:]:
-            line.update(values)
-        self.close()
-        try:
+        with self._changing_the_file():
+            lines = [line for line, _ in read_lines(self.path) if line is not None]
+            for line in [line for line in lines if is_tick(line) and line["nimg"] == nimg][-1:]:
+                line.update(values)
             _rewrite(self.path, lines)
-        finally:
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # lines for which a disk had no room: whoever wrote them was told
+                file.close()
 
 
 class RunLog(Logger):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pggan.config.model_metadata import ModelMetadata
+from pggan.config.model_metadata import ModelMetadata, label_layout
 from pggan.config.strict_json import is_kind
 from pggan.networks.ema import LONGEST, SHORTEST, power_exponent
 from pggan.networks.model_file import ModelFile, load_model
@@ -194,7 +194,8 @@ def _weighted(paths: Sequence[Path], weights: Sequence[float]) -> ModelFile:
         for name, parameter in model.generator.named_parameters():
             parameter.copy_(sums[name])
         if model.generator.mapping is not None:
-            model.generator.mapping.average.copy_(model.generator.average_w())
+            layout = label_layout(model.labels, model.generator.config.label_size)
+            model.generator.mapping.average.copy_(model.generator.average_w(layout))
     model.info.pop("best", None)
     return model
 

@@ -49,6 +49,11 @@ class Signals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @property
+    def stop_received(self) -> bool:
+        """Whether this process was asked to stop, or the others were and all agreed."""
+        return bool(self.stop or self._received_stop)
+
     def agree(self, world: World) -> None:
         """Makes every process stop, or save, where one of them received the signal. All processes must call it."""
         received = 2 * self._received_stop + self._received_save

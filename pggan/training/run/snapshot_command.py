@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pggan.training.run.directory import RunDirectory
@@ -17,8 +18,8 @@ from pggan.utils.formatting import one_line
 from pggan.utils.output import activity
 
 OUTPUT = "on_snapshot.log"
-# Seconds that a command may go on for, when a signal stops the run.
-GRACE_SECONDS = 10.0
+# Seconds that a command may go on for, when a signal stops the run; and between two looks at whether one does.
+GRACE_SECONDS, POLL_SECONDS = 10.0, 0.1
 
 
 def split_command(command: str) -> list[str]:
@@ -50,15 +51,22 @@ class SnapshotCommand:
         self._models.put((model, nimg))
 
     def close(self, signals: Signals) -> None:
-        """Waits for the commands; where a signal stopped the run only for the one that runs, and not for long."""
-        interrupted = bool(signals.stop)
-        while interrupted and not self._models.empty():
-            self._models.get_nowait()
+        """Waits for the commands; where a signal stops the run, only for the one that runs, and not for long."""
         self._models.put(None)
         with activity(lambda: f"waiting for {self.words[0]} (--on-snapshot)"):
-            self._thread.join(GRACE_SECONDS if interrupted else None)
+            while self._thread.is_alive() and not signals.stop_received:
+                self._thread.join(POLL_SECONDS)
+            if self._thread.is_alive():
+                self._drop_those_that_wait()
+                self._thread.join(GRACE_SECONDS)
         if self._thread.is_alive():
             self.note(f"{self.words[0]} (--on-snapshot) is not done; it goes on by itself")
+
+    def _drop_those_that_wait(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._models.get_nowait()
+        self._models.put(None)
 
     def _work(self) -> None:
         while (item := self._models.get()) is not None:
@@ -75,6 +83,7 @@ class SnapshotCommand:
                 done = subprocess.run(
                     [*self.words, str(model.resolve())], stdin=subprocess.DEVNULL, stdout=output,
                     stderr=subprocess.STDOUT, env=environment, check=False,
+                    start_new_session=True,  # Ctrl-C is the run's
                 )  # fmt: skip
         except (OSError, ValueError) as error:
             return one_line(error)

@@ -130,5 +130,13 @@ def load_pretrained(state: TrainState, path: str | Path) -> bool:
             continue
         pretrained = source.state_dict()
         module.load_state_dict({name: pretrained.get(name, own) for name, own in module.state_dict().items()})
+    for average in state.power_averages.values():
+        average.load_state_dict(state.average.state_dict())  # for the reference batch, which no update touches
     state.attach()
     return model.discriminator is not None
+
+
+def load_start(state: TrainState) -> None:
+    """Gives the state of a run at its beginning the weights with which the run starts (`start_from`), if it has any."""
+    if state.config.start_from is not None:
+        load_pretrained(state, state.config.start_from)
