@@ -162,6 +162,25 @@ def test_of_a_samples_pictures_the_one_is_read_whose_name_says_so(tmp_path, pack
     assert (source.remark or "").startswith(remark or "")
 
 
+def tar_of(path, members):
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as file:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_member_is_read_whole_beside_many_other_names(tmp_path, first):
+    data = encoded(portrait(0))
+    samples = [f"{i}.image.png" for i in range(9)]
+    names = [*samples[:first], *(f"a.{i}x.png" for i in range(80)), *samples[first:]]
+    source = TarSource(str(tar_of(tmp_path / "a.tar", dict.fromkeys(names, data))), member="image")
+    assert len(source) == 9
+    assert [ref.name for ref in source.refs()] == samples
+
+
 def test_members_that_are_not_there_and_formats_without_members_are_refused(tmp_path, capsys):
     shard = write_samples(tmp_path / "a.tar", SAMPLES)
     assert run(["prepare-data", shard, str(tmp_path / "data"), "--member", "depth"]) == 2

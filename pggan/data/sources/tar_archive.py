@@ -84,7 +84,7 @@ class TarSource(Source):
         self._lists: dict[str, bytes | None] = {}  # lists of labels by path; None: not read
         self._passed = PassedOver()
         self._streamed_names: list[str] = []
-        self._members = SampleMembers()
+        self._members = SampleMembers(member)
         labels = _Labels()
         for path in self.paths:
             places = self._scan(path, labels)
@@ -92,7 +92,7 @@ class TarSource(Source):
         self.path = spec
         if not self._members.count:
             raise DataError(join_remarks(f"{spec} {NO_IMAGES}", self._passed.remark()) or "")
-        self._members.choose(member, spec)
+        self._members.choose(spec)
         self.remark = join_remarks(self._members.remark(), self._passed.remark())
         # with more distinct values they are names of images, not classes
         distinct = set(labels.values()) - {"-1"}
