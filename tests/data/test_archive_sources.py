@@ -17,6 +17,7 @@ from pggan.data.sources.webdataset import WebDatasetSource
 from pggan.data.sources.zip_archive import ZipSource
 from pggan.utils.errors import DataError
 from tests.helpers.image_files import encoded, portrait, write_folder
+from tests.helpers.label_sources import rows
 from tests.helpers.source_files import (
     ARRAYS,
     CLASSES,
@@ -169,6 +170,20 @@ def tar_of(path, members):
             member.size = len(data)
             file.addfile(member, io.BytesIO(data))
     return path
+
+
+@pytest.mark.parametrize("ending", ["tar", "tgz"])
+def test_a_label_file_of_a_picture_with_a_dot_in_its_name_is_that_pictures_alone(tmp_path, ending):
+    members = {f"clip.{i:02d}.png": encoded(portrait(i)) for i in range(4)}
+    members |= {"clip.00.cls": b"walk", "clip.01.json": b'{"label": "run"}', "clip.02.cls": b"sit"}
+    # the file of a sample is still that of all its pictures
+    members |= {"7.front.png": encoded(portrait(5)), "7.side.png": encoded(portrait(6)), "7.cls": b"run"}
+    columns, labels = rows(tar_of(tmp_path / f"a.{ending}", members))
+    assert columns == {"class": ("run", "sit", "walk")}
+    assert labels == {
+        "clip.00.png": "walk", "clip.01.png": "run", "clip.02.png": "sit", "clip.03.png": None,
+        "7.front.png": "run", "7.side.png": "run",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("first", [0, 3])
