@@ -24,6 +24,7 @@ from pggan.utils.formatting import natural_key
 MAX_CLASSES = 1000
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_NEGATIVE = re.compile(r"-[1-9][0-9]*")
 
 
 # Steps between the bounds of a number.
@@ -230,6 +231,13 @@ def empty_classes(labels: NDArray[np.int32], columns: Sequence[LabelColumn]) -> 
         if names := [name for number, name in enumerate(column.classes) if number not in used]:
             empty[column.name] = names
     return empty
+
+
+def without_unknown(values: Iterable[Any]) -> set[Any]:
+    """Returns the distinct values of a column without -1, which is unknown where no other value is negative."""
+    distinct = set(values)
+    others = {value for value in distinct if str(value) != "-1"}
+    return distinct if any(_NEGATIVE.fullmatch(str(value)) for value in others) else others
 
 
 def order_classes(values: Iterable[Any], are_numbers: bool = True) -> tuple[str, ...]:

@@ -170,6 +170,7 @@ def test_pictures_that_the_list_lacks_are_counted(folder, tmp_path):
     [
         (["0", "3", "1", "-1"], ("0", "1", "3")),  # the values that occur, and no others
         (["10", "9", "-5", "2000"], ("-5", "9", "10", "2000")),
+        (["-2", "-1", "0", "1"], ("-2", "-1", "0", "1")),  # beside other negative numbers -1 is one, too
         (["007", "8", "9", "10"], ("007", "8", "9", "10")),  # 007 is a name: it stays as it is
         (["01", "1", "02", "2"], ("01", "1", "02", "2")),
         (["1", "-1", "1", ""], ("no", "yes")),
@@ -180,7 +181,7 @@ def test_classes_get_an_order(folder, tmp_path, values, classes):
     text = "name,kind\n" + "".join(f"{i}.png,{value}\n" for i, value in enumerate(values))
     columns, labels = rows(folder, listed(tmp_path, text))
     assert columns == {"kind": classes}
-    unknown = {"-1", ""} if classes != ("no", "yes") else {""}
+    unknown = {""} if classes == ("no", "yes") or "-1" in classes else {"-1", ""}
     names = {"1": "yes", "-1": "no"} if classes == ("no", "yes") else {}
     assert list(labels.values()) == [None if v in unknown else names.get(v, v) for v in values]
 

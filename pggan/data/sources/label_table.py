@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes, without_unknown
 from pggan.data.sources.base import Source
 from pggan.data.sources.file_base import read_if_present
 from pggan.data.sources.image_io import is_image_name
@@ -230,6 +230,6 @@ def _as_classes(values: Sequence[str], order: Any, are_numbers: bool) -> tuple[t
     elif len(distinct) > MAX_CLASSES or are_measures(distinct):
         return (), np.zeros(0, np.int32)
     else:
-        classes = order_classes((value for value in distinct if value != "-1"), are_numbers)
+        classes = order_classes(without_unknown(distinct), are_numbers)
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers.get(value, -1) for value in values], np.int32)
