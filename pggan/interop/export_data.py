@@ -24,7 +24,7 @@ from pggan.data.sources.parquet import pyarrow
 from pggan.data.sources.tfrecord_io import encode_image, write_record
 from pggan.data.store.codecs import encode
 from pggan.data.store.store import Store
-from pggan.interop.export_files import folder_names, label_table, staged_export, total_size
+from pggan.interop.export_files import ATTRIBUTION, folder_names, label_table, staged_export, total_size
 from pggan.utils.atomic_files import sync_file
 from pggan.utils.errors import DataError, UsageError
 
@@ -208,7 +208,7 @@ class _Export:
 
     def _attribution(self) -> Iterator[tuple[str, bytes]]:
         if self.store.manifest.attribution:
-            yield "ATTRIBUTION.txt", (self.store.manifest.attribution + "\n").encode()
+            yield ATTRIBUTION, (self.store.manifest.attribution + "\n").encode()
 
     def folder(self, folder: Path) -> None:
         """Writes PNGs in folders, and the labels."""

@@ -197,6 +197,17 @@ def test_folders_of_classes_are_read_with_their_labels(kind, grey, tmp_path):
         assert np.array_equal(np.asarray(read[0][0])[..., 0], images[16][labelled][order][0, 0])
 
 
+def test_folders_of_classes_are_none_that_are_passed_over_or_hide_a_list(tmp_path):
+    classes = ["lost+found", "labels.csv", "dataset.json", "ATTRIBUTION.txt", "a.lrdata", "plain"]
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "a-labels.npy", np.array(classes))
+    prepare(str(tmp_path / "a.npy"), tmp_path / "store")
+    export_data(tmp_path / "store", tmp_path / "out", "folder", by_class="class")
+    prepare(str(tmp_path / "out"), tmp_path / "again")
+    _, labels, manifest = contents(tmp_path / "again")
+    assert sorted(manifest.labels[0].classes[n] for (n,) in labels) == sorted(classes)
+
+
 def test_class_names_become_folder_names_that_differ_everywhere():
     names = folder_names(["a/b", "a\\b", "..", ".hidden", "", "A_B", "x" * 300, "köln", "con\0trol", "a_b-2", "\ud800"])
     assert names == [
