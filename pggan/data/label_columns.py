@@ -99,6 +99,13 @@ class LabelColumn:
             return ""
         return f"{self.value(entry):.7g}" if self.is_number else self.classes[entry]
 
+    def exact_text(self, entry: int) -> str:
+        """Returns an entry for files that are read again: `text`, but of a number as many digits as tell the entry."""
+        if entry < 0 or not self.is_number:
+            return self.text(entry)
+        texts = [f"{self.value(entry):.{digits}g}" for digits in range(7, 18)]
+        return next((text for text in texts if self.entries(np.float64(text)) == entry), texts[-1])
+
     def chip(self, entry: int) -> str:
         """Returns an entry as a short text beside others: the class's name, or `age 30.5`."""
         return f"{self.name} {self.value(entry):.3g}" if self.is_number else self.classes[entry]

@@ -204,7 +204,7 @@ class _Export:
         if unknown := sum(entry < 0 for entry in entries.values()):
             self.notes.append(f"{DATASET} holds no labels: {unknown} pictures have none; {TABLE} has the others'")
             return json.dumps({"labels": None})
-        return json.dumps({"labels": [[name, [float(column.text(entry))]] for name, entry in entries.items()]})
+        return json.dumps({"labels": [[name, [float(column.exact_text(entry))]] for name, entry in entries.items()]})
 
     def _attribution(self) -> Iterator[tuple[str, bytes]]:
         if self.store.manifest.attribution:
@@ -239,9 +239,9 @@ class _Export:
                             self.advance(1)
         if self.column is not None:
             column, entries = self.columns[self.column], self.labels[:, self.column]
-            classes = column.vectors(entries)
+            classes: NDArray[Any] = column.vectors(entries)
             if column.is_number:  # as they were given, not from -1 to 1
-                classes = np.array([[float(column.text(int(n)) or "nan")] for n in entries], np.float32)
+                classes = np.array([[float(column.exact_text(int(n)) or "nan")] for n in entries])
             with open(folder / f"{self.name}-rxx.labels", "wb") as file:
                 np.save(file, classes, allow_pickle=False)
         for name, data in self._attribution():
@@ -299,7 +299,7 @@ def _cell(column: LabelColumn, entry: int) -> float | int | None:
     """Returns a label for a table: the class number, or the number."""
     if not column.is_number:
         return entry
-    return float(column.text(entry)) if entry >= 0 else None
+    return float(column.exact_text(entry)) if entry >= 0 else None
 
 
 def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:

@@ -34,7 +34,7 @@ def label_table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDAr
     for name, row in zip(names, labels):
         if not name:
             continue
-        writer.writerow([name, *(column.text(int(n)) for column, n in zip(columns, row))])
+        writer.writerow([name, *(column.exact_text(int(n)) for column, n in zip(columns, row))])
     return out.getvalue()
 
 

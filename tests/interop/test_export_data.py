@@ -208,6 +208,19 @@ def test_folders_of_classes_are_none_that_are_passed_over_or_hide_a_list(tmp_pat
     assert sorted(manifest.labels[0].classes[n] for (n,) in labels) == sorted(classes)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_numbers_that_differ_little_are_exported_whole(tmp_path, kind):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8))
+    values = 1_700_000_000 + np.array([0, 60.5, 25, 100])
+    np.save(tmp_path / "a-labels.npy", values)
+    prepare(str(tmp_path / "a.npy"), tmp_path / "store")
+    done = export_data(tmp_path / "store", tmp_path / "out", kind)
+    numbers = ("class",) if kind == "parquet" else ()
+    prepare(done["out"], tmp_path / "again", PrepareOptions(numbers=numbers))
+    _, labels, manifest = contents(tmp_path / "again")
+    np.testing.assert_allclose([manifest.labels[0].value(n) for (n,) in labels], values, rtol=0, atol=1e-5)
+
+
 def test_class_names_become_folder_names_that_differ_everywhere():
     names = folder_names(["a/b", "a\\b", "..", ".hidden", "", "A_B", "x" * 300, "köln", "con\0trol", "a_b-2", "\ud800"])
     assert names == [
