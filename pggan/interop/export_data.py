@@ -11,6 +11,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,7 @@ class _Export:
         import pyarrow as arrow
 
         schema = _schema(arrow, self.columns)
+        image_column = schema.names[0]
         (folder / "data").mkdir(parents=True)
         shards: list[Path] = []
         writer: Any = None
@@ -261,7 +263,7 @@ class _Export:
         try:
             for i, data in enumerate(self._encoded(self.resolution, _encode_png)):
                 labels = {column.name: _cell(column, int(n)) for column, n in zip(self.columns, self.labels[i])}
-                rows.append({"image": {"bytes": data, "path": f"img{i:08d}.png"}, **labels})
+                rows.append({image_column: {"bytes": data, "path": f"img{i:08d}.png"}, **labels})
                 written += len(data)
                 if len(rows) == GROUP_ROWS or i == self.count - 1 or written >= SHARD_BYTES:
                     if writer is None:
@@ -303,9 +305,14 @@ def _cell(column: LabelColumn, entry: int) -> float | int | None:
 
 
 def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
-    """The Parquet schema, with the metadata by which Hugging Face's datasets know images and classes."""
-    features: dict[str, Any] = {"image": {"_type": "Image"}}
-    fields = [arrow.field("image", arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]))]
+    """The Parquet schema, with the metadata by which Hugging Face's datasets know images and classes.
+
+    The images' column is the first, "image", or another name where a label is called that.
+    """
+    names = {column.name for column in columns}
+    image = next(name for name in chain(("image", "img"), (f"image{n}" for n in count(2))) if name not in names)
+    features: dict[str, Any] = {image: {"_type": "Image"}}
+    fields = [arrow.field(image, arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]))]
     for column in columns:
         if column.is_number:
             features[column.name] = {"dtype": "float64", "_type": "Value"}

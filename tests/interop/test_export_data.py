@@ -17,6 +17,7 @@ from pggan.interop.export_data import KINDS, export_data
 from pggan.interop.export_files import folder_names
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.file_lock import exclusive_lock
+from tests.helpers.image_files import write_folder
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,21 @@ def test_large_numbers_that_differ_little_are_exported_whole(tmp_path, kind):
     prepare(done["out"], tmp_path / "again", PrepareOptions(numbers=numbers))
     _, labels, manifest = contents(tmp_path / "again")
     np.testing.assert_allclose([manifest.labels[0].value(n) for (n,) in labels], values, rtol=0, atol=1e-5)
+
+
+def test_labels_of_any_name_are_exported_to_parquet(tmp_path):
+    folder = write_folder(tmp_path / "pictures", 4)
+    (folder / "labels.csv").write_text(
+        "file,image,img,id\n" + "".join(f"{i}.png,a{i % 2},b{i},c{i}\n" for i in range(4))
+    )
+    prepare(str(folder), tmp_path / "store")
+    export_data(tmp_path / "store", tmp_path / "out", "parquet")
+    prepare(str(tmp_path / "out"), tmp_path / "again")
+    images, labels, manifest = contents(tmp_path / "again")
+    expected_images, expected, before = contents(tmp_path / "store")
+    assert manifest.labels == before.labels
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(images[32], expected_images[32])
 
 
 def test_class_names_become_folder_names_that_differ_everywhere():

@@ -28,7 +28,7 @@ from pggan.utils.limits import MAX_CARRIED_BYTES
 
 # Most rows per batch of images, and of one label column.
 ROWS, LABEL_ROWS = 16, 1024
-# Columns that are no classes, and are not named as left out.
+# Columns that are no classes, unless the file names such, and are not named as left out.
 _NO_LABELS = frozenset(("width", "height", "id", "idx", "index", "__index_level_0__"))
 # Most characters of a class, and of a picture's name.
 _MAX_CLASS_NAME, _MAX_NAME = 200, 1000
@@ -181,7 +181,9 @@ class TableSource(Source):
         for name in schema.names:
             kind = schema.field(name).type
             kind = kind.value_type if types.is_dictionary(kind) else kind
-            if name == self._image.name or name in _NO_LABELS or schema.names.count(name) > 1:
+            if name == self._image.name or schema.names.count(name) > 1:
+                continue
+            if name in _NO_LABELS and name not in self._named:
                 continue
             if name in self._named:
                 columns.append(LabelColumn(name, self._named[name]))
