@@ -209,6 +209,7 @@ def test_columns_that_are_no_labels_are_left_out(folder, tmp_path):
         ("my.csv", "0.png,a\n1.png,b\n", r"begins with a picture's row \(0.png\), not with a header; put one above"),
         ("my.csv", "0,a\n1,b\n", r"begins with a picture's row \(0\), not with a header; put one above"),
         ("my.csv", "name,kind\n0.png,a\n".encode("utf-16"), "is no text in UTF-8; save it as that"),
+        ("my.csv", 'name,kind\n0.png,"a\n1.png,b\n', r"the quotation mark before 'a\\n1.png,b' is not closed; mend"),
         ("my.txt", "hello\n", "is no attribute list"),
         ("my.txt", "1\nSmiling\n0.png 1\n1.png 1 -1\n", r"1\.png \(row 2\) has 2 values, not 1; mend the row"),
         ("my.json", "{", "mend or remove it"),

@@ -198,9 +198,13 @@ def _csv_rows(text: str, where: str) -> list[list[str]]:
     try:
         lines = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
         cells: dict[str, str] = {}  # equal texts are kept once
-        return [[cells.setdefault(c, c) for c in map(str.strip, row)] for row in lines if any(map(str.strip, row))]
+        rows = [[cells.setdefault(c, c) for c in map(str.strip, row)] for row in lines if any(map(str.strip, row))]
     except (csv.Error, TypeError) as error:
         raise DataError(f"{where} is no CSV ({error}); save it again as one") from None
+    # the csv module ends an open quotation at the end of the file
+    if rows and text.count('"') % 2 and (open_cell := next((cell for cell in rows[-1] if "\n" in cell), None)):
+        raise DataError(f"{where}: the quotation mark before {open_cell[:40]!r} is not closed; mend the row")
+    return rows
 
 
 def _no_header(where: str, name: str) -> DataError:
