@@ -30,7 +30,10 @@ def label_table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDAr
     """Labels as CSV: file names, class names and numbers, empty where a label is unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["file", *(column.name for column in columns)])
+    header = ["file", *(column.name for column in columns)]
+    # quoted, other delimiters in it are not taken for those of the table
+    quoting = csv.QUOTE_ALL if re.search("[;\t]", "".join(header)) else csv.QUOTE_MINIMAL
+    csv.writer(out, lineterminator="\n", quoting=quoting).writerow(header)
     for name, row in zip(names, labels):
         if not name:
             continue

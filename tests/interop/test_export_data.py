@@ -222,6 +222,19 @@ def test_large_numbers_that_differ_little_are_exported_whole(tmp_path, kind):
     np.testing.assert_allclose([manifest.labels[0].value(n) for (n,) in labels], values, rtol=0, atol=1e-5)
 
 
+def test_a_label_with_semicolons_in_its_name_comes_back(tmp_path):
+    folder = write_folder(tmp_path / "pictures", 4)
+    (folder / "labels.csv").write_text(
+        '"file","hair; length; shade"\n' + "".join(f"{i}.png,a{i % 2}\n" for i in range(4))
+    )
+    prepare(str(folder), tmp_path / "store")
+    export_data(tmp_path / "store", tmp_path / "out", "folder")
+    prepare(str(tmp_path / "out"), tmp_path / "again")
+    _, labels, manifest = contents(tmp_path / "again")
+    assert [column.name for column in manifest.labels] == ["hair; length; shade"]
+    assert labels[:, 0].tolist() == [0, 1, 0, 1]
+
+
 def test_labels_of_any_name_are_exported_to_parquet(tmp_path):
     folder = write_folder(tmp_path / "pictures", 4)
     (folder / "labels.csv").write_text(

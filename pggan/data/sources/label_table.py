@@ -23,6 +23,8 @@ from pggan.utils.errors import DataError
 from pggan.utils.formatting import printable
 from pggan.utils.limits import MAX_LIST_BYTES
 
+# What is quoted in a header: delimiters in it are none.
+_QUOTED = re.compile(r'"[^"]*"')
 # The line by which Excel names the delimiter of a CSV.
 _SEPARATOR = re.compile(r"\ufeff?\"?sep=(.)\"?[ ,;\t]*\n", re.IGNORECASE)
 
@@ -194,7 +196,8 @@ def _csv_rows(text: str, where: str) -> list[list[str]]:
     check_values(text, ",;\t\n", where)
     separator = _SEPARATOR.match(text)
     text = text[separator.end() :] if separator else text
-    delimiter = separator[1] if separator else max(",;\t", key=text.partition("\n")[0].count)
+    header = _QUOTED.sub("", text.partition("\n")[0])
+    delimiter = separator[1] if separator else max(",;\t", key=header.count)
     try:
         lines = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
         cells: dict[str, str] = {}  # equal texts are kept once
