@@ -32,8 +32,8 @@ def label_table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDAr
     writer = csv.writer(out, lineterminator="\n")
     header = ["file", *(column.name for column in columns)]
     # quoted, other delimiters in it are not taken for those of the table
-    quoting = csv.QUOTE_ALL if re.search("[;\t]", "".join(header)) else csv.QUOTE_MINIMAL
-    csv.writer(out, lineterminator="\n", quoting=quoting).writerow(header)
+    quoted = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    (quoted if re.search("[;\t]", "".join(header)) else writer).writerow(header)
     for name, row in zip(names, labels):
         if not name:
             continue
