@@ -24,6 +24,7 @@ from pggan.utils.formatting import natural_key
 MAX_CLASSES = 1000
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_NEGATIVE = re.compile(r"-[1-9][0-9]*")
 
 
 # Steps between the bounds of a number.
@@ -97,6 +98,13 @@ class LabelColumn:
         if entry < 0:
             return ""
         return f"{self.value(entry):.7g}" if self.is_number else self.classes[entry]
+
+    def exact_text(self, entry: int) -> str:
+        """Returns an entry for files that are read again: `text`, but of a number as many digits as tell the entry."""
+        if entry < 0 or not self.is_number:
+            return self.text(entry)
+        texts = [f"{self.value(entry):.{digits}g}" for digits in range(7, 18)]
+        return next((text for text in texts if self.entries(np.float64(text)) == entry), texts[-1])
 
     def chip(self, entry: int) -> str:
         """Returns an entry as a short text beside others: the class's name, or `age 30.5`."""
@@ -230,6 +238,13 @@ def empty_classes(labels: NDArray[np.int32], columns: Sequence[LabelColumn]) -> 
         if names := [name for number, name in enumerate(column.classes) if number not in used]:
             empty[column.name] = names
     return empty
+
+
+def without_unknown(values: Iterable[Any]) -> set[Any]:
+    """Returns the distinct values of a column without -1, which is unknown where no other value is negative."""
+    distinct = set(values)
+    others = {value for value in distinct if str(value) != "-1"}
+    return distinct if any(_NEGATIVE.fullmatch(str(value)) for value in others) else others
 
 
 def order_classes(values: Iterable[Any], are_numbers: bool = True) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pggan.data.sources.parquet import pyarrow
 from pggan.data.sources.tfrecord_io import encode_image, write_record
 from pggan.data.store.codecs import encode
 from pggan.data.store.store import Store
-from pggan.interop.export_files import folder_names, label_table, staged_export, total_size
+from pggan.interop.export_files import ATTRIBUTION, folder_names, label_table, staged_export, total_size
 from pggan.utils.atomic_files import sync_file
 from pggan.utils.errors import DataError, UsageError
 
@@ -204,11 +205,11 @@ class _Export:
         if unknown := sum(entry < 0 for entry in entries.values()):
             self.notes.append(f"{DATASET} holds no labels: {unknown} pictures have none; {TABLE} has the others'")
             return json.dumps({"labels": None})
-        return json.dumps({"labels": [[name, [float(column.text(entry))]] for name, entry in entries.items()]})
+        return json.dumps({"labels": [[name, [float(column.exact_text(entry))]] for name, entry in entries.items()]})
 
     def _attribution(self) -> Iterator[tuple[str, bytes]]:
         if self.store.manifest.attribution:
-            yield "ATTRIBUTION.txt", (self.store.manifest.attribution + "\n").encode()
+            yield ATTRIBUTION, (self.store.manifest.attribution + "\n").encode()
 
     def folder(self, folder: Path) -> None:
         """Writes PNGs in folders, and the labels."""
@@ -239,9 +240,9 @@ class _Export:
                             self.advance(1)
         if self.column is not None:
             column, entries = self.columns[self.column], self.labels[:, self.column]
-            classes = column.vectors(entries)
+            classes: NDArray[Any] = column.vectors(entries)
             if column.is_number:  # as they were given, not from -1 to 1
-                classes = np.array([[float(column.text(int(n)) or "nan")] for n in entries], np.float32)
+                classes = np.array([[float(column.exact_text(int(n)) or "nan")] for n in entries])
             with open(folder / f"{self.name}-rxx.labels", "wb") as file:
                 np.save(file, classes, allow_pickle=False)
         for name, data in self._attribution():
@@ -253,6 +254,7 @@ class _Export:
         import pyarrow as arrow
 
         schema = _schema(arrow, self.columns)
+        image_column = schema.names[0]
         (folder / "data").mkdir(parents=True)
         shards: list[Path] = []
         writer: Any = None
@@ -261,7 +263,7 @@ class _Export:
         try:
             for i, data in enumerate(self._encoded(self.resolution, _encode_png)):
                 labels = {column.name: _cell(column, int(n)) for column, n in zip(self.columns, self.labels[i])}
-                rows.append({"image": {"bytes": data, "path": f"img{i:08d}.png"}, **labels})
+                rows.append({image_column: {"bytes": data, "path": f"img{i:08d}.png"}, **labels})
                 written += len(data)
                 if len(rows) == GROUP_ROWS or i == self.count - 1 or written >= SHARD_BYTES:
                     if writer is None:
@@ -299,13 +301,18 @@ def _cell(column: LabelColumn, entry: int) -> float | int | None:
     """Returns a label for a table: the class number, or the number."""
     if not column.is_number:
         return entry
-    return float(column.text(entry)) if entry >= 0 else None
+    return float(column.exact_text(entry)) if entry >= 0 else None
 
 
 def _schema(arrow: Any, columns: tuple[LabelColumn, ...]) -> Any:
-    """The Parquet schema, with the metadata by which Hugging Face's datasets know images and classes."""
-    features: dict[str, Any] = {"image": {"_type": "Image"}}
-    fields = [arrow.field("image", arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]))]
+    """The Parquet schema, with the metadata by which Hugging Face's datasets know images and classes.
+
+    The images' column is the first, "image", or another name where a label is called that.
+    """
+    names = {column.name for column in columns}
+    image = next(name for name in chain(("image", "img"), (f"image{n}" for n in count(2))) if name not in names)
+    features: dict[str, Any] = {image: {"_type": "Image"}}
+    fields = [arrow.field(image, arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]))]
     for column in columns:
         if column.is_number:
             features[column.name] = {"dtype": "float64", "_type": "Value"}

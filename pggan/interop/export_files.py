@@ -16,32 +16,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.label_columns import LabelColumn
+from pggan.data.sources.list_text import CLASSES, DATASET, TABLE
+from pggan.data.sources.passed_over import is_passed_folder
 from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.file_lock import exclusive_lock
+
+# The file that names whom the licence asks to name.
+ATTRIBUTION = "ATTRIBUTION.txt"
 
 
 def label_table(names: list[str], columns: tuple[LabelColumn, ...], labels: NDArray[np.int32]) -> str:
     """Labels as CSV: file names, class names and numbers, empty where a label is unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["file", *(column.name for column in columns)])
+    header = ["file", *(column.name for column in columns)]
+    # quoted, other delimiters in it are not taken for those of the table
+    quoted = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    (quoted if re.search("[;\t]", "".join(header)) else writer).writerow(header)
     for name, row in zip(names, labels):
         if not name:
             continue
-        writer.writerow([name, *(column.text(int(n)) for column, n in zip(columns, row))])
+        writer.writerow([name, *(column.exact_text(int(n)) for column, n in zip(columns, row))])
     return out.getvalue()
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """Returns a folder name for each class, different from each other on every file system."""
+    """Returns a folder name for each class, different from each other on every file system.
+
+    None is that of a list beside the folders, or of a folder that prepare-data passes over, as `lost+found`.
+    """
     names: list[str] = []
-    used: set[str] = set()
+    used: set[str] = {TABLE, CLASSES, DATASET, ATTRIBUTION.casefold()}
     for text in classes:
         plain = re.sub(r'[\x00-\x1f\x7f-\x9f/\\\\:*?"<>|]', "_", text).strip(". ")
         name = base = plain.encode("utf-8", "replace")[:100].decode("utf-8", "ignore").strip(". ") or "class"
         number = 2
-        while (key := unicodedata.normalize("NFKC", name).casefold()) in used:
+        while (key := unicodedata.normalize("NFKC", name).casefold()) in used or is_passed_folder(name):
             name, number = f"{base}-{number}", number + 1
         used.add(key)
         names.append(name)

@@ -17,6 +17,7 @@ from pggan.data.sources.webdataset import WebDatasetSource
 from pggan.data.sources.zip_archive import ZipSource
 from pggan.utils.errors import DataError
 from tests.helpers.image_files import encoded, portrait, write_folder
+from tests.helpers.label_sources import rows
 from tests.helpers.source_files import (
     ARRAYS,
     CLASSES,
@@ -160,6 +161,39 @@ def test_of_a_samples_pictures_the_one_is_read_whose_name_says_so(tmp_path, pack
     )
     assert (source.remark is None) is (remark is None)
     assert (source.remark or "").startswith(remark or "")
+
+
+def tar_of(path, members):
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as file:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["tar", "tgz"])
+def test_a_label_file_of_a_picture_with_a_dot_in_its_name_is_that_pictures_alone(tmp_path, ending):
+    members = {f"clip.{i:02d}.png": encoded(portrait(i)) for i in range(4)}
+    members |= {"clip.00.cls": b"walk", "clip.01.json": b'{"label": "run"}', "clip.02.cls": b"sit"}
+    # the file of a sample is still that of all its pictures
+    members |= {"7.front.png": encoded(portrait(5)), "7.side.png": encoded(portrait(6)), "7.cls": b"run"}
+    columns, labels = rows(tar_of(tmp_path / f"a.{ending}", members))
+    assert columns == {"class": ("run", "sit", "walk")}
+    assert labels == {
+        "clip.00.png": "walk", "clip.01.png": "run", "clip.02.png": "sit", "clip.03.png": None,
+        "7.front.png": "run", "7.side.png": "run",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_member_is_read_whole_beside_many_other_names(tmp_path, first):
+    data = encoded(portrait(0))
+    samples = [f"{i}.image.png" for i in range(9)]
+    names = [*samples[:first], *(f"a.{i}x.png" for i in range(80)), *samples[first:]]
+    source = TarSource(str(tar_of(tmp_path / "a.tar", dict.fromkeys(names, data))), member="image")
+    assert len(source) == 9
+    assert [ref.name for ref in source.refs()] == samples
 
 
 def test_members_that_are_not_there_and_formats_without_members_are_refused(tmp_path, capsys):

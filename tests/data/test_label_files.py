@@ -170,6 +170,7 @@ def test_pictures_that_the_list_lacks_are_counted(folder, tmp_path):
     [
         (["0", "3", "1", "-1"], ("0", "1", "3")),  # the values that occur, and no others
         (["10", "9", "-5", "2000"], ("-5", "9", "10", "2000")),
+        (["-2", "-1", "0", "1"], ("-2", "-1", "0", "1")),  # beside other negative numbers -1 is one, too
         (["007", "8", "9", "10"], ("007", "8", "9", "10")),  # 007 is a name: it stays as it is
         (["01", "1", "02", "2"], ("01", "1", "02", "2")),
         (["1", "-1", "1", ""], ("no", "yes")),
@@ -180,7 +181,7 @@ def test_classes_get_an_order(folder, tmp_path, values, classes):
     text = "name,kind\n" + "".join(f"{i}.png,{value}\n" for i, value in enumerate(values))
     columns, labels = rows(folder, listed(tmp_path, text))
     assert columns == {"kind": classes}
-    unknown = {"-1", ""} if classes != ("no", "yes") else {""}
+    unknown = {""} if classes == ("no", "yes") or "-1" in classes else {"-1", ""}
     names = {"1": "yes", "-1": "no"} if classes == ("no", "yes") else {}
     assert list(labels.values()) == [None if v in unknown else names.get(v, v) for v in values]
 
@@ -208,6 +209,7 @@ def test_columns_that_are_no_labels_are_left_out(folder, tmp_path):
         ("my.csv", "0.png,a\n1.png,b\n", r"begins with a picture's row \(0.png\), not with a header; put one above"),
         ("my.csv", "0,a\n1,b\n", r"begins with a picture's row \(0\), not with a header; put one above"),
         ("my.csv", "name,kind\n0.png,a\n".encode("utf-16"), "is no text in UTF-8; save it as that"),
+        ("my.csv", 'name,kind\n0.png,"a\n1.png,b\n', r"the quotation mark before 'a\\n1.png,b' is not closed; mend"),
         ("my.txt", "hello\n", "is no attribute list"),
         ("my.txt", "1\nSmiling\n0.png 1\n1.png 1 -1\n", r"1\.png \(row 2\) has 2 values, not 1; mend the row"),
         ("my.json", "{", "mend or remove it"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pggan.cli import run
 from pggan.data.label_columns import LabelColumn
@@ -45,6 +46,19 @@ def shards(source, tmp_path, of, **options):
         parts.append(tmp_path / f"part{number}")
         prepare(str(source), parts[-1], PrepareOptions(shard=(number, of), **options))
     return parts
+
+
+def test_jpegs_of_two_qualities_merge_to_a_whole_store(tmp_path):
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "0.png")
+    parts = [tmp_path / "fine", tmp_path / "coarse"]
+    for part, quality in zip(parts, (95, 10)):
+        prepare(str(folder), part, PrepareOptions(codec="jpeg", quality=quality))
+        assert verify(part).intact
+    merge(tmp_path / "data", parts)
+    assert verify(tmp_path / "data").intact
 
 
 @pytest.mark.long

@@ -189,3 +189,10 @@ def test_a_manifest_with_senseless_bounds_is_refused():
     for bounds in ([2, 1], [1, 1], [float("nan"), 1]):
         with pytest.raises(ValueError, match="bounds"):
             Manifest.from_json({**values, "labels": [{"name": "age", "bounds": bounds}]})
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1)])
+def test_one_array_of_1_and_minus_1_is_yes_and_no(shape):
+    (column,), entries = label_array(np.array([1, -1, -1, np.nan, 1]).reshape(shape), 5, "labels.npy")
+    assert column.classes == ("no", "yes")
+    assert entries[:, 0].tolist() == [1, 0, 0, -1, 1]

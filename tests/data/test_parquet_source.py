@@ -37,6 +37,9 @@ def test_parquet_columns_of_classes_become_labels(tmp_path):
         who=[None if i == 3 else f"p{i % 4}" for i in range(COUNT)],
         hue=pa.array([str(c) for c in CLASSES]).dictionary_encode(),
         known=[-1 if i == 5 else i % 2 for i in range(COUNT)],
+        young=[1 if c == 1 else -1 for c in CLASSES],
+        old=[str(2 * (c == 1) - 1) for c in CLASSES],
+        tilt=[c - 2 for c in CLASSES],
         image_id=list(range(COUNT)),
         caption=[f"picture {i}" for i in range(COUNT)],
         width=[32 + i % 2 for i in range(COUNT)],
@@ -47,7 +50,7 @@ def test_parquet_columns_of_classes_become_labels(tmp_path):
     )
     source = open_source(str(path))
     columns = {column.name: column.classes for column in source.label_columns}
-    assert list(columns) == ["kind", "smiles", "who", "hue", "known"]
+    assert list(columns) == ["kind", "smiles", "who", "hue", "known", "young", "old", "tilt"]
     assert columns["who"] == ("p0", "p1", "p2", "p3")
     _, rows = stored(path, tmp_path / "data")
     assert rows == [
@@ -57,6 +60,9 @@ def test_parquet_columns_of_classes_become_labels(tmp_path):
             None if i == 3 else f"p{i % 4}",
             str(c),
             None if i == 5 else str(i % 2),
+            "yes" if c == 1 else "no",
+            "yes" if c == 1 else "no",
+            str(c - 2),
         )
         for i, c in enumerate(CLASSES)
     ]

@@ -80,6 +80,13 @@ def test_16_bit_pictures_that_are_nearly_black_are_said(tmp_path, top, is_said, 
     assert "16-bit" in notes
 
 
+def test_a_picture_of_32_bits_that_is_read_as_one_of_16_is_not_called_nearly_black():
+    ramp = np.linspace(0, 60_000, 64).astype(np.int32).reshape(8, 8)
+    image, notes = read_image(encoded(Image.fromarray(ramp), "TIFF"), 1)
+    assert image.max() == 233
+    assert notes == ("32-bit",)
+
+
 def png_of_16_bit_colour(values):
     """A PNG of 16-bit RGB, which Pillow does not write."""
     import struct

@@ -230,6 +230,27 @@ def test_another_source_is_refused(tmp_path, monkeypatch):
     assert prepare("drawn:7", dest, PrepareOptions(max_res=32, overwrite=True)).count == 7
 
 
+@pytest.mark.parametrize("changed", ["x-labels.npy", "classes.json"])
+def test_other_labels_beside_the_source_are_refused(tmp_path, monkeypatch, changed):
+    array, dest = tmp_path / "x.npy", tmp_path / "data"
+    np.save(array, np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "x-labels.npy", np.arange(12) % 3)
+    table = tmp_path / "table.csv"
+    table.write_text("file,kind\n" + "".join(f"picture {i},{'ab'[i % 2]}\n" for i in range(12)))
+    (tmp_path / "classes.json").write_text('{"kind": ["a", "b"]}')
+    options = PrepareOptions(labels=str(table) if changed == "classes.json" else None)
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 1, False)
+        with pytest.raises(Stop):
+            prepare(str(array), dest, options)
+    assert plan(str(array), dest, options).done == 10
+    np.save(tmp_path / "x-labels.npy", 2 - np.arange(12) % 3)
+    (tmp_path / "classes.json").write_text('{"kind": ["b", "a"]}')
+    os.utime(tmp_path / changed, ns=(1, 1))
+    with pytest.raises(UsageError, match="another SOURCE, or files in it have changed"):
+        prepare(str(array), dest, options)
+
+
 def test_a_source_with_its_destination_inside(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "pictures", 12)
     monkeypatch.chdir(folder)

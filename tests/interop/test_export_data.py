@@ -17,6 +17,7 @@ from pggan.interop.export_data import KINDS, export_data
 from pggan.interop.export_files import folder_names
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.file_lock import exclusive_lock
+from tests.helpers.image_files import write_folder
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,58 @@ def test_folders_of_classes_are_read_with_their_labels(kind, grey, tmp_path):
         assert read.classes == ["0", "1", "2"]
         assert [label for _, label in read.samples] == list(labels[labelled, 0][order])
         assert np.array_equal(np.asarray(read[0][0])[..., 0], images[16][labelled][order][0, 0])
+
+
+def test_folders_of_classes_are_none_that_are_passed_over_or_hide_a_list(tmp_path):
+    classes = ["lost+found", "labels.csv", "dataset.json", "ATTRIBUTION.txt", "a.lrdata", "plain"]
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "a-labels.npy", np.array(classes))
+    prepare(str(tmp_path / "a.npy"), tmp_path / "store")
+    export_data(tmp_path / "store", tmp_path / "out", "folder", by_class="class")
+    prepare(str(tmp_path / "out"), tmp_path / "again")
+    _, labels, manifest = contents(tmp_path / "again")
+    assert sorted(manifest.labels[0].classes[n] for (n,) in labels) == sorted(classes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_numbers_that_differ_little_are_exported_whole(tmp_path, kind):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8))
+    values = 1_700_000_000 + np.array([0, 60.5, 25, 100])
+    np.save(tmp_path / "a-labels.npy", values)
+    prepare(str(tmp_path / "a.npy"), tmp_path / "store")
+    done = export_data(tmp_path / "store", tmp_path / "out", kind)
+    numbers = ("class",) if kind == "parquet" else ()
+    prepare(done["out"], tmp_path / "again", PrepareOptions(numbers=numbers))
+    _, labels, manifest = contents(tmp_path / "again")
+    np.testing.assert_allclose([manifest.labels[0].value(n) for (n,) in labels], values, rtol=0, atol=1e-5)
+
+
+def test_a_label_with_semicolons_in_its_name_comes_back(tmp_path):
+    folder = write_folder(tmp_path / "pictures", 4)
+    (folder / "labels.csv").write_text(
+        '"file","hair; length; shade"\n' + "".join(f"{i}.png,a{i % 2}\n" for i in range(4))
+    )
+    prepare(str(folder), tmp_path / "store")
+    export_data(tmp_path / "store", tmp_path / "out", "folder")
+    prepare(str(tmp_path / "out"), tmp_path / "again")
+    _, labels, manifest = contents(tmp_path / "again")
+    assert [column.name for column in manifest.labels] == ["hair; length; shade"]
+    assert labels[:, 0].tolist() == [0, 1, 0, 1]
+
+
+def test_labels_of_any_name_are_exported_to_parquet(tmp_path):
+    folder = write_folder(tmp_path / "pictures", 4)
+    (folder / "labels.csv").write_text(
+        "file,image,img,id\n" + "".join(f"{i}.png,a{i % 2},b{i},c{i}\n" for i in range(4))
+    )
+    prepare(str(folder), tmp_path / "store")
+    export_data(tmp_path / "store", tmp_path / "out", "parquet")
+    prepare(str(tmp_path / "out"), tmp_path / "again")
+    images, labels, manifest = contents(tmp_path / "again")
+    expected_images, expected, before = contents(tmp_path / "store")
+    assert manifest.labels == before.labels
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(images[32], expected_images[32])
 
 
 def test_class_names_become_folder_names_that_differ_everywhere():

@@ -24,7 +24,7 @@ from pggan.data.prepare.size_estimate import Plan, estimate
 from pggan.data.sources import open_source
 from pggan.data.sources.aligned import AlignedSource
 from pggan.data.sources.base import BadImage, Ref, Source, bytes_carried
-from pggan.data.sources.fingerprint import fingerprint
+from pggan.data.sources.fingerprint import fingerprint, labels_beside
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, NO_LABELS, with_labels
 from pggan.data.sources.list_text import list_path, lists_above
@@ -119,11 +119,14 @@ class _PrepareJob:
     def identity(self, dest: Path) -> dict[str, Any]:
         """Returns what identifies the same command when it is run again."""
         own = {str(dest), str(partial_path(dest))}
+        table = self.options.labels if self.options.labels not in (FOLDERS, NO_LABELS) else None
         files = [
             None if self.options.align == AUTO else self.options.align,
             self.options.images_root,
-            self.options.labels if self.options.labels not in (FOLDERS, NO_LABELS) else None,
+            table,
             *(list_path(self.spec, name) for name in lists_above(self.spec)),
+            *(labels_beside(self.spec) if os.path.exists(self.spec) else ()),
+            *(labels_beside(table) if table is not None else ()),
         ]
         return {
             "command": "prepare-data",

@@ -158,7 +158,7 @@ def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
 
     (N,) or (N, 1): class numbers or names. (N, K) with at most one 1 per row: one column of K classes, one-hot. Other
     (N, K) of 0 and 1, or of -1 and 1: K columns of no and yes. Other (N, K) of whole numbers: K columns of classes.
-    Columns of fractions are numbers.
+    Columns of fractions are numbers; those of -1 and 1 alone are no and yes.
 
     Args:
         values: The array.
@@ -191,11 +191,19 @@ def label_array(values: NDArray[Any], count: int, where: str) -> Labels:
     return tuple(column for column, _ in columns), np.stack([numbers for _, numbers in columns], axis=1)
 
 
+def _are_signs(values: NDArray[Any]) -> bool:
+    """Whether numbers (N,) are -1 and 1, both of them, or not known."""
+    known = values[np.isfinite(values)]
+    return bool(np.isin(known, (-1, 1)).all() and len(np.unique(known)) == 2)
+
+
 def _column(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, NDArray[np.int32]]:
     """Returns one column and its class numbers (N,). Raises `DataError`."""
     kind = values.dtype.kind
     if kind == "b":
         return LabelColumn(name, ("no", "yes")), values.astype(np.int32)
+    if kind in "if" and _are_signs(values):
+        return LabelColumn(name, ("no", "yes")), np.where(np.isfinite(values), values > 0, -1).astype(np.int32)
     if kind == "f" and (values[np.isfinite(values)] % 1).any():
         measures = values.astype(np.float64)
         column = LabelColumn.of_values(name, measures)

@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 from pggan.data.sources.file_base import walk_once
 from pggan.data.sources.image_io import is_image_name
+from pggan.data.sources.list_text import CLASSES
 from pggan.data.sources.video_file import VIDEO_ENDINGS
 
 # Files of a folder whose size and time are read, spread over all; of the others only the names count.
@@ -22,6 +23,8 @@ _DATA = (
     ".tfrec", ".zlib", ".labels", ".h5", ".arrow", ".mat", ".hdf5", ".mdb", ".csv", ".json", "-anno.txt",
     "-ubyte", *VIDEO_ENDINGS,
 )  # fmt: skip
+# Endings of arrays of labels beside an array of images, as NAME-labels.npy and train-labels-idx1-ubyte.gz.
+_LABEL_ARRAYS = (".npy", ".labels", "-ubyte", ".gz")
 
 
 def fingerprint(spec: str, beside: Iterable[str | None] = (), without: Collection[str] = ()) -> str:
@@ -43,6 +46,14 @@ def fingerprint(spec: str, beside: Iterable[str | None] = (), without: Collectio
         except OSError:
             running.update(b"none\0")
     return running.hexdigest()
+
+
+def labels_beside(path: str) -> list[str]:
+    """Returns the files in the folder of a file or folder that may hold its labels, or the order of its classes."""
+    folder = os.path.dirname(os.path.abspath(path))
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    arrays = [name for name in names if "label" in name.lower() and name.endswith(_LABEL_ARRAYS) and name[0] != "."]
+    return [os.path.join(folder, name) for name in [*arrays, CLASSES] if name in names]
 
 
 def _files(spec: str, without: Collection[str]) -> Iterator[str]:

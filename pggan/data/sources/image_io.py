@@ -216,7 +216,8 @@ def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Ima
 def _note_dark(pil_image: Image.Image, bits: int, notes: list[str]) -> None:
     """Adds a note where no colour reaches 1/16 of the range, as in 12-bit data that a program saved in 16 bits."""
     if pil_image.mode.startswith("I"):
-        top, limit = np.asarray(pil_image).max(initial=0), 1 << (bits - 4)
+        top = np.asarray(pil_image).max(initial=0)
+        limit = 1 << ((16 if top <= 65535 else bits) - 4)  # the range from which `_integer_to_8_bits` rescales
     else:  # 8 bits already
         colour = pil_image.convert("L" if pil_image.mode in ("L", "LA", "La") else "RGB")
         top, limit = np.asarray(colour).max(initial=0), 16

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes, without_unknown
 from pggan.data.sources.base import Source
 from pggan.data.sources.file_base import read_if_present
 from pggan.data.sources.image_io import is_image_name
@@ -23,6 +23,8 @@ from pggan.utils.errors import DataError
 from pggan.utils.formatting import printable
 from pggan.utils.limits import MAX_LIST_BYTES
 
+# What is quoted in a header: delimiters in it are none.
+_QUOTED = re.compile(r'"[^"]*"')
 # The line by which Excel names the delimiter of a CSV.
 _SEPARATOR = re.compile(r"\ufeff?\"?sep=(.)\"?[ ,;\t]*\n", re.IGNORECASE)
 
@@ -194,13 +196,18 @@ def _csv_rows(text: str, where: str) -> list[list[str]]:
     check_values(text, ",;\t\n", where)
     separator = _SEPARATOR.match(text)
     text = text[separator.end() :] if separator else text
-    delimiter = separator[1] if separator else max(",;\t", key=text.partition("\n")[0].count)
+    header = _QUOTED.sub("", text.partition("\n")[0])
+    delimiter = separator[1] if separator else max(",;\t", key=header.count)
     try:
         lines = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
         cells: dict[str, str] = {}  # equal texts are kept once
-        return [[cells.setdefault(c, c) for c in map(str.strip, row)] for row in lines if any(map(str.strip, row))]
+        rows = [[cells.setdefault(c, c) for c in map(str.strip, row)] for row in lines if any(map(str.strip, row))]
     except (csv.Error, TypeError) as error:
         raise DataError(f"{where} is no CSV ({error}); save it again as one") from None
+    # the csv module ends an open quotation at the end of the file
+    if rows and text.count('"') % 2 and (open_cell := next((cell for cell in rows[-1] if "\n" in cell), None)):
+        raise DataError(f"{where}: the quotation mark before {open_cell[:40]!r} is not closed; mend the row")
+    return rows
 
 
 def _no_header(where: str, name: str) -> DataError:
@@ -230,6 +237,6 @@ def _as_classes(values: Sequence[str], order: Any, are_numbers: bool) -> tuple[t
     elif len(distinct) > MAX_CLASSES or are_measures(distinct):
         return (), np.zeros(0, np.int32)
     else:
-        classes = order_classes((value for value in distinct if value != "-1"), are_numbers)
+        classes = order_classes(without_unknown(distinct), are_numbers)
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers.get(value, -1) for value in values], np.int32)

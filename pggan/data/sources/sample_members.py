@@ -21,9 +21,14 @@ _MAX_NAMES = 64
 
 
 class SampleMembers:
-    """Counts the images of samples by member, and chooses among them."""
+    """Counts the images of samples by member, and chooses among them.
 
-    def __init__(self) -> None:
+    Args:
+        wanted: The member to read: `image`, `image.png` or `png`; None: see `choose`.
+    """
+
+    def __init__(self, wanted: str | None = None) -> None:
+        self._wanted = wanted
         self._counts: Counter[tuple[str, str]] = Counter()  # images by member and ending
         self._paired = False  # whether a sample has several images
         self._last, self._total = "", 0
@@ -34,8 +39,14 @@ class SampleMembers:
         self._paired |= key == self._last
         self._last = key
         self._total += 1
-        if len(self._counts) <= _MAX_NAMES:
-            self._counts[_member(name)] += 1
+        member = _member(name)
+        if member in self._counts or len(self._counts) <= _MAX_NAMES or self._is_wanted(*member):
+            self._counts[member] += 1
+
+    def _is_wanted(self, name: str, ending: str) -> bool:
+        """Whether `wanted` names this member."""
+        text = (self._wanted or "").lower().strip(".")
+        return self._wanted is not None and text in (name, ending, f"{name}.{ending}")
 
     @property
     def count(self) -> int:
@@ -46,22 +57,23 @@ class SampleMembers:
         """Whether an image is read."""
         return self._included is None or _member(name) in self._included
 
-    def choose(self, member: str | None, spec: str) -> None:
-        """Chooses which images are read.
+    def choose(self, spec: str) -> None:
+        """Chooses which images are read: the member that is wanted.
+
+        Without one, it is the member whose name says pictures, or the only one whose name does not say something else.
 
         Args:
-            member: `image`, `image.png` or `png`; None: the member whose name says pictures, or the only one whose name
-                does not say something else.
             spec: The SOURCE argument, for messages.
 
         Raises:
             UsageError: No sample has the member.
         """
-        if member is not None:
-            text = member.lower().strip(".")
-            self._include(lambda name, ending: text in (name, ending, f"{name}.{ending}"))
+        if self._wanted is not None:
+            self._include(self._is_wanted)
             if not self._included:
-                raise UsageError(f"--member {member}: no sample of {spec} has it; they have {_listed(self._counts)}")
+                raise UsageError(
+                    f"--member {self._wanted}: no sample of {spec} has it; they have {_listed(self._counts)}"
+                )
             return
         names = {member for member, _ in self._counts}
         if self._paired and len(names) > 1 and len(self._counts) <= _MAX_NAMES:

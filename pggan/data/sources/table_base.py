@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
+from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes, without_unknown
 from pggan.data.sources.array_choice import join_remarks, no_classes_remark
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import read_image, read_size
@@ -28,10 +28,12 @@ from pggan.utils.limits import MAX_CARRIED_BYTES
 
 # Most rows per batch of images, and of one label column.
 ROWS, LABEL_ROWS = 16, 1024
-# Columns that are no classes, and are not named as left out.
+# Columns that are no classes, unless the file names such, and are not named as left out.
 _NO_LABELS = frozenset(("width", "height", "id", "idx", "index", "__index_level_0__"))
 # Most characters of a class, and of a picture's name.
 _MAX_CLASS_NAME, _MAX_NAME = 200, 1000
+# Classes of truth values, and of attributes of 1 and -1.
+_NO_YES = ("no", "yes")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\b")
 
 
@@ -115,7 +117,7 @@ class TableSource(Source):
         row_number = 0
         numbers = {
             # columns whose classes the file names hold class numbers already
-            column.name: {} if column.name in self._named else {name: i for i, name in enumerate(column.classes)}
+            column.name: {} if column.name in self._named else _numbers_by_text(column)
             for column in self.label_columns
         }
         for path in self.files:
@@ -179,14 +181,20 @@ class TableSource(Source):
         for name in schema.names:
             kind = schema.field(name).type
             kind = kind.value_type if types.is_dictionary(kind) else kind
-            if name == self._image.name or name in _NO_LABELS or schema.names.count(name) > 1:
+            if name == self._image.name or schema.names.count(name) > 1:
+                continue
+            if name in _NO_LABELS and name not in self._named:
                 continue
             if name in self._named:
                 columns.append(LabelColumn(name, self._named[name]))
             elif types.is_boolean(kind):
-                columns.append(LabelColumn(name, ("no", "yes")))
+                columns.append(LabelColumn(name, _NO_YES))
             elif any(is_kind(kind) for is_kind in _class_kinds()):
                 distinct = self._distinct(name)
+                if set(map(str, distinct or ())) == {"-1", "1"}:  # as CelebA's attributes
+                    columns.append(LabelColumn(name, _NO_YES))
+                    continue
+                distinct = None if distinct is None else without_unknown(distinct)
                 # values that differ for nearly every image are names; a single value is no information
                 few = distinct is not None and (len(distinct) <= self._count // 2 or len(distinct) == 2)
                 if distinct is not None and few and 1 < len(distinct) <= MAX_CLASSES:
@@ -196,12 +204,12 @@ class TableSource(Source):
         return tuple(columns), left_out
 
     def _distinct(self, name: str) -> set[Any] | None:
-        """Returns a column's distinct values without those that mean none; None if they are too many, or measures."""
+        """Returns a column's distinct values without empty ones; None if they are too many, or measures."""
         distinct: set[Any] = set()
         for path in self.files:
             for batch in self.batches(path, [name], LABEL_ROWS):
                 values = {_whole(value) for value in batch.column(0).unique().to_pylist()}
-                distinct |= values - {None, "", -1}
+                distinct |= values - {None, ""}
                 if len(distinct) > MAX_CLASSES or any(
                     isinstance(value, float) or (isinstance(value, str) and len(value) > _MAX_CLASS_NAME)
                     for value in distinct
@@ -243,6 +251,12 @@ def _entry(value: Any, column: LabelColumn, known: dict[str, int]) -> int:
     if column.is_number:
         return int(column.entries(np.float64(_measure(value))))
     return _number(value, known, len(column.classes))
+
+
+def _numbers_by_text(column: LabelColumn) -> dict[str, int]:
+    """Returns the class numbers of the texts of a column's cells."""
+    numbers = {name: number for number, name in enumerate(column.classes)}
+    return {**numbers, "-1": 0, "1": 1} if column.classes == _NO_YES else numbers
 
 
 def _number(value: Any, known: dict[str, int], count: int) -> int:

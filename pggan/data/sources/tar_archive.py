@@ -72,7 +72,8 @@ class TarSource(Source):
     """Members in natural order; those of a compressed tar, which is streamed, in the order of the file.
 
     An image's class is in a member of the same name with the ending `.cls`, or `.json` with an entry "label" or
-    "class", as in webdataset. Of the images of a sample, `SampleMembers` chooses.
+    "class", as in webdataset: `7.cls` is that of all images of the sample, `7.image.png`, and `clip.01.cls` that of
+    `clip.01.png` alone. Of the images of a sample, `SampleMembers` chooses.
     """
 
     choices = ("member",)
@@ -84,7 +85,7 @@ class TarSource(Source):
         self._lists: dict[str, bytes | None] = {}  # lists of labels by path; None: not read
         self._passed = PassedOver()
         self._streamed_names: list[str] = []
-        self._members = SampleMembers()
+        self._members = SampleMembers(member)
         labels = _Labels()
         for path in self.paths:
             places = self._scan(path, labels)
@@ -92,14 +93,14 @@ class TarSource(Source):
         self.path = spec
         if not self._members.count:
             raise DataError(join_remarks(f"{spec} {NO_IMAGES}", self._passed.remark()) or "")
-        self._members.choose(member, spec)
+        self._members.choose(spec)
         self.remark = join_remarks(self._members.remark(), self._passed.remark())
         # with more distinct values they are names of images, not classes
         distinct = set(labels.values()) - {"-1"}
         classes = order_classes(distinct) if len(distinct) <= MAX_CLASSES else ()
         self.label_columns = (LabelColumn("class", classes),) if classes else ()
         numbers = {name: number for number, name in enumerate(classes)}
-        self._numbers = {key: numbers.get(name, -1) for key, name in labels.items()}
+        self._numbers = {key: numbers.get(name, -1) for key, name in labels.by_sample().items()}
 
     @staticmethod
     def files(spec: str) -> list[str]:
@@ -115,7 +116,9 @@ class TarSource(Source):
                 if member.issym() or member.islnk():
                     links[posixpath.normpath(member.name)] = _link_target(member)
                 if _is_image(member):
-                    self._members.add(_sample_key(path, member.name), member.name)
+                    stem = _stem(path, member.name)
+                    self._members.add(_sample_of(stem), member.name)
+                    labels.add_image(stem)
                     if self.streamed:
                         self._streamed_names.append(member.name)
                     else:
@@ -126,7 +129,7 @@ class TarSource(Source):
         return _follow(places, links, path) if links and not self.streamed else places
 
     def _read_label(self, members: TarMembers, member: tarfile.TarInfo, path: str, labels: _Labels) -> None:
-        """Reads a list of labels, or the label file of one image, of which `.cls` has priority over `.json`."""
+        """Reads a list of labels, or the label file of one sample, of which `.cls` has priority over `.json`."""
         name = member.name.removeprefix("./")
         is_list = posixpath.basename(name) in (TABLE, CLASSES, DATASET)
         if is_list or is_list_name(name):
@@ -136,7 +139,7 @@ class TarSource(Source):
         if is_list or not name.endswith((".cls", ".json")) or member.size > _MAX_LABEL_BYTES:
             return
         data = members.read(member)
-        key, label = _sample_key(path, member.name), _parse_label(member.name, data)
+        key, label = _stem(path, member.name), _parse_label(member.name, data)
         if label is not None and (key not in labels or name.endswith(".cls")):
             labels.add(key, label)
 
@@ -185,22 +188,47 @@ class TarSource(Source):
                         del content  # while the next one is read
 
     def _classes(self, path: str, name: str) -> tuple[int, ...]:
-        return (self._numbers.get(_sample_key(path, name), -1),) if self.label_columns else ()
+        if not self.label_columns:
+            return ()
+        stem = _stem(path, name)
+        return (self._numbers.get(stem, self._numbers.get(_sample_of(stem), -1)),)
 
     def reader(self, resolution: int, seed: int) -> Reader:
         return TarReader()
 
 
 class _Labels(dict[str, str]):
-    """Class names by sample key, together at most MAX_LIST_BYTES."""
+    """Class names by the stems of their files, together at most MAX_LIST_BYTES."""
 
-    _bytes = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes = 0
+        self._images: set[str] = set()  # stems of images that have a dot
+
+    def add_image(self, stem: str) -> None:
+        """Notes an image, whose label file may have its own stem."""
+        if stem != _sample_of(stem):
+            self._images.add(stem)
 
     def add(self, key: str, label: str) -> None:
         self[key] = label
         self._bytes += len(key) + len(label)
         if self._bytes > MAX_LIST_BYTES:
             raise ValueError(f"labels above the limit of {MAX_LIST_BYTES >> 20} MiB")
+
+    def by_sample(self) -> dict[str, str]:
+        """Returns the class names by stem and, for all images of a sample, by what these share.
+
+        A file of the stem of an image names the class of that image alone.
+        """
+        shared: dict[str, str] = {}
+        for stem, label in self.items():
+            sample = _sample_of(stem)
+            if stem == sample:
+                shared[sample] = label
+            elif stem not in self._images:
+                shared.setdefault(sample, label)
+        return {**self, **shared}
 
 
 def _is_tar(path: str) -> bool:
@@ -255,10 +283,16 @@ def _last_target(link: str, links: dict[str, str]) -> str:
     return link
 
 
-def _sample_key(path: str, name: str) -> str:
-    """Returns what the members of one webdataset sample share: shard, folder and the name up to its first dot."""
+def _stem(path: str, name: str) -> str:
+    """Returns shard, folder and name of a member without its ending."""
     folder, _, base = name.rpartition("/")
-    return f"{path}\0{folder}/{base.partition('.')[0]}"
+    return f"{path}\0{folder}/{base.rpartition('.')[0]}"
+
+
+def _sample_of(stem: str) -> str:
+    """Returns what the members of one webdataset sample share: shard, folder and the name up to its first dot."""
+    folder, _, base = stem.rpartition("/")
+    return f"{folder}/{base.partition('.')[0]}"
 
 
 def _parse_label(name: str, data: bytes) -> str | None:

@@ -168,7 +168,8 @@ def _listed(values: Any) -> str:
 def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
     """Returns the manifest of compatible stores merged in this order, without its digests.
 
-    Counts and bytes are summed. Options stay where all stores agree; sources and attributions are listed once each.
+    Counts and bytes are summed. Options stay where all stores agree, and of --quality the lowest, by which
+    `jpeg_tolerance` tells damage; sources and attributions are listed once each.
     """
     first, others = manifests[0], manifests[1:]
     options = {
@@ -176,6 +177,9 @@ def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
         for name, value in first.options.items()
         if all(name in other.options and other.options[name] == value for other in others)
     }
+    qualities = [manifest.options["quality"] for manifest in manifests if "quality" in manifest.options]
+    if qualities:
+        options["quality"] = min(qualities)
     return Manifest(
         count=sum(manifest.count for manifest in manifests),
         channels=first.channels,
