@@ -125,7 +125,7 @@ def _search(
     store = Store(data or str(run.read_options()[0].data))
 
     def score(model: ModelFile) -> float:
-        generate = Model(model, where).generate
+        generate = Model(model, where).seed_images  # RGBA premultiplied, as in the store
         value = evaluate_model(generate, store, 2**level, [metric], count, device=where)[spec.figure]
         output.note(f"length {model.info['post_hoc']['length']:g}: {spec.figure} {value:.4g}")
         return value

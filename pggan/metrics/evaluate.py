@@ -266,7 +266,7 @@ def evaluate_model(
     """Evaluates a generator against a store, as a training run does. Every process of `world` has to call it.
 
     Args:
-        generate: Makes uint8 images (N, H, W, C) of seeds, which are 0, 1, ...
+        generate: Makes uint8 images (N, H, W, C) of seeds, which are 0, 1, ...; RGBA premultiplied.
         store: The real images.
         resolution: Side of the images.
         cache: A cache, or its folder; None: beside the store.

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ import torch
 
 import pggan
 from pggan.cli import run as command
+from pggan.cli.ema import _search
+from pggan.cli.options import Output
+from pggan.generation.model import Model
 from pggan.networks import ema
 from pggan.networks.model_file import ModelFile, load_model, save_model
 from pggan.training.engine.memory_estimate import fixed_bytes
@@ -23,6 +27,8 @@ from pggan.training.run.post_hoc import build_average, inner_products, solve_wei
 from pggan.training.run.warm_start import load_pretrained
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
+from tests.helpers.lmdb_contents import write
+from tests.helpers.model_files import model_file
 from tests.helpers.runs import StopAfter, same
 from tests.helpers.train_steps import Player, tiny
 
@@ -173,6 +179,29 @@ def test_the_command_builds_models_of_what_snapshots_keep(trained, data, capsys)
     lowest = min(tried["tried"], key=lambda row: row["score"])
     assert tried["length"] == lowest["length"]
     assert {row["length"] for row in tried["tried"]} == {0.03, 0.1}
+
+
+def search_for(model, score, monkeypatch, tmp_path):
+    """Searches with a model for every length, which is measured as `score`; returns the images that were measured."""
+    measured = []
+
+    def measure(generate, *others, **options):
+        measured.append(generate([3, 4]))
+        return {"swd": score}
+
+    monkeypatch.setattr("pggan.metrics.evaluate.evaluate_model", measure)
+    monkeypatch.setattr("pggan.training.run.post_hoc.stored_averages", lambda *given: [SimpleNamespace(level=4)])
+    monkeypatch.setattr("pggan.training.run.post_hoc.search", lambda run, lengths, score, *given: (score(model), []))
+    data = write(tmp_path / "four", [0, 1], dict.fromkeys((4, 8, 16), "raw"))
+    _search(RunDirectory(tmp_path), "swd", (0.1,), str(data), 8, "cpu", None, Output(as_json=True))
+    return measured[0]
+
+
+def test_the_search_measures_transparent_pictures_premultiplied_as_the_store_has_them(monkeypatch, tmp_path):
+    model = model_file(channels=4, info={"post_hoc": {"length": 0.1}})
+    measured, images = search_for(model, 1.0, monkeypatch, tmp_path), Model(model, torch.device("cpu"))
+    np.testing.assert_array_equal(measured, images.seed_images([3, 4]))
+    assert not np.array_equal(measured, images.generate([3, 4]))  # which files have
 
 
 def test_the_mean_of_chosen_snapshots(trained, capsys):
