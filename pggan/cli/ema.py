@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,8 @@ def _search(
     def score(model: ModelFile) -> float:
         generate = Model(model, where).seed_images  # RGBA premultiplied, as in the store
         value = evaluate_model(generate, store, 2**level, [metric], count, device=where)[spec.figure]
+        if math.isnan(value):
+            raise UsageError(f"--best {metric} has no value on these pictures, most of which are equal; take another")
         output.note(f"length {model.info['post_hoc']['length']:g}: {spec.figure} {value:.4g}")
         return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -212,6 +213,11 @@ def test_the_mean_of_chosen_snapshots(trained, capsys):
     models = [dict(load_model(path).generator.named_parameters()) for path in chosen]
     for name, own in mean.generator.named_parameters():
         assert torch.allclose(own, (models[0][name] + models[1][name]) / 2, atol=1e-6), name
+
+
+def test_a_metric_without_a_value_chooses_no_length(monkeypatch, tmp_path):
+    with pytest.raises(UsageError, match="--best swd has no value"):
+        search_for(model_file(info={"post_hoc": {"length": 0.1}}), math.nan, monkeypatch, tmp_path)
 
 
 def test_a_run_that_stops_keeps_the_same_averages(trained, config, tmp_path):
