@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import shlex
@@ -15,9 +16,11 @@ from PIL import Image
 from pggan.cli import run
 from pggan.editing.latent_sources import read_latents
 from pggan.generation.images import encode_png, read_metadata
+from pggan.generation.model import load
+from pggan.networks.model_file import save_model
 from pggan.web.uploads import MOST_UPLOAD_BYTES
 from tests.helpers.explorers import ORIGIN, client_of, explorer_of, page_of
-from tests.helpers.model_files import saved
+from tests.helpers.model_files import model_file, saved
 
 
 @pytest.fixture
@@ -206,6 +209,21 @@ def test_the_python_code_makes_the_same_picture(browser, point, level):
         assert recipe["command"].endswith("small.safetensors --seeds 4")
     if "moves" in point:
         assert "--latents SAVED.png" in recipe["command"]
+
+
+def test_a_recipe_names_the_class_also_where_its_number_is_the_name_of_another(tmp_path):
+    labels = {"name": "petals", "classes": ["1", "2", "3"]}
+    save_model(tmp_path / "flowers.safetensors", dataclasses.replace(model_file(labels=3), labels=labels))
+    explorer = explorer_of(tmp_path / "flowers.safetensors")
+    with client_of(explorer) as client, page_of(client) as page:
+        recipe = page.ask("recipe", point={"seed": 4, "classes": [1]})
+    assert recipe["command"].endswith("--seeds 4 --label 2")
+    names = {}
+    exec(recipe["python"], names)  # our own code, as a user would run it
+    model = explorer.model
+    np.testing.assert_array_equal(
+        names["image"], model.images(model.seed_latents([4]), model.labels.vectors([(1,)]))[0]
+    )
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
