@@ -35,6 +35,21 @@ def keys_of(explorer):
     return [entry["key"] for entry in explorer.favourites.describe()["entries"]]
 
 
+def test_favourites_that_cannot_be_written_are_an_error_and_can_still_be_undone(browser, tmp_path):
+    page, explorer, _ = browser
+    page.ask("favour", point={"seed": 3})
+    place = explorer.favourites.path
+    (tmp_path / "file").write_text("")
+    explorer.favourites.path = tmp_path / "file" / "favourites.json"
+    for request in ({"kind": "favour", "point": {"seed": 4}}, {"kind": "undo"}):
+        answer = page.ask(**request)
+        assert (answer["type"], "Not a directory" in answer["error"]) == ("error", True)
+    explorer.favourites.path = place
+    assert len(keys_of(explorer)) == 1
+    assert page.ask("undo")["moved"]
+    assert keys_of(explorer) == []
+
+
 def fetch(client, answer):
     assert "file" in answer, answer
     reply = client.get(answer["file"])
