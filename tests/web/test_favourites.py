@@ -262,6 +262,15 @@ def test_the_command_of_a_mixture_makes_it(browser, tmp_path, monkeypatch, share
     assert command != page.ask("recipe", point={"seed": 4, "mix": painted})["command"]
 
 
+def test_exported_latents_have_different_names_whatever_the_notes_say(browser, tmp_path):
+    page, _, client = browser
+    for seed, note in enumerate(("smile", "smile", "smile-2")):
+        page.ask("favour", point={"seed": seed}, note=note)
+    (tmp_path / "kept.safetensors").write_bytes(fetch(client, page.ask("export", way="latents")))
+    names = read_latents(tmp_path / "kept.safetensors", load(tmp_path / "small.safetensors", "cpu")).names
+    assert names == ("smile", "smile-2", "smile-2-2")
+
+
 def test_a_moved_picture_is_a_latent_for_other_commands(browser, tmp_path):
     page, explorer, client = browser
     page.ask("find", source="sefa")
