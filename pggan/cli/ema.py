@@ -10,7 +10,7 @@ import click
 import cloup
 
 from pggan.cli.latent_options import check_new
-from pggan.cli.options import Output, device_option, numbers_type, output_options, overwrite_option
+from pggan.cli.options import NumberRange, Output, device_option, numbers_type, output_options, overwrite_option
 from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
 
@@ -28,7 +28,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
 @cloup.option_group(
     "Average",
     cloup.option(
-        "--length", type=click.FloatRange(0.001, 0.28), metavar="X", show_default="none",
+        "--length", type=NumberRange(0.001, 0.28), metavar="X", show_default="none",
         help="Length of the average: standard deviation of its profile, as a share of the images since the "
         "resolution began.",
     ),
