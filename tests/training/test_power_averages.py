@@ -258,6 +258,7 @@ def test_refusals(config, tmp_path, capsys):
         (["--snapshots", "1,2"], "has no model of 1 kimg; there are"),
         (["--snapshots", "nan,2"], "nan kimg is no number of images"),
         (["--length", "0.1", "--data", "x"], "are about --best"),
+        (["--length", "0.1", "--n", "64"], "are about --best"),
     ):
         assert command(["ema", str(run.path), *arguments]) != 0
         error = capsys.readouterr().err
