@@ -138,6 +138,12 @@ def _background(*images: ImageSet) -> str | None:
 def _check_picture(path: Path) -> None:
     if path.is_dir() or path.suffix.lower() != ".png":
         raise UsageError(f"--neighbours {path}: give the name of a PNG file, as {path.with_suffix('.png')}")
+    from pggan.data.store.staging import existing_parent
+
+    folder = existing_parent(path.absolute())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        reason = "you may not write there" if folder.is_dir() else "that is a file"
+        raise UsageError(f"--neighbours {path} cannot be written to {folder}: {reason}; give another name")
 
 
 def _check_cache(folder: Path) -> None:

@@ -59,7 +59,7 @@ def curve(given: argparse.Namespace, run: Path) -> dict[float, float]:
     with Store(given.data) as store, torch.no_grad():
         for path in RunDirectory(run).models():
             model = load(path, "cpu")
-            figures = evaluate_model(model.generate, store, model.resolution, ["swd"], given.n)
+            figures = evaluate_model(model.seed_images, store, model.resolution, ["swd"], given.n)
             found[float(model.info["kimg"])] = figures["swd"]
     return found
 

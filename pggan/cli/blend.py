@@ -11,6 +11,7 @@ from pggan.cli.latent_options import SIDE, SIDE_SHARE, check_new
 from pggan.cli.options import (
     SEEDS,
     ModelChoice,
+    NumberRange,
     Output,
     device_option,
     no_mark_option,
@@ -40,7 +41,7 @@ from pggan.utils.errors import UsageError
         help="One model: blend two kept latents instead.",
     ),
     cloup.option(
-        "--share", type=click.FloatRange(0, 1), metavar="X", default=1.0, help="Latents: share of the second's maps."
+        "--share", type=NumberRange(0, 1), metavar="X", default=1.0, help="Latents: share of the second's maps."
     ),
     cloup.option(
         "--channels", type=numbers_type(int, 2), show_default="all", help="Latents: first and last map, as 0,31."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 import cloup
 
 from pggan.cli.latent_options import check_new
-from pggan.cli.options import Output, device_option, numbers_type, output_options, overwrite_option
+from pggan.cli.options import NumberRange, Output, device_option, numbers_type, output_options, overwrite_option
 from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pggan.training.run.directory import RunDirectory
     from pggan.training.run.post_hoc import PostHoc
 
+DEFAULT_COUNT = 1024
 # Metrics without a network of somebody else's.
 SEARCHED = [metric.name for metric in METRICS if not metric.needs]
 
@@ -27,7 +29,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
 @cloup.option_group(
     "Average",
     cloup.option(
-        "--length", type=click.FloatRange(0.001, 0.28), metavar="X", show_default="none",
+        "--length", type=NumberRange(0.001, 0.28), metavar="X", show_default="none",
         help="Length of the average: standard deviation of its profile, as a share of the images since the "
         "resolution began.",
     ),
@@ -46,7 +48,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
     ),
     cloup.option("--data", type=click.Path(), show_default="the run's", help="Data store to compare with."),
     cloup.option(
-        "--n", "--count", "count", type=click.IntRange(4, 1_000_000), metavar="N", default=1024,
+        "--n", "--count", "count", type=click.IntRange(4, 1_000_000), metavar="N", show_default="1024",
         help="Generated pictures a length.",
     ),
     device_option,
@@ -64,8 +66,8 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
 @output_options
 def command(
     run: Path, length: float | None, best: str | None, snapshots: tuple[float, ...] | None, kimg: float | None,
-    lengths: tuple[float, ...] | None, data: str | None, count: int, device: str, out: Path | None, overwrite: bool,
-    output: Output,
+    lengths: tuple[float, ...] | None, data: str | None, count: int | None, device: str, out: Path | None,
+    overwrite: bool, output: Output,
 ) -> None:  # fmt: skip
     """Build a generator's average of any length after the training.
 
@@ -77,8 +79,8 @@ def command(
         raise UsageError("give one of --length X, --best METRIC or --snapshots KIMG,KIMG")
     if snapshots and kimg is not None:
         raise UsageError("--kimg is about --length and --best; --snapshots names its own")
-    if best is None and (lengths or data):
-        raise UsageError("--lengths and --data are about --best; leave them out")
+    if best is None and (lengths or data or count is not None):
+        raise UsageError("--lengths, --data and --n are about --best; leave them out")
     if out is not None:
         _check_out(out, overwrite)
     from pggan.networks.model_file import save_model
@@ -92,7 +94,7 @@ def command(
     elif length is not None:
         built = build_average(directory, length, kimg)
     else:
-        built, rows = _search(directory, str(best), lengths, data, count, device, kimg, output)
+        built, rows = _search(directory, str(best), lengths, data, count or DEFAULT_COUNT, device, kimg, output)
     about = built.model.info["post_hoc"]
     if out is None:
         name = "mean" if snapshots else f"{about['length']:g}"
@@ -125,8 +127,10 @@ def _search(
     store = Store(data or str(run.read_options()[0].data))
 
     def score(model: ModelFile) -> float:
-        generate = Model(model, where).generate
+        generate = Model(model, where).seed_images  # RGBA premultiplied, as in the store
         value = evaluate_model(generate, store, 2**level, [metric], count, device=where)[spec.figure]
+        if math.isnan(value):
+            raise UsageError(f"--best {metric} has no value on these pictures, most of which are equal; take another")
         output.note(f"length {model.info['post_hoc']['length']:g}: {spec.figure} {value:.4g}")
         return value
 

@@ -11,7 +11,7 @@ import click
 import cloup
 
 from pggan.cli.latent_options import LatentChoice, task_of
-from pggan.cli.options import Command, ModelChoice, Output
+from pggan.cli.options import Command, ModelChoice, NumberRange, Output
 from pggan.generation.seeds import MAX_SEED, Seeds
 from pggan.utils.errors import UsageError
 
@@ -77,7 +77,7 @@ def family_options(function: Command) -> Command:
             help="Pictures like those of a file of latents, or of a PNG that pggan made; --n of each.",
         ),
         cloup.option(
-            "--degrees", type=click.FloatRange(0, 180), metavar="X", show_default=f"{DEFAULT_DEGREES:g}",
+            "--degrees", type=NumberRange(0, 180), metavar="X", show_default=f"{DEFAULT_DEGREES:g}",
             help="How far the latents of such pictures are turned; 90 is as different as two seeds.",
         ),
         cloup.option(
@@ -85,7 +85,7 @@ def family_options(function: Command) -> Command:
             help="score: best first, by the discriminator, where the file keeps it.",
         ),
         cloup.option(
-            "--reject", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", default=0.0,
+            "--reject", type=NumberRange(0, 1, max_open=True), metavar="SHARE", default=0.0,
             help="Leave out this share of the pictures, those with the lowest scores by the discriminator.",
         ),
     )(command)  # fmt: skip

@@ -33,7 +33,7 @@ _NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "reso
         help="Write a PNG of the store's pictures, spread evenly over it, with their labels.",
     ),
     cloup.option("--res", type=int, metavar="R", show_default="the largest up to 256", help="Which level to show."),
-    cloup.option("--count", type=int, default=48, metavar="N", help="Pictures on the sheet."),
+    cloup.option("--count", type=int, metavar="N", show_default="48", help="Pictures on the sheet."),
     cloup.option(
         "--landmarks", type=click.Path(path_type=Path), metavar="CSV", show_default="none",
         help="Draw the landmarks, by the report of prepare-data --align auto that the store was made with.",
@@ -41,14 +41,14 @@ _NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "reso
 )  # fmt: skip
 @cloup.option_group("Output", json_option)
 def command(
-    what: str | None, as_json: bool, sheet: Path | None, res: int | None, count: int, landmarks: Path | None
+    what: str | None, as_json: bool, sheet: Path | None, res: int | None, count: int | None, landmarks: Path | None
 ) -> None:
     """Describe a model, a run or a data store.
 
     WHAT is a model file, a run directory, a data store or a shipped model's name (none: portraits).
     """
-    if sheet is None and (res is not None or landmarks is not None):
-        raise UsageError("--res and --landmarks are about a contact sheet; give --sheet FILE, too")
+    if sheet is None and any(option is not None for option in (res, count, landmarks)):
+        raise UsageError("--res, --count and --landmarks are about a contact sheet; give --sheet FILE, too")
     from pggan.data.store.store import is_store
 
     values = describe(what)
@@ -56,9 +56,9 @@ def command(
     if sheet is not None:
         if what is None or not is_store(what):
             raise UsageError("--sheet shows the pictures of a data store; name one")
-        from pggan.report.contact_sheet import write_contact_sheet
+        from pggan.report.contact_sheet import DEFAULT_COUNT, write_contact_sheet
 
-        written = write_contact_sheet(what, sheet, res, count, landmarks)
+        written = write_contact_sheet(what, sheet, res, DEFAULT_COUNT if count is None else count, landmarks)
         values |= written
         side = written["resolution"]
         lines.append(f"{written['sheet']}: {written['shown']} pictures of {side}x{side}")

@@ -13,6 +13,7 @@ from pggan.cli.options import (
     GRID_SIZE,
     SEEDS,
     ModelChoice,
+    NumberRange,
     Output,
     background_option,
     fps_option,
@@ -70,7 +71,7 @@ DEFAULT_SECONDS = 8.0
         help="File to write; its ending chooses the format: .mp4 (H.264), .gif or .webp.",
     ),
     seconds_option(
-        type=click.FloatRange(0.05, 86400), show_default=f"{DEFAULT_SECONDS:g}; of keyframes, their own"
+        type=NumberRange(0.05, 86400), show_default=f"{DEFAULT_SECONDS:g}; of keyframes, their own"
     ),
     fps_option(default=30.0),
     cloup.option("--grid", type=GRID_SIZE, default="1x1", help="Columns x rows of walks side by side, as 3x2."),

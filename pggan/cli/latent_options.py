@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import Command, ModelChoice, ParsedType
+from pggan.cli.options import Command, ModelChoice, NumberRange, ParsedType
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def reach_options(function: Command) -> Command:
     """Adds `--degrees` and `--spreads` to a group; the command makes a `Reach` of `degrees` and `spreads`."""
     for option in (
         cloup.option(
-            "--spreads", type=click.FloatRange(0.01, 20), metavar="X", show_default="3",
+            "--spreads", type=NumberRange(0.01, 20), metavar="X", show_default="3",
             help="The same for a model with a mapping network, in standard deviations of w along the direction.",
         ),
         cloup.option(
-            "--degrees", type=click.FloatRange(0.1, 180), metavar="X", show_default="40",
+            "--degrees", type=NumberRange(0.1, 180), metavar="X", show_default="40",
             help="Latents are turned from minus this to this.",
         ),
     ):  # fmt: skip

@@ -45,6 +45,14 @@ class ParsedType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class NumberRange(click.FloatRange):
+    """Numbers within a range. NaN is none, which `click.FloatRange` lets pass: it is neither above nor below."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if number == number else self.fail(f"{value} is no number", param, ctx)
+
+
 def numbers_type(kind: type, count: int | None = None) -> ParsedType:
     """`10,4`: numbers of type `kind` with commas between them; exactly `count` of them where it is given."""
 
@@ -215,13 +223,13 @@ label_option = cloup.option(
     help="Labels of a conditional model: a class by name or number, a number, or several, as age=30,hair=red.",
 )  # fmt: skip
 truncation_option = cloup.option(
-    "--truncation", type=click.FloatRange(0, 1), default=1.0, metavar="T",
+    "--truncation", type=NumberRange(0, 1), default=1.0, metavar="T",
     help="Move every picture towards the average one, for more likely and less varied ones: 1 not at all, 0 entirely. "
     "Only for models with a mapping network.",
 )  # fmt: skip
 # partial: each command adds its own default or range
 fps_option = functools.partial(
-    cloup.option, "--fps", type=click.FloatRange(1, 120), metavar="N", help="Frames per second of the video."
+    cloup.option, "--fps", type=NumberRange(1, 120), metavar="N", help="Frames per second of the video."
 )
 seconds_option = functools.partial(cloup.option, "--seconds", metavar="N", help="Length of the video in seconds.")
 background_option = cloup.option(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import Output, dry_run_option, json_option, quiet_option
+from pggan.cli.options import NumberRange, Output, dry_run_option, json_option, quiet_option
 from pggan.cli.progress_bar import staged_progress
 from pggan.cli.train_call import ON_SNAPSHOT, TRACK
 from pggan.cli.train_options import config_option, like_option, train_options
@@ -56,12 +56,12 @@ OVERRIDE = cloup.option(
     "--override", is_flag=True, help="With --resume: accept options that change the run's result, and record them."
 )
 PEAK_TFLOPS = cloup.option(
-    "--peak-tflops", type=click.FloatRange(0, min_open=True), metavar="TFLOP/S",
+    "--peak-tflops", type=NumberRange(0, min_open=True), metavar="TFLOP/S",
     help="With --dry-run and --peak-bandwidth: also the hours that the run takes at least on a card of this peak rate, "
     "in the run's precision, without sparsity.  [default: none]",
 )
 PEAK_BANDWIDTH = cloup.option(
-    "--peak-bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S",
+    "--peak-bandwidth", type=NumberRange(0, min_open=True), metavar="GB/S",
     help="The card's peak rate of memory.  [default: none]",
 )
 WRITE_CONFIG = cloup.option(

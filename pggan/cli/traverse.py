@@ -12,6 +12,7 @@ from pggan.cli.latent_options import LatentChoice, Reach, latent_options, reach_
 from pggan.cli.options import (
     SEEDS,
     ModelChoice,
+    NumberRange,
     Output,
     background_option,
     fps_option,
@@ -52,7 +53,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
         help="Values of a continuous code, a number or a direction in its row.",
     ),
     cloup.option(
-        "--range", "code_range", type=click.FloatRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
+        "--range", "code_range", type=NumberRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
         help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
     ),
 )  # fmt: skip
@@ -75,7 +76,7 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
         "--out", default="traverse.png", type=click.Path(path_type=Path),
         help="File to write: .png for a grid, or .mp4, .gif or .webp for a looping video.",
     ),
-    seconds_option(type=click.FloatRange(0.1, 3600), show_default=f"{DEFAULT_SECONDS}"),
+    seconds_option(type=NumberRange(0.1, 3600), show_default=f"{DEFAULT_SECONDS}"),
     fps_option(show_default=f"{DEFAULT_FPS}"),
     scale_option,
     background_option,

@@ -16,7 +16,7 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 
 Beside it is the synthetic mark (`marking/xmp.py`), for other programs.
 
-`pggan generate MODEL --seeds SEED [--label NUMBER]` makes it again. `read_metadata` reads the entry.
+`pggan generate MODEL --seeds SEED [--label NAME]` makes it again. `read_metadata` reads the entry.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def _encode(path: Path, container: VideoFormat, frames: Iterable[Images], fps: f
     # faststart: the index comes first, so that a browser plays the file while it loads; loop 0: for ever
     options = {"movflags": "faststart"} if container.ending == ".mp4" else {"loop": "0"}
     count = 0
-    with av.open(str(path), "w", format=container.muxer, options=options) as file:
+    # an absolute name: FFmpeg would take what is before a colon, as in 12:30.mp4, for a protocol
+    with av.open(str(path.absolute()), "w", format=container.muxer, options=options) as file:
         stream: Any = None
         palettes: _PaletteFilter | None = None
         for image in frames:

@@ -86,7 +86,8 @@ def plan_jobs(
         if spec.needs and spec.needs not in (setting.embeddings or {}):
             option = "inception-weights FILE" if spec.needs == "inception" else "embedding FILE or efficientnet-lite0"
             raise UsageError(f"{name} needs a network to look through; give --{option}")
-        fakes = count or (spec.count if most is None else min(spec.count, most))
+        usual = spec.count if most is None else min(spec.count, most)
+        fakes = usual if count is None else count
         real_counts = {"": 0, "paired": fakes, "once": min(fakes, reals), "all": min(reals, MAX_REALS)}
         real_count = real_counts[spec.reals]
         if fakes < spec.least or (spec.reals and min(real_count, reals) < spec.least):
@@ -266,7 +267,7 @@ def evaluate_model(
     """Evaluates a generator against a store, as a training run does. Every process of `world` has to call it.
 
     Args:
-        generate: Makes uint8 images (N, H, W, C) of seeds, which are 0, 1, ...
+        generate: Makes uint8 images (N, H, W, C) of seeds, which are 0, 1, ...; RGBA premultiplied.
         store: The real images.
         resolution: Side of the images.
         cache: A cache, or its folder; None: beside the store.

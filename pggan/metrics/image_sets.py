@@ -192,7 +192,7 @@ class GeneratedImages:
         """Wraps a generator.
 
         Args:
-            generate: Makes uint8 images (N, H, W, C) of seeds.
+            generate: Makes uint8 images (N, H, W, C) of seeds; RGBA premultiplied.
             resolution: Their side in pixels.
             channels: Their channels.
             seed: Seed of image 0.

@@ -86,7 +86,7 @@ class CodeSpace:
             raise UsageError(f"this model has {has}, not a code {number}")
         if number < len(self.categorical):
             values = self.categorical[number]
-            if value != int(value) or not 0 <= value < values:
+            if not 0 <= value < values or value != int(value):  # in this order NaN and infinity are refused, too
                 raise UsageError(f"code {number} has the values 0 to {values - 1}, not {value:g}")
             at = sum(self.categorical[:number])
             rows[:, at : at + values] = 0

@@ -52,7 +52,8 @@ def write_contact_sheet(
     if out.suffix.lower() != ".png":
         raise UsageError(f"--sheet {out}: give the name of a PNG file, as {out.with_suffix('.png')}")
     with Store(data) as store:
-        side = resolution or max(r for r in store.resolutions if r <= max(256, min(store.resolutions)))
+        largest = max(r for r in store.resolutions if r <= max(256, min(store.resolutions)))
+        side = largest if resolution is None else resolution
         if side not in store.resolutions:
             raise UsageError(f"--res {side}: the store has {', '.join(map(str, store.resolutions))}")
         points = None if faces is None else _points(store, faces)

@@ -169,7 +169,7 @@ def models(run_data: RunData) -> Markup:
         commands.append(f"pggan generate {run} --n 64 --out pictures")
         commands.append(f"pggan interpolate {run} --out walk.mp4")
         commands.append(f"pggan explore {run}")
-    if not run_data.finished:
+    if not run_data.finished and not run_data.run.pruned:
         commands.append(f"pggan train --resume {run}")
     code = tag("pre", tag("code", "\n".join(commands)), tabindex="0") if commands else None
     if not rows:

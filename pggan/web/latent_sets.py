@@ -23,7 +23,7 @@ def latent_set(explorer: Explorer, points: Sequence[tuple[Point, Screen, str]]) 
     rows = np.stack([latent_of(point, space, explorer.directions(screen)) for point, screen, _ in points])
     labels = np.stack([label_vector(point, space) for point, _, _ in points])
     width = space.latent_size
-    names = _different([name for _, _, name in points])
+    names = different([name for _, _, name in points])
     origins = tuple(_origin(point) for point, _, _ in points)
     if space.mapped is not None:
         return LatentSet(rows, names, origins, ModelIdentity.of(explorer.model), space="w")
@@ -54,11 +54,13 @@ def _origin(point: Point) -> dict[str, Any]:
     return {"edit": {**edit, "seed": point.seed} if point.seed is not None else edit}
 
 
-def _different(names: list[str]) -> tuple[str, ...]:
-    """Returns names of which no two are alike."""
-    used: dict[str, int] = {}
-    for at, name in enumerate(names):
-        used[name] = used.get(name, 0) + 1
-        if used[name] > 1:
-            names[at] = f"{name}-{used[name]}"
-    return tuple(names)
+def different(names: Sequence[str], mark: str = "-") -> tuple[str, ...]:
+    """Returns names of which no two are alike: a number behind a mark tells equal ones apart."""
+    used: dict[str, None] = {}
+    for name in names:
+        own, number = name, 1
+        while own in used:
+            number += 1
+            own = f"{name}{mark}{number}"
+        used[own] = None
+    return tuple(used)

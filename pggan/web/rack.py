@@ -17,6 +17,7 @@ from pggan.editing.sphere import orthogonal
 from pggan.editing.task import Task
 from pggan.generation.model import Model
 from pggan.utils.errors import UsageError
+from pggan.web.latent_sets import different
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.mapped import MOST_SPREADS
 from pggan.web.session.points import MOST_DEGREES, Vector
@@ -189,14 +190,10 @@ class Rack:
             raise UsageError("there are no directions to save; find some first")
         vectors = self.vectors(screen)
         rows = [key for key in directions if vectors[key].any()]
-        used: dict[str, int] = {}
-        for key in rows:
-            name = names.get(key, directions[key].name)
-            used[name] = used.get(name, 0) + 1
-            names[key] = name if used[name] == 1 else f"{name} {used[name]}"
+        shown = different([names.get(key, directions[key].name) for key in rows], " ")
         figures = tuple({"from": directions[key].source, "note": directions[key].note} for key in rows)
         matrix = np.stack([vectors[key] for key in rows])
-        DirectionSet(matrix, tuple(names[key] for key in rows), figures, ModelIdentity.of(self._model),
+        DirectionSet(matrix, shown, figures, ModelIdentity.of(self._model),
                      space_of(self._model)).save(path)  # fmt: skip
 
     def vectors(self, screen: Screen) -> dict[str, Vector]:

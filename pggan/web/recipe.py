@@ -22,7 +22,7 @@ def label_text(model: Model, classes: tuple[int | None, ...]) -> str | None:
     if not chosen:
         return None
     if len(columns) == 1 and not columns[0].is_number:
-        return str(chosen[0][1])
+        return columns[0].text(chosen[0][1])  # not the number, which may be the name of another class
     return ",".join(f"{column.name}={column.text(number)}" for column, number in chosen)
 
 

@@ -8,6 +8,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from urllib.parse import quote
 
 import uvicorn
 
@@ -48,7 +49,7 @@ def address(guardian: Guardian) -> str:
     """Returns the URL that opens the page, token included."""
     host = guardian.host if guardian.host not in ("0.0.0.0", "::") else socket.gethostname()
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{guardian.port}/?token={guardian.token}"
+    return f"http://{shown}:{guardian.port}/?token={quote(guardian.token, safe='')}"
 
 
 def serve(

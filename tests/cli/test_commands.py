@@ -130,6 +130,19 @@ def test_refused_options(capsys, data, model, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "m.safetensors"]  # nothing half-made
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["traverse", "/nowhere", "--out", "t.mp4", "--seconds"],
+        ["generate", "/nowhere", "--reject"],
+        ["generate", "/nowhere", "--similar", "3", "--degrees"],
+        ["blend", "/nowhere", "--seeds", "1,2", "--at", "8x8", "--share"],
+    ],
+)
+def test_nan_is_in_no_range(capsys, arguments):
+    refused(capsys, [*arguments, "nan"], 2, arguments[-1], "nan is no number")
+
+
 IN_A_FINALIZER = """
 import os, sys, time
 from pggan import cli

@@ -47,6 +47,13 @@ def test_decoded_frames_are_those_that_were_encoded(tmp_path, ending, channels):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".gif", ".webp"])
+def test_a_name_with_a_colon_is_a_file_too(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    assert write_video(f"12:30{ending}", moving(3), 10) == 3
+    assert len(decoded(tmp_path / f"12:30{ending}")) == 3
+
+
 def test_mp4_plays_in_browsers(tmp_path):
     path = tmp_path / "video.mp4"
     write_video(path, moving(10, width=33, height=17), 12.5)

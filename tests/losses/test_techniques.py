@@ -275,7 +275,17 @@ def test_codes_of_a_seed_are_its_own_and_can_be_set():
     assert abs(rows[:, 7:].mean()) < 0.05
     set_ = space.of_seeds([7], {0: 3, 3: -0.5})
     assert space.describe(set_[0]) == [3, space.describe(rows[7])[1], space.describe(rows[7])[2], -0.5]
-    for number, value in ((4, 0), (-1, 0), (0, 4), (0, 1.5), (0, -1), (2, 3.5), (2, math.nan)):
+    for number, value in (
+        (4, 0),
+        (-1, 0),
+        (0, 4),
+        (0, 1.5),
+        (0, -1),
+        (0, math.nan),
+        (0, math.inf),
+        (2, 3.5),
+        (2, math.nan),
+    ):
         with pytest.raises(UsageError, match=f"code {number}|codes 0 to 3"):
             space.of_seeds([0], {number: value})
     # a latent's noise is that of a seed of any model

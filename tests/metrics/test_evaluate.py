@@ -166,6 +166,7 @@ def test_sets_of_other_sizes_colours_or_too_few_images_are_refused(tmp_path, sto
         (open_images(few), "swd", None, "2 pictures at least"),
         (noise(32), "fid", 8, "--inception-weights"),
         (open_images(few), "msssim", 4, "--n 4"),
+        (noise(32), "msssim", 0, "2 pictures at least; there are 0 generated"),
     ):
         with pytest.raises(UsageError, match=message):
             compare(other, reals, names, count=count)

@@ -109,6 +109,7 @@ def test_wrong_options_are_refused_before_the_work(places, tmp_path):
         ((data, "--data", data, "--res", "12"), "not a power of two"),
         ((model, "--data", data, "--neighbours", str(tmp_path / "folder")), "name of a PNG"),
         ((model, "--data", data, "--neighbours", str(tmp_path / "near.jpg")), "near.png"),
+        ((model, "--data", data, "--neighbours", str(tmp_path / "file" / "near.png")), "that is a file"),
         ((model, "--data", data, "--cache", str(tmp_path / "file")), "another folder"),
     ):
         with pytest.raises(PgganError, match=message):

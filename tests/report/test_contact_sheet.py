@@ -61,6 +61,8 @@ def test_the_command(store, tmp_path, capsys):
     assert sheet.exists()
     for arguments, reason in (
         (["--res", "8"], "give --sheet FILE"),
+        (["--count", "8"], "give --sheet FILE"),
+        (["--sheet", str(sheet), "--res", "0"], "the store has 4, 8, 16, 32"),
         (["--sheet", str(sheet), "--res", "64"], "the store has 4, 8, 16, 32"),
         (["--sheet", str(tmp_path / "sheet.jpg")], "give the name of a PNG file"),
         (["--sheet", str(sheet), "--count", "0"], "--count 0 is not from 1"),

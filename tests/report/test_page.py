@@ -246,6 +246,14 @@ def test_the_best_and_the_last_model_are_listed_with_their_score(run):
     assert "best.safetensors" in page_of(run)[0].text
 
 
+def test_a_pruned_run_is_not_told_to_resume(run):
+    log = run / "log.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:6]))
+    assert "pggan train --resume" in page_of(run)[0].text
+    RunDirectory(run).mark_pruned()
+    assert "pggan train --resume" not in page_of(run)[0].text
+
+
 def test_only_the_page_is_written(run, tmp_path):
     add_grid(run, "000000040-4x4.png")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ import torch
 
 import pggan
 from pggan.cli import run as command
+from pggan.cli.ema import _search
+from pggan.cli.options import Output
+from pggan.generation.model import Model
 from pggan.networks import ema
 from pggan.networks.model_file import ModelFile, load_model, save_model
 from pggan.training.engine.memory_estimate import fixed_bytes
@@ -23,6 +28,8 @@ from pggan.training.run.post_hoc import build_average, inner_products, solve_wei
 from pggan.training.run.warm_start import load_pretrained
 from pggan.training.start import begin, resume
 from pggan.utils.errors import TrainingError, UsageError
+from tests.helpers.lmdb_contents import write
+from tests.helpers.model_files import model_file
 from tests.helpers.runs import StopAfter, same
 from tests.helpers.train_steps import Player, tiny
 
@@ -175,6 +182,29 @@ def test_the_command_builds_models_of_what_snapshots_keep(trained, data, capsys)
     assert {row["length"] for row in tried["tried"]} == {0.03, 0.1}
 
 
+def search_for(model, score, monkeypatch, tmp_path):
+    """Searches with a model for every length, which is measured as `score`; returns the images that were measured."""
+    measured = []
+
+    def measure(generate, *others, **options):
+        measured.append(generate([3, 4]))
+        return {"swd": score}
+
+    monkeypatch.setattr("pggan.metrics.evaluate.evaluate_model", measure)
+    monkeypatch.setattr("pggan.training.run.post_hoc.stored_averages", lambda *given: [SimpleNamespace(level=4)])
+    monkeypatch.setattr("pggan.training.run.post_hoc.search", lambda run, lengths, score, *given: (score(model), []))
+    data = write(tmp_path / "four", [0, 1], dict.fromkeys((4, 8, 16), "raw"))
+    _search(RunDirectory(tmp_path), "swd", (0.1,), str(data), 8, "cpu", None, Output(as_json=True))
+    return measured[0]
+
+
+def test_the_search_measures_transparent_pictures_premultiplied_as_the_store_has_them(monkeypatch, tmp_path):
+    model = model_file(channels=4, info={"post_hoc": {"length": 0.1}})
+    measured, images = search_for(model, 1.0, monkeypatch, tmp_path), Model(model, torch.device("cpu"))
+    np.testing.assert_array_equal(measured, images.seed_images([3, 4]))
+    assert not np.array_equal(measured, images.generate([3, 4]))  # which files have
+
+
 def test_the_mean_of_chosen_snapshots(trained, capsys):
     chosen = trained.models()[-2:]
     kimg = ",".join(str(int(path.stem.rpartition("-")[2]) / 1000) for path in chosen)
@@ -183,6 +213,11 @@ def test_the_mean_of_chosen_snapshots(trained, capsys):
     models = [dict(load_model(path).generator.named_parameters()) for path in chosen]
     for name, own in mean.generator.named_parameters():
         assert torch.allclose(own, (models[0][name] + models[1][name]) / 2, atol=1e-6), name
+
+
+def test_a_metric_without_a_value_chooses_no_length(monkeypatch, tmp_path):
+    with pytest.raises(UsageError, match="--best swd has no value"):
+        search_for(model_file(info={"post_hoc": {"length": 0.1}}), math.nan, monkeypatch, tmp_path)
 
 
 def test_a_run_that_stops_keeps_the_same_averages(trained, config, tmp_path):
@@ -223,6 +258,7 @@ def test_refusals(config, tmp_path, capsys):
         (["--snapshots", "1,2"], "has no model of 1 kimg; there are"),
         (["--snapshots", "nan,2"], "nan kimg is no number of images"),
         (["--length", "0.1", "--data", "x"], "are about --best"),
+        (["--length", "0.1", "--n", "64"], "are about --best"),
     ):
         assert command(["ema", str(run.path), *arguments]) != 0
         error = capsys.readouterr().err

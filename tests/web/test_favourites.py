@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import shlex
@@ -15,9 +16,11 @@ from PIL import Image
 from pggan.cli import run
 from pggan.editing.latent_sources import read_latents
 from pggan.generation.images import encode_png, read_metadata
+from pggan.generation.model import load
+from pggan.networks.model_file import save_model
 from pggan.web.uploads import MOST_UPLOAD_BYTES
 from tests.helpers.explorers import ORIGIN, client_of, explorer_of, page_of
-from tests.helpers.model_files import saved
+from tests.helpers.model_files import model_file, saved
 
 
 @pytest.fixture
@@ -30,6 +33,21 @@ def browser(tmp_path):
 
 def keys_of(explorer):
     return [entry["key"] for entry in explorer.favourites.describe()["entries"]]
+
+
+def test_favourites_that_cannot_be_written_are_an_error_and_can_still_be_undone(browser, tmp_path):
+    page, explorer, _ = browser
+    page.ask("favour", point={"seed": 3})
+    place = explorer.favourites.path
+    (tmp_path / "file").write_text("")
+    explorer.favourites.path = tmp_path / "file" / "favourites.json"
+    for request in ({"kind": "favour", "point": {"seed": 4}}, {"kind": "undo"}):
+        answer = page.ask(**request)
+        assert (answer["type"], "Not a directory" in answer["error"]) == ("error", True)
+    explorer.favourites.path = place
+    assert len(keys_of(explorer)) == 1
+    assert page.ask("undo")["moved"]
+    assert keys_of(explorer) == []
 
 
 def fetch(client, answer):
@@ -208,6 +226,21 @@ def test_the_python_code_makes_the_same_picture(browser, point, level):
         assert "--latents SAVED.png" in recipe["command"]
 
 
+def test_a_recipe_names_the_class_also_where_its_number_is_the_name_of_another(tmp_path):
+    labels = {"name": "petals", "classes": ["1", "2", "3"]}
+    save_model(tmp_path / "flowers.safetensors", dataclasses.replace(model_file(labels=3), labels=labels))
+    explorer = explorer_of(tmp_path / "flowers.safetensors")
+    with client_of(explorer) as client, page_of(client) as page:
+        recipe = page.ask("recipe", point={"seed": 4, "classes": [1]})
+    assert recipe["command"].endswith("--seeds 4 --label 2")
+    names = {}
+    exec(recipe["python"], names)  # our own code, as a user would run it
+    model = explorer.model
+    np.testing.assert_array_equal(
+        names["image"], model.images(model.seed_latents([4]), model.labels.vectors([(1,)]))[0]
+    )
+
+
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_the_command_of_a_mixture_makes_it(browser, tmp_path, monkeypatch, share):
     page, _, client = browser
@@ -227,6 +260,15 @@ def test_the_command_of_a_mixture_makes_it(browser, tmp_path, monkeypatch, share
     assert command.endswith("--latents FIRST.png --latents SECOND.png --at 8x8" + (" --share 0.5" if share < 1 else ""))
     painted = {**mix, "mask": base64.b64encode(bytes(256)).decode()}
     assert command != page.ask("recipe", point={"seed": 4, "mix": painted})["command"]
+
+
+def test_exported_latents_have_different_names_whatever_the_notes_say(browser, tmp_path):
+    page, _, client = browser
+    for seed, note in enumerate(("smile", "smile", "smile-2")):
+        page.ask("favour", point={"seed": seed}, note=note)
+    (tmp_path / "kept.safetensors").write_bytes(fetch(client, page.ask("export", way="latents")))
+    names = read_latents(tmp_path / "kept.safetensors", load(tmp_path / "small.safetensors", "cpu")).names
+    assert names == ("smile", "smile-2", "smile-2-2")
 
 
 def test_a_moved_picture_is_a_latent_for_other_commands(browser, tmp_path):

@@ -231,6 +231,12 @@ def test_a_wrong_value_is_said_plainly(conversation):
         assert words in answer["error"], answer
 
 
+def test_a_number_beyond_all_floats_is_a_wrong_value():
+    with opened() as (page, _):
+        assert "alpha" in page.ask("change", screen={"alpha": 10**400})["error"]
+        assert page.ask("change", screen={"alpha": 0.5})["screen"]["alpha"] == 0.5
+
+
 def test_a_closed_tab_ends_its_work():
     with opened() as (page, explorer):
         page.tell("draw", rank=5, pictures=[{"slot": f"{n}", "point": {"seed": n}} for n in range(100)])

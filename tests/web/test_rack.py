@@ -108,6 +108,18 @@ def test_directions_are_saved_with_their_new_names_and_load_again(tmp_path):
         explorer_of(resolution=8).rack.load(tmp_path / "nothing")
 
 
+def test_directions_of_one_name_are_told_apart_in_the_file(tmp_path):
+    with opened() as (page, explorer):
+        page.ask("find", source="sefa")
+        names = {"sefa:sefa0": "mine", "sefa:sefa1": "mine", "sefa:sefa2": "mine 2"}
+        page.ask("change", screen={"names": names})
+        answer = page.ask("directions")
+        path = explorer.exports.find(answer["file"].rpartition("/")[2]).path
+        saved_names = read_directions(path).names
+        assert len(set(saved_names)) == len(saved_names)
+        assert {"mine", "mine 2"} <= set(saved_names)  # in the order of their effects
+
+
 def test_structured_codes_are_controls():
     common = {"resolution": 8, "fmap_base": 64, "fmap_max": 8, "categorical": (3,), "continuous": 2}
     generator, _ = build(GeneratorConfig(**common, latent_size=12), DiscriminatorConfig(**common), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.testclient import TestClient
@@ -47,6 +48,11 @@ def test_the_token_opens_the_page_and_the_cookie_everything_else(stranger, guard
     assert guardian.token not in cookie
     assert stranger.get("/assets/app.js").status_code == 200
     assert stranger.get("/").status_code == 200
+
+
+def test_the_address_that_is_printed_holds_any_token():
+    guardian = Guardian(PORT, token="a+b&c=d#e%41 f?/\u00fc")
+    assert guardian.knows_token(urlsplit(address(guardian)).query.encode())
 
 
 def test_a_cookie_of_another_start_is_worth_nothing(stranger):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from typing import Any
 
 from pggan.utils.errors import UsageError
@@ -19,7 +18,7 @@ def integer(value: Any, low: int, high: int, name: str) -> int:
 
 def number(value: Any, low: float, high: float, name: str) -> float:
     """Returns a finite number from `low` to `high`, both included."""
-    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+    if type(value) not in (int, float) or not low <= value <= high:  # NaN is in no range
         raise UsageError(f"{name} has to be a number from {low:g} to {high:g}")
     return float(value)
 

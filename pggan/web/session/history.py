@@ -53,8 +53,9 @@ class History:
         """Goes a step back; returns whether there was one."""
         if not self._done:
             return False
-        step = self._done.pop()
-        step.revert()
+        step = self._done[-1]
+        step.revert()  # may fail, as on a full disk: the step then stays
+        self._done.pop()
         self._undone.append(step)
         self.screen = step.before
         return True
@@ -63,8 +64,9 @@ class History:
         """Goes an undone step forward again; returns whether there was one."""
         if not self._undone:
             return False
-        step = self._undone.pop()
+        step = self._undone[-1]
         step.repeat()
+        self._undone.pop()
         self._done.append(step)
         self.screen = step.after
         return True

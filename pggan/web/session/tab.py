@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pggan.utils.errors import PgganError, UsageError
+from pggan.utils.formatting import one_line
 from pggan.web.explorer import Explorer, Look
 from pggan.web.film import MOST_SECONDS, film_at
 from pggan.web.rendering.drawing import Encoded
@@ -45,8 +46,9 @@ class Tab:
             if handler is None:
                 raise UsageError("no such message; reload the page")
             answer = handler(self, message)
-        except PgganError as error:
-            self.outbox.reply({"type": "error", "id": message_id, "error": str(error)})
+        except (PgganError, OSError) as error:  # such as favourites on a full disk, or in a run of somebody else
+            reason = str(error) if isinstance(error, PgganError) else f"it did not work: {one_line(error)}"
+            self.outbox.reply({"type": "error", "id": message_id, "error": reason})
             return
         if answer is not None:
             self.outbox.reply({"type": "answer", "id": message_id, **answer})
@@ -73,7 +75,7 @@ class Tab:
         """
         if self.explorer.jobs.is_full:
             raise UsageError("other work is under way; wait for it, or cancel it")
-        number_of_job = message["id"]
+        number_of_job = message.get("id", 0)
 
         def report(event: dict[str, Any]) -> None:
             kind = "progress" if "done" in event else "answer"
