@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import ModelChoice, Output, model_options, no_mark_option, output_options
+from pggan.cli.options import (
+    ModelChoice,
+    Output,
+    model_options,
+    no_mark_option,
+    output_options,
+    truncation_option,
+)
 from pggan.utils.errors import UsageError
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7860
@@ -17,6 +24,7 @@ SHORTEST_TOKEN = 16
 
 @cloup.command("explore")
 @model_options
+@cloup.option_group("Pictures", truncation_option, no_mark_option)
 @cloup.option_group(
     "Data",
     cloup.option(
@@ -47,12 +55,11 @@ SHORTEST_TOKEN = 16
         help="Secret that the page's address has to hold.",
     ),
     cloup.option("--no-browser", is_flag=True, help="Print the address alone; open no browser."),
-    no_mark_option,
 )  # fmt: skip
 @output_options
 def command(
-    model: ModelChoice, output: Output, data: str | None, directions: Path | None, port: int | None, host: str,
-    token: str | None, no_browser: bool,
+    model: ModelChoice, output: Output, truncation: float, data: str | None, directions: Path | None, port: int | None,
+    host: str, token: str | None, no_browser: bool,
 ) -> None:  # fmt: skip
     """Play with a model in the browser.
 
@@ -69,7 +76,7 @@ def command(
         Store(data).close()  # a wrong one is an error at once
 
     find_model(model.name, model.best)  # a wrong name is an error at once
-    loaded = model.load()
+    loaded = model.load(truncation=truncation)
     from pggan.web.explorer import Explorer
     from pggan.web.security import Guardian
     from pggan.web.serve import address, listening_socket, serve

@@ -91,9 +91,15 @@ def latents_of_entry(about: Mapping[str, Any], path: Path, model: Model) -> Late
         raise DataError(f"{path} names neither a seed nor a latent; give a single picture, or a latents file")
     if not 1 <= len(seeds) <= MAX_LATENTS:
         raise DataError(f"{path} names {len(seeds):,} seeds; the limit is {MAX_LATENTS:,}")
+    label, codes = label_and_codes(about)
+    return LatentSet.of_seeds(model, seeds, label, codes or None)
+
+
+def label_and_codes(about: Mapping[str, Any]) -> tuple[str | None, dict[int, Any]]:
+    """Returns what `--label` and `--code` have to be for a PNG's entry of pggan. Hostile entries raise anything."""
     codes = about.get("codes") or []
     values = dict(enumerate(codes)) if isinstance(codes, list) else {int(k): v for k, v in codes.items()}
-    return LatentSet.of_seeds(model, seeds, _label(about.get("class")), values or None)
+    return _label(about.get("class")), values
 
 
 def _label(entry: Mapping[str, Any] | None) -> str | None:

@@ -163,6 +163,7 @@ class Explorer:
             "categorical": list(space.codes.categorical),
             "continuous": space.codes.continuous,
             "parameters": parameters,
+            "truncation": model.truncation,
             "device": str(model.device),
             "attribution": str(model.info.get("attribution") or ""),
             "scores": model.file.discriminator is not None,

@@ -35,6 +35,8 @@ def is_plain(point: Point, screen: Screen, model: Model) -> bool:
 def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
     """Returns the command that makes a picture again, or what to do first."""
     words = ["pggan", "generate", source]
+    if model.truncation != 1:
+        words += ["--truncation", f"{model.truncation:g}"]
     if point.mix is not None:
         return _blend_command(point, point.mix, screen, model, source)
     if not is_plain(point, screen, model):
@@ -53,8 +55,9 @@ def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
 def _blend_command(point: Point, mix: Mix, screen: Screen, model: Model, source: str) -> str:
     """Returns the command that mixes two pictures; its PNG shows both beside the mixture."""
     parents = [replace(point, mix=None), mix.other]
-    if mix.mask is not None or (screen.level, screen.alpha) != (model.file.level, model.file.alpha):
-        return "# painted mixtures and lower levels: see the Python code"
+    trained = (screen.level, screen.alpha) == (model.file.level, model.file.alpha)
+    if mix.mask is not None or not trained or model.truncation != 1:
+        return "# painted mixtures, lower levels and truncated mixtures: see the Python code"
     words, side = ["pggan", "blend", source], 2 ** min(mix.level, screen.level)
     end = ["--at", f"{side}x{side}", *([] if mix.share == 1 else ["--share", f"{mix.share:g}"])]
     own = all(is_plain(parent, screen, model) and not parent.codes for parent in parents)
@@ -67,11 +70,12 @@ def _blend_command(point: Point, mix: Mix, screen: Screen, model: Model, source:
 def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> str:
     """Returns Python code that makes a picture again as a uint8 array."""
     model, space = explorer.shelf.model(screen.snapshot), explorer.space
+    loaded = f"{source!r}" if model.truncation == 1 else f"{source!r}, truncation={model.truncation:g}"
     if is_plain(point, screen, model):
         label = label_text(model, point.classes)
         extra = f", label={label!r}" if label is not None else ""
         extra += f", codes={dict(point.codes)!r}" if point.codes else ""
-        return f"import pggan\n\nmodel = pggan.load({source!r})\nimage = model.generate({point.seed}{extra})[0]\n"
+        return f"import pggan\n\nmodel = pggan.load({loaded})\nimage = model.generate({point.seed}{extra})[0]\n"
     rows = [latent_of(point, space, explorer.directions(screen))]
     classes, mapped = [classes_of(point, space)], space.mapped is not None
     if point.mix is not None:
@@ -84,7 +88,7 @@ def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> 
         "from pggan.generation.level_colours import refit_colours",
         "from pggan.generation.level_features import synthesize_blend",
         "from pggan.generation.to_uint8 import to_uint8", "",
-        f"model = pggan.load({source!r})",
+        f"model = pggan.load({loaded})",
         f'latents = np.frombuffer(base64.b64decode("{text}"), "<f4").reshape({len(rows)}, -1).copy()',
         f"labels = {f'model.labels.vectors({classes!r})' if model.label_size and not mapped else None}",
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import read_image
 from pggan.editing.faces.face_points import corners, face_points, why_no_faces
-from pggan.editing.latent_sources import latents_of_entry
+from pggan.editing.latent_sources import label_and_codes, latents_of_entry
 from pggan.generation.images import describe, read_metadata
+from pggan.generation.model import Model
 from pggan.utils.errors import DataError, PgganError, UsageError
 from pggan.utils.untrusted import reading
 from pggan.web.latent_sets import point_of
+from pggan.web.session.points import Point, classes_of, parse_point
 
 if TYPE_CHECKING:
     from pggan.web.explorer import Explorer
@@ -63,8 +66,7 @@ def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
     except DataError:
         entry = {}
     if (screen := _screen_of(entry, explorer)) is not None:
-        same = entry.get("sha256") in (None, describe(explorer.model)["sha256"])
-        return {"kind": "state", "screen": screen, "same_model": same, "model": str(entry.get("model"))[:80]}
+        return {"kind": "state", "screen": screen, "difference": _difference(entry, explorer.model)}
     height, width = image.shape[:2]
     factor = -(-max(height, width) // MOST_SIDE)
     small = np.ascontiguousarray(image[::factor, ::factor])
@@ -80,12 +82,39 @@ def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
     }
 
 
+def _difference(entry: dict[str, Any], model: Model) -> str:
+    """Returns why a PNG's entry shows another picture on this page, in a sentence; empty: it shows the same one."""
+    own, shown = describe(model), "Its seed or latent is shown, and looks different"
+    if entry.get("sha256") not in (None, own["sha256"]):
+        return f"Another model made this picture: {str(entry.get('model'))[:80]}. {shown} with this one."
+    if bool(entry.get("raw")) != model.file.raw:
+        return f"This picture is of the generator itself (--raw). {shown} with its average."
+    truncation = entry.get("truncation", 1.0)
+    if truncation != model.truncation:
+        return f"This picture was made with a truncation of {str(truncation)[:8]}. {shown} with {model.truncation:g}."
+    return ""
+
+
+def _seed(entry: dict[str, Any], explorer: Explorer) -> Point:
+    """Returns the point of an entry's seed, with the class and the codes of its picture where the model has those."""
+    seed, space = Point(seed=entry["seed"]), explorer.space
+    try:
+        with reading("the picture", DataError, "drop another one"):
+            label, codes = label_and_codes(entry)
+            classes = () if label is None else space.labels.choose(label)
+            if classes == classes_of(seed, space):
+                classes = ()  # the seed's own
+            return parse_point(replace(seed, classes=classes, codes=tuple(codes.items())).to_json(), space)
+    except PgganError:
+        return seed  # of a model with other labels or codes
+
+
 def _screen_of(entry: dict[str, Any], explorer: Explorer) -> dict[str, Any] | None:
     """Returns the screen of a PNG's entry: the explorer's own, or that of a seed or latent; None without those."""
     if isinstance(entry.get("explore"), dict):
         return dict(entry["explore"])
     if type(entry.get("seed")) is int:
-        return {"stage": {"seed": entry["seed"]}}
+        return {"stage": _seed(entry, explorer).to_json()}
     if not isinstance(entry.get("latent"), dict):
         return None
     try:

@@ -120,7 +120,7 @@ def test_a_saved_picture_brings_its_state_back(browser):
     page.ask("change", screen={"stage": {"seed": 0}, "level": 4, "alpha": 1})
     answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
     assert answer["kind"] == "state"
-    assert answer["same_model"]
+    assert answer["difference"] == ""
     screen = page.ask("change", screen=answer["screen"])["screen"]
     assert (screen["stage"], screen["level"], screen["alpha"]) == ({"seed": 6, "classes": [1]}, 3, 0.5)
 
@@ -129,7 +129,30 @@ def test_pictures_of_generate_come_back_too(browser):
     _, _, client = browser
     data = encode_png(np.zeros((4, 4, 3), np.uint8), {"seed": 77, "sha256": "of another model", "model": "other"})
     answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
-    assert answer == {"kind": "state", "screen": {"stage": {"seed": 77}}, "same_model": False, "model": "other"}
+    assert (answer["kind"], answer["screen"]) == ("state", {"stage": {"seed": 77}})
+    assert answer["difference"].startswith("Another model made this picture: other.")
+
+
+@pytest.mark.parametrize("label, classes", [("kind1", [1]), ("kind0", [0]), (None, None)])
+def test_pictures_of_generate_come_back_in_their_class(browser, tmp_path, label, classes):
+    page, explorer, client = browser
+    own = explorer.space.labels.drawn(5, explorer.space.latent_size)[0]
+    chosen = ["--label", label] if label else []
+    assert run(["generate", str(explorer.model.path), "--seeds", "5", "--out", str(tmp_path / "out"), *chosen]) == 0
+    (path,) = (tmp_path / "out").glob("seed*.png")
+    answer = client.post("/upload", content=path.read_bytes(), headers={"origin": ORIGIN}).json()
+    stage = {"seed": 5} if classes in (None, [own]) else {"seed": 5, "classes": classes}
+    assert answer == {"kind": "state", "screen": {"stage": stage}, "difference": ""}
+    with Image.open(io.BytesIO(page.picture(stage)["data"])) as shown, Image.open(path) as made:
+        assert (np.asarray(shown) == np.asarray(made)).all()
+
+
+def test_a_picture_of_the_generator_itself_says_that_the_page_shows_its_average(browser):
+    _, _, client = browser
+    about = {"seed": 5, "raw": True, "model": "small"}
+    data = encode_png(np.zeros((4, 4, 3), np.uint8), about)
+    answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
+    assert "--raw" in answer["difference"]
 
 
 def test_other_pictures_are_photographs_and_other_files_are_refused(browser):

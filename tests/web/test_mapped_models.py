@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from pggan.editing.latent_sources import read_latents
 from pggan.editing.latent_space import straight_move
 from pggan.editing.latents_file import LatentSet
 from pggan.generation.images import encode_png
+from pggan.generation.model import load
 from pggan.networks.model_file import load_model, save_model
+from pggan.utils.errors import UsageError
+from pggan.web.explorer import Explorer
 from tests.helpers.editing_models import saved_kind
 from tests.helpers.explorers import ORIGIN, client_of, explorer_of, page_of
 from tests.helpers.model_files import saved
@@ -83,6 +87,41 @@ def test_what_is_saved_or_copied_makes_the_picture_again(studio, tmp_path):
     headers = {"origin": ORIGIN}
     answer = client.post("/upload", content=(tmp_path / "p.png").read_bytes(), headers=headers).json()
     assert answer["screen"]["stage"] == point
+
+
+def test_all_pictures_of_a_page_are_truncated_alike(tmp_path):
+    path = saved_kind("mapping", tmp_path)
+    model = load(path, "cpu", truncation=0.5)
+    explorer = Explorer(model)
+    with client_of(explorer) as client, page_of(client) as page:
+        assert page.ask("hello")["model"]["truncation"] == 0.5
+        shown = pixels(page.picture({"seed": 5}))
+        assert (shown == model.generate(5)[0]).all()
+        assert (shown != load(path, "cpu").generate(5)[0]).any()
+        recipe = page.ask("recipe", point={"seed": 5})
+        assert shlex.split(recipe["command"])[3:] == ["--truncation", "0.5", "--seeds", "5"]
+        for point in ({"seed": 5}, page.ask("family", point={"seed": 5})["points"][3]):
+            names: dict[str, object] = {}
+            exec(page.ask("recipe", point=point)["python"], names)  # our own code, as a user would run it
+            assert np.abs(np.asarray(names["image"]).astype(int) - pixels(page.picture(point))).max() <= 1
+        mix = {"with": {"seed": 6}, "level": 3, "share": 1}
+        assert page.ask("recipe", point={"seed": 5, "mix": mix})["command"].startswith("#")
+        data = client.get(page.ask("save", point={"seed": 5})["file"]).content
+        assert client.post("/upload", content=data, headers={"origin": ORIGIN}).json()["difference"] == ""
+    with client_of(explorer_of(path)) as client:
+        difference = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()["difference"]
+        assert "a truncation of 0.5" in difference
+    with pytest.raises(UsageError, match="mapping network"):
+        load(saved_kind("plain", tmp_path), "cpu", truncation=0.5)
+
+
+def test_snapshots_are_truncated_as_the_model_is(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for number in (1, 2):
+        saved(folder / f"model-00000{number}.safetensors", g_fields=[("mapping_layers", 2)])
+    explorer = Explorer(load(folder / "model-000002.safetensors", "cpu", truncation=0.5), tmp_path)
+    assert explorer.shelf.model("model-000001").truncation == 0.5
 
 
 def test_a_photograph_is_found_in_w(studio):

@@ -129,7 +129,8 @@ function toolbar() {
 
 function describe(model) {
   const size = model.parameters > 1e6 ? `${(model.parameters / 1e6).toFixed(1)}M` : `${Math.round(model.parameters / 1e3)}k`;
-  byId("model").replaceChildren(make("b", {}, model.name), ` · ${model.resolution}×${model.resolution} · ${size} weights · ${model.device}`);
+  const truncated = model.truncation < 1 ? ` · truncation ${model.truncation}` : "";
+  byId("model").replaceChildren(make("b", {}, model.name), ` · ${model.resolution}×${model.resolution} · ${size} weights · ${model.device}${truncated}`);
   byId("model").title = model.attribution;
   document.title = `${model.name} · pggan explore`;
   byId("sort-field").hidden = !model.scores;

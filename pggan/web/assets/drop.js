@@ -38,7 +38,7 @@ export class Drop {
 
   async restore(answer) {
     await this.store.change(answer.screen);
-    if (answer.same_model) return toast("Back to where that picture was made");
-    return dialog("Another model made this picture", make("p", {}, `It is by ${answer.model}. Its seed or latent is shown, and looks different with this model.`));
+    if (!answer.difference) return toast("Back to where that picture was made");
+    return dialog("Made in another way", make("p", {}, answer.difference));
   }
 }

@@ -74,7 +74,7 @@ class Shelf:
         path = next((snapshot.path for snapshot in self.snapshots() if snapshot.name == name), None)
         if path is None:
             raise UsageError(f"the run has no snapshot {name} any more; choose another one")
-        model = load(path, str(self.opened.device))
+        model = load(path, str(self.opened.device), truncation=self.opened.truncation)
         if _latents_of(model) != _latents_of(self.opened):
             raise UsageError(f"the snapshot {name} has other latents than the model that is open")
         return model
