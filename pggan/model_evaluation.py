@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 OpenWork = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 # Endings of models; those of other programs, which have to be imported first, are told from pictures by them.
 MODEL_ENDINGS = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
+# Real pictures beside each generated one, unless the options say otherwise.
+NEAREST = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class EvaluateOptions:
     embedding: str | None = None  # the network of fd, kd, epr and eneighbours: an ONNX file, or efficientnet-lite0
     embedding_input: str | None = None  # range of the pixels that the ONNX file takes; None: the file's
     neighbours: Path | None = None  # PNG to write: generated pictures beside their nearest real ones
-    k: int = 4  # real pictures beside each generated one
+    k: int | None = None  # real pictures beside each generated one; None: NEAREST
     cache: Path | None = None  # folder of the statistics of real pictures; None: beside the data
     no_cache: bool = False  # keep no statistics
     background: Colour = WHITE  # behind pictures with transparency
@@ -56,6 +58,10 @@ class EvaluateOptions:
         # before a large archive is opened, which can take minutes
         if self.embedding is None and (names := [name for name in self.metrics if METRICS[name].needs == "embedding"]):
             raise UsageError(f"{', '.join(names)}: give the network with --embedding FILE, or --embedding {READY}")
+        if self.embedding_input is not None and self.embedding is None:
+            raise UsageError("--embedding-input is about --embedding; give that, too")
+        if self.k is not None and self.neighbours is None:
+            raise UsageError("--k is about --neighbours; give that, too")
         if self.neighbours is not None:
             _check_picture(self.neighbours)
             if not {"neighbours", "eneighbours"} & set(self.metrics):
@@ -120,7 +126,7 @@ def run_evaluation(
         if world.is_main_process and options.neighbours is not None:
             from pggan.metrics.neighbour_grid import write_neighbour_grid
 
-            write_neighbour_grid(options.neighbours, comparison, fakes, reals, options.k)
+            write_neighbour_grid(options.neighbours, comparison, fakes, reals, options.k or NEAREST)
         generated = {job.name: job.count for job in comparison.jobs}
         real = {job.name: len(set(job.reals)) for job in comparison.jobs}
         return Evaluation(

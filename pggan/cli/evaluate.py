@@ -90,7 +90,8 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
         help="PNG to write: generated pictures beside the real ones that are nearest to them.",
     ),
     cloup.option(
-        "--k", type=click.IntRange(1, 16), default=4, metavar="K", help="Real pictures beside each generated one."
+        "--k", type=click.IntRange(1, 16), metavar="K", show_default="4",
+        help="Real pictures beside each generated one.",
     ),
 )  # fmt: skip
 @output_options

@@ -20,7 +20,7 @@ GAP = 4  # pixels between the groups of columns
 LARGEST_TILE, SMALLEST_TILE = 256, 64  # pixels a side
 
 
-def write_neighbour_grid(path: Path, comparison: Comparison, fakes: ImageSet, reals: ImageSet, k: int = 4) -> list[int]:
+def write_neighbour_grid(path: Path, comparison: Comparison, fakes: ImageSet, reals: ImageSet, k: int) -> list[int]:
     """Writes a PNG with a row for each of the 12 generated images nearest to a real one, the nearest first.
 
     A row shows the generated image, its k nearest real ones by pixels, then by the embedding's features.

@@ -107,6 +107,8 @@ def test_wrong_options_are_refused_before_the_work(places, tmp_path):
     (tmp_path / "file").write_text("")
     for arguments, message in (
         ((data, "--data", data, "--res", "12"), "not a power of two"),
+        ((model, "--data", data, "--k", "2"), "--k is about --neighbours"),
+        ((model, "--data", data, "--embedding-input", "unit"), "--embedding-input is about --embedding"),
         ((model, "--data", data, "--neighbours", str(tmp_path / "folder")), "name of a PNG"),
         ((model, "--data", data, "--neighbours", str(tmp_path / "near.jpg")), "near.png"),
         ((model, "--data", data, "--neighbours", str(tmp_path / "file" / "near.png")), "that is a file"),
