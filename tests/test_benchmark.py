@@ -159,12 +159,13 @@ def test_generate():
         "--device",
         "cpu",
     ]
-    done = benchmark("generate", *quick, "--json")
+    done = benchmark("generate", *quick, "--video", "0.2", "--json")
     assert done.returncode == 0, done.stderr
     for row in json.loads(done.stdout)["rows"]:
         assert row["of_bare"] == pytest.approx(row["rate"] / row["bare"])
         assert (row["mode"], row["batch"]) == ("eager", 4)
         assert row["startup"] > 0
+        assert row["video"] > 0
     told = benchmark("generate", *quick[2:], "--resolutions", "4")
     assert "goal: 0.8 of bare, met by" in told.stdout
 

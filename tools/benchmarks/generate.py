@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from benchmarks.measuring import Numbers, as_json, machine, show, synchronize
+from benchmarks.measuring import Numbers, as_json, machine, processor_seconds, show, synchronize
 
 COLUMNS = {
     "resolution": "resolution", "mode": "mode", "batch": "batch", "startup": "start s", "bare": "bare img/s",
-    "rate": "with PNGs img/s", "of_bare": "of bare", "png_ms": "PNG ms of a core",
+    "rate": "with PNGs img/s", "of_bare": "of bare", "png_ms": "PNG ms of a core", "video": "video / bare",
 }  # fmt: skip
 GOAL, MODES = 0.8, ("eager", "compiled")
 _print_note = partial(click.echo, err=True)
@@ -29,13 +29,15 @@ _print_note = partial(click.echo, err=True)
 @click.option("--n", "count", type=click.IntRange(1), help="Pictures a measurement. Default: two batches, 16 at least.")
 @click.option("--batch", type=click.IntRange(1), help="Default: as pggan generate.")
 @click.option("--device", default="auto", show_default=True)
+@click.option("--video", "seconds", type=click.FloatRange(0.1), help="Also pggan interpolate --grid 4x3, this long.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @as_json
 def command(as_json: bool, **options: Any) -> None:
     """Measure generation by resolution: the network alone (bare), and all of `pggan generate` with its PNGs.
 
     Goal: 0.8 of bare. Both run in the same mode, in turns. `start s`: the first batch, compiling included. Networks are
-    untrained by default: their images are harder to compress than faces.
+    untrained by default: their images are harder to compress than faces. `video / bare`: processor time of a video,
+    over that of as many pictures by the network alone.
     """
     rows = []
     for mode in options["modes"]:
@@ -106,8 +108,25 @@ def _measure(model: Any, options: dict[str, Any]) -> dict[str, Any]:
         with_pngs(folder)
         for _ in range(options["rounds"]):
             pairs.append((bare(), with_pngs(folder)))
+        if options["seconds"]:
+            row["video"] = median(_video_over_bare(model, options["seconds"], folder) for _ in range(options["rounds"]))
     row |= {"bare": median(a for a, _ in pairs), "rate": median(b for _, b in pairs)}
     return {**row, "of_bare": median(b / a for a, b in pairs)}
+
+
+def _video_over_bare(model: Any, seconds: float, folder: str) -> float:
+    """Returns the processor time of a video of 4x3 walks, over that of as many pictures by the network alone."""
+    from pggan.generation.video import VideoOptions, interpolate
+    from pggan.networks.latents import seed_latents
+
+    options = VideoOptions(seconds, grid=(4, 3))
+    start = processor_seconds()
+    interpolate(model, Path(folder, "walk.mp4"), options)
+    between, latents = processor_seconds(), seed_latents(range(12), model.latent_size)
+    for _ in range(options.frames):
+        model.synthesize(latents, remaining=len(latents))
+    synchronize(model.device)
+    return (between - start) / (processor_seconds() - between)
 
 
 def _png_seconds(images: Any, folder: Path) -> float:
