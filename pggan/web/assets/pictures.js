@@ -59,9 +59,11 @@ export class Pictures {
     if (next) this.stream(slot, next.picture, next.show);
   }
 
+  // A refused message names no slot: whatever streams may go on.
   fail(slot, text) {
     this.wanted.delete(slot);
-    this.flying.delete(slot);
+    if (slot) this.flying.delete(slot);
+    else this.flying.clear();
     this.onError(text);
   }
 

@@ -103,7 +103,7 @@ export class Timeline {
     this.play.textContent = "■ Stop";
     const start = performance.now() - Number(this.scrub.input.value) * this.seconds;
     const step = (now) => {
-      const time = (now - start) / 1000;
+      const time = Math.max(0, now - start) / 1000; // a frame may have begun before the click
       if (!this.store.screen.loop && time >= this.seconds) return this.stop();
       const at = time % this.seconds;
       this.scrub.input.value = (1000 * at) / this.seconds;
