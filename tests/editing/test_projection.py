@@ -108,13 +108,12 @@ def test_a_short_search_ends_all_where_it_finds_the_picture_itself(tmp_path, mon
 
 
 @pytest.mark.slow
-def test_pictures_of_the_shipped_model_are_found_again():
+@pytest.mark.parametrize("seed", range(100_000, 100_005))
+def test_pictures_of_the_shipped_model_are_found_again(seed):
     """Seeds far beyond the 2,000 that the search starts from."""
     model = pggan.load("faces", "cpu")
-    seeds = range(100_000, 100_010)
-    found = [project(model, of_seed(model, seed)) for seed in seeds]
-    angles = [float(angle(f.latents.z[0], z)) for f, z in zip(found, seed_latents(seeds, model.latent_size))]
-    assert sum(a <= 10 for a in angles) >= 9, angles
+    found = project(model, of_seed(model, seed))
+    assert float(angle(found.latents.z[0], seed_latents([seed], model.latent_size)[0])) <= 10
 
 
 def test_given_labels_and_codes_stay(tmp_path):
