@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pggan.config.content.channels import WHITE, Colour
-from pggan.config.metrics import METRICS, READY, chosen
+from pggan.config.metrics import METRICS, NEAREST, READY, chosen
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 OpenWork = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 # Endings of models; those of other programs, which have to be imported first, are told from pictures by them.
 MODEL_ENDINGS = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
-# Real pictures beside each generated one, unless the options say otherwise.
-NEAREST = 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class EvaluateOptions:
     embedding: str | None = None  # the network of fd, kd, epr and eneighbours: an ONNX file, or efficientnet-lite0
     embedding_input: str | None = None  # range of the pixels that the ONNX file takes; None: the file's
     neighbours: Path | None = None  # PNG to write: generated pictures beside their nearest real ones
-    k: int | None = None  # real pictures beside each generated one; None: NEAREST
+    k: int | None = None  # real pictures beside each generated one; None: `NEAREST`
     cache: Path | None = None  # folder of the statistics of real pictures; None: beside the data
     no_cache: bool = False  # keep no statistics
     background: Colour = WHITE  # behind pictures with transparency
@@ -126,7 +124,8 @@ def run_evaluation(
         if world.is_main_process and options.neighbours is not None:
             from pggan.metrics.neighbour_grid import write_neighbour_grid
 
-            write_neighbour_grid(options.neighbours, comparison, fakes, reals, options.k or NEAREST)
+            shown = NEAREST if options.k is None else options.k
+            write_neighbour_grid(options.neighbours, comparison, fakes, reals, shown)
         generated = {job.name: job.count for job in comparison.jobs}
         real = {job.name: len(set(job.reals)) for job in comparison.jobs}
         return Evaluation(
@@ -144,12 +143,9 @@ def _background(*images: ImageSet) -> str | None:
 def _check_picture(path: Path) -> None:
     if path.is_dir() or path.suffix.lower() != ".png":
         raise UsageError(f"--neighbours {path}: give the name of a PNG file, as {path.with_suffix('.png')}")
-    from pggan.data.store.staging import existing_parent
+    from pggan.data.store.staging import check_place
 
-    folder = existing_parent(path.absolute())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        reason = "you may not write there" if folder.is_dir() else "that is a file"
-        raise UsageError(f"--neighbours {path} cannot be written to {folder}: {reason}; give another name")
+    check_place(path, f"--neighbours {path}")
 
 
 def _check_cache(folder: Path) -> None:

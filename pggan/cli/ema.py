@@ -48,7 +48,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
     ),
     cloup.option("--data", type=click.Path(), show_default="the run's", help="Data store to compare with."),
     cloup.option(
-        "--n", "--count", "count", type=click.IntRange(4, 1_000_000), metavar="N", show_default="1024",
+        "--n", "--count", "count", type=click.IntRange(4, 1_000_000), metavar="N", show_default=f"{DEFAULT_COUNT}",
         help="Generated pictures a length.",
     ),
     device_option,

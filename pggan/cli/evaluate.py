@@ -19,7 +19,7 @@ from pggan.cli.options import (
     raw_option,
 )
 from pggan.cli.progress_bar import staged_progress
-from pggan.config.metrics import METRICS
+from pggan.config.metrics import METRICS, NEAREST
 
 if TYPE_CHECKING:
     from pggan.model_evaluation import Evaluation
@@ -90,7 +90,7 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
         help="PNG to write: generated pictures beside the real ones that are nearest to them.",
     ),
     cloup.option(
-        "--k", type=click.IntRange(1, 16), metavar="K", show_default="4",
+        "--k", type=click.IntRange(1, 16), metavar="K", show_default=f"{NEAREST}",
         help="Real pictures beside each generated one.",
     ),
 )  # fmt: skip

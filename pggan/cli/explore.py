@@ -7,14 +7,7 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import (
-    ModelChoice,
-    Output,
-    model_options,
-    no_mark_option,
-    output_options,
-    truncation_option,
-)
+from pggan.cli.options import ModelChoice, Output, model_options, no_mark_option, output_options, truncation_option
 from pggan.utils.errors import UsageError
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7860

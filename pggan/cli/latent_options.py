@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,13 +123,10 @@ SIDE_SHARE = ParsedType("RxR=SHARE", _side_share)
 
 def check_new(paths: list[Path], overwrite: bool) -> None:
     """Raises `UsageError` where a file to be written exists, unless it may be replaced; or cannot be written there."""
-    from pggan.data.store.staging import existing_parent
+    from pggan.data.store.staging import check_place
 
     for path in paths:
-        folder = existing_parent(path.absolute())
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            reason = "you may not write there" if folder.is_dir() else "that is a file"
-            raise UsageError(f"{path} cannot be written to {folder}: {reason}; give another name")
+        check_place(path, str(path))
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give a file name")
         if path.exists() and not overwrite:

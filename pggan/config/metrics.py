@@ -14,6 +14,8 @@ from pggan.utils.errors import UsageError
 
 # The network that `--embedding` knows by name.
 READY = "efficientnet-lite0"
+# Real pictures that `--neighbours` shows beside each generated one, unless `--k` says otherwise.
+NEAREST = 4
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from pggan.utils.formatting import natural_key
 
 # Most classes of a column: more distinct values are names, not classes.
 MAX_CLASSES = 1000
+# Classes of truth values, and of attributes of -1 and 1.
+NO_YES = ("no", "yes")
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _NEGATIVE = re.compile(r"-[1-9][0-9]*")

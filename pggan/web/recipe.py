@@ -70,7 +70,7 @@ def _blend_command(point: Point, mix: Mix, screen: Screen, model: Model, source:
 def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> str:
     """Returns Python code that makes a picture again as a uint8 array."""
     model, space = explorer.shelf.model(screen.snapshot), explorer.space
-    loaded = f"{source!r}" if model.truncation == 1 else f"{source!r}, truncation={model.truncation:g}"
+    loaded = repr(source) + ("" if model.truncation == 1 else f", truncation={model.truncation:g}")
     if is_plain(point, screen, model):
         label = label_text(model, point.classes)
         extra = f", label={label!r}" if label is not None else ""

@@ -43,6 +43,14 @@ def contents(path):
         return images, store.labels if store.manifest.labels else None, store.manifest
 
 
+def prepared_exported_and_back(source, kind, tmp_path, **options):
+    """The contents of a store of what was exported of the store of a source, which is `tmp_path / "store"`."""
+    prepare(str(source), tmp_path / "store")
+    export_data(tmp_path / "store", tmp_path / "out", kind, **options)
+    prepare(str(tmp_path / "out"), tmp_path / "again")
+    return contents(tmp_path / "again")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("which", ["drawn", "grey"])
@@ -202,10 +210,7 @@ def test_folders_of_classes_are_none_that_are_passed_over_or_hide_a_list(tmp_pat
     classes = ["lost+found", "labels.csv", "dataset.json", "ATTRIBUTION.txt", "a.lrdata", "plain"]
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8))
     np.save(tmp_path / "a-labels.npy", np.array(classes))
-    prepare(str(tmp_path / "a.npy"), tmp_path / "store")
-    export_data(tmp_path / "store", tmp_path / "out", "folder", by_class="class")
-    prepare(str(tmp_path / "out"), tmp_path / "again")
-    _, labels, manifest = contents(tmp_path / "again")
+    _, labels, manifest = prepared_exported_and_back(tmp_path / "a.npy", "folder", tmp_path, by_class="class")
     assert sorted(manifest.labels[0].classes[n] for (n,) in labels) == sorted(classes)
 
 
@@ -227,10 +232,7 @@ def test_a_label_with_semicolons_in_its_name_comes_back(tmp_path):
     (folder / "labels.csv").write_text(
         '"file","hair; length; shade"\n' + "".join(f"{i}.png,a{i % 2}\n" for i in range(4))
     )
-    prepare(str(folder), tmp_path / "store")
-    export_data(tmp_path / "store", tmp_path / "out", "folder")
-    prepare(str(tmp_path / "out"), tmp_path / "again")
-    _, labels, manifest = contents(tmp_path / "again")
+    _, labels, manifest = prepared_exported_and_back(folder, "folder", tmp_path)
     assert [column.name for column in manifest.labels] == ["hair; length; shade"]
     assert labels[:, 0].tolist() == [0, 1, 0, 1]
 
@@ -240,10 +242,7 @@ def test_labels_of_any_name_are_exported_to_parquet(tmp_path):
     (folder / "labels.csv").write_text(
         "file,image,img,id\n" + "".join(f"{i}.png,a{i % 2},b{i},c{i}\n" for i in range(4))
     )
-    prepare(str(folder), tmp_path / "store")
-    export_data(tmp_path / "store", tmp_path / "out", "parquet")
-    prepare(str(tmp_path / "out"), tmp_path / "again")
-    images, labels, manifest = contents(tmp_path / "again")
+    images, labels, manifest = prepared_exported_and_back(folder, "parquet", tmp_path)
     expected_images, expected, before = contents(tmp_path / "store")
     assert manifest.labels == before.labels
     np.testing.assert_array_equal(labels, expected)

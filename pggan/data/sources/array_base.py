@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.config.content.channels import KINDS, RGBA
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, has_numbers, order_classes
+from pggan.data.label_columns import MAX_CLASSES, NO_YES, LabelColumn, has_numbers, order_classes
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.file_base import explain_damage
 from pggan.data.sources.image_io import convert_channels
@@ -201,9 +201,9 @@ def _column(values: NDArray[Any], name: str, where: str) -> tuple[LabelColumn, N
     """Returns one column and its class numbers (N,). Raises `DataError`."""
     kind = values.dtype.kind
     if kind == "b":
-        return LabelColumn(name, ("no", "yes")), values.astype(np.int32)
+        return LabelColumn(name, NO_YES), values.astype(np.int32)
     if kind in "if" and _are_signs(values):
-        return LabelColumn(name, ("no", "yes")), np.where(np.isfinite(values), values > 0, -1).astype(np.int32)
+        return LabelColumn(name, NO_YES), np.where(np.isfinite(values), values > 0, -1).astype(np.int32)
     if kind == "f" and (values[np.isfinite(values)] % 1).any():
         measures = values.astype(np.float64)
         column = LabelColumn.of_values(name, measures)

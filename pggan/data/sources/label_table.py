@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes, without_unknown
+from pggan.data.label_columns import MAX_CLASSES, NO_YES, LabelColumn, order_classes, without_unknown
 from pggan.data.sources.base import Source
 from pggan.data.sources.file_base import read_if_present
 from pggan.data.sources.image_io import is_image_name
@@ -233,7 +233,7 @@ def _as_classes(values: Sequence[str], order: Any, are_numbers: bool) -> tuple[t
     if named and distinct <= set(map(str, named)) and len(set(map(str, named))) == len(order):
         classes = tuple(map(str, named))
     elif distinct and distinct <= {"1", "-1"}:
-        return ("no", "yes"), np.array([{"1": 1, "-1": 0}.get(v, -1) for v in values], np.int32)
+        return NO_YES, np.array([{"1": 1, "-1": 0}.get(v, -1) for v in values], np.int32)
     elif len(distinct) > MAX_CLASSES or are_measures(distinct):
         return (), np.zeros(0, np.int32)
     else:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes, without_unknown
+from pggan.data.label_columns import MAX_CLASSES, NO_YES, LabelColumn, order_classes, without_unknown
 from pggan.data.sources.array_choice import join_remarks, no_classes_remark
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.image_io import read_image, read_size
@@ -32,8 +32,6 @@ ROWS, LABEL_ROWS = 16, 1024
 _NO_LABELS = frozenset(("width", "height", "id", "idx", "index", "__index_level_0__"))
 # Most characters of a class, and of a picture's name.
 _MAX_CLASS_NAME, _MAX_NAME = 200, 1000
-# Classes of truth values, and of attributes of 1 and -1.
-_NO_YES = ("no", "yes")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\b")
 
 
@@ -188,11 +186,11 @@ class TableSource(Source):
             if name in self._named:
                 columns.append(LabelColumn(name, self._named[name]))
             elif types.is_boolean(kind):
-                columns.append(LabelColumn(name, _NO_YES))
+                columns.append(LabelColumn(name, NO_YES))
             elif any(is_kind(kind) for is_kind in _class_kinds()):
                 distinct = self._distinct(name)
                 if set(map(str, distinct or ())) == {"-1", "1"}:  # as CelebA's attributes
-                    columns.append(LabelColumn(name, _NO_YES))
+                    columns.append(LabelColumn(name, NO_YES))
                     continue
                 distinct = None if distinct is None else without_unknown(distinct)
                 # values that differ for nearly every image are names; a single value is no information
@@ -256,7 +254,7 @@ def _entry(value: Any, column: LabelColumn, known: dict[str, int]) -> int:
 def _numbers_by_text(column: LabelColumn) -> dict[str, int]:
     """Returns the class numbers of the texts of a column's cells."""
     numbers = {name: number for number, name in enumerate(column.classes)}
-    return {**numbers, "-1": 0, "1": 1} if column.classes == _NO_YES else numbers
+    return {**numbers, "-1": 0, "1": 1} if column.classes == NO_YES else numbers
 
 
 def _number(value: Any, known: dict[str, int], count: int) -> int:

@@ -45,6 +45,14 @@ def check_destination(dest: Path, overwrite: bool) -> None:
         raise PermissionError(13, "Permission denied", str(parent))
 
 
+def check_place(file: Path, name: str) -> None:
+    """Raises `UsageError`, which begins with `name`, where a file cannot be made."""
+    folder = existing_parent(file.absolute())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        reason = "you may not write there" if folder.is_dir() else "that is a file"
+        raise UsageError(f"{name} cannot be written to {folder}: {reason}; give another name")
+
+
 def existing_parent(dest: Path) -> Path:
     """Returns the closest existing parent of `dest`, on whose disk it will be."""
     return next(parent for parent in dest.parents if parent.exists())
