@@ -39,6 +39,7 @@ VideoSettings = tuple[float, float, "int | None", "tuple[int, int, int]"]
 
 MOST_SEEDS = 64
 DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
+DEFAULT_STEPS, DEFAULT_RANGE = 10, 1.0
 
 
 @cloup.command("traverse")
@@ -49,11 +50,11 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
     cloup.option("--seeds", type=SEEDS, default="0", help="Seeds of the noise and of the other codes."),
     label_option,
     cloup.option(
-        "--steps", type=click.IntRange(2, 100), default=10, metavar="N",
+        "--steps", type=click.IntRange(2, 100), show_default=f"{DEFAULT_STEPS}", metavar="N",
         help="Values of a continuous code, a number or a direction in its row.",
     ),
     cloup.option(
-        "--range", "code_range", type=NumberRange(0.01, MAX_CONTINUOUS), default=1.0, metavar="X",
+        "--range", "code_range", type=NumberRange(0.01, MAX_CONTINUOUS), show_default=f"{DEFAULT_RANGE}", metavar="X",
         help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
     ),
 )  # fmt: skip
@@ -84,8 +85,8 @@ DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
 )  # fmt: skip
 @output_options
 def command(
-    model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int,
-    code_range: float, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
+    model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int | None,
+    code_range: float | None, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
     names: tuple[str, ...], degrees: float | None, spreads: float | None, kept: LatentChoice, background: Colour,
     label: str | None,
 ) -> None:  # fmt: skip
@@ -102,6 +103,8 @@ def command(
     is_grid = out.suffix.lower() == ".png"
     if not is_grid:
         check_fps(video_format(out), fps or DEFAULT_FPS)
+        if steps is not None:
+            raise UsageError("--steps is about the rows of a grid; a video passes through its values without steps")
     elif seconds is not None or fps is not None or scale is not None:
         raise UsageError("--seconds, --fps and --scale are about videos; give --out with .mp4, .gif or .webp")
     if out.is_dir():
@@ -110,17 +113,19 @@ def command(
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
     if directions is None and (names or degrees is not None or spreads is not None or kept.files):
         raise UsageError("--direction, --degrees, --spreads, --latents are about directions; give --directions FILE")
+    if code_range is not None and (directions is not None or label is not None):
+        raise UsageError("--range is about continuous codes; how far a direction goes is --degrees or --spreads")
     if sum((directions is not None, bool(codes), label is not None)) > 1:
         raise UsageError("--codes, --label and --directions exclude each other: give one of them")
     loaded = kept.load(model)
     video = (seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS, scale, background)
     if directions is None:
         changing, held = _split_labels(label)
-        choices = (codes or (), tuple(seeds), steps, code_range, changing, held)
+        choices = (codes or (), tuple(seeds), steps or DEFAULT_STEPS, code_range or DEFAULT_RANGE, changing, held)
         result, line = _show_codes(loaded, out, choices, video, output)
     else:
         latents = _latents(loaded, kept, seeds)
-        moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps)
+        moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps or DEFAULT_STEPS)
         result, line = _show_directions(loaded, kept, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
 

@@ -122,6 +122,7 @@ def test_two_models_are_blended(tmp_path, monkeypatch, printed):
         (["interpolate", "MODEL", "--seeds", "1,2", "--method", "spline"], "slerp or linear"),
         (["traverse", "MODEL", "--direction", "x"], "give --directions FILE"),
         (["traverse", "MODEL", "--directions", "none"], "none does not exist"),
+        (["traverse", "MODEL", "--directions", "none", "--range", "2"], "about continuous codes"),
         (["project", "MODEL", "none.png"], "none.png does not exist"),
         (["project", "MODEL", "MODEL"], "cannot be read as a picture"),
         (["project", "MODEL", "x.png", "--tuned", "t"], "give --tune STEPS"),

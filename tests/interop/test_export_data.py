@@ -120,6 +120,8 @@ def test_refusals_leave_nothing(drawn, tmp_path):
         export_data(drawn, tmp_path / "x", "rar")
     with pytest.raises(UsageError, match="no 'nose'"):
         export_data(drawn, tmp_path / "x", "folder", labels="nose")
+    with pytest.raises(UsageError, match="parquet writes all"):
+        export_data(drawn, tmp_path / "x", "parquet", labels="hair")
     with pytest.raises(DataError, match="no 256x256"):
         export_data(drawn, tmp_path / "x", "folder", resolution=256)
 

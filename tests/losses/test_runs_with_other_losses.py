@@ -138,6 +138,8 @@ def test_traverse_shows_every_value_of_every_code(coded, tmp_path, capsys):
         (["traverse", "--codes", "1,1"], "a code is there twice"),
         (["traverse", "--out", "x.txt"], ".mp4"),
         (["traverse", "--fps", "5"], "about videos"),
+        (["traverse", "--out", "x.gif", "--steps", "5"], "without steps"),
+        (["traverse", "--label", "age", "--range", "2"], "about continuous codes"),
         (["traverse", "--codes", "a"], "list of numbers"),
     ],
 )
