@@ -44,6 +44,7 @@ def test_higher_is_better_where_the_metric_says_so():
 
 def test_lower_resolutions_fades_and_blurred_reals_do_not_count():
     before = [*ticks([1, 2, 3], resolution=8), *ticks([1, 2, 3], alpha=0.5), *ticks([1, 2, 3], detail=8)]
+    before += ticks([1, 2, 3], detail=16, detail_alpha=0.5)
     assert evaluations_without_gain([*before, *ticks([7, 6])], StopRule("swd", 1), 16) == 0
 
 

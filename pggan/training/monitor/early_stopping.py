@@ -19,12 +19,13 @@ def evaluations_without_gain(ticks: Iterable[dict[str, Any]], rule: StopRule, re
     Args:
         ticks: Of the log, in order.
         rule: Names the metric.
-        resolution: The run's last one. Evaluations before it, and those of a fade, do not compare with it.
+        resolution: The run's last one. Evaluations before it, and those of a fade or of reals that are blurred, do
+            not compare with it.
     """
     metric, best, count = METRICS[rule.metric], None, 0
     for tick in ticks:
-        whole = tick["resolution"] == resolution and tick["alpha"] == 1 and tick.get("detail", resolution) == resolution
-        if not whole or metric.figure not in tick:
+        place = tick["resolution"], tick.get("detail", resolution), tick["alpha"], tick.get("detail_alpha", 1)
+        if place != (resolution, resolution, 1, 1) or metric.figure not in tick:
             continue
         score = tick[metric.figure] if metric.better == "lower" else -tick[metric.figure]
         count += 1

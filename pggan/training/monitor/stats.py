@@ -73,7 +73,7 @@ def tick_values(
         "phase": scheduled.phase,
         "resolution": scheduled.resolution,
         "alpha": scheduled.alpha,
-        **({} if scheduled.detail is None else {"detail": 2**scheduled.detail}),
+        **({} if scheduled.detail is None else {"detail": 2**scheduled.detail, "detail_alpha": scheduled.detail_alpha}),
         "batch": scheduled.batch,
         **state.schedule.changing(scheduled.nimg),
         # a rollback has changed them, too
