@@ -210,12 +210,14 @@ def run_of(recipe, seed, *points):
 def test_recipes_are_compared_at_the_shortest_run_s_time():
     runs = [
         run_of("published", 0, (1, 10, 40), (2, 20, 30)), run_of("published", 1, (1, 10, 44), (2, 20, 32)),
-        run_of("bilinear", 0, (1, 15, 36), (2, 30, 24)),
+        run_of("bilinear", 0, (1, 15, 36), (2, 30, 24)), run_of("bilinear+mapping", 0, (1, 10, 40), (2, 20, 25)),
     ]  # fmt: skip
     lines = recipes.table(runs).splitlines()
     assert "at 20 s" in lines[0]
     assert lines[2].startswith("| published | 2 | 20 (20 to 20) | 31 (30 to 32) | 31 (30 to 32) | 50.5 (50 to 51) |")
     assert lines[3].startswith("| bilinear | 1 | 30 | 24 | 32 | 50 |")  # 36 - 12 * 5 / 15
+    assert lines[4].startswith("| bilinear+mapping | 1 | 20 | 25 | 25 | 50 |")
+    assert recipes.options_of("bilinear+mapping") == ("--resample", "bilinear", "--mapping", "4")
     assert recipes.at_equal_time(runs[2]["curve"], 5) == 36  # before the first snapshot: as that
 
 
@@ -236,7 +238,7 @@ def test_recipes_train_measure_and_go_on(tmp_path):
     assert "| he-gains |" in (out / "recipes.md").read_text()
     assert (out / "recipes.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="unknown recipe wings; known: published, bilinear"):
-        recipes.conduct(plan, ["wings"], [0], print)
+        recipes.conduct(plan, ["published+wings"], [0], print)
 
 
 def test_table():

@@ -46,7 +46,7 @@ def everything(as_json: bool, out: str, **given: Any) -> None:
 @click.argument("data", type=click.Path(exists=True))
 @click.argument("reals", type=click.Path(exists=True))
 @click.option("--out", default="lab", show_default=True, type=click.Path(path_type=Path), help="Folder of the runs.")
-@click.option("--recipes", "names", help="Of these recipes, e.g. published,bilinear.  [default: all]")
+@click.option("--recipes", "names", help="Of these recipes, e.g. published,bilinear+mapping.  [default: all]")
 @click.option("--seeds", type=Numbers(), default="0,1", show_default=True, help="Each is a repetition.")
 @click.option("--max-res", default=32, show_default=True, help="Last resolution.")
 @click.option("--scale", default=1.0, show_default=True, help="Of the phases' lengths.")

@@ -7,6 +7,7 @@ They are compared at equal images and at equal processor time.
     python tools/lab.py recipes data reals --recipes published,bilinear --seeds 0,1 --out lab
 
 Every run is `pggan train` on one core with the same networks, batch, rates and phases, but for what its recipe changes.
+`bilinear+mapping` is both in one run.
 The runs lie in OUT, are gone on with where they were stopped, and their snapshots are measured once. The table and the
 plot are of all runs that OUT holds, so that several calls may share the work. What is compared:
 
@@ -22,7 +23,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,27 @@ class Plan:
 
 def conduct(plan: Plan, recipes: Sequence[str], seeds: Sequence[int], say: Say) -> list[Row]:
     """Trains and measures what is missing; returns the figures of all runs in `plan.out`."""
-    if unknown := [name for name in recipes if name not in RECIPES]:
+    if unknown := [part for name in recipes for part in name.split("+") if part not in RECIPES]:
         raise UsageError(f"unknown recipe {unknown[0]}; known: {', '.join(RECIPES)}")
     for seed in seeds:
         for name in recipes:
             run = plan.out / f"{name}-{seed}"
-            say(f"{run}: {' '.join(RECIPES[name]) or 'the published recipe'}")
+            say(f"{run}: {' '.join(options_of(name)) or 'the published recipe'}")
             train(plan, run, name, seed)
             write_json(run / "measured.json", row := measure(plan, run, name, seed))
             say(f"  SWD x 1000 {row['curve'][-1]['swd']:.1f} after {row['curve'][-1]['processor_seconds']:.0f} s")
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(plan.out.glob("*/measured.json"))]
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """What a recipe, or several in one, changes of the published one."""
+    return tuple(chain.from_iterable(RECIPES[part] for part in name.split("+")))
+
+
+def names_in(rows: Sequence[Row]) -> list[str]:
+    """Names of the recipes in the order of RECIPES, those of several parts last."""
+    order = {name: place for place, name in enumerate(RECIPES)}
+    return sorted({row["recipe"] for row in rows}, key=lambda name: (order.get(name, len(order)), name))
 
 
 def train(plan: Plan, run: Path, name: str, seed: int) -> None:
@@ -97,8 +109,8 @@ def train(plan: Plan, run: Path, name: str, seed: int) -> None:
     if is_run(run):
         run_pggan("train", "--resume", str(run), "--quiet", threads=1)
         return
-    rates = () if "--g-lr" in RECIPES[name] else ("--g-lr", "0.001", "--d-lr", "0.001")
-    given = [*plan.options(), *rates, *RECIPES[name], "--seed", str(seed)]
+    rates = () if "--g-lr" in options_of(name) else ("--g-lr", "0.001", "--d-lr", "0.001")
+    given = [*plan.options(), *rates, *options_of(name), "--seed", str(seed)]
     run_pggan("train", plan.data, "--out", str(run), *given, "--quiet", threads=1)
 
 
@@ -157,7 +169,7 @@ def table(rows: Sequence[Row]) -> str:
         "gap",
     ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name in [name for name in RECIPES if any(row["recipe"] == name for row in rows)]:
+    for name in names_in(rows):
         runs = [row for row in rows if row["recipe"] == name]
         ends = [row["curve"][-1] for row in runs]
         cells = [
@@ -190,10 +202,11 @@ def plot(rows: Sequence[Row]) -> Any:
     from experiments import plots
 
     figure, axes = plots.panels(1)
-    names = [name for name in RECIPES if any(row["recipe"] == name for row in rows)]
+    names = names_in(rows)
     for panel, (across, told) in zip(axes[0], (("kimg", "thousands of images"), ("processor_seconds", "processor s"))):
         for row in rows:
-            colour, first = plots.COLOURS[names.index(row["recipe"])], row["seed"] == min(r["seed"] for r in rows)
+            colour = plots.COLOURS[names.index(row["recipe"]) % len(plots.COLOURS)]
+            first = row["seed"] == min(r["seed"] for r in rows)
             label = row["recipe"] if first else None
             points = [[point[name] for point in row["curve"]] for name in (across, "swd")]
             panel.plot(*points, "-" if first else "--", color=colour, label=label, linewidth=1)
