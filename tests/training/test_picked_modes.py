@@ -20,6 +20,7 @@ from pggan.training.engine.step_modes import (
     CPU_COMPILE_SECONDS,
     CPU_LEAST_SHARE,
     StepMode,
+    against_compiling,
     compiling_pays,
     describe,
     pick_modes,
@@ -43,15 +44,15 @@ def test_which_mode_is_picked():
     assert describe(modes, why).endswith("(compiled where that pays)")
     modes, why = pick_modes(configure("faces", {}).schedule, "cpu", None, [])
     assert describe(modes, why) == "eager from 4x4, compiled from 64x64 (compiled where that pays)"
-    modes, why = pick_modes(Schedule(wide), "cpu", "C++ compiler (g++)", [])
-    assert describe(modes, why) == "eager (there is no C++ compiler (g++) to compile with)"
+    modes, why = pick_modes(Schedule(wide), "cpu", "there is no compiler", [])
+    assert describe(modes, why) == "eager (there is no compiler)"
     short = Schedule(dataclasses.replace(wide, stable_kimg=PerResolution(0.1), fade_kimg=PerResolution(0.1)))
     modes, why = pick_modes(short, "cuda:1", None, [])
     assert (set(modes.values()), why) == ({RECORDED}, "too few iterations to compile for")
     modes, why = pick_modes(short, "cpu", None, [])
     assert (set(modes.values()), why) == ({EAGER}, "compiling would save too little")
-    modes, why = pick_modes(Schedule(wide), "cuda", "triton", [])
-    assert (set(modes.values()), why) == ({RECORDED}, "there is no triton to compile with")
+    modes, why = pick_modes(Schedule(wide), "cuda", "there is no triton", [])
+    assert (set(modes.values()), why) == ({RECORDED}, "there is no triton")
     modes, why = pick_modes(Schedule(wide), "cuda", None, ["Odd"])
     assert (set(modes.values()), why) == ({EAGER}, "Odd cannot be compiled")
     assert describe({2: EAGER, 3: COMPILED}, "x") == "eager from 4x4, compiled from 8x8 (x)"
@@ -101,13 +102,32 @@ def test_the_demo_stays_eager_on_a_cpu():
 
 def test_a_mode_that_is_asked_for():
     asked = Schedule(TrainConfig(max_res=8, mode="captured", device="cpu"))
-    for device, missing, unfit, mode, why in (
+    for device, against, unfit, mode, why in (
         ("cuda:1", None, [], BOTH, "as asked for"),
-        ("cuda", "triton", [], RECORDED, "there is no triton to compile with"),
+        ("cuda", "there is no triton", [], RECORDED, "there is no triton"),
+        ("cpu", "there is no AVX512", [], COMPILED, "CUDA graphs need a GPU"),
         ("cpu", None, [], COMPILED, "CUDA graphs need a GPU"),
         ("cpu", None, ["Odd"], EAGER, "Odd cannot be captured"),
     ):
-        assert pick_modes(asked, device, missing, unfit) == ({2: mode, 3: mode}, why)
+        assert pick_modes(asked, device, against, unfit) == ({2: mode, 3: mode}, why)
+
+
+def test_what_speaks_against_compiling(monkeypatch):
+    """No compiler, and on a CPU no AVX-512; asked for, it is compiled all the same."""
+    monkeypatch.setenv("CXX", "g++")
+    for capability, device, says in (
+        ("AVX512", "cpu", None), ("AVX512_VNNI", "cpu", None), ("AVX2", "cuda", None),
+        ("AVX2", "cpu", "compiling saves too little on a CPU without AVX512"),
+        ("DEFAULT", "cpu", "compiling saves too little on a CPU without AVX512"),
+    ):  # fmt: skip
+        monkeypatch.setattr("pggan.training.engine.step_modes.cpu_capability", lambda value=capability: value)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        assert against_compiling(device) == says
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert against_compiling("cuda:1") == "there is no C++ compiler (g++) to compile with"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert against_compiling("cuda") == "there is no triton to compile with"
 
 
 def test_recorded_environments():
@@ -152,7 +172,7 @@ def test_what_a_run_recorded_holds_until_the_mode_changes(config, tmp_path, monk
     run = RunDirectory(tmp_path / "run")
     begin(dataclasses.replace(config, total_kimg=0.016), run.path, QuietDisplay())
     monkeypatch.setattr("pggan.training.engine.step_modes.compiling_pays", lambda *_: True)
-    monkeypatch.setattr("pggan.training.engine.step_modes._missing_compiler", lambda device: None)
+    monkeypatch.setattr("pggan.training.engine.step_modes.against_compiling", lambda device: None)
     monkeypatch.setattr("pggan.training.loop.StepExecutor", partial(StepExecutor, backend=None))
     monkeypatch.setattr("pggan.training.loop.start_compile_worker", lambda executor: None)
     eager_modes = {"4": "eager", "8": "eager", "16": "eager"}
@@ -167,7 +187,7 @@ def test_what_a_run_recorded_holds_until_the_mode_changes(config, tmp_path, monk
 def test_a_mode_that_failed_on_a_cpu_is_not_tried_again(config, tmp_path, monkeypatch):
     """The compiler may lack memory once: the run resumes in the mode in which it went on."""
     monkeypatch.setattr("pggan.training.engine.step_modes.compiling_pays", lambda *_: True)
-    monkeypatch.setattr("pggan.training.engine.step_modes._missing_compiler", lambda device: None)
+    monkeypatch.setattr("pggan.training.engine.step_modes.against_compiling", lambda device: None)
     monkeypatch.setattr("pggan.training.engine.compile_worker._PROGRAM", "import os; os.kill(os.getpid(), 9)")
     run, notes = RunDirectory(tmp_path / "run"), Notes()
     begin(dataclasses.replace(config, total_kimg=0.016), run.path, notes)

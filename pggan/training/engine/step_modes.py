@@ -55,18 +55,20 @@ CPU_COMPILE_SECONDS = 85.0, 30.0
 # iterations on one thread of a two-core virtual machine (README.md). The machine of a run is not measured: equal runs
 # compile the same levels.
 CPU_SAVED_SECONDS, CPU_FLOPS = (80e-6, 2.5e-9, -0.87e-9), 70e9
+# Without these vector instructions compiled steps were as fast as eager ones or slower (README.md).
+CPU_PAYS_WITH = "AVX512"
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def pick_modes(
-    schedule: Schedule, device: str, missing: str | None, unfit: list[str]
+    schedule: Schedule, device: str, against: str | None, unfit: list[str]
 ) -> tuple[dict[int, StepMode], str]:
     """Picks the step mode of every level of a run.
 
     Args:
         schedule: The run's schedule, with its configuration.
         device: "cpu", or a GPU such as "cuda" or "cuda:0".
-        missing: What this machine lacks to compile, None if nothing.
+        against: Why nothing is to be compiled on this machine, None if it may be.
         unfit: Names of objectives that cannot be compiled or captured.
 
     Returns:
@@ -77,29 +79,29 @@ def pick_modes(
     if _kind(device) not in ("cpu", "cuda"):
         return dict.fromkeys(levels, StepMode.EAGER), f"on {_kind(device)} all steps are"
     if config.mode != "auto":
-        mode, why = _requested(config.mode, device, missing, unfit)
+        mode, why = _requested(config.mode, device, against, unfit)
         return dict.fromkeys(levels, mode), why
     if unfit:
         return dict.fromkeys(levels, StepMode.EAGER), f"{', '.join(unfit)} cannot be compiled"
     plain, fast = StepMode.EAGER, StepMode.COMPILED
     if _kind(device) == "cuda":
         plain, fast = StepMode.RECORDED, StepMode.COMPILED_RECORDED
-    if missing:
-        return dict.fromkeys(levels, plain), f"there is no {missing} to compile with"
+    if against:
+        return dict.fromkeys(levels, plain), against
     modes = {level: fast if compiling_pays(schedule, device, level) else plain for level in levels}
     if fast in modes.values():
         return modes, "compiled where that pays"
     return modes, "too few iterations to compile for" if _kind(device) == "cuda" else "compiling would save too little"
 
 
-def _requested(mode: str, device: str, missing: str | None, unfit: list[str]) -> tuple[StepMode, str]:
+def _requested(mode: str, device: str, against: str | None, unfit: list[str]) -> tuple[StepMode, str]:
     """Returns the mode that was asked for, or the nearest that works here."""
     if unfit and mode != "eager":
         return StepMode.EAGER, f"{', '.join(unfit)} cannot be {mode}"
     if mode == "captured" and _kind(device) != "cuda":
         return StepMode.COMPILED, "CUDA graphs need a GPU"
-    if mode == "captured" and missing:
-        return StepMode.RECORDED, f"there is no {missing} to compile with"
+    if mode == "captured" and against:
+        return StepMode.RECORDED, against
     return StepMode(mode), "as asked for"
 
 
@@ -159,15 +161,25 @@ def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[int, StepMode]
 
     objectives = make_objectives(config.loss, config.label_size > 0, config.objective_options(), config.has_codes)
     unfit = [type(objective).__name__ for objective in objectives if not objective.functional]
-    return pick_modes(config.schedule, device, _missing_compiler(device), unfit)
+    return pick_modes(config.schedule, device, against_compiling(device), unfit)
 
 
-def _missing_compiler(device: str) -> str | None:
+def against_compiling(device: str) -> str | None:
+    """Why this machine compiles nothing of its own accord: it lacks a compiler, or what makes that pay on a CPU."""
     if _kind(device) == "cuda":
         from importlib.util import find_spec
 
         if find_spec("triton") is None:
-            return "triton"
-    if "CXX" in os.environ or any(shutil.which(name) for name in COMPILERS):
-        return None
-    return "C++ compiler (g++)"
+            return "there is no triton to compile with"
+    if "CXX" not in os.environ and not any(shutil.which(name) for name in COMPILERS):
+        return "there is no C++ compiler (g++) to compile with"
+    if _kind(device) == "cpu" and not cpu_capability().startswith(CPU_PAYS_WITH):
+        return f"compiling saves too little on a CPU without {CPU_PAYS_WITH}"
+    return None
+
+
+def cpu_capability() -> str:
+    """The vector instructions that torch uses here, as "AVX2"."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
