@@ -212,7 +212,7 @@ def _note(figures: dict[str, Any]) -> str:
     """Returns what is known of a direction, for people."""
     notes = {
         "effect": "changes pictures {:.1f} times as much as a random direction",
-        "r2": "R2 {:.2f} on held-out seeds",
+        "r2": "R^2 {:.2f} on held-out seeds",
         "accuracy": "right for {:.0%} of held-out seeds",
         "variance_share": "{:.0%} of the variance",
     }

@@ -99,6 +99,23 @@ def test_the_cache_is_bounded_and_gives_equal_pictures_once(stopped, monkeypatch
     assert all(len(pictures) == 1 for pictures in by_seed.values())
 
 
+def test_a_picture_that_was_begun_before_the_cache_was_emptied_is_not_kept(stopped, monkeypatch):
+    explorer, renderer, delivered = stopped
+    draw = renderer._draw
+
+    def drawn_late(drawings):
+        pictures = draw(drawings)
+        renderer.clear()  # the colours change meanwhile
+        return pictures
+
+    monkeypatch.setattr(renderer, "_draw", drawn_late)
+    renderer.submit(request(explorer, delivered, "stage", 1, 0))
+    run(renderer, delivered, 1)
+    assert delivered
+    assert not renderer._cache
+    assert renderer.cached_bytes == 0
+
+
 def test_a_picture_that_fails_is_said_and_the_thread_lives_on(stopped):
     explorer, renderer, delivered = stopped
     bad = Request("tab", "bad", Drawing(Latent(b""), 4, 1.0), 0, lambda r, p: delivered.append((r.slot, p)))

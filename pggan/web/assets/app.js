@@ -12,7 +12,7 @@ import { Photo } from "./photo.js";
 import { Pictures, showIn } from "./pictures.js";
 import { isPlain, nameOf } from "./points.js";
 import { Rack } from "./rack.js";
-import { SeedGrid } from "./seeds.js";
+import { LAST_SEED, SeedGrid } from "./seeds.js";
 import { Stage } from "./stage.js";
 import { Store, screenOfLink } from "./store.js";
 import { Timeline } from "./timeline.js";
@@ -41,7 +41,7 @@ const actions = {
   mix: (point) => parts.mix?.start(point),
   async family(point) {
     const answer = await guarded(() => connection.ask("family", { point }));
-    if (answer) choose(`The family of ${nameOf(point).toLowerCase()}`, "Twelve latents 15 degrees away, in random directions.", [point, ...answer.points]);
+    if (answer) choose(`The family of ${nameOf(point).toLowerCase()}`, "Twelve latents 15 degrees away, in random directions.", [point, ...answer.points], (at) => (at ? `Relative ${at}` : "Itself"));
   },
   async save() {
     const { stage } = store.screen;
@@ -70,23 +70,22 @@ const actions = {
 parts.actions = actions;
 
 // A dialog of pictures: a click shows one on the stage.
-function choose(title, note, points, parents = []) {
-  const list = make("ul", { class: "few" });
+function choose(title, note, points, nameAt, style = "few") {
+  const list = make("ul", { class: style });
   const { level, alpha, snapshot } = store.screen;
   const element = dialog(title, make("p", { class: "note" }, note), list);
-  if (parents.length) list.classList.add("nine");
   list.append(...points.map((point, at) => {
     const img = make("img", { alt: "", draggable: "false" });
     pictures.want(`choose:${at}`, { point, level, alpha, snapshot }, 1, (url, head) => showIn(img, url, head));
     const act = (event) => (event.shiftKey ? actions.compare(point) : actions.show(point), element.close());
-    return make("li", {}, make("button", { type: "button", class: "tile", "aria-label": at ? `Relative ${at}` : "Itself", onclick: act }, img));
+    return make("li", {}, make("button", { type: "button", class: "tile", "aria-label": nameAt(at), onclick: act }, img));
   }));
 }
 parts.choose = choose;
 
 function keys() {
   const stage = parts.stage;
-  const step = (by) => () => actions.show({ seed: Math.max(0, Math.min(4294967295, (store.screen.stage.seed ?? 0) + by)) });
+  const step = (by) => () => actions.show({ seed: Math.max(0, Math.min(LAST_SEED, (store.screen.stage.seed ?? 0) + by)) });
   return new Keyboard([
     ["?", "this sheet", () => parts.keyboard.sheet()],
     ["Ctrl+Z", "undo", () => guarded(() => store.undo())],

@@ -83,7 +83,7 @@ export class MixPanel {
     if (!other) return toast("Choose another picture first", true);
     const { mix, ...stage } = this.store.screen.stage;
     const answer = await guarded(() => this.connection.ask("children", { parents: [stage, other] }));
-    if (answer) this.choose("Children of the two", "Nearer to the first parent above, to the second one below.", answer.points, [stage, other]);
+    if (answer) this.choose("Children of the two", "Nearer to the first parent above, to the second one below.", answer.points, (at) => `Child ${at + 1}`, "few nine");
     return undefined;
   }
 

@@ -3,7 +3,7 @@ import { button, dialog, guarded, make, slider, toast } from "./dom.js";
 import { showIn } from "./pictures.js";
 import { moved } from "./points.js";
 
-const STEPS = [-25, -12.5, 0, 12.5, 25];
+const SHARES = [-1, -0.5, 0, 0.5, 1]; // of a direction's reach
 const ENOUGH_MARKS = 10;
 const THUMB_LEVEL = 6; // 64x64: they are no larger on the page
 // An entry of a label that is a number: its place between the bounds, in so many steps (data/label_columns.py).
@@ -132,9 +132,9 @@ export class Rack {
     const lock = toggle("locked", icon("M6 11h12v9H6zM8.500 11V8a3.500 3.500 0 0 1 7 0v3"), "Lock: keep the others orthogonal to");
     const rename = make("button", { type: "button", class: "quiet", "aria-label": `Rename ${name}`, title: "Rename", onclick: () => this.rename(direction) }, "✎");
     const reset = make("button", { type: "button", class: "quiet", "aria-label": `Reset ${name}`, title: "Reset", onclick: () => this.take(moved(this.store.screen.stage, direction.id, 0)) }, "↺");
-    const thumbs = STEPS.map((share) => {
-      const degrees = (share / 25) * reach;
-      return make("button", { type: "button", class: "tile", tabindex: -1, "aria-label": `${name} ${degrees}`, onclick: () => this.take(moved(this.store.screen.stage, direction.id, degrees)) }, make("img", { alt: "", draggable: "false" }));
+    const thumbs = SHARES.map((share) => {
+      const amount = share * reach;
+      return make("button", { type: "button", class: "tile", tabindex: -1, "aria-label": `${name} ${amount}`, onclick: () => this.take(moved(this.store.screen.stage, direction.id, amount)) }, make("img", { alt: "", draggable: "false" }));
     });
     const item = make("li", { "data-id": direction.id }, make("div", { class: "row tight tools" }, star, lock, rename, reset), part.element, make("div", { class: "thumbs" }, ...thumbs));
     this.rows.set(direction.id, { part, item, star, lock, thumbs, reach, key: null });
@@ -160,7 +160,7 @@ export class Rack {
   }
 
   resetAll() {
-    const { moves, codes, ...rest } = this.store.screen.stage;
+    const { moves, codes, classes, ...rest } = this.store.screen.stage;
     return this.take(rest);
   }
 
@@ -198,7 +198,7 @@ export class Rack {
     row.key = key;
     const small = Math.max(this.store.model.levels[0], Math.min(level, THUMB_LEVEL));
     row.thumbs.forEach((thumb, at) => {
-      const point = moved(stage, id, (STEPS[at] / 25) * row.reach);
+      const point = moved(stage, id, SHARES[at] * row.reach);
       this.pictures.want(`thumb:${id.slice(0, 40)}:${at}`, { point, level: small, alpha: small === level ? alpha : 1, snapshot, quality: "still" }, 4, (url, head) => showIn(thumb.firstChild, url, head));
     });
   }

@@ -4,7 +4,7 @@ import { showIn } from "./pictures.js";
 
 const ROWS = 100000;
 const GAP = 6;
-const LAST = 4294967295;
+export const LAST_SEED = 4294967295;
 
 export class SeedGrid {
   constructor({ store, pictures, actions }) {
@@ -38,7 +38,7 @@ export class SeedGrid {
   }
 
   get count() {
-    return this.order ? this.order.length : Math.min(this.columns * ROWS, LAST - this.first + 1);
+    return this.order ? this.order.length : Math.min(this.columns * ROWS, LAST_SEED - this.first + 1);
   }
 
   random() {
@@ -46,7 +46,7 @@ export class SeedGrid {
   }
 
   jump(seed) {
-    const first = Math.max(0, Math.min(LAST, Math.floor(seed) || 0));
+    const first = Math.max(0, Math.min(LAST_SEED, Math.floor(seed) || 0));
     return guarded(() => this.store.change({ first, sort: "seed" }));
   }
 

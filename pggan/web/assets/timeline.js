@@ -36,9 +36,11 @@ export class Timeline {
     return guarded(() => this.store.change(fields));
   }
 
-  async add(point) {
-    await this.take({ frames: [...this.store.screen.frames, { point, seconds: 1.5, easing: "smooth" }] });
-    toast("Added to the timeline");
+  add(point) {
+    return guarded(async () => {
+      await this.store.change({ frames: [...this.store.screen.frames, { point, seconds: 1.5, easing: "smooth" }] });
+      toast("Added to the timeline");
+    });
   }
 
   addFavourites() {

@@ -42,6 +42,7 @@ class Renderer:
         self._pending: OrderedDict[tuple[int, str], Request] = OrderedDict()
         self._cache: OrderedDict[Drawing, Encoded] = OrderedDict()
         self._cached_bytes = 0
+        self._clears = 0  # how often pictures were forgotten: one that was begun before is not kept
         self._wake = threading.Condition()
         self._stopping = False
         self._drawing = True  # until the levels are measured
@@ -81,6 +82,7 @@ class Renderer:
         with self._wake:
             self._cache.clear()
             self._cached_bytes = 0
+            self._clears += 1
 
     @property
     def is_busy(self) -> bool:
@@ -132,6 +134,7 @@ class Renderer:
     def _answer(self, batch: list[Request]) -> None:
         wanted = dict.fromkeys(request.drawing for request in batch)
         with self._wake:
+            clears = self._clears
             pictures = {drawing: self._cache[drawing] for drawing in wanted if drawing in self._cache}
         missing = [drawing for drawing in wanted if drawing not in pictures]
         try:
@@ -143,7 +146,7 @@ class Renderer:
             reason = f"the picture could not be drawn: {one_line(error)}"
         else:
             for drawing, picture in pictures.items():
-                self._keep(drawing, picture)
+                self._keep(drawing, picture, clears)
             for request in batch:
                 request.deliver(request, pictures[request.drawing])
             return
@@ -159,8 +162,10 @@ class Renderer:
             self.times.note(drawings[0].level, 1e3 * (time.perf_counter() - start))
         return pictures
 
-    def _keep(self, drawing: Drawing, picture: Encoded) -> None:
+    def _keep(self, drawing: Drawing, picture: Encoded, clears: int) -> None:
         with self._wake:
+            if clears != self._clears:
+                return
             if drawing in self._cache:
                 self._cache.move_to_end(drawing)
                 return
