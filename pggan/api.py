@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from pggan.report.page import Report
     from pggan.training.loop import RunResult
     from pggan.training.monitor.display import Display
-    from pggan.training.train_run import OpenDisplay
+    from pggan.training.train_run import OnNote, OnProgress, OpenDisplay
 
-OnProgress = Callable[[str, int, int], None]
-OnNote = Callable[[str], None]
 OnTick = Callable[[Mapping[str, Any]], None]
 
 

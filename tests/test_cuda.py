@@ -34,13 +34,13 @@ pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 
 def trained_in(device, mode, **options):
-    """On the CPU: traced for nobody, and recorded by a stand-in."""
+    """On the CPU: traced for nobody, and captured by a stand-in."""
     stand_in = {} if device == "cuda" else {"backend": None, "capturer": recorder}
     return trained(SMALL, dict.fromkeys(LEVELS, mode), device=device, **stand_in, **options)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mode", [StepMode.RECORDED, StepMode.COMPILED, StepMode.COMPILED_RECORDED])
+@pytest.mark.parametrize("mode", [StepMode.CAPTURED_EAGER, StepMode.COMPILED, StepMode.CAPTURED])
 def test_modes_agree(device, mode):
     """20 iterations in float64 through a fade: losses and 99.9 % of the weights within 1e-9 on the CPU, 1e-6 on GPUs,
     whose libraries sum in orders of their own."""
@@ -57,7 +57,7 @@ def test_half_precision_differs_by_little(device, precision):
     """Losses of 20 iterations against float32 eager ones, relative to their size: 1.0 in bf16, 0.1 in float32."""
     set_precision("fp32")
     plain = trained(SMALL, double=False, device=device)
-    other = trained_in(device, StepMode.RECORDED, precision=precision, double=False)
+    other = trained_in(device, StepMode.CAPTURED_EAGER, precision=precision, double=False)
     assert np.abs(plain[0] - other[0]).max() < (1.0 if precision == "bf16" else 0.1)
 
 

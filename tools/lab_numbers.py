@@ -49,7 +49,7 @@ def obeying(model: Model, count: int) -> dict[str, float]:
     """Asks for random numbers, with each seed's own hair, and returns how far pictures obey them."""
     names = [column.name for column in model.labels.columns]
     asked = np.random.default_rng(0).integers(STEPS + 1, size=(count, len(NUMBERS)))
-    rows = [list(row) for row in model.seed_classes(range(count))]
+    rows = [list(row) for row in model.seed_entries(range(count))]
     for row, entries in zip(rows, asked):
         for name, entry in zip(NUMBERS, entries):
             row[names.index(name)] = int(entry)

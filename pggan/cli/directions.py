@@ -179,7 +179,7 @@ def _line(value: dict[str, Any]) -> str:
     parts = [f"{value['effect']:.2f} times a random direction's effect"]
     if "r2" in value:
         doubt = " (hardly any: it may show something else)" if value["r2"] < LEAST_R2 else ""
-        parts.append(f"R2 {value['r2']:.2f} on held-out pictures{doubt}")
+        parts.append(f"R^2 {value['r2']:.2f} on held-out pictures{doubt}")
     if "accuracy" in value:
         parts.append(f"accuracy {value['accuracy']:.2f} on held-out pictures")
     return f"{value['name']}: {', '.join(parts)}"

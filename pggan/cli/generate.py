@@ -54,7 +54,7 @@ class Request:
     def check(self) -> None:
         """Raises `UsageError` for options that exclude each other."""
         if self.no_grid and (self.grid is not None or self.only_grid):
-            raise UsageError("--no-grid excludes --grid and --only-grid")
+            raise UsageError("--no-grid excludes --grid and --only-grid; leave one of them out")
         if len(dict(self.codes)) < len(self.codes):
             raise UsageError("--code gives the same code twice; give one value")
         if self.layout == "flat":
@@ -121,7 +121,7 @@ class Request:
 )  # fmt: skip
 @output_options
 def command(
-    model: ModelChoice, output: Output, count: int | None, seeds: Seeds | None, kept: LatentChoice,
+    model: ModelChoice, output: Output, count: int | None, seeds: Seeds | None, saved: LatentChoice,
     family: LatentRequest, **options: Any,
 ) -> None:  # fmt: skip
     """Make new pictures with a model.
@@ -134,14 +134,14 @@ def command(
     request = Request(**options)
     request.check()
     has_seeds = seeds is not None or (count is not None and not family.is_family)
-    family.check(kept, has_seeds, request.layout, request.mode)
-    if kept.files or family.is_wanted:
+    family.check(saved, has_seeds, request.layout, request.mode)
+    if saved.files or family.is_wanted:
         chosen = _seeds(None if family.is_family else count, seeds, request)
-        write_latents(model, kept, family, chosen, count, request, output)
+        write_latents(model, saved, family, chosen, count, request, output)
     elif request.layout == "flat":
-        _write_folder(model, _seeds(count, seeds, request), request, output, kept)
+        _write_folder(model, _seeds(count, seeds, request), request, output, saved)
     else:
-        _write_shards(model, _seeds(count, seeds, request), request, output, kept)
+        _write_shards(model, _seeds(count, seeds, request), request, output, saved)
 
 
 def _seeds(count: int | None, seeds: Seeds | None, request: Request) -> Seeds:
@@ -156,9 +156,9 @@ def _seeds(count: int | None, seeds: Seeds | None, request: Request) -> Seeds:
     return seeds
 
 
-def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: Output, kept: LatentChoice) -> None:
+def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: Output, saved: LatentChoice) -> None:
     """--layout flat: every picture in one folder, with a grid."""
-    model = kept.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
+    model = saved.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
     from pggan.generation.images import write_images
 
     grid = request.grid_of(len(seeds))
@@ -190,7 +190,7 @@ def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: O
     output.result(values, *lines, *_mode_line(model, request, output))
 
 
-def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: Output, kept: LatentChoice) -> None:
+def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: Output, saved: LatentChoice) -> None:
     """--layout folders or tar: this process's share of the shards."""
     start = time.perf_counter()
     from pggan.generation.shards import write_shards
@@ -198,7 +198,7 @@ def _write_shards(choice: ModelChoice, seeds: Seeds, request: Request, output: O
 
     world = world_from_environment()
     shown = output if world.is_main_process else replace(output, quiet=True)
-    model = kept.load(choice, mode=request.mode, note=shown.note, truncation=request.truncation, raw=request.raw)
+    model = saved.load(choice, mode=request.mode, note=shown.note, truncation=request.truncation, raw=request.raw)
     with shown.progress("generating", len(seeds) // world.size) as advance:
         written = write_shards(model, seeds, request.out, request.layout, request.label, request.batch, world, advance)
     if not world.is_main_process:

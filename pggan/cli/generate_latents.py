@@ -43,14 +43,14 @@ class LatentRequest:
     def is_wanted(self) -> bool:
         return self.is_family or self.sort is not None or self.reject > 0
 
-    def check(self, kept: LatentChoice, has_seeds: bool, layout: str, mode: str) -> None:
+    def check(self, saved: LatentChoice, has_seeds: bool, layout: str, mode: str) -> None:
         """Raises `UsageError` for options that exclude each other."""
-        sources = sum((self.similar is not None, self.around is not None, bool(kept.files), has_seeds))
+        sources = sum((self.similar is not None, self.around is not None, bool(saved.files), has_seeds))
         if sources > 1:
             raise UsageError("--seeds or --n, --latents, --similar and --around exclude each other: give one of them")
         if self.degrees is not None and not self.is_family:
             raise UsageError("--degrees is about --similar and --around; give one of them, too")
-        if kept.files or self.is_wanted:
+        if saved.files or self.is_wanted:
             ignored = f"--layout {layout}" if layout != "flat" else f"--mode {mode}" if mode not in PLAIN_MODES else ""
             if ignored:
                 raise UsageError(f"{ignored} is about seeds alone; leave the options of latents and choice out")
@@ -92,16 +92,16 @@ def family_options(function: Command) -> Command:
 
 
 def write_latents(
-    choice: ModelChoice, kept: LatentChoice, family: LatentRequest, seeds: Seeds, count: int | None, request: Request,
+    choice: ModelChoice, saved: LatentChoice, family: LatentRequest, seeds: Seeds, count: int | None, request: Request,
     output: Output,
 ) -> None:  # fmt: skip
     """Writes the pictures, and prints what was written."""
-    if (kept.files or family.around) and (request.label is not None or request.codes):
+    if (saved.files or family.around) and (request.label is not None or request.codes):
         raise UsageError("kept latents have their own labels and codes; leave --label and --code out")
-    model = kept.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
+    model = saved.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
     from pggan.editing.latent_images import remaining, write_latent_images
 
-    latents = _latents(model, kept, family, seeds, count, request)
+    latents = _latents(model, saved, family, seeds, count, request)
     with output.progress("generating", len(latents)) as advance:
         written = write_latent_images(
             model, latents, request.out, grid=request.grid_of(remaining(len(latents), family.reject)),
@@ -140,17 +140,17 @@ def _of_seeds(model: Model, seeds: Seeds, request: Request) -> LatentSet:
 
 
 def _latents(
-    model: Model, kept: LatentChoice, family: LatentRequest, seeds: Seeds, count: int | None, request: Request
+    model: Model, saved: LatentChoice, family: LatentRequest, seeds: Seeds, count: int | None, request: Request
 ) -> LatentSet:
     from pggan.editing.latent_sources import read_all_latents, read_latents
     from pggan.editing.latents_file import relatives
 
-    if kept.files:
-        return read_all_latents(kept.files, model, kept.force)
+    if saved.files:
+        return read_all_latents(saved.files, model, saved.force)
     if not family.is_family:
         return _of_seeds(model, seeds, request)
     if family.around is not None:
-        centres = read_latents(family.around, model, kept.force)
+        centres = read_latents(family.around, model, saved.force)
     else:
         centres = _of_seeds(model, Seeds.of([family.similar or 0]), request)
     degrees = DEFAULT_DEGREES if family.degrees is None else family.degrees

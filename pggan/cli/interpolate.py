@@ -83,7 +83,7 @@ DEFAULT_SECONDS = 8.0
 def command(
     model: ModelChoice, output: Output, out: Path, seconds: float | None, fps: float, grid: tuple[int, int], seed: int,
     seeds: Seeds | None, keyframes: Path | None, loop: bool, method: str, label: str | None, truncation: float,
-    scale: int | None, kept: LatentChoice, background: Colour,
+    scale: int | None, saved: LatentChoice, background: Colour,
 ) -> None:  # fmt: skip
     """Make a video of faces that turn into each other.
 
@@ -95,17 +95,17 @@ def command(
     check_fps(video_format(out), fps)
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'walk.mp4'}")
-    _check_sources(seeds, seed, kept, keyframes, loop, method)
-    if kept.files or keyframes is not None:
+    _check_sources(seeds, seed, saved, keyframes, loop, method)
+    if saved.files or keyframes is not None:
         if grid != (1, 1) or label is not None:
             raise UsageError("kept latents have their own labels, and are one walk; leave --grid and --label out")
-        loaded = kept.load(model, truncation=truncation)
-        video = _write_keyframes(loaded, kept, keyframes, seconds, loop, method, out, fps, scale, background, output)
+        loaded = saved.load(model, truncation=truncation)
+        video = _write_keyframes(loaded, saved, keyframes, seconds, loop, method, out, fps, scale, background, output)
     else:
         length = DEFAULT_SECONDS if seconds is None else seconds
         if not length * fps >= 2:  # "not >=" refuses NaN, too, which passes every range
             raise UsageError(f"--seconds {length:g} at --fps {fps:g} is less than two frames; give more of either")
-        loaded = kept.load(model, truncation=truncation)
+        loaded = saved.load(model, truncation=truncation)
         from pggan.generation.video import VideoOptions, interpolate
 
         options = VideoOptions(length, fps, grid, seed, tuple(seeds or ()), loop, method, label, scale, background)
@@ -118,24 +118,24 @@ def command(
 
 
 def _check_sources(
-    seeds: Seeds | None, seed: int, kept: LatentChoice, keyframes: Path | None, loop: bool, method: str
+    seeds: Seeds | None, seed: int, saved: LatentChoice, keyframes: Path | None, loop: bool, method: str
 ) -> None:
     """Raises `UsageError` for options that exclude each other."""
-    if sum((seeds is not None, bool(kept.files), keyframes is not None)) > 1:
+    if sum((seeds is not None, bool(saved.files), keyframes is not None)) > 1:
         raise UsageError("--seeds, --latents and --keyframes exclude each other: give one of them")
     if seeds is not None and not 2 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: a walk between seeds needs 2 to {MOST_SEEDS} of them, as 3,8")
-    if seeds is None and not kept.files and (not loop or method != "slerp"):
+    if seeds is None and not saved.files and (not loop or method != "slerp"):
         what = "keyframes say their own" if keyframes is not None else "give those, or leave them out"
         raise UsageError(f"--no-loop and --method are about walks between --seeds or --latents; {what}")
-    if method == ("linear" if kept.files else "spline"):
+    if method == ("linear" if saved.files else "spline"):
         raise UsageError("--method: seeds take slerp or linear, kept latents slerp or spline")
-    if seed and (seeds is not None or kept.files or keyframes is not None):
+    if seed and (seeds is not None or saved.files or keyframes is not None):
         raise UsageError("--seed is about the random walk, and the pictures are named: give one of them")
 
 
 def _write_keyframes(
-    model: Model, kept: LatentChoice, file: Path | None, seconds: float | None, loop: bool, method: str, out: Path,
+    model: Model, saved: LatentChoice, file: Path | None, seconds: float | None, loop: bool, method: str, out: Path,
     fps: float, scale: int | None, background: Colour, output: Output,
 ) -> dict[str, Any]:  # fmt: skip
     from pggan.editing.keyframes import Keyframes, keyframe_video, read_keyframes
@@ -145,9 +145,9 @@ def _write_keyframes(
     if file is not None:
         if seconds is not None:
             raise UsageError("keyframes have their own seconds; leave --seconds out")
-        keyframes = read_keyframes(file, model, kept.force)
+        keyframes = read_keyframes(file, model, saved.force)
     else:
-        latents = read_all_latents(kept.files, model, kept.force)
+        latents = read_all_latents(saved.files, model, saved.force)
         keyframes = Keyframes.evenly(latents, DEFAULT_SECONDS if seconds is None else seconds, loop, method)
     with output.progress("interpolating", keyframes.frames(fps), "frames") as advance:
         return keyframe_video(model, out, keyframes, fps, scale, background, task_of(advance))

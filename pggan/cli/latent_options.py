@@ -44,11 +44,11 @@ class LatentChoice:
 
 
 def latent_options(function: Command) -> Command:
-    """Adds the group "Latents"; the command receives it as `kept`, a `LatentChoice`."""
+    """Adds the group "Latents"; the command receives it as `saved`, a `LatentChoice`."""
 
     @functools.wraps(function)
     def command(*, latents: tuple[Path, ...], tuned: Path | None, force: bool, **others: Any) -> Any:
-        return function(kept=LatentChoice(latents, tuned, force), **others)
+        return function(saved=LatentChoice(latents, tuned, force), **others)
 
     return cloup.option_group(
         "Latents",

@@ -87,7 +87,7 @@ DEFAULT_STEPS, DEFAULT_RANGE = 10, 1.0
 def command(
     model: ModelChoice, output: Output, out: Path, codes: tuple[int, ...] | None, seeds: Seeds, steps: int | None,
     code_range: float | None, seconds: float | None, fps: float | None, scale: int | None, directions: Path | None,
-    names: tuple[str, ...], degrees: float | None, spreads: float | None, kept: LatentChoice, background: Colour,
+    names: tuple[str, ...], degrees: float | None, spreads: float | None, saved: LatentChoice, background: Colour,
     label: str | None,
 ) -> None:  # fmt: skip
     """Show what structured codes, labels or directions do.
@@ -111,22 +111,22 @@ def command(
         raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
-    if directions is None and (names or degrees is not None or spreads is not None or kept.files):
+    if directions is None and (names or degrees is not None or spreads is not None or saved.files):
         raise UsageError("--direction, --degrees, --spreads, --latents are about directions; give --directions FILE")
     if code_range is not None and (directions is not None or label is not None):
         raise UsageError("--range is about continuous codes; how far a direction goes is --degrees or --spreads")
     if sum((directions is not None, bool(codes), label is not None)) > 1:
         raise UsageError("--codes, --label and --directions exclude each other: give one of them")
-    loaded = kept.load(model)
+    loaded = saved.load(model)
     video = (seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS, scale, background)
     if directions is None:
         changing, held = _split_labels(label)
         choices = (codes or (), tuple(seeds), steps or DEFAULT_STEPS, code_range or DEFAULT_RANGE, changing, held)
         result, line = _show_codes(loaded, out, choices, video, output)
     else:
-        latents = _latents(loaded, kept, seeds)
+        latents = _latents(loaded, saved, seeds)
         moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps or DEFAULT_STEPS)
-        result, line = _show_directions(loaded, kept, out, moves, latents, video, output)
+        result, line = _show_directions(loaded, saved, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
 
 
@@ -145,25 +145,25 @@ def _video_line(result: dict[str, Any]) -> str:
     )
 
 
-def _latents(model: Model, kept: LatentChoice, seeds: Seeds) -> LatentSet:
+def _latents(model: Model, saved: LatentChoice, seeds: Seeds) -> LatentSet:
     from pggan.editing.latent_sources import read_all_latents
     from pggan.editing.latents_file import LatentSet
 
-    latents = read_all_latents(kept.files, model, kept.force) if kept.files else LatentSet.of_seeds(model, seeds)
+    latents = read_all_latents(saved.files, model, saved.force) if saved.files else LatentSet.of_seeds(model, seeds)
     if len(latents) > MOST_SEEDS:
         raise UsageError(f"--latents: {len(latents)} of them; {MOST_SEEDS} at most are shown")
     return latents
 
 
 def _show_directions(
-    model: Model, kept: LatentChoice, out: Path, moves: tuple[Path, tuple[str, ...], float, int], latents: LatentSet,
+    model: Model, saved: LatentChoice, out: Path, moves: tuple[Path, tuple[str, ...], float, int], latents: LatentSet,
     video: VideoSettings, output: Output,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     from pggan.editing.direction_views import UNITS, direction_sheet, direction_video
     from pggan.editing.directions_file import read_directions
 
     file, names, amount, steps = moves
-    directions = read_directions(file).check_model(model, kept.force)
+    directions = read_directions(file).check_model(model, saved.force)
     directions = directions.select(names) if names else directions
     if out.suffix.lower() == ".png":
         with output.progress("traversing", len(directions) * len(latents), "rows") as advance:

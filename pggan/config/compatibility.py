@@ -91,10 +91,13 @@ def _check_lazy_penalty(config: TrainConfig) -> None:
             f"{flag} with --loss {config.loss}: its penalty bounds the critic's slope, without which the loss means "
             "nothing, at every step; leave --penalty-every out, or give --loss r1 or rpgan"
         )
+    if config.loss == "wgan":
+        raise UsageError(
+            f"{flag} with --loss wgan: its weights are clipped after a step of its loss, and would leave the bounds in "
+            "those of the penalties alone; leave --penalty-every out"
+        )
     if not set(names) & set(LAZY):
         raise UsageError(f"{flag} is about R1 and R2, of which this run has none; give --loss r1 or --r2-gamma with it")
-    if config.optimizers()[1].name != "adam":
-        raise UsageError(f"{flag} adjusts Adam's decay rates, and --loss {config.loss} has RMSprop; leave it out")
 
 
 def _check_discrimination(config: TrainConfig) -> None:

@@ -58,8 +58,8 @@ class Phase:
         return self.end - self.start
 
     @property
-    def iterations(self) -> int:
-        """Discriminator steps of the phase."""
+    def d_steps(self) -> int:
+        """Discriminator steps of the phase: `n_critic` of them are an iteration."""
         return -(-self.images // self.batch)
 
 
@@ -178,7 +178,7 @@ class Schedule:
         for phase in self.phases:
             if phase.start >= start:
                 middle = (phase.start + phase.end) // 2
-                share *= self.average_decay(middle, phase.batch, level) ** phase.iterations
+                share *= self.average_decay(middle, phase.batch, level) ** phase.d_steps
         return share
 
     def tick(self, nimg: int) -> int:

@@ -207,8 +207,8 @@ def choose_columns(names: str, columns: Sequence[LabelColumn]) -> list[int]:
     return [known.index(name) for name in asked]
 
 
-def read_class_numbers(data: bytes, count: int, width: int) -> NDArray[np.int32]:
-    """Reads class numbers, int32 (count, width), from the bytes of a .npy file. Nothing is allocated for them.
+def read_entries(data: bytes, count: int, width: int) -> NDArray[np.int32]:
+    """Reads label entries, int32 (count, width), from the bytes of a .npy file. Nothing is allocated for them.
 
     Raises `ValueError` for an array of another kind or shape, and for more or fewer bytes than it needs.
     """
@@ -226,7 +226,7 @@ def read_class_numbers(data: bytes, count: int, width: int) -> NDArray[np.int32]
     return np.frombuffer(data, np.int32, offset=start).reshape(count, width)
 
 
-def are_classes(numbers: NDArray[np.int32], columns: Sequence[LabelColumn]) -> bool:
+def are_entries(numbers: NDArray[np.int32], columns: Sequence[LabelColumn]) -> bool:
     """Whether numbers (N, columns) are entries of their columns, or -1 (unknown)."""
     tops = np.array([column.limit for column in columns], np.int64)
     return bool(((numbers >= -1) & (numbers < tops)).all())

@@ -64,11 +64,11 @@ def find_components(
         model: The model.
         count: Number of components.
         seeds: Number of images.
-        label: Class of a conditional model; None: each seed's own.
+        label: As `Model.generate` takes it; None: each seed's own.
         task: Counts images.
 
     Returns:
-        Directions `pca0`, ...; figures: the component's share of the variance, and R2 on held-out seeds.
+        Directions `pca0`, ...; figures: the component's share of the variance, and R^2 on held-out seeds.
     """
     bank = seed_bank(model, seeds, label, task)
     rows = bank.thumbnails.reshape(len(bank.thumbnails), -1).astype(np.float64)
@@ -92,14 +92,14 @@ def find_scores(
 ) -> DirectionSet:
     """Finds the direction of each score (see `image_scores`) of the images of seeds 0 to `seeds` - 1.
 
-    Figure: R2 on held-out seeds. Errors are those of `score_images` and `fit_values`.
+    Figure: R^2 on held-out seeds. Errors are those of `score_images` and `fit_values`.
     """
     latents = LatentSet.of_seeds(model, range(seeds), label)
     return fit_scores(model, latents, score_images(model, latents, tuple(names), task))
 
 
 def fit_scores(model: Model, latents: LatentSet, scores: Mapping[str, NDArray[np.floating]]) -> DirectionSet:
-    """Finds the direction of each of any scores (N,) of latents, by least squares; figure: R2 on the last fifth.
+    """Finds the direction of each of any scores (N,) of latents, by least squares; figure: R^2 on the last fifth.
 
     Latents without a score (NaN), as those whose image shows no face, are left out.
     """

@@ -27,7 +27,7 @@ from pggan.utils.untrusted import reading
 
 @dataclass(frozen=True)
 class DirectionSet:
-    """Directions (K, latent_size) of unit length with names and figures, such as R2 and effect.
+    """Directions (K, latent_size) of unit length with names and figures, such as R^2 and effect.
 
     Raises `ModelError` where numbers differ, names repeat, or a row is not of unit length.
     """

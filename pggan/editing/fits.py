@@ -1,4 +1,4 @@
-"""Linear fits on latents: least squares with R2, logistic regression with accuracy, on held-out rows."""
+"""Linear fits on latents: least squares with R^2, logistic regression with accuracy, on held-out rows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Fit(NamedTuple):
     """A direction (Z,) of unit length, and how well it predicts rows that it has not seen."""
 
     direction: Values
-    figure: float  # R2, or the share of rows that are classified rightly
+    figure: float  # R^2, or the share of rows that are classified rightly
 
 
 def fit_values(latents: NDArray[np.floating], values: NDArray[np.floating]) -> Fit:
     """Fits values (N,) as a linear function of latents (N, Z) with elements of unit variance, by least squares.
 
-    `figure` is R2 on the last fifth of the rows, which the fit does not see: 1 is perfect, 0 no better than the mean.
+    `figure` is R^2 on the last fifth of the rows, which the fit does not see: 1 is perfect, 0 no better than the mean.
 
     Raises `UsageError` for too few rows, or values that are all the same or not finite.
     """

@@ -49,7 +49,7 @@ def seed_bank(model: Model, count: int = SEEDS, label: int | str | None = None, 
     Args:
         model: The model; one that is in a file is cached.
         count: Number of seeds.
-        label: Class of a conditional model; None: each seed's own.
+        label: As `Model.generate` takes it; None: each seed's own.
         task: Counts seeds.
     """
     latents = LatentSet.of_seeds(model, range(count), label)

@@ -92,8 +92,9 @@ def stream_batches(
         elif pending:
             limit = 1  # one batch alone may fit
         elif is_fixed or len(batch) == 1:
-            count = size if is_fixed else 1
-            raise OutOfMemoryError(f"out of memory with {count} pictures at a time; give a smaller batch")
+            if is_fixed and size > 1:
+                raise OutOfMemoryError(f"out of memory with {size} pictures at a time; give a smaller batch")
+            raise OutOfMemoryError(f"out of memory with one picture at a time; free memory on {device}")
         else:
             size = len(batch) // 2
         while pending and (len(pending) >= limit or images is None):

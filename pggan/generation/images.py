@@ -5,10 +5,11 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 - `seed`: the latent is `numpy.random.RandomState(seed).randn(latent_size)` (a grid has `seeds` and `grid` instead);
 - `model`, `sha256`: name and digest of the model file (None for a model that is in no file);
 - `resolution`: side of the generated image in pixels;
-- `class`: None, or `{"number": ..., "name": ...}` of a conditional model, by column where it has several
-  (a grid: of the requested class);
+- `class`: None, or `{"number": ..., "name": ...}` of a conditional model, `{"value": ...}` of a label that is a number,
+  by column where there are several (a grid: of the requested label);
 - `codes`: values of structured codes, where the model has any;
 - `raw`: true where the trained generator made it, not its average;
+- `truncation`: where it is not 1;
 - `pggan`: the version that wrote it;
 - `attribution`: of the training data, where the model records one;
 - `tuned`, `blend`: what was done to the model's weights, where something was;
@@ -16,7 +17,8 @@ Every PNG has one iTXt entry `pggan`, JSON with the keys
 
 Beside it is the synthetic mark (`marking/xmp.py`), for other programs.
 
-`pggan generate MODEL --seeds SEED [--label NAME]` makes it again. `read_metadata` reads the entry.
+`pggan generate MODEL --seeds SEED`, with `--label`, `--code`, `--raw` and `--truncation` as above, makes it again.
+`read_metadata` reads the entry.
 """
 
 from __future__ import annotations
@@ -113,7 +115,7 @@ def write_images(
         model: The model.
         seeds: The seeds.
         out: Folder of the files, made if it is missing.
-        label: Class of a conditional model; None: each seed's own.
+        label: As `Model.generate` takes it; None: each seed's own.
         codes: Values of structured codes by number.
         grid: Columns and rows; None: no grid.
         images: False: the grid alone.
@@ -164,7 +166,7 @@ def named_images(
         if canvas is not None:
             canvas.add(images)
         codes = model.codes.of_seeds(part, request.codes) if model.codes.size else None
-        for i, (seed, classes) in enumerate(zip(part, model.seed_classes(part, request.label))):
+        for i, (seed, classes) in enumerate(zip(part, model.seed_entries(part, request.label))):
             code_about = {} if codes is None else {"codes": model.codes.describe(codes[i])}
             own_about = {"seed": seed, "class": model.labels.describe(classes), **code_about, **about}
             yield NamedImage(image_name(seed, suffix), images[i], own_about)

@@ -214,7 +214,8 @@ class Model:
 
         Args:
             seeds: One or more, 0 to 2**32 - 1.
-            label: Class of a conditional model: number, name, or `column=class` pairs; None: each seed's own.
+            label: Of a conditional model, as `--label`: a class's number or name, or `age=30,hair=red`; None: each
+                seed's own.
             batch: Images computed at once; None: what fits the memory, halved if memory runs out.
             codes: Values of structured codes by number; the others are each seed's own.
 
@@ -307,8 +308,8 @@ class Model:
             return seed_latents(seeds, self.latent_size)
         return np.concatenate([seed_latents(seeds, self.latent_size), self.codes.of_seeds(seeds, codes)], axis=1)
 
-    def seed_classes(self, seeds: Sequence[int], label: int | str | None = None) -> list[tuple[int, ...]]:
-        """Returns class numbers of seeds, one for each label column: those of `label`, else the seed's own.
+    def seed_entries(self, seeds: Sequence[int], label: int | str | None = None) -> list[tuple[int, ...]]:
+        """Returns label entries of seeds, one for each label column: those of `label`, else the seed's own.
 
         Raises `UsageError` for a label the model lacks.
         """
@@ -316,7 +317,7 @@ class Model:
 
     def seed_labels(self, seeds: Sequence[int], label: int | str | None = None) -> NDArray[np.float32] | None:
         """Returns the label vectors (N, label_size) of seeds, None for a model without labels."""
-        rows = self.seed_classes(seeds, label)
+        rows = self.seed_entries(seeds, label)
         return self.labels.vectors(rows) if self.label_size else None
 
     def _dtype(self) -> torch.dtype:

@@ -67,7 +67,7 @@ def write_shards(
         seeds: The seeds.
         out: The common folder.
         layout: "folders" or "tar".
-        label: Class of a conditional model; None: each seed's own.
+        label: As `Model.generate` takes it; None: each seed's own.
         batch: Images computed at once; None: what fits the memory.
         world: The processes that share the shards.
         advance: Is called with numbers of this process's images, those written before included.

@@ -261,7 +261,7 @@ def _label_vectors(
         model.seed_labels([0], options.label)  # refuses a label that the model cannot take
         return None
     if isinstance(walk, SeedWalk):
-        vectors = model.labels.vectors(model.seed_classes(options.seeds, options.label))
+        vectors = model.labels.vectors(model.seed_entries(options.seeds, options.label))
         return np.concatenate([walk.blend(vectors, number, "linear") for number in numbers])
     vectors = model.labels.vectors(model.labels.of_cells(walk.cells, options.label))
     return np.tile(vectors, (len(numbers), 1))

@@ -126,7 +126,7 @@ class Objective(nn.Module):
     """
 
     # whether these functions can be compiled and captured as CUDA graphs; if not, steps are eager
-    functional: bool = True
+    compilable: bool = True
     # whether `g_terms` uses `batch.reals`
     needs_reals: ClassVar[bool] = False
     # whether its `d_terms`, which use no outputs of D from elsewhere, are those that --penalty-every takes seldom
@@ -183,10 +183,13 @@ class Objective(nn.Module):
         return NOTHING
 
     def after_d_step(self, terms: dict[str, Tensor], discriminator: Discriminator) -> None:
-        """Called after every update of D. `terms`: that step's losses and statistics, means over all processes."""
+        """Called after D's update by its loss, not after one by lazy penalties alone.
+
+        `terms`: that step's losses and statistics, means over all processes, and "images", their number.
+        """
 
     def after_g_step(self, terms: dict[str, Tensor], generator: Generator) -> None:
-        """Called after every update of G, like `after_d_step`."""
+        """Called after G's update, like `after_d_step`."""
 
 
 Regularizer = Objective
@@ -197,7 +200,7 @@ def current_value(
 ) -> Tensor | float:
     """Returns an option's number at a resolution.
 
-    Where it changes over the run, that is a 0-d tensor made of the images seen, which recorded and compiled steps read
+    Where it changes over the run, that is a 0-d tensor made of the images seen, which captured and compiled steps read
     anew each time.
 
     Args:

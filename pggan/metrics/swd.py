@@ -43,7 +43,9 @@ class SWD(Metric):
     def __init__(self, setting: Setting, role: str | None = None) -> None:
         super().__init__(setting, role)
         if setting.resolution < LOWEST:
-            raise UsageError(f"swd wants pictures of {LOWEST}x{LOWEST} at least, these are {setting.resolution}")
+            raise UsageError(
+                f"swd needs pictures of {LOWEST}x{LOWEST} at least, not {setting.resolution}: leave swd out"
+            )
         self.levels = [side for i in range(32) if (side := setting.resolution >> i) >= LOWEST]
         self._images_at_once = CPU_IMAGES if setting.device.type == "cpu" else GPU_IMAGES
         self.begin(0)
@@ -78,7 +80,7 @@ class SWD(Metric):
         """
         count = len(reals["numbers"])
         if len(fakes["numbers"]) != count:
-            raise UsageError(f"swd compares as many: {len(fakes['numbers'])} and {count} pictures")
+            raise UsageError(f"swd needs as many pictures of both: {len(fakes['numbers'])} and {count} given")
         figures: dict[str, float] = {}
         means, errors = [], []
         # both sets mostly have the same numbers: their patches then have the same centres, drawn once

@@ -1,7 +1,7 @@
-"""Running averages of the generator: the exponential one (EMA), which makes all images, and power functions.
+"""Running averages of the generator: the exponential moving average (EMA), which makes all images, and power functions.
 
-The EMA is that of Karras et al. 2018, appendix A.1; power-function averages are those of Karras et al. 2024 (EDM2),
-section 3 and appendix C.
+The EMA is that of Karras et al. 2018, appendix A.1; its half-life: `Schedule.average_decay`. Power-function averages
+are those of Karras et al. 2024 (EDM2), section 3 and appendix C.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Layers of both networks: equalized learning rate, pixelnorm, fade, minibatch stddev (Karras et al. 2018).
+"""Layers of both networks: equalized learning rate, pixelnorm, minibatch stddev (Karras et al. 2018).
 
 Mixed precision: weights stay in float32 and are cast to the input's dtype at use, so that the input decides the dtype
-in which a layer computes. Statistics and norms are computed in float32 or better.
+in which a layer computes. The minibatch statistic is computed in float32 or better.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def prepared_weights(
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
-    """Minibatch stddev: appends a map of the standard deviation over a group of samples, averaged over all features.
+    """Minibatch standard deviation (stddev): appends a map of that over a group of samples, averaged over all features.
 
     x (N, C, H, W) to (N, C + 1, H, W). Groups have `min(group, N)` members, N / group apart: sample n is in group
     n mod (N / group). The variance is biased and computed in float32 or better. Section 3.

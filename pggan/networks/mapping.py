@@ -1,4 +1,4 @@
-"""The mapping network from latents z to w, and truncation (Karras et al. 2019, sections 2 and B)."""
+"""The mapping network from latents z to w, and truncation by psi (Karras et al. 2019, sections 2 and B)."""
 
 from __future__ import annotations
 

@@ -77,6 +77,9 @@ def spread_kernel(weight: Tensor, share: float, turned: bool = False) -> Tensor:
 
 
 def fade(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
-    """Blends `alpha * fine + (1 - alpha) * coarse`, in the inputs' dtype; exact at alpha 0 and 1. Figure 2."""
+    """Fade-in: blends `alpha * fine + (1 - alpha) * coarse`, both (N, C, R, R), in their dtype; `alpha` is 0-d.
+
+    Exact at alpha 0 and 1. Figure 2.
+    """
     share = alpha.to(fine.dtype)
     return fine * share + coarse * (1 - share)

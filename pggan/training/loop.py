@@ -16,7 +16,7 @@ from pggan.data.store.store import Store
 from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.compile_worker import start_compile_worker
 from pggan.training.engine.environment import RunEnvironment
-from pggan.training.engine.memory_estimate import LIBRARIES, most_bytes
+from pggan.training.engine.memory_estimate import LIBRARIES, check_batch_divides, most_bytes
 from pggan.training.engine.memory_trial import fit_micro_batch
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import train_step
@@ -27,7 +27,7 @@ from pggan.training.monitor.display import Display
 from pggan.training.monitor.early_stopping import EarlyStopping
 from pggan.training.monitor.evaluation import Evaluation, pending
 from pggan.training.monitor.label_holdout import hold_out_labels
-from pggan.training.monitor.recovery import TrainingDiverged, check_share, restore, roll_back
+from pggan.training.monitor.recovery import TrainingDiverged, restore, roll_back
 from pggan.training.monitor.tick_recorder import TickRecorder
 from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory, images_of
@@ -104,7 +104,7 @@ class Trainer:
         self.store = Store(str(config.data))
         self.state = TrainState(config, device, environment.precision, world)
         self.schedule = self.state.schedule
-        check_share(config, self.state, world)
+        check_batch_divides(config, world.size)
         records = config.mode == "auto" and device.type == "cpu" and world.is_main_process
         # no method of the loop: in a cycle with it, networks and store would outlive the run
         fell_back = partial(_record_modes, run, display) if records else (lambda modes: None)
@@ -113,7 +113,7 @@ class Trainer:
         labels = RunLabels.of(self.store, config)
         self.builder = BatchBuilder(self.state, labels.at, labels.known, labels.columns)
         self.held_out = hold_out_labels(self.store, labels.at, self.state)
-        self.ticks = TickRecorder(self.executor, self.held_out)
+        self.ticks = TickRecorder(self.executor, self.held_out, self.builder.drawn_labels)
         display.watch(self.ticks.left)
         info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
         # where D alone sees labels, images are generated without
@@ -211,13 +211,13 @@ class Trainer:
             signals.agree(self.world)
             reached, ended = self._reached(trained)
             self.display.show(reached)
-            due = ended or reached.nimg >= self.state.progress.next_tick
-            if due:
+            tick_due = ended or reached.nimg >= self.state.progress.next_tick
+            if tick_due:
                 line = self._tick(reached, log)
                 self._plan(reached, ended)
-            if due or signals.stop or signals.save:
-                due = due and (ended or self.state.progress.tick % self.config.checkpoint_ticks == 0)
-                self._save(reached, log, due, bool(signals.stop) or signals.save)
+            if tick_due or signals.stop or signals.save:
+                checkpoint_due = tick_due and (ended or self.state.progress.tick % self.config.checkpoint_ticks == 0)
+                self._save(reached, log, checkpoint_due, bool(signals.stop) or signals.save)
                 signals.save = False
                 self._catch_up(reached, signals, log)
         return line

@@ -60,7 +60,7 @@ def advice(config: TrainConfig, count: int) -> list[str]:
     if count < FEW_PICTURES and "augment" not in options:
         lines.append(
             f"{count:,} pictures are few, and the discriminator may learn them by heart: --augment ada --held-out 0.1 "
-            "is for that (--augment none: leave it, and say no more)"
+            "is for that (--augment none silences this)"
         )
     if options.get("augment") == "ada" and not options.get("augment_p") and not config.held_out:
         lines.append(

@@ -1,5 +1,8 @@
 """Distributed training with torch.distributed: process group, rank, all-reduce, barrier; no-ops in a single process.
 
+Gradients are averaged by all-reduce after each step, instead of by DistributedDataParallel (DDP), which does not hook
+into gradients that are computed as functions (`training/engine/gradients.py`).
+
 Processes are started by torchrun (`torchrun --nproc-per-node 8 -m pggan train ...`), by a scheduler that sets the same
 variables, or by `pggan train --gpus 8`. NCCL connects GPUs; gloo connects CPUs and carries the numbers of the hosts.
 """

@@ -194,7 +194,7 @@ def test_labels_of_old_stores_are_checked_without_digests(store):
     with Store(store) as opened:
         assert opened.labels.tolist() == [[1], [1], [1]]
     put(store, "meta", LABELS, LABEL_RECORDS["beyond the classes"])
-    with Store(store) as opened, pytest.raises(DataError, match="class numbers beyond their classes"):
+    with Store(store) as opened, pytest.raises(DataError, match="entries beyond their columns"):
         opened.labels  # noqa: B018
 
 

@@ -126,7 +126,7 @@ def log_of_memory_that_runs_out(file: str) -> str:
 def every_setting(precision: str, mode: str):
     """An iteration of every loss, technique and norm; returns what went wrong by setting, and how many there were."""
     set_precision(precision)
-    faults, recorded = {}, 0
+    faults, captured = {}, 0
     settings: dict[str, dict[str, Any]] = {**SETTINGS, **NETWORKS}
     for name, options in settings.items():
         said: list[str] = []
@@ -139,10 +139,10 @@ def every_setting(precision: str, mode: str):
                 player.iterate()
         except RuntimeError as error:
             faults[name] = str(error)[:300]
-        recorded += counts().get("graph launches", 0) > 0
+        captured += counts().get("graph launches", 0) > 0
         if bad_counts() or any("could not" in line for line in said):
             faults[name] = f"{faults.get(name, '')} {bad_counts()} {said}"
-    return {"faults": faults, "settings": len(settings), "recorded": recorded}
+    return {"faults": faults, "settings": len(settings), "captured": captured}
 
 
 def full_width(side: int, batch: int, **options: Any) -> TrainConfig:
@@ -182,7 +182,7 @@ def iterations_memory(side: int, batch: int, mode: str, precision: str = "bf16")
 
 
 def memory_by_mode(cases: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    """`iterations_memory` of eager and of recorded steps, by side and batch."""
+    """`iterations_memory` of eager and of captured steps, by side and batch."""
     return [{mode: iterations_memory(*case, mode) for mode in ("eager", "captured-eager")} for case in cases]
 
 
@@ -210,7 +210,7 @@ def launches(sides: list[int]) -> dict[int, dict[str, Any]]:
     counted: dict[int, dict[str, Any]] = {}
     for side in sides:
         counted[side] = {}
-        for name, mode in (("eager", "eager"), ("recorded", "captured-eager"), ("unprepared", "captured-eager")):
+        for name, mode in (("eager", "eager"), ("captured", "captured-eager"), ("unprepared", "captured-eager")):
             loss_functions.prepared_weights = (lambda *_: {}) if name == "unprepared" else prepared
             player = player_of(side, 4, mode, [])
             player.iterate()

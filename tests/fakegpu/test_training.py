@@ -7,36 +7,36 @@ import pytest
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.training.engine.memory_estimate import LIBRARIES, PREPARING
 
-RECORDED = "captured-eager"
+CAPTURED_EAGER = "captured-eager"
 # Kernels of an iteration with 4 images in bf16, eager and in replayed graphs: 5 % above those counted with torch 2.14.
 MOST_LAUNCHES = {4: (550, 500), 64: (1455, 1400), 1024: (2235, 2180)}
 # Kernels launched one by one beside the graphs: the batch, the optimizers, the average, copies into the graphs.
 BESIDE_GRAPHS = 90
-# Memory that recorded steps set aside, by that of eager ones: both players' graphs share a pool.
-RECORDED_SHARE = 1.2
+# Memory that captured steps set aside, by that of eager ones: both players' graphs share a pool.
+CAPTURED_SHARE = 1.2
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mode", ["eager", RECORDED])
+@pytest.mark.parametrize("mode", ["eager", CAPTURED_EAGER])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_no_setting_waits_or_is_refused(fake_gpu, precision, mode):
     """Every loss, technique, norm and architecture."""
     found = fake_gpu("every_setting", precision=precision, mode=mode)
     assert found["faults"] == {}
     assert found["settings"] >= 26
-    assert found["recorded"] == (found["settings"] if mode == RECORDED else 0)
+    assert found["captured"] == (found["settings"] if mode == CAPTURED_EAGER else 0)
 
 
 @pytest.mark.long
 def test_launches_of_an_iteration_are_bounded(fake_gpu):
     counted = fake_gpu("launches", sides=list(MOST_LAUNCHES))
-    for side, (eager, recorded) in MOST_LAUNCHES.items():
+    for side, (eager, captured) in MOST_LAUNCHES.items():
         found = counted[str(side)]
         assert found["eager"]["launched"] <= eager, counted
-        assert found["recorded"]["launched"] <= BESIDE_GRAPHS, counted
-        assert found["recorded"]["replayed"] <= recorded, counted
+        assert found["captured"]["launched"] <= BESIDE_GRAPHS, counted
+        assert found["captured"]["replayed"] <= captured, counted
         # weights prepared once for all passes of D, or in each of them
-        assert found["recorded"]["replayed"] < found["unprepared"]["replayed"], counted
+        assert found["captured"]["replayed"] < found["unprepared"]["replayed"], counted
 
 
 @pytest.mark.long
@@ -48,12 +48,12 @@ def test_an_optimizer_without_a_fused_form_updates_in_few_launches(fake_gpu):
 
 
 @pytest.mark.long
-def test_recorded_steps_set_aside_little_more_than_eager_ones(fake_gpu):
+def test_captured_steps_set_aside_little_more_than_eager_ones(fake_gpu):
     for found in fake_gpu("memory_by_mode", cases=[(64, 32), (256, 16), (1024, 4)]):
-        eager, recorded = found["eager"], found[RECORDED]
-        assert recorded["later"] <= RECORDED_SHARE * eager["later"]
-        assert recorded["first"] <= PREPARING * eager["later"]
-        assert RECORDED in recorded["said"][0]
+        eager, captured = found["eager"], found[CAPTURED_EAGER]
+        assert captured["later"] <= CAPTURED_SHARE * eager["later"]
+        assert captured["first"] <= PREPARING * eager["later"]
+        assert CAPTURED_EAGER in captured["said"][0]
 
 
 @pytest.mark.long
@@ -66,9 +66,9 @@ def test_the_estimate_for_gpus_is_what_the_allocator_sets_aside(fake_gpu):
 
 @pytest.mark.long
 def test_too_little_memory_to_record_leaves_micro_batches_and_activations(fake_gpu):
-    """On 8.5 GB, 4 images at 1024x1024 fit eagerly and recorded, but one player's check does not beside the graph."""
-    found = fake_gpu("iterations_memory", 8.5, side=1024, batch=4, mode=RECORDED)
-    assert found["said"] == ["memory ran out while recording 1024x1024: going on with eager steps, which take less"]
+    """On 8.5 GB, 4 images at 1024x1024 fit eagerly and captured, but one player's check does not beside the graph."""
+    found = fake_gpu("iterations_memory", 8.5, side=1024, batch=4, mode=CAPTURED_EAGER)
+    assert found["said"] == ["memory ran out while capturing 1024x1024: going on with eager steps, which take less"]
     assert (found["parts"], found["checkpointed"]) == (1, False)
 
 

@@ -141,7 +141,7 @@ def test_every_mode_computes_the_same(name):
     """Written as a function of parameters, as the compiler takes it, and recorded, as a CUDA graph keeps it."""
     config = tiny(**SETTINGS[name], start_res=8, max_res=8)
     expected = both_gradients(config)
-    for mode in (StepMode.RECORDED, StepMode.COMPILED, StepMode.COMPILED_RECORDED):
+    for mode in (StepMode.CAPTURED_EAGER, StepMode.COMPILED, StepMode.CAPTURED):
         same_gradients(expected, both_gradients(config, mode=mode, backend=None, capturer=recorder))
 
 

@@ -60,9 +60,9 @@ def test_compiles_what_a_run_computes(config):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mode", [StepMode.COMPILED, StepMode.COMPILED_RECORDED])
+@pytest.mark.parametrize("mode", [StepMode.COMPILED, StepMode.CAPTURED])
 def test_the_run_goes_on_until_the_code_is_there(mode, monkeypatch):
-    """In the mode's stand-in: eager, or recorded without the compiler; the next iteration takes the code over."""
+    """In the mode's stand-in: eager, or captured without the compiler; the next iteration takes the code over."""
     gate = compile_worker.os.pipe()
     program = f"import os, sys; sys.stdin.readline(); os.read({gate[0]}, 1)"
     monkeypatch.setattr(compile_worker.subprocess, "Popen", _inheriting(gate[0]))
@@ -74,8 +74,8 @@ def test_the_run_goes_on_until_the_code_is_there(mode, monkeypatch):
         for player in "dg":
             assert distance(executor(both[player]).by_name, plain[player]) < 1e-5
     assert notes[0] == "compiling the step at 8x8 beside the run, which goes on without until then"
-    recorded = [] if mode is StepMode.COMPILED else ["the step at 8x8: captured-eager"]
-    assert [line.split(",")[0] for line in notes[1:]] == recorded
+    captured = [] if mode is StepMode.COMPILED else ["the step at 8x8: captured-eager"]
+    assert [line.split(",")[0] for line in notes[1:]] == captured
     os.write(gate[1], b"x")
     wait_for(lambda: worker.ready(3, 8))
     for player in "dg":
@@ -114,8 +114,8 @@ def test_a_failed_process_is_reported_and_the_run_goes_on_eagerly(program, reaso
 def test_only_where_a_core_is_free(monkeypatch):
     """On a CPU its threads and the run's would wait for each other; a GPU's budget has no room for a second process."""
     monkeypatch.setattr(compile_worker, "available_cores", lambda: torch.get_num_threads() + 1)
-    recorded, _, _ = executed({2: StepMode.EAGER, 3: StepMode.RECORDED})
-    assert start_compile_worker(recorded) is None
+    captured, _, _ = executed({2: StepMode.EAGER, 3: StepMode.CAPTURED_EAGER})
+    assert start_compile_worker(captured) is None
     executor, _, _ = executed({2: StepMode.EAGER, 3: StepMode.COMPILED})
     worker = start_compile_worker(executor)
     assert executor.worker is worker

@@ -38,12 +38,12 @@ def one_level(config, **options):
     return dataclasses.replace(config, **{"start_res": 16, "stddev_group": 2, "cache": "none", **options})
 
 
-def fitted(config, monkeypatch, free, measured=0.0, data=0):
+def fitted(config, monkeypatch, free, measured=0.0, data=0, in_pass=0):
     """What a run plans at 16x16 with `free` MiB beside 100 MiB held, where an image takes 10 MiB, 4 checkpointed."""
     monkeypatch.setattr(memory_trial, "held_memory", lambda device: 100 * MIB)
     monkeypatch.setattr(memory_trial, "memory_limit", lambda config, device: (100 + free) * MIB / USABLE)
     monkeypatch.setattr(memory_trial, "image_bytes", lambda *a: (4 if a[3] else 10) * MIB)
-    monkeypatch.setattr(memory_trial, "pass_bytes", lambda *a: 0)
+    monkeypatch.setattr(memory_trial, "pass_bytes", lambda *a: in_pass * MIB)
     monkeypatch.setattr(memory_trial, "MOMENTS_AND_GRADIENT", 0)
     tried = []
     monkeypatch.setattr(
@@ -73,6 +73,12 @@ def test_micro_batches_are_as_large_as_the_estimate_allows(
     assert found[:3] == (micro_batch, checkpointed, tried)
     assert all("too little memory is free" in line for line in found[3])
     assert bool(found[3]) == (micro_batch < 8)
+
+
+def test_what_a_trial_corrects_is_the_whole_estimate(config, monkeypatch):
+    """2 images took 80 MiB instead of 20 and the pass's 20: 4 take 120."""
+    assert fitted(one_level(config), monkeypatch, 119, 80, in_pass=20)[:3] == (2, False, [2])
+    assert fitted(one_level(config), monkeypatch, 121, 80, in_pass=20)[:3] == (4, False, [2])
 
 
 def test_memory_without_room_for_a_group_is_refused_before_anything_is_tried(config, monkeypatch):

@@ -33,7 +33,7 @@ from pggan.utils.errors import UsageError
 from tests.helpers.runs import Notes
 from tests.helpers.step_modes import SMALL, recorder
 
-EAGER, RECORDED, COMPILED, BOTH = StepMode
+EAGER, CAPTURED_EAGER, COMPILED, BOTH = StepMode
 
 
 def test_which_mode_is_picked():
@@ -48,11 +48,11 @@ def test_which_mode_is_picked():
     assert describe(modes, why) == "eager (there is no compiler)"
     short = Schedule(dataclasses.replace(wide, stable_kimg=PerResolution(0.1), fade_kimg=PerResolution(0.1)))
     modes, why = pick_modes(short, "cuda:1", None, [])
-    assert (set(modes.values()), why) == ({RECORDED}, "too few iterations to compile for")
+    assert (set(modes.values()), why) == ({CAPTURED_EAGER}, "too few iterations to compile for")
     modes, why = pick_modes(short, "cpu", None, [])
     assert (set(modes.values()), why) == ({EAGER}, "compiling would save too little")
     modes, why = pick_modes(Schedule(wide), "cuda", "there is no triton", [])
-    assert (set(modes.values()), why) == ({RECORDED}, "there is no triton")
+    assert (set(modes.values()), why) == ({CAPTURED_EAGER}, "there is no triton")
     modes, why = pick_modes(Schedule(wide), "cuda", None, ["Odd"])
     assert (set(modes.values()), why) == ({EAGER}, "Odd cannot be compiled")
     assert describe({2: EAGER, 3: COMPILED}, "x") == "eager from 4x4, compiled from 8x8 (x)"
@@ -104,7 +104,7 @@ def test_a_mode_that_is_asked_for():
     asked = Schedule(TrainConfig(max_res=8, mode="captured", device="cpu"))
     for device, against, unfit, mode, why in (
         ("cuda:1", None, [], BOTH, "as asked for"),
-        ("cuda", "there is no triton", [], RECORDED, "there is no triton"),
+        ("cuda", "there is no triton", [], CAPTURED_EAGER, "there is no triton"),
         ("cpu", "there is no AVX512", [], COMPILED, "CUDA graphs need a GPU"),
         ("cpu", None, [], COMPILED, "CUDA graphs need a GPU"),
         ("cpu", None, ["Odd"], EAGER, "Odd cannot be captured"),

@@ -158,11 +158,12 @@ def test_a_collapsed_generator_has_no_diversity(config):
     state = TrainState(config, torch.device("cpu"), "fp32")
     reals = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), np.uint8))
     scheduled = ScheduleState(0, 0, 4, 1.0, 8, 0.001, 0.001)
-    varied = health.relative_diversity(state, scheduled, reals, 8)
+    labels = torch.zeros(16, 0)
+    varied = health.relative_diversity(state, scheduled, reals, labels, 8)
     for name, parameter in state.generator.named_parameters():
         if name.startswith("to_rgb.16x16.weight"):
             parameter.data.zero_()
-    assert health.relative_diversity(state, scheduled, reals, 8) < 1e-6 < varied
+    assert health.relative_diversity(state, scheduled, reals, labels, 8) < 1e-6 < varied
 
 
 def test_micro_batches_give_the_same_gradients(config):

@@ -78,8 +78,8 @@ def test_the_weight_of_the_penalty_follows_the_images_seen():
         assert float(losses["r1"]) == pytest.approx(gamma / 2 * squares, rel=1e-12)
 
 
-@pytest.mark.parametrize("mode", [StepMode.COMPILED, StepMode.RECORDED, StepMode.COMPILED_RECORDED])
-def test_recorded_and_compiled_steps_follow_too(mode):
+@pytest.mark.parametrize("mode", [StepMode.COMPILED, StepMode.CAPTURED_EAGER, StepMode.CAPTURED])
+def test_captured_and_compiled_steps_follow_too(mode):
     state, inputs = in_float64(loss="r1", loss_options=EVERYTHING["loss_options"])
     at_end = seen(inputs, state.schedule.total)
     expected = {0: eager(state.context, inputs).by_name, 1: eager(state.context, at_end).by_name}

@@ -1,4 +1,4 @@
-"""Eager, recorded and compiled steps agree; what a run does where one fails."""
+"""Eager, captured and compiled steps agree; what a run does where one fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pggan.generation.model import load
 from pggan.networks.model_file import save_model
 from pggan.training.engine import gradients, loss_functions, step
 from pggan.training.engine.batch_builder import example_inputs
-from pggan.training.engine.cuda_graphs import Recorded
+from pggan.training.engine.cuda_graphs import Captured
 from pggan.training.engine.gradients import distance, eager
 from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.state import TrainState
@@ -38,7 +38,7 @@ def reference():
     return trained(SMALL)
 
 
-EAGER, RECORDED, COMPILED, BOTH = StepMode
+EAGER, CAPTURED_EAGER, COMPILED, BOTH = StepMode
 
 
 @pytest.mark.long
@@ -49,12 +49,12 @@ EAGER, RECORDED, COMPILED, BOTH = StepMode
         (COMPILED, "aot_eager", None),
         (BOTH, None, None),
         (BOTH, None, 4),
-        (RECORDED, "unused", None),
-        (RECORDED, "unused", 4),
+        (CAPTURED_EAGER, "unused", None),
+        (CAPTURED_EAGER, "unused", 4),
     ],
 )
 def test_modes_agree(reference, mode, backend, parts):
-    """Traced as the compiler does it, and recorded, in whole minibatches and in parts."""
+    """Traced as the compiler does it, and captured, in whole minibatches and in parts."""
     said = []
     config = SMALL if parts is None else dataclasses.replace(SMALL, micro_batch=PerResolution(parts))
     modes = dict.fromkeys(LEVELS, mode)
@@ -113,10 +113,10 @@ def test_memory_that_runs_out_is_no_fault_of_the_compiler(monkeypatch):
         executor(dataclasses.replace(inputs, player="g"))
     assert executor.modes == {2: BOTH}
     assert not executor._functions  # recordings hold memory
-    assert said == ["memory ran out while recording 4x4: going on with compiled steps, which take less"]
+    assert said == ["memory ran out while capturing 4x4: going on with compiled steps, which take less"]
 
 
-def test_a_step_that_lacks_memory_to_be_recorded_keeps_its_micro_batch(monkeypatch):
+def test_a_step_that_lacks_memory_to_be_captured_keeps_its_micro_batch(monkeypatch):
     """One player's check and warm-up stand beside the other's graph, more than the steps themselves take."""
     graphs = []
 
@@ -126,17 +126,31 @@ def test_a_step_that_lacks_memory_to_be_recorded_keeps_its_micro_batch(monkeypat
         graphs.append(function)
         return recorder(function)
 
-    executor, said, inputs = executed({3: RECORDED}, capturer=small)
+    executor, said, inputs = executed({3: CAPTURED_EAGER}, capturer=small)
     executor(inputs)
     gradients = executor(dataclasses.replace(inputs, player="g"))
-    assert said == ["memory ran out while recording 8x8: going on with eager steps, which take less"]
+    assert said == ["memory ran out while capturing 8x8: going on with eager steps, which take less"]
     same(eager(executor.state.context, dataclasses.replace(inputs, player="g")), gradients)
     assert executor.num_micro_batches(3, 8) == 1
     assert not executor.checkpointed
     assert not executor._functions
-    graphs.clear()  # smaller micro-batches are recorded
+    graphs.clear()  # smaller micro-batches are captured
     executor(dataclasses.replace(inputs.part(0, 2), player="g"))
     assert len(executor._functions) == 1
+
+
+def test_what_lacks_memory_to_be_captured_and_then_fails_goes_on_eagerly(monkeypatch):
+    """The compiled step that took over from the captured one fails, too: the run does not try it for ever."""
+    executor, said, inputs = executed({2: BOTH, 3: BOTH}, 2)
+    executor._uncaptured.add((2, inputs.images))
+
+    def failing(*_, **__):
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(StepExecutor, "_build", failing)
+    same(eager(executor.state.context, inputs), executor(inputs))
+    assert said == ["the step at 4x4 could not be compiled (no such instruction); going on with eager"]
+    assert executor.modes == {2: EAGER, 3: BOTH}
 
 
 def test_a_check_that_lacks_memory_computes_activations_again(monkeypatch):
@@ -164,9 +178,9 @@ def broken(function):
 
 
 def test_recording_that_fails_leaves_the_compiler(monkeypatch):
-    """Compiled and recorded, then recorded, then eager; and where only recording was tried, eager at once."""
+    """Captured compiled, then captured eager, then eager; and where only capturing was tried, eager at once."""
     reason = "(operation not permitted when stream is capturing)"
-    executor, said, inputs = executed({2: RECORDED, 3: BOTH}, capturer=broken)
+    executor, said, inputs = executed({2: CAPTURED_EAGER, 3: BOTH}, capturer=broken)
     found = executor(inputs)
     assert said == [
         f"the step at 8x8 could not be captured {reason}; going on with captured-eager",
@@ -187,7 +201,7 @@ def test_wrong_gradients_are_noticed():
     def wrong(graph, inputs):
         return lambda *values: [each * 1.5 if torch.is_tensor(each) else each for each in graph(*values)]
 
-    for mode, backend, capturer in ((RECORDED, None, stale), (COMPILED, wrong, recorder)):
+    for mode, backend, capturer in ((CAPTURED_EAGER, None, stale), (COMPILED, wrong, recorder)):
         executor, said, inputs = executed({3: mode}, backend=backend, capturer=capturer)
         plain, found = eager(executor.state.context, inputs), executor(inputs)
         assert f"could not be {mode.value} (its gradients differ from eager ones by" in said[0]
@@ -198,12 +212,12 @@ def test_wrong_gradients_are_noticed():
 @pytest.mark.parametrize("player", ["d", "g"])
 def test_an_uncompiled_recording_differentiates_by_autograd(player, monkeypatch):
     """torch.func.grad by the weights would keep what autograd frees on the way."""
-    executor, _, inputs = executed({3: RECORDED})
+    executor, _, inputs = executed({3: CAPTURED_EAGER})
     state, inputs = executor.state, dataclasses.replace(inputs, player=player)
     monkeypatch.setattr(gradients, "gradient_function", broken)
     expected = eager(state.context, inputs)
     assert distance(executor(inputs).by_name, expected.by_name) < 1e-6
-    assert executor.modes == {3: RECORDED}
+    assert executor.modes == {3: CAPTURED_EAGER}
     assert all(p.requires_grad and p.grad is None for p in state.generator.parameters())
 
 
@@ -245,7 +259,7 @@ def test_a_check_that_lacks_memory_takes_a_fixed_tolerance(monkeypatch):
 
     monkeypatch.setattr(loss_functions, "d_loss", no_float32)
     assert gradients.tolerance(context, inputs) == gradients.UNMEASURED
-    assert gradients.build_and_verify(RECORDED, context, inputs, None, recorder)(inputs).losses
+    assert gradients.build_and_verify(CAPTURED_EAGER, context, inputs, None, recorder)(inputs).losses
 
 
 def test_a_recording_is_of_one_shape():
@@ -255,14 +269,14 @@ def test_a_recording_is_of_one_shape():
         return eager(state.context, inputs)
 
     inputs = StepInputs("g", 2, a_batch(state, 2), torch.tensor(1.0), torch.tensor(1.0))
-    recorded = Recorded(function, inputs, recorder)
-    with pytest.raises(ValueError, match="recorded for"):
-        recorded(dataclasses.replace(inputs, batch=a_batch(state, 2, 4)))
-    first = copy.deepcopy(recorded(inputs))
+    captured = Captured(function, inputs, recorder)
+    with pytest.raises(ValueError, match="captured for"):
+        captured(dataclasses.replace(inputs, batch=a_batch(state, 2, 4)))
+    first = copy.deepcopy(captured(inputs))
     moved = inputs.batch._replace(latents=inputs.batch.latents + 1)
-    again = recorded(dataclasses.replace(inputs, batch=moved))
+    again = captured(dataclasses.replace(inputs, batch=moved))
     assert any(g is not None and not torch.equal(g, again[0][name]) for name, g in first[0].items())
-    assert first[1] == recorded(inputs)[1]
+    assert first[1] == captured(inputs)[1]
 
 
 def both_steps(state):

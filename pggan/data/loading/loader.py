@@ -38,7 +38,7 @@ class BatchRequest(NamedTuple):
 class LoadedBatch(NamedTuple):
     """One process's share of a batch."""
 
-    images: Any  # uint8 (N, C, R, R), mirrored by the sampler; an array, or a tensor if the device caches images
+    images: Any  # uint8 (N, C, R, R), already mirrored; an array, or a tensor if the device caches images
     labels: NDArray[np.int32]  # (N, columns)
     request: BatchRequest
     held_out: Any = None  # as `images`: N images that training never sees, if some are held out

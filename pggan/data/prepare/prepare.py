@@ -1,4 +1,4 @@
-"""Prepares a store from a source of images: worker processes convert them, this process writes them in order."""
+"""Prepares an LMDB store from image files: worker processes convert them, this process writes them in order."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.data.label_columns import are_classes, read_class_numbers
+from pggan.data.label_columns import are_entries, read_entries
 from pggan.data.store.checksums import LABELS_PART, SIZE, TOTAL_SIZE, digest, level_part, part_names
 from pggan.data.store.codecs import decode, max_record_bytes
 from pggan.data.store.lmdb_environment import (
@@ -96,7 +96,7 @@ class Store:
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Class numbers, int32 (N, columns), -1 where unknown; the columns are `manifest.labels`."""
+        """Label entries, int32 (N, columns), -1 where unknown; the columns are `manifest.labels`."""
         if self._labels is None:
             with reading(f"{self.path}: the label record", DataError, _REPAIR):
                 self._labels = self._read_labels()
@@ -105,12 +105,12 @@ class Store:
     def _read_label_array(self) -> NDArray[np.int32]:
         shape = len(self), len(self.manifest.labels)
         (data,) = self._environment().records(META, [LABELS], _NPY_HEADER + 4 * shape[0] * shape[1])
-        return read_class_numbers(data or b"", *shape)
+        return read_entries(data or b"", *shape)
 
     def _read_labels(self) -> NDArray[np.int32]:
         columns, labels = self.manifest.labels, self._read_label_array()
-        if not are_classes(labels, columns):
-            raise ValueError("class numbers beyond their classes")
+        if not are_entries(labels, columns):
+            raise ValueError("entries beyond their columns")
         if columns and self.manifest.digests.get(LABELS_PART) not in (None, labels_digest(labels)):
             raise ValueError("digest differs")
         return labels.copy()  # of our own, which may be changed

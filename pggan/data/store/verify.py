@@ -241,7 +241,7 @@ class RecordChecker:
             elif digests and digests[name] != digest(data):
                 damaged[name] = OTHER_DIGEST
         labels = parts.get(LABELS_PART)
-        if labels is not None and LABELS_PART not in damaged and not _are_classes(labels, manifest):
+        if labels is not None and LABELS_PART not in damaged and not _are_entries(labels, manifest):
             damaged[LABELS_PART] = "no such class"
         if not self.quick:
             intact = {name: data for name, data in parts.items() if data is not None and name not in damaged}
@@ -249,7 +249,7 @@ class RecordChecker:
         return damaged
 
 
-def _are_classes(labels: bytes, manifest: Manifest) -> bool:
+def _are_entries(labels: bytes, manifest: Manifest) -> bool:
     numbers = np.frombuffer(labels, "<i4")
     return all(-1 <= number < column.limit for number, column in zip(numbers, manifest.labels))
 

@@ -1,4 +1,4 @@
-"""Augmentation of the discriminator's images, for small data sets: DiffAugment, or ADA with adaptive strength.
+"""Augmentation of D's images, for small data sets: DiffAugment, or ADA with its adaptive augmentation probability p.
 
 Reals and fakes are augmented alike; G learns through the augmentation. The gradient penalty's mixed images interpolate
 augmented ones, so that it differentiates D alone.
@@ -18,7 +18,6 @@ from pggan.losses.base import NOTHING, Batch, DiscriminatorPass, LossTerms, Regu
 from pggan.networks.discriminator import Discriminator
 from pggan.networks.generator import Generator
 from pggan.networks.layers import at_least_float32
-from pggan.utils.errors import UsageError
 
 # Images between two updates of p (Karras et al. 2020: four minibatches of 64).
 INTERVAL = 256
@@ -47,10 +46,7 @@ class Augmentation(Regularizer):
         super().__init__()
         self.adaptive = augment == "ada"
         self.given, self.total = PerResolution.of(augment_p), 1
-        fixed = any(self.given.values())
-        if fixed and not self.adaptive:
-            raise UsageError(f"--augment-p is the strength of --augment ada; {augment} has none, leave it out")
-        self.tuned = self.adaptive and not fixed
+        self.tuned = self.adaptive and not any(self.given.values())
         self.target, self.p_per_image = ada_target, 1 / (ada_kimg * 1000)
         if not self.adaptive:
             return

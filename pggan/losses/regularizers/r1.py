@@ -1,4 +1,4 @@
-"""R1, a penalty on D's gradient at real images (Mescheder et al. 2018, equation 9)."""
+"""R1 penalty: on D's gradient at real images (Mescheder et al. 2018, equation 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R2, a penalty on D's gradient at generated images (Mescheder et al. 2018, equation 10)."""
+"""R2 penalty: on D's gradient at generated images (Mescheder et al. 2018, equation 10)."""
 
 from __future__ import annotations
 

@@ -85,6 +85,10 @@ class BatchBuilder:
         noise = self._noise("g", nimg, count, like.reals.shape)
         return like._replace(latents=self._own(latents), fake_labels=labels, noise=noise, nimg=self._seen(nimg))
 
+    def drawn_labels(self, count: int) -> Tensor:
+        """Returns label vectors (count, label_size), as frequent as in the data and the same at every call."""
+        return self._fake_labels(0, rng.FAKE_LABELS, count)
+
     def _seen(self, nimg: int) -> Tensor:
         return torch.full((), nimg, dtype=widest_dtype(self.device), device=self.device)
 

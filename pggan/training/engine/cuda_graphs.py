@@ -43,7 +43,7 @@ class CudaGraphs:
         return outputs, graph.replay
 
 
-class Recorded:
+class Captured:
     """`function(inputs) -> (gradients by name, losses, stats)`, captured for inputs of one shape.
 
     What it reads beside its inputs (weights, buffers) has to stay in place and change there. The next call overwrites
@@ -57,7 +57,7 @@ class Recorded:
     def __call__(self, inputs: StepInputs) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
         for static, value in zip(self._inputs.tensors(), inputs.tensors(), strict=True):
             if static.shape != value.shape or static.dtype != value.dtype:
-                raise ValueError(f"recorded for {tuple(static.shape)} {static.dtype}, got {tuple(value.shape)}")
+                raise ValueError(f"captured for {tuple(static.shape)} {static.dtype}, got {tuple(value.shape)}")
             static.copy_(value)
         self._replay()
         gradients, losses, stats = self._outputs

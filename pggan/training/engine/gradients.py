@@ -1,10 +1,10 @@
 """A player's gradients over one micro-batch, from `loss_functions.player_loss`, in each of the step modes.
 
 - eager: autograd, the plain reference.
-- recorded: autograd on detached weights, captured as a CUDA graph and replayed.
+- captured-eager: autograd on detached weights, captured as a CUDA graph and replayed.
 - compiled: the gradient as a function of the weights (`torch.func.grad` around a loss that holds `torch.func.grad`
   around D), so that one graph without breaks holds the gradient penalty's second derivative.
-- compiled and recorded: that function, captured as a CUDA graph.
+- captured: that function, captured as a CUDA graph.
 
 The optimizers' steps stay outside in every mode: they are a few fused launches, and so learning rates, several
 processes and the finite check are the same code everywhere.
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pggan.losses.base import Batch, LossTerms
 from pggan.networks.convolution import register_with_compiler
-from pggan.training.engine.cuda_graphs import GraphCapturer, Recorded
+from pggan.training.engine.cuda_graphs import Captured, GraphCapturer
 from pggan.training.engine.loss_functions import (
     Parameters,
     StepContext,
@@ -114,7 +114,7 @@ def build_gradient_fn(
             gradients, losses, stats = compute(weights, constants, batch, inputs.alpha, inputs.scale)
         return Gradients(gradients, losses, stats)
 
-    run = Recorded(function, inputs, capturer) if mode.records else function
+    run = Captured(function, inputs, capturer) if mode.captures else function
 
     def with_absent(inputs: StepInputs) -> Gradients:
         gradients, losses, stats = run(inputs)

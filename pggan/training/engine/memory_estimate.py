@@ -40,7 +40,7 @@ RESIDENT = {False: 1.2, True: 1.4}
 LIBRARIES = {"cuda": 700 << 20, "cpu": 680 << 20}
 # Allowance on GPUs for the workspaces of cuDNN and cuBLAS, assumed: tools/benchmark.py memory shows what a card takes.
 WORKSPACES = 512 << 20
-# Memory of recorded steps while they are prepared, at most, as a multiple of what they take then (tests/fakegpu).
+# Memory of captured steps while they are prepared, at most, as a multiple of what they take then (tests/fakegpu).
 PREPARING = 2.4
 # Tensors of the process that compiles beside a GPU's run, at 1024x1024; its context comes on top.
 COMPILING = 768 << 20
@@ -205,6 +205,18 @@ def groups(d: DiscriminatorConfig, batch: int) -> int:
         return batch
     torn = d.diversity == "stddev" and d.stddev_form != "official"
     return 1 if torn else batch // min(d.minibatch_group, batch)
+
+
+def check_batch_divides(config: TrainConfig, processes: int) -> None:
+    """Raises `UsageError` where processes cannot share a batch without splitting a group of the minibatch statistic."""
+    for resolution in config.resolutions() if processes > 1 else ():
+        batch = int(config.batch.at(resolution))
+        count = groups(config.discriminator, batch)
+        if count % processes:
+            raise UsageError(
+                f"{processes} processes cannot share a batch of {batch} at {resolution}x{resolution}: it has {count} "
+                f"groups of the minibatch statistic; give a --batch whose groups are a multiple of {processes}"
+            )
 
 
 def memory_limit(config: TrainConfig, device: torch.device) -> float:

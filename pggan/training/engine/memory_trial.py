@@ -58,7 +58,7 @@ def fit_micro_batch(executor: StepExecutor, scheduled: ScheduleState, data: int 
     def need(images: int) -> float:
         again = level in executor.checkpointed
         each = image_bytes(state.config, side, value_bytes_of(state.precision), again, "cpu")
-        return error * images * each + pass_bytes(state.config, side, again)
+        return error * (images * each + pass_bytes(state.config, side, again))
 
     def reduce() -> None:
         weights = sum(parameters(network.config, level) for network in (state.generator, state.discriminator))

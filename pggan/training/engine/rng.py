@@ -1,6 +1,6 @@
-"""Random numbers of a step, addressed instead of stored: (seed, images seen, purpose) decides every number.
+"""Random numbers (RNG) of a step, addressed instead of stored: (seed, images seen, purpose) decides every number.
 
-A resumed run needs no random state, and the same images seen get the same noise whatever came before.
+A checkpoint holds no RNG state, and the same images seen get the same noise whatever came before.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class TrainState:
         return Player(self.generator, self.g_optimizer, self.g_scaler)
 
     def apply_schedule(self, scheduled: ScheduleState) -> None:
-        """Sets the learning rates; a new phase starts with fresh moments of the optimizers."""
+        """Sets learning rates and Adam's beta2; a new phase clears the moments, as the reference release does."""
         if scheduled.phase != self.progress.phase:
             self.progress.phase = scheduled.phase
             self.g_optimizer.state.clear()

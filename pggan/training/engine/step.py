@@ -45,6 +45,7 @@ def train_step(
         terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
         if penalties_due(state, scheduled.level, number):
             add_terms(penalties, penalty_step(state, executor, batch, scheduled.level, alpha))
+        # after each D step and before G's, as in the reference release, which runs both in one call
         ema.update(state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch))
         state.progress.nimg += len(batch.reals) * state.world.size
     add_terms(terms, penalties)
@@ -87,7 +88,7 @@ def penalties_due(state: TrainState, level: int, number: int) -> bool:
 def penalty_step(
     state: TrainState, executor: StepExecutor, batch: Batch, level: int, alpha: Tensor
 ) -> dict[str, Tensor]:
-    """Updates D by its lazy penalties alone (Karras et al. 2020, appendix B).
+    """Lazy regularization: updates D by its lazy penalties alone (Karras et al. 2020, appendix B).
 
     Returns the terms times the iterations that they stand for, so that their mean over many is the penalties'.
     """
@@ -104,7 +105,7 @@ def add_terms(terms: dict[str, Tensor], more: dict[str, Tensor]) -> None:
 def compute_gradients(executor: StepExecutor, inputs: StepInputs) -> Gradients:
     """Computes gradients of the mean loss over all processes, and this process's losses and stats.
 
-    Where memory runs out, the executor makes the micro-batches smaller, and then checkpoints activations.
+    Out of memory (OOM), the executor makes the micro-batches smaller, and then checkpoints activations.
     """
     while True:
         try:

@@ -78,7 +78,7 @@ class StepExecutor:
         self.worker: Worker | None = None  # None: the run waits for the compiler
         self._functions: dict[tuple[Any, ...], tuple[StepMode, GradientFn]] = {}  # by level, player and shapes
         self._stall = 0.0  # seconds that the run waited for the level's functions
-        self._unrecorded: set[tuple[int, int]] = set()  # levels and micro-batches that memory is too small to record
+        self._uncaptured: set[tuple[int, int]] = set()  # levels and micro-batches that memory is too small to capture
         self._accumulate: dict[int, int] = {}  # micro-batches by level, where memory asks for several
         self.checkpointed: set[int] = set()  # levels whose activations are computed again instead of kept
         self._checkpointing = CheckpointSwitch()
@@ -86,7 +86,7 @@ class StepExecutor:
             enable_checkpointing(checkpointable_blocks(network), self._checkpointing)
 
     def __call__(self, inputs: StepInputs) -> Gradients:
-        """Computes gradients of one micro-batch. Raises what computing raises: memory that runs out, for one."""
+        """Computes gradients of one micro-batch. Raises what computing raises: out of memory (OOM), for one."""
         context = self.context(inputs.level)
         inputs = without_unused_reals(context, inputs)
         shapes = (tuple(tensor.shape) for tensor in inputs.batch.tensors())
@@ -134,7 +134,7 @@ class StepExecutor:
 
     def _wanted(self, level: int, images: int) -> StepMode:
         mode = self.modes.get(level, StepMode.EAGER)
-        return mode.unrecorded if (level, images) in self._unrecorded else mode
+        return mode.uncaptured if (level, images) in self._uncaptured else mode
 
     def _has_code(self, level: int, images: int, seconds: float | None = None) -> bool:
         """Returns whether a level's mode has its code, or needs none; falls back where it cannot be compiled."""
@@ -148,7 +148,7 @@ class StepExecutor:
         return self._has_code(level, images, seconds)
 
     def _function(self, mode: StepMode, key: tuple[Any, ...], inputs: StepInputs) -> GradientFn:
-        """Returns the function for these inputs, built where there is none; unrecorded where recording lacks memory."""
+        """Returns the function for these inputs, built where there is none; uncaptured where capturing lacks memory."""
         if mode is StepMode.EAGER:
             return partial(eager, self.state.context)
         built, function = self._functions.get(key, (None, None))
@@ -157,15 +157,15 @@ class StepExecutor:
         try:
             return self._build(mode, key, inputs)
         except RuntimeError as error:
-            if not (mode.records and out_of_memory(error)):
+            if not (mode.captures and out_of_memory(error)):
                 raise
         # outside the handler, whose traceback holds what did not fit. Checks and warm-up of one player stand beside the
         # other's graph: smaller micro-batches, or activations computed again, would be slower than this
         self.forget()
         free_cached(inputs.alpha.device)
-        self._unrecorded.add((inputs.level, inputs.images))
-        side, instead = 2**inputs.level, mode.unrecorded
-        self.note(f"memory ran out while recording {side}x{side}: going on with {instead.value} steps, which take less")
+        self._uncaptured.add((inputs.level, inputs.images))
+        side, instead = 2**inputs.level, mode.uncaptured
+        self.note(f"memory ran out while capturing {side}x{side}: going on with {instead.value} steps, which take less")
         return self._function(instead, key, inputs)
 
     def _build(self, mode: StepMode, key: tuple[Any, ...], inputs: StepInputs) -> GradientFn:
@@ -199,11 +199,14 @@ class StepExecutor:
 
     def _fall_back(self, failed: StepMode, level: int, reason: str) -> None:
         """Replaces a mode by its stand-in from here on, at every level."""
+        before = self.modes.get(level)
         for other, mode in self.modes.items():
             if mode is failed:
                 self.modes[other] = mode.stand_in
-            elif mode.stand_in is failed:  # recording fails, with the compiler or without
+            elif mode.stand_in is failed:  # capturing fails, with the compiler or without
                 self.modes[other] = StepMode.COMPILED
+        if self.modes.get(level) is before:  # memory was too small to capture, and now what took over fails
+            self.modes[level] = failed.stand_in
         side, instead = 2**level, self.modes[level].value
         self.note(f"the step at {side}x{side} could not be {failed.value} ({reason}); going on with {instead}")
         self._fell_back(self.modes)

@@ -16,33 +16,33 @@ class StepMode(Enum):
     """How gradients are computed; the values are what options.json holds."""
 
     EAGER = "eager"
-    RECORDED = "captured-eager"  # a CUDA graph, without the compiler
+    CAPTURED_EAGER = "captured-eager"  # a CUDA graph, without the compiler
     COMPILED = "compiled"
-    COMPILED_RECORDED = "captured"  # compiled, then a CUDA graph
+    CAPTURED = "captured"  # compiled, then a CUDA graph
 
     @property
     def compiles(self) -> bool:
-        return self in (StepMode.COMPILED, StepMode.COMPILED_RECORDED)
+        return self in (StepMode.COMPILED, StepMode.CAPTURED)
 
     @property
-    def records(self) -> bool:
-        return self in (StepMode.RECORDED, StepMode.COMPILED_RECORDED)
+    def captures(self) -> bool:
+        return self in (StepMode.CAPTURED_EAGER, StepMode.CAPTURED)
 
     @property
-    def unrecorded(self) -> StepMode:
+    def uncaptured(self) -> StepMode:
         """The same computation without a CUDA graph."""
         return StepMode.COMPILED if self.compiles else StepMode.EAGER
 
     @property
     def stand_in(self) -> StepMode:
         """What computes while this mode is being compiled, and instead of it where it fails."""
-        return StepMode.RECORDED if self is StepMode.COMPILED_RECORDED else StepMode.EAGER
+        return StepMode.CAPTURED_EAGER if self is StepMode.CAPTURED else StepMode.EAGER
 
 
 # On a GPU: the iterations at a resolution from which `auto` compiles, at 4x4 and for every level above. Compiling is
 # assumed to take 40 s and 15 s a level, an iteration to save 10 ms, and the gain has to be twice the cost: so the
 # published recipes compile from 32x32. Counted at 8x8 on the tests' stand-in for a GPU: both players' gradients are 224
-# kernels compiled, and 771 recorded. `tools/benchmark.py train --mode captured-eager --mode captured` measures both
+# kernels compiled, and 771 captured. `tools/benchmark.py train --mode captured-eager --mode captured` measures both
 # rates and what a run waits ("start s").
 GPU_PAYS_FROM = 8_000, 3_000
 # On a CPU `auto` compiles where the iterations save at least this multiple of what compiling takes, and at least this
@@ -85,7 +85,7 @@ def pick_modes(
         return dict.fromkeys(levels, StepMode.EAGER), f"{', '.join(unfit)} cannot be compiled"
     plain, fast = StepMode.EAGER, StepMode.COMPILED
     if _kind(device) == "cuda":
-        plain, fast = StepMode.RECORDED, StepMode.COMPILED_RECORDED
+        plain, fast = StepMode.CAPTURED_EAGER, StepMode.CAPTURED
     if against:
         return dict.fromkeys(levels, plain), against
     modes = {level: fast if compiling_pays(schedule, device, level) else plain for level in levels}
@@ -101,23 +101,23 @@ def _requested(mode: str, device: str, against: str | None, unfit: list[str]) ->
     if mode == "captured" and _kind(device) != "cuda":
         return StepMode.COMPILED, "CUDA graphs need a GPU"
     if mode == "captured" and against:
-        return StepMode.RECORDED, against
+        return StepMode.CAPTURED_EAGER, against
     return StepMode(mode), "as asked for"
 
 
 def compiling_pays(schedule: Schedule, device: str, level: int) -> bool:
     """Returns whether the iterations at a level pay for compiling its step: a function of the configuration alone."""
-    iterations = sum(phase.iterations for phase in schedule.phases if phase.level == level)
+    d_steps = sum(phase.d_steps for phase in schedule.phases if phase.level == level)
     if _kind(device) == "cuda":
         first, more = GPU_PAYS_FROM
-        return iterations >= first + more * (level - 2)
+        return d_steps / schedule.n_critic >= first + more * (level - 2)
     config = schedule.config
     measured = config.arch_g == config.arch_d == "pggan" and config.precision in ("auto", "fp32")
     if _kind(device) != "cpu" or not measured:
         return False
     first_seconds, more_seconds = CPU_COMPILE_SECONDS
     saved, share = saved_seconds(schedule, level)
-    enough = iterations * saved >= CPU_GAIN * (first_seconds + more_seconds * (level - 2))
+    enough = d_steps * saved >= CPU_GAIN * (first_seconds + more_seconds * (level - 2))
     return enough and share >= CPU_LEAST_SHARE
 
 
@@ -160,7 +160,7 @@ def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[int, StepMode]
     from pggan.training.engine.loss_functions import make_objectives
 
     objectives = make_objectives(config.loss, config.label_size > 0, config.objective_options(), config.has_codes)
-    unfit = [type(objective).__name__ for objective in objectives if not objective.functional]
+    unfit = [type(objective).__name__ for objective in objectives if not objective.compilable]
     return pick_modes(config.schedule, device, against_compiling(device), unfit)
 
 

@@ -38,13 +38,14 @@ def _small(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def relative_diversity(state: TrainState, scheduled: ScheduleState, reals: Tensor, size: int) -> float:
+def relative_diversity(state: TrainState, scheduled: ScheduleState, reals: Tensor, labels: Tensor, size: int) -> float:
     """Returns the diversity of generated images over that of real ones, at the run's level and alpha.
 
     Args:
         state: has the generator.
         scheduled: where in the schedule the run is.
         reals: real images, uint8 (N, C, R, R); as many are generated.
+        labels: label vectors (N, label_size) to generate with, as training draws them.
         size: images at once, as in the training step.
     """
     alpha = torch.tensor(scheduled.alpha, device=state.device)
@@ -56,9 +57,6 @@ def relative_diversity(state: TrainState, scheduled: ScheduleState, reals: Tenso
     if g.code_size:
         codes = CodeSpace(g.categorical, g.continuous).of_seeds(range(count))
         latents = torch.cat([latents, torch.from_numpy(codes)], dim=1)
-    labels = torch.zeros(count, g.label_size, device=state.device)
-    if g.label_size:
-        labels[torch.arange(count), torch.arange(count) % g.label_size] = 1
     dtype, latents = state.context.dtype, latents.to(state.device)
     cuts = [slice(at, min(at + size, count)) for at in range(0, count, size)]
     fakes = [_small(state.generator(latents[cut], scheduled.level, alpha, labels[cut], dtype)) for cut in cuts]

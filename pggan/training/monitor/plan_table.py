@@ -45,7 +45,7 @@ def plan(config: TrainConfig) -> dict[str, Any]:
             "end_kimg": phase.end / 1000,
             "images": phase.images,
             "batch": phase.batch,
-            "iterations": phase.iterations,
+            "iterations": -(-phase.d_steps // schedule.n_critic),
             # at its start
             **dict(zip(("g_lr", "d_lr"), schedule.rates(phase.start, phase.resolution))),
             "g_parameters": parameters(g, phase.level),
@@ -131,6 +131,10 @@ def describe_bound(values: dict[str, Any]) -> str:
     )
 
 
+def _iterations(config: TrainConfig) -> int:
+    return sum(phase.d_steps for phase in config.schedule.phases) // config.schedule.n_critic
+
+
 def _value_bytes(config: TrainConfig) -> int:
     """Returns the bytes of a value on a GPU; `auto` is half precision on those of today."""
     return 2 if config.precision == "auto" else value_bytes_of(config.precision)
@@ -158,8 +162,7 @@ def large_card(config: TrainConfig, memory: float | None) -> dict[str, Any] | No
     )
     need += fixed_bytes(large, "cuda")
     return {
-        "preset": LARGEST, "iterations": sum(phase.iterations for phase in large.schedule.phases),
-        "instead_of": sum(phase.iterations for phase in config.schedule.phases), "bytes": need,
+        "preset": LARGEST, "iterations": _iterations(large), "instead_of": _iterations(config), "bytes": need,
         "fits": None if memory is None else need <= memory, "resolution": sides[-1],
         "batches": [int(each.batch.at(sides[-1])) for each in (config, large)],
         "rates": [each.schedule.phases[-1].g_lr for each in (config, large)],

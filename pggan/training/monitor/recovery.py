@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pggan.config.train import TrainConfig
-from pggan.training.engine.memory_estimate import groups
 from pggan.training.engine.state import TrainState
 from pggan.training.monitor.disk_full import tolerate_write_errors
 from pggan.training.monitor.display import Display
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log import RunLog
 from pggan.utils import distributed
-from pggan.utils.distributed import World
-from pggan.utils.errors import ModelError, TrainingError, UsageError
+from pggan.utils.errors import ModelError, TrainingError
 
 
 class TrainingDiverged(Exception):  # noqa: N818 (it ends no run: the training loop rolls back)
@@ -23,18 +21,6 @@ class TrainingDiverged(Exception):  # noqa: N818 (it ends no run: the training l
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def check_share(config: TrainConfig, state: TrainState, world: World) -> None:
-    """Raises `UsageError` where the processes cannot share a batch without splitting a minibatch-stddev group."""
-    for resolution in config.resolutions() if world.size > 1 else ():
-        batch = int(config.batch.at(resolution))
-        count = groups(state.discriminator.config, batch)
-        if count % world.size:
-            raise UsageError(
-                f"{world.size} processes cannot share a batch of {batch} at {resolution}x{resolution}: it has {count} "
-                f"groups of the minibatch statistic; give a --batch whose groups are a multiple of {world.size}"
-            )
 
 
 def restore(state: TrainState, run: RunDirectory, display: Display, interim: bool = True) -> Path | None:

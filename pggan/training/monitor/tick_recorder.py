@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pggan.config.schedule import ScheduleState
 from pggan.data.loading.loader import LoadedBatch
+from pggan.training.engine.loss_functions import lazy_objectives
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.monitor.eta import EtaEstimator, Left, Measurement
 from pggan.training.monitor.health import diagnosis, relative_diversity
@@ -28,8 +29,12 @@ class TickRecorder:
     so that a run which stops between two lines and resumes writes the same ones.
     """
 
-    def __init__(self, executor: StepExecutor, held_out: HeldOutLabels | None) -> None:
+    def __init__(
+        self, executor: StepExecutor, held_out: HeldOutLabels | None, drawn_labels: Callable[[int], Tensor]
+    ) -> None:
+        """Starts to measure; `drawn_labels` returns so many label vectors as training draws them for G."""
         self.executor, self.state, self.held_out = executor, executor.state, held_out
+        self._drawn_labels = drawn_labels
         self.schedule = self.state.schedule
         self.eta = EtaEstimator(self.state.config, self.schedule)
         self.state.progress.next_tick = self.schedule.tick(0)
@@ -88,7 +93,9 @@ class TickRecorder:
             TrainingDiverged: The run has to roll back.
         """
         state, progress = self.state, self.state.progress
-        steps = progress.tick_iterations * (self.schedule.n_critic + 1)
+        d_steps = progress.tick_iterations * self.schedule.n_critic
+        lazy = -(-d_steps // state.config.penalty_every) if lazy_objectives(state.context, scheduled.level) else 0
+        steps = d_steps + lazy + progress.tick_iterations
         values = self._averager.read()  # waits for the device, so that the time is whole
         seconds = progress.tick_seconds + time.perf_counter() - self._since
         progress.processor_seconds += time.process_time() - self._processor_since
@@ -103,7 +110,7 @@ class TickRecorder:
         progress.next_tick = scheduled.nimg + self.schedule.tick(scheduled.nimg)
         if (reals := self._reals) is not None:
             size = len(reals) // self.executor.num_micro_batches(scheduled.level, len(reals))
-            values["diversity"] = relative_diversity(state, scheduled, reals, size)
+            values["diversity"] = relative_diversity(state, scheduled, reals, self._drawn_labels(len(reals)), size)
         if self.held_out is not None:
             values["heldout_accuracy"] = self.held_out.accuracy(scheduled)
         line = tick_values(state, scheduled, values, *timed)
