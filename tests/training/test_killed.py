@@ -109,13 +109,13 @@ def test_killed_at_random_points(tmp_path):
 def test_a_compiled_run_killed_while_it_compiles_and_without_its_code(tmp_path):
     """Compiled steps resume to the same bits, from code that is compiled a second and a third time."""
     data, whole, killed = (tmp_path / name for name in ("data", "whole", "killed"))
-    prepare("drawn:40", data, PrepareOptions(max_res=8))
-    options = [*OPTIONS, "--start-res", "8", "--stable-kimg", "0.4", "--mode", "compiled"]
+    prepare("drawn:40", data, PrepareOptions(max_res=4))
+    options = [*OPTIONS, "--stable-kimg", "0.4", "--mode", "compiled"]
     process = start(data, "--out", whole, *options, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "whole-code"))
     notes = process.communicate(timeout=1800)[1]
     assert process.returncode == 0, notes
-    assert "compiling the step at 8x8: the run waits for it" in notes
-    assert "the step at 8x8: compiled, " in notes
+    assert "compiling the step at 4x4: the run waits for it" in notes
+    assert "the step at 4x4: compiled, " in notes
 
     code = tmp_path / "code"
     process = start(data, "--out", killed, *options, TORCHINDUCTOR_CACHE_DIR=str(code))
@@ -140,6 +140,6 @@ def test_a_compiled_run_killed_while_it_compiles_and_without_its_code(tmp_path):
     process = start("--resume", killed, TORCHINDUCTOR_CACHE_DIR=str(code))
     notes = process.communicate(timeout=1800)[1]
     assert process.returncode == 0, notes
-    assert "the step at 8x8: compiled, " in notes
+    assert "the step at 4x4: compiled, " in notes
     assert any(code.rglob("*.so"))
     end_the_same(whole, killed)
