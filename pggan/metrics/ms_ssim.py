@@ -34,8 +34,8 @@ class MSSSIM(Metric):
         super().__init__(setting, role)
         if setting.resolution < LEAST_RESOLUTION:
             raise UsageError(
-                f"msssim wants pictures of {LEAST_RESOLUTION}x{LEAST_RESOLUTION} at least, these are "
-                f"{setting.resolution}"
+                f"msssim needs pictures of {LEAST_RESOLUTION}x{LEAST_RESOLUTION} at least, not {setting.resolution}: "
+                "leave msssim out"
             )
         self.begin(0)
 

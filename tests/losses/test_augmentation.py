@@ -29,6 +29,7 @@ from pggan.training.run.log_reader import read_log
 from pggan.training.start import advice, begin, resume
 from pggan.utils.distributed import World
 from pggan.utils.errors import UsageError
+from tests.helpers.train_steps import tiny
 
 CPU, ONE, LEVEL = torch.device("cpu"), torch.ones((), dtype=torch.float64), 3
 ADA = (("augment", "ada"), ("ada_kimg", 1.0))
@@ -229,7 +230,7 @@ def test_a_fixed_p_stays():
     module = Augmentation("ada", 0.3, 0.6, 1.0)
     assert after_d_step(module, 4, 0, held=-4, images=10_000)[0] == pytest.approx(0.3)
     with pytest.raises(UsageError, match="leave it out"):
-        Augmentation("diffaugment", 0.3, 0.6, 500)
+        tiny(loss_options=(("augment", "diffaugment"), ("augment_p", 0.3)))
 
 
 # --- whole runs

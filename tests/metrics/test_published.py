@@ -176,5 +176,5 @@ def test_ms_ssim_of_similar_images_is_that_of_the_release(known, images):
 
 @pytest.mark.parametrize("metric", [SWD, MSSSIM])
 def test_images_below_16x16_are_refused(metric):
-    with pytest.raises(UsageError, match="wants pictures of 16x16 at least, these are 8"):
+    with pytest.raises(UsageError, match="needs pictures of 16x16 at least, not 8: leave"):
         metric(Setting(8, 3))
