@@ -40,7 +40,7 @@ def test_every_source_finds_directions_or_says_why_not(quick):
             assert page.ask("find", source=name)["directions"] == answer["directions"]  # the same ones again
         notes = {direction["id"]: direction["note"] for direction in answer["directions"]}
         assert "times as much as a random direction" in notes["sefa:sefa0"]
-        assert "R2" in notes["pca:pca0"]
+        assert "R^2" in notes["pca:pca0"]
         assert page.events[-1]["event"] == "rack"
     with opened(discriminator=False) as (page, _):
         assert "no labels" in {s["name"]: s["why"] for s in page.ask("rack")["sources"]}["labels"]
