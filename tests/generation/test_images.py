@@ -112,7 +112,7 @@ def test_memory_for_not_even_one_image_is_an_error(tmp_path, monkeypatch):
         raise RuntimeError("CUDA error: out of memory")
 
     monkeypatch.setattr(model.file.generator, "forward", none)
-    with pytest.raises(OutOfMemoryError, match="with 1 pictures at a time"):
+    with pytest.raises(OutOfMemoryError, match="with one picture at a time; free memory"):
         model.generate(range(5))
 
 
