@@ -12,6 +12,7 @@ from typing import Any
 from pggan.config.losses import REGULARIZERS
 from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS
+from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
 from pggan.networks.flops import floor_seconds, iteration_flops, parameters
 from pggan.training.engine.memory_estimate import fixed_bytes, image_bytes, pass_bytes, value_bytes_of
@@ -45,7 +46,7 @@ def plan(config: TrainConfig) -> dict[str, Any]:
             "end_kimg": phase.end / 1000,
             "images": phase.images,
             "batch": phase.batch,
-            "iterations": -(-phase.d_steps // schedule.n_critic),
+            "iterations": _iterations(schedule, phase),
             # at its start
             **dict(zip(("g_lr", "d_lr"), schedule.rates(phase.start, phase.resolution))),
             "g_parameters": parameters(g, phase.level),
@@ -131,8 +132,8 @@ def describe_bound(values: dict[str, Any]) -> str:
     )
 
 
-def _iterations(config: TrainConfig) -> int:
-    return sum(phase.d_steps for phase in config.schedule.phases) // config.schedule.n_critic
+def _iterations(schedule: Schedule, phase: Phase) -> int:
+    return -(-phase.d_steps // schedule.n_critic)
 
 
 def _value_bytes(config: TrainConfig) -> int:
@@ -161,8 +162,11 @@ def large_card(config: TrainConfig, memory: float | None) -> dict[str, Any] | No
         for side in sides
     )
     need += fixed_bytes(large, "cuda")
+    iterations, instead_of = (
+        sum(_iterations(each.schedule, phase) for phase in each.schedule.phases) for each in (large, config)
+    )
     return {
-        "preset": LARGEST, "iterations": _iterations(large), "instead_of": _iterations(config), "bytes": need,
+        "preset": LARGEST, "iterations": iterations, "instead_of": instead_of, "bytes": need,
         "fits": None if memory is None else need <= memory, "resolution": sides[-1],
         "batches": [int(each.batch.at(sides[-1])) for each in (config, large)],
         "rates": [each.schedule.phases[-1].g_lr for each in (config, large)],

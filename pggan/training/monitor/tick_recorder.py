@@ -32,7 +32,7 @@ class TickRecorder:
     def __init__(
         self, executor: StepExecutor, held_out: HeldOutLabels | None, drawn_labels: Callable[[int], Tensor]
     ) -> None:
-        """Starts to measure; `drawn_labels` returns so many label vectors as training draws them for G."""
+        """Starts to measure. `drawn_labels(count)` returns label vectors as frequent as those that G trains on."""
         self.executor, self.state, self.held_out = executor, executor.state, held_out
         self._drawn_labels = drawn_labels
         self.schedule = self.state.schedule
