@@ -107,9 +107,7 @@ def command(model: ModelChoice, output: Output, **options: Any) -> None:
     from pggan.api import evaluate
 
     with staged_progress(output.silent) as on_progress:
-        evaluation = evaluate(
-            model.name, best=model.best, device=model.device, on_progress=on_progress, **options
-        )  # fmt: skip
+        evaluation = evaluate(model.name, best=model.best, device=model.device, on_progress=on_progress, **options)
     # of several processes, the main one has the figures
     if evaluation.figures:
         behind = evaluation.background

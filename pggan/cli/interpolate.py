@@ -88,9 +88,8 @@ def command(
     """Make a video of faces that turn into each other.
 
     MODEL is a file, a run directory, hf://user/name or a shipped model's name (none: portraits).
-    The video is a smooth random
-    loop, or a walk between --seeds, --latents or --keyframes. Its frames go to the encoder one by one, so that memory
-    does not grow with length.
+    The video is a smooth random loop, or a walk between --seeds, --latents or --keyframes. Its frames go to the encoder
+    one by one, so that memory does not grow with length.
     """
     check_fps(video_format(out), fps)
     if out.is_dir():

@@ -176,6 +176,11 @@ def output_options(function: Command) -> Command:
     return cloup.option_group("Output", json_option, quiet_option)(command)
 
 
+def is_given(name: str) -> bool:
+    """Returns whether a parameter of the running command was given, not left at its default."""
+    return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
 def _or_all_cores(ctx: click.Context, param: click.Parameter, value: int | None) -> int:
     from pggan.utils.process_pool import available_cores
 

@@ -16,6 +16,7 @@ from pggan.cli.options import (
     Output,
     background_option,
     fps_option,
+    is_given,
     label_option,
     model_options,
     no_mark_option,
@@ -105,8 +106,10 @@ def command(
         check_fps(video_format(out), fps or DEFAULT_FPS)
         if steps is not None:
             raise UsageError("--steps is about the rows of a grid; a video passes through its values without steps")
-    elif seconds is not None or fps is not None or scale is not None:
-        raise UsageError("--seconds, --fps and --scale are about videos; give --out with .mp4, .gif or .webp")
+    elif any(is_given(name) for name in ("seconds", "fps", "scale", "background")):
+        raise UsageError(
+            "--seconds, --fps, --scale and --background are about videos; give --out as .mp4, .gif or .webp"
+        )
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
     if not 1 <= len(seeds) <= MOST_SEEDS:

@@ -293,14 +293,11 @@ class TrainConfig:
         if self.adam_beta2 is not None:
             beta2 = PerResolution.of(self.adam_beta2).at(self.start_res)
             g, d = (dataclasses.replace(each, name="adam", betas=(each.betas[0], beta2)) for each in (g, d))
-        if self.penalty_every > 1:
-            first, second = (beta**self.d_share for beta in d.betas)
-            d = dataclasses.replace(d, betas=(first, second))
         return g, d
 
     @property
     def d_share(self) -> float:
-        """Factor on D's learning rate, and exponent of its decay rates, where K + 1 updates stand for K.
+        """Factor on D's learning rate, and exponent of its decay rates, where lazy penalties make K updates K + 1.
 
         Section 3.1 and appendix B of Karras et al. 2020 (StyleGAN2).
         """

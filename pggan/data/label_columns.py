@@ -227,7 +227,7 @@ def read_entries(data: bytes, count: int, width: int) -> NDArray[np.int32]:
 
 
 def are_entries(numbers: NDArray[np.int32], columns: Sequence[LabelColumn]) -> bool:
-    """Whether numbers (N, columns) are entries of their columns, or -1 (unknown)."""
+    """Whether numbers (columns,) or (N, columns) are entries of their columns, or -1 (unknown)."""
     tops = np.array([column.limit for column in columns], np.int64)
     return bool(((numbers >= -1) & (numbers < tops)).all())
 

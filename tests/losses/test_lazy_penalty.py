@@ -126,7 +126,11 @@ def test_a_resolution_without_penalty_has_no_step_for_it():
     player = Player(tiny(**options))
     assert set(example_inputs(player.state, 2, 4)) == {"d", "g"}
     assert set(example_inputs(player.state, 3, 4)) == {"d", "g", "penalties"}
+    group = player.state.d_optimizer.param_groups[0]
+    player.state.apply_schedule(player.schedule.at(0))
+    assert (group["lr"], group["betas"]) == (pytest.approx(0.001), (0.0, 0.99))  # K updates are K
     rows = [player.play(1) for _ in range(8)]
+    assert (group["lr"], group["betas"]) == (pytest.approx(0.001 * 2 / 3), (0.0, pytest.approx(0.99 ** (2 / 3))))
     began = next(number for number, row in enumerate(rows) if "r1" in row)
     assert player.schedule.at(4 * began).level == 3
     assert player.schedule.at(4 * (began - 2)).level == 2
@@ -134,14 +138,11 @@ def test_a_resolution_without_penalty_has_no_step_for_it():
 
 def test_adam_s_decay_rates_and_rate_stand_for_one_more_update():
     config = tiny(**BOTH, penalty_every=4, adam_betas=(0.5, 0.99), d_lr=PerResolution(0.002))
-    g, d = config.optimizers()
-    assert g.betas == (0.5, 0.99)
-    assert d.betas == pytest.approx((0.5**0.8, 0.99**0.8))
     state = Player(config).state
     state.apply_schedule(state.schedule.at(0))
-    assert state.d_optimizer.param_groups[0]["lr"] == pytest.approx(0.0016)
-    assert state.g_optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
-    assert tiny(**BOTH).optimizers()[1].betas == (0.0, 0.99)
+    g, d = state.g_optimizer.param_groups[0], state.d_optimizer.param_groups[0]
+    assert (g["lr"], g["betas"]) == (pytest.approx(0.001), (0.5, 0.99))
+    assert (d["lr"], d["betas"]) == (pytest.approx(0.0016), pytest.approx((0.5**0.8, 0.99**0.8)))
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def test_traverse_shows_every_value_of_every_code(coded, tmp_path, capsys):
         (["traverse", "--out", "x.txt"], ".mp4"),
         (["traverse", "--fps", "5"], "about videos"),
         (["traverse", "--out", "x.gif", "--steps", "5"], "without steps"),
+        (["traverse", "--out", "x.png", "--background", "red"], "are about videos"),
         (["traverse", "--label", "age", "--range", "2"], "about continuous codes"),
         (["traverse", "--codes", "a"], "list of numbers"),
     ],

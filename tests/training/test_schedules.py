@@ -99,6 +99,12 @@ def test_ada_s_p_follows_and_is_logged():
         assert player.play(1)["augment_p"] == pytest.approx(0.1 + 0.4 * nimg / total, rel=1e-6)
 
 
+@pytest.mark.parametrize("given, tuned", [("0", True), ("0..0", False), ("0.2", False), ("0..0.5", False)])
+def test_ada_s_p_is_tuned_only_where_it_is_left_at_0(given, tuned):
+    player = Player(tiny(loss_options=(("augment", "ada"), ("augment_p", given))))
+    assert ("overfitting" in player.play(1)) == tuned
+
+
 def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
     config = tiny(**EVERYTHING, penalty_every=2)
     whole, first = Player(config), Player(config)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pggan.data.label_columns import are_entries
 from pggan.data.store.checksums import LABELS_PART, SIZE, RunningChecksums, digest, level_part
 from pggan.data.store.codecs import decode
 from pggan.data.store.lmdb_environment import DIGESTS, database_name
@@ -241,7 +242,7 @@ class RecordChecker:
             elif digests and digests[name] != digest(data):
                 damaged[name] = OTHER_DIGEST
         labels = parts.get(LABELS_PART)
-        if labels is not None and LABELS_PART not in damaged and not _are_entries(labels, manifest):
+        if labels is not None and LABELS_PART not in damaged and not _fit(labels, manifest):
             damaged[LABELS_PART] = "no such class"
         if not self.quick:
             intact = {name: data for name, data in parts.items() if data is not None and name not in damaged}
@@ -249,9 +250,9 @@ class RecordChecker:
         return damaged
 
 
-def _are_entries(labels: bytes, manifest: Manifest) -> bool:
-    numbers = np.frombuffer(labels, "<i4")
-    return all(-1 <= number < column.limit for number, column in zip(numbers, manifest.labels))
+def _fit(labels: bytes, manifest: Manifest) -> bool:
+    """Whether the labels of an image are an entry of each column, or unknown."""
+    return len(labels) == 4 * len(manifest.labels) and are_entries(np.frombuffer(labels, "<i4"), manifest.labels)
 
 
 def check_levels(records: dict[str, bytes], manifest: Manifest) -> dict[str, str]:

@@ -26,7 +26,7 @@ INTERVAL = 256
 class Augmentation(Regularizer):
     """DiffAugment (`augment="diffaugment"`) or ADA (`augment="ada"`) of all images that D sees.
 
-    `augment_p` > 0 fixes ADA's probability p, or has it change linearly over the run. Otherwise p is adaptive: it
+    `augment_p` fixes ADA's probability p, or has it change linearly over the run. At 0 p is adaptive: it
     starts at 0, rises where the overfitting r of D exceeds `ada_target` and falls where r is below, by 1 in
     `ada_kimg` thousand images.
 
@@ -46,7 +46,7 @@ class Augmentation(Regularizer):
         super().__init__()
         self.adaptive = augment == "ada"
         self.given, self.total = PerResolution.of(augment_p), 1
-        self.tuned = self.adaptive and not any(self.given.values())
+        self.tuned = self.adaptive and self.given == PerResolution(0.0)
         self.target, self.p_per_image = ada_target, 1 / (ada_kimg * 1000)
         if not self.adaptive:
             return

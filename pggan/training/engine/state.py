@@ -23,7 +23,7 @@ from pggan.networks import ema
 from pggan.networks.factory import build
 from pggan.networks.layers import EqualizedWeight
 from pggan.networks.model_file import read_tensors, write_tensors
-from pggan.training.engine.loss_functions import JOINED, StepContext, make_objectives
+from pggan.training.engine.loss_functions import JOINED, StepContext, lazy_objectives, make_objectives
 from pggan.training.engine.loss_scaler import LossScaler
 from pggan.training.engine.progress import Progress
 from pggan.utils.devices import PLAIN, channels_last, compute_dtype
@@ -88,7 +88,7 @@ class TrainState:
             self.generator, self.discriminator, objectives, compute_dtype(precision),
             joined=JOINED.get(device.type, JOINED["cpu"]), penalty_every=config.penalty_every,
         )  # fmt: skip
-        g_defaults, d_defaults = config.optimizers()
+        self._optimizer_defaults = g_defaults, d_defaults = config.optimizers()
         fused = fused and device.type not in PLAIN
         self.g_optimizer = make_optimizer(self.generator, g_defaults, config.g_lr, fused)
         self.d_optimizer = make_optimizer(self.discriminator, d_defaults, config.d_lr, fused)
@@ -115,19 +115,19 @@ class TrainState:
         return Player(self.generator, self.g_optimizer, self.g_scaler)
 
     def apply_schedule(self, scheduled: ScheduleState) -> None:
-        """Sets learning rates and Adam's beta2; a new phase clears the moments, as the reference release does."""
+        """Sets learning rates and Adam's betas; a new phase clears the moments, as the reference release does."""
         if scheduled.phase != self.progress.phase:
             self.progress.phase = scheduled.phase
             self.g_optimizer.state.clear()
             self.d_optimizer.state.clear()
-        d_lr = scheduled.d_lr * self.config.d_share
-        for optimizer, rate in ((self.g_optimizer, scheduled.g_lr), (self.d_optimizer, d_lr)):
+        d_share = self.config.d_share if lazy_objectives(self.context, scheduled.level) else 1.0
+        players = (self.g_optimizer, scheduled.g_lr, 1.0), (self.d_optimizer, scheduled.d_lr, d_share)
+        for (optimizer, rate, share), defaults in zip(players, self._optimizer_defaults):
+            beta1, beta2 = defaults.betas
             for group in optimizer.param_groups:
-                group["lr"] = rate * self.progress.lr_factor * group.get("of_scale", 1.0)
-        if scheduled.beta2 is not None:
-            for optimizer, share in ((self.g_optimizer, 1.0), (self.d_optimizer, self.config.d_share)):
-                for group in optimizer.param_groups:
-                    group["betas"] = (group["betas"][0], scheduled.beta2**share)
+                group["lr"] = rate * share * self.progress.lr_factor * group.get("of_scale", 1.0)
+                if "betas" in group:
+                    group["betas"] = (beta1**share, (scheduled.beta2 or beta2) ** share)
 
     def update_averages(self, level: int, images: int) -> None:
         """Updates the power-function averages after an iteration of `images`; with each new level they start anew."""
