@@ -22,6 +22,11 @@ def fuzz_rounds(request):
     return lambda default: default * request.config.getoption("--fuzz")
 
 
+def pytest_collection_modifyitems(items):
+    """The slow tests first, so that no process is left with one of them while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU")

@@ -36,7 +36,8 @@ def main():
         if subprocess.call([python, *how, *command], cwd=environment.ROOT):
             failed.append(command[0])
     # pytest comes last, so that its summary closes the output
-    tests = subprocess.call([python, "-m", "pytest", "-n", "auto", *pytest_options(sys.argv[1:])], cwd=environment.ROOT)
+    pytest = [python, "-m", "pytest", "-n", "auto", "--dist", "worksteal"]
+    tests = subprocess.call([*pytest, *pytest_options(sys.argv[1:])], cwd=environment.ROOT)
     if failed:
         sys.stderr.write("error: " + " and ".join(failed) + " found faults (above)\n")
     sys.exit(tests or bool(failed))

@@ -22,7 +22,7 @@ from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
 from tests.helpers.waiting import PATIENCE, wait_for
 
-KILLS = 20
+KILLS = 12
 OPTIONS = [
     "--fmap-base", "64", "--fmap-max", "8", "--latent-size", "8", "--batch", "8", "--tick-kimg", "0.04",
     "--stable-kimg", "0.6", "--fade-kimg", "0.6", "--checkpoint-ticks", "1", "--snapshot-ticks", "8",
@@ -107,17 +107,13 @@ def test_killed_at_random_points(tmp_path):
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiles with g++")
 def test_a_compiled_run_killed_while_it_compiles_and_without_its_code(tmp_path):
-    """Compiled steps resume to the same bits, from code that is compiled a second and a third time."""
-    data, whole, killed = (tmp_path / name for name in ("data", "whole", "killed"))
+    """Compiled steps resume to the same bits, from code that is compiled a second time.
+
+    The killed run begins with the first code and ends with the second, with which another run is computed as a whole.
+    """
+    data, whole, killed, code = (tmp_path / name for name in ("data", "whole", "killed", "code"))
     prepare("drawn:40", data, PrepareOptions(max_res=4))
     options = [*OPTIONS, "--stable-kimg", "0.4", "--mode", "compiled"]
-    process = start(data, "--out", whole, *options, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "whole-code"))
-    notes = process.communicate(timeout=1800)[1]
-    assert process.returncode == 0, notes
-    assert "compiling the step at 4x4: the run waits for it" in notes
-    assert "the step at 4x4: compiled, " in notes
-
-    code = tmp_path / "code"
     process = start(data, "--out", killed, *options, TORCHINDUCTOR_CACHE_DIR=str(code))
     wait_for(lambda: any(code.rglob("*.cpp")), process)
     process.terminate()  # the compiler is at work
@@ -134,12 +130,15 @@ def test_a_compiled_run_killed_while_it_compiles_and_without_its_code(tmp_path):
     wait_for(lambda: RunDirectory(killed).states(interim=False), process)
     process.kill()
     assert process.wait(PATIENCE) == -signal.SIGKILL
-    assert RunDirectory(killed).states()[-1].name != RunDirectory(whole).states()[-1].name
+    cut = RunDirectory(killed).states()[-1].name
     shutil.rmtree(code)
 
-    process = start("--resume", killed, TORCHINDUCTOR_CACHE_DIR=str(code))
-    notes = process.communicate(timeout=1800)[1]
-    assert process.returncode == 0, notes
-    assert "the step at 4x4: compiled, " in notes
+    for arguments in (["--resume", killed], [data, "--out", whole, *options]):
+        process = start(*arguments, TORCHINDUCTOR_CACHE_DIR=str(code))
+        notes = process.communicate(timeout=1800)[1]
+        assert process.returncode == 0, notes
+        assert "compiling the step at 4x4: the run waits for it" in notes
+        assert "the step at 4x4: compiled, " in notes
     assert any(code.rglob("*.so"))
+    assert RunDirectory(whole).states()[-1].name != cut
     end_the_same(whole, killed)
