@@ -21,7 +21,7 @@ from PIL import Image
 
 import pggan
 from pggan.cli import run
-from pggan.config.train import OPTIONS
+from pggan.config.train import OPTIONS, PerResolution
 from pggan.training.train_run import collect_options
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +108,7 @@ def test_a_run_goes_on_where_it_was_stopped(finished, tmp_path):
         (lambda: pggan.train("x", "y", max_res="8"), "--max-res: '8' is of the wrong kind"),
         (lambda: pggan.train("x", "y", mirror=1), "--mirror: 1 is of the wrong kind"),
         (lambda: pggan.train("x", "y", gp_weight="a lot"), "--gp-weight: 'a lot' is of the wrong kind"),
+        (lambda: pggan.train("x", "y", r1_gamma=[1, 2]), "--r1-gamma: (1, 2) is of the wrong kind"),
         (lambda: pggan.train("x", "y", override=True), "override is about a resumed run"),
         (lambda: pggan.train("x", "y", resume="z"), "leave out `out`"),
         (lambda: pggan.evaluate(None, "x", "swd", number=3), "number"),
@@ -127,11 +128,11 @@ def test_a_wrong_call_says_what_is_wrong(call, message, tmp_path, monkeypatch):
 def test_options_of_python_are_those_of_the_command_line():
     options = collect_options(
         {"batch": "auto", "g_lr": {4: 0.001, 8: 0.002}, "augment": "ada", "eval_metrics": "swd,msssim", "labels": None,
-         "budget": "1GB", "stable_kimg": "4:1,8:2"}
+         "budget": "1GB", "stable_kimg": "4:1,8:2", "r1_gamma": PerResolution.of({4: 1, 8: 2.5})}
     )  # fmt: skip
     assert options["auto_batch"] is True
     assert (options["g_lr"].at(8), options["stable_kimg"].at(4)) == (0.002, 1)
-    assert options["loss_options"] == (("augment", "ada"),)
+    assert options["loss_options"] == (("r1_gamma", "4:1,8:2.5"), ("augment", "ada"))
     assert options["eval_metrics"] == ("swd", "msssim")
     assert options["budget"] >= 10**9
     assert options.keys() <= {*OPTIONS, "loss_options", "auto_batch"}

@@ -85,7 +85,7 @@ def command(
         _check_out(out, overwrite)
     from pggan.networks.model_file import save_model
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.run.post_hoc import average_snapshots, build_average
+    from pggan.training.run.post_hoc import LENGTHS, average_snapshots, build_average, check_length, stored_averages
 
     directory = RunDirectory(run)
     rows: list[dict[str, Any]] = []
@@ -94,15 +94,23 @@ def command(
     elif length is not None:
         built = build_average(directory, length, kimg)
     else:
-        built, rows = _search(directory, str(best), lengths, data, count or DEFAULT_COUNT, device, kimg, output)
+        tried, nimg = lengths or LENGTHS, stored_averages(directory, kimg)[-1].nimg
+        for each in tried:
+            check_length(each)
+            _check_out(out or _default_out(directory, f"{each:g}", nimg), overwrite)
+        built, rows = _search(directory, str(best), tried, data, count or DEFAULT_COUNT, device, kimg, output)
     about = built.model.info["post_hoc"]
     if out is None:
         name = "mean" if snapshots else f"{about['length']:g}"
-        out = run / "models" / f"ema-{name}-{round(built.model.info['kimg'] * 1000):09d}.safetensors"
+        out = _default_out(directory, name, round(built.model.info["kimg"] * 1000))
         _check_out(out, overwrite)
     save_model(out, built.model)
     values = {"file": str(out), **about, **({"metric": best, "tried": rows} if rows else {})}
     output.result(values, *_lines(out, built, rows, best))
+
+
+def _default_out(run: RunDirectory, name: str, nimg: int) -> Path:
+    return run.path / "models" / f"ema-{name}-{nimg:09d}.safetensors"
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -112,13 +120,13 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _search(
-    run: RunDirectory, metric: str, lengths: tuple[float, ...] | None, data: str | None, count: int, device: str,
+    run: RunDirectory, metric: str, lengths: tuple[float, ...], data: str | None, count: int, device: str,
     kimg: float | None, output: Output,
 ) -> tuple[PostHoc, list[dict[str, Any]]]:  # fmt: skip
     from pggan.data.store.store import Store
     from pggan.generation.model import Model
     from pggan.metrics.evaluate import evaluate_model
-    from pggan.training.run.post_hoc import LENGTHS, search, stored_averages
+    from pggan.training.run.post_hoc import search, stored_averages
     from pggan.utils.devices import pick_device
 
     level, where, spec = stored_averages(run, kimg)[-1].level, pick_device(device), METRICS[metric]
@@ -134,7 +142,7 @@ def _search(
         output.note(f"length {model.info['post_hoc']['length']:g}: {spec.figure} {value:.4g}")
         return value
 
-    return search(run, lengths or LENGTHS, score, spec.better, kimg)
+    return search(run, lengths, score, spec.better, kimg)
 
 
 def _lines(out: Path, built: PostHoc, rows: list[dict[str, Any]], metric: str | None) -> list[str]:

@@ -158,13 +158,14 @@ def _data(path: str) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.run.log_reader import read_ticks
+    from pggan.training.run.log_reader import ended_early, read_ticks
 
     run = RunDirectory(path)
     config, resolved = run.read_options()
     last: dict[str, Any] = next(iter(deque(read_ticks(run.log), maxlen=1)), {})
     total, sides = config.schedule.total, config.resolutions()
     models, states = run.models(), run.states()
+    go_on = f"pggan train --resume {paste(path)}{' --stop-when never' if ended_early(run.log) else ''}"
     return {
         "run": str(path),
         "data": config.data,
@@ -181,7 +182,7 @@ def _run(path: Path) -> dict[str, Any]:
         "best_model": str(run.best) if run.best.exists() else None,
         "checkpoints": len(states),
         "made_with": resolved,
-        "go_on_with": f"pggan train --resume {paste(path)}" if last.get("nimg", 0) < total and not run.pruned else None,
+        "go_on_with": go_on if last.get("nimg", 0) < total and not run.pruned else None,
     }
 
 

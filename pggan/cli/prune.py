@@ -25,8 +25,8 @@ from pggan.utils.formatting import size
 def command(run: Path, with_discriminator: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Reduce a run to the files that are worth sharing.
 
-    Of RUN stay its best and its newest model (the averaged generator alone), the options, the log and the grids of
-    generated pictures. A card (card.md) and a sample sheet (sheet.png) are added.
+    Of RUN stay its best and its newest model and those of pggan ema (the averaged generators alone), the options, the
+    log and the grids of generated pictures. A card (card.md) and a sample sheet (sheet.png) are added.
 
     Training states, older models, discriminators, TensorBoard's events and faces drawn for the run are removed, for
     they only serve to resume it. So are the grids of real pictures. A run that is training is refused.

@@ -121,7 +121,7 @@ def command(as_json: bool, quiet: bool, write_config: bool, **values: Any) -> in
     request = Request(**own, output=output, call=call, options=values)
     if request.resumed is None and request.override:
         raise UsageError("--override is about --resume; leave it out")
-    if request.gpus is not None and request.gpus > 1 and not request.dry_run:
+    if request.gpus is not None and request.gpus > 1 and not (request.dry_run or write_config):
         return _launch_on_gpus(request, request.gpus)
     if "RANK" in os.environ and request.resumed is None and (request.data is None or request.out is None):
         raise UsageError("several processes of one run need to be given DATA and --out")
@@ -205,10 +205,12 @@ def _display(schedule: Schedule, silent: bool) -> Iterator[Display]:
 def _show_plan(config: TrainConfig, request: Request) -> None:
     """Prints the phases; with --budget also the micro-batches by estimate, with peak rates the least of hours."""
     from pggan.config.serialization import to_json
-    from pggan.training.engine.memory_estimate import describe, estimate_memory, plan_to_json
+    from pggan.training.engine.memory_estimate import check_batch_divides, describe, estimate_memory, plan_to_json
     from pggan.training.monitor.plan_table import card_plan, plan, table
 
-    memory: dict[int, MicroBatchPlan] = estimate_memory(config) if config.budget is not None else {}
+    processes = request.gpus or 1
+    check_batch_divides(config, processes)
+    memory: dict[int, MicroBatchPlan] = estimate_memory(config, processes)
     values = {"config": to_json(config), **plan(config)}
     lines = [f"data: {request.data or 'faces drawn on the spot'}; preset {config.preset}", *table(config).splitlines()]
     if memory:

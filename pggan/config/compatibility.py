@@ -10,6 +10,7 @@ from pggan.config.metrics import METRICS, READY, StopRule
 from pggan.config.metrics import chosen as chosen_metrics
 from pggan.config.network import DiscriminatorConfig
 from pggan.config.option import flag_of, options_of
+from pggan.config.resolution import PerResolution
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,19 +34,25 @@ def _check_evaluation(config: TrainConfig) -> None:
     names = chosen_metrics(config.eval_metrics)
     if config.best_metric is not None and config.best_metric not in names:
         raise UsageError(f"--best-metric {config.best_metric} is none of --eval-metrics {','.join(names)}")
+    _check_side(config, f"--best-metric {config.best_metric}", config.best_metric)
     rule = StopRule.parse(config.stop_when)
     if rule is not None and (rule.metric not in names or not config.eval_every):
         advice = "give --eval-every 1" if not config.eval_every else f"add {rule.metric} there"
         raise UsageError(f"--stop-when {config.stop_when}: no evaluation measures it (--eval-metrics); {advice}")
-    if rule is not None and METRICS[rule.metric].side > config.max_res:
-        least = METRICS[rule.metric].side
-        raise UsageError(
-            f"--stop-when {config.stop_when}: {rule.metric} takes pictures of {least}x{least} and larger, and the run "
-            f"ends at {config.max_res}x{config.max_res}; name another metric"
-        )
+    _check_side(config, f"--stop-when {config.stop_when}", None if rule is None else rule.metric)
     embedded = [name for name in names if METRICS[name].needs == "embedding"]
     if config.eval_every and embedded and config.embedding is None:
         raise UsageError(f"--eval-metrics {','.join(embedded)}: give the network with --embedding FILE, or {READY}")
+
+
+def _check_side(config: TrainConfig, flag: str, metric: str | None) -> None:
+    """Raises `UsageError` where the run's pictures are too small for a metric."""
+    if metric is not None and METRICS[metric].side > config.max_res:
+        least = METRICS[metric].side
+        raise UsageError(
+            f"{flag}: {metric} takes pictures of {least}x{least} and larger, and the run ends at "
+            f"{config.max_res}x{config.max_res}; name another metric"
+        )
 
 
 def _check_d_norm(config: TrainConfig) -> None:
@@ -96,8 +103,15 @@ def _check_lazy_penalty(config: TrainConfig) -> None:
             f"{flag} with --loss wgan: its weights are clipped after a step of its loss, and would leave the bounds in "
             "those of the penalties alone; leave --penalty-every out"
         )
-    if not set(names) & set(LAZY):
+    if not any(name in names and _acts(config, name) for name in LAZY):
         raise UsageError(f"{flag} is about R1 and R2, of which this run has none; give --loss r1 or --r2-gamma with it")
+
+
+def _acts(config: TrainConfig, penalty: str) -> bool:
+    """Returns whether R1 or R2 has a weight that is not 0 anywhere."""
+    gamma = REGULARIZERS[penalty].options[0]
+    value = gamma.check(config.objective_options().get(gamma.name, gamma.default))
+    return any(PerResolution.of(value).values())
 
 
 def _check_discrimination(config: TrainConfig) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from pggan.config.losses import all_options
 from pggan.config.option import Group, Option
 from pggan.config.presets import PRESETS
-from pggan.config.resolution import PerResolution
+from pggan.config.resolution import PerResolution, exact
 from pggan.config.serialization import from_json
 from pggan.config.train import OPTIONS, TrainConfig
 from pggan.utils.errors import UsageError
@@ -110,16 +110,8 @@ def _option_text(value: Any) -> str | bool:
     if isinstance(value, (bool, str)):
         return value
     if isinstance(value, PerResolution):
-        if value.plain is not None and value.end is not None:
-            return f"{_number(value.plain)}..{_number(value.end)}"
-        plain = [] if value.plain is None else [_number(value.plain)]
-        return ",".join(plain + [f"{resolution}:{_number(number)}" for resolution, number in value.named])
-    return ",".join(map(str, value)) if isinstance(value, tuple) else _number(value)
-
-
-def _number(value: float) -> str:
-    """Writes a number with all its digits, a whole one without a point."""
-    return str(int(value)) if value == int(value) else repr(value)
+        return str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else exact(value)
 
 
 def to_toml(options: Mapping[str, Any]) -> str:

@@ -103,10 +103,15 @@ class PerResolution:
         return [number for _, number in self.named] + [n for n in (self.plain, self.end) if n is not None]
 
     def __str__(self) -> str:
-        if self.end is not None:
-            return f"{self.plain:g}..{self.end:g}"
-        plain = [] if self.plain is None else [f"{self.plain:g}"]
-        return ",".join(plain + [f"{r}:{v:g}" for r, v in self.named])
+        if self.end is not None and self.plain is not None:
+            return f"{exact(self.plain)}..{exact(self.end)}"
+        plain = [] if self.plain is None else [exact(self.plain)]
+        return ",".join(plain + [f"{resolution}:{exact(number)}" for resolution, number in self.named])
+
+
+def exact(number: float) -> str:
+    """Writes a number with all its digits, a whole one without a point."""
+    return str(int(number)) if float(number).is_integer() else repr(number)
 
 
 def overlay(value: Any, base: Any) -> Any:

@@ -164,7 +164,7 @@ class Schedule:
     def _ramps(self, level: int) -> bool:
         """Whether the half-life grows with the images since a level's layers began."""
         config = self.config
-        pretrained = config.start_from is not None and level <= level_of(config.start_res)
+        pretrained = config.start_from is not None and 2**level <= (config.start_from_res or config.start_res)
         return config.ema_half_life is not None and config.ema_ramp > 0 and not pretrained
 
     def initial_share(self, level: int) -> float:

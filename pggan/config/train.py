@@ -76,6 +76,8 @@ class TrainConfig:
     start_from: str | None = option(RUN, None,
         "Warm start: begin with the networks and weights of MODEL, at its resolution. A model file, a run, or the "
         "name of a shipped model.", alias="--from", metavar="MODEL", on_resume=IMMUTABLE)
+    start_from_res: int | None = option(RUN, None, "The resolution of that model.", on_resume=IMMUTABLE,
+        on_command_line=False)
     seed: int = option(RUN, 0, "Random seed of weights, image order and noise.", 0, 2**31 - 1)
     tick_kimg: PerResolution = option(RUN, TICKS, "Thousands of images from log line to log line.", 1e-3, 1e6,
         on_resume=SAFE)
@@ -205,7 +207,7 @@ class TrainConfig:
         "the planned steps pay for it, else eager; on a GPU CUDA graphs either way.", choices=MODES, on_resume=SAFE)
     micro_batch: PerResolution | None = option(COMPUTING, None,
         "Gradient accumulation: most images per forward and backward pass; gradients add up to the batch's.", 1, 65536,
-        whole=True, default_text="the batch")
+        whole=True, on_resume=SAFE, default_text="the batch")
     auto_batch: bool = option(COMPUTING, False, "Gradient accumulation as the memory requires: --batch auto.",
         on_resume=SAFE, on_command_line=False)
     budget: float | None = option(COMPUTING, None,
@@ -296,12 +298,12 @@ class TrainConfig:
         return g, d
 
     @property
-    def d_share(self) -> float:
-        """Factor on D's learning rate, and exponent of its decay rates, where lazy penalties make K updates K + 1.
+    def lazy_ratio(self) -> float:
+        """Factor on D's learning rate, and exponent of its betas, where lazy penalties make K updates K + 1.
 
         Section 3.1 and appendix B of Karras et al. 2020 (StyleGAN2).
         """
-        return 1.0 if self.penalty_every == 1 else self.penalty_every / (self.penalty_every + 1)
+        return self.penalty_every / (self.penalty_every + 1)
 
     @functools.cached_property
     def schedule(self) -> Schedule:

@@ -10,10 +10,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from pggan.config.losses import LAZY
+from pggan.config.train import DiscriminatorConfig, GeneratorConfig, NetworkConfig, TrainConfig
 
-# Passes per image of an iteration. D's step passes D 12 times (reals 3, fakes 3, penalty 6; 6 times without one) ...
-D_PASSES, D_PASSES_PLAIN = 12, 6
+# Passes per image of an iteration. D's step passes D 6 times (reals 3, fakes 3), and 6 times for each penalty on its
+# gradient, of which the default loss has one ...
+D_PASSES_PLAIN, PENALTY_PASSES = 6, 6
+D_PASSES = D_PASSES_PLAIN + PENALTY_PASSES
 # ... and G once, to make its fakes. G's step passes G three times and D twice.
 G_PASSES = 1 + 3
 D_PASSES_IN_G_STEP = 2
@@ -155,7 +158,16 @@ def parameters(config: NetworkConfig, level: int) -> int:
     return sum(layer.parameters for layer in layers(config, level))
 
 
-def iteration_flops(g: GeneratorConfig, d: DiscriminatorConfig, level: int, n_critic: int = 1) -> float:
+def d_passes(config: TrainConfig) -> float:
+    """Returns the passes of D in its step, for each image. Of a lazy penalty the share of one step counts."""
+    names = config.regularizers()
+    penalties = ("gradient-penalty" in names) + sum(name in names for name in LAZY) / config.penalty_every
+    return D_PASSES_PLAIN + PENALTY_PASSES * penalties
+
+
+def iteration_flops(
+    g: GeneratorConfig, d: DiscriminatorConfig, level: int, n_critic: int = 1, in_d_step: float = D_PASSES
+) -> float:
     """Returns the floating-point operations of a training iteration per image at a level.
 
     Args:
@@ -163,15 +175,16 @@ def iteration_flops(g: GeneratorConfig, d: DiscriminatorConfig, level: int, n_cr
         d: The discriminator.
         level: Log2 of the resolution.
         n_critic: D steps in an iteration.
+        in_d_step: See `d_passes`.
     """
     g_pass = 2.0 * sum(layer.macs for layer in layers(g, level))
     d_pass = 2.0 * sum(layer.macs for layer in layers(d, level))
-    return n_critic * (D_PASSES * d_pass + g_pass) + (G_PASSES - 1) * g_pass + D_PASSES_IN_G_STEP * d_pass
+    return n_critic * (in_d_step * d_pass + g_pass) + (G_PASSES - 1) * g_pass + D_PASSES_IN_G_STEP * d_pass
 
 
 def floor_seconds(
     g: GeneratorConfig, d: DiscriminatorConfig, level: int, flops: float, bandwidth: float, value_bytes: int,
-    n_critic: int = 1, penalty: bool = True,
+    n_critic: int = 1, in_d_step: float = D_PASSES,
 ) -> float:  # fmt: skip
     """Returns the least time of training for each image shown to D at a level (a roofline), in seconds.
 
@@ -185,12 +198,11 @@ def floor_seconds(
         bandwidth: Bytes a second, read and written together.
         value_bytes: Bytes of an activation.
         n_critic: D steps in an iteration.
-        penalty: Whether the loss has a gradient penalty at images between reals and fakes.
+        in_d_step: See `d_passes`.
     """
     g_pass = _pass_seconds(layers(g, level), g.latent_size, flops, bandwidth, value_bytes)
     d_pass = _pass_seconds(layers(d, level), d.channels * 4**level, flops, bandwidth, value_bytes)
-    in_d_step = g_pass + (D_PASSES if penalty else D_PASSES_PLAIN) * d_pass
-    return in_d_step + ((G_PASSES - 1) * g_pass + D_PASSES_IN_G_STEP * d_pass) / n_critic
+    return g_pass + in_d_step * d_pass + ((G_PASSES - 1) * g_pass + D_PASSES_IN_G_STEP * d_pass) / n_critic
 
 
 def _pass_seconds(of: list[Layer], inputs: int, flops: float, bandwidth: float, value_bytes: int) -> float:

@@ -250,10 +250,10 @@ class Trainer:
             yield loaded
 
     def _reached(self, trained: ScheduleState) -> tuple[ScheduleState, bool]:
-        """Returns where the run is now, and whether a phase or the run ends there: then that phase, with alpha 1."""
+        """Returns where the run is now, and whether a phase or the run ends there: then that phase, faded in."""
         now = self.schedule.at(self.state.nimg)
         if now.phase != trained.phase:
-            return trained._replace(nimg=now.nimg, alpha=1.0), True
+            return trained._replace(nimg=now.nimg, alpha=1.0, detail_alpha=1.0), True
         return now, now.nimg >= self.schedule.total
 
     def _tick(self, scheduled: ScheduleState, log: RunLog | None) -> dict[str, Any]:

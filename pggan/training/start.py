@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pggan.config.metrics import METRICS
 from pggan.config.resume_policy import changed
 from pggan.config.train import TrainConfig
 from pggan.data.loading.sampler import split_held_out
@@ -66,6 +67,11 @@ def advice(config: TrainConfig, count: int) -> list[str]:
         lines.append(
             "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
             "overfitting less well than pictures held out do"
+        )
+    if config.eval_every and all(METRICS[name].side > config.max_res for name in config.eval_metrics):
+        lines.append(
+            f"none of --eval-metrics {','.join(config.eval_metrics)} is for pictures of {config.max_res}x"
+            f"{config.max_res} and smaller: no model is measured, and none is the best (--eval-every 0 silences this)"
         )
     if config.mirror and 0 in config.label_columns:
         lines.append(

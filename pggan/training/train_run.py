@@ -77,8 +77,8 @@ def _value_of(option: Option, value: Any) -> Any:
     """Returns a value as the option's kind. Raises `UsageError` for one of another kind."""
     if isinstance(value, Path):
         value = str(value)
-    if option.by_resolution:
-        return f"{','.join(f'{side}:{n}' for side, n in value.items())}" if isinstance(value, Mapping) else value
+    if option.by_resolution and isinstance(value, (str, Mapping, PerResolution)):
+        return _by_resolution_text(value)
     if option.kind is PerResolution and not isinstance(value, PerResolution):
         return PerResolution.parse(value) if isinstance(value, str) else PerResolution.of(value)
     if option.scheduled and option.kind is float and isinstance(value, (str, PerResolution)):
@@ -93,6 +93,11 @@ def _value_of(option: Option, value: Any) -> Any:
     if option.kind not in (PerResolution, type(None)) and not is_kind(value, option.kind):
         raise UsageError(f"{option.flag}: {value!r} is of the wrong kind; {option.help}")
     return value
+
+
+def _by_resolution_text(value: str | Mapping[Any, Any] | PerResolution) -> str:
+    """Returns numbers by resolution as the text that runs record of losses and techniques."""
+    return ",".join(f"{side}:{n}" for side, n in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def _scheduled(option: Option, value: str | PerResolution) -> float | str | PerResolution:

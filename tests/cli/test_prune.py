@@ -74,6 +74,9 @@ def best_of(run, number):
 @pytest.mark.long
 def test_pruning_keeps_generators_card_and_sheet_and_removes_the_rest(run, capsys):
     best_of(run, -2)
+    kimg = ",".join(f"{int(path.stem.split('-')[1]) / 1000}" for path in run.models()[-2:])
+    assert command(["ema", str(run.path), "--snapshots", kimg]) == 0
+    capsys.readouterr()
     newest, samples = run.models()[-1], {p.name for p in run.samples.iterdir()}
     pictures = pggan.load(newest, device="cpu").generate([1, 2])
     before = size(run)
@@ -87,13 +90,14 @@ def test_pruning_keeps_generators_card_and_sheet_and_removes_the_rest(run, capsy
     assert not (run.path / "checkpoints").exists()
     assert {p.name for p in run.samples.iterdir()} == {n for n in samples if not n.startswith("reals")}
     assert any(name.startswith("reals") for name in samples)
-    for path in (newest, run.best):
+    for path in (newest, run.best, *run.made_models()):
         assert load_model(path).discriminator is None
     # the same pictures from the same seeds
     assert (pggan.load(run.path, device="cpu").generate([1, 2]) == pictures).all()
     with Image.open(run.path / "sheet.png") as sheet:
         assert sheet.size == (3 * 64, 2 * 64)
     text = (run.path / "card.md").read_text()
+    assert [path.name in text for path in run.made_models()] == [True]
     for part in ("# my run", "8x8, RGB", "drawn:24 (24 pictures)", "CC BY 4.0", "models/best.safetensors", "swd 12.3",
                  newest.name, pggan.__version__, "--gp-weight 5", "--augment diffaugment", "sheet.png"):  # fmt: skip
         assert part in text, part

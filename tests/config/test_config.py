@@ -31,6 +31,11 @@ def test_per_resolution_is_read_back_from_its_text(value):
     assert PerResolution.parse(str(value)) == value
 
 
+def test_no_digit_of_a_number_per_resolution_is_lost():
+    for text in ("1234.5678", "0.1234567891..0.7654321987", "0.002,8:1e-07,16:3000000"):
+        assert str(PerResolution.parse(text)) == text
+
+
 def test_numbers_per_resolution_fill_gaps_from_below_and_from_a_base():
     value = PerResolution.parse("16:3,4:128")
     assert [value.at(r) for r in (4, 8, 16, 64)] == [128, 128, 3, 3]

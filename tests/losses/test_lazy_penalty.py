@@ -143,6 +143,7 @@ def test_adam_s_decay_rates_and_rate_stand_for_one_more_update():
     g, d = state.g_optimizer.param_groups[0], state.d_optimizer.param_groups[0]
     assert (g["lr"], g["betas"]) == (pytest.approx(0.001), (0.5, 0.99))
     assert (d["lr"], d["betas"]) == (pytest.approx(0.0016), pytest.approx((0.5**0.8, 0.99**0.8)))
+    assert state.learning_rates(state.schedule.at(0)) == pytest.approx((0.001, 0.0016))  # as the log has them
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,7 @@ def test_adam_s_decay_rates_and_rate_stand_for_one_more_update():
         ({}, "--penalty-every 4 with --loss wgan-gp: its penalty bounds the critic's slope"),
         ({"loss_options": (("r2_gamma", 1.0),)}, "with --loss wgan-gp"),
         ({"loss": "lsgan"}, "is about R1 and R2, of which this run has none"),
+        ({"loss": "r1", "loss_options": (("r1_gamma", "4:0,8:0"),)}, "is about R1 and R2, of which this run has none"),
         ({"loss": "wgan", "loss_options": (("r2_gamma", 1.0),)}, "--loss wgan: its weights are clipped"),
         (
             {"loss": "wgan", "loss_options": (("r2_gamma", 1.0),), "adam_betas": (0.0, 0.99)},

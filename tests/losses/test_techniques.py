@@ -227,6 +227,8 @@ def test_growth_of_the_data_keeps_the_networks_at_the_last_level():
         assert (a.level, a.alpha) == (4, 1.0)
         assert (a.detail, a.detail_alpha, a.phase) == (b.level, b.alpha, b.phase)
         assert b.detail is None
+    trained = grown.at(150)
+    assert (trained.detail, trained.detail_alpha) == (3, 0.5)
     whole = Schedule(dataclasses.replace(config, growth="none"))
     assert [(p.level, p.start, p.end) for p in whole.phases] == [(4, 0, plain.total)]
 

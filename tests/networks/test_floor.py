@@ -3,7 +3,7 @@
 import pytest
 
 from pggan.config.train import TrainConfig
-from pggan.networks.flops import floor_seconds, iteration_flops
+from pggan.networks.flops import d_passes, floor_seconds, iteration_flops
 
 NETWORKS = TrainConfig(max_res=1024).networks()
 
@@ -27,5 +27,16 @@ def test_with_arithmetic_for_nothing_it_is_the_traffic():
 
 def test_a_loss_without_a_penalty_takes_half_of_ds_passes():
     """12 of D's 18 passes and G's, which cost alike."""
-    without, whole = (floor_seconds(*NETWORKS, 4, 1e12, 1e12, 2, penalty=penalty) for penalty in (False, True))
+    without, whole = (floor_seconds(*NETWORKS, 4, 1e12, 1e12, 2, in_d_step=passes) for passes in (6, 12))
     assert without == pytest.approx(whole * 12 / 18, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "options,passes",
+    [
+        ({}, 12), ({"loss": "hinge"}, 6), ({"loss": "r1"}, 12), ({"loss": "rpgan"}, 18),
+        ({"loss": "rpgan", "penalty_every": 4}, 9), ({"loss_options": (("r2_gamma", 1.0),)}, 18),
+    ],
+)  # fmt: skip
+def test_each_penalty_takes_six_passes_of_d(options, passes):
+    assert d_passes(TrainConfig(**options)) == passes

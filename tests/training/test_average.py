@@ -47,6 +47,11 @@ def test_the_ramp_begins_anew_with_the_layers_of_each_level():
     tuned = Schedule(TrainConfig(ema_half_life=0.5, start_from="model", start_res=8, **PHASES))
     assert tuned.average_decay(0, 10, 3) == tuned.average_decay(9_000, 10, 2) == pytest.approx(0.5 ** (10 / 500))
     assert tuned.average_decay(4_000, 10, 4) == 0
+    for start_res, level in ((16, 4), (4, 3)):  # of a model of 8x8: a new level above it, and its own one
+        schedule = Schedule(
+            TrainConfig(ema_half_life=0.5, start_from="model", start_from_res=8, start_res=start_res, **PHASES)
+        )
+        assert (schedule.average_decay(0, 10, level) == 0) == (level > 3)
     late = Schedule(TrainConfig(start_res=16, **PHASES))
     assert [late.level_start(level) for level in (2, 3, 4)] == [0, 0, 0]
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from pggan.cli.info import describe
 from pggan.config.metrics import StopRule
 from pggan.config.train import PerResolution
 from pggan.report.run_data import read_run_data
@@ -12,7 +13,7 @@ from pggan.report.sections import status
 from pggan.training.monitor import evaluation
 from pggan.training.monitor.early_stopping import evaluations_without_gain
 from pggan.training.run.directory import RunDirectory
-from pggan.training.start import begin, resume
+from pggan.training.start import advice, begin, resume
 from pggan.utils.errors import UsageError
 from tests.helpers.runs import Notes, StopAfter
 
@@ -48,6 +49,12 @@ def test_lower_resolutions_fades_and_blurred_reals_do_not_count():
     assert evaluations_without_gain([*before, *ticks([7, 6])], StopRule("swd", 1), 16) == 0
 
 
+def test_scores_of_another_number_of_pictures_do_not_compare():
+    scores = [*ticks([5, 4], eval_samples=64), *ticks([9, 8.5, 9], eval_samples=8)]
+    assert evaluations_without_gain(scores, StopRule("swd", 5), 16) == 1
+    assert evaluations_without_gain([*ticks([5, 6]), *scores[3:]], StopRule("swd", 5), 16) == 1  # of before
+
+
 @pytest.mark.parametrize(
     "text", ["swd", "swd:", "swd:0", "swd:-1", "swd:x", ":5", "nothing:5", "swd:99999999", "swd:1.5"]
 )
@@ -62,6 +69,13 @@ def test_a_metric_that_is_not_measured_is_refused(config):
             dataclasses.replace(config, stop_when="swd:5", **fields)
     with pytest.raises(UsageError, match=r"swd takes pictures of 16x16 and larger, and the run ends at 8x8"):
         dataclasses.replace(config, stop_when="swd:5", eval_every=1, max_res=8)
+    with pytest.raises(UsageError, match=r"--best-metric swd: swd takes pictures of 16x16 and larger"):
+        dataclasses.replace(config, best_metric="swd", eval_every=1, max_res=8)
+    unmeasured = dataclasses.replace(config, eval_every=1, max_res=8)
+    assert [line for line in advice(unmeasured, 100_000) if "none of --eval-metrics swd is for pictures of 8x8" in line]
+    assert not [
+        line for line in advice(dataclasses.replace(unmeasured, eval_every=0), 100_000) if "eval-metrics" in line
+    ]
     assert StopRule.parse("never") is None
 
 
@@ -84,6 +98,7 @@ def test_a_run_ends_saves_and_goes_on_where_it_is_told_to(config, tmp_path, monk
     assert status(read_run_data(run.path))[0] == "ended early"
     events = [line for line in map(json.loads, run.log.read_text().splitlines()) if "event" in line]
     assert [event["event"] for event in events] == ["enough"]
+    assert describe(str(run.path))["go_on_with"] == f"pggan train --resume {run.path} --stop-when never"
 
     again = resume(run, notes)  # it has had enough still
     assert (again.nimg, again.stopped) == (80, result.stopped)
@@ -91,5 +106,6 @@ def test_a_run_ends_saves_and_goes_on_where_it_is_told_to(config, tmp_path, monk
     assert more.nimg == 112
     stopped = resume(run, StopAfter(200), changes={"stop_when": "never"})
     assert stopped.signal
+    assert describe(str(run.path))["go_on_with"] == f"pggan train --resume {run.path}"
     assert resume(run, notes).nimg == 400
     assert status(read_run_data(run.path))[0] == "finished"

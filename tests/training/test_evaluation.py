@@ -24,6 +24,7 @@ from pggan.training.monitor.display import QuietDisplay
 from pggan.training.monitor.evaluation import Evaluation
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
+from pggan.training.run.signals import Interrupted
 from pggan.training.start import begin, resume
 from pggan.utils.errors import OutOfMemoryError, UsageError
 
@@ -116,6 +117,21 @@ def test_an_evaluation_that_was_cut_off_is_repeated(measured, whole, tmp_path, m
     assert same(cut.states()[-1], run.states()[-1])
     assert same(cut.best, run.best)
     assert read_metadata(cut.best, "pggan.model") == read_metadata(run.best, "pggan.model")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("changes", [{"eval_every": 0}, {"eval_metrics": ("swd",)}])
+def test_a_pending_evaluation_that_was_switched_off_is_left_out(measured, tmp_path, monkeypatch, changes):
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise Interrupted
+
+    monkeypatch.setattr(evaluation, "evaluate_model", interrupted)
+    run = begin(measured, tmp_path / "run", QuietDisplay()).run  # at 8x8, where swd has no value
+    assert counters(run)["evaluate"] == 3
+    monkeypatch.undo()
+    changes = {"best_metric": "swd", **changes}
+    assert resume(run, QuietDisplay(), changes=changes).signal == 0
 
 
 @pytest.mark.long

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pggan.cli import cli
+from pggan.cli import cli, run
 from pggan.config.presets import configure
-from pggan.config.train import PerResolution
+from pggan.config.train import PerResolution, TrainConfig
 from pggan.networks.flops import floor_seconds
 from pggan.training.monitor.plan_table import bound, card_plan, describe_bound, large_card, plan
 
@@ -66,6 +66,18 @@ def test_the_recipe_for_eight_gpus_takes_fewer_iterations_on_a_large_one():
 )  # fmt: skip
 def test_other_recipes_have_no_larger_one(preset, options):
     assert large_card(configure(preset, options), None) is None
+
+
+def test_a_loss_without_a_penalty_takes_less_arithmetic():
+    default, plain = (plan(TrainConfig(loss=loss))["phases"][-1]["gflop_per_image"] for loss in ("wgan-gp", "hinge"))
+    assert plain == pytest.approx(default * 12 / 18, rel=0.01)
+
+
+def test_a_plan_for_several_gpus_refuses_what_the_run_would(capsys):
+    options = ["train", "--max-res", "8", "--batch", "4", "--device", "cpu", "--gpus", "3"]
+    assert run([*options, "--dry-run"]) == 2
+    assert "3 processes cannot share a batch of 4" in capsys.readouterr().err
+    assert run([*options, "--write-config"]) == 0
 
 
 def test_plans_without_a_card_say_nothing_of_one():

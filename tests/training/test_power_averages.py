@@ -91,13 +91,14 @@ def test_any_length_is_near_the_average_kept_during_the_training(length):
             stored += [(number, each, kept[each]) for each in ema.POWER_LENGTHS]
     ends, lengths, values = zip(*stored)
     weights, error = solve_weights(ends, lengths, length)
-    assert weights.sum() == pytest.approx(1, abs=0.02)
+    assert weights.sum() == pytest.approx(1, abs=1e-12)
     assert error < 0.1
     apart = abs(weights @ np.array(values) - kept[length])
     nearest = min(abs(kept[each] - kept[length]) for each in ema.POWER_LENGTHS)
     assert apart < 0.1 * nearest
-    few = solve_weights(ends[-2:], lengths[-2:], length)[1]
-    assert few > error
+    few, more = solve_weights(ends[-2:], lengths[-2:], length)
+    assert few.sum() == pytest.approx(1, abs=1e-12)  # what stays the same keeps its size, however few they are
+    assert more > error
 
 
 def test_they_start_anew_with_each_resolution():
@@ -155,7 +156,7 @@ def trained(config, tmp_path):
     return begin(dataclasses.replace(config, power_averages=True), run.path, QuietDisplay()).run
 
 
-def test_the_command_builds_models_of_what_snapshots_keep(trained, data, capsys):
+def test_the_command_builds_models_of_what_snapshots_keep(trained, data, capsys, monkeypatch):
     stored = stored_averages(trained)
     assert {(s.level, s.length) for s in stored} == {(4, 0.05), (4, 0.1)}
     assert [s.nimg for s in stored] == sorted(s.nimg for s in stored)
@@ -180,6 +181,14 @@ def test_the_command_builds_models_of_what_snapshots_keep(trained, data, capsys)
     lowest = min(tried["tried"], key=lambda row: row["score"])
     assert tried["length"] == lowest["length"]
     assert {row["length"] for row in tried["tried"]} == {0.03, 0.1}
+
+    measured = []
+    monkeypatch.setattr("pggan.cli.ema._search", lambda *given: measured.append(given))
+    (trained.path / "models" / f"ema-0.1-{stored[-1].nimg:09d}.safetensors").touch()
+    for lengths, reason in (("0.03,0.5", "0.5 is no length"), ("0.03,0.1", "exists already")):
+        assert command(["ema", str(trained.path), "--best", "swd", "--lengths", lengths]) == 2
+        assert reason in capsys.readouterr().err
+    assert not measured  # found out before the search
 
 
 def search_for(model, score, monkeypatch, tmp_path):
@@ -249,7 +258,7 @@ def test_refusals(config, tmp_path, capsys):
     assert not run.averages.exists()
     with pytest.raises(TrainingError, match="train with --power-averages"):
         build_average(run, 0.05)
-    with pytest.raises(UsageError, match=r"--length 0\.5 is not from"):
+    with pytest.raises(UsageError, match=r"0\.5 is no length of an average; give 0\.001 to 0\.28"):
         build_average(run, 0.5)
     for arguments, reason in (
         ([], "give one of --length X"),

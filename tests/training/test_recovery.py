@@ -23,6 +23,7 @@ from pggan.training import loop
 from pggan.training.engine import loss_functions, step
 from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.loss_functions import StepInputs
+from pggan.training.engine.loss_scaler import START
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.monitor import health
@@ -109,6 +110,36 @@ def test_persistent_faults_roll_back_with_lower_rates(config, tmp_path, monkeypa
     nimg = [line["nimg"] for line in lines]
     assert nimg == sorted(set(nimg))
     assert any("went wrong" in said and "not finite" in said for said in notes.said)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", [4, 24])  # before the first checkpoint, and after it
+def test_a_stop_right_after_a_rollback_keeps_the_lower_rates(config, tmp_path, monkeypatch, first):
+    class StopThere(Notes):
+        def note(self, message):
+            super().note(message)
+            if "went wrong" in message:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    poisoned(monkeypatch, lambda call: call > first)
+    few = dataclasses.replace(config, tick_kimg=PerResolution(0.04))
+    run = begin(few, tmp_path / "run", StopThere()).run
+    monkeypatch.undo()
+    assert resume(run, QuietDisplay()).signal == 0
+    last = read_log(run.log)[-1]
+    assert (last["rollbacks"], last["g_lr"]) == (1, pytest.approx(0.001 * config.rollback_lr))
+
+
+@pytest.mark.parametrize(
+    ("precision", "stored", "expected"), [("fp16", 0, START), ("fp16", 13.5, 13.5), ("fp32", 13.5, 0)]
+)
+def test_a_loss_scale_is_that_of_half_precision_alone(config, tmp_path, precision, stored, expected):
+    other = TrainState(config, torch.device("cpu"), "fp16")
+    other.d_scaler.log2.fill_(stored)
+    other.save(tmp_path / "state.safetensors")
+    state = TrainState(config, torch.device("cpu"), precision)
+    state.load(tmp_path / "state.safetensors")
+    assert float(state.d_scaler.log2) == expected
 
 
 @pytest.mark.long
@@ -309,9 +340,10 @@ def test_changes_on_resume_are_refused_or_recorded(config, tmp_path):
     with pytest.raises(UsageError, match="keeps its networks"):
         resume(run, QuietDisplay(), changes={"max_res": 32}, override=True)
     # harmless ones, and what is the run's own anyway, need no insisting
-    resume(run, QuietDisplay(), changes={"workers": 0, "keep_models": 2, "seed": config.seed, "batch": None})
+    harmless = {"workers": 0, "keep_models": 2, "micro_batch": PerResolution(4)}
+    resume(run, QuietDisplay(), changes={**harmless, "seed": config.seed, "batch": None})
     now, _ = run.read_options()
-    assert (now.workers, now.keep_models) == (0, 2)
+    assert (now.workers, now.keep_models, now.micro_batch) == (0, 2, PerResolution(4))
     assert "changes" not in json.loads((run.path / "options.json").read_text())
     notes = Notes()
     longer = {"total_kimg": 0.16, "batch": PerResolution(None, ((16, 4),))}

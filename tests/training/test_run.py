@@ -184,6 +184,8 @@ def test_refusals(config, tmp_path, data):
     begin(dataclasses.replace(config, total_kimg=0.008), tmp_path / "run", QuietDisplay())
     with pytest.raises(UsageError, match="holds a run already"):
         begin(config, tmp_path / "run", QuietDisplay())
+    with pytest.raises(UsageError, match="is a data store; give the run a folder of its own"):
+        begin(config, data, QuietDisplay())
     with pytest.raises(TrainingError, match="not a run"):
         resume(RunDirectory(tmp_path), QuietDisplay())
     options = tmp_path / "run" / "options.json"

@@ -33,7 +33,7 @@ def test_a_run_begins_with_the_models_weights_and_resolution(data, tmp_path, cap
     assert json.loads(capsys.readouterr().out)["nimg"] == 16
     config, _ = RunDirectory(tmp_path / "run").read_options()
     assert (config.start_res, config.max_res, config.latent_size, config.fmap_max) == (16, 16, 12, 8)
-    assert config.start_from == str(model)
+    assert (config.start_from, config.start_from_res) == (str(model), config.start_res)
     before = safetensors.torch.load_file(str(model))
     after = safetensors.torch.load_file(str(RunDirectory(tmp_path / "run").models()[-1]))
     assert before

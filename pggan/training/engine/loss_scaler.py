@@ -26,6 +26,11 @@ class LossScaler:
         self.skipped = torch.zeros((), device=device)
         self.faults = torch.zeros((), device=device)
 
+    def load(self, log2: Tensor) -> None:
+        """Takes over a checkpoint's scale (log2); that of a run in another precision is not this one's."""
+        if self.enabled and log2.item() != 0:
+            self.log2.copy_(log2)
+
     def scale(self) -> Tensor:
         return torch.exp2(self.log2)
 

@@ -255,17 +255,14 @@ def resolve_memory(
     return plan
 
 
-def estimate_memory(config: TrainConfig) -> dict[int, MicroBatchPlan]:
+def estimate_memory(config: TrainConfig, processes: int) -> dict[int, MicroBatchPlan]:
     """Returns the plan within --budget by estimate, for --dry-run; empty without a budget."""
     if config.budget is None:
         return {}
     from pggan.utils.devices import pick_device, pick_precision
-    from pggan.utils.distributed import world_from_environment
 
     device = pick_device(config.device)
-    return plan_memory(
-        config, config.budget, device.type, pick_precision(config.precision, device), world_from_environment().size
-    )
+    return plan_memory(config, config.budget, device.type, pick_precision(config.precision, device), processes)
 
 
 def plan_to_json(plan: Mapping[int, MicroBatchPlan]) -> dict[str, Any]:

@@ -120,14 +120,22 @@ class TrainState:
             self.progress.phase = scheduled.phase
             self.g_optimizer.state.clear()
             self.d_optimizer.state.clear()
-        d_share = self.config.d_share if lazy_objectives(self.context, scheduled.level) else 1.0
-        players = (self.g_optimizer, scheduled.g_lr, 1.0), (self.d_optimizer, scheduled.d_lr, d_share)
-        for (optimizer, rate, share), defaults in zip(players, self._optimizer_defaults):
+        rates, powers = self.learning_rates(scheduled), (1.0, self._lazy_ratio(scheduled.level))
+        optimizers = (self.g_optimizer, self.d_optimizer)
+        for optimizer, rate, power, defaults in zip(optimizers, rates, powers, self._optimizer_defaults):
             beta1, beta2 = defaults.betas
             for group in optimizer.param_groups:
-                group["lr"] = rate * share * self.progress.lr_factor * group.get("of_scale", 1.0)
+                group["lr"] = rate * group.get("of_scale", 1.0)
                 if "betas" in group:
-                    group["betas"] = (beta1**share, (scheduled.beta2 or beta2) ** share)
+                    group["betas"] = (beta1**power, (beta2 if scheduled.beta2 is None else scheduled.beta2) ** power)
+
+    def learning_rates(self, scheduled: ScheduleState) -> tuple[float, float]:
+        """Returns the learning rates of G and D, which rollbacks and lazy penalties have changed."""
+        factor = self.progress.lr_factor
+        return scheduled.g_lr * factor, scheduled.d_lr * factor * self._lazy_ratio(scheduled.level)
+
+    def _lazy_ratio(self, level: int) -> float:
+        return self.config.lazy_ratio if lazy_objectives(self.context, level) else 1.0
 
     def update_averages(self, level: int, images: int) -> None:
         """Updates the power-function averages after an iteration of `images`; with each new level they start anew."""
@@ -190,7 +198,7 @@ class TrainState:
                 _load_optimizer(optimizer, module, _part(tensors, part))
             for name, scaler in (("scaler.g", self.g_scaler), ("scaler.d", self.d_scaler)):
                 _check_like(name, tensors[name], scaler.log2)
-                scaler.log2.copy_(tensors[name])
+                scaler.load(tensors[name])
         except (RuntimeError, KeyError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ModelError(f"{path} does not fit this run's networks ({reason})") from None

@@ -9,7 +9,7 @@ from enum import Enum
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.networks.flops import D_PASSES, D_PASSES_IN_G_STEP, D_PASSES_PLAIN, G_PASSES, layers
+from pggan.networks.flops import D_PASSES_IN_G_STEP, G_PASSES, d_passes, layers
 
 
 class StepMode(Enum):
@@ -130,8 +130,7 @@ def saved_seconds(schedule: Schedule, level: int) -> tuple[float, float]:
     config = schedule.config
     of_layer, of_value, of_weight = CPU_SAVED_SECONDS
     batch, n_critic = int(config.batch.at(2**level)), schedule.n_critic
-    d_passes = D_PASSES if "gradient-penalty" in config.regularizers() else D_PASSES_PLAIN
-    passes = 1 + (G_PASSES - 1) / n_critic, d_passes + D_PASSES_IN_G_STEP / n_critic
+    passes = 1 + (G_PASSES - 1) / n_critic, d_passes(config) + D_PASSES_IN_G_STEP / n_critic
     saved = rest = 0.0
     for count, network in zip(passes, config.networks()):
         for layer in layers(network, level):

@@ -20,17 +20,17 @@ def evaluations_without_gain(ticks: Iterable[dict[str, Any]], rule: StopRule, re
         ticks: Of the log, in order.
         rule: Names the metric.
         resolution: The run's last one. Evaluations before it, and those of a fade or of reals that are blurred, do
-            not compare with it.
+            not compare with it, nor do those of another number of generated pictures than the newest.
     """
-    metric, best, count = METRICS[rule.metric], None, 0
+    metric, best, count, samples = METRICS[rule.metric], None, 0, None
     for tick in ticks:
         place = tick["resolution"], tick.get("detail", resolution), tick["alpha"], tick.get("detail_alpha", 1)
         if place != (resolution, resolution, 1, 1) or metric.figure not in tick:
             continue
         score = tick[metric.figure] if metric.better == "lower" else -tick[metric.figure]
         count += 1
-        if best is None or score < best:
-            best, count = score, 0
+        if best is None or score < best or tick.get("eval_samples") != samples:
+            best, count, samples = score, 0, tick.get("eval_samples")
     return count
 
 

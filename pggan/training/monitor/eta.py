@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from pggan.config.metrics import METRICS
 from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.networks.flops import iteration_flops, layers
+from pggan.networks.flops import d_passes, iteration_flops, layers
 
 # Seconds of training after which a tick counts half in the rate of its level.
 HALF_LIFE = 60.0
@@ -193,7 +194,7 @@ class EtaEstimator:
         tick = max(1, round(config.tick_kimg.at(phase.resolution) * 1000), phase.batch * self._schedule.n_critic)
         ticks = (phase.images - begun) // tick
         snapshots = ticks // config.snapshot_ticks + 1
-        can_measure = config.eval_every and phase.resolution >= 16
+        can_measure = config.eval_every and any(METRICS[m].side <= phase.resolution for m in config.eval_metrics)
         starts = not begun and not self._ticks.get(phase.level) and (phase.fading or not phase.index)
         return {
             "start": int(starts),
@@ -223,4 +224,4 @@ def work(config: TrainConfig, level: int, n_critic: int) -> float:
     """Returns what an image costs at a level, in FLOPs: arithmetic, and the memory traffic of the layers' outputs."""
     g, d = config.networks()
     values = sum(layer.activations for network in (g, d) for layer in layers(network, level))
-    return iteration_flops(g, d, level, n_critic) + FLOPS_PER_VALUE * values
+    return iteration_flops(g, d, level, n_critic, d_passes(config)) + FLOPS_PER_VALUE * values

@@ -86,6 +86,8 @@ class Evaluation:
             save: writes the checkpoint, which must have the best score of any best model that is on the disk.
         """
         progress, world = self.state.progress, self.state.world
+        if not self.config.eval_every or not self.names(scheduled.resolution):  # switched off since it was planned
+            progress.evaluate = 0
         if not progress.evaluate or signals.stop:
             return
 
@@ -127,7 +129,8 @@ class Evaluation:
     ) -> None:
         """Writes the metrics to the log, and the model where it is the best so far."""
         with tolerate_write_errors(self.display, "the log"):
-            log.add_metrics(scheduled.nimg, {k: v if math.isfinite(v) else None for k, v in scores.items()})
+            finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+            log.add_metrics(scheduled.nimg, {**finite, "eval_samples": self.config.eval_samples})
         best = self._is_best(scheduled, scores)
         run = self.snapshots.run
         if best:

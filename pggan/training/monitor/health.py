@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pggan.config.schedule import ScheduleState
 from pggan.networks.latents import CodeSpace
-from pggan.training.engine.loss_functions import real_images
+from pggan.training.engine.loss_functions import blurred, real_images
 from pggan.training.engine.state import TrainState
 
 # A tick is faulty where this share of its steps, and at least this many, had gradients that are not finite.
@@ -35,6 +35,12 @@ def diversity(images: Tensor) -> Tensor:
 
 def _small(images: Tensor) -> Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(images, SIDE) if images.shape[-1] > SIDE else images
+
+
+def _as_seen(reals: Tensor, alpha: Tensor, scheduled: ScheduleState) -> Tensor:
+    """Returns what D sees of real images (N, C, R, R), uint8."""
+    images = real_images(reals, alpha)
+    return images if scheduled.detail is None else blurred(images, scheduled.detail, scheduled.detail_alpha)
 
 
 @torch.no_grad()
@@ -60,7 +66,7 @@ def relative_diversity(state: TrainState, scheduled: ScheduleState, reals: Tenso
     dtype, latents = state.context.dtype, latents.to(state.device)
     cuts = [slice(at, min(at + size, count)) for at in range(0, count, size)]
     fakes = [_small(state.generator(latents[cut], scheduled.level, alpha, labels[cut], dtype)) for cut in cuts]
-    real = [_small(real_images(reals[cut].to(state.device), alpha)) for cut in cuts]
+    real = [_small(_as_seen(reals[cut].to(state.device), alpha, scheduled)) for cut in cuts]
     return float(diversity(torch.cat(fakes)) / diversity(torch.cat(real)).clamp(min=1e-6))
 
 

@@ -14,7 +14,7 @@ from pggan.config.option import flag_of
 from pggan.config.presets import PRESETS
 from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.networks.flops import floor_seconds, iteration_flops, parameters
+from pggan.networks.flops import d_passes, floor_seconds, iteration_flops, parameters
 from pggan.training.engine.memory_estimate import fixed_bytes, image_bytes, pass_bytes, value_bytes_of
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import figure, size
@@ -52,7 +52,7 @@ def plan(config: TrainConfig) -> dict[str, Any]:
             "g_parameters": parameters(g, phase.level),
             "d_parameters": parameters(d, phase.level),
             "gflop_per_image": round(  # shown to D
-                iteration_flops(g, d, phase.level, schedule.n_critic) / schedule.n_critic / 1e9, 3
+                iteration_flops(g, d, phase.level, schedule.n_critic, d_passes(config)) / schedule.n_critic / 1e9, 3
             ),
         }
         for phase in schedule.phases
@@ -107,11 +107,11 @@ def bound(config: TrainConfig, tflops: float, gigabytes: float) -> dict[str, Any
         gigabytes: Peak rate of its memory, 10^9 bytes a second.
     """
     schedule, networks = config.schedule, config.networks()
-    value_bytes, penalty = _value_bytes(config), "gradient-penalty" in config.regularizers()
+    value_bytes, passes = _value_bytes(config), d_passes(config)
     hours = dict.fromkeys(config.resolutions(), 0.0)
     for phase in schedule.phases:
         of_image = floor_seconds(
-            *networks, phase.level, tflops * 1e12, gigabytes * 1e9, value_bytes, schedule.n_critic, penalty
+            *networks, phase.level, tflops * 1e12, gigabytes * 1e9, value_bytes, schedule.n_critic, passes
         )
         hours[phase.resolution] += phase.images * of_image / 3600
     by_resolution = {str(side): each for side, each in hours.items()}

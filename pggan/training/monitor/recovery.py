@@ -97,6 +97,9 @@ def roll_back(
         with tolerate_write_errors(display, "the log"):
             log.rewind(state.nimg)
         run.give_up(state.nimg)
+        # a run that is stopped or killed before the next checkpoint has rolled back all the same
+        with tolerate_write_errors(display, "the checkpoint"):
+            state.save(run.state(state.nimg) if state.nimg else run.interim_state(0))
     _record(log, display, "rollback", diverged_at, to=state.nimg, reason=reason, lr_factor=factor, times=times)
     display.note(
         f"went wrong at {diverged_at / 1000:g} kimg: {reason}; back to {state.nimg / 1000:g} kimg with {factor:g} "

@@ -76,9 +76,7 @@ def tick_values(
         **({} if scheduled.detail is None else {"detail": 2**scheduled.detail, "detail_alpha": scheduled.detail_alpha}),
         "batch": scheduled.batch,
         **state.schedule.changing(scheduled.nimg),
-        # a rollback has changed them, too
-        "g_lr": scheduled.g_lr * progress.lr_factor,
-        "d_lr": scheduled.d_lr * progress.lr_factor,
+        **dict(zip(("g_lr", "d_lr"), state.learning_rates(scheduled))),
         **values,
         "img_per_second": images / max(seconds, 1e-9),
         "seconds": progress.seconds,

@@ -66,6 +66,10 @@ class RunDirectory:
         """The model files, oldest first, without the best one."""
         return numbered(self.path / MODELS, "model")
 
+    def made_models(self) -> list[Path]:
+        """The averages that `pggan ema` made afterwards."""
+        return sorted((self.path / MODELS).glob("ema-*.safetensors"))
+
     def states(self, interim: bool = True) -> list[Path]:
         """The checkpoints, oldest first; `interim`: those, too, that signals asked for."""
         names = ("interim", "state") if interim else ("state",)
@@ -80,6 +84,10 @@ class RunDirectory:
             )
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a directory")
+        from pggan.data.store.store import is_store
+
+        if is_store(self.path):
+            raise UsageError(f"--out {self.path} is a data store; give the run a folder of its own")
         if self.models() or self.states() or self.log.exists():
             raise UsageError(f"{self.path} holds parts of another run; give another --out")
         # the drawn faces of a run that was stopped before it began may be there: preparing them checks them

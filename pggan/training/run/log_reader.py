@@ -107,6 +107,15 @@ def read_ticks(path: Path) -> Iterator[dict[str, Any]]:
             yield {name: v for name, v in line.items() if isinstance(v, dict) or finite_number(v) is not None}
 
 
+def ended_early(path: Path) -> bool:
+    """Whether the run of a log had enough (`--stop-when`) after its last tick."""
+    ended = False
+    for line, _ in read_lines(path):
+        if line is not None:
+            ended = line.get("event") == "enough" or (ended and not is_tick(line))
+    return ended
+
+
 def summarize_log(path: Path) -> LogSummary:
     """Reads a log for a report."""
     log = LogSummary()

@@ -121,15 +121,24 @@ def solve_weights(ends: Sequence[float], lengths: Sequence[float], length: float
         length: The one wanted.
 
     Returns:
-        The weights (N,), whose sum is near 1, and what the sum of profiles lacks, as a share of the wanted one's norm.
+        The weights (N,), whose sum is 1, and what the sum of profiles lacks, as a share of the wanted one's norm.
     """
     wanted = float(max(ends))
     share = np.asarray([*ends, wanted], np.float64) / wanted
     products = inner_products(list(share), [power_exponent(each) for each in (*lengths, length)])
     gram, target, norm = products[:-1, :-1], products[:-1, -1], products[-1, -1]
     weights = np.asarray(np.linalg.lstsq(gram, target, rcond=1e-12)[0], np.float64)
+    weights /= weights.sum()  # of another sum, all parameters would be scaled by it
     rest = norm - 2 * weights @ target + weights @ gram @ weights
     return weights, float(np.sqrt(max(0.0, rest) / norm))
+
+
+def check_length(length: float) -> None:
+    """Raises `UsageError` where there is no average of that length."""
+    if not SHORTEST <= length <= LONGEST:
+        raise UsageError(
+            f"{length:g} is no length of an average; give {SHORTEST:g} to {LONGEST:g}, which is nearly a plain mean"
+        )
 
 
 def build_average(run: RunDirectory | Path | str, length: float, kimg: float | None = None) -> PostHoc:
@@ -145,8 +154,7 @@ def build_average(run: RunDirectory | Path | str, length: float, kimg: float | N
         TrainingError: The run keeps no averages, or has no such snapshot.
         ModelError: A file is damaged.
     """
-    if not SHORTEST <= length <= LONGEST:
-        raise UsageError(f"--length {length:g} is not from {SHORTEST:g} to {LONGEST:g}, which is nearly a plain mean")
+    check_length(length)
     stored = stored_averages(run if isinstance(run, RunDirectory) else RunDirectory(Path(run)), kimg)
     weights, error = solve_weights([s.images for s in stored], [s.length for s in stored], length)
     about = {"length": length, "images": stored[-1].images, "files": len(stored), "error": error}

@@ -56,7 +56,8 @@ class PrunePlan:
 def plan_pruning(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
     """Plans a pruning without changing anything.
 
-    The best model by the run's metric, the newest one, options, log and sample grids of generated images stay.
+    The best model by the run's metric, the newest one, those of `pggan ema`, options, log and sample grids of generated
+    images stay.
 
     Args:
         run: to prune.
@@ -71,10 +72,9 @@ def plan_pruning(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
     best = [run.best] if run.best.is_file() else []
     if not models and not best:
         raise TrainingError(f"{run.path} holds no model yet, so that nothing of it could stay; train on, or remove it")
-    remaining = (*best, *models[-1:])
+    remaining = (*best, *models[-1:], *run.made_models())
     whole = [path for path in remaining if ModelMetadata.read(path).discriminator is not None]
     reals = sorted(run.samples.glob("reals-*.png")) if run.samples.is_dir() else []
-    # the newest checkpoint last: until then, training can resume
     states = run.states()
     others = [path for path in (run.events, run.averages, run.data, run.tracker) if path.exists()]
     removed = (*models[:-1], *reals, *others, *states)

@@ -65,7 +65,8 @@ class WarmStart:
             fixed[name] = own
         last = requested.get("max_res") or min(self.generator.resolution, largest or self.generator.resolution)
         first = requested.get("start_res") or min(2**self.level, last)
-        return {**requested, **fixed, "max_res": last, "start_res": first, "start_from": str(self.path)}
+        own = {"max_res": last, "start_res": first, "start_from": str(self.path), "start_from_res": 2**self.level}
+        return {**requested, **fixed, **own}
 
     def fit(self, config: TrainConfig) -> TrainConfig:
         """Returns the configuration with the model's networks.
