@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import cloup
 
 from pggan.cli.latent_options import SIDE, SIDE_SHARE, check_new
 from pggan.cli.options import (
     SEEDS,
+    FilePath,
     ModelChoice,
     NumberRange,
     Output,
@@ -24,8 +24,8 @@ from pggan.utils.errors import UsageError
 
 
 @cloup.command("blend")
-@cloup.argument("model", type=click.Path())
-@cloup.argument("other", required=False, type=click.Path())
+@cloup.argument("model", type=FilePath())
+@cloup.argument("other", required=False, type=FilePath())
 @cloup.option_group("Model", device_option)
 @cloup.option_group(
     "Blend",
@@ -37,7 +37,7 @@ from pggan.utils.errors import UsageError
     cloup.option("--force", is_flag=True, help="Two models: also where their weights are not related."),
     cloup.option("--seeds", type=SEEDS, show_default="two models", help="One model: blend these two seeds' pictures."),
     cloup.option(
-        "--latents", multiple=True, type=click.Path(path_type=Path), metavar="FILE", show_default="seeds",
+        "--latents", multiple=True, type=FilePath(path_type=Path), metavar="FILE", show_default="seeds",
         help="One model: blend two kept latents instead.",
     ),
     cloup.option(
@@ -54,7 +54,7 @@ from pggan.utils.errors import UsageError
 @cloup.option_group(
     "Files",
     cloup.option(
-        "--out", type=click.Path(path_type=Path), show_default="blend.safetensors, of latents blend.png",
+        "--out", type=FilePath(path_type=Path), show_default="blend.safetensors, of latents blend.png",
         help="File to write.",
     ),
     overwrite_option,

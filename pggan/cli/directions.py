@@ -12,6 +12,7 @@ import cloup
 from pggan.cli.latent_options import Reach, check_new, reach_options, task_of
 from pggan.cli.options import (
     SEEDS,
+    FilePath,
     ModelChoice,
     Output,
     label_option,
@@ -79,7 +80,7 @@ class Request:
         "align yaw, roll, smile, eyes (how open) of faces. Repeat for more.",
     ),
     cloup.option(
-        "--csv", "table", type=click.Path(path_type=Path), metavar="FILE", show_default="none",
+        "--csv", "table", type=FilePath(path_type=Path), metavar="FILE", show_default="none",
         help="Numbers of your own: a header seed,NAME,... and a line for each seed.",
     ),
     cloup.option("--yes", type=SEEDS, show_default="none", help="Seeds that have what --from marks looks for."),
@@ -94,10 +95,10 @@ class Request:
 @cloup.option_group(
     "Files",
     cloup.option(
-        "--out", type=click.Path(path_type=Path), default="directions.safetensors", help="Directions to write."
+        "--out", type=FilePath(path_type=Path), default="directions.safetensors", help="Directions to write."
     ),
     cloup.option(
-        "--sheet", type=click.Path(path_type=Path), show_default="OUT with .png",
+        "--sheet", type=FilePath(path_type=Path), show_default="OUT with .png",
         help="PNG of the directions, a row each, from minus to plus --degrees.",
     ),
     reach_options,

@@ -10,7 +10,15 @@ import click
 import cloup
 
 from pggan.cli.latent_options import check_new
-from pggan.cli.options import NumberRange, Output, device_option, numbers_type, output_options, overwrite_option
+from pggan.cli.options import (
+    FilePath,
+    NumberRange,
+    Output,
+    device_option,
+    numbers_type,
+    output_options,
+    overwrite_option,
+)
 from pggan.config.metrics import METRICS
 from pggan.utils.errors import UsageError
 
@@ -25,7 +33,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
 
 
 @cloup.command("ema")
-@cloup.argument("run", type=click.Path(path_type=Path))
+@cloup.argument("run", type=FilePath(path_type=Path))
 @cloup.option_group(
     "Average",
     cloup.option(
@@ -46,7 +54,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
         "--lengths", type=numbers_type(float), metavar="X,...", show_default="nine from 0.01 to 0.25",
         help="Lengths to try.",
     ),
-    cloup.option("--data", type=click.Path(), show_default="the run's", help="Data store to compare with."),
+    cloup.option("--data", type=FilePath(), show_default="the run's", help="Data store to compare with."),
     cloup.option(
         "--n", "--count", "count", type=click.IntRange(4, 1_000_000), metavar="N", show_default=f"{DEFAULT_COUNT}",
         help="Generated pictures a length.",
@@ -57,7 +65,7 @@ SEARCHED = [metric.name for metric in METRICS if not metric.needs]
     "Files",
     cloup.option(
         "--out",
-        type=click.Path(path_type=Path),
+        type=FilePath(path_type=Path),
         show_default="ema-... in the run's folder models",
         help="Model to write.",
     ),

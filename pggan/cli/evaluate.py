@@ -11,6 +11,7 @@ import cloup
 
 from pggan.cli.options import (
     METRIC_NAMES,
+    FilePath,
     ModelChoice,
     Output,
     background_option,
@@ -41,7 +42,7 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
 @cloup.option_group(
     "Pictures",
     cloup.option(
-        "--data", required=True, type=click.Path(),
+        "--data", required=True, type=FilePath(),
         help="Real pictures to compare with: a data store, or anything that prepare-data reads.",
     ),
     cloup.option(
@@ -66,7 +67,7 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
         help="Seed of random patches, directions and subsets.",
     ),
     cloup.option(
-        "--inception-weights", type=click.Path(path_type=Path), metavar="FILE", show_default="downloaded",
+        "--inception-weights", type=FilePath(path_type=Path), metavar="FILE", show_default="downloaded",
         help="torch-fidelity's file of Inception weights, for fid, kid, is and pr.",
     ),
     cloup.option(
@@ -78,7 +79,7 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
         help="Range of the pixels that the ONNX file takes.",
     ),
     cloup.option(
-        "--cache", type=click.Path(path_type=Path), metavar="FOLDER", show_default="DATA.metrics",
+        "--cache", type=FilePath(path_type=Path), metavar="FOLDER", show_default="DATA.metrics",
         help="Where to keep the statistics of the real pictures.",
     ),
     cloup.option("--no-cache", is_flag=True, help="Keep no statistics."),
@@ -86,7 +87,7 @@ METRICS_TABLE = "\b\nMetrics:\n" + "\n".join(
 @cloup.option_group(
     "Nearest neighbours",
     cloup.option(
-        "--neighbours", type=click.Path(path_type=Path), metavar="FILE", show_default="none",
+        "--neighbours", type=FilePath(path_type=Path), metavar="FILE", show_default="none",
         help="PNG to write: generated pictures beside the real ones that are nearest to them.",
     ),
     cloup.option(

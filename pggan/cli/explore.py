@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import ModelChoice, Output, model_options, no_mark_option, output_options, truncation_option
+from pggan.cli.options import (
+    FilePath,
+    ModelChoice,
+    Output,
+    model_options,
+    no_mark_option,
+    output_options,
+    truncation_option,
+)
 from pggan.utils.errors import UsageError
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7860
@@ -22,13 +30,13 @@ SHORTEST_TOKEN = 16
     "Data",
     cloup.option(
         "--data",
-        type=click.Path(),
+        type=FilePath(),
         show_default="the run's own, where they are",
         help="Data store with the training pictures, for the nearest ones of a picture.",
     ),
     cloup.option(
         "--directions",
-        type=click.Path(path_type=Path),
+        type=FilePath(path_type=Path),
         show_default="none",
         help="Directions file for the rack, as the page saves one.",
     ),

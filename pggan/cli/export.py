@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import Output, best_option, complete_model, output_options, overwrite_option
+from pggan.cli.options import FilePath, Output, best_option, complete_model, output_options, overwrite_option
 from pggan.config.resolution import level_of
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import size
@@ -20,8 +20,8 @@ FORMAT_OF_ENDING = {".onnx": "onnx", ".pt2": "torch"}
 
 
 @cloup.command("export")
-@cloup.argument("model", type=click.Path(), shell_complete=complete_model)
-@cloup.argument("out", type=click.Path(path_type=Path))
+@cloup.argument("model", type=FilePath(), shell_complete=complete_model)
+@cloup.argument("out", type=FilePath(path_type=Path))
 @cloup.option_group("Model", best_option)
 @cloup.option_group(
     "Files",

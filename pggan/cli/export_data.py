@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import Output, limit_option, output_options
+from pggan.cli.options import FilePath, Output, limit_option, output_options
 from pggan.cli.progress_bar import deferred_progress
 from pggan.utils.formatting import size
 
 
 @cloup.command("export-data")
-@cloup.argument("data", type=click.Path())
-@cloup.argument("out", type=click.Path(path_type=Path))
+@cloup.argument("data", type=FilePath())
+@cloup.argument("out", type=FilePath(path_type=Path))
 @cloup.option_group(
     "Files",
     cloup.option(

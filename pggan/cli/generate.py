@@ -17,6 +17,7 @@ from pggan.cli.options import (
     CODE_VALUE,
     GRID_SIZE,
     SEEDS,
+    FilePath,
     ModelChoice,
     Output,
     label_option,
@@ -94,7 +95,7 @@ class Request:
 @family_options
 @cloup.option_group(
     "Files",
-    cloup.option("--out", default="generated", type=click.Path(path_type=Path), help="Folder to write to."),
+    cloup.option("--out", default="generated", type=FilePath(path_type=Path), help="Folder to write to."),
     cloup.option(
         "--layout", type=click.Choice(["flat", "folders", "tar"]), default="flat",
         help="flat: all pictures in one folder. folders, tar: shards of 1000 pictures, for very many of them. The "

@@ -11,7 +11,7 @@ import click
 import cloup
 
 from pggan.cli.latent_options import LatentChoice, task_of
-from pggan.cli.options import Command, ModelChoice, NumberRange, Output
+from pggan.cli.options import Command, FilePath, ModelChoice, NumberRange, Output
 from pggan.generation.seeds import MAX_SEED, Seeds
 from pggan.utils.errors import UsageError
 
@@ -73,7 +73,7 @@ def family_options(function: Command) -> Command:
             help=f"Pictures like this seed's, --n of them ({DEFAULT_FAMILY}).",
         ),
         cloup.option(
-            "--around", type=click.Path(path_type=Path), metavar="FILE", show_default="none",
+            "--around", type=FilePath(path_type=Path), metavar="FILE", show_default="none",
             help="Pictures like those of a file of latents, or of a PNG that pggan made; --n of each.",
         ),
         cloup.option(

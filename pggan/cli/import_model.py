@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import Output, json_option, overwrite_option
+from pggan.cli.options import FilePath, Output, json_option, overwrite_option
 from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import paste, size
 
 
 @cloup.command("import")
-@cloup.argument("file", type=click.Path(path_type=Path))
-@cloup.argument("out", type=click.Path(path_type=Path))
+@cloup.argument("file", type=FilePath(path_type=Path))
+@cloup.argument("out", type=FilePath(path_type=Path))
 @cloup.option_group(
     "Model",
     cloup.option(

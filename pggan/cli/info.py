@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import cloup
 
-from pggan.cli.options import Output, json_option
+from pggan.cli.options import FilePath, Output, json_option
 from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import duration, paste, size
@@ -25,17 +24,17 @@ _NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "reso
 
 
 @cloup.command("info")
-@cloup.argument("what", required=False, type=click.Path())
+@cloup.argument("what", required=False, type=FilePath())
 @cloup.option_group(
     "Contact sheet of a data store",
     cloup.option(
-        "--sheet", type=click.Path(path_type=Path), metavar="FILE", show_default="none",
+        "--sheet", type=FilePath(path_type=Path), metavar="FILE", show_default="none",
         help="Write a PNG of the store's pictures, spread evenly over it, with their labels.",
     ),
     cloup.option("--res", type=int, metavar="R", show_default="the largest up to 256", help="Which level to show."),
     cloup.option("--count", type=int, metavar="N", show_default="48", help="Pictures on the sheet."),
     cloup.option(
-        "--landmarks", type=click.Path(path_type=Path), metavar="CSV", show_default="none",
+        "--landmarks", type=FilePath(path_type=Path), metavar="CSV", show_default="none",
         help="Draw the landmarks, by the report of prepare-data --align auto that the store was made with.",
     ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from pggan.cli.latent_options import LatentChoice, latent_options, task_of
 from pggan.cli.options import (
     GRID_SIZE,
     SEEDS,
+    FilePath,
     ModelChoice,
     NumberRange,
     Output,
@@ -49,7 +50,7 @@ DEFAULT_SECONDS = 8.0
         "--seeds", type=SEEDS, show_default="a random walk", help="Walk between these seeds instead: 1,5,9."
     ),
     cloup.option(
-        "--keyframes", type=click.Path(path_type=Path), metavar="FILE", show_default="a random walk",
+        "--keyframes", type=FilePath(path_type=Path), metavar="FILE", show_default="a random walk",
         help="Walk along the keyframes of a JSON file, with their seconds and easing.",
     ),
     cloup.option(
@@ -67,7 +68,7 @@ DEFAULT_SECONDS = 8.0
 @cloup.option_group(
     "Video",
     cloup.option(
-        "--out", default="walk.mp4", type=click.Path(path_type=Path),
+        "--out", default="walk.mp4", type=FilePath(path_type=Path),
         help="File to write; its ending chooses the format: .mp4 (H.264), .gif or .webp.",
     ),
     seconds_option(

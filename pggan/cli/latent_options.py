@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import cloup
 
-from pggan.cli.options import Command, ModelChoice, NumberRange, ParsedType
+from pggan.cli.options import Command, FilePath, ModelChoice, NumberRange, ParsedType
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,11 +52,11 @@ def latent_options(function: Command) -> Command:
     return cloup.option_group(
         "Latents",
         cloup.option(
-            "--latents", multiple=True, type=click.Path(path_type=Path), metavar="FILE", show_default="seeds",
+            "--latents", multiple=True, type=FilePath(path_type=Path), metavar="FILE", show_default="seeds",
             help="Latents of a file, or of a PNG that pggan made. Repeat for further files.",
         ),
         cloup.option(
-            "--tuned", type=click.Path(path_type=Path), metavar="FILE", show_default="the model as it is",
+            "--tuned", type=FilePath(path_type=Path), metavar="FILE", show_default="the model as it is",
             help="Weights that pggan project --tune has tuned.",
         ),
         cloup.option("--force", is_flag=True, help="Take latents and weights of another model where the sizes agree."),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import click
 import cloup
 
 from pggan.cli.interrupts import resume_hint
-from pggan.cli.options import Output, force_option, output_options, overwrite_option
+from pggan.cli.options import FilePath, Output, force_option, output_options, overwrite_option
 from pggan.cli.prepare_data import provenance_lines
 from pggan.cli.progress_bar import deferred_progress
 from pggan.utils.formatting import duration, size
 
 
 @cloup.command("merge-data")
-@cloup.argument("dest", type=click.Path())
-@cloup.argument("parts", type=click.Path(), nargs=-1, required=True)
+@cloup.argument("dest", type=FilePath())
+@cloup.argument("parts", type=FilePath(), nargs=-1, required=True)
 @cloup.option_group("Run", overwrite_option, force_option)
 @output_options
 def command(dest: str, parts: tuple[str, ...], overwrite: bool, force: bool, output: Output) -> None:

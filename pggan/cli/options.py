@@ -45,6 +45,15 @@ class ParsedType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class FilePath(click.Path):
+    """A path; an empty one, as a script's unset variable gives, is refused instead of being the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty name; say which file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class NumberRange(click.FloatRange):
     """Numbers within a range. NaN is none, which `click.FloatRange` lets pass: it is neither above nor below."""
 
@@ -155,7 +164,7 @@ def model_options(function: Command) -> Command:
         return function(model=ModelChoice(model, best, device), **others)
 
     grouped = cloup.option_group("Model", best_option, device_option)(command)
-    return cloup.argument("model", required=False, type=click.Path(), shell_complete=complete_model)(grouped)
+    return cloup.argument("model", required=False, type=FilePath(), shell_complete=complete_model)(grouped)
 
 
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

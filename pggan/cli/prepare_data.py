@@ -11,6 +11,7 @@ import cloup
 
 from pggan.cli.interrupts import resume_hint
 from pggan.cli.options import (
+    FilePath,
     Output,
     dry_run_option,
     force_option,
@@ -36,7 +37,7 @@ SHOWN_CLASSES = 10
 
 @cloup.command("prepare-data")
 @cloup.argument("source")
-@cloup.argument("dest", type=click.Path())
+@cloup.argument("dest", type=FilePath())
 @cloup.option_group(
     "Pictures",
     cloup.option(
@@ -58,7 +59,7 @@ SHOWN_CLASSES = 10
         help="Of HDF5 or .npz with several arrays: the one to read, as images or train/images.",
     ),
     cloup.option(
-        "--images-root", type=click.Path(), metavar="DIR", show_default="paths are not followed",
+        "--images-root", type=FilePath(), metavar="DIR", show_default="paths are not followed",
         help="Of Parquet that holds only paths: the folder that they begin in. Only relative paths that stay in it are "
         "read.",
     ),
@@ -112,7 +113,7 @@ SHOWN_CLASSES = 10
         "neighbour in a burst. drop: it is left out and counted.",
     ),
     cloup.option(
-        "--report", type=click.Path(), metavar="FILE", show_default="none",
+        "--report", type=FilePath(), metavar="FILE", show_default="none",
         help="Of --align auto: write a CSV of all faces: where, how large, how sharp, used or why not. With --dry-run "
         "nothing else is made.",
     ),

@@ -12,6 +12,7 @@ import cloup
 from pggan.cli.latent_options import CONSENT, check_new, task_of
 from pggan.cli.options import (
     CODE_VALUE,
+    FilePath,
     ModelChoice,
     Output,
     best_option,
@@ -60,8 +61,8 @@ class Files:
 
 
 @cloup.command("project")
-@cloup.argument("model", type=click.Path())
-@cloup.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@cloup.argument("model", type=FilePath())
+@cloup.argument("pictures", nargs=-1, required=True, type=FilePath(path_type=Path))
 @cloup.option_group("Model", best_option, device_option)
 @cloup.option_group(
     "Pictures",
@@ -97,15 +98,15 @@ class Files:
 )  # fmt: skip
 @cloup.option_group(
     "Files",
-    cloup.option("--out", type=click.Path(path_type=Path), default="found.safetensors", help="Latents to write."),
+    cloup.option("--out", type=FilePath(path_type=Path), default="found.safetensors", help="Latents to write."),
     cloup.option(
-        "--sheet", type=click.Path(path_type=Path), show_default="OUT with .png",
+        "--sheet", type=FilePath(path_type=Path), show_default="OUT with .png",
         help="PNG of each picture, what was found, and four times the difference.",
     ),
     cloup.option("--no-sheet", is_flag=True, help="Write no sheet."),
-    cloup.option("--video", type=click.Path(path_type=Path), show_default="none", help="Video of the search."),
+    cloup.option("--video", type=FilePath(path_type=Path), show_default="none", help="Video of the search."),
     cloup.option(
-        "--tuned", type=click.Path(path_type=Path), show_default="OUT with .tuned.safetensors",
+        "--tuned", type=FilePath(path_type=Path), show_default="OUT with .tuned.safetensors",
         help="Tuned weights to write.",
     ),
     overwrite_option,

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 import cloup
 
-from pggan.cli.options import Output, discriminator_option, dry_run_option, json_option
+from pggan.cli.options import FilePath, Output, discriminator_option, dry_run_option, json_option
 from pggan.utils.errors import UsageError
 from pggan.utils.formatting import size
 
 
 @cloup.command("prune")
-@cloup.argument("run", type=click.Path(path_type=Path))
+@cloup.argument("run", type=FilePath(path_type=Path))
 @cloup.option_group(
     "Prune",
     discriminator_option,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import click
 import cloup
 
-from pggan.cli.options import Output, complete_model, discriminator_option, dry_run_option, json_option
+from pggan.cli.options import FilePath, Output, complete_model, discriminator_option, dry_run_option, json_option
 from pggan.utils.formatting import size
 
 
 @cloup.command("push")
-@cloup.argument("model", type=click.Path(), shell_complete=complete_model)
+@cloup.argument("model", type=FilePath(), shell_complete=complete_model)
 @cloup.argument("repository")
 @cloup.option_group(
     "Model",

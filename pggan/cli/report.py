@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import cloup
 
-from pggan.cli.options import Output, json_option
+from pggan.cli.options import FilePath, Output, json_option
 from pggan.utils.formatting import size
 
 
 @cloup.command("report")
-@cloup.argument("run", type=click.Path(path_type=Path))
+@cloup.argument("run", type=FilePath(path_type=Path))
 @cloup.option_group(
     "Output",
-    cloup.option("--out", type=click.Path(path_type=Path), show_default="RUN/report.html", help="HTML file to write."),
+    cloup.option("--out", type=FilePath(path_type=Path), show_default="RUN/report.html", help="HTML file to write."),
     json_option,
 )
 def command(run: Path, out: Path | None, as_json: bool) -> None:

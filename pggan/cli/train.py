@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.options import NumberRange, Output, dry_run_option, json_option, quiet_option
+from pggan.cli.options import FilePath, NumberRange, Output, dry_run_option, json_option, quiet_option
 from pggan.cli.progress_bar import staged_progress
 from pggan.cli.train_call import ON_SNAPSHOT, TRACK
 from pggan.cli.train_options import config_option, like_option, train_options
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 # fmt: off
 OUT = cloup.option(
-    "--out", type=click.Path(path_type=Path), help="Run directory to create.  [default: the next runs/NNN]"
+    "--out", type=FilePath(path_type=Path), help="Run directory to create.  [default: the next runs/NNN]"
 )
 RESUME = cloup.option(
-    "--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path),
+    "--resume", "resumed", metavar="RUN", type=FilePath(path_type=Path),
     help="Resume a run from its last checkpoint; give DATA only where it has moved.  [default: none]",
 )
 PRESET = cloup.option(
@@ -87,7 +87,7 @@ class Request:
 
 
 @cloup.command("train")
-@click.argument("data", required=False, type=click.Path())
+@click.argument("data", required=False, type=FilePath())
 @train_options(
     {
         Group.RUN: [

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import cloup
 
-from pggan.cli.options import GRID_SIZE, METRIC_NAMES, ParsedType, numbers_type
+from pggan.cli.options import GRID_SIZE, METRIC_NAMES, FilePath, ParsedType, numbers_type
 from pggan.config.config_file import options_in_files, read_options, to_options
 from pggan.config.losses import all_options
 from pggan.config.option import AUTO, Group, Option
@@ -88,7 +88,7 @@ def config_option() -> Callable[[Any], Any]:
             _use_as_defaults(ctx, read_options(path), str(path), over=True)
 
     return cloup.option(
-        "--config", metavar="FILE", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=read,
+        "--config", metavar="FILE", type=FilePath(path_type=Path), is_eager=True, expose_value=False, callback=read,
         help="Take options from a TOML file, or from a run's options.json; the command line goes over it. "
         "--write-config writes one.  [default: none]",
     )  # fmt: skip
@@ -105,7 +105,7 @@ def like_option() -> Callable[[Any], Any]:
             _use_as_defaults(ctx, to_options(config), str(path), over=False)
 
     return cloup.option(
-        "--like", metavar="RUN", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=read,
+        "--like", metavar="RUN", type=FilePath(path_type=Path), is_eager=True, expose_value=False, callback=read,
         help="Take the options of another run, but for files that it names; --config and the command line go over "
         "them.  [default: none]",
     )  # fmt: skip

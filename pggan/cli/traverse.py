@@ -11,6 +11,7 @@ import cloup
 from pggan.cli.latent_options import LatentChoice, Reach, latent_options, reach_options, task_of
 from pggan.cli.options import (
     SEEDS,
+    FilePath,
     ModelChoice,
     NumberRange,
     Output,
@@ -62,7 +63,7 @@ DEFAULT_STEPS, DEFAULT_RANGE = 10, 1.0
 @cloup.option_group(
     "Directions",
     cloup.option(
-        "--directions", type=click.Path(path_type=Path), metavar="FILE", show_default="structured codes",
+        "--directions", type=FilePath(path_type=Path), metavar="FILE", show_default="structured codes",
         help="Show directions of this file, which pggan directions wrote, instead of codes.",
     ),
     cloup.option(
@@ -75,7 +76,7 @@ DEFAULT_STEPS, DEFAULT_RANGE = 10, 1.0
 @cloup.option_group(
     "Files",
     cloup.option(
-        "--out", default="traverse.png", type=click.Path(path_type=Path),
+        "--out", default="traverse.png", type=FilePath(path_type=Path),
         help="File to write: .png for a grid, or .mp4, .gif or .webp for a looping video.",
     ),
     seconds_option(type=NumberRange(0.1, 3600), show_default=f"{DEFAULT_SECONDS}"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import cloup
 
-from pggan.cli.options import Output, output_options, workers_option
+from pggan.cli.options import FilePath, Output, output_options, workers_option
 from pggan.cli.progress_bar import deferred_progress
 from pggan.utils.formatting import duration, paste
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @cloup.command("verify-data")
-@cloup.argument("data", type=click.Path())
+@cloup.argument("data", type=FilePath())
 @cloup.option_group(
     "Check",
     cloup.option(
