@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cloup
 
-from pggan.cli.latent_options import SIDE, SIDE_SHARE, check_new
+from pggan.cli.latent_options import SIDE, SIDE_SHARE, check_ending, check_new
 from pggan.cli.options import (
     SEEDS,
     FilePath,
@@ -74,6 +74,8 @@ def command(
     """
     if (other is None) == (seeds is None and not latents):
         raise UsageError("give two models, or one model with --seeds A,B or --latents FILE")
+    if len({side for side, _ in mix}) < len(mix):
+        raise UsageError("--mix: a resolution is there twice; give each one share")
     if other is not None:
         if share != 1 or channels or mask:
             raise UsageError("--share, --channels and --mask are about two latents; two models take --mix")
@@ -90,10 +92,10 @@ def command(
 def _blend_models(
     model: str, other: str, at: int, mix: dict[int, float], force: bool, out: Path, overwrite: bool, output: Output
 ) -> None:
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: a model is a .safetensors file")
+    check_ending("--out", out, ".safetensors", "a model")
     check_new([out], overwrite)
     coarse, fine = (ModelChoice(name, False, "cpu").load() for name in (model, other))
+    check_new([out], overwrite, [coarse.path, fine.path])
     from pggan.editing.blend import blend_models
     from pggan.networks.model_file import save_model
 
@@ -109,9 +111,8 @@ def _cross_over(
     choice: ModelChoice, at: int, seeds: Seeds | None, files: tuple[Path, ...], share: float,
     channels: tuple[int, int] | None, mask: str | None, out: Path, overwrite: bool, output: Output, force: bool,
 ) -> None:  # fmt: skip
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a cross-over is a .png file")
-    check_new([out], overwrite)
+    check_ending("--out", out, ".png", "a cross-over")
+    check_new([out], overwrite, [*files, Path(mask or "")])
     model = choice.load()
     from pggan.editing.blend import SIDES, CrossOver, cross_over, side_mask
     from pggan.editing.latent_sources import read_all_latents

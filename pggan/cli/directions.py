@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.latent_options import Reach, check_new, reach_options, task_of
+from pggan.cli.latent_options import Reach, check_ending, check_new, reach_options, task_of
 from pggan.cli.options import (
     SEEDS,
     FilePath,
     ModelChoice,
     Output,
+    is_given,
     label_option,
     model_options,
     no_mark_option,
@@ -56,6 +57,13 @@ class Request:
             raise UsageError("--score and --csv are about --from scores; leave them out")
         if self.name is not None and not marks:
             raise UsageError("--name is about --from marks; leave it out")
+        if is_given("count") and self.method not in ("sefa", "pca"):
+            raise UsageError(f"--n is about --from sefa and pca; --from {self.method} has its own number, leave it out")
+        if is_given("seeds") and (self.method in ("sefa", "marks") or self.table is not None):
+            what = "--csv has pictures of its own" if self.table is not None else f"--from {self.method} makes none"
+            raise UsageError(f"--pictures is about --from pca, labels and scores; {what}, leave it out")
+        if self.method == "pca" and self.count > self.seeds:
+            raise UsageError(f"--n {self.count} directions need as many --pictures; give more than {self.seeds}")
 
 
 @cloup.command("directions")
@@ -121,6 +129,8 @@ def command(
     request = Request(**options)
     request.check()
     sheet = sheet or out.with_suffix(".png")
+    check_ending("--out", out, ".safetensors", "a file of directions")
+    check_ending("--sheet", sheet, ".png", "a sheet")
     check_new([out, sheet], overwrite)
     loaded = model.load()
     amount = Reach(degrees, spreads).amount(loaded)

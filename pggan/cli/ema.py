@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.latent_options import check_new
+from pggan.cli.latent_options import check_ending, check_new
 from pggan.cli.options import (
     FilePath,
     NumberRange,
@@ -89,13 +89,13 @@ def command(
         raise UsageError("--kimg is about --length and --best; --snapshots names its own")
     if best is None and (lengths or data or count is not None):
         raise UsageError("--lengths, --data and --n are about --best; leave them out")
-    if out is not None:
-        _check_out(out, overwrite)
     from pggan.networks.model_file import save_model
     from pggan.training.run.directory import RunDirectory
     from pggan.training.run.post_hoc import LENGTHS, average_snapshots, build_average, check_length, stored_averages
 
     directory = RunDirectory(run)
+    if out is not None:
+        _check_out(directory, out, overwrite)
     rows: list[dict[str, Any]] = []
     if snapshots:
         built = average_snapshots(directory, snapshots)
@@ -105,13 +105,13 @@ def command(
         tried, nimg = lengths or LENGTHS, stored_averages(directory, kimg)[-1].nimg
         for each in tried:
             check_length(each)
-            _check_out(out or _default_out(directory, f"{each:g}", nimg), overwrite)
+            _check_out(directory, out or _default_out(directory, f"{each:g}", nimg), overwrite)
         built, rows = _search(directory, str(best), tried, data, count or DEFAULT_COUNT, device, kimg, output)
     about = built.model.info["post_hoc"]
     if out is None:
         name = "mean" if snapshots else f"{about['length']:g}"
         out = _default_out(directory, name, round(built.model.info["kimg"] * 1000))
-        _check_out(out, overwrite)
+        _check_out(directory, out, overwrite)
     save_model(out, built.model)
     values = {"file": str(out), **about, **({"metric": best, "tried": rows} if rows else {})}
     output.result(values, *_lines(out, built, rows, best))
@@ -121,10 +121,9 @@ def _default_out(run: RunDirectory, name: str, nimg: int) -> Path:
     return run.path / "models" / f"ema-{name}-{nimg:09d}.safetensors"
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: a model is a .safetensors file")
-    check_new([out], overwrite)
+def _check_out(run: RunDirectory, out: Path, overwrite: bool) -> None:
+    check_ending("--out", out, ".safetensors", "a model")
+    check_new([out], overwrite, [*run.models(), run.best])
 
 
 def _search(

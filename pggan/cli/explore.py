@@ -65,9 +65,8 @@ def command(
     """Play with a model in the browser.
 
     MODEL is a file, a run directory, hf://user/name or a shipped model's name.
-    The page shows an endless grid of seeds, directions to
-    move along, how the network grew, mixtures of two pictures, a timeline for videos and more. It is served to this
-    machine alone, loads nothing from outside, and runs until Ctrl-C.
+    The page shows an endless grid of seeds, directions to move along, how the network grew, mixtures of two pictures, a
+    timeline for videos and more. It is served to this machine alone, loads nothing from outside, and runs until Ctrl-C.
     """
     _check_host(host, token)
     from pggan.data.store.store import Store

@@ -113,7 +113,8 @@ class Request:
     "Speed",
     cloup.option(
         "--batch", type=click.IntRange(1, 65536), metavar="N", show_default="what fits the memory",
-        help="Pictures computed at a time.",
+        help="Pictures computed at a time. The last batch is filled up, so that a seed gives equal bits whatever the "
+        "count: a batch above that makes it slower.",
     ),
     cloup.option(
         "--mode", type=click.Choice(["auto", "eager", "compiled"]), default="auto",
@@ -163,6 +164,8 @@ def _write_folder(choice: ModelChoice, seeds: Seeds, request: Request, output: O
     from pggan.generation.images import write_images
 
     grid = request.grid_of(len(seeds))
+    if request.only_grid and grid is not None:
+        seeds = seeds[: grid[0] * grid[1]]
     start = time.perf_counter()
     with output.progress("generating", len(seeds)) as advance:
         written = write_images(

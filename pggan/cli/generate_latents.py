@@ -100,13 +100,14 @@ def write_latents(
         raise UsageError("kept latents have their own labels and codes; leave --label and --code out")
     model = saved.load(choice, mode=request.mode, note=output.note, truncation=request.truncation, raw=request.raw)
     from pggan.editing.latent_images import remaining, write_latent_images
+    from pggan.generation.images import file_suffix
 
     latents = _latents(model, saved, family, seeds, count, request)
     with output.progress("generating", len(latents)) as advance:
         written = write_latent_images(
             model, latents, request.out, grid=request.grid_of(remaining(len(latents), family.reject)),
             images=not request.only_grid, sort=family.sort is not None, reject=family.reject, batch=request.batch,
-            task=task_of(advance),
+            suffix=file_suffix(model, request.label, dict(request.codes)), task=task_of(advance),
         )  # fmt: skip
     values = {
         "model": str(model.path),

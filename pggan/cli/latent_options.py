@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,12 +120,24 @@ SIDE = ParsedType("RxR", _side)
 SIDE_SHARE = ParsedType("RxR=SHARE", _side_share)
 
 
-def check_new(paths: list[Path], overwrite: bool) -> None:
-    """Raises `UsageError` where a file to be written exists, unless it may be replaced; or cannot be written there."""
+def check_ending(option: str, path: Path | None, ending: str, what: str) -> None:
+    """Raises `UsageError` for the name of a file whose ending would lie about what is in it."""
+    if path is not None and path.suffix.lower() != ending:
+        raise UsageError(f"{option} {path}: {what} is a {ending} file")
+
+
+def check_new(paths: list[Path], overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:
+    """Raises `UsageError` where a file to be written exists, unless it may be replaced; or cannot be written there.
+
+    One of the files that the command reads (`inputs`) is never replaced.
+    """
     from pggan.data.store.staging import check_place
 
+    read = {path.resolve() for path in inputs if path is not None}
     for path in paths:
         check_place(path, str(path))
+        if path.resolve() in read:
+            raise UsageError(f"{path} is read, too, and would be lost; give another name to the file to write")
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give a file name")
         if path.exists() and not overwrite:

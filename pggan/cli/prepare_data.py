@@ -15,6 +15,7 @@ from pggan.cli.options import (
     Output,
     dry_run_option,
     force_option,
+    is_given,
     limit_option,
     output_options,
     overwrite_option,
@@ -176,6 +177,10 @@ def command(source: str, dest: str, output: Output, dry_run: bool, channels: str
     from pggan.api import prepare, typical_features
     from pggan.data.prepare.prepare import FaceProgress, PrepareOptions, plan
 
+    if is_given("seed") and not source.startswith("drawn:"):
+        raise UsageError("--seed is about drawn:COUNT, faces that pggan draws; pictures have none, leave it out")
+    if is_given("quality") and "jpeg" not in str(options["codec"]):
+        raise UsageError("--quality is about --codec jpeg; the other codecs lose nothing, leave it out")
     options["numbers"] = tuple(name.strip() for name in numbers.split(",") if name.strip())
     checked = PrepareOptions(channels=int(channels) if channels else None, shard=_parse_shard(shard), **options)
     if dry_run:

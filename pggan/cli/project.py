@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from pggan.cli.latent_options import CONSENT, check_new, task_of
+from pggan.cli.latent_options import CONSENT, check_ending, check_new, task_of
 from pggan.cli.options import (
     CODE_VALUE,
     FilePath,
@@ -42,13 +43,13 @@ class Files:
     tuned: Path | None
     overwrite: bool
 
-    def check(self, tune: int, pictures: int) -> Files:
+    def check(self, tune: int, pictures: Sequence[Path]) -> Files:
         """Returns the files with the defaults filled in. Raises `UsageError` where one is in the way."""
         if self.tuned is not None and not tune:
             raise UsageError("--tuned is the file of --tune; give --tune STEPS, too")
         if self.no_sheet and self.sheet is not None:
             raise UsageError("--no-sheet and --sheet exclude each other: give one of them")
-        if self.video is not None and pictures > 1:
+        if self.video is not None and len(pictures) > 1:
             raise UsageError("--video shows the search of one picture; give one")
         if self.video is not None:
             from pggan.generation.video_formats import video_format
@@ -56,7 +57,10 @@ class Files:
             video_format(self.video)
         sheet = None if self.no_sheet else self.sheet or self.out.with_suffix(".png")
         tuned = (self.tuned or self.out.with_suffix(".tuned.safetensors")) if tune else None
-        check_new([path for path in (self.out, sheet, self.video, tuned) if path], self.overwrite)
+        check_ending("--out", self.out, ".safetensors", "a file of latents")
+        check_ending("--tuned", tuned, ".safetensors", "a file of weights")
+        check_ending("--sheet", sheet, ".png", "a sheet")
+        check_new([path for path in (self.out, sheet, self.video, tuned) if path], self.overwrite, pictures)
         return Files(self.out, sheet, self.no_sheet, self.video, tuned, self.overwrite)
 
 
@@ -125,7 +129,7 @@ def command(
     interpolate and traverse take the latents with --latents, and the tuned weights with --tuned. Of photographs of
     people: ask them first.
     """
-    paths = Files(**files).check(tune, len(pictures))
+    paths = Files(**files).check(tune, pictures)
     loaded = ModelChoice(model, best, device).load()
     from pggan.editing.latents_file import LatentSet
     from pggan.editing.projection.picture_input import read_picture

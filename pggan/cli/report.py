@@ -7,6 +7,7 @@ from pathlib import Path
 import cloup
 
 from pggan.cli.options import FilePath, Output, json_option
+from pggan.utils.errors import UsageError
 from pggan.utils.formatting import size
 
 
@@ -25,5 +26,7 @@ def command(run: Path, out: Path | None, as_json: bool) -> None:
     """
     from pggan import api
 
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: a report is an .html file")
     report = api.report(run, out)
     Output(as_json).result(report.to_json(), f"{report.path} ({size(report.bytes)})")

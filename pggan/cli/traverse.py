@@ -102,21 +102,13 @@ def command(
     Labels of --label without a value change instead of codes: age passes from its lowest to its highest value, classes
     come one after the other. With a value they are held: --label age,hair=red.
     """
-    is_grid = out.suffix.lower() == ".png"
-    if not is_grid:
-        check_fps(video_format(out), fps or DEFAULT_FPS)
-        if steps is not None:
-            raise UsageError("--steps is about the rows of a grid; a video passes through its values without steps")
-    elif any(is_given(name) for name in ("seconds", "fps", "scale", "background")):
-        raise UsageError(
-            "--seconds, --fps, --scale and --background are about videos; give --out as .mp4, .gif or .webp"
-        )
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
+    _check_out(out, fps or DEFAULT_FPS)
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"--seeds: 1 to {MOST_SEEDS} of them")
     if directions is None and (names or degrees is not None or spreads is not None or saved.files):
         raise UsageError("--direction, --degrees, --spreads, --latents are about directions; give --directions FILE")
+    if saved.files and is_given("seeds"):
+        raise UsageError("--latents and --seeds exclude each other: give one of them")
     if code_range is not None and (directions is not None or label is not None):
         raise UsageError("--range is about continuous codes; how far a direction goes is --degrees or --spreads")
     if sum((directions is not None, bool(codes), label is not None)) > 1:
@@ -132,6 +124,20 @@ def command(
         moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps or DEFAULT_STEPS)
         result, line = _show_directions(loaded, saved, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
+
+
+def _check_out(out: Path, fps: float) -> None:
+    """Raises `UsageError` where the file cannot be written, or options are about the other kind of file."""
+    if out.suffix.lower() != ".png":
+        check_fps(video_format(out), fps)
+        if is_given("steps"):
+            raise UsageError("--steps is about the rows of a grid; a video passes through its values without steps")
+    elif any(is_given(name) for name in ("seconds", "fps", "scale", "background")):
+        raise UsageError(
+            "--seconds, --fps, --scale and --background are about videos; give --out as .mp4, .gif or .webp"
+        )
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a directory; give a file name, as {out / 'traverse.png'}")
 
 
 def _split_labels(text: str | None) -> tuple[tuple[str, ...], str | None]:
@@ -185,6 +191,10 @@ def _show_codes(
     from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
     options = TraverseOptions(*choices)
+    if not any(track.is_number for track in options.tracks(loaded)):  # refuses a model without codes, too
+        for name, flag in (("steps", "--steps"), ("code_range", "--range")):
+            if is_given(name):
+                raise UsageError(f"{flag} is about continuous codes and numbers; what is shown has its own values")
     if out.suffix.lower() == ".png":
         rows = len(options.tracks(loaded)) * len(options.seeds)
         with output.progress("traversing", rows, "rows") as advance:
@@ -193,7 +203,6 @@ def _show_codes(
             "labels " + ", ".join(options.labels) if options.labels else "codes " + ", ".join(map(str, result["codes"]))
         )
         return result, f"{result['file']}: {shown}, {result['columns']} values a row at most"
-    options.tracks(loaded)  # refuses a model without codes before the progress bar appears
     with output.progress("traversing", round(video[0] * video[1]), "frames") as advance:
         result = traverse_video(loaded, out, options, *video, advance)
     return result, _video_line(result)

@@ -32,6 +32,8 @@ from pggan.utils.limits import MAX_LATENTS, MAX_LIST_BYTES
 from pggan.utils.untrusted import reading
 
 FORMAT = 1
+_FILE_NAMES = frozenset({"format", "keyframes", "easing", "path", "loop"})
+_ENTRY_NAMES = frozenset({"seed", "label", "latents", "name", "seconds", "easing"})
 MAX_SECONDS = 86400.0
 # Progress along the way from a keyframe to the next, both 0 to 1.
 EASINGS: dict[str, Callable[[float], float]] = {
@@ -150,6 +152,7 @@ def read_keyframes(path: str | Path, model: Model, force: bool = False) -> Keyfr
         entries = contents["keyframes"]
         if contents.get("format") != FORMAT:
             raise DataError(f"{path} has format {contents.get('format')!r}, this pggan reads {FORMAT}")
+        _check_names(contents, _FILE_NAMES, path)
         if not isinstance(entries, list) or not 2 <= len(entries) <= MAX_LATENTS:
             raise DataError(f"{path} needs a list of 2 to {MAX_LATENTS:,} keyframes")
         files: dict[str, LatentSet] = {}
@@ -160,8 +163,14 @@ def read_keyframes(path: str | Path, model: Model, force: bool = False) -> Keyfr
         return Keyframes(latents, seconds, easings, contents.get("path", "spline"), bool(contents.get("loop", True)))
 
 
+def _check_names(entry: dict[str, Any], known: frozenset[str], path: Path) -> None:
+    for name in entry.keys() - known:
+        raise DataError(f"{path} has an entry {str(name)[:40]!r}, which is none of {', '.join(sorted(known))}")
+
+
 def _latent_of(entry: Any, path: Path, model: Model, force: bool, files: dict[str, LatentSet]) -> LatentSet:
     """Returns the latent of one keyframe; `files` holds those that have been read."""
+    _check_names(entry, _ENTRY_NAMES, path)
     if "seed" in entry:
         if type(entry["seed"]) is not int:
             raise DataError(f"{path}: a seed is a number, not {entry['seed']!r}")

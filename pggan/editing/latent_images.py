@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ def write_latent_images(
     sort: bool = False,
     reject: float = 0.0,
     batch: int | None = None,
+    suffix: str = "",
     task: Task = UNWATCHED,
 ) -> LatentImages:
     """Writes the images of latents as PNGs, and a grid of the first ones.
@@ -65,6 +68,7 @@ def write_latent_images(
         sort: Best score by the model's discriminator first.
         reject: Share of the images, 0 to below 1, that is left out: those with the lowest scores.
         batch: Images computed at once; None: what fits the memory.
+        suffix: Of the grid's name.
         task: Counts images.
 
     Raises:
@@ -73,8 +77,7 @@ def write_latent_images(
         ModelError: The file keeps no discriminator, and scores are needed.
         OSError: `out` cannot be written.
     """
-    total = len(latents)
-    size = batch or model.batch_size()
+    total, size = len(latents), batch or model.batch_size()
     latents, scores = _chosen(model, latents, sort, reject, size, task)
     names = file_names(latents)
     canvas = Grid(*grid, model.resolution, model.channels) if grid is not None else None
@@ -86,10 +89,9 @@ def write_latent_images(
     if images:
         write_all(folder, stream, writers(model))
     else:
-        for count, _ in enumerate(stream, 1):
-            if canvas is not None and count >= canvas.columns * canvas.rows:
-                break
-    path = None if canvas is None else _write_grid(folder / "grid.png", canvas, latents, about)
+        cells = None if canvas is None else canvas.columns * canvas.rows
+        deque(islice(stream, cells), maxlen=0)  # fills the grid
+    path = None if canvas is None else _write_grid(folder / f"grid{suffix}.png", canvas, latents, about)
     listed = None if scores is None else [float(score) for score in scores]
     return LatentImages(names if images else [], latents, listed, total - len(latents), path)
 

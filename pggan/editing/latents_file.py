@@ -24,6 +24,7 @@ from pggan.editing.model_identity import ModelIdentity
 from pggan.editing.sphere import at_angle, move
 from pggan.generation.grid import Images
 from pggan.generation.model import Model
+from pggan.generation.seeds import check_seeds
 from pggan.networks.model_file import read_tensors, write_tensors
 from pggan.utils.errors import ModelError, UsageError
 from pggan.utils.formatting import size
@@ -92,6 +93,7 @@ class LatentSet:
         codes: Mapping[int, float] | None = None,
     ) -> LatentSet:
         """Returns the latents of seeds. Arguments and errors are those of `Model.generate`."""
+        check_seeds(seeds)
         inputs, width = model.seed_latents(seeds, codes), model.latent_size
         return cls(
             inputs[:, :width],
@@ -224,10 +226,11 @@ def _checked_entry(entry: Any) -> tuple[str, dict[str, Any]]:
     return name, origin
 
 
-def check_small_file(path: Path, most: int) -> None:
-    """Raises `ModelError` for a file that is missing, no file, or larger than `most` bytes."""
+def check_small_file(path: Path, most: int, what: str = "one that pggan wrote") -> None:
+    """Raises `ModelError` for a file that is missing, no file, or larger than `most` bytes; `what`: to give instead."""
     if not path.is_file():
-        raise ModelError(f"{path} does not exist, or is no file; give one that pggan wrote")
+        state = "is a folder" if path.is_dir() else "is a link to nothing" if path.is_symlink() else "does not exist"
+        raise ModelError(f"{path} {state}; give {what}")
     if path.stat().st_size > most:
         raise ModelError(f"{path} has {size(path.stat().st_size)}; the limit of such files is {size(most)}")
 

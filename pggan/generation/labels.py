@@ -101,7 +101,9 @@ class LabelSpace:
             name, _, class_name = part.partition("=")
             column = next((c for c in self.columns if c.name == name.strip()), None)
             number = column.parse(class_name.strip()) if column else None
-            if column is None or number is None or column.name in chosen:
+            if column is not None and column.name in chosen:
+                raise UsageError(f"the label {column.name} is there twice in {label!r}; give it once")
+            if column is None or number is None:
                 raise UsageError(f"unknown label {label!r}; choose one of: {', '.join(self.names[:LISTED_CLASSES])}")
             chosen[column.name] = number
         return tuple(chosen.get(column.name) for column in self.columns)

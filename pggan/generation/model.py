@@ -232,7 +232,9 @@ class Model:
         codes: Mapping[int, float] | None = None,
     ) -> Images:  # fmt: skip
         """Generates images as `generate` does, RGBA premultiplied, as grids, videos and metrics take it."""
-        numbers = [int(seeds)] if isinstance(seeds, Integral) else [int(seed) for seed in cast(Iterable[int], seeds)]
+        numbers: list[Any] = [seeds] if isinstance(seeds, Integral) else [*cast(Iterable[int], seeds)]
+        check_seeds(numbers)
+        numbers = list(map(int, numbers))
         images = np.empty((len(numbers), self.resolution, self.resolution, self.channels), np.uint8)
         start = 0
         for part in self.stream(numbers, label, batch, codes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
@@ -86,9 +87,13 @@ class Seeds(Sequence[int]):
 
 
 def check_seeds(seeds: Iterable[int]) -> None:
-    """Raises `UsageError` for a seed out of range."""
+    """Raises `UsageError` for a seed out of range, or that is no whole number."""
     for seed in () if isinstance(seeds, Seeds) else seeds:
-        if not 0 <= seed <= MAX_SEED:
+        try:
+            number = operator.index(seed)
+        except TypeError:
+            raise UsageError(f"seed {seed!r} is no whole number") from None
+        if not 0 <= number <= MAX_SEED:
             raise UsageError(f"seed {seed} is not from 0 to {MAX_SEED}")
 
 

@@ -114,7 +114,10 @@ def _check_same_request(folder: Path, about: dict[str, Any]) -> None:
         differs = next(
             (key for key in about if not isinstance(recorded, dict) or recorded.get(key) != about[key]), "contents"
         )
-        raise UsageError(f"{folder} holds pictures of another {differs}; give another --out, or the same request")
+        raise UsageError(
+            f"{folder} holds pictures of another request, which differs in its {differs}; give another --out, or the same "
+            "request"
+        )
 
 
 def _write_folder(path: Path, images: Iterator[NamedImage], writers: Writers) -> None:

@@ -42,7 +42,10 @@ class TraverseOptions:
         if self.codes:
             raise UsageError("codes and labels are traversed one at a time; give one of them")
         names = [column.name for column in model.labels.columns]
+        held = [part.partition("=")[0].strip() for part in str(self.label or "").split(",")]
         for name in self.labels:
+            if self.labels.count(name) > 1 or name in held:
+                raise UsageError(f"the label {name} is there twice; each changes, or is held at one value")
             if name not in names:
                 raise UsageError(f"this model has no label {name!r}; it has: {', '.join(names) or 'none'}")
         return [LabelTrack(model.labels, names.index(name), self.steps) for name in self.labels]
@@ -92,6 +95,7 @@ class Track(ABC):
 
     name: str
     values: Sequence[float | str]  # in a grid, from left to right
+    is_number: bool  # not one of a few classes
 
     @abstractmethod
     def set_value(self, codes: Codes, labels: Codes | None, place: int) -> None:
@@ -108,6 +112,7 @@ class CodeTrack(Track):
     def __init__(self, options: TraverseOptions, space: CodeSpace, number: int) -> None:
         self.name, self.number, self._options, self._space = str(number), number, options, space
         self.values: list[float] = options.values(space, number)
+        self.is_number = number >= len(space.categorical)
 
     def set_value(self, codes: Codes, labels: Codes | None, place: int) -> None:
         self._space.set_code(codes, self.number, self.values[place])
@@ -124,6 +129,7 @@ class LabelTrack(Track):
         self.name, self.values = self._column.name, [self._column.text(entry) for entry in self.entries]
         first = sum(space.widths[:at])
         self._part = slice(first, first + self._column.width)
+        self.is_number = self._column.is_number
 
     def set_value(self, codes: Codes, labels: Codes | None, place: int) -> None:
         assert labels is not None, "a model with labels"

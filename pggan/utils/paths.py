@@ -83,6 +83,10 @@ def find_model(name: str | Path | None, best: bool = False) -> Path:
         from pggan.utils.caching.hub_files import HubAddress, fetch_model
 
         return fetch_model(HubAddress.parse(str(name)))
+    if not isinstance(name, (str, os.PathLike)) or not str(name):
+        raise ModelError(
+            f"{name!r} is no name of a model; give a model file, a run directory or a shipped model's name"
+        )
     path = Path(name) if os.path.lexists(name) else Path(os.path.expanduser(name))
     if path.is_dir():
         models = numbered(path / MODELS, "model") or numbered(path, "model")

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import uvicorn
 
 from pggan.utils.errors import UsageError
+from pggan.utils.output import mute_heartbeat
 from pggan.web.explorer import Explorer
 from pggan.web.security import Guardian
 from pggan.web.server import MOST_MESSAGE_BYTES, application
@@ -73,6 +74,7 @@ def serve(
     server = _Server(config, ready)
     if opens_browser:
         server.then(lambda: threading.Thread(target=_open, args=(address(guardian),), daemon=True).start())
+    mute_heartbeat(True)  # it waits for people
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 

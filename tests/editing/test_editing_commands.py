@@ -49,8 +49,11 @@ def test_every_kind_of_model_passes_through_every_command(tmp_path, monkeypatch,
     (tmp_path / "way.json").write_text(json.dumps({"format": 1, "keyframes": frames}))
     assert printed(["interpolate", model, "--keyframes", "way.json", "--out", "k.gif", "--fps", "20"])["frames"] == 4
     for method in ("pca", "scores", "marks", *(["labels"] if "labels" in kind else [])):
-        more = {"marks": ["--yes", "0-3", "--no", "4-7"], "scores": ["--score", "brightness"]}.get(method, [])
-        find = ["directions", model, "--from", method, *more, "--pictures", "12", "--n", "1", "--overwrite"]
+        more = {
+            "pca": ["--pictures", "12", "--n", "1"], "scores": ["--pictures", "12", "--score", "brightness"],
+            "marks": ["--yes", "0-3", "--no", "4-7"], "labels": ["--pictures", "12"],
+        }[method]  # fmt: skip
+        find = ["directions", model, "--from", method, *more, "--overwrite"]
         assert printed(find)["directions"][0]["from"] == method
     if kind not in ("fc", "dcgan"):
         printed(["blend", model, "--seeds", "1,2", "--at", "4x4", "--mask", "left"])
@@ -80,15 +83,15 @@ def test_directions_of_each_method_are_found(tmp_path, monkeypatch, printed):
     monkeypatch.chdir(tmp_path)
     model = str(saved_kind("labels", tmp_path))
     (tmp_path / "t.csv").write_text("seed,age\n" + "".join(f"{n},{n % 7}\n" for n in range(40)))
-    few = ["--pictures", "40", "--overwrite"]
+    few = ["--pictures", "40"]
     for more, names in (
-        (["--from", "pca", "--n", "2"], {"pca0", "pca1"}),
-        (["--from", "labels"], {"kind0", "kind1", "kind2"}),
-        (["--from", "scores", "--score", "hue", "--keep", "brightness"], {"hue"}),
+        (["--from", "pca", "--n", "2", *few], {"pca0", "pca1"}),
+        (["--from", "labels", *few], {"kind0", "kind1", "kind2"}),
+        (["--from", "scores", "--score", "hue", "--keep", "brightness", *few], {"hue"}),
         (["--from", "scores", "--csv", "t.csv"], {"age"}),
         (["--from", "marks", "--yes", "0-5", "--no", "6-9", "--name", "hat"], {"hat"}),
     ):
-        result = printed(["directions", model, *more, *few])
+        result = printed(["directions", model, *more, "--overwrite"])
         assert {value["name"] for value in result["directions"]} == names
     keep = ["--keep", "directions.safetensors:hat"]
     result = printed(["directions", model, "--n", "1", "--out", "e.safetensors", *keep])
@@ -128,16 +131,30 @@ def test_two_models_are_blended(tmp_path, monkeypatch, printed):
         (["project", "MODEL", "x.png", "--tuned", "t"], "give --tune STEPS"),
         (["project", "MODEL", "x.png", "--out", "MODEL"], "exists already"),
         (["project", "MODEL", "x.png", "--out", "plain.safetensors/found.safetensors"], "that is a file"),
+        (["project", "MODEL", "x.jpg", "--out", "x.jpg", "--overwrite"], "a file of latents is a .safetensors file"),
+        (["project", "MODEL", "found.png", "--overwrite"], "found.png is read, too, and would be lost"),
+        (["project", "MODEL", "x.png", "--sheet", "s.jpg"], "a sheet is a .png file"),
+        (["project", "MODEL", "."], "is a folder; give a picture"),
         (["project", "MODEL", "x.png", "--video", "x.avi"], "does not end in one of"),
         (["directions", "MODEL", "--from", "marks", "--yes", "1"], "--yes SEEDS and --no SEEDS"),
         (["directions", "MODEL", "--from", "labels"], "no classes"),
         (["directions", "MODEL", "--n", "500"], "500 directions"),
         (["directions", "MODEL", "--out", "MODEL"], "exists already"),
+        (["directions", "MODEL", "--out", "x"], "a file of directions is a .safetensors file"),
+        (["directions", "MODEL", "--pictures", "50"], "--from sefa makes none"),
+        (["directions", "MODEL", "--from", "scores", "--n", "3"], "--from scores has its own number"),
+        (["directions", "MODEL", "--from", "pca", "--n", "9", "--pictures", "8"], "need as many --pictures"),
+        (["traverse", "MODEL", "--directions", "d", "--latents", "x", "--seeds", "5"], "exclude each other"),
         (["blend", "MODEL", "--at", "8"], "give two models"),
         (["blend", "MODEL", "--at", "12x12", "--seeds", "1,2"], "power of two"),
         (["blend", "MODEL", "--at", "8", "--seeds", "1"], "two latents, not 1"),
         (["blend", "MODEL", "MODEL", "--at", "8x9"], "no resolution"),
         (["blend", "MODEL", "MODEL", "--at", "8", "--out", "x.png"], "a .safetensors file"),
+        (["blend", "MODEL", "MODEL", "--at", "8", "--out", "MODEL", "--overwrite"], "would be lost"),
+        (["blend", "MODEL", "MODEL", "--at", "8", "--mix", "16=0.5", "--mix", "16=0.7"], "is there twice"),
+        (["generate", "MODEL", "--out", ""], "an empty name"),
+        (["ema", "RUN", "--length", "0.1", "--out", ""], "an empty name"),
+        (["report", "RUN", "--out", "r.pdf"], "a report is an .html file"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -156,7 +173,8 @@ def test_a_choice_of_another_class_gives_other_files_and_a_full_grid(tmp_path, m
     files = [name for kind in ("kind0", "kind1") for name in printed([*chosen, "--label", kind])["files"]]
     assert len(set(files)) == 8
     assert all("-kind" in name for name in files)
-    assert read_metadata("c/grid.png")["grid"] == "2x2"
+    for kind in ("kind0", "kind1"):
+        assert read_metadata(f"c/grid-{kind}.png")["grid"] == "2x2"
 
 
 def test_found_latents_are_kept_where_the_next_search_is_interrupted(tmp_path, monkeypatch, capsys):

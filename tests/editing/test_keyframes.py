@@ -87,6 +87,8 @@ def test_a_file_of_seeds_and_latents_becomes_a_video(tmp_path, kind):
         '{"format": 1, "keyframes": [{"latents": "none"}, {"seed": 2}]}',
         '{"format": 1, "keyframes": [{"x": 1}, {"seed": 2}]}',
         '{"format": 1, "keyframes": [7, {"seed": 2}]}',
+        '{"format": 1, "keyframes": [{"seed": 1, "secs": 3}, {"seed": 2}]}',
+        '{"format": 1, "lop": false, "keyframes": [{"seed": 1}, {"seed": 2}]}',
         '{"format": 1, "path": "bezier", "keyframes": [{"seed": 1}, {"seed": 2}]}',
         "[" * 100_000,
     ],

@@ -13,6 +13,7 @@ import torch
 
 import pggan
 from pggan.config.model_metadata import MODEL_KEY, STATE_KEY
+from pggan.editing.latents_file import LatentSet
 from pggan.generation.to_uint8 import to_uint8
 from pggan.networks.model_file import load_model, save_model, write_tensors
 from pggan.utils.errors import ModelError, UsageError
@@ -110,6 +111,9 @@ def test_requests_out_of_range_are_refused(path):
         (lambda: model.synthesize(np.zeros((1, 12)), alpha=2), "alpha 2"),
         (lambda: model.generate([-1]), "seed -1"),
         (lambda: model.generate([2**32]), "seed 4294967296"),
+        (lambda: model.generate([1.5]), "seed 1.5 is no whole number"),
+        (lambda: model.generate(["a"]), "seed 'a' is no whole number"),
+        (lambda: LatentSet.of_seeds(model, [-1]), "seed -1"),
         (lambda: model.generate([1], label=0), "no labels"),
         (lambda: model.discriminator(np.zeros((1, 3, 8, 8))), "level 4 takes images"),
     ]:

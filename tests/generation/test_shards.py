@@ -76,7 +76,7 @@ def test_three_processes_share_the_shards_and_missing_ones_are_written_again(lay
     assert (done.written, sum(counted)) == (1, len(seeds))
     assert not list(out.glob(".*"))
     for other, label in ((Seeds.parse("0-30"), None), (seeds, 1)):
-        with pytest.raises(UsageError, match=f"another {'label' if label else 'seeds'}"):
+        with pytest.raises(UsageError, match=f"differs in its {'label' if label else 'seeds'}"):
             shards.write_shards(model, other, out, layout, label)
 
 

@@ -141,6 +141,8 @@ def test_traverse_shows_every_value_of_every_code(coded, tmp_path, capsys):
         (["traverse", "--out", "x.gif", "--steps", "5"], "without steps"),
         (["traverse", "--out", "x.png", "--background", "red"], "are about videos"),
         (["traverse", "--label", "age", "--range", "2"], "about continuous codes"),
+        (["traverse", "--codes", "0", "--steps", "5"], "--steps is about continuous codes and numbers"),
+        (["traverse", "--codes", "0", "--range", "2"], "--range is about continuous codes and numbers"),
         (["traverse", "--codes", "a"], "list of numbers"),
     ],
 )

@@ -131,7 +131,7 @@ def test_numbers_are_asked_for_by_value_and_refused_beyond_their_range(trained, 
 
 
 @pytest.mark.long
-def test_labels_are_traversed_in_grids_and_videos(trained, tmp_path):
+def test_labels_are_traversed_in_grids_and_videos(trained, tmp_path, capsys):
     model = pggan.load(trained)
     options = TraverseOptions(labels=("size", "hair-colour"), seeds=(0, 1), steps=4, label="shift=0")
     result = traverse_grid(model, tmp_path / "grid.png", options)
@@ -143,6 +143,9 @@ def test_labels_are_traversed_in_grids_and_videos(trained, tmp_path):
     size.set_at(np.zeros((2, 0), np.float32), labels, 0.5)
     assert (labels[:, 0] == 1).all()
     assert (labels[:, 1:] == before[:, 1:]).all()
+    for label in ("size,size", "size,size=0.1"):
+        assert command_line(["traverse", str(trained), "--label", label, "--device", "cpu"]) == 2
+        assert "the label size is there twice" in capsys.readouterr().err
     arguments = ["traverse", str(trained), "--label", "size,shift=0.1", "--seconds", "0.5", "--fps", "4", "--quiet"]
     for name in ("size.webp", "size.png"):
         out = tmp_path / name

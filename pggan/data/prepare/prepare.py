@@ -28,7 +28,7 @@ from pggan.data.sources.fingerprint import fingerprint, labels_beside
 from pggan.data.sources.image_io import fitted_side
 from pggan.data.sources.label_files import FOLDERS, NO_LABELS, with_labels
 from pggan.data.sources.list_text import list_path, lists_above
-from pggan.data.sources.synthetic import DEFAULT_RESOLUTION
+from pggan.data.sources.synthetic import DEFAULT_RESOLUTION, DrawnSource
 from pggan.data.store.manifest import LOSSLESS, Manifest, check_size
 from pggan.data.store.pyramid import LOWEST
 from pggan.data.store.resume import StoreProgress, load_resume_point, partial_path
@@ -87,6 +87,8 @@ class _PrepareJob:
         source = open_source(spec, **choices)
         source = with_labels(source, options.labels, options.numbers)
         if options.align is not None:
+            if isinstance(source, DrawnSource):
+                raise UsageError("--align cuts faces out of photographs; drawn faces are aligned, leave it out")
             source = align_source(spec, source, options, faces, dest, features)
         options = replace(options, channels=options.channels or source.channels or 3)
         total = min(len(source), options.limit or len(source))

@@ -51,7 +51,7 @@ def read_picture(path: str | Path, model: Model, align: str = "none") -> InputPi
     path = Path(path)
     if align not in ALIGN:
         raise UsageError(f"unknown alignment {align!r}; choose one of: {', '.join(ALIGN)}")
-    check_small_file(path, MAX_FILE_BYTES)
+    check_small_file(path, MAX_FILE_BYTES, "a picture")
     try:
         image, _ = read_image(path.read_bytes(), model.channels)
     except BadImage as error:
@@ -88,7 +88,7 @@ def image_tensor(image: Images, model: Model) -> Tensor:
 def read_mask(path: str | Path, model: Model) -> NDArray[np.float32]:
     """Reads a picture as a mask (R, R): 0 where it is black, 1 where it is white. Errors are `read_picture`'s."""
     path = Path(path)
-    check_small_file(path, MAX_FILE_BYTES)
+    check_small_file(path, MAX_FILE_BYTES, "a picture")
     try:
         image, _ = read_image(path.read_bytes(), 1)
     except BadImage as error:

@@ -156,7 +156,7 @@ function build() {
   panels.add("timeline", "Timeline", parts.timeline);
   panels.add("neighbours", "Nearest", parts.neighbours);
   panels.add("tray", "Favourites");
-  panels.show(matchMedia("(max-width: 819px)").matches ? "seeds" : "rack");
+  panels.show(matchMedia("(max-width: 819px), (max-height: 500px)").matches ? "seeds" : "rack");
   parts.keyboard = keys();
   toolbar();
   parts.photograph = (file, answer) => parts.photo.open(file, answer);

@@ -47,6 +47,7 @@ export class SeedGrid {
 
   jump(seed) {
     const first = Math.max(0, Math.min(LAST_SEED, Math.floor(seed) || 0));
+    byId("jump").value = first;
     return guarded(() => this.store.change({ first, sort: "seed" }));
   }
 

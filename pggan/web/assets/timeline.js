@@ -16,6 +16,7 @@ export class Timeline {
     this.format = make("select", { "aria-label": "Format" }, ...["mp4", "gif", "webp"].map((name) => make("option", {}, name)));
     this.fps = make("select", { "aria-label": "Frames a second" }, ...["15", "24", "30", "50", "60"].map((name) => make("option", { selected: name === "30" }, name)));
     this.format.addEventListener("change", () => { if (this.format.value === "gif" && this.fps.value === "60") this.fps.value = "50"; });
+    this.files = [button("Export", () => this.export(), { id: "export-film" }), button("Keyframes file", () => this.actions.export("keyframes", {}, false), { class: "quiet" })];
     this.element = make("div", {},
       make("h2", {}, "Timeline"),
       make("p", { class: "note" }, "Pictures in turn, and the way between them. Preview here, then make the video."),
@@ -23,7 +24,7 @@ export class Timeline {
       this.list,
       make("div", { class: "film" }, this.play, this.scrub.element),
       make("h3", {}, "Video"),
-      make("div", { class: "row" }, this.format, make("label", { class: "field" }, this.fps, "fps"), button("Export", () => this.export(), { id: "export-film" }), button("Keyframes file", () => this.actions.export("keyframes", {}, false), { class: "quiet" })));
+      make("div", { class: "row" }, this.format, make("label", { class: "field" }, this.fps, "fps"), ...this.files));
     store.subscribe((screen, { moving }) => this.follow(screen, moving));
   }
 
@@ -57,7 +58,7 @@ export class Timeline {
     this.loop.checked = screen.loop;
     this.path.value = screen.path;
     const enough = screen.frames.length > 1;
-    this.play.disabled = this.scrub.input.disabled = !enough;
+    for (const control of [this.play, this.scrub.input, ...this.files]) control.disabled = !enough;
     const key = JSON.stringify([screen.frames, screen.level, screen.snapshot]);
     if (moving || key === this.key || !this.element.checkVisibility()) return;
     this.key = key;
