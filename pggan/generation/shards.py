@@ -115,8 +115,8 @@ def _check_same_request(folder: Path, about: dict[str, Any]) -> None:
             (key for key in about if not isinstance(recorded, dict) or recorded.get(key) != about[key]), "contents"
         )
         raise UsageError(
-            f"{folder} holds pictures of another request, which differs in its {differs}; give another --out, or the same "
-            "request"
+            f"{folder} holds pictures of another request, which differs in its {differs}; give another --out, or the "
+            "same request"
         )
 
 
