@@ -54,7 +54,7 @@ def explore(folder, *arguments, modules=()):
 class Watched:
     """A page that remembers what must not happen: console errors, exceptions, requests to elsewhere."""
 
-    def __init__(self, browser, url, width=1360, height=840, scheme="dark", **options):
+    def __init__(self, browser, url, width=1360, height=840, scheme="dark", before=lambda page: None, **options):
         self.origin = url.partition("/?")[0]
         size = {"width": width, "height": height}
         self.context = browser.new_context(viewport=size, color_scheme=scheme, accept_downloads=True, **options)
@@ -66,6 +66,7 @@ class Watched:
         )
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", self._check)
+        before(self.page)
         self.page.goto(url)
         self.page.wait_for_selector("body[data-ready]")
 

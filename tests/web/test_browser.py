@@ -14,6 +14,7 @@ from pggan.generation.images import encode_png
 from pggan.networks.model_file import save_model
 from tests.helpers.browser import Watched, chromium, explore
 from tests.helpers.model_files import model_file
+from tests.helpers.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +92,37 @@ def test_the_grid(watched):
     page.select_option("#sort", "score")
     watched.until("document.querySelector('#tiles').getAttribute('aria-busy') === null")
     page.click("#dice")
+
+
+def test_small_pictures_are_drawn_again_when_the_lower_levels_have_their_colours(browser, address):
+    asked, routes = [], []
+
+    def between(route):
+        server = route.connect_to_server()
+        route.on_message(lambda message: (asked.append("thumb:" in str(message)), server.send(message)))
+        server.on_message(route.send)
+        routes.append(route)
+
+    watched = Watched(browser, address, before=lambda page: page.route_web_socket("**", between))
+    watched.until("[...document.querySelectorAll('.rack .thumbs img')].some((img) => img.naturalWidth > 0)")
+    asked.clear()
+    routes[0].send(json.dumps({"type": "event", "event": "colours"}))
+    wait_for(lambda: watched.page.wait_for_timeout(20) or any(asked))
+    watched.context.close()
+    assert watched.faults == []
+
+
+def test_a_phone_held_sideways_has_the_stage_beside_the_tool(browser, address):
+    watched = Watched(browser, address, 844, 390)
+    watched.picture()
+    shows(watched, "rack")
+    boxes = [watched.page.locator(selector).bounding_box() for selector in (".stage", "#panel-rack", ".frame")]
+    stage, tool, picture = boxes
+    assert stage["x"] + stage["width"] <= tool["x"] + 1
+    assert picture["height"] > 150
+    assert watched.page.evaluate("document.documentElement.scrollWidth") == 844
+    watched.context.close()
+    assert watched.faults == []
 
 
 def test_keys_move_in_the_grid(watched):

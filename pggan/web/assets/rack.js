@@ -5,7 +5,7 @@ import { moved } from "./points.js";
 
 const SHARES = [-1, -0.5, 0, 0.5, 1]; // of a direction's reach
 const ENOUGH_MARKS = 10;
-const THUMB_LEVEL = 6; // 64x64: they are no larger on the page
+const THUMB_LEVEL = 7; // 128x128: they are no larger on a dense screen
 // An entry of a label that is a number: its place between the bounds, in so many steps (data/label_columns.py).
 const LABEL_STEPS = 2 ** 30;
 
@@ -32,7 +32,10 @@ export class Rack {
     this.observer = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && this.thumbs(entry.target.dataset.id)));
     this.buildInputs();
     store.subscribe((screen, { moving }) => this.follow(screen, moving));
-    store.events.colours.push(() => this.rows.forEach((row) => (row.key = null)));
+    store.events.colours.push(() => {
+      this.rows.forEach((row) => (row.key = null));
+      this.follow(store.screen, false);
+    });
   }
 
   async load() {
