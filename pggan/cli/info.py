@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # an object with a longer text than this gets a row for each of its values
 INLINE_LENGTH = 60
+# What JSON has as numbers, and the text in the first sentence.
+FIGURES = ("bytes", "trained_kimg", "total_kimg", "seconds")
 # Headings of the description of a run or of data: a model's own information must not pass for them.
 _NAMES_OF_RUNS = ("run", "progress", "trained_for", "stage", "go_on_with", "resolutions", "pictures", "size")
 
@@ -92,7 +94,8 @@ def _sentences(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"data {rest.pop('data')}: {rest.pop('pictures'):,} {colours} pictures, {span}"
         labels = rest["labels"].items()
         rest["labels"] = {name: about if isinstance(about, str) else f"{about} classes" for name, about in labels}
-    rest.pop("channels", None)
+    for figure in ("channels", *FIGURES):
+        rest.pop(figure, None)
     yield from _rows(rest)
     if resume:
         yield f"resume it with: {resume}"
@@ -145,7 +148,8 @@ def _data(path: str) -> dict[str, Any]:
             "channels": manifest.channels,
             "resolutions": [f"{side}x{side}" for side in manifest.resolutions],
             "codecs": {str(side): codec for side, codec in manifest.codecs.items()},
-            "size": size((store.path / "data.mdb").stat().st_size),
+            "size": size(taken := (store.path / "data.mdb").stat().st_size),
+            "bytes": taken,
             "labels": {c.name: c.summary if c.is_number else len(c.classes) for c in manifest.labels},
             "source": manifest.source,
             "options": dict(manifest.options),
@@ -176,6 +180,9 @@ def _run(path: Path) -> dict[str, Any]:
         "progress": f"{last.get('kimg', 0):g} of {total / 1000:g} kimg",
         "stage": f"{last['resolution']}x{last['resolution']}, alpha {last['alpha']:.2f}" if last else "not started",
         "trained_for": duration(last.get("seconds", 0)),
+        "trained_kimg": last.get("kimg", 0),
+        "total_kimg": total / 1000,
+        "seconds": last.get("seconds", 0),
         "models": len(models),
         "newest_model": str(models[-1]) if models else None,
         "best_model": str(run.best) if run.best.exists() else None,
@@ -224,7 +231,8 @@ def _model(path: Path) -> dict[str, Any]:
         "mapping_layers": g.mapping_layers or None,
         "fused_scale": g.fused_scale if g.arch == "pggan" else None,
         **_networks(g, d),
-        "file_size": size(path.stat().st_size),
+        "file_size": size(taken := path.stat().st_size),
+        "bytes": taken,
     }
     info = dict(about.info)
     own = {_heading(name) for name in (*values, *_NAMES_OF_RUNS)}

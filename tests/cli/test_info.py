@@ -50,3 +50,5 @@ def test_json_holds_every_value_as_it_is_described(kind, capsys):
     values = json.loads(capsys.readouterr().out)
     assert values == json.loads(json.dumps(describe(path)))
     assert next(iter(values)) == kind
+    figures = {"run": ("trained_kimg", "total_kimg", "seconds"), "data": ("bytes",), "model": ("bytes",)}[kind]
+    assert all(values[name] > 0 for name in figures)
