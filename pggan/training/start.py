@@ -15,7 +15,8 @@ from pggan.data.loading.sampler import split_held_out
 from pggan.training.engine.environment import RunEnvironment, resolve
 from pggan.training.engine.memory_estimate import describe as describe_memory
 from pggan.training.engine.memory_estimate import resolve_memory
-from pggan.training.engine.step_modes import resolve_modes
+from pggan.training.engine.step_modes import CPU_FLOPS, resolve_modes
+from pggan.training.monitor.plan_table import total_flops
 from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.caching.hub_files import is_address
@@ -37,6 +38,8 @@ LAGGING = 0.02
 FOLLOWING = 0.05
 # Fields of the configuration that `resolve` decides by.
 RESOLVED = ("precision", "mode", "auto_batch", "budget")
+# A run that would take longer on a CPU is meant for a GPU.
+MANY_DAYS = 3
 # Synthetic faces that stand in where no data is given, and their largest side by default.
 DRAWN_COUNT, DRAWN_RESOLUTION = 4000, 256
 
@@ -93,6 +96,17 @@ def _advice_on_average(config: TrainConfig) -> list[str]:
         f"the average of the generator, which makes the pictures, will lag: at the end it holds {shares[level]:.0%} of "
         f"the weights with which {side}x{side} began; give --ema-half-life {kimg:.2g} for one that follows, or look at "
         "the generator itself with pggan generate --raw"
+    ]
+
+
+def advice_on_cpu(config: TrainConfig, cores: int) -> list[str]:
+    """Returns a line where a run would take days on a CPU of so many cores, by its arithmetic."""
+    days = total_flops(config) / (CPU_FLOPS * cores) / 86_400
+    if days < MANY_DAYS:
+        return []
+    return [
+        f"this recipe is for a GPU: its arithmetic alone takes {cores} cores some {days:,.0f} days; --preset demo "
+        "shows faces in minutes, --preset faces in hours, and small minibatches (--batch 4) show most for the time"
     ]
 
 

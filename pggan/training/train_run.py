@@ -167,7 +167,8 @@ def start_run(
     """
     from pggan.data.store.store import Store
     from pggan.training.engine.environment import resolve
-    from pggan.training.start import advice, begin
+    from pggan.training.start import advice, advice_on_cpu, begin
+    from pggan.utils.process_pool import available_cores
 
     if is_main_process():
         RunDirectory(out).check_free()
@@ -177,6 +178,8 @@ def start_run(
         config = _draw(config, out, on_progress, on_note)
     with Store(str(config.data)) as store:
         hints = advice(config, len(store))
+    if environment.device == "cpu":
+        hints += advice_on_cpu(config, available_cores())
     for line in [_summary(config, environment, out), *environment.describe_steps(), *hints]:
         on_note(line)
     with open_display(schedule) as display:

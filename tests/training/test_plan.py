@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.networks.flops import floor_seconds
 from pggan.training.monitor.plan_table import bound, card_plan, describe_bound, large_card, plan
+from pggan.training.start import advice_on_cpu
 
 ROOT = Path(__file__).parents[2]
 H200 = 989.0, 4800.0
@@ -78,6 +80,16 @@ def test_a_plan_for_several_gpus_refuses_what_the_run_would(capsys):
     assert run([*options, "--dry-run"]) == 2
     assert "3 processes cannot share a batch of 4" in capsys.readouterr().err
     assert run([*options, "--write-config"]) == 0
+
+
+def test_a_cpu_is_told_that_a_recipe_for_gpus_takes_long():
+    (line,) = advice_on_cpu(configure(None, {}), 2)
+    assert "--preset demo" in line
+    days = float(re.search(r"some ([\d,]+) days", line)[1].replace(",", ""))
+    (faster,) = advice_on_cpu(configure(None, {}), 64)
+    assert float(re.search(r"some ([\d,]+) days", faster)[1].replace(",", "")) == pytest.approx(days / 32, rel=0.05)
+    assert not advice_on_cpu(configure("demo", {}), 2)
+    assert not advice_on_cpu(configure("faces", {}), 2)
 
 
 def test_plans_without_a_card_say_nothing_of_one():

@@ -64,6 +64,11 @@ def plan(config: TrainConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def total_flops(config: TrainConfig) -> float:
+    """Returns the floating-point operations of a whole run."""
+    return float(sum(row["gflop_per_image"] * row["images"] for row in plan(config)["phases"]) * 1e9)
+
+
 def table(config: TrainConfig) -> str:
     """Formats the plan as a text table."""
     planned = plan(config)
@@ -89,9 +94,8 @@ def table(config: TrainConfig) -> str:
         lines.append(f"over the run: {', '.join(changing)}")
     techniques = [name for name in planned["regularizers"] if REGULARIZERS[name].switch or REGULARIZERS[name].joins]
     suffix = f"; with {', '.join(techniques)}" if techniques else ""
-    flops = sum(row["gflop_per_image"] * row["images"] for row in planned["phases"]) * 1e9
     lines.append(
-        f"in all {planned['total_kimg']:g} kimg (thousand images shown to D), {flops / 1e15:.3g} PFLOP; "
+        f"in all {planned['total_kimg']:g} kimg (thousand images shown to D), {total_flops(config) / 1e15:.3g} PFLOP; "
         f"loss {planned['loss']}, {planned['n_critic']} D step{'s' if planned['n_critic'] > 1 else ''} for each G step"
         f"{suffix}"
     )
