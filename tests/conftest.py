@@ -23,8 +23,8 @@ def fuzz_rounds(request):
 
 
 def pytest_collection_modifyitems(items):
-    """The slow tests first, so that no process is left with one of them while the others have nothing to do."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """The slow tests first, above all those with a limit of their own: no process is left alone with one of them."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("timeout", "slow")])
 
 
 def pytest_runtest_setup(item):

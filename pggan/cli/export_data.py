@@ -27,7 +27,7 @@ from pggan.utils.formatting import size
     ),
     cloup.option(
         "--labels", metavar="COLUMN", show_default="the only one",
-        help="Label column to write, for formats that hold one column.",
+        help="Label column of what holds one: TFRecords, and StyleGAN's dataset.json in folders and zips.",
     ),
     cloup.option(
         "--by-class", metavar="COLUMN", show_default="folders of 1000",

@@ -76,8 +76,8 @@ def export_data(
     path = _out_path(Path(out), kind)
     if by_class is not None and kind not in ("folder", "zip"):
         raise UsageError(f"--by-class makes folders, which --as {kind} has not; give --as folder or zip")
-    if labels is not None and kind in ("folder", "zip", "parquet"):
-        raise UsageError(f"--labels chooses a column for formats that hold one; --as {kind} writes all, leave it out")
+    if labels is not None and kind == "parquet":
+        raise UsageError("--labels chooses a column for formats that hold one; --as parquet writes all, leave it out")
     with Store(data) as store:
         if Path(os.path.realpath(data)) in Path(os.path.realpath(path)).parents:
             raise UsageError(f"{path} lies in the data store {data}; give an OUT outside it")

@@ -55,14 +55,14 @@ FITTING = {
 }  # fmt: skip
 # What a command needs in any case, or is quick with; STORE is the data store.
 ENDINGS = {"interpolate": ".gif", "traverse": ".png", "project": ".safetensors", "blend": ".safetensors"}
-ENDINGS |= {"directions": ".safetensors", "ema": ".safetensors"}
+ENDINGS |= {"directions": ".safetensors", "ema": ".safetensors", "report": ".html"}
 BASE = {
     "interpolate": ["--seconds", "0.2"],
     "evaluate": ["--data", "STORE", "--n", "16", "--metrics", "neighbours"],
     "export-data": ["--as", "folder"],
     "project": ["--steps", "3", "--starts", "2", "--restarts", "1"],
     "blend": ["--at", "8x8"],
-    "directions": ["--pictures", "16"],
+    "directions": ["--n", "2"],
     "ema": ["--length", "0.07"],
 }
 # They only say what they would do.

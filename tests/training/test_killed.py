@@ -40,7 +40,7 @@ def save_file(tensors, path, metadata=None):
         for at in range(3):
             file.write(data[at * len(data) // 3 : (at + 1) * len(data) // 3])
             file.flush()
-            time.sleep(0.02)
+            time.sleep(0.05)
 safetensors.torch.save_file = save_file
 from pggan.cli import main
 sys.argv[0] = "pggan"
