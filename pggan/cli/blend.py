@@ -93,9 +93,10 @@ def _blend_models(
     model: str, other: str, at: int, mix: dict[int, float], force: bool, out: Path, overwrite: bool, output: Output
 ) -> None:
     check_ending("--out", out, ".safetensors", "a model")
-    check_new([out], overwrite)
+    from pggan.utils.paths import find_model
+
+    check_new([out], overwrite, [find_model(model), find_model(other)])
     coarse, fine = (ModelChoice(name, False, "cpu").load() for name in (model, other))
-    check_new([out], overwrite, [coarse.path, fine.path])
     from pggan.editing.blend import blend_models
     from pggan.networks.model_file import save_model
 
@@ -112,7 +113,7 @@ def _cross_over(
     channels: tuple[int, int] | None, mask: str | None, out: Path, overwrite: bool, output: Output, force: bool,
 ) -> None:  # fmt: skip
     check_ending("--out", out, ".png", "a cross-over")
-    check_new([out], overwrite, [*files, Path(mask or "")])
+    check_new([out], overwrite, [*files, Path(mask) if mask else None])
     model = choice.load()
     from pggan.editing.blend import SIDES, CrossOver, cross_over, side_mask
     from pggan.editing.latent_sources import read_all_latents

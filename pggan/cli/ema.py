@@ -105,20 +105,16 @@ def command(
         tried, nimg = lengths or LENGTHS, stored_averages(directory, kimg)[-1].nimg
         for each in tried:
             check_length(each)
-            _check_out(directory, out or _default_out(directory, f"{each:g}", nimg), overwrite)
+            _check_out(directory, out or directory.made_model(f"{each:g}", nimg), overwrite)
         built, rows = _search(directory, str(best), tried, data, count or DEFAULT_COUNT, device, kimg, output)
     about = built.model.info["post_hoc"]
     if out is None:
         name = "mean" if snapshots else f"{about['length']:g}"
-        out = _default_out(directory, name, round(built.model.info["kimg"] * 1000))
+        out = directory.made_model(name, round(built.model.info["kimg"] * 1000))
         _check_out(directory, out, overwrite)
     save_model(out, built.model)
     values = {"file": str(out), **about, **({"metric": best, "tried": rows} if rows else {})}
     output.result(values, *_lines(out, built, rows, best))
-
-
-def _default_out(run: RunDirectory, name: str, nimg: int) -> Path:
-    return run.path / "models" / f"ema-{name}-{nimg:09d}.safetensors"
 
 
 def _check_out(run: RunDirectory, out: Path, overwrite: bool) -> None:

@@ -191,12 +191,13 @@ def _show_codes(
     from pggan.generation.traverse import TraverseOptions, traverse_grid, traverse_video
 
     options = TraverseOptions(*choices)
-    if not any(track.is_number for track in options.tracks(loaded)):  # refuses a model without codes, too
+    tracks = options.tracks(loaded)  # refuses a model without codes
+    if not any(track.is_number for track in tracks):
         for name, flag in (("steps", "--steps"), ("code_range", "--range")):
             if is_given(name):
                 raise UsageError(f"{flag} is about continuous codes and numbers; what is shown has its own values")
     if out.suffix.lower() == ".png":
-        rows = len(options.tracks(loaded)) * len(options.seeds)
+        rows = len(tracks) * len(options.seeds)
         with output.progress("traversing", rows, "rows") as advance:
             result = traverse_grid(loaded, out, options, advance)
         shown = (

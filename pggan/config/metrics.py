@@ -87,6 +87,11 @@ class StopRule:
         return cls(METRICS[name.strip()].name, int(count))
 
 
+def measurable(names: Sequence[str], side: int) -> list[str]:
+    """Returns those metrics that are defined for pictures of `side` pixels."""
+    return [name for name in names if METRICS[name].side <= side]
+
+
 def chosen(text: str | Sequence[str]) -> list[str]:
     """Parses `swd,msssim` or a list into names. Raises `UsageError` for unknown or repeated names, or none."""
     names = [part.strip() for part in (text.split(",") if isinstance(text, str) else text) if part.strip()]

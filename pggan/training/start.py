@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pggan.config.metrics import METRICS
+from pggan.config.metrics import measurable
 from pggan.config.resume_policy import changed
 from pggan.config.train import TrainConfig
 from pggan.data.loading.sampler import split_held_out
@@ -16,7 +16,7 @@ from pggan.training.engine.environment import RunEnvironment, resolve
 from pggan.training.engine.memory_estimate import describe as describe_memory
 from pggan.training.engine.memory_estimate import resolve_memory
 from pggan.training.engine.step_modes import CPU_FLOPS, resolve_modes
-from pggan.training.monitor.plan_table import total_flops
+from pggan.training.monitor.plan_table import plan, total_flops
 from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.caching.hub_files import is_address
@@ -71,7 +71,7 @@ def advice(config: TrainConfig, count: int) -> list[str]:
             "--augment ada without --held-out: p follows how surely reals score above generated pictures, which tells "
             "overfitting less well than pictures held out do"
         )
-    if config.eval_every and all(METRICS[name].side > config.max_res for name in config.eval_metrics):
+    if config.eval_every and not measurable(config.eval_metrics, config.max_res):
         lines.append(
             f"none of --eval-metrics {','.join(config.eval_metrics)} is for pictures of {config.max_res}x"
             f"{config.max_res} and smaller: no model is measured, and none is the best (--eval-every 0 silences this)"
@@ -100,8 +100,8 @@ def _advice_on_average(config: TrainConfig) -> list[str]:
 
 
 def advice_on_cpu(config: TrainConfig, cores: int) -> list[str]:
-    """Returns a line where a run would take days on a CPU of so many cores, by its arithmetic."""
-    days = total_flops(config) / (CPU_FLOPS * cores) / 86_400
+    """Returns advice for a run whose arithmetic alone takes a CPU `MANY_DAYS` or more; none for a shorter run."""
+    days = total_flops(plan(config)) / (CPU_FLOPS * cores) / 86_400
     if days < MANY_DAYS:
         return []
     return [

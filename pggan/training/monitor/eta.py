@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pggan.config.metrics import METRICS
+from pggan.config.metrics import measurable
 from pggan.config.schedule import Phase, Schedule
 from pggan.config.train import TrainConfig, level_of
 from pggan.networks.flops import d_passes, iteration_flops, layers
@@ -194,7 +194,7 @@ class EtaEstimator:
         tick = max(1, round(config.tick_kimg.at(phase.resolution) * 1000), phase.batch * self._schedule.n_critic)
         ticks = (phase.images - begun) // tick
         snapshots = ticks // config.snapshot_ticks + 1
-        can_measure = config.eval_every and any(METRICS[m].side <= phase.resolution for m in config.eval_metrics)
+        can_measure = config.eval_every and measurable(config.eval_metrics, phase.resolution)
         starts = not begun and not self._ticks.get(phase.level) and (phase.fading or not phase.index)
         return {
             "start": int(starts),

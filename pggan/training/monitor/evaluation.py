@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pggan.config.metrics import METRICS
+from pggan.config.metrics import METRICS, measurable
 from pggan.config.schedule import ScheduleState
 from pggan.data.store.store import Store
 from pggan.metrics.embeddings import embeddings_for
@@ -68,7 +68,7 @@ class Evaluation:
 
     def names(self, resolution: int) -> list[str]:
         """The run's metrics that are defined for images of this resolution."""
-        return [name for name in self.config.eval_metrics if METRICS[name].side <= resolution]
+        return measurable(self.config.eval_metrics, resolution)
 
     def plan(self, scheduled: ScheduleState, ended: bool) -> None:
         """Notes whether an evaluation is due: at the end of a phase, and at every `eval_every`-th snapshot."""

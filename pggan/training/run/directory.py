@@ -66,6 +66,10 @@ class RunDirectory:
         """The model files, oldest first, without the best one."""
         return numbered(self.path / MODELS, "model")
 
+    def made_model(self, name: str, nimg: int) -> Path:
+        """An average that `pggan ema` makes, of the snapshot after `nimg` images."""
+        return self.path / MODELS / f"ema-{name}-{nimg:09d}.safetensors"
+
     def made_models(self) -> list[Path]:
         """The averages that `pggan ema` made afterwards."""
         return sorted((self.path / MODELS).glob("ema-*.safetensors"))
