@@ -28,7 +28,7 @@ from pggan.cli.options import (
 )
 from pggan.generation.seeds import Seeds
 from pggan.generation.video_formats import check_fps, video_format
-from pggan.networks.latents import MAX_CONTINUOUS
+from pggan.networks.latents import MAX_CONTINUOUS, TRAVERSE_REACH, TRAVERSE_STEPS
 from pggan.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ VideoSettings = tuple[float, float, "int | None", "tuple[int, int, int]"]
 
 MOST_SEEDS = 64
 DEFAULT_SECONDS, DEFAULT_FPS = 6.0, 30.0
-DEFAULT_STEPS, DEFAULT_RANGE = 10, 1.0
 
 
 @cloup.command("traverse")
@@ -52,11 +51,11 @@ DEFAULT_STEPS, DEFAULT_RANGE = 10, 1.0
     cloup.option("--seeds", type=SEEDS, default="0", help="Seeds of the noise and of the other codes."),
     label_option,
     cloup.option(
-        "--steps", type=click.IntRange(2, 100), show_default=f"{DEFAULT_STEPS}", metavar="N",
+        "--steps", type=click.IntRange(2, 100), show_default=f"{TRAVERSE_STEPS}", metavar="N",
         help="Values of a continuous code, a number or a direction in its row.",
     ),
     cloup.option(
-        "--range", "code_range", type=NumberRange(0.01, MAX_CONTINUOUS), show_default=f"{DEFAULT_RANGE}", metavar="X",
+        "--range", "code_range", type=NumberRange(0.01, MAX_CONTINUOUS), show_default=f"{TRAVERSE_REACH}", metavar="X",
         help="Continuous codes go from minus this to this. Training draws them from -1 to 1.",
     ),
 )  # fmt: skip
@@ -117,11 +116,11 @@ def command(
     video = (seconds or DEFAULT_SECONDS, fps or DEFAULT_FPS, scale, background)
     if directions is None:
         changing, held = _split_labels(label)
-        choices = (codes or (), tuple(seeds), steps or DEFAULT_STEPS, code_range or DEFAULT_RANGE, changing, held)
+        choices = (codes or (), tuple(seeds), steps or TRAVERSE_STEPS, code_range or TRAVERSE_REACH, changing, held)
         result, line = _show_codes(loaded, out, choices, video, output)
     else:
         latents = _latents(loaded, saved, seeds)
-        moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps or DEFAULT_STEPS)
+        moves = (directions, names, Reach(degrees, spreads).amount(loaded), steps or TRAVERSE_STEPS)
         result, line = _show_directions(loaded, saved, out, moves, latents, video, output)
     output.result({"model": str(loaded.path), **result}, line)
 

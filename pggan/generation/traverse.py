@@ -18,7 +18,7 @@ from pggan.generation.images import describe, make_folder, write_png
 from pggan.generation.labels import LabelSpace
 from pggan.generation.model import Model
 from pggan.generation.video import Advance, write_grid_video
-from pggan.networks.latents import CodeSpace
+from pggan.networks.latents import TRAVERSE_REACH, TRAVERSE_STEPS, CodeSpace
 from pggan.utils.errors import UsageError
 
 Codes = NDArray[np.float32]
@@ -30,8 +30,9 @@ class TraverseOptions:
 
     codes: tuple[int, ...] = ()  # numbers of the codes; empty: all, unless there are `labels`
     seeds: tuple[int, ...] = (0,)  # whose noise and other codes are shown
-    steps: int = 10  # values of a continuous code or a number in a grid; a categorical code or a label has all its own
-    reach: float = 1.0  # continuous codes go from -reach to reach
+    # values of a continuous code or a number in a grid; a categorical code or a label has all its own
+    steps: int = TRAVERSE_STEPS
+    reach: float = TRAVERSE_REACH  # continuous codes go from -reach to reach
     labels: tuple[str, ...] = ()  # label columns that change, instead of codes
     label: str | None = None  # labels that are held, as `Model.generate` takes them; the others are each seed's own
 

@@ -33,6 +33,8 @@ def one_hot(classes: Iterable[int], size: int) -> NDArray[np.float32]:
 CODES_STREAM = 1
 # Bound of continuous codes that users set. Training draws them from U(-1, 1).
 MAX_CONTINUOUS = 3.0
+# A traversal that is not told otherwise: values in a row, and continuous codes from minus this to this.
+TRAVERSE_STEPS, TRAVERSE_REACH = 10, 1.0
 
 
 @dataclass(frozen=True)

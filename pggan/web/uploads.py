@@ -60,7 +60,7 @@ def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
     try:
         image, _ = read_image(data, explorer.model.channels)
     except BadImage as error:
-        raise UsageError(f"this is no picture that can be read ({error}); PNG, JPEG, WebP, BMP and TIFF can") from None
+        raise UsageError(f"{error}; PNG, JPEG, WebP, BMP and TIFF can be read") from None
     try:
         entry = read_metadata(io.BytesIO(data))
     except DataError:

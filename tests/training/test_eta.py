@@ -2,7 +2,8 @@
 
 fixtures/logs: lines of runs on painted portraits, on a two-core machine. quiet: timed by the processor time of the run,
 as on a machine of its own. busy, busier: by the clock, while other programs took up to four times the cores there were;
-they were written before pauses were logged.
+they were written before pauses were logged. demo: by the clock, alone, with minibatches of 4, whose
+steps at 4x4 take their time for launching kernels.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig, from_json
-from pggan.training.monitor.eta import PAUSES, EtaEstimator, Measurement, robust_rate
+from pggan.networks.flops import layers
+from pggan.training.monitor.eta import PAUSES, EtaEstimator, Measurement, robust_rate, work
 
 LOGS = Path(__file__).parents[1] / "fixtures" / "logs"
 CONFIG = TrainConfig(max_res=32, stable_kimg=PerResolution(1), fade_kimg=PerResolution(1), eval_every=0)
@@ -56,6 +59,25 @@ def test_a_level_that_was_not_tried_is_a_range_and_costs_no_less_than_the_one_be
     slow.measured(2, 100, 1)
     slow.measured(3, 100, 0.5)  # faster than the level below, as a machine is that was busy before
     assert slow.seconds_per_image(4).low >= 0.005
+
+
+@pytest.mark.parametrize("batch", [2, 16, 128])
+@pytest.mark.parametrize("launch,flops", [(0.004, 50e9), (0.002, 150e9), (0.0001, 10e9)])
+def test_launching_kernels_and_arithmetic_are_told_apart(batch, launch, flops):
+    config = replace(CONFIG, batch=PerResolution(batch))
+    eta = EtaEstimator(config, Schedule(config))
+
+    def seconds(level):
+        count = sum(len(layers(network, level)) for network in config.networks())
+        return launch * count / batch + work(config, level, 1) / flops
+
+    eta.measured(2, 1, seconds(2))
+    for level in (3, 4, 5):  # with one level tried, the range holds
+        low, _, high = eta.seconds_per_image(level)
+        assert low < seconds(level) < high
+    eta.measured(3, 1, seconds(3))
+    for level in (4, 5):  # with two, the likely time is it
+        assert eta.seconds_per_image(level).likely == pytest.approx(seconds(level))
 
 
 def test_one_bad_tick_hardly_counts_and_old_ones_fade():
@@ -128,7 +150,7 @@ def test_on_a_quiet_machine_the_phase_is_right_and_the_run_within_its_range():
             assert 0.7 < left.run.likely / run < 1.3, clock
 
 
-@pytest.mark.parametrize("name,middle,worst", [("busy", 1.3, 2.0), ("busier", 1.35, 2.6)])
+@pytest.mark.parametrize("name,middle,worst", [("demo", 1.2, 1.5), ("busy", 1.3, 2.0), ("busier", 1.35, 2.6)])
 def test_on_busy_machines_it_is_as_wrong_as_the_machine_is_fickle(name, middle, worst):
     rows = list(replay(name))
     errors = [max(left.phase / phase, phase / left.phase) for *_, left, phase, run in rows]

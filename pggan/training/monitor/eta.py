@@ -25,11 +25,12 @@ OUTLIER = 4.0
 # FLOPs that take as long as moving one value of a layer's output to memory and back, as often as an iteration does:
 # fitted to iterations from 4x4 to 256x256 on a CPU.
 FLOPS_PER_VALUE = 3500.0
-# How many times faster an operation may be at larger resolutions than in the first level of a run, where most time may
-# go to launching layers; from the second level on, measured.
-GAIN = 6.0
-# How much faster the next levels may be than in line with two that were tried, and with more.
-SECOND_GAIN, LATER_GAIN = 2.0, 1.3
+# An iteration takes a time for each layer, to launch its kernels, and one for its arithmetic. After the first level the
+# share of the arithmetic is unknown. It may be one part in `FIRST_SHARE`, or less where the machine did fewer FLOPs a
+# second than `FAST`, which one of two cores may reach with larger pictures.
+FIRST_SHARE, FAST = 6.0, 400e9
+# How much smaller or larger the share may be than what two tried levels say, and more of them.
+SECOND_DOUBT, LATER_DOUBT = 2.0, 1.3
 # Least factor of the range of a level that was not tried yet, and what each further level adds.
 SPREAD, SPREAD_PER_LEVEL = 1.3, 0.12
 # What a pause costs at the next level, as a multiple: between four times the pixels and the same work.
@@ -102,7 +103,9 @@ class EtaEstimator:
 
     def __init__(self, config: TrainConfig, schedule: Schedule) -> None:
         self._config, self._schedule = config, schedule
-        self._work = {phase.level: work(config, phase.level, schedule.n_critic) for phase in schedule.phases}
+        self._batch = {phase.level: phase.batch for phase in schedule.phases}
+        self._work = {at: batch * work(config, at, schedule.n_critic) for at, batch in self._batch.items()}
+        self._layers = {at: sum(len(layers(network, at)) for network in config.networks()) for at in self._batch}
         self._ticks: dict[int, deque[Measurement]] = {}
         self._pauses: dict[tuple[str, int], deque[float]] = {}
 
@@ -142,25 +145,36 @@ class EtaEstimator:
         rate = robust_rate(self._ticks[highest])
         assert rate is not None
         if level < highest:
-            return Span(rate / GAIN, rate, rate)
+            return Span(rate / FIRST_SHARE, rate, rate)
         return self._predicted(level, highest, rate)
 
     def _predicted(self, level: int, highest: int, rate: float) -> Span:
-        """Predicts the seconds per image of a level from the highest one that was tried, and the one below that."""
-        proportional = rate * self._work[level] / self._work[highest]
-        below = max((at for at in self._ticks if at < highest), default=None)
-        earlier = robust_rate(self._ticks[below]) if below is not None else None
-        if below is None or earlier is None or self._work[below] >= self._work[highest]:
-            low, high = max(rate, proportional / GAIN), max(rate, proportional)
-            return Span(low, (low * high) ** 0.5, high * SPREAD)
-        # linear in the work: what an iteration costs beside it stays
-        slope = max(0.0, (rate - earlier) / (self._work[highest] - self._work[below]))
-        linear = min(rate + slope * (self._work[level] - self._work[highest]), proportional)
-        likely = max(rate, (linear * proportional) ** 0.5)
+        """Predicts the seconds per image of a level from the highest one that was tried."""
+        more_layers = self._layers[level] / self._layers[highest]
+        more_work = self._work[level] / self._work[highest]
+        iteration = rate * self._batch[highest]
+
+        def at(share: float) -> float:
+            return iteration * ((1 - share) * more_layers + share * more_work) / self._batch[level]
+
+        low, likely, high = map(at, self._arithmetic_share(highest, iteration))
         spread = SPREAD + SPREAD_PER_LEVEL * (level - highest - 1)
-        gain = SECOND_GAIN if len(self._ticks) == 2 else LATER_GAIN
         # not less than the level below
-        return Span(max(rate, min(linear / gain, likely / spread)), likely, max(proportional, likely) * spread)
+        return Span(max(rate, min(low, likely / spread)), max(rate, likely), max(rate, likely, high) * spread)
+
+    def _arithmetic_share(self, level: int, iteration: float) -> Span:
+        """Returns which share of the seconds of an iteration at a tried level is arithmetic."""
+        least = min(1 / FIRST_SHARE, self._work[level] / iteration / FAST)
+        below = max((at for at in self._ticks if at < level), default=None)
+        earlier = robust_rate(self._ticks[below]) if below is not None else None
+        if below is None or earlier is None or self._work[below] >= self._work[level]:
+            return Span(least, least**0.5, 1.0)
+        layers_below = self._layers[below] / self._layers[level]
+        work_below = self._work[below] / self._work[level]
+        time_below = earlier * self._batch[below] / iteration
+        share = min(max((layers_below - time_below) / (layers_below - work_below), least), 1.0)
+        doubt = SECOND_DOUBT if len(self._ticks) == 2 else LATER_DOUBT
+        return Span(share / doubt, share, min(1.0, doubt * share))
 
     def left(self, nimg: int, current: Measurement | None = None) -> Left:
         """Returns the time left after `nimg` images. `current`: the iterations since the last tick."""
