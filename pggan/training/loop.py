@@ -108,7 +108,9 @@ class Trainer:
         records = config.mode == "auto" and device.type == "cpu" and world.is_main_process
         # no method of the loop: in a cycle with it, networks and store would outlive the run
         fell_back = partial(_record_modes, run, display) if records else (lambda modes: None)
-        self.executor = StepExecutor(self.state, environment.modes, display.note, fell_back=fell_back)
+        self.executor = StepExecutor(
+            self.state, environment.modes, display.note, fell_back=fell_back, single_thread=environment.single_thread
+        )
         self.executor.apply_memory_plan(environment.memory)
         labels = RunLabels.of(self.store, config)
         self.builder = BatchBuilder(self.state, labels.at, labels.known, labels.columns)

@@ -169,21 +169,24 @@ def test_a_stop_is_heard_while_the_run_waits(config, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiles with g++")
 def test_the_run_finds_the_code(tmp_path, monkeypatch):
-    """From the process's cache: nothing is compiled a second time."""
+    """From the process's cache: nothing is compiled a second time, though one thread of two computes this step."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     set_precision("fp32")  # as a run does: the compiler's keys hold torch's switches
-    worker = CompileWorker(SMALL, "cpu", "fp32", lambda level: None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
+    executor = StepExecutor(state, {2: StepMode.COMPILED}, said.append, single_thread=(2,))
+    worker = start_compile_worker(executor)
     try:
         wait_for(lambda: worker.ready(2, 8))
+        counters.clear()
+        with executor.step_at(2):
+            for inputs in example_inputs(state, 2, 8).values():
+                inputs = dataclasses.replace(inputs, alpha=torch.tensor(0.7))
+                assert distance(executor(inputs).by_name, eager(state.context, inputs).by_name) < 1e-4
     finally:
+        torch.set_num_threads(before)
         worker.close()
-    counters.clear()
-    said, state = [], TrainState(SMALL, torch.device("cpu"), "fp32")
-    executor = StepExecutor(state, {2: StepMode.COMPILED}, said.append)
-    executor.worker = worker
-    for inputs in example_inputs(state, 2, 8).values():
-        inputs = dataclasses.replace(inputs, alpha=torch.tensor(0.7))
-        assert distance(executor(inputs).by_name, eager(state.context, inputs).by_name) < 1e-4
     assert said[-1].startswith("the step at 4x4: compiled, ")
     assert counters["inductor"]["fxgraph_cache_miss"] == 0
     assert counters["inductor"]["fxgraph_cache_hit"] == 2

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from pggan.config.presets import PRESETS, configure
 from pggan.config.schedule import Schedule
 from pggan.config.train import PerResolution, TrainConfig
-from pggan.training.engine.environment import RunEnvironment
+from pggan.training.engine.environment import RunEnvironment, resolve
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import (
     CPU_COMPILE_SECONDS,
@@ -25,6 +25,7 @@ from pggan.training.engine.step_modes import (
     describe,
     pick_modes,
     saved_seconds,
+    single_thread_levels,
 )
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
@@ -32,6 +33,7 @@ from pggan.training.start import begin, resume
 from pggan.utils.errors import UsageError
 from tests.helpers.runs import Notes
 from tests.helpers.step_modes import SMALL, recorder
+from tests.helpers.train_steps import Player, tiny
 
 EAGER, CAPTURED_EAGER, COMPILED, BOTH = StepMode
 
@@ -136,7 +138,7 @@ def test_recorded_environments():
     environment = RunEnvironment("cuda:0", "bf16", modes, "x", data={"count": 3}, processes=2)
     values = json.loads(json.dumps(environment.to_json()))
     assert values["modes"] == {"4": "eager", "8": "captured"}
-    assert RunEnvironment.from_json(values) == environment
+    assert RunEnvironment.from_json(json.loads(json.dumps(values))) == environment
     old = {"device": "cpu", "precision": "fp32"}
     assert RunEnvironment.from_json(old) == RunEnvironment("cpu", "fp32", {})
     assert RunEnvironment.from_json({**old, "modes": {"4": "eager|captured-eager"}}).modes is None
@@ -209,3 +211,51 @@ def test_an_unknown_mode_is_refused_and_a_budget_is_recorded():
 def test_published_recipes_are_compiled_on_gpus_where_most_of_their_time_goes(preset):
     modes, _ = pick_modes(configure(preset, {}).schedule, "cuda", None, [])
     assert {modes[level] for level in (8, 9, 10)} == {BOTH}
+
+
+def test_small_steps_take_one_thread_of_a_cpu():
+    """Where a second thread was slower in tools/README.md's table; never on a GPU."""
+    names = ("demo", "faces", "celebahq-v2-1gpu")
+    levels = [single_thread_levels(configure(name, {}), "cpu", 1) for name in names]
+    assert levels == [(2, 3, 4), (2,), ()]
+    assert single_thread_levels(configure("demo", {}), "cuda:0", 1) == ()
+    larger = configure("demo", {"batch": PerResolution(16)})
+    assert single_thread_levels(larger, "cpu", 1) == (2, 3)
+    # what counts is what one process computes at once
+    assert single_thread_levels(larger, "cpu", 4) == (2, 3, 4)
+    assert single_thread_levels(dataclasses.replace(larger, micro_batch=PerResolution(4)), "cpu", 1) == (2, 3, 4)
+
+
+def test_a_run_records_which_steps_take_one_thread(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    environment = resolve(configure("demo", {"device": "cpu", "mode": "eager"}))
+    values = environment.to_json()
+    assert values["single_thread"] == [4, 8, 16]
+    assert RunEnvironment.from_json(json.loads(json.dumps(values))) == environment
+    assert environment.describe_steps() == ["steps: eager (as asked for), by one thread at 4x4, 8x8, 16x16"]
+    older = {name: value for name, value in values.items() if name not in ("single_thread", "torch")}
+    assert RunEnvironment.from_json(older).single_thread == ()  # it goes on as it began
+
+
+def test_one_thread_computes_a_small_step_and_all_of_them_what_lies_between():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        player = Player(tiny(), single_thread=(2,))
+        seen = {}
+        compute = player.executor.context
+
+        def context(level):
+            seen[level] = torch.get_num_threads()
+            return compute(level)
+
+        player.executor.context = context
+        while player.state.nimg < player.schedule.total:
+            player.iterate()
+            assert torch.get_num_threads() == 2
+        assert seen == {2: 1, 3: 2, 4: 2}
+        with pytest.raises(ZeroDivisionError), player.executor.step_at(2):
+            1 / 0  # noqa: B018
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -16,16 +16,20 @@ from typing import Any
 import click
 
 from benchmarks.measuring import Numbers, as_json, machine, show
+from pggan.utils.process_pool import available_cores
 from pggan.utils.startup import WAITING
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark.py"
 BUSY = "while True: pass"
 # What the environment says of waiting, by name of a row; numbers are turns of GNU's waiting loop.
 OTHERS: dict[str, dict[str, str]] = {
+    "a run": WAITING,
     "torch's default": {},
     "passive": {"OMP_WAIT_POLICY": "passive"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
+    "one thread": {},
 }
+# Threads in all steps, by name of a row: all of them where none is named. A run decides by resolution.
+THREADS = {"a run": [], "one thread": ["--threads", "1"]}
 
 
 @click.command("busy")
@@ -43,11 +47,12 @@ def command(as_json: bool, **given: Any) -> None:
     """
     ways = {**OTHERS, **{f"{count:,} turns": {"GOMP_SPINCOUNT": str(count)} for count in given["spins"]}}
     found: dict[tuple[str, int, int], list[float]] = {}
+    every_thread = ["--threads", str(available_cores())]
     for number in range(given["rounds"]):
         for programs in given["programs"]:
             for way, variables in ways.items():
                 with _busy(programs):
-                    for side, rate in _rates(variables, given):
+                    for side, rate in _rates(variables, given, THREADS.get(way, every_thread)):
                         found.setdefault((way, side, programs), []).append(rate)
             click.echo(f"round {number + 1}: measured beside {programs}", err=True)
     rows = [_row(way, side, found, given["programs"]) for way in ways for side in given["resolutions"]]
@@ -74,14 +79,14 @@ def _busy(count: int) -> Iterator[None]:
             program.wait()
 
 
-def _rates(variables: dict[str, str], given: dict[str, Any]) -> list[tuple[int, float]]:
+def _rates(variables: dict[str, str], given: dict[str, Any], threads: list[str]) -> list[tuple[int, float]]:
     """Runs `benchmark.py train` in a process of its own, whose runtime reads the variables when it starts."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rates.json")
         sides = ",".join(map(str, given["resolutions"]))
         options = ["--preset", given["preset"], "--resolutions", sides, "--mode", "eager", "--device", "cpu"]
-        options += ["--rounds", "1", "--seconds", str(given["seconds"]), "--json", str(file)]
+        options += ["--rounds", "1", "--seconds", str(given["seconds"]), "--json", str(file), *threads]
         subprocess.run(
             [sys.executable, str(BENCHMARK), "train", *options],
             env={**environment, **variables}, check=True, capture_output=True,

@@ -25,7 +25,8 @@ GPU_RESOLUTIONS = (1024, 64, 256, 4, 512, 16, 128, 32, 8)
 CPU_WIDTH = {"fmap_base": 512, "fmap_max": 64, "latent_size": 64}
 COPY_BYTES = {"cpu": 256 << 20}  # on GPUs four times that
 COLUMNS = {
-    "resolution": "resolution", "mode": "mode", "joined": "joined", "batch": "batch", "rate": "img/s", "ms": "ms/img",
+    "resolution": "resolution", "mode": "mode", "joined": "joined", "threads": "threads", "batch": "batch",
+    "rate": "img/s", "ms": "ms/img",
     "processor_ms": "CPU ms/img", "floor_ms": "floor ms/img", "of_floor": "of floor", "parts": "parts",
     "memory_mb": "peak MB", "start": "start s", "start_processor": "start CPU s",
 }  # fmt: skip
@@ -43,6 +44,7 @@ COLUMNS = {
 @click.option(
     "--joined", type=Numbers(), metavar="LEVEL,...", help="Levels up to which D judges reals and fakes in one batch."
 )
+@click.option("--threads", type=Numbers(), metavar="N,...", help="Threads of a CPU. Default: as a run has them.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Measurements of each figure.")
 @click.option("--seconds", type=float, default=1.0, show_default=True, help="Length of a measurement.")
 @click.option("--profile", is_flag=True, help="Tell, too, in which operations each mode's time goes.")
@@ -153,9 +155,10 @@ def _measured(
     value_bytes = 2 if precision in ("bf16", "fp16") else 4
     floor = floor_seconds(*config.networks(), level_of(side), chip["flops"], chip["bytes"], value_bytes)
     trainers, rows = [], []
-    for mode, joined in product(given["modes"], given["joined"] or [None]):
+    for mode, joined, threads in product(given["modes"], given["joined"] or [None], given["threads"] or [None]):
         held = _begin_peak(device)
-        trainer, start, processor = Trainer(config, device, mode, joined), time.perf_counter(), processor_seconds()
+        trainer = Trainer(config, device, mode, joined, threads)
+        start, processor = time.perf_counter(), processor_seconds()
         trainer.step()
         trainer.wait()
         started, processor = time.perf_counter() - start, processor_seconds() - processor
@@ -164,7 +167,7 @@ def _measured(
         trainers.append(trainer)
         batch, peak = trainer.scheduled.batch, _peak(device) - held
         rows.append({"resolution": side, "mode": mode, "batch": batch, "start": started, "memory_mb": peak / 2**20})
-        rows[-1] |= {"joined": joined, "start_processor": processor}
+        rows[-1] |= {"joined": joined, "threads": trainer.threads, "start_processor": processor}
         rows[-1]["parts"] = trainer.executor.num_micro_batches(trainer.scheduled.level, batch)
         if (taken := trainer.mode) != mode:
             reason = next((line for line in trainer.notes if "could not be" in line), "activations are computed again")

@@ -21,7 +21,7 @@ from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step import train_step
 from pggan.training.engine.step_executor import StepExecutor
-from pggan.training.engine.step_modes import StepMode
+from pggan.training.engine.step_modes import StepMode, single_thread_levels
 from pggan.utils.devices import pick_device, pick_precision, set_precision, tune_for_steps
 
 
@@ -31,8 +31,23 @@ class Trainer:
     `notes` holds what the executor said, such as a mode that failed.
     """
 
-    def __init__(self, config: TrainConfig, device: str, mode: str = "eager", joined: int | None = None) -> None:
-        """Prepares iterations; `joined`: level up to which D judges reals and fakes in one batch, not the device's."""
+    def __init__(
+        self,
+        config: TrainConfig,
+        device: str,
+        mode: str = "eager",
+        joined: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Prepares iterations.
+
+        Args:
+            config: Its first resolution is measured.
+            device: Where.
+            mode: The step mode.
+            joined: Level up to which D judges reals and fakes in one batch; None: the device's.
+            threads: Of a CPU; None: as a run has them.
+        """
         self.device = pick_device(device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -44,7 +59,12 @@ class Trainer:
             self.state.context = replace(self.state.context, joined=joined)
         self.notes: list[str] = []
         self.scheduled = self.state.schedule.at(0)._replace(alpha=0.5)
-        self.executor = StepExecutor(self.state, {self.scheduled.level: StepMode(mode)}, self.notes.append)
+        single = single_thread_levels(config, self.device.type, 1) if threads is None else ()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        modes = {self.scheduled.level: StepMode(mode)}
+        self.executor = StepExecutor(self.state, modes, self.notes.append, single_thread=single)
+        self.threads = self.executor.num_threads(self.scheduled.level)
         count, side = self.scheduled.batch, self.scheduled.resolution
         images = np.random.default_rng(0).integers(0, 256, (count, config.channels, side, side), np.uint8)
         labels = np.zeros((count, 0), np.int32)

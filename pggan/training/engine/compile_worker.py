@@ -52,6 +52,7 @@ class CompileWorker:
         upcoming: Callable[[int], CompileTask | None],
         note: Callable[[str], None] = lambda message: None,
         waits: bool = False,
+        num_threads: Callable[[int], int] = lambda level: torch.get_num_threads(),
     ) -> None:
         """Starts nothing yet.
 
@@ -62,10 +63,10 @@ class CompileWorker:
             upcoming: Returns the task of the level after a level, None where there is none.
             note: Called with what is being compiled.
             waits: Whether the run does not go on before the process has ended.
+            num_threads: Returns with how many threads a level's step computes: a CPU's code depends on it.
         """
         self._about: dict[str, Any] = {"config": to_json(config), "device": device, "precision": precision}
-        self._about["threads"] = torch.get_num_threads()  # the compiler's code for CPUs depends on it
-        self._upcoming, self._note, self.waits = upcoming, note, waits
+        self._upcoming, self._note, self.waits, self._num_threads = upcoming, note, waits, num_threads
         self._process: subprocess.Popen[bytes] | None = None
         self._task: CompileTask | None = None  # the process's
         self._done: set[CompileTask] = set()
@@ -122,7 +123,7 @@ class CompileWorker:
         )
         self._task = task
         assert self._process.stdin is not None
-        about = {**self._about, **task._asdict(), "niceness": niceness}
+        about = {**self._about, **task._asdict(), "threads": self._num_threads(task.level), "niceness": niceness}
         self._process.stdin.write(json.dumps(about).encode() + b"\n")
         self._process.stdin.flush()
 
@@ -158,7 +159,8 @@ def start_compile_worker(executor: StepExecutor) -> CompileWorker | None:
         own = int(config.batch.at(2**following)) // state.world.size
         return CompileTask(following, own // executor.num_micro_batches(following, own))
 
-    executor.worker = worker = CompileWorker(config, str(device), state.precision, upcoming, executor.note, waits)
+    about = config, str(device), state.precision
+    executor.worker = worker = CompileWorker(*about, upcoming, executor.note, waits, executor.num_threads)
     return worker
 
 

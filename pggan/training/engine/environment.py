@@ -11,14 +11,14 @@ from pggan.config.strict_json import is_kind
 from pggan.config.train import PRECISIONS, TrainConfig, level_of
 from pggan.training.engine import step_modes
 from pggan.training.engine.memory_estimate import MicroBatchPlan, plan_from_json, plan_to_json, resolve_memory
-from pggan.training.engine.step_modes import StepMode, resolve_modes
+from pggan.training.engine.step_modes import StepMode, resolve_modes, single_thread_levels
 from pggan.utils.errors import UsageError
 
 # Kinds of the entries as JSON.
 _RECORDED: dict[str, Any] = {
     "device": str, "precision": str, "modes": dict[str, str], "modes_why": str, "memory": dict[str, dict[str, Any]],
-    "hardware": str, "threads": int, "torch": str, "python": str, "data": dict[str, int | str | None] | None,
-    "processes": int,
+    "hardware": str, "threads": int, "single_thread": list[int], "torch": str, "python": str,
+    "data": dict[str, int | str | None] | None, "processes": int,
 }  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class RunEnvironment:
     memory: Mapping[int, MicroBatchPlan] = field(default_factory=dict)  # by level; empty: whole batches, as far as fit
     hardware: str = ""  # name of the GPU or processor
     threads: int = 0  # that torch computes with
+    single_thread: tuple[int, ...] = ()  # levels whose steps take one of them; none in a run of an older version
     torch: str = ""  # version
     python: str = ""  # version
     data: Mapping[str, Any] | None = None  # identity of the data store
@@ -42,7 +43,8 @@ class RunEnvironment:
     def to_json(self) -> dict[str, Any]:
         modes = {str(2**level): mode.value for level, mode in (self.modes or {}).items()}
         values = {name.name: getattr(self, name.name) for name in fields(self)}
-        return {**values, "modes": modes, "memory": plan_to_json(self.memory)}
+        single_thread = [2**level for level in self.single_thread]
+        return {**values, "modes": modes, "single_thread": single_thread, "memory": plan_to_json(self.memory)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunEnvironment:
@@ -57,14 +59,18 @@ class RunEnvironment:
             raise ValueError(f"precision is none of {', '.join(PRECISIONS)}")
         known = {name.name: values[name.name] for name in fields(cls) if name.name in values}
         memory = plan_from_json(values.get("memory", {}))
-        return cls(**{**known, "modes": _modes(values.get("modes", {})), "memory": memory})
+        single_thread = tuple(level_of(side) for side in values.get("single_thread", ()))
+        modes = _modes(values.get("modes", {}))
+        return cls(**{**known, "modes": modes, "single_thread": single_thread, "memory": memory})
 
     def describe_steps(self) -> list[str]:
         """Returns the step modes in a line, and another one for a precision that the GPU only imitates."""
         from pggan.utils.devices import describe_precision, pick_device
 
         warning = describe_precision(self.precision, pick_device(self.device))
-        steps = [f"steps: {step_modes.describe(self.modes, self.modes_why)}"] if self.modes else []
+        single_thread = self.single_thread if self.threads > 1 else ()
+        how = step_modes.describe(self.modes or {}, self.modes_why, single_thread)
+        steps = [f"steps: {how}"] if self.modes else []
         return [*steps, *([warning] if warning else [])]
 
 
@@ -84,13 +90,14 @@ def resolve(config: TrainConfig) -> RunEnvironment:
     import torch
 
     from pggan.utils.devices import device_name, pick_device, pick_precision
-    from pggan.utils.distributed import local_device
+    from pggan.utils.distributed import local_device, world_from_environment
 
     # each of several processes looks at its own GPU, not all at the first one
     device = pick_device(local_device(config.device))
     precision = pick_precision(config.precision, device)
     _check_supported(config, device.type)
     modes, why = resolve_modes(config, str(device))
+    processes = world_from_environment().size
     return RunEnvironment(
         device=str(device),
         precision=precision,
@@ -99,6 +106,7 @@ def resolve(config: TrainConfig) -> RunEnvironment:
         memory=resolve_memory(config, device, precision),
         hardware=device_name(device),
         threads=torch.get_num_threads(),
+        single_thread=single_thread_levels(config, str(device), processes),
         torch=torch.__version__,
         python=platform.python_version(),
     )

@@ -35,25 +35,27 @@ def train_step(
     Returns the losses and statistics of the last D step and of G as 0-d tensors, still on the device.
     """
     state.apply_schedule(scheduled)
-    executor.enter(scheduled.level)
-    # filled there: a copy from the host would synchronise
-    alpha = torch.full((), scheduled.alpha, dtype=torch.float32, device=state.device)
-    terms: dict[str, Tensor] = {}
-    penalties: dict[str, Tensor] = {}
-    for number in range(state.schedule.n_critic):
-        batch = builder.d_batch(next(batches), state.nimg, alpha)
-        terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
-        if penalties_due(state, scheduled.level, number):
-            add_terms(penalties, penalty_step(state, executor, batch, scheduled.level, alpha))
-        # after each D step and before G's, as in the reference release, which runs both in one call
-        ema.update(state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch))
-        state.progress.nimg += len(batch.reals) * state.world.size
-    add_terms(terms, penalties)
-    batch = builder.g_batch(batch, state.nimg)
-    terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)
-    state.update_averages(scheduled.level, state.nimg - scheduled.nimg)
-    state.progress.iteration += 1
-    return terms
+    with executor.step_at(scheduled.level):
+        # filled there: a copy from the host would synchronise
+        alpha = torch.full((), scheduled.alpha, dtype=torch.float32, device=state.device)
+        terms: dict[str, Tensor] = {}
+        penalties: dict[str, Tensor] = {}
+        for number in range(state.schedule.n_critic):
+            batch = builder.d_batch(next(batches), state.nimg, alpha)
+            terms = player_step(state, executor, "d", batch, scheduled.level, alpha)
+            if penalties_due(state, scheduled.level, number):
+                add_terms(penalties, penalty_step(state, executor, batch, scheduled.level, alpha))
+            # after each D step and before G's, as in the reference release, which runs both in one call
+            ema.update(
+                state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch)
+            )
+            state.progress.nimg += len(batch.reals) * state.world.size
+        add_terms(terms, penalties)
+        batch = builder.g_batch(batch, state.nimg)
+        terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)
+        state.update_averages(scheduled.level, state.nimg - scheduled.nimg)
+        state.progress.iteration += 1
+        return terms
 
 
 def player_step(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
+
+import torch
 
 from pggan.networks.activation_checkpointing import CheckpointSwitch, checkpointable_blocks, enable_checkpointing
 from pggan.training.engine.cuda_graphs import CudaGraphs, GraphCapturer
@@ -62,6 +64,7 @@ class StepExecutor:
         backend: Backend = "inductor",
         capturer: GraphCapturer | None = None,
         fell_back: Callable[[Mapping[int, StepMode]], None] = lambda modes: None,
+        single_thread: Collection[int] = (),
     ) -> None:
         """Prepares to compute gradients of a training state.
 
@@ -72,9 +75,11 @@ class StepExecutor:
             backend: torch.compile's; None leaves functions as they are.
             capturer: Captures CUDA graphs.
             fell_back: Called with the modes from then on where one fails.
+            single_thread: Levels whose steps take one thread of a CPU.
         """
         self.state, self.modes, self.note = state, dict(modes or {}), note
         self.backend, self.capturer, self._fell_back = backend, capturer or CudaGraphs(), fell_back
+        self._single_thread, self._all_threads = frozenset(single_thread), torch.get_num_threads()
         self.worker: Worker | None = None  # None: the run waits for the compiler
         self._functions: dict[tuple[Any, ...], tuple[StepMode, GradientFn]] = {}  # by level, player and shapes
         self._stall = 0.0  # seconds that the run waited for the level's functions
@@ -118,9 +123,19 @@ class StepExecutor:
             pass
         self._stall = time.perf_counter() - start
 
-    def enter(self, level: int) -> None:
-        """Sets whether activations are checkpointed."""
+    @contextmanager
+    def step_at(self, level: int) -> Iterator[None]:
+        """A step at a level: sets whether activations are checkpointed, and for the block how many threads compute."""
         self._checkpointing.on = level in self.checkpointed
+        torch.set_num_threads(self.num_threads(level))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._all_threads)
+
+    def num_threads(self, level: int) -> int:
+        """Returns how many threads compute a step at a level on a CPU."""
+        return 1 if level in self._single_thread else self._all_threads
 
     def forget(self) -> None:
         """Drops all functions, and the memory that CUDA graphs hold."""

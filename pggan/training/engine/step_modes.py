@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from pggan.config.schedule import Schedule
 from pggan.config.train import TrainConfig, level_of
-from pggan.networks.flops import D_PASSES_IN_G_STEP, G_PASSES, d_passes, layers
+from pggan.networks.flops import D_PASSES_IN_G_STEP, G_PASSES, d_passes, iteration_flops, layers
 
 
 class StepMode(Enum):
@@ -58,6 +58,10 @@ CPU_SAVED_SECONDS, CPU_FLOPS = (80e-6, 2.5e-9, -0.87e-9), 70e9
 # Without these vector instructions compiled steps were as fast as eager ones or slower (README.md).
 CPU_PAYS_WITH = "AVX512"
 COMPILERS = ("g++", "clang++", "c++", "cl")
+# FLOPs of an iteration for each layer below which one thread of a CPU is faster than several, which wait for each other
+# at every operation. On two cores a second thread made iterations 0.66 to 0.89 times as fast below it (README.md);
+# more cores were not measured.
+SHARED_FROM = 250e6
 
 
 def pick_modes(
@@ -139,19 +143,37 @@ def saved_seconds(schedule: Schedule, level: int) -> tuple[float, float]:
     return saved, saved / (saved + rest)
 
 
+def single_thread_levels(config: TrainConfig, device: str, processes: int) -> tuple[int, ...]:
+    """Returns the levels whose steps take one thread of a CPU: a function of the configuration and the processes."""
+    if _kind(device) != "cpu":
+        return ()
+    levels = []
+    for side in config.resolutions():
+        level, images = level_of(side), int(config.batch.at(side)) / processes
+        if config.micro_batch is not None:
+            images = min(images, int(config.micro_batch.at(side)))
+        g, d = config.networks()
+        flops = images * iteration_flops(g, d, level, config.schedule.n_critic, d_passes(config))
+        if flops < SHARED_FROM * len([*layers(g, level), *layers(d, level)]):
+            levels.append(level)
+    return tuple(levels)
+
+
 def _kind(device: str) -> str:
     return device.partition(":")[0]
 
 
-def describe(modes: Mapping[int, StepMode], why: str) -> str:
-    """Returns `eager from 4x4, captured from 64x64 (compiled where that pays)`."""
+def describe(modes: Mapping[int, StepMode], why: str, single_thread: Sequence[int] = ()) -> str:
+    """Returns `eager from 4x4, captured from 64x64 (compiled where that pays), by one thread at 4x4`."""
+    sides = ", ".join(f"{2**level}x{2**level}" for level in single_thread)
+    threads = f", by one thread at {sides}" if sides else ""
     changes: list[tuple[int, StepMode]] = []
     for level, mode in modes.items():
         if not changes or changes[-1][1] is not mode:
             changes.append((level, mode))
     if len(changes) == 1:
-        return f"{changes[0][1].value} ({why})"
-    return ", ".join(f"{mode.value} from {2**level}x{2**level}" for level, mode in changes) + f" ({why})"
+        return f"{changes[0][1].value} ({why}){threads}"
+    return ", ".join(f"{mode.value} from {2**level}x{2**level}" for level, mode in changes) + f" ({why}){threads}"
 
 
 def resolve_modes(config: TrainConfig, device: str) -> tuple[dict[int, StepMode], str]:
