@@ -116,10 +116,11 @@ def run_evaluation(
     with process_group(device) as world:
         start = time.perf_counter()
         fakes = _generated(model, options, str(device))
-        from pggan.metrics.image_sets import opaque, open_images
+        from pggan.metrics.image_sets import match_channels, opaque, open_images
 
-        reals = opaque(open_images(str(data), fakes.resolution), options.background)
-        fakes = opaque(fakes, options.background)
+        reals = open_images(str(data), fakes.resolution)
+        match_channels(fakes, reals)
+        fakes, reals = opaque(fakes, options.background), opaque(reals, options.background)
         comparison = _compare(options, fakes, reals, str(device), world, open_work)
         if world.is_main_process and options.neighbours is not None:
             from pggan.metrics.neighbour_grid import write_neighbour_grid
@@ -173,8 +174,9 @@ def _is_model(name: str) -> bool:
 def _generated(model: Model | str | Path | None, options: EvaluateOptions, device: str) -> ImageSet:
     """Opens the pictures to judge."""
     if isinstance(model, (str, Path)) and not options.best and not _is_model(str(model)):
-        if options.raw:
-            raise UsageError(f"--raw is about the generator of a model, and {model} holds pictures; leave it out")
+        for flag, is_given in (("--raw", options.raw), ("--first-seed", options.first_seed)):
+            if is_given:
+                raise UsageError(f"{flag} is about pictures of a model, and {model} holds pictures; leave it out")
         from pggan.metrics.image_sets import open_images
 
         return open_images(str(model), options.res)

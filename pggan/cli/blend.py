@@ -14,6 +14,7 @@ from pggan.cli.options import (
     NumberRange,
     Output,
     device_option,
+    is_given,
     no_mark_option,
     numbers_type,
     output_options,
@@ -34,7 +35,7 @@ from pggan.utils.errors import UsageError
         "--mix", multiple=True, type=SIDE_SHARE, show_default="hard",
         help="Two models: share of the second at a resolution, as 32x32=0.5. Repeat for further resolutions.",
     ),
-    cloup.option("--force", is_flag=True, help="Two models: also where their weights are not related."),
+    cloup.option("--force", is_flag=True, help="Also unrelated models, or latents of another model."),
     cloup.option("--seeds", type=SEEDS, show_default="two models", help="One model: blend these two seeds' pictures."),
     cloup.option(
         "--latents", multiple=True, type=FilePath(path_type=Path), metavar="FILE", show_default="seeds",
@@ -79,6 +80,8 @@ def command(
     if other is not None:
         if share != 1 or channels or mask:
             raise UsageError("--share, --channels and --mask are about two latents; two models take --mix")
+        if is_given("device"):
+            raise UsageError("--device is about two latents; models are blended on the CPU, leave it out")
         _blend_models(model, other, at, dict(mix), force, out or Path("blend.safetensors"), overwrite, output)
         return
     if mix:

@@ -47,6 +47,7 @@ class Request:
     no: Seeds | None
     name: str | None
     label: str | None
+    keeps_scores: bool = False  # --keep names a score, which is measured of pictures
 
     def check(self) -> None:
         """Raises `UsageError` for options that are not about the method."""
@@ -59,7 +60,8 @@ class Request:
             raise UsageError("--name is about --from marks; leave it out")
         if is_given("count") and self.method not in ("sefa", "pca"):
             raise UsageError(f"--n is about --from sefa and pca; --from {self.method} has its own number, leave it out")
-        if is_given("seeds") and (self.method in ("sefa", "marks") or self.table is not None):
+        makes_none = self.method in ("sefa", "marks") or self.table is not None
+        if is_given("seeds") and makes_none and not self.keeps_scores:
             what = "--csv has pictures of its own" if self.table is not None else f"--from {self.method} makes none"
             raise UsageError(f"--pictures is about --from pca, labels and scores; {what}, leave it out")
         if self.method == "pca" and self.count > self.seeds:
@@ -126,7 +128,7 @@ def command(
     mapping network, whose directions lie in w, at 2 standard deviations). Show one with pggan traverse --directions
     FILE --direction NAME.
     """
-    request = Request(**options)
+    request = Request(**options, keeps_scores=any(":" not in name for name in fixed))
     request.check()
     sheet = sheet or out.with_suffix(".png")
     check_ending("--out", out, ".safetensors", "a file of directions")

@@ -15,6 +15,7 @@ from pggan.cli.options import (
     NumberRange,
     Output,
     device_option,
+    is_given,
     numbers_type,
     output_options,
     overwrite_option,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pggan.training.run.post_hoc import PostHoc
 
 DEFAULT_COUNT = 1024
+# Share by which a profile is off from which on it is hardly the one that was asked for.
+FAR = 0.5
 # Metrics without a network of somebody else's.
 SEARCHED = [metric.name for metric in METRICS if not metric.needs]
 
@@ -89,6 +92,8 @@ def command(
         raise UsageError("--kimg is about --length and --best; --snapshots names its own")
     if best is None and (lengths or data or count is not None):
         raise UsageError("--lengths, --data and --n are about --best; leave them out")
+    if best is None and is_given("device"):
+        raise UsageError("--device is about --best; the other averages are summed on the CPU, leave it out")
     from pggan.networks.model_file import save_model
     from pggan.training.run.directory import RunDirectory
     from pggan.training.run.post_hoc import LENGTHS, average_snapshots, build_average, check_length, stored_averages
@@ -157,6 +162,8 @@ def _lines(out: Path, built: PostHoc, rows: list[dict[str, Any]], metric: str | 
     lines += [f"{row['length']:>7g} {row['score']:>10.4g} {row['error']:>8.1%}" for row in rows]
     over = about["images"] / 1000
     note = "; more snapshots would fit it better" if built.error > 0.1 else ""
+    if built.error > FAR:
+        note = ": far from what you asked for; train with more snapshots, or ask for a greater length"
     return [
         *lines,
         f"{out}: length {about['length']:g} over {over:g} kimg, of {built.files} stored averages; its profile is off "

@@ -12,7 +12,7 @@ import cloup
 from pggan.cli.options import FilePath, Output, json_option
 from pggan.config.content.channels import kind_of_channels
 from pggan.utils.errors import UsageError
-from pggan.utils.formatting import duration, paste, size
+from pggan.utils.formatting import duration, size
 
 if TYPE_CHECKING:
     from pggan.config.train import DiscriminatorConfig, GeneratorConfig
@@ -93,7 +93,10 @@ def _sentences(values: Mapping[str, Any]) -> Iterator[str]:
         span = f"{sides[0]} to {sides[-1]}, {rest.pop('size')}"
         yield f"data {rest.pop('data')}: {rest.pop('pictures'):,} {colours} pictures, {span}"
         labels = rest["labels"].items()
-        rest["labels"] = {name: about if isinstance(about, str) else f"{about} classes" for name, about in labels}
+        rest["labels"] = {
+            f'"{name}"' if name.isdecimal() else name: about if isinstance(about, str) else f"{about} classes"
+            for name, about in labels
+        }
     for figure in ("channels", *FIGURES):
         rest.pop(figure, None)
     yield from _rows(rest)
@@ -161,14 +164,14 @@ def _data(path: str) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     from pggan.training.run.directory import RunDirectory
-    from pggan.training.run.log_reader import ended_early, read_ticks
+    from pggan.training.run.log_reader import read_ticks, resume_command
 
     run = RunDirectory(path)
     config, resolved = run.read_options()
     last: dict[str, Any] = next(iter(deque(read_ticks(run.log), maxlen=1)), {})
     total, sides = config.schedule.total, config.resolutions()
     models, states = run.models(), run.states()
-    go_on = f"pggan train --resume {paste(path)}{' --stop-when never' if ended_early(run.log) else ''}"
+    go_on = resume_command(path, run.log)
     return {
         "run": str(path),
         "data": config.data,

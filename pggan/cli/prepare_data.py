@@ -46,7 +46,7 @@ SHOWN_CLASSES = 10
         help="Largest resolution, a power of two from 4.",
     ),
     cloup.option(
-        "--channels", type=click.Choice(["1", "3", "4"]), show_default="1 where the source is grey throughout, else 3",
+        "--channels", type=click.Choice(["1", "3", "4"]), show_default="1 where the format says grey, else 3",
         help="1: grey, 3: RGB over white, 4: RGBA, which keeps transparency.",
     ),
     cloup.option(

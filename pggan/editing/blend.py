@@ -22,6 +22,7 @@ from pggan.generation.to_uint8 import to_uint8
 from pggan.networks.generator import ProgressiveGenerator
 from pggan.networks.model_file import ModelFile
 from pggan.utils.errors import UsageError
+from pggan.utils.formatting import join_credits
 
 # Weights of related models point in similar directions; those of models with different beginnings are orthogonal: their
 # cosine is below 0.05 for all but the smallest networks.
@@ -71,8 +72,9 @@ def blend_models(
         "coarse": ModelIdentity.of(coarse).to_json(), "fine": ModelIdentity.of(fine).to_json(),
         "share_of_fine": {f"{side}x{side}": share for side, share in shares.items()},
     }  # fmt: skip
-    attributions = [m.info["attribution"] for m in (coarse, fine) if m.info.get("attribution")]
-    info = {**coarse.info, "blend": about, "attribution": " / ".join(dict.fromkeys(attributions)) or None}
+    credit = join_credits(model.info.get("attribution") for model in (coarse, fine))
+    info = {**coarse.info, "blend": about, "attribution": credit}
+    info.pop("best", None)  # was measured of the coarse one
     return ModelFile(generator, None, level, coarse.file.alpha, coarse.file.labels, info)
 
 

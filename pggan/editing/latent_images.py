@@ -117,7 +117,7 @@ def _chosen(
 
 def remaining(count: int, reject: float) -> int:
     """Returns how many of `count` images stay after the share `reject` is left out."""
-    return count - math.floor(reject * count)
+    return count - math.floor(reject * count + 1e-9)  # 0.29 * 100 is a bit less than 29
 
 
 def chosen_rows(scores: NDArray[np.float64], sort: bool, reject: float) -> list[int]:
@@ -151,7 +151,7 @@ def file_names(latents: LatentSet) -> list[str]:
     used: set[str] = set()
     for row, name in enumerate(latents.names):
         plain = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._")[:MOST_NAME_CHARACTERS] or f"latent{row:05d}"
-        if plain.lower() in used or plain.lower() == "grid":  # some file systems do not tell capitals
+        while plain.lower() in used or plain.lower() == "grid":  # some file systems do not tell capitals
             plain = f"{plain}-{row:05d}"
         used.add(plain.lower())
         names.append(f"{plain}.png")

@@ -47,26 +47,19 @@ _ONNX_BYTES = 2**31 - 2**24
 Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]
 
 
-def _upscale(layer: UpscaleConv2d) -> nn.ConvTranspose2d:
-    """A fused layer with its 4x4 kernel computed: exporters do not fold constants that are large."""
-    kernel = layer.kernel(layer.effective_weight()).detach().contiguous()
-    upscale = nn.ConvTranspose2d(kernel.shape[0], kernel.shape[1], 4, stride=2, padding=1)
-    upscale.weight, upscale.bias = nn.Parameter(kernel, requires_grad=False), layer.bias
-    return upscale
-
-
 class _Program(nn.Module):
     """The generator at one level and alpha, with weights at their run-time scale."""
 
     def __init__(self, model: Model, level: int, alpha: float) -> None:
         super().__init__()
         self.generator = copy.deepcopy(model.file.generator).cpu().float()
-        for module in list(self.generator.modules()):
-            for name, child in module.named_children():
-                if isinstance(child, UpscaleConv2d) and child.fused:
-                    setattr(module, name, _upscale(child))
+        for module in self.generator.modules():
             if isinstance(module, EqualizedLayer):
-                module.weight = nn.Parameter(module.effective_weight().detach(), requires_grad=False)
+                weight = module.effective_weight().detach()
+                if isinstance(module, UpscaleConv2d) and module.fused:  # exporters do not fold constants that are large
+                    module.prepared_weight = module.operand(weight, weight.dtype).contiguous()
+                    weight = weight.new_zeros(1)
+                module.weight = nn.Parameter(weight, requires_grad=False)
                 vars(module)["effective_weight"] = functools.partial(getattr, module, "weight")
         self.level = level
         # at alpha 1 the level below has no effect, and is not in the program

@@ -113,7 +113,7 @@ class _Export:
         by_class: str | None,
     ) -> None:
         self.store, self.name, self.advance = store, name, advance
-        self.resolution = resolution or store.max_resolution
+        self.resolution = store.max_resolution if resolution is None else resolution
         if self.resolution not in store.resolutions:
             known = ", ".join(map(str, store.resolutions))
             raise DataError(f"{store.path} has no {self.resolution}x{self.resolution} pictures; it has {known}")
@@ -123,11 +123,12 @@ class _Export:
         self.by_class = None if by_class is None else self._index(by_class, "--by-class")
         only = 0 if len(self.columns) == 1 else self.by_class
         self.column = only if labels is None else self._index(labels, "--labels")
+        self.written = self.columns  # those that a format holds
         self.notes: list[str] = []
         self.names = self._image_names()  # "" for an image that is left out
 
     def to_json(self) -> dict[str, Any]:
-        names = [column.name for column in self.columns]
+        names = [column.name for column in self.written]
         count = sum(map(bool, self.names))
         return {"pictures": count, "resolution": self.resolution, "labels": names, "notes": self.notes}
 
@@ -232,6 +233,9 @@ class _Export:
     def tfrecord(self, folder: Path) -> None:
         """Writes the official release's files: one per resolution, and one-hot labels."""
         folder.mkdir()
+        self.written = () if self.column is None else (self.columns[self.column],)
+        if left := len(self.columns) - len(self.written):
+            self.notes.append(f"{left} label columns are left out: TFRecords hold one, which --labels COLUMN chooses")
         for resolution in self.store.resolutions:
             if resolution <= self.resolution:
                 path = folder / f"{self.name}-r{resolution.bit_length() - 1:02d}.tfrecords"

@@ -114,7 +114,7 @@ def _write_sheet(folder: Path, contents: ModelFile) -> None:
     columns, rows = grid_shape(None, 2**contents.level)
     model = Model(contents, torch.device("cpu"), folder / MODEL_FILE)
     write_png(
-        folder / SHEET, grid_image(enlarged(model.generate(range(columns * rows))), columns, rows), describe(model)
+        folder / SHEET, grid_image(enlarged(model.seed_images(range(columns * rows))), columns, rows), describe(model)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +16,10 @@ from pggan.config.resolution import level_of
 from pggan.data.sources import open_source
 from pggan.data.sources.base import BadImage
 from pggan.data.sources.fingerprint import fingerprint
+from pggan.data.sources.lmdb import StoreSource
 from pggan.data.store.lmdb_environment import FILE
 from pggan.data.store.pyramid import pyramid
-from pggan.data.store.store import Store, is_store
+from pggan.data.store.store import Store
 from pggan.utils.errors import DataError
 
 Images = NDArray[np.uint8]
@@ -56,7 +58,14 @@ def open_images(spec: str, resolution: int | None = None) -> ImageSet:
     """
     if resolution is not None:
         level_of(resolution)
-    return StoreImages(Store(spec), resolution) if is_store(spec) else SourceImages(spec, resolution)
+    return StoreImages(Store(spec), resolution) if StoreSource.sniff(spec) else SourceImages(spec, resolution)
+
+
+def match_channels(one: ImageSet, other: ImageSet) -> None:
+    """Reads a source that is grey in colour where the other images are: prepare-data stores it so, too."""
+    for grey, colour in ((one, other), (other, one)):
+        if isinstance(grey, SourceImages) and grey.channels == 1 and colour.channels == 3:
+            grey.channels = 3
 
 
 class StoreImages:
@@ -64,7 +73,7 @@ class StoreImages:
 
     def __init__(self, store: Store, resolution: int | None = None) -> None:
         self.store, self.name = store, str(store.path)
-        self.resolution = resolution or store.max_resolution
+        self.resolution = store.max_resolution if resolution is None else resolution
         self.channels = store.channels
         self.place: Path | None = store.path
         store.read(self.resolution, [])  # raises for a resolution it lacks, and lists the others
@@ -90,14 +99,17 @@ class SourceImages:
         self.name = spec
         self.place = Path(spec) if os.path.exists(spec) else None
         source = open_source(spec)
-        self._refs = list(source.refs())
+        self._address = source.address or spec
+        refs = source.refs()
+        self._refs = list(islice(refs, 1))
         self._reader = source.reader(resolution or 256, 0)
         if not self._refs:
             raise DataError(f"{spec} holds no pictures")
         first = self._read_image(0, 3)
+        self.resolution = first.shape[0] if resolution is None else resolution
+        self._check_size(first, 0)  # before all of a stream is read
+        self._refs += refs
         self.channels = 4 if source.transparent else source.channels or self._detect_channels()
-        self.resolution = resolution or first.shape[0]
-        self._check_size(first, 0)
 
     def __len__(self) -> int:
         return len(self._refs)
@@ -113,7 +125,7 @@ class SourceImages:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"source": fingerprint(self.name), "count": len(self)}
+        return {"source": fingerprint(self._address), "count": len(self), "channels": self.channels}
 
     def _detect_channels(self) -> int:
         """Returns 4 where samples from all over the source are transparent, 1 where all of them are grey, else 3."""

@@ -52,6 +52,8 @@ def write_contact_sheet(
     if out.suffix.lower() != ".png":
         raise UsageError(f"--sheet {out}: give the name of a PNG file, as {out.with_suffix('.png')}")
     with Store(data) as store:
+        if not len(store):
+            raise UsageError(f"{data} holds no pictures, so there is nothing to show")
         largest = max(r for r in store.resolutions if r <= max(256, min(store.resolutions)))
         side = largest if resolution is None else resolution
         if side not in store.resolutions:

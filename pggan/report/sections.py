@@ -13,7 +13,7 @@ from pggan.report.markup import Markup, format_number, join, kimg, option, pairs
 from pggan.report.run_data import RunData, about
 from pggan.report.series import MAX_EXTRA, extra_names, extremes, is_metric
 from pggan.training.monitor.plan_table import plan
-from pggan.training.run.log_reader import Tick, finite_number
+from pggan.training.run.log_reader import Tick, finite_number, resume_command
 from pggan.utils.formatting import duration, size
 
 # Events in the table, the newest ones.
@@ -170,7 +170,7 @@ def models(run_data: RunData) -> Markup:
         commands.append(f"pggan interpolate {run} --out walk.mp4")
         commands.append(f"pggan explore {run}")
     if not run_data.finished and not run_data.run.pruned:
-        commands.append(f"pggan train --resume {run}")
+        commands.append(resume_command(run_data.run.path, run_data.run.log))
     code = tag("pre", tag("code", "\n".join(commands)), tabindex="0") if commands else None
     if not rows:
         return join(tag("p", "No model yet: the first comes with the first snapshot.", class_="empty"), code)

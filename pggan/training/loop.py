@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import TrainConfig, to_json
 from pggan.data.loading.cache_policy import CachePolicy
-from pggan.data.loading.loader import BatchRequest, LoadedBatch, Loader
+from pggan.data.loading.loader import BatchRequest, LoadedBatch, Loader, default_workers
 from pggan.data.store.store import Store
 from pggan.training.engine.batch_builder import BatchBuilder
 from pggan.training.engine.compile_worker import start_compile_worker
@@ -47,16 +47,12 @@ from pggan.utils.devices import (
     set_precision,
     tune_for_steps,
 )
-from pggan.utils.distributed import SINGLE_PROCESS, World, all_reduce_max, local_world_size
+from pggan.utils.distributed import SINGLE_PROCESS, World, all_reduce_max
 from pggan.utils.errors import TrainingError
-from pggan.utils.process_pool import available_cores
+from pggan.utils.formatting import join_credits
 
 if TYPE_CHECKING:
-    import torch
-
-
-# Loader threads unless --workers says otherwise: on a CPU, and at most.
-CPU_WORKERS, MOST_WORKERS = 2, 16
+    pass
 
 
 @dataclass
@@ -117,7 +113,7 @@ class Trainer:
         self.held_out = hold_out_labels(self.store, labels.at, self.state)
         self.ticks = TickRecorder(self.executor, self.held_out, self.builder.drawn_labels)
         display.watch(self.ticks.left)
-        info = {"data": self.store.manifest.source, "attribution": self.store.manifest.attribution}
+        info = _about_data(self.store, environment)
         # where D alone sees labels, images are generated without
         shown = labels.about if self.state.generator.config.label_size else None
         self.snapshots = Snapshots(run, self.state, shown, info)
@@ -152,6 +148,7 @@ class Trainer:
         with Signals() as signals, opened as log, self._loader() as loader, ExitStack() as stack:
             if self.call.on_snapshot is not None and log is not None:
                 self._command = SnapshotCommand(self.call.on_snapshot, self.run, self.display.note)
+                stack.callback(self._keep)  # what the command held
                 stack.callback(self._command.close, signals)
             if (worker := start_compile_worker(self.executor)) is not None:
                 stack.callback(worker.close)
@@ -189,7 +186,7 @@ class Trainer:
         caching = CachePolicy(config.cache, config.cache_mb << 20, device, note, self._needed_bytes)
         rank, world = self.world.rank, self.world.size
         labels = self.held_out.labels if self.held_out is not None else None
-        workers = default_workers(self.state.device) if config.workers is None else config.workers
+        workers = default_workers(self.state.device.type) if config.workers is None else config.workers
         return Loader(self.store, config.seed, config.mirror, workers, caching, rank, world, config.held_out, labels)
 
     def _needed_bytes(self, side: int) -> float:
@@ -304,7 +301,7 @@ class Trainer:
                 log.image("samples", grid, scheduled.nimg)
                 if self._command is not None:
                     self._command.start(self.run.model(scheduled.nimg), scheduled.nimg)
-            self.run.keep(self.config.keep_checkpoints, self.config.keep_models, scheduled.nimg)
+            self._keep()
         self.state.progress.snapshot = 0
 
     def _save(self, scheduled: ScheduleState, log: RunLog | None, due: bool, asked: bool) -> None:
@@ -315,7 +312,12 @@ class Trainer:
         path = self.run.state(scheduled.nimg) if due else self.run.interim_state(scheduled.nimg)
         with self.ticks.paused("checkpoint", scheduled.level), tolerate_write_errors(self.display, "the checkpoint"):
             self.state.save(path)
-        self.run.keep(self.config.keep_checkpoints, self.config.keep_models, scheduled.nimg)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Removes older checkpoints and models, but for those that a command is to see yet (--on-snapshot)."""
+        held = self._command.models if self._command is not None else []
+        self.run.keep(self.config.keep_checkpoints, self.config.keep_models, self.state.nimg, held)
 
     def _start_again(self) -> None:
         """Resets the state to the beginning, for a run that diverged before it had saved anything."""
@@ -336,11 +338,10 @@ class Trainer:
         return TrainingError(f"out of memory at {side}x{side} with batch {scheduled.batch}: {advice}{last}")
 
 
-def default_workers(device: torch.device) -> int:
-    """Returns the loader's threads: on a CPU 2, which training needs itself; beside a GPU this process's cores."""
-    if device.type == "cpu":
-        return CPU_WORKERS
-    return min(MOST_WORKERS, max(CPU_WORKERS, available_cores() // local_world_size()))
+def _about_data(store: Store, environment: RunEnvironment) -> dict[str, Any]:
+    """What models and pictures say of the data, and of those of the model that the run started from."""
+    credit = join_credits([store.manifest.attribution, environment.start_attribution])
+    return {"data": store.manifest.source, "attribution": credit}
 
 
 def _record_modes(run: RunDirectory, display: Display, modes: Mapping[int, StepMode]) -> None:

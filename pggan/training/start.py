@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pggan.config.metrics import measurable
+from pggan.config.model_metadata import ModelMetadata
 from pggan.config.resume_policy import changed
 from pggan.config.train import TrainConfig
 from pggan.data.loading.sampler import split_held_out
@@ -21,7 +22,7 @@ from pggan.training.run.call_options import NOTHING, CallOptions
 from pggan.training.run.directory import RunDirectory
 from pggan.utils.caching.hub_files import is_address
 from pggan.utils.errors import DataError, TrainingError
-from pggan.utils.formatting import paste
+from pggan.utils.formatting import join_credits, paste
 
 if TYPE_CHECKING:
     from pggan.data.label_columns import LabelColumn
@@ -161,7 +162,11 @@ def begin(
     from pggan.utils.distributed import barrier
 
     run = RunDirectory(out)
-    environment = dataclasses.replace(environment or resolve(config), data=_identity(str(config.data)))
+    about: dict[str, Any] = {"data": _identity(str(config.data))}
+    if config.start_from is not None:
+        credit = ModelMetadata.read(Path(config.start_from)).info.get("attribution")
+        about["start_attribution"] = join_credits([credit])
+    environment = dataclasses.replace(environment or resolve(config), **about)
     with _joined(environment, run, fresh=True) as (own, world):
         trainer = Trainer(config, own, run, display, world, call)
         for line in describe_memory(own.memory, config.budget):
@@ -289,7 +294,8 @@ def _moved(
         now = dataclasses.replace(now, modes=before.modes, modes_why=before.modes_why)
     for line in [*now.describe_steps(), *describe_memory(now.memory)]:
         display.note(line)
-    return dataclasses.replace(now, data=before.data, processes=before.processes)
+    kept = {name: getattr(before, name) for name in ("data", "processes", "start_attribution")}
+    return dataclasses.replace(now, **kept)
 
 
 def _checked(before: RunEnvironment, config: TrainConfig, display: Display) -> RunEnvironment:

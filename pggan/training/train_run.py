@@ -13,7 +13,7 @@ from pggan.config.losses import all_options, resolve_options
 from pggan.config.metrics import chosen
 from pggan.config.option import AUTO, Option
 from pggan.config.presets import configure
-from pggan.config.resolution import PerResolution
+from pggan.config.resolution import PerResolution, overlay
 from pggan.config.resume_policy import changed
 from pggan.config.strict_json import is_kind
 from pggan.config.train import OPTIONS, TrainConfig
@@ -200,12 +200,23 @@ def resume_run(
     changes = dict(options)
     device = changes.pop("device", None)
     if "loss_options" in changes:
-        changes["loss_options"] = tuple({**dict(config.loss_options), **dict(changes["loss_options"])}.items())
+        before = dict(config.loss_options)
+        given = {name: _overlaid(name, value, before.get(name)) for name, value in changes["loss_options"]}
+        changes["loss_options"] = tuple({**before, **given}.items())
     new, _ = changed(config, changes, override)
     from pggan.training.start import resume
 
     with open_display(new.schedule) as display:
         return resume(run, display, device, None if data is None else str(data), changes, override, call)
+
+
+def _overlaid(name: str, value: Any, before: Any) -> Any:
+    """Returns an option of a loss over its earlier value: resolutions that are not named keep theirs."""
+    if before is None:
+        return value
+    option = all_options()[name]
+    both = overlay(option.check(value), option.check(before))
+    return str(both) if isinstance(both, PerResolution) else value
 
 
 def _draw(config: TrainConfig, run: Path, on_progress: OnProgress, on_note: OnNote) -> TrainConfig:

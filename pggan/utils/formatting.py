@@ -6,6 +6,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterable
+from typing import Any
 
 
 def one_line(error: BaseException | str) -> str:
@@ -27,6 +28,11 @@ def nearest_name(name: str, names: Iterable[str]) -> str:
 def paste(*words: object) -> str:
     """Returns a command that can be pasted into a shell: words with spaces or other special characters are quoted."""
     return printable(shlex.join(map(str, words)))
+
+
+def join_credits(credits: Iterable[Any]) -> str | None:
+    """Joins attributions, each once; None where there are none."""
+    return " / ".join(dict.fromkeys(str(credit) for credit in credits if credit)) or None
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,8 @@ import pytest
 
 from pggan.cli import run
 from pggan.cli.info import describe
+from pggan.data.label_columns import LabelColumn
+from tests.helpers.lmdb_contents import write
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_0_1_0"
 SUBJECTS = {
@@ -52,3 +54,9 @@ def test_json_holds_every_value_as_it_is_described(kind, capsys):
     assert next(iter(values)) == kind
     figures = {"run": ("trained_kimg", "total_kimg", "seconds"), "data": ("bytes",), "model": ("bytes",)}[kind]
     assert all(values[name] > 0 for name in figures)
+
+
+def test_a_label_that_is_a_number_is_no_resolution(tmp_path, capsys):
+    write(tmp_path / "data", [0, 1], {4: "raw"}, [(0,), (1,)], (LabelColumn("2020", ("a", "b")),))
+    assert run(["info", str(tmp_path / "data")]) == 0
+    assert '"2020" 2 classes' in capsys.readouterr().out

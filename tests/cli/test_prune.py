@@ -210,3 +210,15 @@ def test_the_recipe_is_a_command_that_makes_the_same_configuration():
         "--ema-half-life": "2.5", "--held-out": "0.1", "--seed": "7", "--augment": "ada",
         "--ada-kimg": "50",
     }  # fmt: skip
+
+
+def test_of_a_link_only_the_link_is_removed(run, tmp_path, capsys):
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "kept").write_text("mine")
+    shutil.rmtree(run.events, ignore_errors=True)
+    run.events.symlink_to(outside)
+    assert command(["prune", str(run.path), "--yes"]) == 0
+    assert not run.events.is_symlink()
+    assert (outside / "kept").read_text() == "mine"
+    assert not run.states()

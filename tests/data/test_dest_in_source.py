@@ -9,10 +9,12 @@ import pytest
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.sources import open_source
+from pggan.data.store.merge import merge
 from pggan.data.store.store import Store
 from pggan.interop.export_data import export_data
 from pggan.utils.errors import DataError, PgganError, UsageError
 from tests.helpers.image_files import encoded, portrait, tree, write_folder
+from tests.helpers.lmdb_contents import write
 from tests.helpers.source_files import write_shard, write_zip
 
 ROUNDS = 12
@@ -104,3 +106,12 @@ def test_a_source_that_would_be_the_unfinished_store_is_refused(tmp_path):
         with pytest.raises((DataError, UsageError), match=r"data\.partial"):
             prepare(str(tmp_path / "data.partial"), tmp_path / "data", PrepareOptions(max_res=8, overwrite=overwrite))
         assert tree(tmp_path) == before
+
+
+def test_no_store_is_made_within_another(tmp_path):
+    """--overwrite would not replace the outer one then."""
+    write(tmp_path / "data", [1, 2], {4: "raw"})
+    with pytest.raises(UsageError, match=r"lies in the data store .*data; give a DEST outside it"):
+        prepare("drawn:2", tmp_path / "data" / "inner", PrepareOptions(max_res=8))
+    with pytest.raises(UsageError, match="lies in the data store"):
+        merge(tmp_path / "data" / "inner", [tmp_path / "data"])

@@ -21,6 +21,7 @@ from pggan.data.store.resume import read_progress
 from pggan.data.store.store import Store
 from pggan.data.store.verify import verify
 from pggan.data.store.writer import StoreWriter
+from pggan.report.contact_sheet import write_contact_sheet
 from pggan.utils.errors import DataError, UsageError
 from tests.helpers.image_files import portrait, write_folder
 from tests.helpers.lmdb_contents import assert_same, get, put, write
@@ -92,6 +93,10 @@ def test_a_shard_without_a_usable_picture_is_merged(tmp_path):
         portrait(i, 8).save(folder / f"{i}.png")
     parts = shards(folder, tmp_path, 3, max_res=32)
     assert [len(Store(part)) for part in parts] == [0, 2, 2]
+    with pytest.raises(UsageError, match="holds no pictures, so there is nothing to show"):
+        write_contact_sheet(parts[0], tmp_path / "sheet.png")
+    with pytest.raises(DataError, match=r"part1 holds no pictures$"):
+        prepare(str(parts[0]), tmp_path / "again")
     merge(tmp_path / "data", parts)
     prepare(str(folder), tmp_path / "whole", PrepareOptions(max_res=32))
     assert_same(tmp_path / "data", tmp_path / "whole", but=("progress",))
@@ -110,7 +115,9 @@ def test_missing_repeated_and_foreign_shards_are_refused(folder, tmp_path):
     with pytest.raises(UsageError, match="named twice"):
         merge(dest, [*parts, parts[0]])
     prepare(str(folder), tmp_path / "other", PrepareOptions(max_res=8, fit="pad", shard=(2, 4)))
-    with pytest.raises(UsageError, match=r"part1 \(shard 1/4.*other \(shard 2/4.* are not of one preparation"):
+    with pytest.raises(
+        UsageError, match=r"part1 \(shard 1/4.*other \(shard 2/4.* are not of one preparation, by --fit \(crop, pad\);"
+    ):
         merge(dest, [parts[0], tmp_path / "other", *parts[2:]])
     prepare(str(folder), tmp_path / "whole", PrepareOptions(max_res=8))
     with pytest.raises(UsageError, match=r"whole is none; merge the shards first"):

@@ -26,8 +26,10 @@ def relative(model, seed=0, noise=0.3):
 
 def test_layers_come_from_either_side_of_the_resolution(tmp_path):
     coarse = loaded_kind("plain", tmp_path)
+    coarse.info["best"] = {"name": "swd", "value": 1.0}
     fine = relative(coarse)
     blend = blend_models(coarse, fine, 8, {16: 0.25})
+    assert "best" not in blend.info  # measured of another model
     ours, theirs, mixed = (
         dict(g.named_parameters()) for g in (coarse.file.generator, fine.file.generator, blend.generator)
     )

@@ -8,6 +8,8 @@ from PIL import Image
 
 from pggan.cli import project as project_command
 from pggan.cli import run
+from pggan.editing import directions
+from pggan.editing.latent_images import remaining
 from pggan.editing.latents_file import read_latents_file
 from pggan.editing.sphere import angle
 from pggan.generation.images import read_metadata
@@ -152,6 +154,8 @@ def test_two_models_are_blended(tmp_path, monkeypatch, printed):
         (["blend", "MODEL", "MODEL", "--at", "8", "--out", "x.png"], "a .safetensors file"),
         (["blend", "MODEL", "MODEL", "--at", "8", "--out", "MODEL", "--overwrite"], "would be lost"),
         (["blend", "MODEL", "MODEL", "--at", "8", "--mix", "16=0.5", "--mix", "16=0.7"], "is there twice"),
+        (["blend", "MODEL", "MODEL", "--at", "8", "--device", "cpu"], "--device is about two latents"),
+        (["ema", "RUN", "--length", "0.1", "--device", "cpu"], "--device is about --best"),
         (["generate", "MODEL", "--out", ""], "an empty name"),
         (["ema", "RUN", "--length", "0.1", "--out", ""], "an empty name"),
         (["report", "RUN", "--out", "r.pdf"], "a report is an .html file"),
@@ -207,3 +211,20 @@ def test_what_was_found_is_not_replaced_unasked(tmp_path, monkeypatch, capsys, p
     assert (tmp_path / "found.safetensors").read_bytes() == before
     printed([*project, "--overwrite", "--seed", "1"])
     assert json.dumps(read_latents_file("found.safetensors").origins[0])
+
+
+def test_the_pictures_of_a_kept_score_are_counted_by_their_option(tmp_path, monkeypatch, printed):
+    """Also where the directions themselves are found without pictures."""
+    monkeypatch.chdir(tmp_path)
+    model, counts = str(saved_kind("plain", tmp_path)), []
+    find = directions.find_scores
+    monkeypatch.setattr(directions, "find_scores", lambda *given: counts.append(given[2]) or find(*given))
+    printed(["directions", model, "--n", "2", "--keep", "brightness", "--pictures", "60", "--out", "d.safetensors"])
+    assert counts == [60]
+
+
+@pytest.mark.parametrize(
+    "count,reject,left", [(100, 0.29, 71), (100, 0.5, 50), (7, 0.5, 4), (10, 0.0, 10), (3, 0.3, 3)]
+)
+def test_a_share_that_is_rejected_is_exact(count, reject, left):
+    assert remaining(count, reject) == left

@@ -208,3 +208,4 @@ def test_names_of_files_cannot_leave_the_folder(tmp_path):
     names = file_names(latents)
     assert names == ["etc_passwd.png", "a_b.png", "grid-00002.png", "GRID-00003.png"]
     assert len(set(names)) == 4
+    assert len(set(file_names(replace(edited(model, 3), names=("a-00002", "a", "a"))))) == 3

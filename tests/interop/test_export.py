@@ -39,7 +39,14 @@ def programs(path, kind):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
-@pytest.mark.parametrize("options", [{"resolution": 32}, {"labels": 3, "channels": 1, "resolution": 8}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resolution": 32},
+        {"labels": 3, "channels": 1, "resolution": 8},
+        {"resolution": 16, "g_fields": [("resample", "bilinear")]},
+    ],
+)
 def test_every_level_computes_what_pytorch_computes(kind, options, tmp_path):
     model = pggan.load(saved(tmp_path / "m.safetensors", **options), "cpu")
     for level in range(2, model.file.level + 1):

@@ -122,8 +122,9 @@ def test_refusals_leave_nothing(drawn, tmp_path):
         export_data(drawn, tmp_path / "x", "folder", labels="nose")
     with pytest.raises(UsageError, match="parquet writes all"):
         export_data(drawn, tmp_path / "x", "parquet", labels="hair")
-    with pytest.raises(DataError, match="no 256x256"):
-        export_data(drawn, tmp_path / "x", "folder", resolution=256)
+    for side in (0, 256):
+        with pytest.raises(DataError, match=f"no {side}x{side}"):
+            export_data(drawn, tmp_path / "x", "folder", resolution=side)
 
     def fail(done):
         raise OSError(28, "No space left on device")
@@ -137,6 +138,15 @@ def test_refusals_leave_nothing(drawn, tmp_path):
     for kind in ("tfrecord", "parquet"):
         with pytest.raises(UsageError, match="--by-class makes folders"):
             export_data(drawn, tmp_path / "x", kind, by_class="hair")
+
+
+def test_what_tfrecords_cannot_hold_is_said(drawn, tmp_path):
+    told = export_data(drawn, tmp_path / "x", "tfrecord", labels="hair")
+    assert told["labels"] == ["hair"]
+    assert "label columns are left out: TFRecords hold one, which --labels COLUMN chooses" in told["notes"][0]
+    told = export_data(drawn, tmp_path / "y", "tfrecord")
+    assert told["labels"] == []
+    assert not list((tmp_path / "y").glob("*.labels"))
 
 
 def test_the_command_says_what_it_wrote(grey, tmp_path, capsys):

@@ -5,19 +5,25 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import pggan
 from pggan.cli import run
 from pggan.config.model_metadata import ModelMetadata
 from pggan.data.store.store import Store
-from pggan.interop.hub_push import PushOptions, push
+from pggan.generation.grid import grid_image
+from pggan.generation.images import write_png
+from pggan.generation.model import Model
+from pggan.interop.hub_push import PushOptions, _write_sheet, push
+from pggan.networks.model_file import save_model
 from pggan.training.run.directory import OPTIONS, RunDirectory
+from pggan.training.run.snapshots import enlarged, grid_shape
 from pggan.training.start import resume
 from pggan.utils.caching.cache_folders import cache_root
-from pggan.utils.caching.hub_files import HubAddress, fetch_model, is_address
+from pggan.utils.caching.hub_files import MODEL_FILE, HubAddress, fetch_model, is_address
 from pggan.utils.errors import DataError, ModelError, TrainingError, UsageError
-from tests.helpers.model_files import saved
+from tests.helpers.model_files import model_file, saved
 from tests.helpers.run_directories import add_lines, make_run
 from tests.helpers.runs import Notes
 
@@ -297,3 +303,15 @@ def test_an_address_in_a_runs_options_is_never_followed(shared, trained):
     with pytest.raises(TrainingError, match="the run's data is not at"):
         resume(RunDirectory(trained), Notes())
     assert shared.requests == []
+
+
+def test_the_sheet_of_transparent_pictures_has_their_colours(tmp_path):
+    contents = model_file(channels=4)
+    save_model(tmp_path / MODEL_FILE, contents)
+    _write_sheet(tmp_path, contents)
+    columns, rows = grid_shape(None, 16)
+    images = Model(contents, torch.device("cpu")).seed_images(range(columns * rows))
+    write_png(tmp_path / "same.png", grid_image(enlarged(images), columns, rows))
+    sheets = [np.asarray(Image.open(tmp_path / name)) for name in ("sheet.png", "same.png")]
+    assert sheets[0].shape[2] == 4
+    assert np.array_equal(*sheets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pggan.training.engine.gradients import build_gradient_fn, check, eager
 from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.step_executor import StepExecutor
 from pggan.training.engine.step_modes import StepMode
+from pggan.training.monitor.stats import MetricAverager
 from pggan.utils.errors import UsageError
 from tests.helpers.train_steps import Player, tiny
 
@@ -114,11 +116,19 @@ def test_when_it_is_taken_and_what_the_log_says(monkeypatch):
         return executor_call(self, inputs)
 
     monkeypatch.setattr(StepExecutor, "__call__", watched)
-    rows = [player.play(1) for _ in range(7)]
+    averager, rows = MetricAverager(player.state), []
+    for _ in range(7):
+        averager.add(terms := player.iterate())
+        rows.append({name: float(value) for name, value in terms.items()})
     assert taken == [False, True, False, False, False, True, False, False, False, True]
-    assert [("r1" in row) for row in rows] == [True, False, False, True, False, False, True]
-    first = rows[0]
-    assert first["d_loss"] == pytest.approx(first["real"] + first["fake"] + first["r1"] + first["r2"], rel=1e-5)
+    assert [("lazy/r1" in row) for row in rows] == [True, False, False, True, False, False, True]
+    # means over the steps that have them: however many of these fall into a tick
+    line, lazy = averager.read(), [row for row in rows if "lazy/r1" in row]
+    assert line["r1"] == pytest.approx(fmean(row["lazy/r1"] for row in lazy), rel=1e-5)
+    assert line["d_loss"] == pytest.approx(sum(line[name] for name in ("real", "fake", "r1", "r2")), rel=1e-5)
+    assert not [name for name in line if name.startswith("lazy")]
+    averager.add(player.iterate())
+    assert "r1" not in averager.read()  # no such step in this tick
 
 
 def test_a_resolution_without_penalty_has_no_step_for_it():
@@ -131,7 +141,7 @@ def test_a_resolution_without_penalty_has_no_step_for_it():
     assert (group["lr"], group["betas"]) == (pytest.approx(0.001), (0.0, 0.99))  # K updates are K
     rows = [player.play(1) for _ in range(8)]
     assert (group["lr"], group["betas"]) == (pytest.approx(0.001 * 2 / 3), (0.0, pytest.approx(0.99 ** (2 / 3))))
-    began = next(number for number, row in enumerate(rows) if "r1" in row)
+    began = next(number for number, row in enumerate(rows) if "lazy/r1" in row)
     assert player.schedule.at(4 * began).level == 3
     assert player.schedule.at(4 * (began - 2)).level == 2
 

@@ -13,6 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pggan.cli.evaluate import command
+from pggan.data.prepare.prepare import prepare
+from pggan.data.sources.folder import FolderSource
+from pggan.metrics.image_sets import open_images
 from pggan.utils.errors import PgganError
 from tests.helpers.lmdb_contents import write
 from tests.helpers.model_files import saved
@@ -108,6 +111,7 @@ def test_wrong_options_are_refused_before_the_work(places, tmp_path):
     for arguments, message in (
         ((data, "--data", data, "--res", "12"), "not a power of two"),
         ((model, "--data", data, "--k", "2"), "--k is about --neighbours"),
+        ((data, "--data", data, "--first-seed", "5"), "--first-seed is about pictures of a model"),
         ((model, "--data", data, "--embedding-input", "unit"), "--embedding-input is about --embedding"),
         ((model, "--data", data, "--neighbours", str(tmp_path / "folder")), "name of a PNG"),
         ((model, "--data", data, "--neighbours", str(tmp_path / "near.jpg")), "near.png"),
@@ -131,3 +135,27 @@ def test_a_colour_image_late_among_grey_ones_is_refused(tmp_path):
     with pytest.raises(PgganError, match="in colour, others are grey"):
         run(str(tmp_path / "many"), "--data", str(tmp_path / "many"), "--metrics", "msssim", "--n", "70", "--no-cache")
     run(str(tmp_path / "few"), "--data", str(tmp_path / "few"), "--metrics", "msssim", "--n", "8", "--no-cache")
+
+
+def test_a_grey_folder_is_compared_with_the_store_that_was_made_of_it(tmp_path):
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    for at in range(8):
+        Image.new("L", (16, 16), 20 * at).save(folder / f"{at}.png")
+    prepare(str(folder), tmp_path / "data")
+    told = json.loads(run(str(folder), "--data", str(tmp_path / "data"), "--metrics", "swd", "--n", "8", "--json"))
+    assert told["metrics"]["swd"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_video_that_does_not_fit_is_refused_before_it_is_read_whole(tmp_path, monkeypatch):
+    class Wide(FolderSource):
+        def refs(self):
+            for number, ref in enumerate(super().refs()):
+                assert not number, "one picture tells"
+                yield ref
+
+    for at in range(3):
+        Image.new("RGB", (32, 16)).save(tmp_path / f"{at}.png")
+    monkeypatch.setattr("pggan.metrics.image_sets.open_source", Wide)
+    with pytest.raises(PgganError, match="is 32x16, not a square"):
+        open_images(str(tmp_path))

@@ -203,6 +203,14 @@ def test_a_run_that_gave_up_is_stopped(tmp_path):
     assert "went wrong again" in page.text
 
 
+def test_a_run_that_had_enough_is_told_to_go_on_all_the_same(tmp_path):
+    run = make_run(tmp_path / "run")
+    text = (run / "log.jsonl").read_text().splitlines(keepends=True)[:5]
+    (run / "log.jsonl").write_text("".join(text))
+    add_lines(run, {"event": "enough", "at_nimg": 70, "reason": "no better for 3 evaluations"})
+    assert f"pggan train --resume {run} --stop-when never" in page_of(run)[0].text
+
+
 def test_metrics_and_unknown_values_have_charts(run):
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     for number, line in enumerate(lines):

@@ -182,3 +182,15 @@ def test_what_a_call_asks_for_is_not_recorded(short, seen, tmp_path):
     resume(RunDirectory(tmp_path / "run"), Notes(), changes={"total_kimg": 0.032}, override=True)
     assert RunDirectory(tmp_path / "run").model(32).exists()
     assert len(file.read_text().splitlines()) == 1
+
+
+def test_models_stay_until_the_command_has_seen_them(short, tmp_path):
+    """Also with --keep-models 1, and no longer."""
+    script, file = tmp_path / "slow.py", tmp_path / "there.txt"
+    script.write_text(
+        f"import os, sys, time\ntime.sleep(0.5)\nopen({str(file)!r}, 'a').write(f'{{os.path.exists(sys.argv[-1])}} ')\n"
+    )
+    often = dataclasses.replace(short, stable_kimg=PerResolution(0.08), snapshot_ticks=1, keep_models=1)
+    begin(often, tmp_path / "run", Notes(), call=CallOptions(on_snapshot=f"{PYTHON} {paste(script)}"))
+    assert file.read_text().split() == ["True"] * 5
+    assert len(RunDirectory(tmp_path / "run").models()) == 1

@@ -101,6 +101,21 @@ def test_any_length_is_near_the_average_kept_during_the_training(length):
     assert more > error
 
 
+def test_the_weights_are_the_nearest_of_those_whose_sum_is_1():
+    ends, lengths = [400, 400, 800, 800], [0.05, 0.1, 0.05, 0.1]
+    exponents = [ema.power_exponent(each) for each in (*lengths, 0.01)]
+    gram = inner_products([0.5, 0.5, 1, 1, 1], exponents)
+    found, error = solve_weights(ends, lengths, 0.01)
+
+    def off(weights):
+        sums = np.append(weights, -1)
+        return float(np.sqrt(sums @ gram @ sums / gram[-1, -1]))
+
+    assert error == pytest.approx(off(found), rel=1e-6)
+    for step in np.random.default_rng(0).normal(size=(50, 4)) * 0.01:
+        assert off(found + step - step.mean()) >= error
+
+
 def test_they_start_anew_with_each_resolution():
     player = Player(tiny(power_averages=True))
     state, levels, seen = player.state, [], []

@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import pggan
 from pggan.config.train import PerResolution
+from pggan.data.loading import loader
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
-from pggan.training import loop
 from pggan.training.monitor.display import QuietDisplay
 from pggan.training.run.directory import RunDirectory
 from pggan.training.run.log_reader import read_log
@@ -296,9 +296,9 @@ def test_moments_are_fresh_in_every_phase(config):
 
 
 def test_a_gpu_is_fed_by_the_cores_of_its_process(monkeypatch):
-    monkeypatch.setattr(loop, "available_cores", lambda: 24)
+    monkeypatch.setattr(loader, "available_cores", lambda: 24)
     for name in ("LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert [loop.default_workers(torch.device(name)) for name in ("cpu", "cuda")] == [2, 16]
+    assert [loader.default_workers(name) for name in ("cpu", "cuda")] == [2, 16]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert loop.default_workers(torch.device("cuda")) == 6
+    assert loader.default_workers("cuda") == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -12,13 +13,15 @@ from pggan.cli import run
 from pggan.config.config_file import read_options, to_options, to_toml
 from pggan.config.presets import configure
 from pggan.config.train import PerResolution, TrainConfig, from_json, to_json
+from pggan.training import start
 from pggan.training.engine.batch_builder import example_inputs
 from pggan.training.engine.gradients import build_gradient_fn, check, eager
 from pggan.training.engine.state import TrainState
 from pggan.training.engine.step_modes import StepMode
 from pggan.training.monitor.plan_table import plan, table
+from pggan.training.run.directory import RunDirectory
 from pggan.training.run.model_card import recipe
-from pggan.training.train_run import collect_options
+from pggan.training.train_run import collect_options, resume_run
 from pggan.utils.errors import UsageError
 from tests.helpers.step_modes import recorder
 from tests.helpers.train_steps import Player, tiny
@@ -179,3 +182,13 @@ def test_refusals(options, reason):
 def test_what_is_no_schedule(text):
     with pytest.raises(UsageError, match=r"is not START\.\.END"):
         PerResolution.parse(text)
+
+
+def test_a_resumed_option_of_a_loss_keeps_the_resolutions_that_it_does_not_name(monkeypatch, tmp_path):
+    """As --batch and the rates do."""
+    config = TrainConfig(loss="r1", loss_options=(("r1_gamma", "4:0.5,8:1"), ("r2_gamma", "auto")))
+    asked = {}
+    monkeypatch.setattr(RunDirectory, "read_options", lambda self: (config, {}))
+    monkeypatch.setattr(start, "resume", lambda *given: asked.update(given[4]))
+    resume_run(tmp_path, None, {"loss_options": (("r1_gamma", "8:2,16:3"),)}, True, lambda schedule: nullcontext())
+    assert dict(asked["loss_options"]) == {"r1_gamma": "4:0.5,8:2,16:3", "r2_gamma": "auto"}

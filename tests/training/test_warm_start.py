@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from pggan.cli import run
+from pggan.config.model_metadata import ModelMetadata
 from pggan.config.train import GeneratorConfig
 from pggan.interop.import_model import import_model
 from pggan.networks.model_file import save_model
@@ -28,9 +29,12 @@ def train(data, model, out, *more):
 
 @pytest.mark.long
 def test_a_run_begins_with_the_models_weights_and_resolution(data, tmp_path, capsys):
-    model = saved(tmp_path / "m.safetensors", resolution=16)
+    model = saved(tmp_path / "m.safetensors", resolution=16, info={"attribution": "by Ana, CC BY 4.0"})
     assert train(data, model, tmp_path / "run", "--g-lr", "0", "--d-lr", "0") == 0
     assert json.loads(capsys.readouterr().out)["nimg"] == 16
+    # what the model was learnt from is owed thanks still
+    info = ModelMetadata.read(RunDirectory(tmp_path / "run").models()[-1]).info
+    assert "by Ana, CC BY 4.0" in info["attribution"]
     config, _ = RunDirectory(tmp_path / "run").read_options()
     assert (config.start_res, config.max_res, config.latent_size, config.fmap_max) == (16, 16, 12, 8)
     assert (config.start_from, config.start_from_res) == (str(model), config.start_res)

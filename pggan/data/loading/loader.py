@@ -20,11 +20,15 @@ from pggan.data.loading.sampler import Sampler, split_held_out
 from pggan.data.loading.store_watch import StoreWatch
 from pggan.data.store.decoders import use_torchvision
 from pggan.data.store.store import Store
+from pggan.utils.distributed import local_world_size
+from pggan.utils.process_pool import available_cores
 
 __all__ = ["BatchRequest", "LoadedBatch", "Loader", "Sampler"]
 
 # Batches to prefetch per worker.
 PREFETCH = 2
+# Threads unless --workers says otherwise: on a CPU, and at most.
+CPU_WORKERS, MOST_WORKERS = 2, 16
 
 
 class BatchRequest(NamedTuple):
@@ -164,3 +168,10 @@ class Loader:
         images = self.store.read(resolution, indices)
         self._watch.check()  # images read while the file changed may be wrong
         return images
+
+
+def default_workers(device: str) -> int:
+    """Returns the number of threads: on a CPU 2, which training needs itself; beside a GPU this process's cores."""
+    if device == "cpu":
+        return CPU_WORKERS
+    return min(MOST_WORKERS, max(CPU_WORKERS, available_cores() // local_world_size()))

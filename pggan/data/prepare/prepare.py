@@ -93,6 +93,8 @@ class _PrepareJob:
         options = replace(options, channels=options.channels or source.channels or 3)
         total = min(len(source), options.limit or len(source))
         number, of = options.shard or (1, 1)
+        if not total:
+            raise DataError(f"{spec} holds no pictures")
         if of > total:
             raise UsageError(f"--shard {number}/{of}: there are only {total} pictures; give at most {total} shards")
         max_res = _choose_resolution(source, options, total)  # from all images, so that shards agree

@@ -104,8 +104,8 @@ def sort_shards(stores: Sequence[Store]) -> list[Store]:
     for store in sharded:
         if _preparation(store) != _preparation(first):
             raise UsageError(
-                f"{first.path} ({_shard(first)}) and {store.path} ({_shard(store)}) are not of one preparation; give "
-                "shards of one SOURCE, made with the same options"
+                f"{first.path} ({_shard(first)}) and {store.path} ({_shard(store)}) are not of one preparation, by "
+                f"{_difference(store, first)}; give shards of one SOURCE, made with the same options"
             )
         number = _numbers(store)["number"]
         if number in by_number:
@@ -129,10 +129,18 @@ def _shard(store: Store) -> str:
     return f"shard {numbers['number']}/{numbers['of']} of {numbers['pictures']} pictures of {store.manifest.source}"
 
 
-def _preparation(store: Store) -> Any:
+def _preparation(store: Store) -> dict[str, Any]:
     """What all shards of one preparation have in common."""
     numbers, manifest = _numbers(store), store.manifest
-    return numbers["of"], numbers["pictures"], manifest.source, json.dumps(dict(manifest.options), sort_keys=True)
+    own = {"shards": numbers["of"], "pictures": numbers["pictures"], "SOURCE": manifest.source}
+    return own | {f"--{name.replace('_', '-')}": value for name, value in manifest.options.items()}
+
+
+def _difference(one: Store, other: Store) -> str:
+    """Names what two shards do not have in common: `--labels (./a.csv, a.csv)`."""
+    ours, theirs = _preparation(one), _preparation(other)
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    return ", ".join(f"{name} ({theirs.get(name)}, {ours.get(name)})" for name in names)
 
 
 def check_compatible(stores: Sequence[Store]) -> None:

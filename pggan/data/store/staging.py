@@ -39,6 +39,8 @@ def check_destination(dest: Path, overwrite: bool) -> None:
     elif dest.exists():
         raise UsageError(f"{dest} is a file; give a directory to be made as DEST")
     parent = existing_parent(dest)
+    if store := next((folder for folder in dest.resolve().parents if (folder / FILE).is_file()), None):
+        raise UsageError(f"{dest} lies in the data store {store}; give a DEST outside it")
     if not parent.is_dir():
         raise UsageError(f"{parent} is a file, so that {dest} cannot be made; give another DEST")
     if not os.access(parent, os.W_OK):

@@ -28,6 +28,7 @@ from pggan.data.store.resume import PROGRESS, StoreProgress, explain_unfinished
 from pggan.utils.atomic_files import sync_directory
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import size
+from pggan.utils.limits import MAX_MANIFEST_BYTES
 
 T = TypeVar("T")
 
@@ -160,13 +161,19 @@ class StoreWriter:
         with explain_unfinished(self.path):
             rows = np.asarray(self._labels, np.int32).reshape(self.count, width)
         manifest = replace(manifest, digests=self._total_digests(bool(width)))
+        text = json.dumps(manifest.to_json()).encode()
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise DataError(
+                f"which pictures are alike takes {size(len(text))}, more than the {size(MAX_MANIFEST_BYTES)} that a "
+                "data store holds; give --duplicates drop"
+            )
         labels = io.BytesIO()
         np.save(labels, rows, allow_pickle=False)
 
         def write() -> None:
             with self._env.begin(write=True, db=self._meta) as txn:
                 txn.put(LABELS, labels.getbuffer())
-                txn.put(MANIFEST, json.dumps(manifest.to_json()).encode())
+                txn.put(MANIFEST, text)
                 txn.drop(self._label_pieces)
 
         self._retry_with_larger_map(write)

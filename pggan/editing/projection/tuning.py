@@ -7,6 +7,7 @@ metadata entry `pggan.tuned` is JSON: format, name and SHA-256 of the model, the
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +63,7 @@ class TunedWeights:
         with torch.no_grad():
             for name, delta in self.deltas.items():
                 parameters[name].add_(delta.to(parameters[name]))
-        info = {**model.info, "tuned": self.about}
+        info = {name: value for name, value in model.info.items() if name != "best"} | {"tuned": self.about}
         file = replace(model.file, generator=generator, info=info)
         return Model(file, model.device, model.path, model.runner.mode, model.runner.note)
 
@@ -87,6 +88,8 @@ def read_tuned(path: str | Path, model: Model) -> TunedWeights:
             if not name.startswith(_PREFIX) or tensor.dtype != torch.float16 or not bool(tensor.isfinite().all()):
                 raise ModelError(f"{path} holds {name!r}, which is no change of a weight; copy or make it again")
             deltas[name.removeprefix(_PREFIX)] = tensor
+        # tells pictures of one tuning from those of another
+        note = {**note, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         return TunedWeights(deltas, ModelIdentity.from_json(about["model"]), note)
 
 

@@ -18,7 +18,7 @@ from pggan.utils.errors import UsageError
 _RECORDED: dict[str, Any] = {
     "device": str, "precision": str, "modes": dict[str, str], "modes_why": str, "memory": dict[str, dict[str, Any]],
     "hardware": str, "threads": int, "single_thread": list[int], "torch": str, "python": str,
-    "data": dict[str, int | str | None] | None, "processes": int,
+    "data": dict[str, int | str | None] | None, "processes": int, "start_attribution": str | None,
 }  # fmt: skip
 
 
@@ -39,6 +39,7 @@ class RunEnvironment:
     python: str = ""  # version
     data: Mapping[str, Any] | None = None  # identity of the data store
     processes: int = 1  # of the run
+    start_attribution: str | None = None  # whom the data are owed to of the model that the run starts from
 
     def to_json(self) -> dict[str, Any]:
         modes = {str(2**level): mode.value for level, mode in (self.modes or {}).items()}

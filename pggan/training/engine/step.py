@@ -22,6 +22,9 @@ from pggan.training.engine.step_executor import StepExecutor
 from pggan.utils import distributed
 from pggan.utils.devices import free_cached, out_of_memory
 
+# Names of what a step for lazy penalties returns: its terms, and how many such steps there were.
+LAZY_TERM, LAZY_STEPS = "lazy/", "lazy_steps"
+
 
 def train_step(
     state: TrainState,
@@ -50,7 +53,7 @@ def train_step(
                 state.average, state.generator, partial(state.schedule.average_decay, state.nimg, scheduled.batch)
             )
             state.progress.nimg += len(batch.reals) * state.world.size
-        add_terms(terms, penalties)
+        terms |= penalties
         batch = builder.g_batch(batch, state.nimg)
         terms |= player_step(state, executor, "g", batch, scheduled.level, alpha)
         state.update_averages(scheduled.level, state.nimg - scheduled.nimg)
@@ -92,11 +95,11 @@ def penalty_step(
 ) -> dict[str, Tensor]:
     """Lazy regularization: updates D by its lazy penalties alone (Karras et al. 2020, appendix B).
 
-    Returns the terms times the iterations that they stand for, so that their mean over many is the penalties'.
+    Returns the terms under names of their own, and that this was one step: their mean is over such steps.
     """
-    share = state.config.penalty_every / state.schedule.n_critic
     terms = player_step(state, executor, "d", batch, level, alpha, penalties_only=True)
-    return {name: value * share for name, value in terms.items()}
+    own = {f"{LAZY_TERM}{name}": value for name, value in terms.items()}
+    return {**own, LAZY_STEPS: torch.ones((), device=state.device)}
 
 
 def add_terms(terms: dict[str, Tensor], more: dict[str, Tensor]) -> None:

@@ -37,6 +37,7 @@ def restore(state: TrainState, run: RunDirectory, display: Display, interim: boo
 
     Raises:
         ModelError: there are checkpoints, and none of them can be read.
+        TrainingError: this process does not see those of the main process.
     """
     checkpoints = run.states(interim)
     newest = -1  # index of the newest readable one
@@ -54,6 +55,10 @@ def restore(state: TrainState, run: RunDirectory, display: Display, interim: boo
     if newest < 0:
         return None
     if not state.world.is_main_process:
+        if newest >= len(checkpoints):
+            raise TrainingError(
+                f"{run.path} is another folder on this machine; it has to lie on storage that all share"
+            )
         state.load(checkpoints[newest])
     return checkpoints[newest]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pggan.config.schedule import ScheduleState
 from pggan.training.engine.state import TrainState
+from pggan.training.engine.step import LAZY_STEPS, LAZY_TERM
 from pggan.utils import distributed
 
 
@@ -30,14 +31,22 @@ class MetricAverager:
         self.state.progress.tick_iterations += 1
 
     def read(self) -> dict[str, float]:
-        """Returns the means over iterations and processes since the last call, and starts again at zero."""
+        """Returns the means over iterations and processes since the last call, and starts again at zero.
+
+        Terms of lazy penalties are means over the steps that had them, beside the other terms of the same name.
+        """
         sums, count = self.state.tick_sums, self.state.progress.tick_iterations
         self.state.tick_sums, self.state.progress.tick_iterations = {}, 0
         if not sums:
             return {}
         means = torch.stack([v.float() for v in sums.values()]) / count
         distributed.all_reduce_mean([means], self.state.world)
-        return dict(zip(sums, means.tolist()))
+        values = dict(zip(sums, means.tolist()))
+        steps = values.pop(LAZY_STEPS, 0.0)
+        for name in [name for name in values if name.startswith(LAZY_TERM)]:
+            term = name.removeprefix(LAZY_TERM)
+            values[term] = values.get(term, 0.0) + values.pop(name) / steps
+        return values
 
 
 def count_steps(state: TrainState) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -200,8 +200,10 @@ class RunDirectory:
             if images_of(path) > nimg:
                 path.unlink(missing_ok=True)
 
-    def keep(self, states: int, models: int, nimg: int) -> None:
+    def keep(self, states: int, models: int, nimg: int, held: Collection[Path] = ()) -> None:
         """Removes all but the newest `states` checkpoints and `models` models of at most `nimg` images; 0 keeps all.
+
+        Models that are `held` stay for now.
 
         Of the checkpoints that signals asked for, one stays at most, until a newer one that was due is there. Files of
         more images count for nothing: the run that made them went on from an earlier checkpoint, as they are damaged.
@@ -215,7 +217,8 @@ class RunDirectory:
         old_others = [path for path in others if path != others[-1] or images_of(path) <= newest]
         old = (due[:-states] if states else []) + old_others + (own[:-models] if models else [])
         for path in old:
-            path.unlink(missing_ok=True)
+            if path not in held:
+                path.unlink(missing_ok=True)
 
 
 def images_of(checkpoint: Path) -> int:

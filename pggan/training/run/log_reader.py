@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION, level_of
+from pggan.utils.formatting import paste
 
 # Larger numbers cannot be progress (images) or values of a run, and would spoil every scale.
 MAX_IMAGES, MAX_VALUE = 1e13, 1e100
@@ -114,6 +115,11 @@ def ended_early(path: Path) -> bool:
         if line is not None:
             ended = line.get("event") == "enough" or (ended and not is_tick(line))
     return ended
+
+
+def resume_command(run: Path, log: Path) -> str:
+    """Returns the command that goes on with a run; one that had enough is told to go on all the same."""
+    return f"pggan train --resume {paste(run)}{' --stop-when never' if ended_early(log) else ''}"
 
 
 def summarize_log(path: Path) -> LogSummary:

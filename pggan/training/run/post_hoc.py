@@ -127,8 +127,9 @@ def solve_weights(ends: Sequence[float], lengths: Sequence[float], length: float
     share = np.asarray([*ends, wanted], np.float64) / wanted
     products = inner_products(list(share), [power_exponent(each) for each in (*lengths, length)])
     gram, target, norm = products[:-1, :-1], products[:-1, -1], products[-1, -1]
-    weights = np.asarray(np.linalg.lstsq(gram, target, rcond=1e-12)[0], np.float64)
-    weights /= weights.sum()  # of another sum, all parameters would be scaled by it
+    free, direction = np.linalg.lstsq(gram, np.stack([target, np.ones_like(target)], axis=1), rcond=1e-12)[0].T
+    # of another sum, all parameters would be scaled by it: least squares under that condition (a Lagrange multiplier)
+    weights = np.asarray(free + (1 - free.sum()) / direction.sum() * direction, np.float64)
     rest = norm - 2 * weights @ target + weights @ gram @ weights
     return weights, float(np.sqrt(max(0.0, rest) / norm))
 

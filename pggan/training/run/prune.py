@@ -96,7 +96,8 @@ def prune(run: RunDirectory, discriminator: bool = False) -> PrunePlan:
         _write_card(run, models)  # again, with the new file sizes
         run.mark_pruned()
         for path in plan.removed:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            is_folder = path.is_dir() and not path.is_symlink()  # of a link only the link goes
+            shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
         for folder in {path.parent for path in plan.removed} - {run.path}:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -43,11 +43,13 @@ class SnapshotCommand:
     def __init__(self, command: str, run: RunDirectory, note: Callable[[str], None]) -> None:
         self.words, self.run, self.note = split_command(command), run, note
         self._models: queue.Queue[tuple[Path, int] | None] = queue.Queue()
+        self.models: list[Path] = []  # that the command has not seen, or sees now
         self._thread = threading.Thread(target=self._work, name="on-snapshot", daemon=True)
         self._thread.start()
 
     def start(self, model: Path, nimg: int) -> None:
         """Has the command run with a model; returns at once."""
+        self.models.append(model)
         self._models.put((model, nimg))
 
     def close(self, signals: Signals) -> None:
@@ -73,6 +75,7 @@ class SnapshotCommand:
             model, nimg = item
             if (reason := self._run(model, nimg)) is not None:
                 self.note(f"WARNING: --on-snapshot failed for {model.name}: {reason}. The run goes on")
+            self.models.remove(model)
 
     def _run(self, model: Path, nimg: int) -> str | None:
         """Runs the command; returns why it failed, None where it did not."""
