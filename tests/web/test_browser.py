@@ -333,6 +333,8 @@ def test_the_link_brings_the_state_back_and_the_token_is_gone(watched):
     page.wait_for_selector("body[data-ready]")
     watched.until("document.querySelector('.caption .title').textContent === 'Seed 8'")
     assert page.inner_text(".badge.b") == "Seed 9"
+    page.evaluate(f"location.hash = {json.dumps(alone)}")  # pasted into the open tab: what it leaves out is as at first
+    page.wait_for_selector(".badge.b", state="hidden")
 
 
 def test_two_tabs_do_not_disturb_each_other(watched, browser, address):

@@ -190,4 +190,4 @@ connection.onLost = (reason) => {
 };
 // the token has done its work: the cookie stands for it
 if (location.search) history.replaceState(null, "", location.pathname + location.hash);
-addEventListener("hashchange", () => guarded(async () => { const screen = screenOfLink(); if (screen) await store.change(screen); }));
+addEventListener("hashchange", () => guarded(async () => { const screen = screenOfLink(); if (screen) await store.change({ ...store.first, ...screen }); }));

@@ -38,6 +38,7 @@ export class Timeline {
   }
 
   add(point) {
+    if (point.mix) return toast("A mixed picture is of two latents, and cannot be a keyframe", true);
     return guarded(async () => {
       await this.store.change({ frames: [...this.store.screen.frames, { point, seconds: 1.5, easing: "smooth" }] });
       toast("Added to the timeline");
@@ -45,8 +46,8 @@ export class Timeline {
   }
 
   addFavourites() {
-    const points = this.actions.favourites().map((entry) => ({ point: entry.point, seconds: 1.5, easing: "smooth" }));
-    return points.length ? this.take({ frames: [...this.store.screen.frames, ...points].slice(0, 64) }) : toast("There are no favourites yet", true);
+    const points = this.actions.favourites().filter((entry) => !entry.point.mix).map((entry) => ({ point: entry.point, seconds: 1.5, easing: "smooth" }));
+    return points.length ? this.take({ frames: [...this.store.screen.frames, ...points].slice(0, 64) }) : toast("There are no favourites that can be keyframes; mixed pictures cannot", true);
   }
 
   shown() {
