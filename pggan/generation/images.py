@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
+import numpy as np
 from PIL import Image
 
 from pggan.config.content.channels import straight
@@ -188,8 +189,14 @@ def image_name(seed: int, suffix: str = "") -> str:
 def file_suffix(model: Model, label: int | str | None, codes: Mapping[int, float] | None) -> str:
     """Returns `-blond` for a requested class, `-code0_3` for every code: the same seed with others is another file."""
     suffix = model.labels.file_name(() if label is None else model.labels.choose(label))
-    suffix += "".join(f"-code{number}_{value:g}" for number, value in sorted((codes or {}).items()))
+    suffix += "".join(f"-code{number}_{code_text(value)}" for number, value in sorted((codes or {}).items()))
     return suffix + ("-raw" if model.file.raw else "")
+
+
+def code_text(value: float) -> str:
+    """Returns a code's value in as few digits as keep its float32, for names and commands."""
+    short, exact = f"{value:g}", np.float32(value)
+    return short if np.float32(short) == exact else str(exact)
 
 
 def describe(model: Model) -> dict[str, Any]:
