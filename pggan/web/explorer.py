@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,26 @@ import numpy as np
 
 from pggan.generation.level_colours import refit_colours
 from pggan.generation.model import Model
+from pggan.utils.errors import PgganError
 from pggan.web.exports import Exports
 from pggan.web.favourites import Favourites, favourites_path
+from pggan.web.latent_sets import restored
 from pggan.web.rack import Rack
-from pggan.web.rendering.drawing import Blend, Drawing, Latent, score_of
+from pggan.web.rendering.drawing import Blend, Drawing, Latent, drawn_level, score_of
 from pggan.web.rendering.jobs import Job, Jobs
 from pggan.web.rendering.renderer import Renderer
 from pggan.web.rendering.shelf import Shelf
-from pggan.web.session.points import Point, Vector, classes_of, input_of, label_vector, latent_of, offset_of
+from pggan.web.session.fields import base64_bytes
+from pggan.web.session.points import (
+    Point,
+    Vector,
+    classes_of,
+    input_of,
+    label_vector,
+    latent_of,
+    offset_of,
+    parse_point,
+)
 from pggan.web.session.screen import Screen
 from pggan.web.training_pictures import TrainingPictures, data_of_run
 from pggan.web.uploads import Photographs
@@ -60,7 +72,7 @@ class Explorer:
         self.renderer = Renderer(self.shelf)
         self.jobs = Jobs(self.renderer)
         self.favourites = Favourites(favourites_path(model, run))
-        self.rack = Rack(model)
+        self.rack = Rack(model, self.shelf.loaded("").identity)
         self.exports = Exports()
         self.photographs = Photographs()
         self.training_pictures = TrainingPictures(data or data_of_run(run))
@@ -134,6 +146,11 @@ class Explorer:
             return Latent(as_bytes(row), space="w")
         return Latent(as_bytes(row), b"" if labels is None else as_bytes(labels))
 
+    def drawn(self, screen: Screen) -> Screen:
+        """Returns a screen with the level and alpha that its snapshot draws: an early one has fewer levels."""
+        level, alpha = drawn_level(self.shelf.model(screen.snapshot), screen.level, screen.alpha)
+        return replace(screen, level=level, alpha=alpha)
+
     def usual_scores(self, screen: Screen, job: Job) -> list[float]:
         """Returns D's scores of the first seeds, computed once for a level, alpha and snapshot."""
         look = Look.of(screen)
@@ -144,6 +161,21 @@ class Explorer:
                 job.step(seed / USUAL_SCORES)
             self._scores[look] = scores
         return self._scores[look]
+
+    def describe_favourites(self) -> dict[str, Any]:
+        """Returns the favourites for the page, with points that show the pictures that were liked."""
+        shown, screen = self.favourites.describe(), self.first_screen()
+        for entry in shown["entries"]:
+            try:
+                latent = base64_bytes(entry["z"], 4 * self.space.width, "the latent")
+                entry["point"] = restored(self, parse_point(entry["point"], self.space), latent, screen).to_json()
+            except PgganError:
+                continue  # of another model: drawing it says what does not fit
+        return shown
+
+    def tell_favourites(self) -> None:
+        """Shows all tabs the favourites as they are now on disk."""
+        self.broadcast("favourites", favourites=self.describe_favourites())
 
     def describe(self) -> dict[str, Any]:
         """Returns what the page needs to know of the model."""
@@ -168,6 +200,6 @@ class Explorer:
             "attribution": str(model.info.get("attribution") or ""),
             "scores": model.file.discriminator is not None,
             "data": self.training_pictures.data is not None,
-            "favourites": self.favourites.describe(),
+            "favourites": self.describe_favourites(),
             "run": self.shelf.run.name if self.shelf.run else "",
         }

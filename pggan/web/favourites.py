@@ -80,7 +80,7 @@ class Favourites:
         """Returns the favourites for the page, and where they are kept or why not."""
         place = str(self.path)
         try:
-            return {"entries": [vars(entry) for entry in self.read()], "place": place, "problem": ""}
+            return {"entries": [dict(vars(entry)) for entry in self.read()], "place": place, "problem": ""}
         except (DataError, OSError) as error:
             return {"entries": [], "place": place, "problem": str(error)}
 

@@ -113,8 +113,8 @@ SOURCES = {
 class Rack:
     """The directions of one model, which all tabs share."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, identity: ModelIdentity) -> None:
+        self._model, self._identity = model, identity
         self._directions: dict[str, Direction] = {}
         self._lock = threading.Lock()
         self._unit = (" σ", MOST_SPREADS) if space_of(model) == "w" else ("°", MOST_DEGREES)
@@ -193,8 +193,7 @@ class Rack:
         shown = different([names.get(key, directions[key].name) for key in rows], " ")
         figures = tuple({"from": directions[key].source, "note": directions[key].note} for key in rows)
         matrix = np.stack([vectors[key] for key in rows])
-        DirectionSet(matrix, shown, figures, ModelIdentity.of(self._model),
-                     space_of(self._model)).save(path)  # fmt: skip
+        DirectionSet(matrix, shown, figures, self._identity, space_of(self._model)).save(path)
 
     def vectors(self, screen: Screen) -> dict[str, Vector]:
         """Returns the directions by key; those that are not locked are made orthogonal to the locked ones."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pggan.generation.images import code_text
 from pggan.generation.model import Model
 from pggan.web.explorer import Explorer
 from pggan.web.session.points import MASK_SIDE, Mix, Point, classes_of, latent_of
@@ -28,7 +29,7 @@ def label_text(model: Model, classes: tuple[int | None, ...]) -> str | None:
 
 def is_plain(point: Point, screen: Screen, model: Model) -> bool:
     """Whether `pggan generate --seeds` makes the picture: a seed, its class and codes, at the model's own stage."""
-    trained = (screen.level, screen.alpha, screen.snapshot) == (model.file.level, model.file.alpha, "")
+    trained = (screen.level, screen.alpha) == (model.file.level, model.file.alpha)
     return point.seed is not None and not point.moves and point.mix is None and trained
 
 
@@ -48,7 +49,7 @@ def command_of(point: Point, screen: Screen, model: Model, source: str) -> str:
     if label is not None:
         words += ["--label", label]
     for code, value in point.codes:
-        words += ["--code", f"{code}={value:g}"]
+        words += ["--code", f"{code}={code_text(value)}"]
     return shlex.join(words)
 
 
@@ -61,21 +62,36 @@ def _blend_command(point: Point, mix: Mix, screen: Screen, model: Model, source:
     words, side = ["pggan", "blend", source], 2 ** min(mix.level, screen.level)
     end = ["--at", f"{side}x{side}", *([] if mix.share == 1 else ["--share", f"{mix.share:g}"])]
     own = all(is_plain(parent, screen, model) and not parent.codes for parent in parents)
-    if own and all(number is None for parent in parents for number in parent.classes) and not screen.snapshot:
+    if own and all(number is None for parent in parents for number in parent.classes):
         return shlex.join([*words, "--seeds", f"{parents[0].seed},{parents[1].seed}", *end])
     saved = ["--latents", "FIRST.png", "--latents", "SECOND.png"]
     return f"# save each of the two pictures by itself (S), then\n{shlex.join([*words, *saved, *end])}"
 
 
-def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> str:
+def _load_lines(screen: Screen, explorer: Explorer) -> list[str]:
+    """Returns Python code that loads the model of a screen."""
+    model, two = explorer.shelf.model(screen.snapshot), explorer.shelf.blended(screen.snapshot)
+    truncation = "" if model.truncation == 1 else f", truncation={model.truncation:g}"
+    if two is None:
+        return [f"model = pggan.load({str(model.path)!r}{truncation})"]
+    return [
+        f"model = pggan.load({str(two[0])!r}{truncation})",
+        f"other = pggan.load({str(two[1])!r}).file.generator.state_dict()",
+        "for name, weight in model.file.generator.state_dict().items():",
+        "    if weight.is_floating_point():",
+        f"        weight.lerp_(other[name], {two[2]:g})",
+    ]
+
+
+def python_of(point: Point, screen: Screen, explorer: Explorer) -> str:
     """Returns Python code that makes a picture again as a uint8 array."""
     model, space = explorer.shelf.model(screen.snapshot), explorer.space
-    loaded = repr(source) + ("" if model.truncation == 1 else f", truncation={model.truncation:g}")
+    load_lines = _load_lines(screen, explorer)
     if is_plain(point, screen, model):
         label = label_text(model, point.classes)
         extra = f", label={label!r}" if label is not None else ""
         extra += f", codes={dict(point.codes)!r}" if point.codes else ""
-        return f"import pggan\n\nmodel = pggan.load({loaded})\nimage = model.generate({point.seed}{extra})[0]\n"
+        return "\n".join(["import pggan", "", *load_lines, f"image = model.generate({point.seed}{extra})[0]", ""])
     rows = [latent_of(point, space, explorer.directions(screen))]
     classes, mapped = [classes_of(point, space)], space.mapped is not None
     if point.mix is not None:
@@ -88,7 +104,7 @@ def python_of(point: Point, screen: Screen, explorer: Explorer, source: str) -> 
         "from pggan.generation.level_colours import refit_colours",
         "from pggan.generation.level_features import synthesize_blend",
         "from pggan.generation.to_uint8 import to_uint8", "",
-        f"model = pggan.load({loaded})",
+        *load_lines,
         f'latents = np.frombuffer(base64.b64decode("{text}"), "<f4").reshape({len(rows)}, -1).copy()',
         f"labels = {f'model.labels.vectors({classes!r})' if model.label_size and not mapped else None}",
     ]  # fmt: skip
@@ -119,7 +135,8 @@ def _mix_lines(mix: Mix, screen: Screen) -> list[str]:
 
 def recipe(point: Point, screen: Screen, explorer: Explorer) -> dict[str, Any]:
     """Returns command and code for what is on screen."""
-    source = str(explorer.shelf.model(screen.snapshot).path)
-    model = explorer.model
-    command = command_of(point, screen, model, source)
-    return {"command": command, "python": python_of(point, screen, explorer, source)}
+    model, screen = explorer.shelf.model(screen.snapshot), explorer.drawn(screen)
+    command = command_of(point, screen, model, str(model.path))
+    if explorer.shelf.blended(screen.snapshot):
+        command = "# a blend of two snapshots: see the Python code"
+    return {"command": command, "python": python_of(point, screen, explorer)}

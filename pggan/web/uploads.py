@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import secrets
 from collections import OrderedDict
@@ -16,12 +17,12 @@ from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_io import read_image
 from pggan.editing.faces.face_points import corners, face_points, why_no_faces
 from pggan.editing.latent_sources import label_and_codes, latents_of_entry
-from pggan.generation.images import describe, read_metadata
-from pggan.generation.model import Model
+from pggan.generation.images import read_metadata
 from pggan.utils.errors import DataError, PgganError, UsageError
 from pggan.utils.untrusted import reading
-from pggan.web.latent_sets import point_of
+from pggan.web.latent_sets import point_of, restored
 from pggan.web.session.points import Point, classes_of, parse_point
+from pggan.web.session.screen import changed
 
 if TYPE_CHECKING:
     from pggan.web.explorer import Explorer
@@ -66,7 +67,7 @@ def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
     except DataError:
         entry = {}
     if (screen := _screen_of(entry, explorer)) is not None:
-        return {"kind": "state", "screen": screen, "difference": _difference(entry, explorer.model)}
+        return {"kind": "state", "screen": screen, "difference": _difference(entry, screen, explorer)}
     height, width = image.shape[:2]
     factor = -(-max(height, width) // MOST_SIDE)
     small = np.ascontiguousarray(image[::factor, ::factor])
@@ -82,9 +83,16 @@ def accept(data: bytes, explorer: Explorer) -> dict[str, Any]:
     }
 
 
-def _difference(entry: dict[str, Any], model: Model) -> str:
+def _difference(entry: dict[str, Any], screen: dict[str, Any], explorer: Explorer) -> str:
     """Returns why a PNG's entry shows another picture on this page, in a sentence; empty: it shows the same one."""
-    own, shown = describe(model), "Its seed or latent is shown, and looks different"
+    shown, known = "Its seed or latent is shown, and looks different", True
+    try:
+        own_screen = changed(explorer.first_screen(), screen, explorer.space)
+        known = explorer.directions(own_screen).keys() >= dict(own_screen.stage.moves).keys()
+        loaded = explorer.shelf.loaded(own_screen.snapshot)
+    except PgganError:
+        loaded = explorer.shelf.loaded("")
+    model, own = loaded.model, loaded.about
     if entry.get("sha256") not in (None, own["sha256"]):
         return f"Another model made this picture: {str(entry.get('model'))[:80]}. {shown} with this one."
     if bool(entry.get("raw")) != model.file.raw:
@@ -92,6 +100,8 @@ def _difference(entry: dict[str, Any], model: Model) -> str:
     truncation = entry.get("truncation", 1.0)
     if truncation != model.truncation:
         return f"This picture was made with a truncation of {str(truncation)[:8]}. {shown} with {model.truncation:g}."
+    if not known:
+        return "Directions of its sliders are gone. It is shown without their moves; find them again under Sliders."
     return ""
 
 
@@ -109,10 +119,24 @@ def _seed(entry: dict[str, Any], explorer: Explorer) -> Point:
         return seed  # of a model with other labels or codes
 
 
+def _own_screen(entry: dict[str, Any], explorer: Explorer) -> dict[str, Any]:
+    """Returns the explorer's own screen of an entry; its latent replaces moves whose directions are gone."""
+    try:
+        with reading("the picture", DataError, "drop another one"):
+            screen = changed(explorer.first_screen(), entry["explore"], explorer.space)
+            parts = entry.get("moved_latent") or entry.get("latent") or {}
+            latent = b"".join(base64.b64decode(parts[name]) for name in ("w", "z", "codes") if name in parts)
+            if len(latent) == 4 * explorer.space.width:
+                return {**entry["explore"], "stage": restored(explorer, screen.stage, latent, screen).to_json()}
+    except PgganError:
+        pass  # of another model: the page says what does not fit
+    return dict(entry["explore"])
+
+
 def _screen_of(entry: dict[str, Any], explorer: Explorer) -> dict[str, Any] | None:
     """Returns the screen of a PNG's entry: the explorer's own, or that of a seed or latent; None without those."""
     if isinstance(entry.get("explore"), dict):
-        return dict(entry["explore"])
+        return _own_screen(entry, explorer)
     if type(entry.get("seed")) is int:
         return {"stage": _seed(entry, explorer).to_json()}
     if not isinstance(entry.get("latent"), dict):

@@ -164,7 +164,7 @@ def test_other_pictures_are_photographs_and_other_files_are_refused(browser):
     for data in (b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50), b"GIF89a" + bytes(99)):
         reply = client.post("/upload", content=data, headers=headers)
         assert reply.status_code == 400
-        assert "no picture" in reply.json()["error"]
+        assert "not a picture" in reply.json()["error"]
     reply = client.post("/upload", content=bytes(MOST_UPLOAD_BYTES + 1), headers=headers)
     assert reply.status_code == 413
     assert "25 MB" in reply.json()["error"]
@@ -302,3 +302,63 @@ def test_a_moved_picture_is_a_latent_for_other_commands(browser, tmp_path):
     path.write_bytes(fetch(client, page.ask("save", point=point)))
     latents = read_latents(path, explorer.model)
     np.testing.assert_allclose(latents.images(explorer.model)[0], picture_in(path.read_bytes()), atol=1)
+
+
+MOVES = {"sefa:sefa0": 20}
+
+
+@pytest.mark.parametrize("mix", [{}, {"mix": {"with": {"seed": 5, "moves": MOVES}, "level": 3, "share": 0.5}}])
+def test_a_picture_comes_back_and_a_favourite_stays_where_their_directions_are_gone(browser, mix):
+    page, explorer, client = browser
+    page.ask("find", source="sefa")
+    point = {"seed": 4, "moves": MOVES, **mix}
+    page.ask("favour", point=point)
+    data = fetch(client, page.ask("save", point=point))
+    shown = picture_in(data)
+    answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
+    assert answer["screen"]["stage"]["moves"] == MOVES  # the sliders come back, too
+    again = explorer_of(explorer.model.path)  # started again: its rack is empty
+    with client_of(again) as client, page_of(client) as page:
+        answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
+        assert answer["difference"] == ""
+        stored = page.ask("hello")["model"]["favourites"]["entries"][0]["point"]
+        for back in (answer["screen"]["stage"], stored):
+            np.testing.assert_array_equal(picture_in(page.picture(back)["data"]), shown)
+        page.ask("find", source="sefa")
+        event = next(event for event in reversed(page.events) if event["event"] == "favourites")
+        assert event["favourites"]["entries"][0]["point"]["moves"] == MOVES
+        about = {key: value for key, value in read_metadata(io.BytesIO(data)).items() if "latent" not in key}
+    with client_of(explorer_of(explorer.model.path)) as client:
+        data = encode_png(shown, about)  # as pictures of before: no latent beside it
+        assert "Sliders" in client.post("/upload", content=data, headers={"origin": ORIGIN}).json()["difference"]
+
+
+def test_an_exported_favourite_keeps_the_class_of_its_seed_where_its_directions_are_gone(browser):
+    page, explorer, client = browser
+    seed = next(seed for seed in range(99) if explorer.space.labels.drawn(seed, explorer.space.latent_size)[0])
+    page.ask("find", source="sefa")
+    page.ask("favour", point={"seed": seed, "moves": MOVES})
+    shown = page.picture({"seed": seed, "moves": MOVES})["data"]
+    explorer.rack._directions.clear()
+    with zipfile.ZipFile(io.BytesIO(fetch(client, page.ask("export", way="pngs")))) as file:
+        data = file.read("001-latent.png")
+    assert read_metadata(io.BytesIO(data))["class"]["number"] == 1
+    np.testing.assert_array_equal(picture_in(data), picture_in(shown))
+
+
+def test_a_mixed_picture_is_no_latent(browser):
+    page, _, _ = browser
+    page.ask("favour", point={"seed": 4, "mix": {"with": {"seed": 5}, "level": 3, "share": 1}})
+    assert "seed0000000004-mixed is mixed of two pictures" in page.ask("export", way="latents")["error"]
+
+
+def test_everything_is_saved_also_where_the_model_file_is_gone_since(browser):
+    page, explorer, client = browser
+    page.ask("find", source="sefa")
+    page.ask("favour", point={"seed": 4, "moves": MOVES})
+    explorer.model.path.unlink()  # a run keeps its newest models alone
+    data = fetch(client, page.ask("save", point={"seed": 4, "moves": MOVES}))
+    for way in ("pngs", "sheet", "latents"):
+        fetch(client, page.ask("export", way=way))
+    fetch(client, page.ask("directions"))
+    assert client.post("/upload", content=data, headers={"origin": ORIGIN}).json()["difference"] == ""

@@ -14,12 +14,14 @@ from PIL import Image
 
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.editing.keyframes import read_keyframes
+from pggan.generation.images import read_metadata
 from pggan.generation.latent_walks import slerp
 from pggan.generation.model import load
 from pggan.networks.model_file import load_model, save_model
+from pggan.utils.errors import UsageError
 from pggan.web.film import film_at, keyframes_of
 from pggan.web.session.screen import changed
-from tests.helpers.explorers import client_of, explorer_of, opened, page_of
+from tests.helpers.explorers import ORIGIN, client_of, explorer_of, opened, page_of
 from tests.helpers.model_files import model_file, saved
 
 FRAMES = [
@@ -163,6 +165,42 @@ def test_a_blend_of_two_snapshots_has_their_mean_weights(run):
         torch.testing.assert_close(weight, 0.75 * two[name] + 0.25 * three[name])
     with pytest.raises(Exception, match="no snapshot"):
         explorer.shelf.model("model-000002000+nothing@0.5")
+
+
+def test_a_film_refuses_mixed_pictures():
+    explorer = explorer_of()
+    mixed = {"seed": 1, "mix": {"with": {"seed": 2}, "level": 3, "share": 1}}
+    with pytest.raises(UsageError, match="keyframe02 is mixed of two pictures"):
+        keyframes_of(explorer, screen_of(explorer, frames=[FRAMES[0], {"point": mixed}]))
+
+
+@pytest.mark.parametrize("snapshot, side", [("model-000001000", 8), ("model-000002000+model-000003000@0.25", 16)])
+def test_a_saved_snapshot_names_what_made_it_and_its_recipe_makes_it_again(run, snapshot, side):
+    paths = sorted((run / "models").iterdir())
+    explorer = explorer_of(paths[-1], run)
+    with client_of(explorer) as client, page_of(client) as page:
+        page.ask("change", screen={"snapshot": snapshot, "frames": FRAMES})
+        for point in ({"seed": 4}, {"seed": 4, "mix": {"with": {"seed": 5}, "level": 3, "share": 1}}):
+            data = client.get(page.ask("save", point=point)["file"]).content
+            about, shown = read_metadata(io.BytesIO(data)), pixels({"data": data})
+            assert about["resolution"] == len(shown) == side
+            recipe = page.ask("recipe", point=point)
+            names: dict[str, object] = {}
+            exec(recipe["python"], names)  # our own code, as a user would run it
+            np.testing.assert_array_equal(names["image"], shown)
+            upload = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
+            assert (upload["screen"]["snapshot"], upload["difference"]) == (snapshot, "")
+            if "+" in snapshot:
+                assert about["sha256"] is None
+                names_of = [about["blend"][part]["name"] for part in ("coarse", "fine")]
+                assert names_of == ["model-000002000", "model-000003000"]
+                assert about["blend"]["share_of_fine"]["16x16"] == 0.25
+                assert recipe["command"] == "# a blend of two snapshots: see the Python code"
+            else:
+                assert str(paths[0]) in recipe["command"]
+        film = page.ask("film", format="gif", fps=5, scale=1)
+        with Image.open(explorer.exports.find(film["file"].rpartition("/")[2]).path) as video:
+            assert video.size == (side, side)
 
 
 @pytest.fixture(scope="module")

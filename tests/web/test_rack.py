@@ -12,12 +12,14 @@ from pggan.config.train import DiscriminatorConfig, GeneratorConfig
 from pggan.editing.directions import find_sefa
 from pggan.editing.directions_file import read_directions
 from pggan.editing.sphere import angle
+from pggan.generation.images import file_suffix
 from pggan.generation.model import Model
 from pggan.networks.factory import build
 from pggan.networks.model_file import ModelFile
 from pggan.web.explorer import Explorer
 from pggan.web.rack import SOURCES
-from pggan.web.session.points import latent_of, parse_point
+from pggan.web.recipe import recipe
+from pggan.web.session.points import Point, latent_of, parse_point
 from pggan.web.session.screen import changed
 from tests.helpers.explorers import client_of, explorer_of, opened, page_of
 from tests.helpers.waiting import PATIENCE
@@ -120,10 +122,23 @@ def test_directions_of_one_name_are_told_apart_in_the_file(tmp_path):
         assert {"mine", "mine 2"} <= set(saved_names)  # in the order of their effects
 
 
-def test_structured_codes_are_controls():
+def explorer_with_codes():
     common = {"resolution": 8, "fmap_base": 64, "fmap_max": 8, "categorical": (3,), "continuous": 2}
     generator, _ = build(GeneratorConfig(**common, latent_size=12), DiscriminatorConfig(**common), 0)
-    explorer = Explorer(Model(ModelFile(generator, None, 3, 1.0), torch.device("cpu")))
+    return Explorer(Model(ModelFile(generator, None, 3, 1.0), torch.device("cpu")))
+
+
+@pytest.mark.parametrize("value, text", [(1, "1"), (-0.5, "-0.5"), (1e6, "1e+06"), (0.123456789, "0.12345679")])
+def test_commands_and_file_names_tell_codes_of_single_precision_apart(value, text):
+    explorer = explorer_with_codes()
+    command = recipe(Point(seed=1, codes=((1, value),)), explorer.first_screen(), explorer)["command"]
+    assert command.endswith(f"--code 1={text}")
+    assert file_suffix(explorer.model, None, {1: value}) == f"-code1_{text}"
+    assert np.float32(text) == np.float32(value)
+
+
+def test_structured_codes_are_controls():
+    explorer = explorer_with_codes()
     with client_of(explorer) as client, page_of(client) as page:
         about = page.ask("hello")["model"]
         assert (about["categorical"], about["continuous"]) == ([3], 2)

@@ -8,17 +8,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from pggan.generation.grid import Grid, Images, grid_shape
-from pggan.generation.images import describe, encode_png, write_png
+from pggan.generation.images import encode_png, write_png
 from pggan.utils.errors import UsageError
-from pggan.web.explorer import Explorer, Look
+from pggan.web.explorer import Explorer, Look, as_bytes
 from pggan.web.favourites import MOST_NOTE, Favourite
-from pggan.web.latent_sets import latent_set, png_entry
+from pggan.web.latent_sets import latent_set, png_entry, restored, storable
 from pggan.web.rendering.drawing import draw, score_of
 from pggan.web.rendering.jobs import Job
-from pggan.web.session.fields import choice, entries, integer, text
+from pggan.web.session.fields import base64_bytes, choice, entries, integer, text
 from pggan.web.session.history import Step
 from pggan.web.session.points import MOST_NAME, Point, classes_of, input_of, latent_of
 from pggan.web.session.screen import Screen, changed
@@ -31,23 +29,23 @@ SORTED = 240
 
 def favour(tab: Tab, message: Message) -> dict[str, Any]:
     """Adds a picture to the favourites; undo removes it."""
-    explorer, screen, point = tab.explorer, tab.history.screen, tab.point(message.get("point"))
+    explorer, screen = tab.explorer, tab.history.screen
+    point = storable(explorer, tab.point(message.get("point")), screen)
     row = latent_of(point, explorer.space, explorer.directions(screen))
-    z = base64.b64encode(np.ascontiguousarray(row, dtype="<f4").tobytes()).decode()
-    favourites = explorer.favourites
+    z, favourites = base64.b64encode(as_bytes(row)).decode(), explorer.favourites
     note = text(message.get("note", ""), MOST_NOTE, "a note")
     new = favourites.add(Favourite("", point.to_json(), z, note, screen.level, screen.alpha, screen.snapshot))
 
     def revert() -> None:
         favourites.remove(new.key)
-        _tell(explorer)
+        explorer.tell_favourites()
 
     def repeat() -> None:
         favourites.add(new)
-        _tell(explorer)
+        explorer.tell_favourites()
 
     tab.history.take(Step(screen, screen, revert, repeat))
-    _tell(explorer)
+    explorer.tell_favourites()
     return tab.state()
 
 
@@ -60,14 +58,14 @@ def unfavour(tab: Tab, message: Message) -> dict[str, Any]:
 
         def revert() -> None:
             favourites.add(*removed)
-            _tell(explorer)
+            explorer.tell_favourites()
 
         def repeat() -> None:
             favourites.remove(key)
-            _tell(explorer)
+            explorer.tell_favourites()
 
         tab.history.take(Step(screen, screen, revert, repeat))
-    _tell(explorer)
+    explorer.tell_favourites()
     return tab.state()
 
 
@@ -81,31 +79,32 @@ def note(tab: Tab, message: Message) -> dict[str, Any]:
 
         def write(words: str) -> None:
             explorer.favourites.set_note(key, words)
-            _tell(explorer)
+            explorer.tell_favourites()
 
         tab.history.take(Step(screen, screen, lambda: write(old), lambda: write(new)))
-    _tell(explorer)
+    explorer.tell_favourites()
     return tab.state()
-
-
-def _tell(explorer: Explorer) -> None:
-    """Shows all tabs the favourites as they are now on disk."""
-    explorer.broadcast("favourites", favourites=explorer.favourites.describe())
 
 
 def about_picture(explorer: Explorer, point: Point, screen: Screen) -> dict[str, Any]:
     """Returns a PNG's entry: what `pggan generate` writes, and the screen to come back to."""
-    model = explorer.shelf.model(screen.snapshot)
-    seed = {"seed": point.seed} if point.seed is not None and not point.moves and point.mix is None else {}
-    if not seed and point.mix is None:
-        seed = png_entry(explorer, point, screen, name_of(point))
+    loaded = explorer.shelf.loaded(screen.snapshot)
+    model, about = loaded.model, loaded.about
+    point = storable(explorer, point, screen)
+    if point.mix is not None:  # no other command makes it; the first picture's latent is for this page alone
+        alone = png_entry(explorer, replace(point, mix=None), screen, "") if point.moves else {}
+        made = {"moved_latent": alone["latent"]} if alone else {}
+    elif point.seed is not None and not point.moves:
+        made = {"seed": point.seed}
+    else:
+        made = png_entry(explorer, point, screen, name_of(point))
     is_w = explorer.space.mapped is not None and point.latent is not None  # w says nothing of class and codes
     labels: dict[str, Any] = {} if is_w else {"class": model.labels.describe(classes_of(point, explorer.space))}
     shown = {"stage": point.to_json(), "level": screen.level, "alpha": screen.alpha, "snapshot": screen.snapshot}
     if explorer.space.codes.size and not is_w:
         row = input_of(point, explorer.space)
         labels["codes"] = explorer.space.codes.describe(row[explorer.space.latent_size :])
-    return {**seed, **labels, **describe(model), "resolution": 2**screen.level, "explore": shown}
+    return {**made, **labels, **about, "resolution": 2 ** explorer.drawn(screen).level, "explore": shown}
 
 
 def name_of(point: Point) -> str:
@@ -143,12 +142,8 @@ def _chosen(explorer: Explorer, keys: list[Any], screen: Screen) -> list[tuple[F
             continue
         look = {"stage": entry.point, "level": entry.level, "alpha": entry.alpha, "snapshot": entry.snapshot}
         own = changed(screen, look, explorer.space)
-        known = explorer.directions(own)
-        gone = any(name not in known for name, _ in own.stage.moves)
-        point = (
-            replace(own.stage, seed=None, latent=base64.b64decode(entry.z), moves=(), codes=()) if gone else own.stage
-        )
-        chosen.append((entry, point, own))
+        latent = base64_bytes(entry.z, 4 * explorer.space.width, "the latent")
+        chosen.append((entry, restored(explorer, own.stage, latent, own), own))
     if not chosen:
         raise UsageError("there are no favourites to export; keep some with the heart")
     return chosen
@@ -190,7 +185,7 @@ def _sheet(explorer: Explorer, chosen: list[tuple[Favourite, Point, Screen]], jo
         canvas.add(image.repeat(factor, 0).repeat(factor, 1)[None])
     path = explorer.exports.new_path(".png")
     points = [point.to_json() for _, point, _ in chosen]
-    write_png(path, canvas.image, {"favourites": points, **describe(model)})
+    write_png(path, canvas.image, {"favourites": points, **explorer.shelf.loaded("").about})
     return explorer.exports.add(path, f"{model.name}-favourites.png")
 
 

@@ -33,7 +33,7 @@ def export_film(tab: Tab, message: Message) -> None:
     def work(job: Job) -> dict[str, Any]:
         path = explorer.exports.new_path(ending)
         frames = _frames(explorer, screen, count, fps, job)
-        written = write_grid_video(path, frames, (1, 1), 2**screen.level, scale, fps)
+        written = write_grid_video(path, frames, (1, 1), 2 ** explorer.drawn(screen).level, scale, fps)
         return {**explorer.exports.add(path, f"{explorer.model.name}-film{ending}"), "frames": written["frames"]}
 
     tab.work(message, work)

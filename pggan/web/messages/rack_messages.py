@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pggan.web.explorer import Explorer
 from pggan.web.rack import SOURCES
 from pggan.web.rendering.jobs import Job
 from pggan.web.session.fields import choice, text
@@ -17,18 +18,24 @@ def rack(tab: Tab, message: Message) -> dict[str, Any]:
     return tab.explorer.rack.describe()
 
 
+def _tell(explorer: Explorer) -> None:
+    """Shows all tabs the rack, and the favourites: those whose directions are there again have their moves again."""
+    explorer.tell_favourites()
+    explorer.broadcast("rack", **explorer.rack.describe())
+
+
 def find(tab: Tab, message: Message) -> dict[str, Any] | None:
     """Finds directions: at once where that takes no pictures."""
     explorer, source = tab.explorer, choice(message.get("source"), tuple(SOURCES), "the source")
 
     def work(job: Job) -> dict[str, Any]:
         explorer.rack.find(source, job)
-        explorer.broadcast("rack", **explorer.rack.describe())
+        _tell(explorer)
         return explorer.rack.describe()
 
     if explorer.rack.finds_at_once(source):
         explorer.rack.find(source)
-        explorer.broadcast("rack", **explorer.rack.describe())
+        _tell(explorer)
         return explorer.rack.describe()
     tab.work(message, work)
     return None
@@ -41,7 +48,7 @@ def teach(tab: Tab, message: Message) -> None:
 
     def work(job: Job) -> dict[str, Any]:
         taught = explorer.rack.teach(name, [s for s, yes in marks if yes], [s for s, yes in marks if not yes])
-        explorer.broadcast("rack", **explorer.rack.describe())
+        _tell(explorer)
         return {**explorer.rack.describe(), "taught": taught.key, "said": f"{taught.name}: {taught.note}"}
 
     tab.work(message, work)

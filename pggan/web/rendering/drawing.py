@@ -98,6 +98,11 @@ class Encoded:
     side: int
 
 
+def drawn_level(model: Model, level: int, alpha: float) -> tuple[int, float]:
+    """Returns the level and alpha that are drawn where these are asked for: a model's own where it ends below."""
+    return (level, alpha) if level <= model.file.level else (model.file.level, model.file.alpha)
+
+
 def draw(model: Model, drawings: Sequence[Drawing]) -> Images:
     """Computes drawings of one level and alpha: uint8 (N, R, R, C)."""
     return to_uint8(raw_images(model, drawings))
@@ -108,9 +113,7 @@ def raw_images(model: Model, drawings: Sequence[Drawing]) -> Tensor:
     if drawings[0].blend is not None:
         return torch.cat([_blended(model, drawing, drawing.blend) for drawing in drawings if drawing.blend])
     taker, latents, labels = latent_rows(model, [drawing.latent for drawing in drawings])
-    first = drawings[0]
-    level = min(first.level, model.file.level)
-    return taker.synthesize(latents, labels, level, first.alpha if level == first.level else None)
+    return taker.synthesize(latents, labels, *drawn_level(model, drawings[0].level, drawings[0].alpha))
 
 
 def _blended(model: Model, drawing: Drawing, blend: Blend) -> Tensor:
@@ -119,15 +122,15 @@ def _blended(model: Model, drawing: Drawing, blend: Blend) -> Tensor:
     weight = np.full((1, 1), blend.share, np.float32)
     if blend.mask is not None:
         weight = np.frombuffer(blend.mask, np.uint8).reshape(MASK_SIDE, MASK_SIDE) / np.float32(255)
-    level = min(drawing.level, model.file.level)
-    alpha = drawing.alpha if level == drawing.level else 1.0
-    return synthesize_blend(taker, latents, labels, weight, blend.level, level, alpha)
+    return synthesize_blend(
+        taker, latents, labels, weight, blend.level, *drawn_level(model, drawing.level, drawing.alpha)
+    )
 
 
 def score_of(model: Model, drawing: Drawing) -> float:
     """Returns D's score of a picture alone, without others beside it for the minibatch statistic."""
     images = raw_images(model, [drawing])
-    return float(model.discriminator(images, images.shape[-1].bit_length() - 1, drawing.alpha).score[0])
+    return float(model.discriminator(images, *drawn_level(model, drawing.level, drawing.alpha)).score[0])
 
 
 def encode(image: Images, quality: str) -> Encoded:

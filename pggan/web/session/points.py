@@ -214,6 +214,11 @@ def latent_of(point: Point, space: Space, directions: Mapping[str, Vector]) -> V
     return row
 
 
+def unmoved(point: Point, latent: bytes, space: Space) -> Point:
+    """Returns a point with the latent that its moves have led to, instead of them; its class stays."""
+    return replace(point, seed=None, latent=latent, classes=classes_of(point, space), codes=(), moves=())
+
+
 def offset_of(point: Point, space: Space, directions: Mapping[str, Vector]) -> Vector:
     """Returns the sum (latent_size,) of a point's moves of w."""
     total = np.zeros(space.latent_size, np.float32)
