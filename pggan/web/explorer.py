@@ -132,6 +132,12 @@ class Explorer:
         offset = as_bytes(offset_of(point, space, directions)) if point.moves else b""
         return Latent(as_bytes(input_of(point, space)), as_bytes(labels), "z", offset)
 
+    def row(self, point: Point, screen: Screen) -> Vector:
+        """Returns a point's latent with its codes; or w, which is that of the snapshot on screen."""
+        if self.space.mapped is None:
+            return latent_of(point, self.space, self.directions(screen))
+        return self._latent(point, screen).in_w(self.shelf.model(screen.snapshot))
+
     def drawing_of(self, latent: Latent, look: Look, blend: Blend | None = None) -> Drawing:
         """Returns the drawing of a latent; while something moves at a level that keeps up with it."""
         level, alpha = look.level, look.alpha

@@ -11,7 +11,7 @@ import numpy as np
 from pggan.editing.latent_sources import latent_entry
 from pggan.editing.latents_file import LatentSet
 from pggan.utils.errors import UsageError
-from pggan.web.session.points import Point, from_latent, label_vector, latent_of, unmoved
+from pggan.web.session.points import Point, from_latent, label_vector, unmoved
 from pggan.web.session.screen import Screen
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def latent_set(explorer: Explorer, points: Sequence[tuple[Point, Screen, str]]) 
         if point.mix is not None:
             raise UsageError(f"{name} is mixed of two pictures, which no single latent makes; remove it first")
     space, identity = explorer.space, explorer.shelf.loaded("").identity
-    rows = np.stack([latent_of(point, space, explorer.directions(screen)) for point, screen, _ in points])
+    rows = np.stack([explorer.row(point, screen) for point, screen, _ in points])
     labels = np.stack([label_vector(point, space) for point, _, _ in points])
     width = space.latent_size
     names = different([name for _, _, name in points])
@@ -57,7 +57,7 @@ def storable(explorer: Explorer, point: Point, screen: Screen) -> Point:
     if point.mix is None or not point.mix.other.moves:
         return point
     other = point.mix.other
-    latent = latent_of(other, explorer.space, explorer.directions(screen)).astype("<f4").tobytes()
+    latent = explorer.row(other, screen).astype("<f4").tobytes()
     return replace(point, mix=replace(point.mix, other=unmoved(other, latent, explorer.space)))
 
 
@@ -68,7 +68,7 @@ def restored(explorer: Explorer, point: Point, latent: bytes, screen: Screen) ->
     """
     if not point.moves:
         return point
-    row = latent_of(point, explorer.space, explorer.directions(screen))
+    row = explorer.row(point, screen)
     same = np.allclose(row, np.frombuffer(latent, "<f4"), rtol=0, atol=ROUNDING)
     return point if same else unmoved(point, latent, explorer.space)
 

@@ -12,7 +12,7 @@ import numpy as np
 from pggan.generation.images import code_text
 from pggan.generation.model import Model
 from pggan.web.explorer import Explorer
-from pggan.web.session.points import MASK_SIDE, Mix, Point, classes_of, latent_of
+from pggan.web.session.points import MASK_SIDE, Mix, Point, classes_of
 from pggan.web.session.screen import Screen
 
 
@@ -92,10 +92,10 @@ def python_of(point: Point, screen: Screen, explorer: Explorer) -> str:
         extra = f", label={label!r}" if label is not None else ""
         extra += f", codes={dict(point.codes)!r}" if point.codes else ""
         return "\n".join(["import pggan", "", *load_lines, f"image = model.generate({point.seed}{extra})[0]", ""])
-    rows = [latent_of(point, space, explorer.directions(screen))]
+    rows = [explorer.row(point, screen)]
     classes, mapped = [classes_of(point, space)], space.mapped is not None
     if point.mix is not None:
-        rows.append(latent_of(point.mix.other, space, explorer.directions(screen)))
+        rows.append(explorer.row(point.mix.other, screen))
         classes.append(classes_of(point.mix.other, space))
     text = base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode()
     lines = [

@@ -17,6 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pggan.utils.errors import PgganError
+from pggan.utils.formatting import one_line
 from pggan.web.explorer import MOST_TABS, Explorer
 from pggan.web.messages import (
     favourite_messages,
@@ -77,8 +78,9 @@ async def upload(request: Request) -> Response:
     explorer: Explorer = request.app.state.explorer
     try:
         return JSONResponse(await asyncio.to_thread(accept, bytes(data), explorer))
-    except PgganError as error:
-        return JSONResponse({"error": str(error)}, 400)
+    except (PgganError, OSError) as error:  # such as a model file that is gone, which another command's latent needs
+        reason = str(error) if isinstance(error, PgganError) else f"it did not work: {one_line(error)}"
+        return JSONResponse({"error": reason}, 400)
 
 
 async def exported(request: Request) -> Response:

@@ -361,4 +361,7 @@ def test_everything_is_saved_also_where_the_model_file_is_gone_since(browser):
     for way in ("pngs", "sheet", "latents"):
         fetch(client, page.ask("export", way=way))
     fetch(client, page.ask("directions"))
+    about = {name: value for name, value in read_metadata(io.BytesIO(data)).items() if name != "explore"}
+    answer = client.post("/upload", content=encode_png(picture_in(data), about), headers={"origin": ORIGIN})
+    assert "No such file" in answer.json()["error"]  # a latent of another command has to be of the very model
     assert client.post("/upload", content=data, headers={"origin": ORIGIN}).json()["difference"] == ""

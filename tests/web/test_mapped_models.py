@@ -147,6 +147,21 @@ def test_each_snapshot_has_a_mapping_of_its_own(tmp_path):
         snapshot = "model-000001"
         expected = explorer.shelf.model(snapshot).generate(4)[0]
         assert (pixels(page.picture({"seed": 4}, snapshot=snapshot)) == expected).all()
+        page.ask("find", source="sefa")
+        frames = [{"point": {"seed": 4}}, {"point": {"seed": 5}}]
+        page.ask("change", screen={"snapshot": snapshot, "frames": frames})
+        page.tell("draw", rank=0, pictures=[{"slot": "film", "time": 0.0}])
+        assert np.abs(pixels(page.receive()) - expected).max() <= 1
+        point = {"seed": 4, "moves": {"sefa:sefa0": 2}}
+        data = client.get(page.ask("save", point=point)["file"]).content
+        names: dict[str, object] = {}
+        exec(page.ask("recipe", point=point)["python"], names)  # our own code, as a user would run it
+        assert np.abs(pixels({"data": data}) - np.asarray(names["image"])).max() <= 1
+        (tmp_path / "p.png").write_bytes(data)
+        latents = read_latents(tmp_path / "p.png", explorer.shelf.model(snapshot))
+        assert np.abs(pixels({"data": data}) - latents.images(explorer.shelf.model(snapshot))[0]).max() <= 1
+        answer = client.post("/upload", content=data, headers={"origin": ORIGIN}).json()
+        assert (answer["screen"]["stage"], answer["difference"]) == (point, "")
         assert (expected != explorer.model.generate(4)[0]).any()
 
 

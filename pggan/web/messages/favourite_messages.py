@@ -31,7 +31,7 @@ def favour(tab: Tab, message: Message) -> dict[str, Any]:
     """Adds a picture to the favourites; undo removes it."""
     explorer, screen = tab.explorer, tab.history.screen
     point = storable(explorer, tab.point(message.get("point")), screen)
-    row = latent_of(point, explorer.space, explorer.directions(screen))
+    row = latent_of(point, explorer.space, explorer.directions(screen))  # w of the opened model, whatever the snapshot
     z, favourites = base64.b64encode(as_bytes(row)).decode(), explorer.favourites
     note = text(message.get("note", ""), MOST_NOTE, "a note")
     new = favourites.add(Favourite("", point.to_json(), z, note, screen.level, screen.alpha, screen.snapshot))
@@ -143,7 +143,7 @@ def _chosen(explorer: Explorer, keys: list[Any], screen: Screen) -> list[tuple[F
         look = {"stage": entry.point, "level": entry.level, "alpha": entry.alpha, "snapshot": entry.snapshot}
         own = changed(screen, look, explorer.space)
         latent = base64_bytes(entry.z, 4 * explorer.space.width, "the latent")
-        chosen.append((entry, restored(explorer, own.stage, latent, own), own))
+        chosen.append((entry, restored(explorer, own.stage, latent, replace(own, snapshot="")), own))
     if not chosen:
         raise UsageError("there are no favourites to export; keep some with the heart")
     return chosen
