@@ -133,6 +133,8 @@ class Objective(nn.Module):
     lazy: ClassVar[bool] = False
     # whether `d_terms` uses `fakes`, where it is lazy
     needs_fakes: ClassVar[bool] = False
+    # whether its terms wait for the other processes, so that one of them alone cannot compute them again
+    all_reduces: bool = False
     # whether `g_terms` replaces the terms of the loss, which then become statistics
     replaces_g: bool = False
     # share of the known labels that training sees; the others measure D's classes (`heldout_accuracy`)

@@ -21,7 +21,7 @@ from pggan.config.schedule import ScheduleState
 from pggan.config.train import PerResolution, TrainConfig
 from pggan.training import loop
 from pggan.training.engine import loss_functions, step
-from pggan.training.engine.batch_builder import BatchBuilder
+from pggan.training.engine.batch_builder import BatchBuilder, example_inputs
 from pggan.training.engine.loss_functions import StepInputs
 from pggan.training.engine.loss_scaler import START
 from pggan.training.engine.state import TrainState
@@ -225,6 +225,24 @@ class Loaded:
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), np.uint8)
     labels = np.zeros((8, 0), np.int32)
     held_out = None
+
+
+def test_a_loss_in_which_other_processes_wait_is_not_computed_again(config, monkeypatch):
+    """One process alone would wait for them for ever."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    matching = dataclasses.replace(config, loss="gan", loss_options=(("feature_matching", 1.0),))
+    executor, calls = StepExecutor(TrainState(matching, torch.device("cpu"), "fp32")), []
+
+    def runs_out(self, inputs):
+        calls.append(inputs)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StepExecutor, "__call__", runs_out)
+    inputs = example_inputs(executor.state, 3, 4)["g"]
+    with pytest.raises(torch.OutOfMemoryError):
+        step.compute_gradients(executor, inputs)
+    assert len(calls) == 1
 
 
 @pytest.mark.long

@@ -19,13 +19,14 @@ class FeatureMatching(Regularizer):
     def __init__(self, feature_matching: float, feature_matching_mode: str) -> None:
         super().__init__()
         self.weight, self.replaces_g = feature_matching, feature_matching_mode == "replace"
-        self.compilable = world_from_environment().size == 1
+        self.all_reduces = world_from_environment().size > 1
+        self.compilable = not self.all_reduces
 
     def g_terms(self, step: GeneratorPass) -> LossTerms:
         with torch.no_grad():
             real = step.d(step.batch.reals).features.mean(dim=0)
         fake = step.fake.features.mean(dim=0)
-        if not self.compilable:
+        if self.all_reduces:
             means = [real.clone(), fake.detach().clone()]
             all_reduce_mean(means, world_from_environment())
             # the value of all processes with this process's gradient: averaged, it is the whole minibatch's gradient

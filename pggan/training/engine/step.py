@@ -110,14 +110,16 @@ def add_terms(terms: dict[str, Tensor], more: dict[str, Tensor]) -> None:
 def compute_gradients(executor: StepExecutor, inputs: StepInputs) -> Gradients:
     """Computes gradients of the mean loss over all processes, and this process's losses and stats.
 
-    Out of memory (OOM), the executor makes the micro-batches smaller, and then checkpoints activations.
+    Out of memory (OOM), the executor makes the micro-batches smaller, and then checkpoints activations; not where other
+    processes would wait for this one in the loss.
     """
+    repeats = not any(objective.all_reduces for objective in executor.state.context.objectives)
     while True:
         try:
             gradients = accumulate_gradients(executor, inputs, executor.num_micro_batches(inputs.level, inputs.images))
             break
         except RuntimeError as error:
-            if not out_of_memory(error) or not executor.reduce_memory(inputs.level, inputs.images):
+            if not (out_of_memory(error) and repeats and executor.reduce_memory(inputs.level, inputs.images)):
                 raise
         free_cached(inputs.alpha.device)  # outside the handler, whose traceback holds what did not fit
     distributed.all_reduce_mean([g for g in gradients.by_name.values() if g is not None], executor.state.world)
