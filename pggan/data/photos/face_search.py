@@ -13,6 +13,7 @@ from pggan.data.photos.duplicates import DuplicateFinder, DuplicateGroups, grey_
 from pggan.data.photos.face_detection import FaceDetector
 from pggan.data.photos.search_memory import SearchMemory, SearchResult
 from pggan.data.sources.base import BadImage, Reader, Ref, Source, bytes_carried
+from pggan.data.sources.distinct_names import check_distinct, distinct
 from pggan.data.sources.face_table import (
     BLURRED,
     DIGITS,
@@ -97,12 +98,13 @@ def find_faces(
 
     Raises:
         UsageError: The extra is missing.
-        DataError: The detector's file is damaged.
+        DataError: The detector's file is damaged, or several images have one name.
     """
+    check_distinct(source)
     rows: list[FaceRow] = []
     cells: dict[str, bytes] = {}  # grey ones, by image that has faces
     search = _Search(source.reader(0, 0), FaceDetector())
-    refs = islice(source.refs(), limit)
+    refs = islice(distinct(source.refs()), limit)
     tasks = ((ref, None if memory is None else memory.get(ref.name)) for ref in refs)
     results = ordered_map(search, tasks, workers, weigh=lambda task: bytes_carried(task[0].payload))
     with closing(results):
@@ -115,7 +117,8 @@ def find_faces(
             if on_progress is not None:
                 on_progress(1)
     rows = _sharpest(rows, choice.sharpest)
-    return FaceTable((_drop_duplicates if choice.duplicates == "drop" else _group_duplicates)(rows, cells))
+    mark = _drop_duplicates if choice.duplicates == "drop" else _group_duplicates
+    return FaceTable(mark(rows, cells), are_matched=True)
 
 
 def _rows(found: SearchResult, choice: FaceChoice) -> list[FaceRow]:

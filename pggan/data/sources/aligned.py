@@ -16,9 +16,11 @@ from PIL import Image, ImageFilter
 
 from pggan.config.content.channels import bound_by_alpha
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source, WrappedSource
+from pggan.data.sources.distinct_names import check_distinct, distinct
 from pggan.data.sources.face_table import FaceTable, is_face_table
 from pggan.data.sources.image_io import to_pil
 from pggan.data.sources.landmarks import Landmarks, order_left_to_right
+from pggan.data.sources.list_text import read_list
 from pggan.utils.errors import DataError
 from pggan.utils.untrusted import reading
 
@@ -204,6 +206,16 @@ class AlignedReader(Reader):
         return side, side
 
 
+def _read_landmarks(path: str, source: Source) -> Landmarks | FaceTable:
+    """Reads a file of landmarks or faces, for a source's images where their names are known. Raises `DataError`."""
+    table: Landmarks | FaceTable
+    with reading(f"--align {path}", DataError, "mend it, or give another"):
+        data = read_list(path)
+        table = FaceTable.read(path, data) if is_face_table(data) else Landmarks.read(path, data)
+    names = check_distinct(source)
+    return table if names is None else table.matched(names, getattr(source, "path", ""))
+
+
 class AlignedSource(WrappedSource):
     """Another source's images as aligned faces: one for every face of the table that is used.
 
@@ -217,9 +229,8 @@ class AlignedSource(WrappedSource):
     def __init__(self, inner: Source, landmarks: str | FaceTable | Landmarks) -> None:
         super().__init__(inner)
         if isinstance(landmarks, str):
-            with reading(f"--align {landmarks}", DataError, "mend it, or give another"):
-                table = FaceTable.read(landmarks) if is_face_table(landmarks) else Landmarks.read(landmarks)
-        self.landmarks: Landmarks | FaceTable = table if isinstance(landmarks, str) else landmarks
+            landmarks = _read_landmarks(landmarks, inner)
+        self.landmarks: Landmarks | FaceTable = landmarks
         self.selection = ""  # how `without` chose
 
     def __len__(self) -> int:
@@ -244,7 +255,7 @@ class AlignedSource(WrappedSource):
         return smaller
 
     def refs(self) -> Iterator[Ref]:
-        for ref in self.inner.refs():
+        for ref in distinct(self.inner.refs()):
             for number in range(max(1, len(self.landmarks.points(ref.name)))):
                 yield Ref(f"{ref.name}#{number + 1}" if number else ref.name, (ref, number))
 

@@ -153,6 +153,7 @@ class WrappedSource(Source):
         self.inner = inner
         self.label_columns, self.attribution = inner.label_columns, inner.attribution
         self.remark, self.address, self.channels = inner.remark, inner.address, inner.channels
+        self.streamed, self.path = inner.streamed, getattr(inner, "path", "")
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -166,6 +167,9 @@ class WrappedSource(Source):
 
     def sample(self, count: int, among: int) -> Iterator[Ref]:
         return self.inner.sample(count, among)
+
+    def image_names(self) -> Iterable[str] | None:
+        return self.inner.image_names()
 
 
 class NumberedReader(Reader):
@@ -188,7 +192,7 @@ class NumberedSource(WrappedSource):
 
     def __init__(self, inner: Source, names: tuple[str, ...]) -> None:
         super().__init__(inner)
-        self.scalable, self.streamed = inner.scalable, inner.streamed
+        self.scalable = inner.scalable
         known = {column.name for column in inner.label_columns}
         for name in names:
             if name not in known:

@@ -7,19 +7,21 @@ why not, the detector's score, size, sharpness, then x and y of eyes, nose and m
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.base import SAME_SCENE, BadImage, UnwantedImage
+from pggan.data.sources.list_names import match_names
+from pggan.data.sources.list_text import read_list
 from pggan.utils.atomic_files import replace_atomically
 from pggan.utils.errors import DataError
 from pggan.utils.formatting import printable
-from pggan.utils.limits import MAX_LIST_BYTES
 
 USED = "yes"
 # Why a face is not used; of a duplicate the name of the image before follows.
@@ -62,10 +64,15 @@ class FaceRow(NamedTuple):
 
 
 class FaceTable:
-    """The faces of many images, by their names."""
+    """The faces of many images, by their names.
 
-    def __init__(self, rows: Iterable[FaceRow]) -> None:
-        self.rows = list(rows)
+    Args:
+        rows: The faces.
+        are_matched: Whether the names are those of a source, not perhaps without their folders.
+    """
+
+    def __init__(self, rows: Iterable[FaceRow], are_matched: bool = False) -> None:
+        self.rows, self._are_matched = list(rows), are_matched
         self._by_name: dict[str, list[FaceRow]] = {}
         for row in self.rows:
             self._by_name.setdefault(row.file, []).append(row)
@@ -74,6 +81,11 @@ class FaceTable:
     def more(self) -> int:
         """Faces that are used beside the first one of their image."""
         return sum(max(0, sum(row.used == USED for row in rows) - 1) for rows in self._by_name.values())
+
+    def matched(self, names: Iterable[str], root: str) -> FaceTable:
+        """Returns the faces of a source's images (`names`, in `root`) by their names there, and no others."""
+        files = match_names(self._by_name, names, root)
+        return FaceTable((r._replace(file=name) for name, file in files.items() for r in self._by_name[file]), True)
 
     def points(self, name: str) -> list[NDArray[np.float64]]:
         """Returns eyes and mouth corners (4, 2) of each face that is used."""
@@ -102,10 +114,11 @@ class FaceTable:
             for number, row in enumerate(row for row in self._of(name) if row.used == USED)
             if (name, number) in left_out
         }
-        return FaceTable(row._replace(used=reason) if (row.file, row.face) in gone else row for row in self.rows)
+        rows = (row._replace(used=reason) if (row.file, row.face) in gone else row for row in self.rows)
+        return FaceTable(rows, self._are_matched)
 
     def _of(self, name: str) -> Sequence[FaceRow]:
-        short = name.replace("\\", "/").rpartition("/")[2]
+        short = name if self._are_matched else name.replace("\\", "/").rpartition("/")[2]
         return self._by_name.get(name) or self._by_name.get(short) or ()
 
     def write(self, path: str | Path) -> None:
@@ -126,39 +139,27 @@ class FaceTable:
         replace_atomically(Path(path), write)
 
     @classmethod
-    def read(cls, path: str) -> FaceTable:
+    def read(cls, path: str, data: bytes | None = None) -> FaceTable:
         """Reads a table that `write` made, and perhaps a person or a spreadsheet changed.
 
-        Raises `DataError` with the line that cannot be used.
+        `data`: the content, where it is read already. Raises `DataError` with the line that cannot be used.
         """
         rows = []
+        file = io.BytesIO(read_list(path) if data is None else data)
         try:
-            if Path(path).stat().st_size > MAX_LIST_BYTES:
-                raise DataError(f"{path} is above the limit of {MAX_LIST_BYTES >> 20} MiB for lists; split it")
-            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                table = csv.reader(file)
-                header = next(table, [])
-                for fields in table:
-                    if fields:
-                        rows.append(_parse(path, table.line_num, header, fields))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}); name a file of landmarks") from None
+            table = csv.reader(io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", ""))
+            header = next(table, [])
+            for fields in table:
+                if fields:
+                    rows.append(_parse(path, table.line_num, header, fields))
         except csv.Error as error:
             raise DataError(f"{path} is no table of faces ({error}); let --align auto --report make it again") from None
         return cls(rows)
 
 
-def is_face_table(path: str) -> bool:
-    """Whether a file begins as a table of faces does."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            return _begins(file)
-    except OSError:
-        return False
-
-
-def _begins(file: TextIO) -> bool:
-    first = file.readline(_MAX_FIELD).strip().replace('"', "")
+def is_face_table(data: bytes) -> bool:
+    """Whether the content of a file begins as a table of faces does."""
+    first = data[:_MAX_FIELD].partition(b"\n")[0].decode("utf-8-sig", "replace").strip().replace('"', "")
     return first.split(",")[:3] == list(COLUMNS[:3])
 
 

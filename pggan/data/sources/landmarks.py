@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.data.sources.base import BadImage, UnwantedImage
+from pggan.data.sources.list_names import match_names
+from pggan.data.sources.list_text import read_list
 from pggan.utils.errors import DataError
-from pggan.utils.limits import MAX_LIST_BYTES
 
 _POINTS = ("lefteye", "righteye", "leftmouth", "rightmouth")
 _REQUIRED = [point + axis for point in _POINTS for axis in "xy"]
@@ -43,25 +45,29 @@ class Landmarks:
     _rows: dict[str, int]  # by image name
     _points: NDArray[np.float64]  # (N, 4, 2), pixels
     _left_out: Mapping[str, str] = field(default_factory=dict)  # reasons, by image name
+    _are_matched: bool = False  # whether the names are those of a source
     more: ClassVar[int] = 0  # faces beyond one an image, which only a `FaceTable` has
 
     @classmethod
-    def read(cls, path: str) -> Landmarks:
+    def read(cls, path: str, data: bytes | None = None) -> Landmarks:
         """Reads CelebA's list_landmarks_celeba.txt, with or without its two header lines, or a CSV of the same.
 
-        The header names the columns; without one they are in CelebA's order. Raises `DataError` for an invalid file.
+        The header names the columns; without one they are in CelebA's order. `data`: the content, where it is read
+        already. Raises `DataError` for an invalid file.
         """
         table = _TableParser(path)
-        try:
-            for table.line, fields in _lines(path):
-                table.add(fields)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}); name a file of landmarks") from None
+        for table.line, fields in _lines(path, read_list(path) if data is None else data):
+            table.add(fields)
         table.finish()
         return cls(table.rows, np.array(table.numbers, np.float64).reshape(-1, 4, 2))
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def matched(self, names: Iterable[str], root: str) -> Landmarks:
+        """Returns the landmarks of a source's images (`names`, in `root`) by their names there, and no others."""
+        rows = {name: self._rows[row] for name, row in match_names(self._rows, names, root).items()}
+        return replace(self, _rows=rows, _are_matched=True)
 
     def points(self, name: str) -> list[NDArray[np.float64]]:
         """Returns the eyes and mouth corners (4, 2) of each face that is known: of one, or none."""
@@ -85,30 +91,26 @@ class Landmarks:
     def get(self, name: str) -> NDArray[np.float64] | None:
         """Returns left eye, right eye, left and right mouth corner as seen in the image, (4, 2); None if unknown.
 
-        Looks up the full name, then the name without folders.
+        Looks up the full name, then, unless they are `matched`, the name without folders.
         """
         row = self._rows.get(name)
-        if row is None:
+        if row is None and not self._are_matched:
             row = self._rows.get(name.replace("\\", "/").rpartition("/")[2])
         return None if row is None else order_left_to_right(self._points[row])
 
 
-def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: str, data: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yields number and fields of each line that is not blank. Raises `DataError` for a binary file at once."""
-    length = 0
-    with open(path, "rb") as file:
-        for number, raw in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), 1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError:
-                text = "\0"
-            if "\0" in text or len(raw) > _MAX_LINE:
-                raise DataError(f"{path}, line {number}: not text in UTF-8; name a file of landmarks")
-            length += len(raw)
-            if length > MAX_LIST_BYTES:
-                raise DataError(f"{path} is above the limit of {MAX_LIST_BYTES >> 20} MiB for lists; split it")
-            if text:
-                yield number, _fields(text)
+    file = io.BytesIO(data)
+    for number, raw in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), 1):
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text or len(raw) > _MAX_LINE:
+            raise DataError(f"{path}, line {number}: not text in UTF-8; name a file of landmarks")
+        if text:
+            yield number, _fields(text)
 
 
 def _fields(text: str) -> list[str]:

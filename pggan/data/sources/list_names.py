@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 # What follows a file's name in that of one of its pages or pictures.
 _PART = re.compile(r"(\.\w+)(?:(?<=\.tif)#\d+|(?<=\.tiff)#\d+|@\d+-\d\d-\d\d\.\d\d)$", re.IGNORECASE)
@@ -123,3 +123,25 @@ class NameIndex:
         """Returns the rows without folders whose names several images have, and which are therefore nobody's."""
         bases: Counter[str] = self._bases or Counter()
         return [row for row in self._last if "/" not in row and bases.get(row, 0) > 1]
+
+
+def match_names(rows: Collection[str], names: Iterable[str], root: str) -> dict[str, str]:
+    """Returns the row of each image that has one: of its very name, else the one that `NameIndex` finds.
+
+    Unlike a label, a row of landmarks is never that of the other pages of a file.
+
+    Args:
+        rows: The names in the list, each once.
+        names: The paths of all images.
+        root: The path of the source.
+    """
+    names, known, in_order = list(names), set(rows), list(rows)
+    index = NameIndex(in_order)
+    index.compare_with(names, root)
+    found: dict[str, str] = {}
+    for name in names:
+        if name in known:
+            found[name] = name
+        elif file_of(name) == name and (number := index.find(name)) is not None:
+            found[name] = in_order[number]
+    return found

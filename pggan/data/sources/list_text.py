@@ -48,6 +48,18 @@ def decode_list(data: bytes, where: str) -> str:
         raise DataError(f"{where} is no text in UTF-8; save it as that") from None
 
 
+def read_list(path: str) -> bytes:
+    """Returns the content of a file of landmarks, which may be a pipe. Raises `DataError`."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_LIST_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name a file of landmarks") from None
+    if len(data) > MAX_LIST_BYTES:
+        raise DataError(f"{path} is above the limit of {MAX_LIST_BYTES >> 20} MiB for lists; split it")
+    return data
+
+
 def check_values(text: str, separators: str, where: str) -> None:
     """Raises `DataError` if a list has more than `MAX_LIST_VALUES` values, which may not fit into memory."""
     if sum(map(text.count, separators)) > MAX_LIST_VALUES:
