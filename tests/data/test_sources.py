@@ -1,5 +1,6 @@
 """Folders, archives and drawn faces as sources."""
 
+import errno
 import io
 import os
 import pickle
@@ -11,7 +12,7 @@ import pytest
 
 from pggan.data.sources import SOURCES, open_source
 from pggan.data.sources.base import BadImage, DecodedImage
-from pggan.data.sources.folder import FolderSource
+from pggan.data.sources.folder import FolderReader, FolderSource
 from pggan.data.sources.synthetic import DrawnSource
 from pggan.data.sources.tar_archive import TarSource
 from pggan.data.sources.zip_archive import ZipSource
@@ -246,3 +247,33 @@ def test_drawn_attribution_names_author_title_and_licence():
 def test_wrong_drawn_specs_are_refused(spec):
     with pytest.raises(UsageError, match="drawn:COUNT"):
         open_source(spec)
+
+
+def test_a_source_that_disappears_while_it_is_read_stops_it(tmp_path):
+    write_folder(tmp_path / "p", 3)
+    zipped(tmp_path / "p", tmp_path / "p.zip")
+    tarred(tmp_path / "p", tmp_path / "p.tar", "w")
+    sources = {name: open_source(str(tmp_path / name)) for name in ("p", "p.zip", "p.tar")}
+    (tmp_path / "p" / "0.png").unlink()
+    first = next(iter(sources["p"]))
+    assert str(first) == "No such file or directory"  # one file alone is a bad picture
+    for path in (tmp_path / "p").iterdir():
+        path.unlink()  # an unplugged disk leaves an empty folder
+    for name in ("p.zip", "p.tar"):
+        (tmp_path / name).unlink()
+    for name, source in sources.items():
+        with pytest.raises(DataError, match=rf"the pictures in .*{name} cannot be read any more \(No such file"):
+            list(source)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_failing_disk_stops_reading(tmp_path, monkeypatch, code):
+    write_folder(tmp_path / "p", 2)
+    source = open_source(str(tmp_path / "p"))
+
+    def fail(reader, ref):
+        raise OSError(code, "")
+
+    monkeypatch.setattr(FolderReader, "open", fail)
+    with pytest.raises(DataError, match="cannot be read any more"):
+        list(source)

@@ -50,7 +50,7 @@ class NpyReader(IndexedReader):
         self.path = path
 
     def image(self, content: int) -> NDArray[np.uint8]:
-        with report_bad_image():
+        with report_bad_image(self.path):
             if self._opened is None:
                 with explain_damage(f"{self.path} is not a whole array of pictures"):
                     self._opened = NpyRows(self.path, MAX_CARRIED_BYTES)
@@ -192,7 +192,7 @@ class ArrayFolderReader(ArrayReader):
         self.root = root
 
     def image(self, content: str) -> NDArray[np.uint8]:
-        with report_bad_image():
+        with report_bad_image(self.root):
             try:
                 return channels_last(read_file(Path(self.root, content), 4 * MAX_PIXELS))
             except (BadImage, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from abc import abstractmethod
@@ -20,6 +21,8 @@ from pggan.utils.errors import DataError, PgganError
 from pggan.utils.formatting import natural_key, one_line
 from pggan.utils.limits import MAX_FILE_BYTES, MAX_LIST_BYTES
 
+# Errors of the disk, the network or the process, not of one file.
+_FATAL = frozenset((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.ENODEV))
 NO_IMAGES = "holds no pictures (PNG, JPEG, WebP, HEIC, AVIF, BMP or TIFF, by their endings)"
 
 
@@ -52,14 +55,29 @@ def explain_damage(problem: str, advice: str = "copy or make it again") -> Itera
 
 
 @contextmanager
-def report_bad_image() -> Iterator[None]:
-    """Turns what a damaged, encrypted, vanished or unreadable image raises in the block into `BadImage`."""
+def report_bad_image(root: str = "") -> Iterator[None]:
+    """Turns what a damaged, encrypted, vanished or unreadable image raises in the block into `BadImage`.
+
+    Raises `DataError` where all other images would fail as well: the disk or the network fails, too many files are
+    open, or `root`, which holds the images, is gone.
+    """
     try:
         yield
     except (PgganError, BadImage, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001
+        code = getattr(error, "errno", None)
+        if code in _FATAL or (code == errno.ENOENT and root and _is_gone(root)):
+            raise DataError(
+                f"the pictures{root and f' in {root}'} cannot be read any more ({os.strerror(code)}); "
+                "see to it, and give the same command again"
+            ) from None
         raise BadImage(getattr(error, "strerror", None) or one_line(error)) from None
+
+
+def _is_gone(root: str) -> bool:
+    """Whether a file or folder is gone. A disk that was unplugged may leave the empty folder where it was mounted."""
+    return not os.path.exists(root) or (os.path.isdir(root) and not os.listdir(root))
 
 
 def walk_once(
@@ -104,6 +122,7 @@ class FileReader(Reader):
     """Reads references to image files."""
 
     max_bytes = MAX_FILE_BYTES  # of a file
+    root = ""  # path of what holds the files, where that is one place
     _paged: tuple[Any, bytes] | None = None  # payload and content of the last file of several pages in an archive
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,10 +134,10 @@ class FileReader(Reader):
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
         if isinstance(ref.payload, TiffPage):
-            with report_bad_image(), self._open_file_of(ref.payload) as file:
+            with report_bad_image(self.root), self._open_file_of(ref.payload) as file:
                 return DecodedImage(*read_page(cast(BinaryIO, PageFile(file, ref.payload)), channels))
         self._paged = None
-        with report_bad_image(), self.open(ref) as file:
+        with report_bad_image(self.root), self.open(ref) as file:
             data = self._content(file)
         return DecodedImage(*read_image(data, channels))
 
@@ -141,7 +160,7 @@ class FileReader(Reader):
     def size(self, ref: Ref) -> tuple[int, int]:
         if isinstance(ref.payload, TiffPage):
             return ref.payload.width, ref.payload.height
-        with report_bad_image(), self.open(ref) as file:
+        with report_bad_image(self.root), self.open(ref) as file:
             return read_size(file)
 
 

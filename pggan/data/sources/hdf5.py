@@ -50,7 +50,7 @@ class Hdf5Reader(IndexedReader):
         self.box_filtered = re.fullmatch(r"data(\d+)x\1", name) is not None
 
     def image(self, content: int) -> NDArray[np.uint8]:
-        with report_bad_image():
+        with report_bad_image(self.path):
             if self._opened is None:
                 self._opened = CheckedDataset(h5py().File(self.path, "r")[self.name], f"{self.path}: {self.name}")
             row = self._opened.row(content)

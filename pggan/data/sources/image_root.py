@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pggan.data.sources.base import BadImage
+from pggan.data.sources.file_base import report_bad_image
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_FILE_BYTES
+
+
+@contextmanager
+def _bad_paths() -> Iterator[None]:
+    try:
+        yield
+    except ValueError:
+        raise BadImage("its path cannot be opened") from None
 
 
 class ImageRoot:
@@ -27,7 +38,7 @@ class ImageRoot:
         parts = path.replace("\\", "/").split("/")
         if not path or "\0" in path or os.path.isabs(path) or ":" in parts[0] or ".." in parts:
             raise BadImage("its path is not a relative one below --images-root")
-        try:
+        with report_bad_image(self._folder), _bad_paths():
             place = os.path.realpath(os.path.join(self._folder, *parts))
             if os.path.commonpath([place, self._folder]) != self._folder:
                 raise BadImage("its path leads out of --images-root")
@@ -37,8 +48,6 @@ class ImageRoot:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise BadImage("its path leads to no file")
                 data = file.read(MAX_FILE_BYTES + 1)
-        except (OSError, ValueError) as error:
-            raise BadImage(getattr(error, "strerror", None) or "its path cannot be opened") from None
         if len(data) > MAX_FILE_BYTES:
             raise BadImage(f"a file above the limit of {MAX_FILE_BYTES >> 20} MiB")
         return data

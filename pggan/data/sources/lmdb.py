@@ -100,7 +100,7 @@ class StyleGanLmdbReader(Reader):
         self.path = path
 
     def read(self, ref: Ref, channels: int) -> DecodedImage:
-        with report_bad_image():
+        with report_bad_image(self.path):
             self._opened = self._opened or _open(self.path)
             with self._opened.begin(buffers=True) as txn:
                 data = txn.get(ref.payload)

@@ -102,11 +102,11 @@ class ZipReader(FileReader):
     max_bytes = MAX_CARRIED_BYTES
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.root = path
 
     def open(self, ref: Ref) -> BinaryIO:
         check_file_size(ref.payload.nbytes, self.max_bytes)
-        self._opened = self._opened or zipfile.ZipFile(self.path)
+        self._opened = self._opened or zipfile.ZipFile(self.root)
         info = self._opened.getinfo(ref.payload.name)
         check_file_size(_largest_size(info), self.max_bytes)  # the zip may be another one by now
         return open_member(self._opened, info)
