@@ -254,3 +254,25 @@ def test_a_tar_that_ends_in_a_zip_stays_a_tar(tmp_path):
     source = open_source(str(path))
     assert type(source) is TarSource
     assert len(source) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected", "remark"),
+    [
+        (("1", "-1", "1"), ("no", "yes"), [1, 0, 1], None),
+        (("1", "-1", "-2"), ("-2", "-1", "1"), [2, 1, 0], None),
+        (("1", "-1", "0"), ("0", "1"), [1, -1, 0], None),
+        (("0.5", "1.5", "2"), None, None, "columns that hold no classes: class"),
+    ],
+)
+def test_webdataset_labels_mean_what_those_of_tables_mean(tmp_path, labels, classes, expected, remark):
+    members = {}
+    for number, label in enumerate(labels):
+        members |= {f"{number}.png": encoded(portrait(number)), f"{number}.cls": label.encode()}
+    source = open_source(str(tar_of(tmp_path / "a.tar", members)))
+    assert source.remark == remark
+    if classes is None:
+        assert source.label_columns == ()
+        return
+    assert source.label_columns[0].classes == classes
+    assert [picture.labels[0] for picture in read_all(source)] == expected

@@ -10,12 +10,21 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from pggan.data.label_columns import MAX_CLASSES, LabelColumn, order_classes
-from pggan.data.sources.array_choice import join_remarks
+from pggan.data.label_columns import MAX_CLASSES, NO_YES, LabelColumn, order_classes, without_unknown
+from pggan.data.sources.array_choice import join_remarks, no_classes_remark
 from pggan.data.sources.base import BadImage, DecodedImage, Reader, Ref, Source
 from pggan.data.sources.file_base import NO_IMAGES, FileReader, check_file_size, read_if_present
 from pggan.data.sources.image_io import is_image_name
-from pggan.data.sources.list_text import ABOVE, CLASSES, DATASET, TABLE, is_list_name, list_path, lists_above
+from pggan.data.sources.list_text import (
+    ABOVE,
+    CLASSES,
+    DATASET,
+    TABLE,
+    are_measures,
+    is_list_name,
+    list_path,
+    lists_above,
+)
 from pggan.data.sources.passed_over import PassedOver
 from pggan.data.sources.sample_members import SampleMembers
 from pggan.data.sources.tar_members import TarMembers, is_compressed, open_tar
@@ -59,6 +68,7 @@ class TarReader(FileReader):
         if self._opened is None or self._opened.name != content.path:
             if self._opened is not None:
                 self._opened.close()
+            self._opened, self.root = None, content.path
             self._opened = tarfile.open(content.path, "r:")  # noqa: SIM115 (stays open for the next image)
         member = tarfile.TarInfo()
         member.offset_data, member.size, member.sparse = content.offset, content.nbytes, content.sparse
@@ -94,12 +104,10 @@ class TarSource(Source):
         if not self._members.count:
             raise DataError(join_remarks(f"{spec} {NO_IMAGES}", self._passed.remark()) or "")
         self._members.choose(spec)
-        self.remark = join_remarks(self._members.remark(), self._passed.remark())
-        # with more distinct values they are names of images, not classes
-        distinct = set(labels.values()) - {"-1"}
-        classes = order_classes(distinct) if len(distinct) <= MAX_CLASSES else ()
+        classes, numbers = _classes_of(set(labels.values()))
         self.label_columns = (LabelColumn("class", classes),) if classes else ()
-        numbers = {name: number for number, name in enumerate(classes)}
+        left_out = no_classes_remark(["class"] if labels and not classes else [])
+        self.remark = join_remarks(self._members.remark(), self._passed.remark(), left_out)
         self._numbers = {key: numbers.get(name, -1) for key, name in labels.by_sample().items()}
 
     @staticmethod
@@ -229,6 +237,15 @@ class _Labels(dict[str, str]):
             elif stem not in self._images:
                 shared.setdefault(sample, label)
         return {**self, **shared}
+
+
+def _classes_of(distinct: set[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Returns the classes of labels and their numbers by label: none where they are too many, fractions or unknown."""
+    if distinct == {"-1", "1"}:
+        return NO_YES, {"-1": 0, "1": 1}
+    distinct = without_unknown(distinct)
+    classes = () if len(distinct) > MAX_CLASSES or are_measures(distinct) else order_classes(distinct)
+    return classes, {name: number for number, name in enumerate(classes)}
 
 
 def _is_tar(path: str) -> bool:
