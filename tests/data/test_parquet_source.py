@@ -1,6 +1,9 @@
 """Hugging Face's Parquet as a source."""
 
+import json
+
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from pggan.data.prepare.prepare import prepare
@@ -111,3 +114,14 @@ def test_damaged_parquet_is_refused(tmp_path):
     with pytest.raises(DataError, match="is not a whole Parquet file"):
         prepare(str(path), tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_shards_that_order_classes_differently_are_refused(tmp_path):
+    (tmp_path / "set").mkdir()
+    for number, names in enumerate((["cat", "dog"], ["dog", "cat"])):
+        features = {"info": {"features": {"kind": {"_type": "ClassLabel", "names": names}}}}
+        table = pa.table({"image": pa.array(rows_of([0, 1]), IMAGE), "kind": [0, 1]})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+        pa.parquet.write_table(table, tmp_path / "set" / f"{number}.parquet")
+    with pytest.raises(DataError, match=r"names or orders classes unlike .*; give shards of one data set"):
+        open_source(str(tmp_path / "set"))

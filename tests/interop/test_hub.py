@@ -11,6 +11,7 @@ from PIL import Image
 import pggan
 from pggan.cli import run
 from pggan.config.model_metadata import ModelMetadata
+from pggan.data.sources import open_source
 from pggan.data.store.store import Store
 from pggan.generation.grid import grid_image
 from pggan.generation.images import write_png
@@ -213,6 +214,17 @@ def test_the_hubs_own_parquet_stands_in_and_a_folder_can_be_named(hub, tmp_path,
         pggan_prepare("hf://datasets/ana/csv", tmp_path / "c")
     with pytest.raises(UsageError, match="is a model; a data set is hf://datasets/user/name"):
         pggan_prepare("hf://ana/two", tmp_path / "c")
+
+
+def test_the_file_that_is_named_is_read_alone_and_has_to_stay(hub):
+    files = {f"data/train-{number}.parquet": parquet(2 + number) for number in range(2)}
+    hub.commit("datasets", "ana/toons", files)
+    assert len(open_source("hf://datasets/ana/toons")) == 5
+    source = open_source("hf://datasets/ana/toons/data/train-1.parquet")
+    assert len(source) == 3
+    source.files[0].unlink()
+    with pytest.raises(DataError, match=r"train-1\.parquet .*No such file"):
+        list(source.refs())
 
 
 def pggan_prepare(source, dest):

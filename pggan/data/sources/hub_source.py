@@ -9,6 +9,7 @@ from pggan.data.sources.array_choice import join_remarks
 from pggan.data.sources.parquet import PLACES, ParquetSource, pyarrow
 from pggan.utils.caching.hub_files import HubAddress, fetch_parquet, is_address
 from pggan.utils.errors import DataError, UsageError
+from pggan.utils.formatting import natural_key
 
 # Most folders that an error names.
 _SHOWN = 10
@@ -23,14 +24,17 @@ class HubSource(ParquetSource):
             raise UsageError(f"{spec} is a model; a data set is hf://datasets/user/name")
         pyarrow()  # before anything is fetched
         fetched = fetch_parquet(address, lambda names: choose_files(address, names))
-        folder = fetched.folder / Path(fetched.names[0]).parent
-        super().__init__(str(folder), images_root)
+        self._fetched = [fetched.folder / name for name in sorted(fetched.names, key=natural_key)]
+        super().__init__(spec, images_root)
         self.address = str(HubAddress(address.repo, fetched.commit, address.file, is_dataset=True))
         licence = f", licence {fetched.licence}" if fetched.licence else ""
         self.attribution = f"{address.repo} on the Hugging Face Hub{licence}"
         others = fetched.among - len(fetched.names)
         passed_over = f"read {len(fetched.names)} Parquet files; passed over {others} others" if others else ""
         self.remark = join_remarks(passed_over, self.remark or "")
+
+    def _choose_files(self, spec: str) -> tuple[list[Path], str]:
+        return self._fetched, ""
 
     @staticmethod
     def sniff(spec: str) -> bool:
@@ -44,7 +48,7 @@ def choose_files(address: HubAddress, names: list[str]) -> list[str]:
         folders[str(Path(name).parent.as_posix())].append(name)
     if address.file is not None:
         wanted = address.file.strip("/")
-        chosen = [wanted] if wanted in names else folders.get(wanted, [])
+        chosen = [wanted] if wanted in names else _train_split(folders.get(wanted, []))
         if not chosen and names:
             raise DataError(f"{address}: no Parquet file lies there; there are some in {_shown(folders)}")
         return chosen
@@ -55,7 +59,11 @@ def choose_files(address: HubAddress, names: list[str]) -> list[str]:
             f"{address} has Parquet in {_shown(folders)}; name one of them: hf://datasets/{address.repo}/{example}"
         )
     files = folders[place] if place is not None else next(iter(folders.values()), [])
-    return [name for name in files if Path(name).name.startswith("train")] or files
+    return _train_split(files)
+
+
+def _train_split(names: list[str]) -> list[str]:
+    return [name for name in names if Path(name).name.startswith("train")] or names
 
 
 def _shown(folders: dict[str, list[str]]) -> str:

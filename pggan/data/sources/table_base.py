@@ -70,7 +70,7 @@ class TableSource(Source):
     choices = ("images_root",)
 
     def __init__(self, spec: str, images_root: str | None = None) -> None:
-        self.files, passed_over = ([Path(spec)], "") if Path(spec).is_file() else self.list_shards(Path(spec))
+        self.files, passed_over = self._choose_files(spec)
         self._root = None if images_root is None else ImageRoot(images_root)
         self._count, schema = 0, None
         for path in self.files:
@@ -81,6 +81,9 @@ class TableSource(Source):
             schema = schema or columns
             if columns.names != schema.names:
                 raise DataError(f"{path} has other columns than {self.files[0]}; give shards of one data set")
+            named, first = class_names(columns.metadata or {}), class_names(schema.metadata or {})
+            if any(named[name] != first[name] for name in named.keys() & first.keys()):
+                raise DataError(f"{path} names or orders classes unlike {self.files[0]}; give shards of one data set")
         assert schema is not None
         if not self._count:
             raise DataError(f"{spec} holds no rows; copy or make it again")
@@ -91,6 +94,10 @@ class TableSource(Source):
         self.label_columns, left_out = self._find_label_columns(schema)
         self._passed_over, self._left_out = passed_over, left_out
         self._set_remark()
+
+    def _choose_files(self, spec: str) -> tuple[list[Path], str]:
+        """Returns the files of a SOURCE argument, and what is said of those passed over."""
+        return ([Path(spec)], "") if Path(spec).is_file() else self.list_shards(Path(spec))
 
     @staticmethod
     @abstractmethod
