@@ -323,3 +323,21 @@ def test_classes_called_nan_or_inf_stay_and_measures_are_named(folder, tmp_path)
     (folder / "labels.csv").write_text("name,size\n0.png,0.5\n1.png,0.7\n")
     source = with_labels(open_source(str(folder)), None)
     assert (source.label_columns, source.remark) == ((), "columns that hold no classes: size")
+
+
+def test_whole_numbers_with_a_point_are_whole_numbers(tmp_path):
+    """As pandas writes a column of whole numbers with gaps."""
+    folder = tmp_path / "p"
+    write_folder(folder, 4)
+    text = "file,age,sign,known\n0.png,60.0,1.0,-1.0\n1.png,62.0,-1.0,0.0\n2.png,,1.0,1.0\n3.png,60.0,1.0,-0.0\n"
+    columns, labels = rows(folder, listed(tmp_path, text))
+    assert columns == {"age": ("60", "62"), "sign": ("no", "yes"), "known": ("0", "1")}
+    assert list(labels.values()) == [("60", "yes", None), ("62", "no", "0"), (None, "yes", "1"), ("60", "yes", "0")]
+
+
+def test_two_rows_of_a_picture_have_to_agree(tmp_path):
+    folder = tmp_path / "p"
+    write_folder(folder, 2)
+    with pytest.raises(DataError, match=r"two rows of 0\.png that differ; keep one"):
+        rows(folder, listed(tmp_path, "file,who\n0.png,ann\n1.png,bob\n0.png,eve\n"))
+    assert rows(folder, listed(tmp_path, "file,who\n0.png,ann\n1.png,bob\n0.png,ann\n"))[1]["0.png"] == "ann"

@@ -147,3 +147,14 @@ def test_folders_in_a_zip_of_windows_are_classes(tmp_path):
         for name in ("all\\blond\\0.png", "all\\dark\\0.png"):
             file.writestr(name, encoded(portrait(0)))
     assert list(rows(tmp_path / "a.zip", "folders")[1].values()) == ["blond", "dark"]
+
+
+def test_a_row_is_nobodys_where_several_archives_have_its_very_path(tmp_path):
+    (tmp_path / "tars").mkdir()
+    for name in "ab":
+        write_folder(tmp_path / name, 2 if name == "a" else 1)
+        packed(tmp_path / name, tmp_path / "tars" / f"{name}.tar")
+    path = listed(tmp_path, "file,who\n./0.png,ann\n1.png,bob\n")
+    assert rows(tmp_path / "tars", path)[1] == {"0.png": None, "1.png": "bob"}
+    remark = with_labels(open_source(str(tmp_path / "tars")), str(path)).remark
+    assert remark.startswith("names that several pictures have label none of them: 0.png")

@@ -25,6 +25,8 @@ from pggan.utils.limits import MAX_LIST_BYTES
 
 # What is quoted in a header: delimiters in it are none.
 _QUOTED = re.compile(r'"[^"]*"')
+# Whole numbers, also as pandas writes those of a column with gaps: 1.0.
+_WHOLE_FLOAT = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?")
 # The line by which Excel names the delimiter of a CSV.
 _SEPARATOR = re.compile(r"\ufeff?\"?sep=(.)\"?[ ,;\t]*\n", re.IGNORECASE)
 
@@ -49,6 +51,9 @@ class LabelTable:
         numbers: Sequence[str] = (),
     ) -> None:
         self.names = NameIndex([row[0] for row in rows])
+        for earlier, later in self.names.replaced:
+            if rows[earlier][1:] != rows[later][1:] and (name := rows[later][0]):
+                raise DataError(f"the list of labels has two rows of {printable(name)[:80]} that differ; keep one")
         self.columns: tuple[LabelColumn, ...] = ()
         self.left_out: list[str] = []  # names of columns that hold no classes
         self._numbers: list[NDArray[np.int32]] = []  # class numbers (rows,) of each column
@@ -231,12 +236,18 @@ def _as_classes(values: Sequence[str], order: Any, are_numbers: bool) -> tuple[t
     distinct = {value for value in values if value != ""}
     named = [name for name in order if isinstance(name, (str, int))] if isinstance(order, list) else []
     if named and distinct <= set(map(str, named)) and len(set(map(str, named))) == len(order):
-        classes = tuple(map(str, named))
-    elif distinct and distinct <= {"1", "-1"}:
+        return _numbered(tuple(map(str, named)), values)
+    if all(map(_WHOLE_FLOAT.fullmatch, distinct)):
+        values = [value.partition(".")[0].replace("-0", "0") if "." in value else value for value in values]
+        distinct = set(values) - {""}
+    if distinct and distinct <= {"1", "-1"}:
         return NO_YES, np.array([{"1": 1, "-1": 0}.get(v, -1) for v in values], np.int32)
-    elif len(distinct) > MAX_CLASSES or are_measures(distinct):
+    if len(distinct) > MAX_CLASSES or are_measures(distinct):
         return (), np.zeros(0, np.int32)
-    else:
-        classes = order_classes(without_unknown(distinct), are_numbers)
+    return _numbered(order_classes(without_unknown(distinct), are_numbers), values)
+
+
+def _numbered(classes: tuple[str, ...], values: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """Returns the classes, and the class numbers of a column's values."""
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers.get(value, -1) for value in values], np.int32)

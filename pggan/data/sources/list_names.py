@@ -65,12 +65,15 @@ class NameIndex:
     def __init__(self, rows: Sequence[str]) -> None:
         rows = [normalise_name(row) for row in rows]
         self._last = {row: number for number, row in enumerate(rows)}
+        # numbers of a row that is replaced, and of the one that replaces it
+        self.replaced = [(n, last) for n, row in enumerate(rows) if (last := self._last[row]) != n]
         self._names: dict[str, list[str]] = {}  # rows by the name without folders and ending
         for row in self._last:
             self._names.setdefault(base_name(without_ending(row)), []).append(row)
         self._root, self._within = "", ""
         self._bases: Counter[str] | None = None  # images by the name without folders; None: not counted
         self._stems: Counter[str] = Counter()  # the same without the ending
+        self._repeated: set[str] = set()  # paths that several images have, as in several archives
 
     def compare_with(self, names: Iterable[str] | None, root: str = "", within: str = "") -> None:
         """Notes which images there are, so that names of several are not mistaken for each other.
@@ -84,6 +87,7 @@ class NameIndex:
         self._root = without_ending(normalise_name(os.path.abspath(root))) if root else ""
         if names is not None:
             names = list(names)
+            self._repeated = {normalise_name(name) for name, count in Counter(names).items() if count > 1}
             whole = [name for name in names if file_of(name) == name]
             files = whole + list(set(map(file_of, names)).difference(whole))
             self._bases = Counter(
@@ -110,6 +114,8 @@ class NameIndex:
 
     def _is_one(self, row: str, own: str, exact: bool) -> bool:
         """Whether a row that fits means this image, not another one of the same name."""
+        if own in self._repeated:
+            return False
         if "/" in row or row == own or self._bases is None:
             return True
         return (self._bases[base_name(own)] if exact else self._stems[base_name(without_ending(own))]) == 1
@@ -120,9 +126,9 @@ class NameIndex:
         return bool(self._bases and (self._bases[base] or self._stems[base]))
 
     def shared(self) -> list[str]:
-        """Returns the rows without folders whose names several images have, and which are therefore nobody's."""
+        """Returns the rows whose names several images have, and which are therefore nobody's."""
         bases: Counter[str] = self._bases or Counter()
-        return [row for row in self._last if "/" not in row and bases.get(row, 0) > 1]
+        return [row for row in self._last if ("/" not in row and bases.get(row, 0) > 1) or row in self._repeated]
 
 
 def match_names(rows: Collection[str], names: Iterable[str], root: str) -> dict[str, str]:
