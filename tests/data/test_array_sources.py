@@ -166,3 +166,13 @@ def test_bad_arrays_do_not_stop_the_others(tmp_path):
     assert bad[4] == "an array of float64; pictures are uint8 from 0 to 255"
     assert bad[5] == "an array of shape (12, 32, 32, 3), which is no picture"
     assert_portraits(folder, tmp_path, indices=[0, 1, 2, 8, 9, 10, 11])
+
+
+def test_an_idx_folder_of_several_data_sets_is_refused(tmp_path):
+    names = ("letters-train", "letters-test", "digits-train")
+    folder = write_idx(tmp_path / "emnist", [(name, slice(0, 4), True) for name in names])
+    with pytest.raises(DataError, match=r"holds several data sets .*name one file, or put each into its own folder"):
+        open_source(str(folder))
+    for path in folder.glob("digits*"):
+        path.unlink()
+    assert len(open_source(str(folder))) == 8

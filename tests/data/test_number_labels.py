@@ -196,3 +196,8 @@ def test_one_array_of_1_and_minus_1_is_yes_and_no(shape):
     (column,), entries = label_array(np.array([1, -1, -1, np.nan, 1]).reshape(shape), 5, "labels.npy")
     assert column.classes == ("no", "yes")
     assert entries[:, 0].tolist() == [1, 0, 0, -1, 1]
+
+
+def test_a_number_of_drawn_heads_is_named_once(tmp_path):
+    with pytest.raises(UsageError, match="--numbers size,size names a number twice"):
+        prepare("drawn:4", tmp_path / "data", PrepareOptions(max_res=16, numbers=("size", "size")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from pggan.data.sources.file_base import explain_damage, is_folder_of
 from pggan.utils.errors import DataError
 from pggan.utils.limits import MAX_CARRIED_BYTES
 
+# What files of one data set differ in.
+_SPLIT = re.compile(r"train(ing)?|t10k|test\d*k?|val(id(ation)?)?")
 # Dimensions of the arrays, which the magic number names.
 _IMAGES, _LABELS = 3, 1
 # The largest idx data sets take half a gigabyte decompressed, and have a million pictures.
@@ -39,6 +42,9 @@ class IdxSource(IndexedSource):
     def __init__(self, spec: str) -> None:
         path = Path(spec)
         self._files = [path] if path.is_file() else _image_files(path)
+        if len(sets := {_SPLIT.sub("", file.name.removesuffix(".gz").lower()): file.name for file in self._files}) > 1:
+            named = ", ".join(list(sets.values())[:5])
+            raise DataError(f"{spec} holds several data sets ({named}); name one file, or put each into its own folder")
         shapes = [_check(file) for file in self._files]
         if len({shape[1:] for shape in shapes}) > 1:
             raise DataError(f"{spec} holds pictures of several sizes; name one file")

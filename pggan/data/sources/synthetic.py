@@ -205,6 +205,8 @@ class DrawnSource(Source):
         """Adds numbers to the labels, after which each head is drawn. Raises `UsageError` for others than NUMBERS."""
         if unknown := [name for name in names if name not in NUMBERS]:
             raise UsageError(f"--numbers {unknown[0]}: drawn heads have {', '.join(NUMBERS)}")
+        if len(set(names)) < len(names):
+            raise UsageError(f"--numbers {','.join(names)} names a number twice; name each once")
         self._numbers = names
         self.label_columns += tuple(NUMBERS[name] for name in names)
         return self
