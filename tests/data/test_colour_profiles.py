@@ -53,3 +53,16 @@ def test_a_damaged_profile_is_passed_over(icc):
 def test_grey_pictures_are_left_alone():
     grey = Image.fromarray(COLOURS[..., 0])
     assert np.array_equal(read_image(encoded(grey, profile(P3)), 1)[0][..., 0], COLOURS[..., 0])
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_palettes_have_profiles_too(transparent):
+    palette = Image.fromarray(COLOURS).quantize(256)
+    plain = np.asarray(palette.convert("RGB"))
+    if transparent:
+        palette.info["transparency"] = int(np.asarray(palette)[0, 0])
+    shown = np.asarray(palette) != (np.asarray(palette)[0, 0] if transparent else -1)
+    image, notes = read_image(encoded(palette, profile(P3)), 3)
+    assert np.abs(image.astype(float) - expected(plain))[shown].max() < 2.5
+    assert (image[~shown] == 255).all()
+    assert notes[0] == "colour profile to sRGB"

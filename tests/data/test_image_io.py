@@ -248,3 +248,24 @@ def test_a_phone_s_second_view_is_ignored():
     data = encoded(portrait(6), "MPO", save_all=True, append_images=[portrait(7)], quality=98)
     assert Image.open(io.BytesIO(data)).format == "MPO"
     assert np.abs(read_image(data, 3)[0].astype(int) - np.asarray(portrait(6))).mean() < 3
+
+
+def test_a_transparent_grey_of_16_bits_lies_over_white():
+    values = np.full((8, 8), 30000, np.uint16)
+    values[:4] = 40000
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    chunk = b"tRNS" + (40000).to_bytes(2, "big")  # stands before the pixels
+    chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    data = file.getvalue()
+    at = data.index(b"IDAT") - 4
+    image, notes = read_image(data[:at] + chunk + data[at:], 1)
+    assert (image[:4] == 255).all()
+    assert (image[4:] == 117).all()
+    assert notes == ("16-bit", "transparency over white")
+
+
+@pytest.mark.parametrize("how", ["pad", "frame"])
+def test_a_padded_square_is_bounded(how):
+    with pytest.raises(BadImage, match="the limit is 134 million pixels"):
+        fit_to_square(np.zeros((2, 20_000, 3), np.uint8), 16, how)

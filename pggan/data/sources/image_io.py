@@ -15,7 +15,7 @@ from pggan.data.sources.base import BadImage
 from pggan.data.sources.image_file import no_warnings, open_image, orientation_of, reason_of
 from pggan.data.sources.passed_over import has_image_ending, is_passed_folder
 from pggan.data.sources.phone_formats import bits_of_heif, has_other_colours
-from pggan.utils.limits import MAX_FILE_BYTES
+from pggan.utils.limits import MAX_FILE_BYTES, MAX_PIXELS
 
 # Noted of a TIFF with several pages, where a source does not look for them.
 FIRST_PAGE = "first page of several"
@@ -117,15 +117,20 @@ def _to_rgba(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Image
     """Converts any mode to straight "RGBA"; pictures without transparency are opaque."""
     if _has_transparency(pil_image):
         notes += [f"{bits}-bit"] if bits > 8 else []
-        if pil_image.mode.startswith("I"):  # Pillow would clip it, and its one transparent grey has 16 bits
-            values = np.asarray(pil_image)
-            alpha = np.where(values == pil_image.info["transparency"], 0, 255).astype(np.uint8)
-            return Image.merge("LA", [Image.fromarray(band) for band in (_integer_to_8_bits(values), alpha)]).convert(
-                "RGBA"
-            )
-        return pil_image.convert("RGBA")
+        return _with_alpha(pil_image)
     notes.append("opaque all over")
     return _to_mode(_to_8_bits(pil_image, bits, notes), 3, notes).convert("RGBA")
+
+
+def _with_alpha(pil_image: Image.Image) -> Image.Image:
+    """Converts an image with transparency to "RGBA"."""
+    if not pil_image.mode.startswith("I"):
+        return pil_image.convert("RGBA")
+    # Pillow would clip it, and its one transparent grey has 16 bits
+    values = np.asarray(pil_image)
+    alpha = np.where(values == pil_image.info["transparency"], 0, 255).astype(np.uint8)
+    bands = [Image.fromarray(band) for band in (_integer_to_8_bits(values), alpha)]
+    return Image.merge("LA", bands).convert("RGBA")
 
 
 def _has_transparency(pil_image: Image.Image) -> bool:
@@ -159,18 +164,21 @@ def _to_srgb(pil_image: Image.Image, notes: list[str]) -> Image.Image:
     profile = pil_image.info.get("icc_profile")
     if not profile and has_other_colours(pil_image):
         notes.append("colour profile passed over")
-    if not profile or pil_image.mode not in ("RGB", "RGBA", "CMYK"):
+    if not profile or pil_image.mode not in ("RGB", "RGBA", "CMYK", "P", "PA"):
         return pil_image
+    original = pil_image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return pil_image
+        if pil_image.mode in ("P", "PA"):
+            pil_image = pil_image.convert("RGBA" if _has_transparency(pil_image) else "RGB")
         colours = pil_image.convert("RGB") if pil_image.mode == "RGBA" else pil_image
         srgb = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(colours, source, srgb, ImageCms.Intent.PERCEPTUAL, "RGB")
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         notes.append("colour profile passed over")
-        return pil_image
+        return original
     assert converted is not None, "only in place there is none"
     notes.append("colour profile to sRGB")
     if pil_image.mode == "RGBA":
@@ -196,14 +204,14 @@ def _to_8_bits(pil_image: Image.Image, bits: int, notes: list[str]) -> Image.Ima
     if bits > 8:
         notes.append(f"{bits}-bit")
         _note_dark(pil_image, bits, notes)
-    if mode.startswith("I"):
+    if mode.startswith("I") and not _has_transparency(pil_image):
         return Image.fromarray(_integer_to_8_bits(np.asarray(pil_image)))
     if _has_transparency(pil_image):
-        rgba = pil_image.convert("RGBA")
+        rgba = _with_alpha(pil_image)
         opaque = np.asarray(rgba)[:, :, 3].min() == 255
         notes.append("alpha channel dropped, opaque all over" if opaque else "transparency over white")
         composite = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return composite.convert("L" if mode in ("L", "LA", "La") else "RGB")
+        return composite.convert("L" if mode in ("L", "LA", "La") or mode.startswith("I") else "RGB")
     if mode in ("L", "RGB"):
         return pil_image
     if mode == "1":
@@ -257,12 +265,16 @@ def fit_to_square(image: NDArray[np.uint8], side: int, how: str) -> NDArray[np.u
             or "reject" non-square images.
 
     Raises:
-        BadImage: The image is not square and `how` is "reject".
+        BadImage: The image is not square and `how` is "reject", or its square is above MAX_PIXELS.
     """
     height, width = image.shape[:2]
     if height != width and how == "reject":
         raise BadImage(f"{width}x{height} is not square (--fit reject)")
     square_side = fitted_side(width, height, how)
+    if square_side**2 > MAX_PIXELS:
+        raise BadImage(
+            f"padded to {square_side}x{square_side}; the limit is {MAX_PIXELS // 10**6} million pixels, or --fit crop"
+        )
     if (height, width) != (square_side, square_side):
         image = _crop(image) if how == "crop" else _pad(image, square_side)
     if image.shape[0] == side:
