@@ -295,3 +295,24 @@ def test_different_heads_on_a_plain_ground_are_no_duplicates_and_their_copies_ar
         file = io.BytesIO()
         image.resize((120, 120), Image.Resampling.LANCZOS).save(file, "JPEG", quality=75)
         assert finder.find("copy", grey_cells(np.asarray(Image.open(file)))) == str(number)
+
+
+def test_similar_pictures_are_found_however_many_share_a_band_of_their_hashes():
+    """Plain grounds, beside pictures that share none: each is compared with each as the second way."""
+    random = np.random.default_rng(3)
+    pictures = [np.asarray(head(number % 70, side=64)) for number in range(90)]
+    pictures += [random.integers(0, 256, (16, 16, 3), np.uint8).repeat(4, 0).repeat(4, 1) for _ in range(30)]
+    cells, finder = [grey_cells(picture) for picture in pictures], DuplicateFinder()
+    for number, own in enumerate(cells):
+        steps = np.diff(np.frombuffer(own, np.uint8).astype(int).reshape(16, 17))
+        near = [
+            str(at) for at, other in enumerate(cells[:number]) if are_alike(own, other, (abs(steps) <= 2).sum() > 80)
+        ]
+        assert finder.near(own) == near
+        finder.add(str(number), own)
+
+
+def are_alike(one, other, is_plain):
+    away = np.frombuffer(one, np.uint8).astype(float) - np.frombuffer(other, np.uint8)
+    near = (difference_hash(one) ^ difference_hash(other)).bit_count() <= MOST_DIFFERENT
+    return near and (not is_plain or away.std() <= 4)

@@ -25,6 +25,8 @@ FLAT_STEP, MOST_FLAT, MOST_DEVIATION = 2, 80, 4.0
 # Bands of a hash: one more than the differences, so that two hashes of one picture have a band in common.
 _BANDS = MOST_DIFFERENT + 1
 _BITS = SIDE * SIDE // _BANDS
+# Number of signs that differ, by the exclusive or of 16 of them.
+_ONES = np.array([value.bit_count() for value in range(1 << 16)], np.uint8)
 
 
 def grey_cells(picture: NDArray[np.uint8]) -> bytes:
@@ -41,12 +43,19 @@ def _steps(cells: bytes) -> NDArray[np.int16]:
     return np.diff(np.frombuffer(cells, np.uint8).astype(np.int16).reshape(SIDE, SIDE + 1), axis=1)
 
 
+def _words(value: int) -> NDArray[np.uint16]:
+    return np.frombuffer(value.to_bytes(SIDE * SIDE // 8, "big"), np.uint16)
+
+
 class DuplicateFinder:
     """Compares pictures with all before them, by their grey cells; only those of a similar hash cost time."""
 
     def __init__(self) -> None:
         self._bands: list[dict[int, list[int]]] = [{} for _ in range(_BANDS)]
-        self._pictures: list[tuple[int, str, bytes]] = []  # hash, name, cells
+        self._names: list[str] = []
+        # hashes and cells, with room for more
+        self._hashes: NDArray[np.uint16] = np.zeros((64, SIDE * SIDE // 16), np.uint16)
+        self._cells: NDArray[np.uint8] = np.zeros((64, CELLS), np.uint8)
 
     def find(self, name: str, cells: bytes) -> str | None:
         """Returns the name of the first picture that this one shows again, and remembers it where there is none."""
@@ -57,21 +66,31 @@ class DuplicateFinder:
 
     def near(self, cells: bytes) -> list[str]:
         """Returns the names of the pictures that this one shows again, in their order."""
-        value = difference_hash(cells)
-        numbers = sorted(set().union(*self._buckets(value)))
-        near = [self._pictures[n] for n in numbers if (value ^ self._pictures[n][0]).bit_count() <= MOST_DIFFERENT]
-        if near and (np.abs(_steps(cells)) <= FLAT_STEP).sum() > MOST_FLAT:
-            others = np.frombuffer(b"".join(other for _, _, other in near), np.uint8).reshape(-1, CELLS)
-            deviations = (others - np.frombuffer(cells, np.uint8).astype(np.float32)).std(axis=1)
-            near = [picture for picture, deviation in zip(near, deviations) if deviation <= MOST_DEVIATION]
-        return [name for _, name, _ in near]
+        near = self._similar(difference_hash(cells))
+        if len(near) and (np.abs(_steps(cells)) <= FLAT_STEP).sum() > MOST_FLAT:
+            deviations = (self._cells[near].astype(np.float32) - np.frombuffer(cells, np.uint8)).std(axis=1)
+            near = near[deviations <= MOST_DEVIATION]
+        return [self._names[number] for number in near]
+
+    def _similar(self, value: int) -> NDArray[np.int64]:
+        """Returns the numbers of the pictures with a similar hash, ascending."""
+        buckets = self._buckets(value)
+        numbers = np.arange(len(self._names))
+        if sum(map(len, buckets)) < len(numbers):  # plain grounds share bands: all at once cost less then
+            numbers = np.array(sorted(set().union(*buckets)), np.int64)
+        different = _ONES[self._hashes[numbers] ^ _words(value)].sum(axis=1, dtype=np.uint16)
+        return numbers[different <= MOST_DIFFERENT]
 
     def add(self, name: str, cells: bytes) -> None:
         """Remembers a picture."""
-        value = difference_hash(cells)
+        value, number = difference_hash(cells), len(self._names)
         for bucket in self._buckets(value):
-            bucket.append(len(self._pictures))
-        self._pictures.append((value, name, cells))
+            bucket.append(number)
+        self._names.append(name)
+        if number == len(self._hashes):
+            self._hashes = np.resize(self._hashes, (2 * number, self._hashes.shape[1]))
+            self._cells = np.resize(self._cells, (2 * number, CELLS))
+        self._hashes[number], self._cells[number] = _words(value), np.frombuffer(cells, np.uint8)
 
     def _buckets(self, value: int) -> list[list[int]]:
         return [
