@@ -171,6 +171,11 @@ class _Export:
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
         """Yields names and contents of the files in a folder or a zip, images first."""
+        for column in self.columns:
+            if len({name.strip() for name in column.classes} - {""}) < len(column.classes):
+                raise UsageError(
+                    f"classes of {column.name!r} differ in spaces alone, which {TABLE} does not keep; give --as parquet"
+                )
         for name, data in zip(self.names, self._encoded(self.resolution, _encode_png)):
             if name:
                 yield name, data

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pggan.cli import run
+from pggan.data.label_columns import LabelColumn
 from pggan.data.prepare.prepare import PrepareOptions, prepare
 from pggan.data.store.store import Store
 from pggan.interop import export_data as module
@@ -18,6 +19,7 @@ from pggan.interop.export_files import folder_names
 from pggan.utils.errors import DataError, UsageError
 from pggan.utils.file_lock import exclusive_lock
 from tests.helpers.image_files import write_folder
+from tests.helpers.lmdb_contents import write
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,14 @@ def test_refusals_leave_nothing(drawn, tmp_path):
     for kind in ("tfrecord", "parquet"):
         with pytest.raises(UsageError, match="--by-class makes folders"):
             export_data(drawn, tmp_path / "x", kind, by_class="hair")
+
+
+def test_classes_that_a_table_would_join_are_refused(tmp_path):
+    write(tmp_path / "data", [0, 1], {4: "raw"}, [(0,), (1,)], (LabelColumn("kind", ("a", " a")),))
+    with pytest.raises(UsageError, match=r"classes of 'kind' differ in spaces alone.*give --as parquet"):
+        export_data(tmp_path / "data", tmp_path / "x", "zip")
+    assert export_data(tmp_path / "data", tmp_path / "x", "parquet")["labels"] == ["kind"]
+    assert not (tmp_path / "x.zip").exists()
 
 
 def test_what_tfrecords_cannot_hold_is_said(drawn, tmp_path):
