@@ -20,7 +20,6 @@ from pggan.data.loading.sampler import Sampler, split_held_out
 from pggan.data.loading.store_watch import StoreWatch
 from pggan.data.store.decoders import use_torchvision
 from pggan.data.store.store import Store
-from pggan.utils.distributed import local_world_size
 from pggan.utils.process_pool import available_cores
 
 __all__ = ["BatchRequest", "LoadedBatch", "Loader", "Sampler"]
@@ -172,6 +171,8 @@ class Loader:
 
 def default_workers(device: str) -> int:
     """Returns the number of threads: on a CPU 2, which training needs itself; beside a GPU this process's cores."""
+    from pggan.utils.distributed import local_world_size  # imports torch
+
     if device == "cpu":
         return CPU_WORKERS
     return min(MOST_WORKERS, max(CPU_WORKERS, available_cores() // local_world_size()))
