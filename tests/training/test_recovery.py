@@ -310,14 +310,14 @@ def test_what_a_full_disk_did_not_save_is_not_said_to_be_saved(config, tmp_path,
                         (False, "stopped at 0.008 kimg, but nothing is saved; go on with: ")):  # fmt: skip
         if not saved:
             run.state(24).unlink()
-        original = StepExecutor.enter
+        original = StepExecutor.step_at
 
-        def enter(self, level, original=original):
+        def step_at(self, level, original=original):
             os.kill(os.getpid(), signal.SIGTERM)
-            original(self, level)
+            return original(self, level)
 
         with monkeypatch.context() as patch:
-            patch.setattr(StepExecutor, "enter", enter)
+            patch.setattr(StepExecutor, "step_at", step_at)
             command = ["train", "--resume", str(run.path), "--total-kimg", "1", "--override", "--quiet"]
             assert run_command(command) == 128 + signal.SIGTERM
         error = capsys.readouterr().err
