@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import statistics
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pggan.report.run_data import RunData, about
 from pggan.report.series import MAX_EXTRA, extra_names, extremes, is_metric
 from pggan.training.monitor.plan_table import plan
 from pggan.training.run.log_reader import Tick, finite_number, resume_command
-from pggan.utils.formatting import duration, size
+from pggan.utils.formatting import duration, paste_path, size
 
 # Events in the table, the newest ones.
 MAX_EVENTS = 100
@@ -157,7 +156,7 @@ def _spent(all_ticks: list[Tick], ticks: list[Tick]) -> str:
 
 def models(run_data: RunData) -> Markup:
     """The table of models, and commands that use them."""
-    run = _quoted(run_data.run.path)
+    run = paste_path(run_data.run.path)
     rows: list[list[object]] = []
     commands = []
     for path in run_data.best:
@@ -195,11 +194,6 @@ def _score(best: dict[str, Any]) -> str:
     count = finite_number(best.get("pictures"))
     suffix = "" if count is None else f" of {count:,.0f} pictures"
     return f"{option(best.get('metric'))} {format_number(finite_number(best.get('score')))}{suffix}"
-
-
-def _quoted(path: Path) -> str:
-    text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _bytes(path: Path) -> str:

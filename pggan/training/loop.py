@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pggan.config.schedule import ScheduleState
 from pggan.config.train import TrainConfig, to_json
@@ -50,9 +50,6 @@ from pggan.utils.devices import (
 from pggan.utils.distributed import SINGLE_PROCESS, World, all_reduce_max
 from pggan.utils.errors import TrainingError
 from pggan.utils.formatting import join_credits
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass

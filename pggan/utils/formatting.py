@@ -30,6 +30,12 @@ def paste(*words: object) -> str:
     return printable(shlex.join(map(str, words)))
 
 
+def paste_path(path: object) -> str:
+    """Returns a path as `paste` does; one that begins with a dash is not taken for an option."""
+    text = str(path)
+    return paste(f"./{text}" if text.startswith("-") else text)
+
+
 def join_credits(credits: Iterable[Any]) -> str | None:
     """Joins attributions, each once; None where there are none."""
     return " / ".join(dict.fromkeys(str(credit) for credit in credits if credit)) or None

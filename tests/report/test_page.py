@@ -8,6 +8,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -302,3 +303,11 @@ def test_a_place_without_a_run_is_refused(tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(TrainingError, match="give a directory that pggan train made"):
             write_report(path)
+
+
+def test_a_run_whose_name_begins_with_a_dash_is_named_as_a_path(tmp_path, monkeypatch):
+    """As if it were an option otherwise."""
+    monkeypatch.chdir(tmp_path)
+    log = make_run(tmp_path / "-run") / "log.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:5]))
+    assert "pggan train --resume ./-run" in page_of(Path("-run"))[0].text

@@ -39,7 +39,7 @@ class RunEnvironment:
     python: str = ""  # version
     data: Mapping[str, Any] | None = None  # identity of the data store
     processes: int = 1  # of the run
-    start_attribution: str | None = None  # whom the data are owed to of the model that the run starts from
+    start_attribution: str | None = None  # attribution of what the model of --from learnt from
 
     def to_json(self) -> dict[str, Any]:
         modes = {str(2**level): mode.value for level, mode in (self.modes or {}).items()}

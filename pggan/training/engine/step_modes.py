@@ -147,12 +147,11 @@ def single_thread_levels(config: TrainConfig, device: str, processes: int) -> tu
     """Returns the levels whose steps take one thread of a CPU: a function of the configuration and the processes."""
     if _kind(device) != "cpu":
         return ()
-    levels = []
+    (g, d), levels = config.networks(), []
     for side in config.resolutions():
         level, images = level_of(side), int(config.batch.at(side)) / processes
         if config.micro_batch is not None:
             images = min(images, int(config.micro_batch.at(side)))
-        g, d = config.networks()
         flops = images * iteration_flops(g, d, level, config.schedule.n_critic, d_passes(config))
         if flops < SHARED_FROM * len([*layers(g, level), *layers(d, level)]):
             levels.append(level)

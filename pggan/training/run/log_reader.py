@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pggan.config.resolution import MAX_RESOLUTION, MIN_RESOLUTION, level_of
-from pggan.utils.formatting import paste
+from pggan.utils.formatting import paste_path
 
 # Larger numbers cannot be progress (images) or values of a run, and would spoil every scale.
 MAX_IMAGES, MAX_VALUE = 1e13, 1e100
@@ -118,8 +118,8 @@ def ended_early(path: Path) -> bool:
 
 
 def resume_command(run: Path, log: Path) -> str:
-    """Returns the command that goes on with a run; one that had enough is told to go on all the same."""
-    return f"pggan train --resume {paste(run)}{' --stop-when never' if ended_early(log) else ''}"
+    """Returns the command that resumes a run, with --stop-when never where early stopping has ended it."""
+    return f"pggan train --resume {paste_path(run)}{' --stop-when never' if ended_early(log) else ''}"
 
 
 def summarize_log(path: Path) -> LogSummary:
